@@ -1,4 +1,4 @@
-"""Configurations of the hosted product as its documentation shows them, and parts to build others from."""
+"""Configurations from the documentation of the hosted product, and parts to build others from."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ HOSTED: Final = {
 
 
 def config(provider: dict[str, Any] | None = None, **sections: Any) -> str:
-    """Return a small valid configuration with the given members of its provider, and further sections."""
+    """Return a small valid configuration with the given members of its provider, and with further sections."""
     whole = {
         "baseurl": "https://example.com",
         "apikey": "k",

@@ -1,4 +1,4 @@
-"""Warnings: a configuration that is valid and will not do what its author expects."""
+"""Warnings about a configuration that is valid but will not do what its author expects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> Non
 
 
 def test_the_smallest_documented_configuration_warns_once() -> None:
-    """Check that the whole configuration in the documentation warns of nothing but that nobody manages the gateway."""
+    """Check that the complete configuration in the documentation has one warning: nobody may manage the gateway."""
     assert warnings(SMALLEST) == [NOBODY_MANAGES]
 
 
@@ -116,8 +116,7 @@ def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
 
 
 def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
-    """Check that a model at two providers of equal preference gives a warning that says which provider gets the
-    calls."""
+    """Check the warning for a model at two providers of equal preference: it says which provider gets the calls."""
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 
     def warnings_of(**changes: Any) -> list[str]:

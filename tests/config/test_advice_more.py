@@ -1,4 +1,4 @@
-"""Warnings of what would only show with the first call: keys, Bedrock's addresses, sources and quotas."""
+"""Warnings about problems that would otherwise appear only with the first call: keys, addresses, sources, quotas."""
 
 import pytest
 

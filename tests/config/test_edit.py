@@ -1,4 +1,4 @@
-"""Marks made keys again: where they may stand, and what is told of where they may not."""
+"""Marks in an edited text that become keys again: the allowed places, and the errors for other places."""
 
 from pathlib import Path
 
@@ -33,7 +33,10 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Reject a short key where only a name hides it, since short secrets are searched nowhere else."""
+    """Check that a short key is refused where it would be shown.
+
+    A short key is hidden only by the name of its member, because short secrets are not searched for in other texts.
+    """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))
     assert {error.message for error in proposal.errors} == {MISPLACED_MARK}
@@ -64,7 +67,7 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Reject a key that is in use while the text is judged, because nothing hides it afterwards."""
+    """Check that the mark of a replaced key stays in a comment, because nothing would hide the old key there."""
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known
     saved, faults = judged(redaction, redaction.text.replace(mark, "a-new-key", 1), LONG)
@@ -148,7 +151,7 @@ def test_a_name_that_people_chose_makes_no_place_of_a_key(member):
 
 
 def test_a_key_does_not_move_to_a_string_that_more_people_see():
-    """Check that a key in a string that few people see does not move to a string that many people see."""
+    """Check that a key in a string that only few people see does not move to a string that more people see."""
     redaction = shown_of(f'{{"providers": {{"p": {{"apikey": "{LONG}", "options": {{"note": "{LONG}"}}}}}}}}')
     assert judged(redaction, redaction.text)[1] == set()
     assert judged(redaction, redaction.text.replace('"options": {"note": ', '"description": ').replace("}}}}", "}}}"))[

@@ -1,4 +1,4 @@
-"""The JSON Schema for editors: it is one, it agrees with the loader, and it explains every key."""
+"""The JSON Schema for editors: it is valid, agrees with the loader, and explains every key."""
 
 import json
 
@@ -21,7 +21,7 @@ EDITOR = Draft202012Validator(SCHEMA)
 
 
 def sections(section):
-    """Yield a section and all that it holds."""
+    """Yield a section, and all sections inside it."""
     yield section
     for info in keys(section).values():
         if (mark := holds_of(info)) is not None:
@@ -50,7 +50,7 @@ SOUND = {**HOSTED, "minimal": MINIMAL, "every key of our own": config({"models":
 
 
 def properties(shape, path=()):
-    """Yield every property's path and schema, at any depth."""
+    """Yield the path and the schema of every property, at any depth."""
     for part in (shape, *shape.get("anyOf", ())):
         for key, inner in part.get("properties", {}).items():
             yield (*path, key), inner

@@ -1,4 +1,4 @@
-"""Tests of the errors of an unusable configuration: all at once, each with its place and with what would be right."""
+"""Tests of the errors of an unusable configuration: all at once, each with its position and with a correct value."""
 
 from __future__ import annotations
 

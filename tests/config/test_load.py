@@ -1,4 +1,4 @@
-"""Loading: what a sound configuration becomes."""
+"""Loading a valid configuration: the settings that result."""
 
 from __future__ import annotations
 
@@ -238,7 +238,10 @@ def test_a_file_is_loaded_with_its_name_and_is_watched(tmp_path: Path) -> None:
 
 
 def test_the_files_are_stamped_before_they_are_read(tmp_path: Path) -> None:
-    """Change the file in between, through the reader of the environment; the change must be noticed later."""
+    """Check that a change made while the files are being read is noticed later.
+
+    The reader of the environment makes the change.
+    """
     path = tmp_path / "config.hujson"
     path.write_text(config({"apikey": "env:KEY"}))
 

@@ -1,6 +1,6 @@
-"""Every message about a configuration, at its place: the table to look a message up in, and to add one to.
+"""A table of every message about a configuration, each with its position.
 
-Those about keys that have no effect yet are in `tests/config/sections/test_unimplemented.py`.
+Messages about keys that have no effect yet are in `tests/config/sections/test_unimplemented.py`.
 """
 
 import pytest
@@ -15,7 +15,7 @@ AT = 'grants[0].app."tailscale.com/cap/aperture"[1]'
 
 
 MARK = "»"
-"""Stands in a section where its finding is; what concerns the document as a whole is at its beginning."""
+"""Mark in a section at the place of the expected finding. Findings about the whole document are at its beginning."""
 
 
 def said(section):
@@ -30,7 +30,7 @@ def said(section):
 
 
 def assert_said(section, expected):
-    """Assert that exactly one finding begins so, and that it stands at the mark."""
+    """Assert that exactly one finding begins with this text, and that its position is that of the mark."""
     findings = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
     assert sum(line.startswith(f"{place}: {expected}") for line in findings) == 1, findings
@@ -327,7 +327,7 @@ def test_nothing_is_said_of_what_is_right(section):
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
 def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
-    """Check that where the tailnet policy may hold grants, the warning of missing grants says so."""
+    """Check that the warning about missing grants mentions the tailnet policy if that may hold grants."""
     on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
     unless = "unless the tailnet policy says otherwise, "
     everyone = f'providers are configured but no "grants"; {unless}everyone will be denied'
@@ -339,7 +339,7 @@ def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
 def test_a_listener_without_proxies_warns_with_the_fix(host, local):
-    """Check that a listener that trusts every process of this machine gives a warning that says what to write."""
+    """Check that a listener that trusts every local process has a warning with the correction."""
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))
     assert 'server.listeners[1]: no "proxies", so every process of this machine can speak for anybody' in warning

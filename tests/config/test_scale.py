@@ -1,6 +1,8 @@
-"""Large configurations: what they cost, where that ends, and what is said then.
+"""Large configurations: the time that they take, their limits, and the messages at the limits.
 
-Times are of the process, with room for a slow machine: what looks through all names for each of many takes minutes.
+Times are CPU times of the process, with room for a slow machine. A search through all names for each of many names
+would
+take minutes.
 """
 
 import json
@@ -14,7 +16,7 @@ from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_seconds
 
 SECONDS = 6.0
-"""Each takes about one where it was written."""
+"""Maximum CPU seconds of each test. Usually a test takes about one second."""
 
 
 def provider(models, **more):
@@ -74,7 +76,7 @@ def test_many_macros_and_many_findings_are_read_within_seconds():
 
 
 def test_surplus_warnings_are_counted_and_errors_still_listed():
-    """Check that of more than a thousand findings the rest is counted in one line, and errors are still listed."""
+    """Check that of more than a thousand findings, the surplus is counted in one line, and errors are still listed."""
     document = {**{f"x{index}": 0 for index in range(MAX_FINDINGS + 500)}, "providers": []}
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps(document))
@@ -85,7 +87,7 @@ def test_surplus_warnings_are_counted_and_errors_still_listed():
 
 
 def test_hints_stop_at_the_patience_except_for_short_lists():
-    """Check that hints end when the patience is used up, but a short list is still searched."""
+    """Check that hints stop when `PATIENCE` is used up, except that short lists are still searched."""
     report = Report("", Document("", None, {}))
     assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
     assert report.hint("baseURL", ["baseurl"], [f"p{index}" for index in range(PATIENCE)]) == ""

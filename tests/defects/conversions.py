@@ -1,6 +1,6 @@
-"""The nine translators between dialects, with a client that writes requests and reads replies in the same words for all.
+"""The nine translators between dialects, each with a client. All clients have the same methods.
 
-- `Conversion.sent` translates a request, which the simulated provider's rules must accept, and shows it in plain values.
+- `Conversion.sent` translates a request, checks it by the simulated provider's rules, and returns it in plain values.
 - `Conversion.reply_body` and `read_reply` translate a provider's reply, streamed or whole.
 """
 
@@ -25,7 +25,7 @@ MISTRAL = "mistral.mistral-large-2402-v1:0"
 WRITER = "us.writer.palmyra-x5-v1:0"
 GPT_OSS = "openai.gpt-oss-120b-1:0"
 MODELS = {"anthropic_messages": "claude-haiku-4-5", "bedrock_converse": HAIKU, "openai_chat": "gpt-4o"}
-"""The model that a request goes to if a test names none, by upstream dialect."""
+"""The model that a request goes to if a test names no model, by upstream dialect."""
 
 
 class Sent:
@@ -53,7 +53,10 @@ class Conversion:
         self.translator = Translator(client, upstream, {}, MODELS[upstream])
 
     def opened(self, body, model=None, *, stream=False, headers=None, **caps):
-        """Return the translated request; the simulated provider must accept it. `caps` overrides the model's capabilities."""
+        """Return the translated request, which the simulated provider must accept.
+
+        `caps` overrides the model's capabilities.
+        """
         model = model or MODELS[self.upstream]
         able = capabilities(model, caps)
         return Sent(self, self.translator.open(body, model, caps=able, stream=stream, headers=headers))
@@ -69,7 +72,7 @@ class Conversion:
     def reply_body(self, reply, *, stream, **options):
         """Return the body that a client gets for a reply, folded from its events if it is streamed.
 
-        The reply is a `Canned`, or (events, whole) in the provider's dialect.
+        The reply is given as a `Canned`, or as (events, whole) in the provider's dialect.
         """
         body = self.say.body(self.say.user(self.say.text("Hi")), **options)
         if stream and self.client == "openai_chat":
@@ -81,7 +84,7 @@ class Conversion:
         return fold(self.client, self.events(translation, events))
 
     def events(self, translation, events):
-        """Return the client's events as (event type, data), without those that are no JSON."""
+        """Return the client's events as (event type, data), without those whose data is not JSON."""
         made = client_events(translation, events)
         return [(each.kind, each.data) for each in made if each.payload[:1] == b"{"]
 
@@ -103,7 +106,7 @@ PAIRS = [
 
 
 def conversions(*, clients=None, upstreams=None):
-    """Parametrize a test with `conversion`: each one between these dialects, by default all."""
+    """Parametrize a test with `conversion`: each conversion between these dialects, by default all."""
     chosen = [
         Conversion(client, upstream)
         for client, upstream in PAIRS

@@ -1,4 +1,4 @@
-"""Each of the sixty-four defects of peers has a test, or a reason here why it has none."""
+"""Each of the sixty-four listed defects of other gateways has a test, or a reason why it has none."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ LIST = range(1, 65)
 LEFT_OUT = {
     61: "Embeddings are no route here yet: there is no front that could send Cohere's or Titan's bodies.",
 }
-"""Rows without a test, and why."""
+"""Reasons why a listed defect has no test, by the number of the defect."""
 _NAME = re.compile(r"def test_defects?((?:_(?:and_)?\d\d)+)_")
 
 
 def rows():
-    """Numbers in the names of tests: `test_defect_08_and_09_a_name_that ...`."""
+    """Return the numbers in the names of tests such as `test_defect_08_and_09_a_name_that ...`."""
     sources = Path(__file__).parents[1].rglob("test_*.py")
     names = [name for source in sources for name in _NAME.findall(source.read_text())]
     return {int(number) for name in names for number in re.findall(r"\d\d", name)}

@@ -1,4 +1,4 @@
-"""Defects of peers in betas and guardrails, 47 and 62, on the conversions that translate (`defect_NN` is the list's row)."""
+"""Defects 47 and 62 of other gateways, in betas and guardrails, tried on the conversions that translate."""
 
 import json
 

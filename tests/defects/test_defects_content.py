@@ -1,6 +1,6 @@
-"""Defects of peers in what turns hold, 4, 5, 15, 16 and 21 to 30: results, blank texts, files, schemas by family.
+"""Defects 4, 5, 15, 16 and 21 to 30 of other gateways, in the content of turns: results, blank texts, files, schemas.
 
-`defect_NN` is the row of the list of them.
+`defect_NN` has the number of the defect in the list of all of them.
 """
 
 import base64
@@ -24,7 +24,7 @@ def answered(say, *parts, **more):
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_stands_apart_from_results(conversion, model):
-    """Text stands apart from results where the family demands it."""
+    """Text is separate from results if the model's family demands that."""
     say = conversion.say
     sent = conversion.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
@@ -51,7 +51,7 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model(conversio
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL])
 def test_defect_15_additional_properties_are_taken_out(conversion, model):
-    """Additional properties are taken out where the family refuses them."""
+    """Additional properties are removed from a schema if the model's family refuses them."""
     schema = {**CITY, "additionalProperties": False}
     hello = conversion.say.user(conversion.say.text("Hi"))
     for chosen, there in ((model, False), (HAIKU, True)):
@@ -61,7 +61,10 @@ def test_defect_15_additional_properties_are_taken_out(conversion, model):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_16_every_object_of_an_answers_schema_is_closed(conversion):
-    """Chat gets the schema without `strict`, which alone would demand it there."""
+    """Claude's providers get a schema whose objects are all closed.
+
+    Chat does not need that, because the schema is not strict there.
+    """
     schema = {"type": "object", "properties": {"inner": CITY}, "required": ["inner"]}
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), caps={"json_schema": True}, schema=schema)
     assert str(sent.body).replace('"', "'").replace("false", "False").count("'additionalProperties'") == 2
@@ -97,7 +100,7 @@ def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
 
 @conversions()
 def test_defect_25_a_document_alone_arrives(conversion):
-    """A document alone arrives and has text beside it where that is demanded."""
+    """A document alone arrives, with a text added if the provider demands a text."""
     sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
     assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])
@@ -144,7 +147,7 @@ def test_defect_29_an_image_is_what_its_bytes_say(conversion, data, mime, kind):
 
 @conversions()
 def test_defect_29_an_image_of_an_unknown_kind_is_refused(conversion):
-    """An image of a kind that no model sees is refused by its field."""
+    """An image of a kind that no model reads is refused, and the error names the field."""
     problem = conversion.refusal(
         conversion.say.user(conversion.say.text("See"), conversion.say.image(SVG, "image/svg+xml"))
     )
@@ -165,7 +168,7 @@ def test_defect_30_parameters_of_a_media_type_lose_no_image(conversion, mime):
 
 @conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
 def test_defect_30_parameters_of_a_media_type_are_ignored(conversion):
-    """A document is of its media type whatever parameters it has."""
+    """A document's media type is recognised whatever parameters follow it."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Read"), conversion.say.document(TEXT, "", "text/csv; charset=utf-8"))
     )

@@ -1,7 +1,8 @@
-"""Defects of peers in what a conversation carries, 44 to 46, 48 to 52, 59, 60 and 63, on every conversion that has it.
+"""Defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, in what a conversation carries, on every conversion.
 
-Cache marks, thinking that comes back, how a model is asked to think, sampling, tiers, the end of a conversation.
-`defect_NN` is the row of the list of them.
+They concern cache marks, thinking that comes back, requests for thinking, sampling, tiers, and the end of a
+conversation.
+`defect_NN` has the number of the defect in the list of all of them.
 """
 
 import base64
@@ -23,7 +24,7 @@ MARKS = ("tools", "system", "text", "call", "result")
 
 
 def marked(conversion, places, ttl=""):
-    """A request whose parts at these places have cache marks, as (conversation, wishes)."""
+    """Return a request with cache marks at these places, as (conversation, other members)."""
     say = conversion.say
     ttls = {place: ttl if place in places else None for place in MARKS}
     wishes = {"tools": [say.tool(schema=CITY, ttl=ttls["tools"])]}
@@ -99,7 +100,7 @@ def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
 
 
 def second_turn(conversion, canned, *, stream, model=None):
-    """Return the request to the provider when the client sends a reply back with the result of its tool call."""
+    """Return the request that the provider gets when the client sends a reply back, with the result of its tool call."""
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
     reply = conversion.reply_body(canned, stream=stream, **wishes)
@@ -163,7 +164,7 @@ def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_51_the_text_of_thinking_is_requested(conversion):
-    """The text of thinking is asked for where a model leaves it out."""
+    """The text of thinking is requested from models that leave it out by default."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **conversion.say.effort("low")
     )
@@ -189,7 +190,7 @@ def test_defect_52_of_temperature_and_top_p_the_temperature_stays(conversion):
 
 @conversions(clients=("openai_chat", "openai_responses"))
 def test_defect_59_a_default_tier_is_left_out(conversion):
-    """A tier that asks for nothing is left out and an unknown one refused."""
+    """A tier that asks for nothing is left out, and an unknown tier is refused."""
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert "tier" not in str(conversion.sent(hello, service_tier="auto").body).lower()
     assert conversion.refusal(hello, service_tier="scale").param == "service_tier"
@@ -204,7 +205,7 @@ def test_defect_59_anthropics_tiers_ask_for_nothing_elsewhere(conversion):
 
 @conversions(clients=("bedrock_converse",))
 def test_defect_59_converses_default_tier_is_left_out(conversion):
-    """Converse's usual tier asks for nothing and what a provider lacks is reported as dropped."""
+    """Converse's default tier is left out, and a tier that the provider lacks is reported as dropped."""
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert conversion.sent(hello, serviceTier={"type": "default"}).dropped == []
     sent = conversion.sent(hello, serviceTier={"type": "reserved"})
@@ -214,7 +215,7 @@ def test_defect_59_converses_default_tier_is_left_out(conversion):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_63_a_trailing_assistant_turn_gets_a_user_turn(conversion):
-    """A trailing turn of the assistant's gets a user's where the model goes on with none."""
+    """A trailing assistant turn is followed by a user turn for models that cannot continue a turn."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], ADAPTIVE[conversion.upstream])
     assert sent.turns[-1] == ("user", [("text", "Continue.")])
@@ -222,7 +223,7 @@ def test_defect_63_a_trailing_assistant_turn_gets_a_user_turn(conversion):
 
 @conversions(clients=CLAUDES, upstreams=CLAUDES)
 def test_defect_63_a_trailing_assistant_turn_is_continued(conversion):
-    """A trailing turn of the assistant's is continued where the model does that."""
+    """A trailing assistant turn is sent as it is to models that continue a turn."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], caps={"prefill": True})
     assert sent.turns[-1] == ("assistant", [("text", "The answer is")])

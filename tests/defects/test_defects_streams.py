@@ -1,6 +1,6 @@
-"""Defects of peers on the wire, 37 to 39 and 58: broken streams, their statuses, keys; every conversion, over sockets.
+"""Defects 37 to 39 and 58 of other gateways, on the wire: broken streams, statuses, keys.
 
-`defect_NN` is the row of the list of them.
+Each is tried on every conversion, over sockets. `defect_NN` has the number of the defect in the list of all of them.
 """
 
 import json
@@ -39,7 +39,7 @@ def hello(wire):
 
 
 async def broken(wire, state, scenario):
-    """The last event of a stream that breaks, after which nothing says that the reply is complete."""
+    """Return the last event of a stream that breaks. Also check that no event says that the reply is complete."""
     async with line(wire, state) as opened:
         opened.simulated.script(scenario)
         reply = await opened.post(hello(wire), stream=True)
@@ -54,7 +54,7 @@ async def broken(wire, state, scenario):
 
 @wires()
 async def test_defect_37_an_error_ends_the_clients_stream(wire, tmp_path):
-    """An error inside a stream is the last that the client hears."""
+    """An error inside a stream is the last event that the client gets."""
     events = await broken(wire, tmp_path, FAILED)
     assert WORDS in json.dumps(events)
 
@@ -66,7 +66,7 @@ async def test_defect_38_a_stream_that_stops_without_its_end_is_an_error(wire, t
 
 @wires()
 async def test_defect_39_an_exception_at_the_start_keeps_its_status(wire, tmp_path):
-    """An exception that begins a stream has its status and not 400."""
+    """An exception that begins a stream keeps its own status, not 400."""
     async with line(wire, tmp_path) as opened:
         opened.simulated.script(replace(FAILED, fail_after=0))
         reply = await opened.post(hello(wire), stream=True)

@@ -1,7 +1,7 @@
-"""The amount that a provider bills, read from the raw bytes of its reply and of the request that it got.
+"""The amount that a provider bills, computed from the raw bytes of its reply and of the request that it got.
 
 This module is a second reading of the providers' documents. It shares no code with the gateway: it splits events,
-chooses the reports that count and adds the prices by itself.
+chooses the reports of usage that count, and adds up the prices by itself.
 """
 
 import base64
@@ -18,13 +18,16 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 @dataclass
 class Bill:
-    """The parts of a call, each with its model ("" for the called model) and its counts, and all else that sets the price."""
+    """The parts of a call and whatever else sets the price.
+
+    Each part has its model ("" for the called model) and its counts.
+    """
 
     parts: list
     exact: bool = True
     tier: str = ""
     is_fast: bool = False
-    """True if the called model ran in its fast mode, which other models of the call do not have."""
+    """True if the called model ran in its fast mode. Other models that took part in the call have no fast mode."""
     factor: Fraction = Fraction(1)
     searches: int = 0
 
@@ -33,7 +36,10 @@ class Bill:
         return tuple(sum(part[1][index] for part in self.parts) for index in range(len(KINDS)))
 
     def nanodollars(self, prices):
-        """Return the sum. `prices` are for a million tokens, by model and tier. A search costs 0.01 dollars."""
+        """Return the cost.
+
+        `prices` are dollars for a million tokens, by model and tier. A search costs 0.01 dollars.
+        """
         total = Fraction(self.searches, 100) * 10**6
         for model, counts in self.parts:
             row = prices[model, "fast" if self.is_fast and not model else self.tier]
@@ -103,7 +109,7 @@ def number(value):
 
 
 def claude_bill(raw, sent, *, stream):
-    """Return the bill of a reply of Messages or of InvokeModel; None if nothing was reported."""
+    """Return the bill of a reply of Messages or of InvokeModel; None if the reply reports no usage."""
     marks = lifetimes(sent)
     if not stream:
         return claude_parts([json.loads(raw).get("usage")], None, marks, 0)
@@ -143,7 +149,7 @@ def claude_parts(reports, metrics, marks, guess):
 
 
 def claude_counts(reports):
-    """Return the counts, the texts that determine the price, and the iterations. The last report of each counts."""
+    """Return the counts, the texts that determine the price, and the iterations, each as the last report states it."""
     known, told, iterations = {}, {}, []
     for report in reports:
         prompt = {
@@ -213,7 +219,7 @@ def converse_bill(raw, sent, *, stream):
 
 
 def openai_bill(raw, sent, *, stream):
-    """Return the bill of a reply of Chat or of Responses. `sent` has no cache marks here, which OpenAI does not know."""
+    """Return the bill of a reply of Chat or of Responses. `sent` is not read, because OpenAI has no cache marks."""
     bodies = [data for _, data in events_of(raw)] if stream else [json.loads(raw)]
     usages = [body.get("response", body).get("usage") for body in bodies]
     last = {}

@@ -1,6 +1,6 @@
-"""Requests for tests of Chat to Messages, and Anthropic's SDK as the judge of what is sent.
+"""Requests for tests of Chat to Messages, and Anthropic's SDK, which checks the sent requests.
 
-The SDK's types are TypedDicts: pydantic checks their values, and their annotations say which members there are.
+The SDK's types are TypedDicts. Pydantic checks the values; the types' annotations give the allowed members.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MEMBERS = {
 
 
 def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> None:
-    """Demand the types of Anthropic's SDK and the rules of turns."""
+    """Check a request against the types of Anthropic's SDK and the rules of turns."""
     assert body.keys() <= _MEMBERS
     assert body["max_tokens"] >= 1
     for block in body.get("system", []):
@@ -75,7 +75,7 @@ def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) ->
 
 
 def judge_turns(messages: list[dict[str, Any]]) -> None:
-    """Demand that roles alternate, the user begins, results come at once and first, and nothing is blank."""
+    """Check that roles alternate, the user begins, results directly follow their calls, and no text is blank."""
     assert messages[0]["role"] == "user"
     ids: list[str] = []
     waiting: list[str] = []

@@ -1,11 +1,12 @@
 """Clients of every flag, with the same methods: each writes requests and reads replies in its own dialect.
 
-- Methods for turns (`user`, `assistant`, `called`, `answered`) give lists of messages or items, so that a conversation is their sum.
-- `body` gives a request; its options have the same names for every client.
-- `read_reply` gives a reply as `ReplyContent`; `as_history` gives it as the client sends it back.
-- Nothing of the gateway's own is used here.
+- Methods for turns (`user`, `assistant`, `called`, `answered`) return lists of messages or items. A conversation is the
+  sum of such lists.
+- `body` returns a request. Its options have the same names for every client.
+- `read_reply` returns a reply as `ReplyContent`. `as_history` returns the reply as the client sends it back.
+- No code of the gateway is used here.
 
-Clients whose messages are turns (Messages, InvokeModel, Converse) stand in `clients_of_turns.py`.
+Clients whose messages are turns (Messages, InvokeModel, Converse) are in `clients_of_turns.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Chat:
         return [{"role": "assistant", "content": value}]
 
     def called(self, *calls):
-        """Calls of (id, name, input); an input that is a string is sent as it is."""
+        """Return a message with calls, each given as (id, name, input). An input that is a string is sent as it is."""
         made = []
         for tool_id, name, given in calls:
             function = {"name": name, "arguments": given if isinstance(given, str) else json.dumps(given)}
@@ -54,7 +55,7 @@ class Chat:
         return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
 
     def joined(self, messages):
-        """Messages of the user's as this dialect's own clients send them: here, each result is one."""
+        """Return messages of the user as clients of this dialect send them: in Chat, each tool result is a message."""
         return messages
 
     def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):
@@ -64,7 +65,7 @@ class Chat:
         return marked({"type": "function", "function": function}, ttl)
 
     def body(self, conversation, tools=None, choice=None, limit=None, schema=None, **more):
-        """`choice` is none, auto, any, or a tool's name."""
+        """Return a request. `choice` is none, auto, any, or a tool's name."""
         body = {"model": "m", "messages": conversation, **more}
         if tools is not None:
             body["tools"] = tools
@@ -172,7 +173,7 @@ class Responses(Chat):
         return {"reasoning": {"effort": value}}
 
     def thinking(self, tokens):
-        """There is no word for a budget here: an effort stands for one."""
+        """Ask for a low effort, because the Responses API has no budget."""
         return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
 
     def read_reply(self, body):

@@ -1,4 +1,4 @@
-"""Clients of Messages, InvokeModel and Converse, whose messages are turns; see `clients.py`."""
+"""Clients of Messages, InvokeModel and Converse, whose messages are turns. The other clients are in `clients.py`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.helpers.samples import NO_INPUT, PDF, PNG, marked
 
 
 class Turns:
-    """The rules that Messages and Converse share."""
+    """The methods that clients of Messages and of Converse share."""
 
     def joined(self, messages):
-        """Return the user's messages as one turn."""
+        """Return all messages of the user as one turn."""
         return self.user(*(block for message in messages for block in message["content"]))
 
 

@@ -1,4 +1,4 @@
-"""Requests for tests of the translators from Converse, judged by the simulated providers' rules."""
+"""Requests for tests of the translators from Converse. The simulated providers' rules check the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPUS = "claude-opus-4-6"
 GPT = "gpt-4o"
 
 MINE = "irisgate1:claude:sig-sim-1"
-"""A signature that the judges accept as the simulator's own, as a client has it."""
+"""A signature of the simulated provider, with the tag under which a client gets it. The rules accept it."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"image": {"format": "png", "source": {"bytes": PNG}}}
 DOCUMENT = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}

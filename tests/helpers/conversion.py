@@ -1,9 +1,9 @@
 """A call through a whole conversion without sockets: both flags, their steps, and the translator between them.
 
-- The steps and their order are those of the chain (`gateway/call/server.py`, `middleware/`); nothing waits here, every fetched
-  file is one pixel, and every loss is kept.
-- The registry lists the conversions. A dialect has here only the way its clients ask, its model, and its judge.
-- The translator by itself is `translation.py`.
+- The steps and their order are those of the chain (`gateway/call/server.py`, `middleware/`). Every fetched file is an
+  image of one pixel, and every loss is recorded.
+- The registry lists the conversions. This module adds for each dialect the path, the model and the rules of a request.
+- The translator alone is tried by `translation.py`.
 - The expected replies are in the tests.
 """
 
@@ -41,14 +41,14 @@ REGISTRY = discover()
 CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 GPT = "gpt-4o"
 MODELS = {"openai_chat": GPT, "openai_responses": GPT}
-"""The model by upstream dialect; for all others it is Claude."""
+"""The model by upstream dialect. A dialect that is missing here gets a Claude model."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-"""The file behind every URL in these tests: one pixel."""
+"""The file behind every URL in these tests: an image of one pixel."""
 IN_PATH = {
     "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
 }
-"""The paths, whole and streamed, of clients that name the model in the path."""
+"""Paths of the clients that name the model in the path, for whole and for streamed replies."""
 
 
 def _claudes(bedrock):
@@ -67,7 +67,7 @@ JUDGES = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """A conversion that changes something: re-enveloped or translated."""
+    """A conversion that changes the request: a new envelope, or a translation."""
 
     client: Plugin
     dialect: str
@@ -94,7 +94,7 @@ class Conversion:
         return JUDGES[self.provider.name](body, caps or capabilities(self.model))
 
     def call(self, body, *, stream=False, caps=None, headers=None):
-        """Return the call of a client's body. Raises `Refused` if the gateway refuses the request."""
+        """Return the call for a client's body. Raises `Refused` if the gateway refuses the request."""
         return ConvertedCall(self, body, stream, caps, headers or {})
 
 
@@ -112,11 +112,11 @@ CONVERSIONS = {
         )
     ]
 }
-"""Every conversion that changes something, by name."""
+"""Every conversion that changes the request, by name."""
 
 
 def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
-    """Return a client's request with this body; `model` and `stream` go where the flag has them."""
+    """Return a client's request with this body. `model` and `stream` are put where the flag has them."""
     path = flag.routes[0].path
     params = {}
     if flag.name in IN_PATH:
@@ -133,7 +133,7 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
 
 @dataclass
 class ConvertedCall:
-    """A converted request, which also converts its reply."""
+    """A converted request. It also converts the provider's reply."""
 
     conversion: Conversion
     body: dict
@@ -183,7 +183,7 @@ class ConvertedCall:
         return self.conversion.fault(self.sent, self.caps)
 
     def whole(self, body):
-        """Return the client's body for a provider's body."""
+        """Return the body that the client gets for a provider's whole body."""
         body = orjson.dumps(body) if isinstance(body, dict) else body
         body = self.conversion.provider.decoder(self.request, self.target, HEAD).whole(body)
         self.meter.whole(body)
@@ -192,7 +192,10 @@ class ConvertedCall:
         return orjson.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
-        """Return the client's bytes for a provider's bytes. Raises `UpstreamFailed` if the stream fails."""
+        """Return the stream that the client gets for a provider's stream.
+
+        Raises `UpstreamFailed` if the stream fails.
+        """
         decoder = self.conversion.provider.decoder(self.request, self.target, HEAD)
         encoder = self.conversion.client.encoder(self.client_request)
         out = []
@@ -209,7 +212,7 @@ class ConvertedCall:
         return [event] if self.translation is None else self.translation.feed(event)
 
     def events(self, *chunks):
-        """Return the client's events for a provider's bytes. Raises `UpstreamFailed` if the stream fails."""
+        """Return the client's events for a provider's stream. Raises `UpstreamFailed` if the stream fails."""
         return read_events(self.conversion.client, self.conversion.dialect, self.streamed(*chunks))
 
 
@@ -222,14 +225,14 @@ def _own_ask(flag, dialect):
 
 
 def read_events(flag, dialect, data):
-    """Return the events of a flag's stream, without those that no client gets."""
+    """Return the events of a flag's stream, without those that are never sent to a client."""
     decoder = flag.decoder(_own_ask(flag, dialect), Target("p", flag.name, "m", dialect, Caps()), HEAD)
     events = [*decoder.feed(data), *decoder.close()]
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
 def encoded(flag, dialect, events):
-    """Return a provider's stream of these events, pairs of event type and data, as bytes. Data may be JSON in bytes."""
+    """Return a provider's stream of events, each given as (event type, data), as bytes. Data may be JSON in bytes."""
     encoder = flag.encoder(_own_ask(flag, dialect))
     payloads = [(kind, data if isinstance(data, bytes) else orjson.dumps(data)) for kind, data in events]
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
@@ -240,7 +243,7 @@ _TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?
 
 
 class Mask:
-    """Replaces ids and times that are made anew each time; within one mask, the same id becomes the same number."""
+    """Replaces the ids and times that differ between runs. Within one mask, the same id becomes the same number."""
 
     def __init__(self):
         self._numbers = {}

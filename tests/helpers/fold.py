@@ -1,7 +1,8 @@
-"""A stream put together as clients do it: the events of a dialect become the body that a whole reply would have.
+"""Folding of a stream, as clients do it: the events of a dialect become the body of the corresponding whole reply.
 
-A stream that breaks the rules of its dialect fails here. Events are the gateway's own (`Event`) or pairs (event type, data).
-Nothing of the gateway's own decoders is used, except to split server-sent events.
+A stream that breaks the rules of its dialect fails here. Events are the gateway's own (`Event`) or pairs (event type,
+data).
+No decoder of the gateway is used, except to split server-sent events.
 """
 
 import base64
@@ -17,7 +18,7 @@ from gateway.contract.framing import sse
 
 
 def read_stream(body, content_type):
-    """Return the events of a stream's bytes as (event type, data); the data is None where it is no JSON object."""
+    """Return the events of a stream's bytes as (event type, data). The data is None if it is no JSON object."""
     if "eventstream" in content_type:
         buffer = EventStreamBuffer()
         buffer.add_data(body)
@@ -39,7 +40,7 @@ def _framed_event(message):
 
 
 def fold(dialect, events):
-    """Return the body that the events stand for."""
+    """Return the body that the events add up to."""
     pairs = [event if isinstance(event, tuple) else (event.kind, event.data) for event in events]
     return _FOLDS[dialect]([(kind, copy.deepcopy(data)) for kind, data in pairs if data is not None])
 
@@ -91,7 +92,10 @@ def valid_response(response):
 
 
 def _fold_responses(pairs):
-    """Return the response of the last event; types, numbers, order and deltas of all events before it must agree with it."""
+    """Return the response in the last event.
+
+    The types, numbers, order and deltas of all events before must agree with it.
+    """
     datas = [data for _, data in pairs]
     assert [data["sequence_number"] for data in datas] == list(range(len(datas)))
     assert [data["type"] for data in datas[:2]] == ["response.created", "response.in_progress"]
@@ -127,7 +131,7 @@ def _fold_responses(pairs):
 
 
 def _fold_messages(pairs):
-    """Return the message, as Anthropic's SDK puts it together."""
+    """Return the message that Anthropic's SDK builds from the events."""
     message, inputs = None, {}
     for kind, data in pairs:
         assert data["type"] == kind
@@ -159,7 +163,7 @@ def _add_messages_delta(block, delta, inputs, index):
 
 
 def _fold_converse(pairs):
-    """Return the reply; blocks are numbered without gaps, and only a call has a start."""
+    """Return the reply. Blocks that have a start event must be numbered without gaps."""
     content, inputs, body = [], {}, {}
     for kind, data in pairs:
         index = data.get("contentBlockIndex")

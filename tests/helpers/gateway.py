@@ -1,4 +1,4 @@
-"""A gateway that listens, for tests that talk to it as clients do."""
+"""A running gateway for tests that talk to it over HTTP, as clients do."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ EVERYTHING = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**"}, 
 
 
 class Lines:
-    """An output for the log that keeps its lines."""
+    """An output for the log that keeps the lines."""
 
     def __init__(self):
         self.data = b""
@@ -43,13 +43,16 @@ class Lines:
         return [entry for line in self.data.splitlines() if (entry := json.loads(line))["event"] == event]
 
     async def until(self, event, count=1):
-        """Return the lines of an event once there are `count` of them; a thread of the log writes them."""
+        """Return the lines with an event as soon as there are `count` of them.
+
+        A thread of the log writes them later.
+        """
         await eventually(lambda: len(self.entries(event)) >= count)
         return self.entries(event)
 
 
 class Reply:
-    """A reply that has been read to its end, with the methods of an aiohttp response."""
+    """A reply that has been read completely, with the methods of an aiohttp response."""
 
     def __init__(self, response, body):
         self.status = response.status
@@ -67,7 +70,7 @@ class Reply:
 
 
 class Gate:
-    """A running gateway and a client of its own."""
+    """A running gateway and an HTTP client for it."""
 
     def __init__(self, running, session, lines):
         self.running = running
@@ -85,18 +88,18 @@ class Gate:
             return Reply(response, await response.read())
 
     async def sessions(self):
-        """Return the sessions, once all records have reached the store."""
+        """Return the sessions after all records have reached the store."""
         await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
     async def log_is_written(self):
-        """Wait until everything logged so far is among the lines; a thread of the log writes them in order."""
+        """Wait until everything logged so far has been written. A thread of the log writes the lines in order."""
         mark = f"test.mark_{len(self.lines.data)}"
         self.running.gateway.log.info(mark)
         await self.lines.until(mark)
 
     async def calls(self, count=1):
-        """Return the log's records of calls once there are `count` of them."""
+        """Return the log's records of calls as soon as there are `count` of them."""
         for _ in range(200):
             if len(records := self.lines.entries("call.finished")) >= count:
                 return records
@@ -118,13 +121,13 @@ def bedrock(url, *, flags=("bedrock_model_invoke", "bedrock_converse"), models=(
 
 @cache
 def built_in():
-    """Return the registry without a folder of plugins. Discovery takes 20 ms, and nothing changes a registry."""
+    """Return the registry of the built-in plugins. It is made once, because it takes 20 ms and nothing changes it."""
     return discover()
 
 
 @cache
 def empty_store():
-    """Return the bytes of a store without a record. A copy takes a tenth of the time of a new file."""
+    """Return the bytes of an empty store's file. To copy them takes a tenth of the time that a new store takes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / STORE
         prepare(path)

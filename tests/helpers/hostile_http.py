@@ -1,4 +1,4 @@
-"""An attacker's client: any bytes on a connection, and everything that comes back."""
+"""An attacker's client: it sends any bytes on a connection and returns everything that comes back."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ CLAUDE = {
     "messages": [{"role": "user", "content": "hello"}],
 }
 OUR_HEADERS = {"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}
-"""The headers of a request to the simulated Bedrock when no grant and no provider adds one."""
+"""Headers that the gateway sends to the simulated Bedrock if no grant and no provider adds any."""
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) [A-Z]")
 
 
@@ -34,7 +34,7 @@ async def connected(running, *, at=0, **options):
 
 
 def request(line="GET /api/whoami HTTP/1.1", *headers, host="localhost", body=b""):
-    """Return the bytes of a request; header lines are written as they are."""
+    """Return the bytes of a request. Header lines are written exactly as given."""
     named = [] if host is None else [b"Host: " + _bytes(host)]
     return b"\r\n".join([_bytes(line), *named, *map(_bytes, headers), b"", body])
 
@@ -49,7 +49,7 @@ def _bytes(text):
 
 
 async def heard(raw, data, seconds=5):
-    """Send the bytes, and return everything up to the close of the other end."""
+    """Send the bytes, and return everything that is received until the other end closes the connection."""
     raw.writer.write(data)
     with suppress(ConnectionError):
         return await asyncio.wait_for(raw.reader.read(-1), seconds)
@@ -61,7 +61,7 @@ def statuses(answer):
 
 
 def text_of(seen):
-    """Return everything of a request that arrived at a provider."""
+    """Return the parts of a request that arrived at a provider, as one text."""
     return f"{seen.method} {seen.path}?{seen.query} {seen.headers} {seen.body!r}"
 
 

@@ -1,4 +1,4 @@
-"""A node of a tailnet and a connection, for tests of who is calling."""
+"""A simulated tailnet node and a connection, for tests of the caller's identity."""
 
 from gateway.testkit.localapi import Node, User
 
@@ -6,4 +6,4 @@ ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User(
 
 
 class Connection:
-    """A stand-in for a connection, which can be referred to weakly, as a transport can."""
+    """A stand-in for a connection. Weak references to it work, as they do for a transport."""

@@ -1,4 +1,4 @@
-"""Faults in JSON values: the path of every member, and a copy with another value at a path."""
+"""Faults in JSON values: the paths of all members, and copies with another value at one path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paths(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def changed(value: Any, path: Path, junk: Any) -> Any:
-    """Return a copy with `junk` at the path; for `MISSING` the member is removed."""
+    """Return a copy with `junk` at the path. If `junk` is `MISSING`, the member is removed."""
     copy = orjson.loads(orjson.dumps(value))
     inner = copy
     for name in path[:-1]:

@@ -1,4 +1,4 @@
-"""Requests for tests of the translators from Messages, judged by the simulated providers' rules."""
+"""Requests for tests of the translators from Messages. The simulated providers' rules check the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONVERSE_MODELS = (HAIKU, OPUS_4_5, OPUS_5, NOVA, LLAMA, MISTRAL, GPT_OSS)
 CHAT_MODELS = (GPT, GPT_4O, DEEPSEEK, GPT_OSS, "some-model")
 
 MINE = f"irisgate1:claude:{SIGNATURE}1"
-"""A signature that the judges accept as the simulator's own, as a client has it."""
+"""A signature of the simulated provider, with the tag under which a client gets it. The rules accept it."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 DOCUMENT = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}

@@ -1,6 +1,6 @@
-"""The rules of the Open Responses specification for a response and the events of a stream, in few words.
+"""The rules of the Open Responses specification for a response and for the events of a stream.
 
-They are those that concern the items of a language model's reply (openresponses.org: ResponseResource, ItemField, events).
+Only the rules for items of a language model's reply are here (openresponses.org: ResponseResource, ItemField, events).
 """
 
 NUMBER, WHOLE_NUMBER, TEXT, FLAG, LIST, OBJECT, NULL = (int, float), int, str, bool, list, dict, type(None)
@@ -31,7 +31,7 @@ FUNCTION = {"name": TEXT, "description": (TEXT, NULL), "parameters": (OBJECT, NU
 FORMATS = {"text": {}, "json_object": {}, "json_schema": {"name": TEXT, "description": (TEXT, NULL), "strict": FLAG}}
 COUNTS = {"input_tokens": WHOLE_NUMBER, "output_tokens": WHOLE_NUMBER, "total_tokens": WHOLE_NUMBER}
 OWN_ITEMS = {"custom_tool_call", "local_shell_call"}
-"""Items of OpenAI's that the specification leaves to implementations."""
+"""Types of items that only OpenAI has. The specification leaves such types to implementations."""
 
 
 def members(value, rules):

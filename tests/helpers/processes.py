@@ -24,7 +24,7 @@ def environment(tmp_path, **more):
 
 
 async def irisgate(tmp_path, *arguments, **more):
-    """Run a command to its end, and return its status, standard output and standard error."""
+    """Run a command until it ends, and return its status, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -48,7 +48,7 @@ class Served:
             self.lines.append(line.decode().rstrip())
 
     async def line(self, pattern):
-        """Return the first line of standard output that matches, once it is there."""
+        """Return the first line of standard output that matches, as soon as it is written."""
         for _ in range(1500):
             for line in self.lines:
                 if match := re.search(pattern, line):

@@ -1,4 +1,4 @@
-"""HTTP over connections whose addresses, first bytes and end a test controls."""
+"""HTTP over connections of which a test chooses the addresses, the first bytes and the end."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import pytest
 
 
 class Raw:
-    """One connection that carries one request after the other."""
+    """A connection that carries one request after the other."""
 
     opened = []  # noqa: RUF012 (of the running test; its fixture closes them)
 
@@ -21,7 +21,10 @@ class Raw:
 
     @classmethod
     async def open(cls, host, port, *, first=b"", local=None):
-        """Open a connection. `first` is sent before HTTP. `local` is the local port, which may just have been in use."""
+        """Open a connection.
+
+        `first` is sent before HTTP. `local` is the local port, which may have been in use just before.
+        """
         opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,7 +47,7 @@ class Raw:
         return self.writer.get_extra_info("sockname")[1]
 
     async def ask(self, path, body=None, *, method=None, host="127.0.0.1", headers=()):
-        """Return the status, the headers by lower-case name, and the body."""
+        """Return the reply: the status, the headers by lower-case name, and the body."""
         data = b"" if body is None else json.dumps(body).encode() if isinstance(body, dict | list) else body
         lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in headers]
@@ -69,7 +72,7 @@ class Raw:
         return b"".join(parts)
 
     async def ended(self):
-        """Report whether the other end closes or breaks off without another byte."""
+        """Return whether the other end closes or resets the connection without sending another byte."""
         try:
             return await asyncio.wait_for(self.reader.read(1), 10) == b""
         except ConnectionError:
@@ -88,6 +91,9 @@ class Raw:
 
 @pytest.fixture(autouse=True)
 async def raw_connections():
-    """Close the connections that a test has opened. A module or folder whose tests open connections imports this fixture."""
+    """Close the connections that a test has opened.
+
+    A test module or conftest that opens connections imports this fixture.
+    """
     yield
     await Raw.close_all()

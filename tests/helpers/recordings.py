@@ -10,9 +10,9 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
 
 
 def exchanges(*operations, status=None):
-    """Return the parameters of a test, one for each recorded exchange of these operations, or a skip if there are no recordings.
+    """Return the parameters of a test: one for each recorded exchange of these operations, or a skip if there are none.
 
-    A request that was not kept as an object was damaged when it was recorded.
+    Exchanges whose request was damaged in the recording are left out.
     """
     if not FOLDER.is_dir():
         return [
@@ -29,7 +29,10 @@ def exchanges(*operations, status=None):
 
 
 def served(exchange):
-    """Return the bytes and content type of the recorded reply; JSON is written anew, since its own spacing was not kept."""
+    """Return the bytes and content type of the recorded reply.
+
+    JSON is encoded anew, because its spacing was not recorded.
+    """
     content_type = exchange["headers"]["content-type"]
     if "response_base64" in exchange:
         return base64.b64decode(exchange["response_base64"]), content_type

@@ -1,4 +1,4 @@
-"""Records of calls, and a store and a log to put them in."""
+"""Records of calls for tests, and a store and a log that take them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def record(**changes: Any) -> Record:
 
 
 class Kept(SqliteStore):
-    """A store that a test writes to: a record that was put is there after a flush."""
+    """A store that a test writes to. A record is there after a flush."""
 
     def __init__(self, path) -> None:
         super().__init__(path)
@@ -67,6 +67,6 @@ class Kept(SqliteStore):
 
 
 def logger() -> tuple[Logger, io.BytesIO]:
-    """Return a logger and the output that it writes to."""
+    """Return a logger, and the output that the logger writes to."""
     out = io.BytesIO()
     return configure(out, json=True), out

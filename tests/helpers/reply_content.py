@@ -1,4 +1,7 @@
-"""The content of a reply in words of no dialect, so that replies of different dialects, or a stream and its whole, can be compared."""
+"""The content of a reply in names of no dialect.
+
+Replies of different dialects can be compared, and a stream with a whole reply.
+"""
 
 from dataclasses import dataclass, replace
 

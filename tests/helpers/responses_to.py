@@ -1,4 +1,7 @@
-"""Requests for tests of the translators from the Responses API; the judges are those of the upstream dialects."""
+"""Requests for tests of the translators from the Responses API.
+
+The rules of the upstream dialects check the results.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def tool(name: str = "look", **more: Any) -> dict[str, Any]:
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a response without the gateway's own ids and times, which differ between two equal replies."""
+    """Return a response without the gateway's own ids and times, in which two equal replies differ."""
     stripped = {key: value for key, value in response.items() if key not in {"id", "created_at", "completed_at"}}
     stripped["output"] = [{key: value for key, value in item.items() if key != "id"} for item in response["output"]]
     return stripped

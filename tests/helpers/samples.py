@@ -13,7 +13,7 @@ EPHEMERAL = {"type": "ephemeral"}
 
 
 def marked(block, ttl):
-    """Return a block with a cache mark: None adds none, "" adds one without a lifetime."""
+    """Return a block with a cache mark. A `ttl` of None adds no mark, and "" adds a mark without a lifetime."""
     if ttl is None:
         return block
     return {**block, "cache_control": {**EPHEMERAL, "ttl": ttl} if ttl else EPHEMERAL}

@@ -1,4 +1,4 @@
-"""A provider that answers every request with the bytes that a test sets, whatever was asked."""
+"""A simulated provider that answers every request with the bytes that a test sets."""
 
 from contextlib import asynccontextmanager
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 
 class Scripted:
-    """The answer to the next requests, and the bodies of the requests so far."""
+    """The answers to the next requests, and the bodies of the requests so far."""
 
     def __init__(self):
         self.url = ""

@@ -1,7 +1,7 @@
-"""The second turn of a conversation: a client sends back what it got, as its SDK does, and the provider gets it.
+"""The second turn of a conversation, in which a client sends the reply back as its SDK does.
 
-A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages the content.
-SDKs keep members that they do not know.
+A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages the
+content. SDKs keep members that they do not know.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def body(client, history):
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
     """Return the provider's second request and all members that were reported as dropped.
 
-    `whole` is the provider's reply, `events` the same reply streamed. `then` has the upstream dialect and the model of the
-    second request, if they differ from the first. The functions in `between` change the client's history.
+    `whole` is the provider's reply, and `events` is the same reply as a stream. `then` has the upstream dialect and the
+    model of the second request, if they differ from the first. The functions in `between` change the client's history.
     """
     first = Translator(client, upstream, BASES[client], model)
     opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)

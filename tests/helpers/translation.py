@@ -1,7 +1,8 @@
 """One translator by itself, without the flags of the client and the provider: a client's body becomes an upstream body.
 
-`Translator` opens a translation and lets a judge check the upstream body. The usual judge is the simulated provider's rules
-(`upstream_fault`); a test file may bring its own. The way through both flags as well is `conversion.py`.
+`Translator` opens a translation and lets a judge check the upstream body. By default the judge is the simulated
+provider's rules (`upstream_fault`). A test file may set its own judge. `conversion.py` converts through both flags as
+well.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class Translated(NamedTuple):
 class Translator:
     """The translator between two dialects, with the defaults of its tests.
 
-    Methods take a client's body, to which the members of `base` are added, and a model: its name, or the capabilities of one
-    without a name.
+    Methods take a client's body, to which the members of `base` are added, and a model. The model is a name, or the
+    capabilities of a model without a name.
     """
 
     client: str
@@ -65,15 +66,15 @@ class Translator:
     base: dict[str, Any]
     model: str | Caps
     unnamed_model: str = "some.model-v1:0"
-    """The name of a model that is given by its capabilities."""
+    """The name that a model gets if only its capabilities are given."""
     flag: str = ""
-    """The provider's flag; "" if it is named like the upstream dialect."""
+    """The provider's flag; "" if the flag has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
     """A judge (body, caps, stream=...) that replaces the simulated provider's rules."""
 
     @property
     def module(self) -> Any:
-        """The translator itself."""
+        """The module of the translator."""
         return TRANSLATORS[self.client, self.upstream]
 
     def request(
@@ -102,9 +103,9 @@ class Translator:
         headers: dict[str, str] | None = None,
         judged: bool = True,
     ) -> Translated:
-        """Return the translation of a body. The judge must accept the upstream body, unless it is not asked.
+        """Return the translation of a body. The judge must accept the upstream body, unless the judge is switched off.
 
-        Raises `Refused`.
+        Raises `Refused` if the translator refuses the request.
         """
         drops = [] if drops is None else drops
         target = self.target(model, caps)
@@ -146,6 +147,6 @@ class Translator:
 
 
 def client_events(translation: Any, pairs: Any) -> list[Event]:
-    """Return the client's events for a provider's, which are pairs (event type, data), those of its end included."""
+    """Return the client's events for a provider's events, given as (event type, data), and for the stream's end."""
     out = [made for kind, data in pairs for made in translation.feed(event(kind, data))]
     return [*out, *translation.close()]

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 
 def turns_of(dialect, body):
-    """Yield the turns of a body as (role, parts); a part is a tuple that begins with its kind."""
+    """Yield the turns of a body as (role, parts). A part is a tuple whose first item is the kind of the part."""
     read = {"openai_chat": _chat, "anthropic_messages": _claude, "bedrock_converse": _converse}[dialect]
     return read(body["messages"])
 
 
 def _chat(messages):
-    """Yield the turns of Chat, whose results are messages of their own and part of the user's turn."""
+    """Yield the turns of a Chat body.
+
+    Tool results, which are messages of their own there, are counted to the user's turn.
+    """
 
     def side(message):
         return "user" if message["role"] == "tool" else message["role"]
@@ -96,7 +99,7 @@ def _converse_part(block):
 
 
 def tools_of(body):
-    """Return the tools_of tools by name, each with its schema, strict, cache mark and description."""
+    """Return the tools of a body by name, each with its schema, strict, cache mark and description."""
     tools, by_name = (body.get("toolConfig") or {}).get("tools", body.get("tools")) or [], {}
     for tool in tools:
         inner = tool.get("toolSpec") or tool.get("function") or tool

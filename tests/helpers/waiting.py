@@ -1,4 +1,4 @@
-"""Waiting for what another task, thread or process brings about: until it is so, and never for a time alone."""
+"""Waiting for a change that another task, thread or process makes, by looking until it is there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 10.0
-"""Seconds after which what has not come is taken for missing; a loaded machine needs one or two."""
+"""Seconds after which a change that has not come is taken for missing. A loaded machine needs one or two."""
 PAUSE = 0.005
 """Seconds between two looks."""
 
 
 async def eventually(look: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Return what a look finds, once that is true; fail when it is not in time."""
+    """Return the result of a function as soon as it is true. Fails if it is not true in time."""
     until = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < until, f"not so within {seconds} s: {seen!r}"
@@ -25,7 +25,7 @@ async def eventually(look: Callable[[], T], seconds: float = SECONDS) -> T:
 
 
 def eventually_without_a_loop(look: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Return what a look finds, once that is true, in a test that has no event loop."""
+    """Return the result of a function as soon as it is true, in a test without an event loop."""
     until = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < until, f"not so within {seconds} s: {seen!r}"

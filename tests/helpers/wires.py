@@ -1,6 +1,6 @@
-"""Every conversion through the whole gateway, over sockets: a client of each flag, and a simulated provider of each flag.
+"""Every conversion through the whole gateway, over sockets, with a client and a simulated provider of each flag.
 
-The gateway lists the conversions, so that a new one is tried without being named here.
+The registry lists the conversions, so a new conversion is tried without being named here.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def wires(*, clients=None, providers=None):
 
 
 class Line:
-    """A running gateway with the simulated provider of one conversion."""
+    """A running gateway, with the simulated provider of one conversion."""
 
     def __init__(self, wire, gw, simulated):
         self.wire = wire
@@ -84,7 +84,10 @@ class Line:
         return await self.gw.post(self.wire.say.path(self.wire.model, stream=stream), body)
 
     async def reply_body(self, body, *, stream):
-        """Return the reply as one body, folded from its events if it is streamed. The provider must have accepted the request."""
+        """Return the reply as one body, folded from its events if streamed.
+
+        Also check that the provider accepted the request.
+        """
         reply = await self.post(body, stream=stream)
         assert reply.status == 200, reply.body
         assert self.simulated.requests[-1].refused == ""
@@ -117,7 +120,7 @@ async def line(wire, state, **options):
 
 
 def framed(provider, events):
-    """Return the bytes and the content type of a provider's stream; events are (event type, data) in its dialect."""
+    """Return the bytes and the content type of a provider's stream. Each event is (event type, data) in its dialect."""
     if provider.startswith("bedrock_"):
         return b"".join(_frame(provider, kind, data) for kind, data in events), "application/vnd.amazon.eventstream"
     frames = [sse.encode(json.dumps(data).encode(), data.get("type", "")) for _, data in events]

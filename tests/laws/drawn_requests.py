@@ -1,9 +1,9 @@
 """Requests drawn from the vendors' own descriptions: botocore's service model, and the types of both SDKs.
 
-A drawn request is a small valid one in which a few members have any value that the description allows. A top-level member
-without a value in `member_values.py` is not drawn; a law of `test_conversions.py` reports it. Texts come from short lists by the
-member's name, because a random text is seldom a picture, an address or a schema. The laws say what should become of a
-request; nothing here does.
+A drawn request is a small valid request in which a few members have any value that the description allows. A top-level
+member without a value in `member_values.py` is not drawn; a law of `test_conversions.py` reports it. A text comes from
+a short list for the member's name, because a random text is seldom a picture, an address or a schema. The expected
+result of a request is defined by the laws, not here.
 """
 
 import json
@@ -50,7 +50,7 @@ TEXTS = {
     "filename": ["a.pdf", "Jahres_bericht  1.txt", ""],
     "uri": ["s3://bucket/key"],
 }
-"""Texts by the name of the member that holds them; ids come from `_IDS`."""
+"""Texts by the name of the member that has them. Ids come from `_IDS`."""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]
@@ -71,7 +71,7 @@ TYPES = {
     "anthropic_messages": MessageCreateParamsBase,
 }
 UNDRAWN = {"toolAddition", "toolRemoval"}
-"""Blocks of a beta that the simulated provider does not know."""
+"""Types of blocks that belong to a beta and that the simulated provider does not know."""
 _OFFERS = ("tools", "toolConfig", "functions")
 _IN_ENVELOPE = {"model", "modelId"}
 
@@ -83,7 +83,7 @@ def _shapes():
 
 @cache
 def members(dialect):
-    """Return the documented top-level members, each with the strategy of its values."""
+    """Return the documented top-level members, each with a strategy for its values."""
     if dialect in TYPES:
         hints = get_type_hints(TYPES[dialect], include_extras=True)
         strategies = {name: typed(hint, name, 0) for name, hint in hints.items()}
@@ -95,7 +95,10 @@ def members(dialect):
 
 @st.composite
 def requests(draw, dialect, valid=()):
-    """Draw a body, starting from a valid one. No two tools have the same name: every provider refuses that, and says so."""
+    """Draw a body, beginning with a valid one.
+
+    Tools never share a name, because every provider refuses that with a clear error.
+    """
     known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
     names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
     body = draw(st.sampled_from([BASES[dialect], *valid])) | {name: draw(known[name]) for name in names}
@@ -118,7 +121,7 @@ def _text(name, pattern=None, shortest=0, longest=100):
 
 @cache
 def typed(hint, name, depth):
-    """Return the strategy of a type of an SDK; `name` is the member that holds the value."""
+    """Return the strategy for a type of an SDK. `name` is the member that has the value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Annotated, Required, NotRequired):
         return typed(inner[0], name, depth)
@@ -144,7 +147,7 @@ def _plain(hint, name):
 
 
 def _is_json(kind):
-    """Report whether a type is JSON: not a reply's class, an open file or a path, which the SDKs accept too."""
+    """Return whether a type can be sent as JSON. SDKs also accept classes of replies, open files and paths."""
     return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
 
 
@@ -164,7 +167,7 @@ def _object(draw, needed, free):
 
 @cache
 def shaped(name, member, depth):
-    """Return the strategy of a shape of the service model."""
+    """Return the strategy for a shape of the service model."""
     shape = _shapes()[name]
     kind = shape["type"]
     if shape.get("document"):

@@ -1,8 +1,10 @@
-"""The members of golden requests that a conversion may leave out without a word, each with its reason.
+"""The members of golden requests that a conversion may leave out without a report, each with its reason.
 
-`EXEMPT` says it for a conversion, as (the client's dialect, the upstream dialect), and a member's pointer; `*` stands for one
-step of any name. A pointer with numbers is exempt for the value that the golden request has there. A law demands every entry:
-one that no golden request needs fails.
+`EXEMPT` has the reason by conversion, as (the client's dialect, the upstream dialect), and by the member's pointer. `*`
+in a
+pointer stands for any one name or number. A pointer with a number applies only to that element of the golden request. A
+law
+fails for an entry that no golden request needs.
 """
 
 CHAT, RESPONSES = "openai_chat", "openai_responses"
@@ -106,4 +108,4 @@ EXEMPT = {
     for reason, pointers in by_reason.items()
     for pointer in pointers
 }
-"""(conversion, pointer) to the reason."""
+"""The reason, by (conversion, pointer)."""

@@ -1,7 +1,7 @@
-"""A value for each documented top-level member of a request, and the members that it needs beside it.
+"""A value for each documented top-level member of a request, and the other members that this value needs.
 
-A law sets each value alone on a small request and demands a difference. `NEUTRAL` names the members that make none, because
-they ask for the default or for something that only the reply shows.
+A law adds each value alone to a small request and demands a difference. `NEUTRAL` names the members that make no
+difference, because they ask for the default or for something that only the reply shows.
 """
 
 TOOL = {
@@ -129,7 +129,7 @@ MEMBER_VALUES = {
         },
     },
 }
-"""Values by dialect and member; none is the default of its member."""
+"""Values by dialect and member. No value is the default of its member."""
 
 NEEDED_WITH = {
     ("openai_chat", "function_call"): {"functions": [FUNCTION]},

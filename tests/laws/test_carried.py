@@ -1,4 +1,4 @@
-"""A provider gets back what it made in earlier turns: its tokens unchanged and in order, with text and calls in place.
+"""Laws of earlier turns: a provider gets back its own tokens unchanged and in order, with text and calls in place.
 
 Conversations of one to three turns are drawn for each client's dialect and each provider's, streamed and whole.
 """
@@ -62,7 +62,7 @@ def _in_messages(block):
 
 
 def _places(blocks):
-    """Return what must not change: each block of thinking with what stands before it, the whole text, and the calls."""
+    """Return what must not change: each block of thinking with the block before it, the whole text, and the calls."""
     thoughts, text, calls = [], "", []
     for block in blocks:
         if block["type"] == "text":
@@ -95,7 +95,7 @@ def _content(reply):
 
 @st.composite
 def chat_messages(draw):
-    """Return one to three messages of a Chat provider with tokens in the places where vendors put them."""
+    """Return one to three messages of a Chat provider with opaque tokens at the places where vendors put them."""
     messages = []
     for turn in range(draw(st.integers(1, 3))):
         message = {"role": "assistant", "content": draw(st.none() | WORDS)}

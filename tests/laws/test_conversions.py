@@ -1,9 +1,10 @@
 """Laws of every conversion between two dialects.
 
 - A request that a vendor's types allow is refused with the name of its member, or accepted by the provider.
-- A member of a request makes a difference, is refused, or is reported as dropped; exemptions stand in `exempt_members.py`.
-- A stream and the whole reply it stands for say the same, and the client is shown the usage that is charged.
-- A damaged reply is read as far as possible, or is the provider's failure.
+- A member of a request makes a difference, is refused, or is reported as dropped; exemptions are listed in
+  `exempt_members.py`.
+- A stream and the corresponding whole reply have the same content, and the client is shown the usage that is charged.
+- A damaged reply is read as far as possible, or is reported as a failure of the provider.
 
 The registry lists the conversions; none is named here. Requests are drawn from the vendors' own descriptions
 (`drawn_requests.py`) or are golden files; replies are golden files.
@@ -87,7 +88,10 @@ def test_an_allowed_request_is_accepted_or_refused_by_name(conversion, data):
 
 @pytest.mark.parametrize("dialect", MEMBER_VALUES)
 def test_every_documented_member_has_a_value(dialect):
-    """The one test that fails when a vendor's package documents a new member; no other test draws such a member."""
+    """Check that each documented member has a value.
+
+    Only this test fails when a vendor's package documents a new member.
+    """
     known, documented = set(MEMBER_VALUES[dialect]), set(members(dialect)) | OLDER.get(dialect, set())
     new, gone = sorted(documented - known), sorted(known - documented)
     assert not new, f"new members of {dialect}: {', '.join(new)}; add a value to tests/laws/member_values.py"
@@ -110,7 +114,7 @@ def test_every_documented_member_counts_or_is_reported(conversion):
 
 @pytest.mark.parametrize(("dialect", "name"), NEUTRAL)
 def test_every_neutral_member_is_one(dialect, name):
-    """An entry of `NEUTRAL` is needed: without it some conversion would fail the law above."""
+    """Check that each entry of `NEUTRAL` is needed: without the entry, some conversion would fail the law above."""
     body = BASES[dialect] | NEEDED_WITH.get((dialect, name), {})
     changed = body | {name: MEMBER_VALUES[dialect][name]}
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -118,7 +122,7 @@ def test_every_neutral_member_is_one(dialect, name):
 
 
 def outcome(conversion, body):
-    """Return all that can be known of the fate of a request: the refused member, or the upstream request and the losses."""
+    """Return the result of a request, for comparison: the refused member, or the upstream request and the losses."""
     try:
         call = conversion.call(body)
     except Refused as refused:
@@ -212,7 +216,7 @@ def test_the_client_is_shown_the_usage_that_is_charged(conversion, case, stream)
 
 
 def token_counts(usage: Usage, dialect):
-    """Return the counts that a dialect keeps apart; `in` is the sum of all input."""
+    """Return the token counts that a dialect reports separately. `in` is the sum of all input."""
     written = usage.cache_write_5m + usage.cache_write_1h
     counts = {"in": usage.input + usage.cache_read + written, "read": usage.cache_read, "out": usage.output}
     if not dialect.startswith("openai"):
@@ -247,7 +251,7 @@ odd = st.recursive(
 
 @st.composite
 def damaged(draw, events):
-    """Draw a stream with events missing, repeated or out of place, or with an odd value somewhere."""
+    """Draw a stream in which events are missing, repeated or out of place, or which has an odd value somewhere."""
     events = copy.deepcopy(events)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(events) - 1))

@@ -1,4 +1,4 @@
-"""The laws of every flag that the registry finds; the author of a flag need write no test for them.
+"""The laws of every flag that the registry finds. The author of a flag need not write tests for these.
 
 The flag's own encoder makes the provider's stream from a canned reply, so these laws hold for a new flag of a known
 dialect from its first day.
@@ -167,7 +167,7 @@ odd = st.recursive(
 @pytest.mark.parametrize(("flag", "dialect"), [(flag, flag.dialect_for(CLAUDE)) for flag in FLAGS.values()], ids=FLAGS)
 @given(data=st.data())
 def test_what_a_provider_says_oddly_costs_no_call(flag, dialect, data):
-    """Any JSON in place of an event or a body: read as far as it can be, or a `BadFrame`; nothing else."""
+    """Check any JSON in place of an event or a body: it is read as far as possible, or raises `BadFrame`."""
     kinds = sorted({kind for kind, _ in rendered(dialect, REPLIES["tools"])[0]})
     payload = orjson.dumps(data.draw(odd))
     kind = data.draw(st.sampled_from(kinds))

@@ -44,4 +44,4 @@ def test_a_response_to_any_request_conforms(conversion, data):
 
 
 USUAL = (None, 0, 1, True, False, "auto", "default", "disabled", {}, [])
-"""Values that a response may have for a setting that the client did not send."""
+"""The values of settings that the client did not send, as a response may state them."""

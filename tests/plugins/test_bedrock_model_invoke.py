@@ -1,4 +1,4 @@
-"""InvokeModel as an envelope around Anthropic's dialect, and around opaque bodies."""
+"""InvokeModel as an envelope around Anthropic's dialect, and around bodies that the gateway does not interpret."""
 
 import base64
 import json
@@ -133,7 +133,7 @@ def test_cache_scopes_are_taken_out_wherever_they_are():
 
 
 def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
-    """Check that a TTL is removed where the model has only the usual one, and the loss of a longer TTL is reported."""
+    """Check that a TTL is removed if the model has only the usual one. The loss of a longer TTL is reported."""
 
     def marked(ttl):
         return {"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": ttl}}
@@ -146,7 +146,7 @@ def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
 
 
 def test_a_tools_changes_survive_a_change_of_its_cache_mark():
-    """Check that the changes to a tool survive when its cache mark is changed too."""
+    """Check that other changes of a tool are kept when its cache mark is changed too."""
     tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
     _, body, dropped = build(ask({"tools": [tool]}))
     assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
@@ -204,7 +204,7 @@ INTERLEAVED = "interleaved-thinking-2025-05-14"
     [("enabled", [{"name": "f"}], True), ("enabled", [], False), ("adaptive", [{"name": "f"}], False)],
 )
 def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, taken):
-    """Check that interleaved thinking in a header is taken where it changes something."""
+    """Check that the beta for interleaved thinking in a header is sent if it makes a difference."""
     request = {"thinking": {"type": thinking}, "tools": tools}
     _, body, dropped = build(ask(request, **{"anthropic-beta": INTERLEAVED}))
     assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
@@ -212,7 +212,7 @@ def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, ta
 
 
 def test_interleaved_thinking_in_a_body_covers_the_header():
-    """Check that interleaved thinking in a body stays, and the same beta in the header is not reported as dropped."""
+    """Check that interleaved thinking in a body stays, and that the same beta in the header is not reported as dropped."""
     _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
     assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
 
@@ -269,7 +269,7 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
 
 
 def test_output_counts_at_once_though_its_event_is_held_back():
-    """Check that the meter has the output as soon as it came, although its event is held back."""
+    """Check that the meter counts output as soon as it arrives, although the event with it is held back."""
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     for event in decoder.feed(chunk(START) + chunk(DELTA)):

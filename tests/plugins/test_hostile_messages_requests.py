@@ -1,4 +1,4 @@
-"""Requests of Messages clients, by someone who wished them ill: what was lost, misread, or too much for the reader."""
+"""Hostile requests of Messages clients: members that were lost or misread, and bodies that overload the reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ conversions = pytest.mark.parametrize(("conversion", "model"), [(CONVERSE, HAIKU
 
 
 def on_invoke(**body):
-    """The InvokeModel body of a Messages request, and what it drops."""
+    """Return the InvokeModel body for a Messages request, and the dropped members."""
     top = Members(orjson.dumps({"model": "m", "max_tokens": 50, "messages": [HELLO], **body}))
     flag = "anthropic_messages"
     ask = ClientRequest(flag, flag, "generate", "POST", "/v1/messages", "", {}, top, "m", stream=False)
@@ -46,7 +46,7 @@ ELSEWHERE = {
 @conversions
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
 def test_members_only_anthropics_servers_run_are_refused(conversion, model, name):
-    """Check that members that only Anthropic's servers have or run are refused rather than left out."""
+    """Check that members for tools and data on Anthropic's own servers are refused, not left out."""
     problem = refused(lambda: conversion.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
     assert (problem.code, problem.param) == ("invalid_request", name)
 
@@ -57,7 +57,7 @@ def test_on_invoke_model_it_is_refused_as_well(name):
 
 
 def test_billing_and_fallback_members_are_dropped_on_invoke():
-    """Check that members for Anthropic's own bills and fallback models are dropped with a report on InvokeModel."""
+    """Check that members for Anthropic's billing and fallback models are dropped with a report on InvokeModel."""
     more = {"fallbacks": [{"model": "m"}], "fallback_credit_token": "t", "billing_policy": {"bill_to": "user_profile"}}
     body, dropped = on_invoke(**more)
     assert more.keys().isdisjoint(body)

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's clients, by someone who wished them ill: the same wish on two conversions, and what went unsaid."""
+"""Hostile requests of OpenAI's clients: two conversions must treat the same request alike, and losses must be reported."""
 
 from __future__ import annotations
 
@@ -65,8 +65,7 @@ conversions = pytest.mark.parametrize("conversion", [through_converse, through_m
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
-    """Check that the schema of an answer gets the same limits on both conversions, and each changed place is
-    reported."""
+    """Check that both conversions apply the same limits to an answer's schema, and report each changed place."""
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
@@ -202,7 +201,7 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check that of two marks on one block the block's own counts, and the other is reported."""
+    """Check that if one block has two cache marks, the block's own mark is sent, and the other is reported as dropped."""
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}
     sent, drops = through_messages(body, CLAUDE)
@@ -268,7 +267,7 @@ TREE = {
 
 @conversions
 def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
-    """Check that a strict tool whose schema refers to itself is not strict, and that is reported."""
+    """Check that a strict tool with a recursive schema is sent without strict, and that this is reported."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = conversion({"tools": [tool(parameters=TREE, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]

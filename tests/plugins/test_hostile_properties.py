@@ -1,4 +1,4 @@
-"""Names of properties that Claude refuses, and with them the whole request: MCP servers have $top and filter[id]."""
+"""Property names that Claude refuses together with the whole request, such as $top and filter[id] of MCP servers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ conversions = pytest.mark.parametrize("conversion", [Messages, Converse])
 
 
 def streamed(conversion, name, pieces):
-    """The deltas of a chat stream that have arguments, put together, and how many there were."""
+    """Return the joined arguments of a Chat stream, and the number of deltas that have any."""
     chunks = [each.data for given in conversion.events(name, pieces) for each in conversion.translation.feed(given)]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     arguments = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
@@ -133,7 +133,7 @@ def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
 
 @conversions
 def test_a_format_tools_properties_are_renamed_and_restored(conversion):
-    """Check that a tool that stands in for a format gets renamed properties, and the answer has the client's names."""
+    """Check that a tool that stands in for a format has renamed properties, and that the answer has the client's names."""
     request = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
     assert request.fault is None
     made = dict.fromkeys(request.schemas[0]["properties"], 1)

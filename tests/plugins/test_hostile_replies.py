@@ -1,4 +1,4 @@
-"""Replies of servers that follow no reference: no part of an answer is lost, and no answer is taken for an error."""
+"""Replies of servers that deviate from the reference: no part of an answer is lost, and no answer becomes an error."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def sse(*chunks):
 
 
 def text_and_arguments(events):
-    """Return text and arguments of a stream in any client's dialect."""
+    """Return the text and the arguments in a stream of any client's dialect."""
     text, arguments = "", ""
     for each in events:
         data = each.data
@@ -68,7 +68,7 @@ def text_and_arguments(events):
 
 @from_chat
 def test_text_between_pieces_of_a_call_follows_the_whole_call(conversion):
-    """Check that text between two pieces of a call comes after the call, and the call stays whole."""
+    """Check that text between two pieces of a call is written after the call, which stays whole."""
     events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
@@ -86,7 +86,7 @@ def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
 
 @from_chat
 def test_a_stream_without_a_stop_reason_still_has_an_end(conversion):
-    """Check that a stream that ends without a reason has an end, as a whole reply has."""
+    """Check that a stream without a stop reason has an end for the client, as a whole reply has."""
     events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
     assert text_and_arguments(events) == ("Hi", "")
     assert ENDS[conversion.dialect] in [each.kind for each in events]
@@ -145,7 +145,7 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
 
 
 def test_a_made_invoke_reply_has_langchains_count_headers():
-    """Check that a whole reply of InvokeModel that the gateway makes has the counts that LangChain reads."""
+    """Check that a whole InvokeModel reply made by the gateway has the headers with counts that LangChain reads."""
     reply = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
     )
@@ -215,7 +215,7 @@ def test_of_several_answers_each_must_have_its_reason():
 
 
 def test_claudes_reply_members_without_a_place_are_dropped():
-    """Check that members of Claude's reply for which other dialects have no place are dropped with a report."""
+    """Check that members of Claude's reply that other dialects lack are dropped with a report."""
     whole = {
         "content": [{"type": "text", "text": "Hi"}],
         "stop_reason": "refusal",
@@ -239,7 +239,7 @@ def test_claudes_reply_members_without_a_place_are_dropped():
 
 @pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
 def test_an_earlier_citation_without_a_place_is_no_bad_request(upstream):
-    """Check that an earlier answer with a citation that has no place is no bad request."""
+    """Check that a citation in an earlier answer is not refused, although the upstream dialect cannot express it."""
     cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
     turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
     passed = CONVERSIONS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})

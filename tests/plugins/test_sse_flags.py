@@ -1,4 +1,4 @@
-"""Chat Completions and Messages as flags: requests by splicing, streams with their own terminal event."""
+"""Chat Completions and Messages as flags: requests made by splicing, and streams with a terminal event each."""
 
 import json
 from types import SimpleNamespace
@@ -137,7 +137,7 @@ def test_a_payload_is_reframed_without_being_decoded():
 
 
 def test_a_translated_bedrock_tier_is_dropped_before_anthropic():
-    """Check that a tier of Bedrock that a translator brings is dropped with a report before Anthropic's API."""
+    """Check that a Bedrock tier in a translated request is dropped with a report, and not sent to Anthropic's API."""
     drops = []
     body = {"model": "m", "service_tier": "flex"}
     translated = ask(openai_chat, body)
@@ -189,7 +189,7 @@ def test_every_problem_has_a_body_in_every_dialect(flag, code):
 @pytest.mark.parametrize("options", [[1], [], "x", 1, True])
 @pytest.mark.parametrize("stream", [True, False])
 def test_stream_options_that_are_no_object_are_refused_at_once(options, stream):
-    """Check that stream options that are no object are refused before anything is sent."""
+    """Check that stream options that are not an object are refused before anything is sent."""
     the_ask = ask(openai_chat, {"model": "m", "stream": stream, "stream_options": options})
     with pytest.raises(Refused, match="stream_options must be an object") as refused:
         build(openai_chat, the_ask)
@@ -208,7 +208,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def after(*data):
-    """Return whether the stream is done after each piece."""
+    """Return for each piece whether the stream is done after it."""
     decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
     ends = []
     for piece in data:
@@ -219,7 +219,7 @@ def after(*data):
 
 
 def test_a_chat_stream_is_complete_after_usage_not_the_reason():
-    """Check that a finish reason is not the end of a chat stream, but the usage after it is."""
+    """Check that a Chat stream ends with the usage and not with the finish reason, which comes before."""
     assert after(CONTENT, FINISH, USAGE, DONE) == [False, False, True, True]
 
 
@@ -265,7 +265,7 @@ def test_usage_after_done_is_counted_but_not_shown():
 @pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
 @pytest.mark.parametrize("rest", [b"data: {", b'event: error\ndata: {"error":{"message":"late"}}\n\n'])
 def test_bytes_after_the_terminal_event_fail_no_reply(flag, rest):
-    """Check that nothing after the terminal event makes a failure of a complete reply."""
+    """Check that bytes after the terminal event do not make a complete reply fail."""
     end = DONE if flag is openai_chat else STOP
     assert b"".join(event.raw for event in decode(flag, ask(flag, ASKED), end + rest)) == end
 

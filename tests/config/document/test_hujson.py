@@ -1,4 +1,4 @@
-"""HuJSON: what is read, what is refused, and where things stand."""
+"""HuJSON: what is accepted, what is refused, and the positions of values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GAPS = st.sampled_from(["", " ", "\n", "\r\n\t", "// é, }\n", "/* [ */", "/* a\
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[Any, str]:
-    """Return a value, and a text of it with comments, blanks and trailing commas."""
+    """Draw a value, and a text of the value with comments, blanks and trailing commas."""
     value = draw(VALUES)
 
     def gap() -> str:

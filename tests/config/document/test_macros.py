@@ -1,4 +1,4 @@
-"""Macros: where they are put in, and that what they bring is shown to nobody."""
+"""Macros: where they are expanded, and that their values are never shown."""
 
 import json
 
@@ -94,7 +94,7 @@ def test_what_is_no_macro_stays_as_it_is(text):
 
 
 def test_every_unknown_macro_is_an_error_at_its_place():
-    """Check that every place with an unknown macro is an error, and the error does not name the known macros."""
+    """Check that every place with an unknown macro is an error, and that the error does not list the known macros."""
     text = config({"baseurl": "${A}", "apikey": "${B} ${SET} ${C} ${B}"})
     messages = errors(text, environ={"SET": "x"})
     assert [line.partition(": ")[2] for line in messages] == [

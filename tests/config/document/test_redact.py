@@ -1,4 +1,4 @@
-"""A configuration's text without its secrets: what is hidden, what is shown, and the way back."""
+"""A configuration's text without its secrets: what is hidden, what is shown, and how marks become secrets again."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def redacted(text, *active):
 
 
 def hidden(text, *active):
-    """Return the text with each mark as ***."""
+    """Return the text with each mark replaced by ***."""
     return MARK.sub("***", redacted(text, *active))
 
 
@@ -138,7 +138,7 @@ def test_what_looks_like_a_reference_and_is_none_is_hidden():
     ],
 )
 def test_twice_the_text_takes_no_more_than_twice_the_time(line):
-    """Check the cost of patterns, which stop the whole process while they run."""
+    """Check that regular expressions take linear time, because they block the whole process while they run."""
     taken = []
     for size in (25_000, 200_000):
         text = "".join(line.replace("%d", str(at)) for at in range(size // len(line)))

@@ -1,4 +1,4 @@
-"""A file replaced in one step, or not at all."""
+"""A file is replaced in one step, or not at all."""
 
 import errno
 import os
@@ -70,7 +70,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_beside_it(path, t
 
 
 def test_a_file_whose_owner_cannot_be_kept_is_not_replaced(path, monkeypatch):
-    """Simulate a new file of somebody else, because only root could give a file away."""
+    """Check a new file of another owner, which is simulated because only root can change an owner."""
     fstat = os.fstat
 
     def of_somebody_else(descriptor):
@@ -155,7 +155,7 @@ def test_links_in_a_circle_are_an_error_like_others(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_another_file_under_the_temporary_name_is_not_touched(path, tmp_path, monkeypatch, kind):
-    """Check that a file that somebody else put beside it under the temporary file's name is not touched."""
+    """Check that a file that somebody else created under the name of the temporary file is not changed."""
     monkeypatch.setattr(atomic_file.secrets, "token_hex", lambda _: "known")
     other, beside = tmp_path / "other", tmp_path / ".config.hujson.known"
     other.write_bytes(b"theirs")

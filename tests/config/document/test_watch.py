@@ -1,4 +1,4 @@
-"""Watching: every way in which a file is replaced is noticed, within two seconds, and nothing else is."""
+"""Watching files: every way of replacing a file is noticed within two seconds, and nothing else is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 2.0
 
 
 class Files:
-    """The files that are watched, which counts how often it was asked: a watch asks at each look."""
+    """The watched files. The object counts how often a watch has asked for them, which a watch does at each look."""
 
     def __init__(self, *files: Path) -> None:
         self.files = list(files)
@@ -27,7 +27,7 @@ class Files:
         return self.files
 
     async def looked(self, times: int = 1) -> None:
-        """Wait until the watch has looked so many times more."""
+        """Wait until the watch has looked at the files `times` more times."""
         before = self.looks
         await eventually(lambda: self.looks >= before + times)
 
@@ -35,7 +35,7 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
 ) -> bool:
-    """Return whether a change is seen that is made after the watch has read the first state."""
+    """Return whether a change is noticed. The change is made after the watch has read the files' first state."""
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
@@ -90,7 +90,7 @@ async def test_a_swap_of_the_links_that_kubernetes_mounts_is_noticed(tmp_path: P
 
 
 async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
-    """Change a file behind two links, whose folder is not watched, as on a network's file system."""
+    """Check a file behind two links whose folder is not watched, as on a network file system."""
     (tmp_path / "far" / "v1").mkdir(parents=True)
     (tmp_path / "far" / "v1" / "key").write_text("1")
     (tmp_path / "far" / "v2").mkdir()
@@ -148,7 +148,7 @@ async def test_half_a_file_is_not_told(config: Path) -> None:
     written: list[str] = []
 
     class Written(Files):
-        """Between two looks of the watch another part of the file is written."""
+        """Files that change between two looks: each look is preceded by writing another part of the file."""
 
         def __call__(self) -> Iterable[Path]:
             if parts:

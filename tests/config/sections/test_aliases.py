@@ -1,4 +1,4 @@
-"""`model_aliases`: what they become."""
+"""Tests of the section `model_aliases` and of the settings that it becomes."""
 
 import pytest
 

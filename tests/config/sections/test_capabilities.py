@@ -1,4 +1,4 @@
-"""`capabilities` and `anthropic_betas` of a provider: read with places, used by the catalog, told to plugins."""
+"""`capabilities` and `anthropic_betas` of a provider: read with positions, used by the catalog, passed to plugins."""
 
 from dataclasses import fields
 
@@ -83,7 +83,7 @@ def test_a_pattern_that_fits_no_model_is_told():
     ],
 )
 def test_betas_in_options_follow_the_configuration_or_address(baseurl, betas, rules):
-    """Check that plugins get the betas of the configuration, or else those that the address implies, in the options."""
+    """Check that plugins get the configured betas, or else the betas that the provider's address implies."""
     entry = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
     assert entry.options == {"x": 1, **({"anthropic_betas": rules} if rules else {})}
 

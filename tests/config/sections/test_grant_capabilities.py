@@ -1,4 +1,4 @@
-"""Capabilities from the tailnet policy: the same as in the file, and never a reason to fail."""
+"""Capabilities from the tailnet policy: they mean the same as in the file, and never cause a failure."""
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +50,7 @@ def test_other_capabilities_of_the_policy_are_not_ours():
     ],
 )
 def test_a_wrong_policy_item_is_reported_and_the_others_count(item, message):
-    """Check that a wrong item gives nothing and is reported, and the other items count."""
+    """Check that a wrong item is reported and grants nothing, and that the other items have their effect."""
     parsed, messages = policy_capabilities({CAP: [{"role": "user"}, item, {"models": "**"}]})
     assert [(capability.role, capability.models) for capability in parsed] == [("user", ()), (None, ("**",))]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

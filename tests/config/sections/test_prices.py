@@ -1,4 +1,4 @@
-"""Tests of prices in a configuration: the rules of a provider, the operator's file, and the faults of both."""
+"""Tests of prices in a configuration: a provider's cost rules, the operator's price file, and the faults of both."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""`temp_grants`: both generations become grants, after those of `grants`."""
+"""`temp_grants`: both forms of the section become grants, placed after those of `grants`."""
 
 import pytest
 

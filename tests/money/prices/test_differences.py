@@ -34,7 +34,7 @@ def scaled(entry, factor):
 
 @pytest.mark.parametrize("factor", [Decimal(1000), Decimal("0.001")])
 def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
-    """Check each row that has siblings or a usual price, with a factor of 1,000 in either direction."""
+    """Check that a price that is wrong by a factor of 1,000 is reported, for rows with related prices in the list."""
     some = [(key, ROWS[key]) for key in list(ROWS)[::7] if Decimal("0.3") <= Decimal(ROWS[key]["input"]) <= 3]
     assert len(some) > 100
     missed = [key.name for key, entry in some if key not in doubts({**ROWS, key: scaled(entry, factor)}, [key])]
@@ -42,7 +42,10 @@ def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
 
 
 def test_the_slip_that_a_source_once_made_is_doubtful():
-    """LiteLLM 1.109.1 had azure_ai/jais-30b-chat at 3,200 and 9,710 USD for 1M tokens instead of 3.20 and 9.71."""
+    """Check a price of LiteLLM 1.109.1 that was wrong by a factor of 1,000.
+
+    It had azure_ai/jais-30b-chat at 3,200 and 9,710 USD for 1M tokens instead of 3.20 and 9.71.
+    """
     key = Key("azure", "jais-30b-chat")
     slip = ROWS[key] | {"input": "3200", "output": "9710"}
     assert doubts({**ROWS, key: slip}, [key])[key] == ("input 3200 is above 200", "output 9710 is above 1000")

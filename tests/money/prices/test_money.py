@@ -1,7 +1,7 @@
-"""No error in money: the record of every call, on every conversion, costs what its provider's own report comes to.
+"""The recorded cost of every call, on every conversion, equals the cost of what the provider reports.
 
-The expected sums are made here from literals (prices in USD for 1M tokens, by kind) and from what the upstream said,
-with nothing of the gateway's own.
+The expected sums are computed here from literal prices in USD for 1M tokens, by kind, and from the provider's reply. No
+code of the gateway is used.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
 
 def nanodollars(prices, counts):
-    """Return the exact sum, rounded half up once; None where something has no price."""
+    """Return the exact cost, rounded half up once; None if a price is missing."""
     used = [(price, count) for price, count in zip(prices, counts, strict=True) if count]
     if any(price is None for price, _ in used):
         return None
@@ -83,7 +83,7 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """Return the scenario's reply with its tokens, without those that the dialect cannot name."""
+    """Return the scenario's reply with its token counts, except for counts that the dialect cannot report."""
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
     known = Tokens(
@@ -102,7 +102,7 @@ def counts_of(reply):
 
 
 class Conversion:
-    """A gateway before a simulated provider, asked by one conversion."""
+    """A gateway in front of a simulated provider, called through one conversion."""
 
     def __init__(self, tmp_path, conversion):
         self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = CONVERSIONS[
@@ -137,7 +137,10 @@ class Conversion:
         return record
 
     def estimate(self, delivered, *, stream=True):
-        """Three bytes a token, of the request in the provider's dialect and of the text; one of output at least."""
+        """Return the estimated cost: three bytes a token, of the request as the provider gets it and of the text.
+
+        The output is at least one token.
+        """
         # on the native way of chat the client's own: the gateway only adds that it wants to know the usage
         body = json.dumps(self.ask(stream=stream)[1]) if self.dialect == "chat" else self.sim.requests[-1].body
         return nanodollars(self.prices[:2], (len(body) // 3, max(1, len(delivered) // 3)))
@@ -158,7 +161,10 @@ async def test_every_scenario_costs_what_the_provider_reported(tmp_path, convers
 
 
 def upstream_events(conversion, reply):
-    """(text, counts that are known with it) of each event that the provider sends; counts are None until it reports."""
+    """Return (text, counts) of each event that the provider sends.
+
+    The counts are None until the provider reports any.
+    """
     sim_type, *_, dialect = CONVERSIONS[conversion]
     if dialect == "converse":
         events = render_converse.events(reply, 31)
@@ -192,7 +198,7 @@ STEPS = [
 
 
 def known(it, after):
-    """Return what a call costs at least whose stream ended after some events."""
+    """Return the minimum cost of a call whose stream ended after some events."""
     events = upstream_events(it.conversion, CUT.reply)[:after]
     reported = [counts for _, counts in events if counts is not None]
     delivered = "".join(text for text, _ in events)
@@ -205,9 +211,10 @@ def known(it, after):
 
 
 def is_about(it, record, least):
-    """Return whether a cost is what is known, or what the model may have written in the time of the call.
+    """Return whether a cost is at least `least`, and at most what the model could have written in the call's duration.
 
-    An estimated input is that of the request before it gets the provider's envelope, which is some tokens more or less.
+    If the cost is estimated, it may differ by a few tokens, because the estimate is made before the provider's envelope
+    is added.
     """
     slack = 0 if record["reported"] else nanodollars(it.prices[:2], (20, 0))
     most = least + nanodollars(it.prices[:2], (0, int(record["duration_ms"] / 1000 * TOKENS_PER_SECOND)))
@@ -216,7 +223,7 @@ def is_about(it, record, least):
 
 @pytest.mark.parametrize(("conversion", "after"), STEPS)
 async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion, after):
-    """Check that a stream that ends after any event has one record with the counts that were known."""
+    """Check that a stream that ends after any event has one record, with the counts that were known then."""
     async with Conversion(tmp_path, conversion) as it:
         record = await it.record(replace(CUT, end_after=after), stream=True)
         assert is_about(it, record, known(it, after))
@@ -226,7 +233,7 @@ async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion,
 
 @pytest.mark.parametrize(("conversion", "after"), [step for step in STEPS if step.values[1]])
 async def test_a_client_gone_after_any_event_has_one_record(tmp_path, conversion, after):
-    """Check that a client that leaves after any event has one record with the counts that were known."""
+    """Check that a client that leaves after any event has one record, with the counts that were known then."""
     async with Conversion(tmp_path, conversion) as it:
         it.sim.script(replace(CUT, stall_after=after))
         path, body = it.ask(stream=True)

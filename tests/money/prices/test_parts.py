@@ -1,7 +1,8 @@
-"""The parts that a call is billed for, as a table of reports. The recorded cost is the same on every conversion.
+"""The parts of which a call's bill consists, as a table of reports. The recorded cost is the same on every conversion.
 
-The parts that each reply comes to are written out. Clients in the provider's own dialect get its usage as it is, and
-clients in another dialect get the sum of the parts.
+The expected parts of each reply are written out. Clients of the provider's own dialect get the usage unchanged, and
+clients
+of other dialects get the sum of the parts.
 """
 
 import json
@@ -30,13 +31,13 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke")
 
 @dataclass(frozen=True)
 class Case:
-    """The reports of one reply, in their order, and the parts that they come to: pairs of a model and its counts."""
+    """The reports of usage in one reply, in order, and the expected parts, as pairs of a model and its counts."""
 
     reports: tuple
     parts: tuple
     estimated: bool = False
     more: dict = field(default_factory=dict)
-    """Members of the last event of a stream, in which Bedrock has its metrics."""
+    """Further members of the last event of a stream, where Bedrock sends its metrics."""
     ttls: tuple = ()
     """Lifetimes of the cache marks in the request."""
     only_streamed: bool = False
@@ -337,7 +338,10 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the changes of a case whose cache marks did not reach the provider, because some clients or models have none."""
+    """Return the changed fields of a case if its cache marks did not reach the provider, else an empty dict.
+
+    Some clients and some models have no cache marks.
+    """
     marks = set(marks_of(sent))
     if not case.ttls or marks == set(case.ttls):
         return {}
@@ -347,7 +351,7 @@ def sent_lifetime(case, sent):
 
 
 def shown(wire, response, *, stream):
-    """Return the counts that a client gets."""
+    """Return the token counts that a client gets."""
     if stream:
         body = fold(wire.say.dialect, read_stream(response.body, response.headers["content-type"]))
     else:
@@ -357,7 +361,7 @@ def shown(wire, response, *, stream):
 
 
 async def check(wire, tmp_path, stream, cases, events_of, whole_of):
-    """Check every case on one gateway: the record, and what the client gets."""
+    """Check every case on one gateway, both in the record and in the client's reply."""
     options = {"cost_basis": "bedrock-us"} if wire.provider.startswith("bedrock") else {}
     faults = {}
     async with line(wire, tmp_path, **options) as opened:
@@ -379,7 +383,7 @@ async def check(wire, tmp_path, stream, cases, events_of, whole_of):
 
 
 def fault_of(wire, case, record, seen):
-    """Return what is wrong with a record or with what the client was told; None if all is right."""
+    """Return what is wrong with a record or with the client's usage; None if nothing is."""
     counts = tuple(map(sum, zip(*(counts for _, counts in case.parts), strict=True)))
     if tuple(record["tokens"][kind] for kind in KINDS) != counts:
         return f"tokens {record['tokens']}"

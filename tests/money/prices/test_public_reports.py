@@ -1,7 +1,4 @@
-"""Calls whose costs other gateways or clients got wrong, as their users reported in public, and the right cost of each.
-
-Each sum is written out from the published prices in USD for 1M tokens. The provider is scripted.
-"""
+"""Calls whose cost another gateway or client computed wrongly, as users reported in public, and the right cost of each."""
 
 import json
 
@@ -129,7 +126,7 @@ WHOLE = {
 
 
 async def record_of(tmp_path, provider, path, body, answer, content_type="application/json"):
-    """Return the record of a call whose provider gives this answer, and the body that the client got."""
+    """Return the record of a call to which the provider gives this answer, and the body that the client got."""
     async with scripted() as upstream:
         upstream.answer(answer, content_type)
         settings = {"baseurl": upstream.url, "apikey": KEY, "authorization": "bearer", **provider}

@@ -1,7 +1,9 @@
-"""Random reports of usage through a running gateway: each record equals the bill that `helpers/bill.py` reads from the bytes.
+"""Random reports of usage through a running gateway.
 
-Drawn are the reports (how many, in what order, which counts), parts, tiers and geographies, the cache marks of the request,
-the client, streamed or whole, and where the reply's bytes are cut into pieces or off.
+Each recorded cost equals the bill that `helpers/bill.py` computes.
+
+The following is random: the reports (number, order, counts), parts, tiers and geographies, the cache marks of the
+request, the client, streamed or whole, and the places at which the reply's bytes are split or cut off.
 """
 
 import asyncio
@@ -113,7 +115,7 @@ ITERATION = st.fixed_dictionaries(
 
 
 def named(iteration):
-    """Return an iteration with the model that its type has."""
+    """Return an iteration with the model that iterations of its type have."""
     return {**iteration, "model": "claude-opus-4-8"} if iteration["type"] == "advisor_message" else iteration
 
 
@@ -132,7 +134,7 @@ def claude_reports(*, direct):
 
 
 def consistent(report):
-    """Return a report whose sum of cache writes is not below the writes by lifetime."""
+    """Return a report whose sum of cache writes is at least the sum of the writes by lifetime."""
     lives = sum((report.get("cache_creation") or {}).values())
     written = report.get("cache_creation_input_tokens")
     return report if written is None else {**report, "cache_creation_input_tokens": max(written, lives)}
@@ -152,7 +154,7 @@ CONVERSE_REPORTS = st.lists(
 
 @st.composite
 def openai_reports(draw, *, responses):
-    """Draw reports with consistent counts, whose cached tokens have the name of one server, or of two."""
+    """Draw reports with consistent counts. The cached tokens have the member name of one server, or of two."""
     reports = []
     for _ in range(draw(st.integers(1, 1 if responses else 4))):
         prompt, completion, thinking = draw(counts), draw(counts), draw(counts)
@@ -193,7 +195,7 @@ METRICS = members(
 
 
 def reply_of(provider, reports, metrics):
-    """Return a reply's bytes as a stream with these reports, and whole with the last of them, each with its type."""
+    """Return a stream with these reports and a whole reply with the last of them, each with its content type."""
     build = {"anthropic_messages": claude_reply, "bedrock_model_invoke": claude_reply, "bedrock_converse": converse_reply,
              "openai_chat": chat_reply, "openai_responses": responses_reply}[provider]  # fmt: skip
     events, whole = build(reports, metrics if provider == "bedrock_model_invoke" else {})
@@ -304,7 +306,7 @@ def is_native(client, provider):
 
 
 def told(client, response, *, stream):
-    """Return the counts that a client gets."""
+    """Return the token counts that a client gets."""
     say = CLIENTS[client]
     body = json.loads(response.body) if not stream else None
     reply = say.read_reply(body or fold(say.dialect, read_stream(response.body, response.headers["content-type"])))

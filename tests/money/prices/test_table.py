@@ -1,4 +1,4 @@
-"""Published prices are found, whatever an id looks like; what is unknown stays unknown."""
+"""Published prices are found for every form of a model's id, and unknown models have no price."""
 
 import json
 from decimal import Decimal
@@ -159,7 +159,7 @@ LISTS = {
 }  # fmt: skip
 PUBLISHED = [(basis, *parse_row) for basis, rows in LISTS.items() for parse_row in rows]
 NOW = 1_795_435_200
-"""2026-11-23 12:00 UTC; some prices are to change."""
+"""2026-11-23 12:00 UTC. Some prices change after this time."""
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "amazon.nova-lite-v1:0"
 
@@ -320,7 +320,7 @@ def test_what_is_unknown_has_no_row(basis, model):
 
 
 def test_a_price_holds_from_its_day_on():
-    """OpenAI lowered gpt-5.6-sol on 2026-08-21 (genai-prices 0.2.3)."""
+    """Check the price of gpt-5.6-sol, which OpenAI lowered on 2026-08-21 (genai-prices 0.2.3)."""
     priced = price_of("openai", "gpt-5.6-sol")
     last, first = 1_787_270_399, 1_787_270_400
     assert priced.cost(Usage(input=1000, output=1000), at=last) == 5_000_000 + 30_000_000
@@ -328,7 +328,7 @@ def test_a_price_holds_from_its_day_on():
 
 
 def test_a_price_of_a_future_day_waits_for_it():
-    """End the introductory price of gemini-3.6-flash with 2026, as Google does (genai-prices 0.2.3)."""
+    """Check the introductory price of gemini-3.6-flash, which Google ends with the year 2026 (genai-prices 0.2.3)."""
     priced = price_of("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000
     assert priced.cost(Usage(input=1000), at=1_798_761_600) == 1_500_000
@@ -359,7 +359,7 @@ def test_a_service_tier_has_prices_of_its_own(basis, model, tier, price_in, pric
 
 
 def test_a_web_search_is_paid_for():
-    """Charge $10 for 1,000 searches (Anthropic's price page, in both maps)."""
+    """Check that 1,000 searches cost $10 (Anthropic's price page, and both price maps)."""
     priced = price_of("anthropic", "claude-sonnet-4-5")
     assert priced.cost(Usage(), extra={"web_search": 3}) == 30_000_000
     assert priced.cost(Usage(), extra={"web_search": 1}, tier="batch", at=NOW) == 10_000_000
@@ -371,7 +371,7 @@ def test_no_row_is_there_twice():
 
 
 def test_the_price_table_is_sorted_with_one_row_a_line():
-    """Check that the table is sorted, has one row a line, and is no larger than a page of pictures."""
+    """Check that the table is sorted, has one row on each line, and is smaller than 1.5 MB."""
     keys = [(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")) for entry in TABLE["rows"]]
     assert keys == sorted(keys)
     lines = FILE.read_text("utf-8").splitlines()

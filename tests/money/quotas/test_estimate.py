@@ -1,4 +1,4 @@
-"""Tests of the estimate of what a call may use at most, made from its body alone."""
+"""Tests of the estimate of the maximum use of a call, made from its body alone."""
 
 import base64
 import json
@@ -373,14 +373,14 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
-    """Check that a call without a limit holds more than the limit that a dialect demands upstream."""
+    """Check that a call without a limit reserves more than the limit that is sent to upstreams that demand one."""
     _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
 
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
-    """Check that a rate holds the output that the client allows, or else the usual limit of the model."""
+    """Check that a rate limit reserves the output that the client allows, or else the model's usual limit."""
     _, ask = request_of(*CHAT)
     amounts = estimate(ask, limit, [4096])
     assert amounts.tokens == amounts.probable_input + held
@@ -411,7 +411,10 @@ def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
 
 
 class Price:
-    """Nanodollars of a token: input, output, written to a cache; the dearest tier is seven times that."""
+    """Nanodollars of a token of input, of output, and of a cache write.
+
+    The most expensive tier costs seven times as much.
+    """
 
     def __init__(self, *units, search=None):
         self.units, self.search = units, search
@@ -499,7 +502,7 @@ def reported(**usage):
     ],
 )
 def test_a_cut_calls_probable_use_is_the_report_and_text_since(facts, seconds, expected):
-    """Check that a call that was cut has probably used the reported tokens and those of the text written since."""
+    """Check that the probable use of a cut call is the last report, plus an estimate for the text since then."""
     assert probable(facts, Estimate(30, 1000), seconds) == expected
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of buckets: what refills, what is held, what is taken, and who is refused for how long."""
+"""The arithmetic of buckets: refills, reservations, charges, and how long a refused caller must wait."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_a_bucket_of_nothing_refuses_all():
 
 
 def test_a_call_dearer_than_the_balance_may_begin():
-    """Check that a call that may cost more than the balance may begin while something is left."""
+    """Check that a call that may cost more than the balance may begin as long as the balance is positive."""
     ledger = Ledger()
     ledger.reserve([claim(3 * TEN)], 0)
     assert refused(ledger).balance == TEN
@@ -201,7 +201,7 @@ def test_what_flowed_in_before_a_reload_flowed_by_the_old_rate():
 
 
 def test_a_returning_definition_has_its_charged_buckets():
-    """Check that a definition that comes back has its buckets with the charges that calls made meanwhile."""
+    """Check that if a removed definition comes back, its bucket has the charges of calls made meanwhile."""
     ledger = Ledger()
     held = ledger.reserve([claim(5)], 0)
     ledger.reload(lambda _: None, 0)
@@ -220,7 +220,7 @@ def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
 
 
 def test_a_call_of_the_old_configuration_charges_the_old_bucket():
-    """Check that a call of the old configuration charges the bucket that was put away."""
+    """Check that a call of the old configuration charges the bucket whose definition was removed."""
     ledger = Ledger()
     spent(ledger, 5)
     ledger.reload(lambda _: None, 0)
@@ -284,7 +284,7 @@ HOUR = 3600 * SECOND
 
 @pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
 def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
-    """Drop a remainder when the period changes: it is counted in units of the old period."""
+    """Check that a changed period drops the fraction of a unit, which is counted in units of the old period."""
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()
     spent(ledger, TEN, rule)

@@ -1,4 +1,4 @@
-"""Quotas against an oracle in fractions, over calls, edits, reloads, restarts and clocks that are set, in any order."""
+"""Quotas compared with a model in exact fractions, over random calls, edits, reloads, restarts and clock changes."""
 
 from datetime import datetime
 from fractions import Fraction
@@ -20,7 +20,7 @@ HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
 NAMES = ("a:<user>", "b", "c")
 BUCKETS = {"a:x": "a:<user>", "a:y": "a:<user>", "b": "b", "c": "c"}
 START = 1_774_600_000 * SECOND
-"""27 March 2026, two days before the clocks of Berlin change."""
+"""27 March 2026, two days before daylight saving time begins in Berlin."""
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
 QUOTAS = st.builds(
     Quota,
@@ -47,7 +47,7 @@ def named(name, quota):
 
 
 def calendar(at, window):
-    """Return what names the window of a time: its date, week or month, and the offset too for an hour."""
+    """Return a value that identifies a window: its date, week or month; for an hour, also the offset from UTC."""
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(window.zone))
     return {
         "hour": (local.date(), local.hour, local.utcoffset()),
@@ -58,7 +58,7 @@ def calendar(at, window):
 
 
 class Oracle:
-    """One bucket, exactly: a fraction that grows with time, or is filled when the calendar names another window."""
+    """One bucket in exact fractions. It grows with time, or is filled when the calendar window changes."""
 
     def __init__(self, quota, now):
         self.quota, self.at, self.balance, self.reserved = quota, now, Fraction(quota.capacity), 0
@@ -88,7 +88,7 @@ class Oracle:
         self.stored = self.quota, self.balance, self.at
 
     def restart(self, now):
-        """Go on from what was stored. A bucket that was never stored is full."""
+        """Continue from the stored state. A bucket that was never stored is full."""
         self.reserved = 0
         if self.stored is None:
             self.balance, self.at = Fraction(self.quota.capacity), now
@@ -265,7 +265,10 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Calls that reserve what they cost; never more passes than a bucket has, but for the last call."""
+    """Calls that reserve their exact cost.
+
+    Never more passes than a bucket has, except for the cost of the last call.
+    """
 
     held = Bundle("held")
     most = 30

@@ -1,4 +1,4 @@
-"""Borders of calendar windows in time zones: months of every length, both changes of the clocks, days that are skipped."""
+"""Borders of calendar windows in time zones: months of every length, both clock changes of a year, skipped days."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

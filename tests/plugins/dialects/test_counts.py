@@ -1,7 +1,8 @@
-"""A reply's token counts are the same by kind on every conversion, streamed and not, and those that the provider reported.
+"""A reply's token counts are the same on every conversion, streamed and whole, and equal to the provider's.
 
-For the simulated providers' replies, and for every recorded reply of the real Bedrock in each client's dialect. What
-the call's record says is checked beside it: it is what is paid for.
+The tests use the simulated providers' replies, and every recorded reply of the real Bedrock in each client's dialect.
+They
+also check the counts in the call's record, because these determine the cost.
 """
 
 import json
@@ -26,7 +27,7 @@ REPLY = Canned(
 KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 BY_KIND = (3, 7, 1000, 200, 50)
 WITHOUT_WRITES = (253, 7, 1000, 0, 0)
-"""Counts that OpenAI's dialects report; they have none for cache writes."""
+"""Counts that OpenAI's dialects report. Cache writes are missing, because OpenAI has no count for them."""
 
 
 def counts(heard):
@@ -34,7 +35,7 @@ def counts(heard):
 
 
 def recorded(tokens):
-    """Return the counts in a call's record by the names of `counts`."""
+    """Return the counts in a call's record, by the same names as `counts`."""
     written = tokens["cache_write_5m"] + tokens["cache_write_1h"]
     return {"input": tokens["input"], "read": tokens["cache_read"], "written": written, "output": tokens["output"]}
 
@@ -55,7 +56,7 @@ async def test_a_reply_has_the_same_counts_on_every_conversion(wire, stream, tmp
 
 
 def reported(exchange):
-    """Return the counts of a recorded reply of the real Bedrock."""
+    """Return the counts in a recorded reply of the real Bedrock."""
     if "response" in exchange:
         usage = exchange["response"]["usage"]
     else:

@@ -1,4 +1,4 @@
-"""Facts of a reply that are paid for beside its tokens: the service tier, searches, tokens of images and sound."""
+"""Facts of a reply that influence its cost besides tokens: the service tier, searches, tokens of images and sound."""
 
 import json
 
@@ -145,7 +145,7 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
     ],
 )
 def test_converses_tier_is_read_from_reply_and_metadata(members, tier):
-    """Check that Converse names the tier in a reply and in the metadata of a stream."""
+    """Check that the tier of Converse is read from a whole reply, and from the metadata of a stream."""
     data = json.dumps({"usage": {"inputTokens": 1}, **members}).encode()
     whole, streamed = ConverseMeter(), ConverseMeter()
     whole.whole(data)

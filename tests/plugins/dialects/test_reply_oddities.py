@@ -1,4 +1,4 @@
-"""The readers of replies with providers that do not keep to their dialect."""
+"""Tests of the readers of replies with providers that violate their dialect."""
 
 import pytest
 
@@ -29,7 +29,7 @@ SERVER_TOOL = {"toolUse": {"toolUseId": "t", "name": "nova_grounding", "type": "
 
 @pytest.mark.parametrize("start", [SERVER_TOOL, {"image": {"format": "png"}}])
 def test_an_unknown_converse_block_is_dropped_with_its_deltas(start):
-    """Check that a block of Converse that no client knows is dropped with all its deltas and with nothing else."""
+    """Check that a block of Converse that no client knows is dropped with all its deltas, and nothing else is."""
     drops = []
     calls = streamed(
         converse_walk,
@@ -45,7 +45,7 @@ def test_an_unknown_converse_block_is_dropped_with_its_deltas(start):
 
 
 def test_a_server_tool_call_of_converse_is_no_call_in_a_reply():
-    """Check that a call that Converse makes itself is no call for the client, in a whole reply as in a stream."""
+    """Check that a call that Bedrock itself executes is no call for the client, in a whole reply and in a stream."""
     drops = []
     content = [{"toolUse": {**SERVER_TOOL["toolUse"], "input": {"q": 1}}}, {"text": "Yes"}]
     body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
@@ -93,7 +93,7 @@ def test_a_chat_stream_that_ends_twice_is_told_once():
 
 
 def test_a_chat_call_waits_for_its_name_until_the_end():
-    """Check that a call of Chat without a name waits for the name, and no longer than until the end."""
+    """Check that a Chat call without a name waits for the name, at most until the end of the stream."""
     late = chat(called(0, '{"a":1}', "t"), called(0, None, None, "f"))
     assert late[1:] == [("tool", "t", "f"), ("arguments", '{"a":1}')]
     assert chat(called(0, '{"a":1}', "t"))[1:] == []
@@ -114,7 +114,7 @@ RENAMED = "filter[id]"
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
 def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
-    """Check that input whose names would be restored, but which is no object, stays as the model wrote it."""
+    """Check that input with renamed properties stays as the model wrote it if it is not an object."""
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", Maker("fam"), print)

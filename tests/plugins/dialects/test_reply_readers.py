@@ -15,7 +15,7 @@ from gateway_plugins.shared.tools import Names
 
 
 class RecordingWriter:
-    """A writer that records its calls, with pieces of the same kind joined."""
+    """A writer that records its calls and joins consecutive pieces of the same kind."""
 
     def __init__(self):
         self.calls = []
@@ -119,7 +119,7 @@ def test_the_call_behind_a_complete_one_is_told_at_once():
 
 
 def test_a_renamed_calls_input_precedes_the_text_behind_it():
-    """Check that a call with renamed properties has its input before the text that follows it."""
+    """Check that the input of a call with renamed properties is written before the text that follows the call."""
     names = Names()
     (alias,) = names.plain_input({"a b": 1})
     events = (called(0, f'{{"{alias}":1}}', "t", "f"), chunk({"content": "Hi"}), chunk(finish="tool_calls"))
@@ -149,7 +149,7 @@ def test_a_call_without_an_id_gets_one():
 
 
 def test_chat_reasoning_is_marked_and_ends_at_the_answer():
-    """Check that reasoning of a chat model is marked as the gateway's own and ends where the answer begins."""
+    """Check that a chat model's reasoning gets the gateway's own mark, and ends where the answer begins."""
     assert chat(chunk({"reasoning_content": "Hm"}), chunk({"content": "Yes"}))[1:] == [
         ("thinking", "Hm"),
         ("signature", "irisgate1:fam:"),
@@ -196,7 +196,7 @@ def test_a_whole_chat_reply_without_a_message_is_no_reply(body):
 
 
 def test_the_input_of_the_format_tool_is_text_and_no_call():
-    """Check that the input of the tool that stands for a format is the text of the answer and no call."""
+    """Check that the input of the tool that stands in for a format becomes the answer's text, and not a call."""
     calls = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
     assert calls[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
 

@@ -22,7 +22,7 @@ FIRST, SECOND = Usage(input=3, output=4), Usage(input=5, output=6)
 
 
 def written(stream, *calls):
-    """Return the events of all method calls, taken after each one, and those of the stream's end."""
+    """Return the events that each method call makes, and those that the stream's end makes."""
     events = []
     for method, *values in calls:
         getattr(stream, method)(*values)
@@ -34,7 +34,7 @@ def written(stream, *calls):
 
 
 def ends(dialect, events):
-    """Return the kinds of the events that end a reply: with the reason, and with the counts."""
+    """Return the kinds of the events that end a reply: the event with the reason, and the event with the counts."""
     match dialect:
         case "messages":
             return [event.kind for event in events if event.kind in {"message_delta", "message_stop"}]
@@ -84,7 +84,7 @@ def test_of_two_reasons_the_first_one_counts(dialect):
 
 
 def reason(data):
-    """Return why a reply ended if `data` is the event of a dialect that says so, else None."""
+    """Return the stop reason in `data`, an event of the dialect; None if it has no stop reason."""
     for choice in data.get("choices", ()):
         return choice["finish_reason"]
     return data.get("stopReason") or data.get("response", {}).get("status")

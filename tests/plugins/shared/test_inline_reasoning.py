@@ -1,4 +1,7 @@
-"""Thinking between tags at the start of a text becomes thinking, wherever its pieces are cut, and goes back unchanged."""
+"""Text between thinking tags at the start of a reply becomes thinking, and goes back to the provider unchanged.
+
+The pieces of the stream may be cut anywhere, also inside a tag.
+"""
 
 import itertools
 
@@ -22,7 +25,7 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return (thinking, text) that a client gets for pieces of text, and the text that goes back to the provider."""
+    """Return the (thinking, text) that a client gets for pieces of text, and the text that goes back to the provider."""
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)
     for piece in pieces:
@@ -148,7 +151,7 @@ def test_thinking_of_nova_on_converse_goes_back_as_text(client):
 
 
 def test_a_messages_client_gets_a_block_of_thinking():
-    """Check CherryHQ/cherry-studio#10225: on Bedrock, gpt-oss writes its reasoning into its text."""
+    """Check gpt-oss on Bedrock, which writes its reasoning into its text (CherryHQ/cherry-studio#10225)."""
     base = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "x"}]}
     client = Translator("anthropic_messages", "openai_chat", base, "openai.gpt-oss-120b-1:0")
     text = "<reasoning>let me think</reasoning>Answer"
@@ -170,6 +173,6 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check Converse, which ends each block of text before it says how the reply ended."""
+    """Check an unclosed thought on Converse, which ends each block of text before it says how the reply ended."""
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

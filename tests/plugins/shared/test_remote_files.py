@@ -1,4 +1,4 @@
-"""URLs in a body: which ones are read, what takes their place, and that nothing else of the body changes."""
+"""URLs in a body: which URLs are fetched, what replaces them, and that nothing else in the body changes."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def target(dialect="bedrock_converse", **caps):
 
 
 def run(request, to=None, files=None):
-    """Return the request after its steps, and the fetches that the steps yielded."""
+    """Return the request after its steps have run, and the fetches that the steps asked for."""
     dropped = []
     steps = remote_files.steps(request, to or target(), dropped.append)
     fetches = []
@@ -82,7 +82,7 @@ def test_a_chat_image_as_a_bare_string_is_read_too():
 
 
 def test_a_chat_file_gets_its_data_and_a_name_from_its_url():
-    """Check that a chat file gets its data from its URL, and also its name where it has none."""
+    """Check that a file in Chat gets its data from its URL, and also its name if it has none."""
     files = {PAPER: reply(PDF, "application/octet-stream")}
     done, _ = run(chat({"type": "file", "file": {"file_data": PAPER}}), files=files)
     assert body_of(done)["messages"][0]["content"][0]["file"] == {

@@ -1,4 +1,4 @@
-"""A Chat provider gets back in the second turn what it made in the first, through a client of every other dialect."""
+"""A Chat provider gets back in the second turn the tokens of its first reply, through clients of every other dialect."""
 
 import pytest
 
@@ -88,7 +88,7 @@ MESSAGES = {
 
 
 def pieces(message):
-    """Return a message as the deltas of a stream: the members in order, texts in two pieces, calls with their parts."""
+    """Return a message as deltas of a stream: members in order, texts in two pieces, and calls with their parts."""
     deltas = []
     for name in ("reasoning_details", "reasoning_content", "reasoning", "thinking_blocks", "content"):
         value = message.get(name)
@@ -170,7 +170,7 @@ def test_a_token_does_not_go_to_a_provider_of_another_dialect(client, then):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_a_session_that_comes_back_has_its_tokens_still(client):
-    """Check that a turn at another model between two turns of Gemini removes nothing."""
+    """Check that Gemini's tokens are kept over a turn at another model."""
     model, message = MESSAGES["gemini: a call"]
     reply = chat_reply({"role": "assistant", "content": None, **message})
     there, _ = second_turn(client, "openai_chat", model, reply, then=("openai_chat", "gpt-5.4"))
@@ -214,7 +214,7 @@ def test_a_forged_or_foreign_token_is_dropped_aloud(value):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_pieces_of_litellms_blocks_are_one_thought(client):
-    """Check a stream whose thinking stands in the blocks alone, and one that repeats it there (open-webui#29860)."""
+    """Check a stream with thinking only in LiteLLM's blocks, and one with the thinking twice (open-webui#29860)."""
     block = {"type": "thinking", "thinking": "plan", "signature": "Eq+/="}
     alone = [{"thinking_blocks": [{"type": "thinking", "thinking": piece}]} for piece in ("pl", "an")]
     beside = [{"reasoning_content": piece, "thinking_blocks": [{"thinking": piece}]} for piece in ("pl", "an")]
@@ -226,7 +226,7 @@ def test_pieces_of_litellms_blocks_are_one_thought(client):
 
 
 def test_every_answer_has_thinking_where_the_model_demands_it():
-    """Check answers without calls too (openclaw#73417, opencode#25000)."""
+    """Check that answers without calls have thinking too (openclaw#73417, opencode#25000)."""
     reply = chat_reply({"role": "assistant", "content": "So."}, "stop")
     body, _ = second_turn("anthropic_messages", "openai_chat", DEEPSEEK, reply)
     assert body["messages"][1] == {"role": "assistant", "content": "So.", "reasoning_content": " "}
@@ -234,7 +234,10 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_members_that_hold_no_token_are_dropped_aloud(client):
-    """Check LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's mark of a thought."""
+    """Check that members without a token are reported as dropped.
+
+    They are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's mark of a thought.
+    """
     fields = {"thinking_blocks": [{"type": "thinking", "thinking": "plan"}], "citations": None}
     message = {"content": "So.", "provider_specific_fields": fields, "extra_content": {"google": {"thought": True}}}
     body, dropped = second_turn(client, "openai_chat", GEMINI, chat_reply(message, "stop"))

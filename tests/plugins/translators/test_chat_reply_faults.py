@@ -1,4 +1,4 @@
-"""Replies with anything anywhere, on both conversions: a fault of the provider costs its member, or is a `BadFrame`."""
+"""Random faults in replies, on both conversions: a fault costs only the member that has it, or raises `BadFrame`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def streamed(translation, events):
 
 
 def places(stream):
-    """Return the paths in the events' data that a fault can change; kinds and the events themselves stay."""
+    """Return the paths in the events' data at which a test makes faults. Event types and the events themselves stay."""
     return [path for path in paths(stream) if len(path) > 2]
 
 
@@ -216,7 +216,7 @@ def decoded(data: bytes) -> list[str]:
 
 
 def test_half_a_frame_and_a_missing_last_one_are_errors():
-    """Check that half a frame is an error, and that so is a stream without `metadata`, which Bedrock always sends."""
+    """Check that a stream is an error if it ends in half a frame, or without `metadata`, which Bedrock always sends."""
     start, stop, metadata = (frame(kind) for kind in ("messageStart", "messageStop", "metadata"))
     assert decoded(start + metadata + stop) == ["messageStart", "metadata", "messageStop"]
     for broken in (start + stop[:-5], start + stop, start + stop + metadata[:-5]):

@@ -1,4 +1,4 @@
-"""Chat requests with anything anywhere, on both conversions: carried or a 400 of ours, never a crash."""
+"""Random faults in Chat requests, on both conversions: carried or refused with a 400, never a crash."""
 
 from __future__ import annotations
 

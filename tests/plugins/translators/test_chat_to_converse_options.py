@@ -55,7 +55,7 @@ def test_a_limit_below_the_models_smallest_is_raised_aloud(name):
 
 
 def test_a_family_that_needs_a_limit_gets_its_own_by_default():
-    """Check that a family that needs a limit gets its own where the client gave none."""
+    """Check that a model whose family needs a limit gets the family's limit if the client gave none."""
     needs = replace(CLAUDE, needs_max_tokens=True)
     assert sent({}, needs)["inferenceConfig"] == {"maxTokens": 32_000}
     assert sent({"max_tokens": 9}, needs)["inferenceConfig"] == {"maxTokens": 9}
@@ -131,7 +131,7 @@ def test_effort_none_is_said_where_a_model_has_a_word_for_it():
 
 
 def test_another_family_takes_only_the_level_of_thinking():
-    """Check that of Anthropic's thinking another family takes the level, and the rest is reported."""
+    """Check that for another family only the level of Anthropic's thinking is sent, and that the rest is reported."""
     drops: list[str] = []
     own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}
     assert sent(own, GPT_OSS, drops)["additionalModelRequestFields"] == {"reasoning_effort": "low"}
@@ -166,7 +166,7 @@ def test_thinking_takes_no_temperature_top_k_or_forced_tool():
 
 
 def test_defect_48_a_budget_without_earlier_thinking_is_dropped():
-    """Check that without the thinking that led to a call a budget is dropped with a report."""
+    """Check that a budget is dropped with a report if the history lacks the thinking that led to a call."""
     body = {"messages": [user("Hi"), called(("a", "look", "{}")), result("a")], "reasoning_effort": "low"}
     drops: list[str] = []
     assert "thinking" not in sent(body, CLAUDE, drops)["additionalModelRequestFields"]
@@ -192,8 +192,7 @@ def test_defect_07_choice_none_without_calls_leaves_the_tools_out():
 
 
 def test_defect_07_choice_none_keeps_tools_and_forbids_calls():
-    """Check that with calls in the history, choice `none` keeps the tools and forbids calls where that can be
-    expressed."""
+    """Check that choice `none` keeps the tools if the history has calls, and forbids calls if the provider can."""
     body = {
         "messages": [user("Hi"), called(("a", "look", "{}")), result("a")],
         "tools": [tool()],
@@ -224,7 +223,7 @@ def test_parallel_calls_are_forbidden_where_that_can_be_said():
 
 
 def test_defect_12_only_a_tool_without_a_name_is_refused():
-    """Check that a tool without a name is refused, and a tool without a description is not."""
+    """Check that a tool without a name is refused, and that a tool without a description is accepted."""
     with pytest.raises(Refused, match=r"tools\[0\].function.name"):
         opened({"tools": [tool("")]})
     assert "description" not in spec({}, description=" ")
@@ -253,7 +252,7 @@ def test_defect_14_a_root_that_is_no_object_is_refused_by_the_tools_name():
 
 
 def test_defect_15_additional_properties_are_stripped_by_family():
-    """Check that `additionalProperties` is stripped by family, and a property of that name stays."""
+    """Check that some families get no `additionalProperties`, and that a property of that name is kept."""
     given = {
         "type": "object",
         "properties": {"additionalProperties": {"type": "object", "additionalProperties": False}},
@@ -268,7 +267,7 @@ def test_defect_17_strict_is_dropped_aloud_where_it_is_refused():
 
 
 def test_defect_16_a_native_schema_closes_objects_and_reports():
-    """Check that a native schema closes every object and reports the keywords that are refused in it."""
+    """Check that every object of a native schema is closed, and that keywords that are refused in it are reported."""
     drops: list[str] = []
     inner = {"type": "object", "properties": {"deep": SCHEMA}}
     wanted = {"type": "json_schema", "json_schema": {"name": "Answer", "schema": inner}}

@@ -1,4 +1,4 @@
-"""Converse's replies in Chat: streams and whole replies say the same, thinking comes back, recorded traffic is read."""
+"""Converse's replies as Chat: streams and whole replies agree, thinking comes back, and recorded traffic is read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def streamed(translation: Any, events: list[Any]) -> list[Any]:
 def both(
     content: list[dict[str, Any]], stop: str, usage: dict[str, Any] = USAGE, body: dict[str, Any] = ASKED
 ) -> dict[str, Any]:
-    """Return the reply that a client gets, which is the same streamed and whole."""
+    """Return the reply that a client gets. It must be the same streamed and whole."""
     chunks = streamed(opened(body, stream=True), stream_of(content, stop, usage))
     whole = choice(whole_reply(opened(body), content, stop, usage))
     reply = choice(fold("openai_chat", chunks))
@@ -121,7 +121,7 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
     ],
 )  # fmt: skip
 def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
-    """Check that every stop reason has a counterpart, and the reply has the native one too."""
+    """Check that every stop reason is mapped to one of Chat, and that the reply also has the native one."""
     reply = both([{"text": "Hello"}], native)
     assert (reply["finish_reason"], reply["native_finish_reason"]) == (reason, native)
 
@@ -140,7 +140,7 @@ def test_defects_37_and_38_a_cut_stream_gets_no_reason_from_us():
 
 
 def test_defects_40_and_41_prompt_tokens_include_the_cache():
-    """Check that the prompt tokens include those that the cache read and wrote."""
+    """Check that the prompt tokens include tokens read from the cache and written to it."""
     usage = {**USAGE, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 20}
     counts = both([{"text": "Hello"}], "end_turn", usage)["usage"]
     assert (counts["prompt_tokens"], counts["total_tokens"]) == (130, 135)
@@ -212,7 +212,7 @@ def test_the_tool_that_stands_in_for_a_schema_comes_back_as_text():
 
 
 def test_a_web_citation_is_an_annotation_and_others_are_reported():
-    """Check that a citation of a web page is an annotation, and any other citation is reported."""
+    """Check that a citation of a web page becomes an annotation, and that any other citation is reported as dropped."""
     drops: list[str] = []
     web = {"title": "A", "location": {"web": {"url": "https://a.example"}}}
     page = {"title": "B", "location": {"documentPage": {"documentIndex": 0}}}

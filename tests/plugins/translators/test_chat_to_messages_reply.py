@@ -1,4 +1,4 @@
-"""Replies of the Messages dialect as Chat: streamed and whole, and both alike."""
+"""Replies of the Messages dialect as Chat: streamed and whole replies have the same content."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def complete(whole, body=None) -> dict[str, Any]:
 
 
 def collected(chunks) -> dict[str, Any]:
-    """Return the choice of a completion that a client puts together from chunks."""
+    """Return the choice that a client puts together from the chunks of a stream."""
     answer: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
     reason = usage = None
     for chunk in chunks:
@@ -212,7 +212,7 @@ def test_usage_comes_last_and_only_when_asked_for():
 
 
 def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
-    """Check that prompt tokens include the cache, and repeated reports are not summed."""
+    """Check that prompt tokens include the cache, and that repeated reports are not added up."""
     usage = {
         "input_tokens": 10,
         "output_tokens": 7,

@@ -1,4 +1,4 @@
-"""Messages of Chat as turns of the Messages dialect: pairing, order, roles; over any conversation."""
+"""Messages of Chat as turns of the Messages dialect, for any conversation: pairs of calls and results, order, roles."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_blank_text_block_is_dropped():
 
 
 def test_defect_25_an_empty_message_goes_and_neighbours_join():
-    """Check that a message without content is left out, and its neighbours join."""
+    """Check that a message without content is left out, and that the messages around it join."""
     assert shape(turns(user("A"), {"role": "assistant", "content": ""}, user("B"))) == [("user", ["text", "text"])]
 
 
@@ -157,7 +157,7 @@ def test_the_first_turn_is_the_users():
 
 
 def test_a_leading_assistant_turn_always_follows_a_user_turn():
-    """Check that a leading assistant turn gets a user turn before it, even for a model whose Converse form takes it."""
+    """Check that a user turn is put before a leading assistant turn, even for models that do not need it on Converse."""
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
     outgoing = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
@@ -165,7 +165,7 @@ def test_a_leading_assistant_turn_always_follows_a_user_turn():
 
 
 def test_the_continued_assistant_turn_has_no_trailing_space():
-    """Check that the last assistant turn is continued without white space at its end."""
+    """Check that the last assistant turn is sent without white space at its end."""
     outgoing = turns(user(), {"role": "assistant", "content": "The answer is  "})
     assert outgoing[-1] == {"role": "assistant", "content": [{"type": "text", "text": "The answer is"}]}
 
@@ -189,7 +189,7 @@ def test_a_system_message_never_stands_between_a_call_and_its_result():
 
 
 def test_a_system_message_after_a_user_turn_is_native_if_able():
-    """Check that a system message at the end of the user's side is native where the model takes it."""
+    """Check that a system message after a user turn is sent as it is if the model accepts that."""
     caps = replace(CLAUDE, mid_system=True)
     outgoing = turns(user(), calls("a"), result("a"), {"role": "system", "content": "Be brief"}, caps=caps)
     assert shape(outgoing)[-2:] == [("user", ["tool_result"]), ("system", ["text"])]
@@ -283,7 +283,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Return the messages without results that answer no call, which are refused as OpenAI does."""
+    """Return the messages without tool results that answer no call, because such results are refused."""
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

@@ -1,4 +1,4 @@
-"""Converse requests on the conversion to Chat: every member carried, refused, or dropped aloud."""
+"""Converse requests on the conversion to Chat: every member is carried, refused, or reported as dropped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parts(*blocks):
 
 
 def test_the_body_has_the_providers_model_and_stream_options():
-    """Check that the body names the provider's model, and a stream asks for its usage."""
+    """Check that the body names the provider's model, and that a stream asks for its usage."""
     assert CHAT.sent({}) == {"model": GPT, "messages": [{"role": "user", "content": "Hi"}]}
     sent = CHAT.sent({}, stream=True)
     assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
@@ -96,7 +96,7 @@ def test_wishes_for_citations_and_citations_are_dropped_aloud():
 
 
 def test_results_follow_their_calls_and_other_text_follows():
-    """Check that results come directly after their calls, and other text of the turn comes after the results."""
+    """Check that results come directly after their calls, and the turn's other text comes after the results."""
     history = [HELLO, assistant({"text": "So"}, call(city="Bern")), user({"text": "And?"}, result({"json": {"a": 1}}))]
     _, called, answered, text = CHAT.messages(*history, **TOOLS)
     assert called == {

@@ -1,4 +1,4 @@
-"""Replies as clients of Converse get them, judged by botocore's service model: events of a stream, and whole bodies."""
+"""Replies as Converse clients get them, checked by botocore's service model: events of a stream, and whole bodies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """Return the decoded events (kind and data) that calls of the writer make."""
+    """Return the decoded events, as (kind, data), that calls of the writer's methods make."""
     return events_of(Stream(options or ReplyOptions()), *calls)
 
 
@@ -95,7 +95,7 @@ def test_text_begins_with_a_bare_delta_and_the_metadata_ends_the_stream():
 
 
 def test_blocks_are_closed_and_numbered_without_gaps():
-    """Check that blocks are closed and numbered without gaps even where nothing ends them."""
+    """Check that blocks are closed and numbered without gaps even if the provider sends no end of a block."""
     events = streamed(("thinking", "t"), ("text", "a"), ("tool", "i", "f"), ("tool", "j", "g"), ("finish", END))
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStop"] == [0, 1, 2, 3]
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStart"] == [2, 3]

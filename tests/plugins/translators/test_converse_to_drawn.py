@@ -1,4 +1,4 @@
-"""Requests drawn from botocore's own service model: each is carried validly, or refused with the name of a field."""
+"""Requests drawn from botocore's service model: each becomes a valid request, or is refused with the name of a field."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""Blocks that are always refused, blocks of betas, which the judge does not know, and thinking, whose place in a turn the
-service model does not say.
+"""Kinds of blocks that are not drawn.
+
+They are blocks that are always refused, blocks of betas, which the simulated provider does not know, and thinking,
+whose
+place in a turn the service model does not define.
 """
 
 
@@ -44,7 +47,7 @@ def service():
 
 @st.composite
 def drawn(draw, shape, *, owner=""):
-    """Draw a value of a shape."""
+    """Draw a value for a shape of the service model."""
     kind = shape.type_name
     if kind == "structure":
         return draw(structures(shape))

@@ -1,4 +1,4 @@
-"""Faults at every place of a Converse request: each is carried validly, dropped, or refused in words, never a crash."""
+"""Faults at every place of a Converse request: each is carried, dropped, or refused with a message, never a crash."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_everything_at_once_is_carried(conversion):
 
 
 FOREIGN = {"signature", "redactedContent"}
-"""Members from other servers, which the judge does not know."""
+"""Members for other servers, which the simulated provider does not know."""
 
 
 def outcome(conversion, body, *, stream):

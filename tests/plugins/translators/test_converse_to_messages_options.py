@@ -35,7 +35,7 @@ def extra(**fields):
 
 
 def only(*blocks, **more):
-    """Return the content that a user's blocks become."""
+    """Return the content that a user's blocks are converted to."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 
@@ -171,7 +171,7 @@ def test_an_effort_of_the_answer_is_no_wish_to_think(body):
 
 
 def test_an_effort_needs_a_beta_or_is_unknown_to_the_model():
-    """Check that an effort of the answer needs a beta on some models, and others do not know it."""
+    """Check that an effort for the answer needs a beta on some models, and is not sent to models that have no effort."""
     body = {"outputConfig": {"effort": "low"}}
     sent = MESSAGES.sent(body, replace(CAPS, effort_beta="effort-2025-11-24"))
     assert (sent["output_config"], sent["anthropic_beta"]) == ({"effort": "low"}, ["effort-2025-11-24"])
@@ -225,7 +225,7 @@ def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
 
 
 def test_a_schema_is_in_the_prompt_where_no_tool_can_be_forced():
-    """Check that where no tool can be forced the system prompt asks for the format, and the lost field is reported."""
+    """Check that the system prompt asks for the format if no tool can be forced, and that the field is reported."""
     body = {"outputConfig": FORMAT, **extra(**BUDGET)}
     caps = replace(CAPS, json_schema=False)
     assert "JSON schema" in MESSAGES.sent(body, caps)["system"][-1]["text"]

@@ -1,4 +1,4 @@
-"""Messages of a Converse request on the conversion to Messages: every block carried, refused, or dropped aloud."""
+"""Messages of a Converse request on the conversion to Messages: each block is carried, refused, or reported as dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CAPS = capabilities(HAIKU)
 
 
 def only(*blocks, **more):
-    """Return the content that a user's blocks become."""
+    """Return the content that a user's blocks are converted to."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

@@ -1,4 +1,4 @@
-"""Recorded requests of the real Converse on the conversions away from it: whatever it took is carried, or refused by name."""
+"""Recorded Converse requests on the conversions from Converse: each member is carried, or refused with its name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-s
 CONVERSIONS = {"messages": MESSAGES, "chat": CHAT}
 
 REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
-"""Members that only Bedrock has, and types of files that the other two do not read."""
+"""Members that only Bedrock has, and types of files that the other dialects do not accept."""
 
 
 def text_of(value):
-    """Return all texts of a body."""
+    """Return all texts of a body, joined."""
     if isinstance(value, dict):
         return "".join(text_of(inner) for inner in value.values())
     if isinstance(value, list):
@@ -27,7 +27,7 @@ def text_of(value):
 
 
 def said(exchange):
-    """Return the texts that the client wrote, which a model must see."""
+    """Return the texts that the client wrote and that must reach the model."""
     return [
         block["text"]
         for message in exchange["request"]["messages"]

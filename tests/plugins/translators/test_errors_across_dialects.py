@@ -38,7 +38,7 @@ bedrocks = pytest.mark.parametrize(
 
 
 def said(name):
-    """Return an error reply of Bedrock's as the gateway reads it."""
+    """Return the problem that the gateway reads in an error reply of Bedrock."""
     _, status, *_ = next(row for row in BEDROCKS if row[0] == name)
     head = Head(status, {"x-amzn-errortype": f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"})
     return bedrock_converse.problem(head, json.dumps({"message": WORDS}).encode())
@@ -56,7 +56,7 @@ def ask(flag):
 
 
 def failed(flag, problem):
-    """Return the last bytes of a stream that breaks with this problem."""
+    """Return the last bytes of a client's stream that breaks with this problem."""
     return FLAGS[flag].encoder(ask(flag)).fail(problem)
 
 

@@ -1,7 +1,7 @@
 """Settings of a request that is not translated are fitted to the model like those of a translated request.
 
-A request of a client of the Messages API goes to InvokeModel, or the reverse, so that only the envelope changes. The table
-has the settings, the model, the members that are sent, and the losses that are reported.
+The request goes from the Messages API to InvokeModel or the reverse, so only the envelope changes. The table has the
+settings, the model, the members that are sent, and the losses that are reported.
 """
 
 import orjson
@@ -113,7 +113,7 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that a translation reports the same losses, except for members that it reads more strictly."""
+    """Check that a translation reports the same losses, except for members that the translation reads more strictly."""
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]
     if "known" in case or "come" in case:
@@ -127,7 +127,7 @@ def test_a_translation_decides_the_same(case):
 
 @both_ways
 def test_a_model_that_is_not_known_keeps_its_settings(conversion):
-    """Check that a model named by an ARN, of which nothing is known, gets what the client sent."""
+    """Check that a model named by an ARN that says nothing about the model gets the settings that the client sent."""
     body = BASE | BUDGET | TOOLS | NAMED | {"output_config": {"effort": "max"}, "stop_sequences": [" "]}
     call = conversion.call(body, caps=Caps())
     assert {name: call.sent[name] for name in body} == body

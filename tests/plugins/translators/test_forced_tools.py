@@ -1,6 +1,7 @@
-"""A demanded tool call together with thinking: even models of one maker differ in accepting both (pydantic-ai#7960).
+"""A forced tool call together with thinking. Even models of one maker differ in accepting both (pydantic-ai#7960).
 
-The table has the models. Each is tried with each way of demanding a tool, from every dialect, on every conversion to Claude.
+The table has the models. Each is tried with each way of forcing a tool call, from every dialect, on every conversion to
+Claude.
 """
 
 import pytest
@@ -68,7 +69,7 @@ ROADS = list(CONVERSIONS.values())
 
 
 def forced(call):
-    """Return the demand that is sent: the tool's name, "any", or None."""
+    """Return the tool choice that is sent: the tool's name, "any", or None."""
     choice = call.sent.get("tool_choice") or {}
     named = call.sent.get("toolConfig", {}).get("toolChoice", {})
     if choice == "required":
@@ -92,7 +93,7 @@ def test_a_demanded_tool_is_kept_beside_thinking_where_both_are_taken(conversion
 
 @pytest.mark.parametrize("both", [True, False])
 def test_the_configuration_can_say_otherwise(both):
-    """Check that an operator's override decides for a model of which the reports disagree."""
+    """Check that an operator's override decides for a model about which reports disagree."""
     caps = capabilities("us.anthropic.claude-sonnet-4-6", {"forced_tool_choice_with_thinking": both})
     for conversion in ROADS:
         call = conversion.call(DEMANDS[conversion.dialect][0], caps=caps)
@@ -101,7 +102,7 @@ def test_the_configuration_can_say_otherwise(both):
 
 @pytest.mark.parametrize("conversion", ROADS, ids=lambda conversion: conversion.name)
 def test_our_own_tool_for_a_schema_is_demanded_only_where_it_may_be(conversion):
-    """Check that the gateway's schema tool obeys the same rule, for models without structured output."""
+    """Check that the gateway's own tool for a schema, for models without structured output, follows the same rule."""
     wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     bodies = {
         "openai_chat": {

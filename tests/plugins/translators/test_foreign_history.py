@@ -1,7 +1,7 @@
-"""Items and blocks of the history that only their maker understands: the session goes on, and each loss is reported.
+"""Items and blocks of the history that only one maker understands: the session goes on, and each loss is reported.
 
-Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are kinds that nobody knows yet.
-openai/codex#45401: a resumed session began with a compaction of another model.
+Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are kinds that nobody knows
+yet. openai/codex#45401: a resumed session began with a compaction of another model.
 """
 
 import copy
@@ -22,7 +22,7 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Mark a test with conversions of a dialect's clients: all for `way` "", else only translations.
+    """Mark a test with the conversions of a dialect's clients: all of them if `way` is "", else only translations.
 
     The way "invoke" adds the conversion to InvokeModel to the translations.
     """
@@ -174,7 +174,7 @@ BEDROCK_HAS = [
     },
     {"type": "telepathy", "thoughts": "x"},
 ]
-"""Blocks of tool search, which Bedrock runs too, and a block that nobody knows."""
+"""Blocks of tool search, which Bedrock also has, and a block that nobody knows."""
 ASKED = {"role": "user", "content": "first"}
 GO_ON = {"role": "user", "content": "second"}
 WITH_TEXT = [{"type": "text", "text": "so"}]

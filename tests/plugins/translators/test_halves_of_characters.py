@@ -40,7 +40,7 @@ def places(client):
 @every_conversion
 @pytest.mark.parametrize("place", places(CLIENTS["openai_chat"]))
 def test_a_half_in_a_request_costs_only_the_half(conversion, place):
-    """Check that the provider gets the text with U+FFFD in the place of the half, or the half as it came."""
+    """Check that the provider gets the text with U+FFFD instead of the half character, or unchanged."""
     body = places(CLIENTS[conversion.client.name])[place]
     call = conversion.call(body)
     sent = json.loads(call.upstream_request.body)
@@ -100,7 +100,7 @@ EVENTS = {"openai_chat": chat_events, "bedrock_converse": converse_events, "anth
 
 
 def text_of_stream(conversion, pieces):
-    """Return the client's text for a provider's stream of `pieces`. A piece is bytes and may end within a character."""
+    """Return the client's text for a provider's stream. `pieces` are bytes, and each may end within a character."""
     names = [f"piece-{number}-" for number in range(len(pieces))]
     client = CLIENTS[conversion.client.name]
     more = {"stream_options": {"include_usage": True}} if conversion.dialect == "openai_chat" else {}

@@ -47,7 +47,7 @@ def entry(index=None, tool_id=None, name=None, arguments=None):
 
 
 def chat_stream(*deltas):
-    """Return a Chat stream. Each delta is a list of entries of `tool_calls`."""
+    """Return a Chat stream. Each delta is given as a list of entries of `tool_calls`."""
     choices = [{"index": 0, "delta": {"tool_calls": entries}, "finish_reason": None} for entries in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     chunks = [{"id": "c", "choices": [choice]} for choice in choices]
@@ -227,7 +227,7 @@ def test_blocks_of_messages_are_told_apart_by_all_their_events(conversion, numbe
 
 
 def of_converse(event):
-    """Return an event of Converse for one of Messages. Converse has no beginning of a text block."""
+    """Return the Converse event for an event of Messages. Converse has no event for the beginning of a text block."""
     index = {"contentBlockIndex": event["index"]} if "index" in event else {}
     match event["type"]:
         case "content_block_start":
@@ -274,7 +274,7 @@ NAMES = {
     "an unknown word": lambda kind: "delta",
     "blanks around": lambda kind: f"  {kind} ",
 }
-"""Event lines in the place of the name that the dialect has."""
+"""Event lines that replace the event line with the dialect's name."""
 
 
 @of(providers=["anthropic_messages"])
@@ -294,7 +294,7 @@ def test_the_type_of_an_event_decides_beside_its_line(conversion, name, first):
 
 @from_messages
 def test_a_second_message_inside_the_first_is_an_error(conversion):
-    """Check that a second generation in a stream is an error, but that the same beginning sent twice is not."""
+    """Check that a second message in a stream is an error. The same `message_start` sent twice is not."""
     again = [BEGIN, BEGIN, *BLOCKS["as they should be"], *END]
     reply, _ = content(conversion, messages_bytes(conversion, *again))
     assert [call[1:] for call in reply.calls] == [F, G]

@@ -1,4 +1,4 @@
-"""Messages requests and replies with anything anywhere, on both conversions: carried, a 400 of ours, or a `BadFrame`."""
+"""Random faults in Messages requests and replies, on both conversions: carried, refused with a 400, or a `BadFrame`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded replies of the real Converse as a Messages client gets them: what Anthropic's SDK knows, and all counts."""
+"""Recorded Converse replies as a Messages client gets them: valid for Anthropic's SDK, and with all counts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_recorded_reply_is_a_message_with_all_its_counts(exchange):
 
 @recorded
 def test_a_recorded_reply_goes_back_as_it_came(exchange):
-    """Judge the shape of the request alone, because only the real service takes signatures back."""
+    """Check only the request's shape, because signatures can be checked only by the real service."""
     model, message, _ = answered(exchange)
     if not message["content"]:
         return

@@ -164,7 +164,7 @@ def streamed_without_end(translation, *events):
 
 
 class _Open:
-    """A translation that is not closed yet."""
+    """A translation whose stream does not end."""
 
     def __init__(self, translation):
         self.feed = translation.feed

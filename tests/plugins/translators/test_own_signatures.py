@@ -1,4 +1,4 @@
-"""Claude's signatures stay as they are, thinking of every family comes back in order, and other families get none of it."""
+"""Claude's signatures stay unchanged, every family gets its own thinking back in order, and no other family gets it."""
 
 import base64
 
@@ -260,7 +260,7 @@ def test_a_chat_provider_of_another_family_gets_no_blocks_of_claude(model, kept)
 
 
 def test_a_chat_provider_gets_its_own_blocks():
-    """Check that LiteLLM's blocks with Gemini's signature, which begins as Claude's do, reach Gemini."""
+    """Check that LiteLLM's blocks with Gemini's signature reach Gemini, although the signature begins as Claude's do."""
     blocks = [thinking("plan", "EvIDCu8DAXLI2nx" + "A" * 33)]
     message = {"role": "assistant", "content": "So.", "thinking_blocks": blocks}
     assert native(openai_chat, "gemini-3-pro", message) == ([message], [])
@@ -274,7 +274,7 @@ TOKENS = ("irisgate1:gemini+chat:eyJwcm92aWRlciI6InAifQ==", "irisgate1:nova+text
     "flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse], ids=lambda flag: flag.__name__
 )
 def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, token):
-    """Check a session that begins at a provider of another dialect and goes on at one of the client's own."""
+    """Check a session that begins at a provider of another dialect and goes on at a provider of the client's own."""
     hidden = {"type": "redacted_thinking", "data": token}
     content = [hidden, text("So.")]
     if flag is bedrock_converse:
@@ -284,7 +284,7 @@ def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, 
 
 
 def test_thinking_that_a_maker_does_not_sign_goes_back_to_it():
-    """Check a session with DeepSeek through Chat that goes on at its own Messages endpoint."""
+    """Check a session with DeepSeek that begins through Chat and goes on at DeepSeek's Messages endpoint."""
     message = chat_reply({"role": "assistant", "content": None, "reasoning_content": "plan", "tool_calls": [
         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ]})  # fmt: skip
@@ -309,7 +309,7 @@ def test_thinking_of_deepseek_in_messages_comes_back_unsigned(client):
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("repeated", [False, True], ids=["content alone", "twice"])
 def test_blocks_in_the_content_of_a_chat_are_thinking_once(upstream, repeated):
-    """Check blocks that a client moved into the content, with and without `thinking_blocks` (litellm#23137)."""
+    """Check thinking blocks that a client moved into the content, with and without `thinking_blocks` (litellm#23137)."""
 
     def move(history):
         message = history[1]

@@ -1,4 +1,4 @@
-"""One conversation said in both of OpenAI's dialects: the provider is sent the same, and answers are told the same."""
+"""The same conversation in both of OpenAI's dialects: the provider gets the same request, the client the same answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies in the Responses dialect: what a reader's verbs become, streamed and whole, judged by the SDK's own types."""
+"""Replies in the Responses dialect: the items and events for a reader's calls, checked by the SDK's own types."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BODY = {
 
 
 def written(*verbs, body=None):
-    """Return the response of a stream, which is the same as the whole one, and the events."""
+    """Return the response in a stream, which must equal the whole response, and the events."""
     drops = []
     streamed = Stream(ask(body or {}), ORIGINS, drops.append)
     whole = Whole(ask(body or {}), ORIGINS, [].append)
@@ -251,7 +251,7 @@ COUNTS = {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}
 
 
 def test_a_converse_reply_is_the_same_streamed_and_whole():
-    """Check that a converse reply is the same streamed and whole, and the client can send it back."""
+    """Check that a Converse reply is the same streamed and whole, and that the client can send it back."""
     translation, _ = opened("bedrock_converse", {"tools": OFFERED}, stream=True)
     events = [out for each in stream_of(CONTENT, "tool_use", COUNTS) for out in translation.feed(each)]
     streamed = fold("openai_responses", [*events, *translation.close()])

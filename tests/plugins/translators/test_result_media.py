@@ -1,6 +1,7 @@
-"""Files in a tool's result: models of one maker, and even formats of one kind, differ in what they take there.
+"""Files in a tool's result. Models of one maker differ in the formats that they accept inside a result.
 
-Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not take inside the result are sent after it.
+Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not take inside the result
+are sent after it.
 """
 
 import base64
@@ -30,7 +31,7 @@ MODELS = {
 
 
 def result(call):
-    """Return the formats inside the tool's result, and those beside it."""
+    """Return the formats of the files inside the tool's result, and of the files beside it."""
     blocks = [block for message in call.sent["messages"] for block in message["content"]]
     inside = [part for block in blocks if "toolResult" in block for part in block["toolResult"]["content"]]
     return formats(inside), formats(blocks)

@@ -1,7 +1,8 @@
-"""A conversation goes on over two turns on every conversion, and the strict simulated provider takes the second one.
+"""A conversation over two turns on every conversion. The strict simulated provider must accept the second turn.
 
-What a model gave, and what the client sends back of it, arrives as it was: text, parallel calls with their results,
-signed and redacted thinking, images, documents, cache marks, citations.
+The model's reply, as the client sends it back, must arrive unchanged: text, parallel calls with their results, signed
+and
+redacted thinking, images, documents, cache marks, citations.
 """
 
 import copy
@@ -28,7 +29,7 @@ CITERS = CLAUDES
 
 
 class Talk:
-    """Two turns of a conversation; `wishes` are what both requests ask for."""
+    """A conversation of two turns. `wishes` are the options of both requests."""
 
     def __init__(self, opened, *, stream, **wishes):
         self.opened = opened
@@ -38,7 +39,7 @@ class Talk:
         self.history = []
 
     async def ask(self, *messages):
-        """Return the reply to the client's addition to the conversation, and add the reply to it."""
+        """Add the client's message to the conversation, and return the reply, which is added too."""
         self.history += messages
         body = await self.opened.reply_body(self.say.body(self.history, **self.wishes), stream=self.stream)
         self.history += copy.deepcopy(self.say.as_history(body))
@@ -52,7 +53,7 @@ class Talk:
 
     @property
     def turns(self):
-        """The turns of the conversation that the provider got."""
+        """The turns of the conversation in the provider's last request."""
         return list(turns_of(self.opened.wire.upstream, self.opened.sent))
 
 
@@ -199,7 +200,7 @@ def cited(wire, *, stream):
 
 
 def sources(body):
-    """Return the citations in the assistant's turn of a request."""
+    """Return the citations in the assistant's turns of a request."""
     (block,) = body["messages"][1]["content"]
     return block.get("citations") or block["citationsContent"]["citations"]
 
@@ -219,7 +220,7 @@ async def test_citations_come_back_in_the_next_turn(wire, stream, tmp_path):
 @both_ways
 @wires(clients=("openai_chat", "openai_responses"), providers=CITERS)
 async def test_document_citations_are_dropped_where_inexpressible(wire, stream, tmp_path):
-    """Check that citations of documents are dropped with a report where the dialect cannot express them."""
+    """Check that citations of documents are dropped with a report if the dialect cannot express them."""
     async with line(wire, tmp_path) as opened:
         talk = Talk(opened, stream=stream)
         opened.simulated.script(cited(wire, stream=stream))

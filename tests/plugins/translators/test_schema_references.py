@@ -1,7 +1,7 @@
-"""Definitions and references in a tool's schema, for models that take none: each reference is replaced by its definition.
+"""References in a tool's schema, for models that accept none: each reference is replaced by its definition.
 
-The table has the forms of references that generators of schemas write. Each goes from every dialect to every model that
-takes no references, and so does the schema of the gateway's own tool.
+The table has the forms that generators of schemas write. Each is sent from every dialect to every model that accepts no
+references, also as the schema of the gateway's own tool.
 """
 
 from operator import attrgetter
@@ -207,7 +207,7 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
 
 
 def test_definitions_that_double_are_bounded_in_time_and_size():
-    """Check that definitions which contain each other twice end at the bound, and the loss is reported."""
+    """Check that the expansion of definitions that double the size ends at a limit, and that the loss is reported."""
     definitions = {
         f"d{n}": root({"a": {"$ref": f"#/$defs/d{n + 1}"}, "b": {"$ref": f"#/$defs/d{n + 1}"}}) for n in range(40)
     }

@@ -1,4 +1,4 @@
-"""Small settings that a target takes or does not take: seeds, penalties, allowed tools, citations of earlier answers."""
+"""Small settings that a provider may accept or not: seeds, penalties, allowed tools, citations of earlier answers."""
 
 import pytest
 
@@ -59,7 +59,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize("mode", ["any", "none", "validated", 7, None, ["auto"]])
 @pytest.mark.parametrize("provider", ["bedrock_converse", "anthropic_messages"])
 def test_an_unknown_mode_of_allowed_tools_is_refused_by_its_name(provider, mode):
-    """Check that no mode silently becomes `auto`: a model that must call a tool would be free not to."""
+    """Check that an unknown mode never becomes `auto`, which would let the model skip a call that the client demands."""
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [TOOL]}}
     with pytest.raises(Refused, match=r"tool_choice\.allowed_tools\.mode"):
         CONVERSIONS[f"openai_chat__{provider}"].call(USER | {"tools": [TOOL], "tool_choice": choice})
@@ -95,7 +95,7 @@ def test_citations_of_an_earlier_answer_go_only_to_a_model_that_cites():
 
 
 def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
-    """Check that a model which enforces a schema is not also asked to continue a turn."""
+    """Check that a model that enforces a schema is not also asked to continue an assistant turn."""
     schema = {"type": "json_schema", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
     body = {
         "max_tokens": 50,
@@ -108,7 +108,7 @@ def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
 
 
 def test_our_own_schema_tool_reports_under_the_schemas_own_pointer():
-    """Check that what folding loses in the schema of an answer is reported below that schema."""
+    """Check that losses from simplifying an answer's schema are reported below the JSON pointer of that schema."""
     schema = {"anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     caps = Caps(family="x", json_schema=False)

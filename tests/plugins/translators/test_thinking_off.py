@@ -1,7 +1,9 @@
-"""Thinking that a client switches off is off at every provider. Where it cannot be, it is reduced and the loss is reported.
+"""Thinking that a client switches off is off at every provider.
 
-The first table has the ways in which clients switch thinking off; the second has, for each model, the members that switch it off. Every
-way is tried with every model on every conversion.
+If a model always thinks, the thinking is reduced and the loss reported.
+
+The first table has the ways in which clients switch thinking off; the second has the members that switch thinking off
+at each model. Every way is tried with every model on every conversion.
 """
 
 import pytest
@@ -106,7 +108,7 @@ NAMES += ("enable_thinking", "chat_template_kwargs")
 
 
 def asked(conversion, body, caps, *, stream=False):
-    """Return the members about thinking that are sent, and the losses that are reported."""
+    """Return the members about thinking that are sent, and the reported losses."""
     call = conversion.call(body, caps=caps, stream=stream)
     assert conversion.upstream == "openai_chat" or call.fault is None
     place = (
@@ -162,7 +164,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_configured_switch_of_a_server_is_used(form):
-    """Check that the capabilities of a server's model say which member switches its thinking on and off."""
+    """Check that a server's switch for thinking is used if the model's configured capabilities name it."""
     caps = Caps(family="qwen", reasoning=form, efforts=(), thinks_by_default=True)
     conversion = CONVERSIONS["openai_responses__openai_chat"]
     assert asked(conversion, {"input": "x", "reasoning": {"effort": "none"}}, caps) == (FORMS[form], [])
@@ -172,7 +174,7 @@ def test_a_configured_switch_of_a_server_is_used(form):
 
 
 def test_a_model_without_efforts_is_asked_for_none():
-    """Check that a model whose efforts are configured as none gets no effort, and the client is told."""
+    """Check that a model with an empty list of efforts gets no effort, and that this is reported to the client."""
     for reasoning in ("reasoning_effort", "adaptive", "budget"):
         caps = Caps(family="x", reasoning=reasoning, efforts=(), tool_choice_fields=True)
         for name, body in (

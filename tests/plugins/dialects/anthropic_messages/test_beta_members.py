@@ -1,7 +1,8 @@
-"""A beta and the members that need it are sent together or left out together, on every road that has betas.
+"""A beta and the members that need it are sent together or left out together, on every conversion that has betas.
 
-The table has the pairs: what a client sends, what is sent without the beta, and what is reported. Claude Code's own requests
-are among them (claude-code#82549: a member without its beta).
+The table has what a client sends, what is sent without the beta, and what is reported. Requests of Claude Code are
+among
+the rows (claude-code#82549: a member without its beta).
 """
 
 import copy
@@ -115,7 +116,7 @@ def body(members, **more):
 
 
 def ask(flag, members, betas, *, client="anthropic_messages", without=()):
-    """Return a client's request that names the betas where its dialect has them."""
+    """Return a client's request that names the betas at the place where the client's dialect has them."""
     headers = {"anthropic-beta": ",".join(betas)} if client == "anthropic_messages" and betas else {}
     given = members.get("anthropic_beta", [])
     inside = [*given, *([] if headers else betas)]
@@ -219,7 +220,7 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])
 def test_invoke_gets_the_beta_that_a_member_needs(case):
-    """Check that InvokeModel gets the beta although the client does not name it, because Anthropic's API needs none."""
+    """Check that InvokeModel gets a beta that the client does not name, because Anthropic's API does not need its name."""
     beta, members = (PAIRS.get(case) or ESSENTIAL[case])[:2]
     for client in ("anthropic_messages", "bedrock_converse"):
         _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, [], client=client))
@@ -229,7 +230,7 @@ def test_invoke_gets_the_beta_that_a_member_needs(case):
 
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_member_goes_where_its_beta_is_not_taken(case):
-    """Check that a member without a named beta is left out where the provider does not take the beta."""
+    """Check that a member whose beta is not named is left out if the provider does not accept the beta."""
     beta, members, replaced, lost = PAIRS[case]
     sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop=[beta])
     got, expected = compared(sent, members, replaced)
@@ -296,7 +297,10 @@ def test_a_refused_member_is_left_out_in_a_retry(message, beta, members, road):
 
 
 def test_claude_codes_own_betas_go_one_by_one_and_the_likely_one_first():
-    """Check the betas of Claude Code in its Bedrock mode, of which Opus 4.7 takes only the oldest (claude-code#49370)."""
+    """Check that Claude Code's betas are left out one by one on Bedrock.
+
+    Of the betas of its Bedrock mode, Opus 4.7 accepts only the oldest (claude-code#49370).
+    """
     interleaved = "interleaved-thinking-2025-05-14"
     members = {"tools": [TOOL | {"defer_loading": True}]}
     request = ask(bedrock_model_invoke, members, [interleaved, SEARCH], client="bedrock_model_invoke")

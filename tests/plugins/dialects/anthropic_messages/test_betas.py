@@ -1,4 +1,4 @@
-"""Betas: data by envelope, a provider's own rules above the data, and retries without one beta after the other."""
+"""Betas: the table by envelope, the provider's own rules, and retries that leave out one beta each."""
 
 import json
 
@@ -43,13 +43,13 @@ def taken(envelope, *names, **options):
     ],
 )  # fmt: skip
 def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
-    """Check that each envelope takes its own betas by the names that it has for them."""
+    """Check that each envelope gets only the betas that it accepts, under the names that it uses."""
     names = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
     assert taken(envelope, *names)[0] == expected
 
 
 def test_configured_betas_precede_the_data_and_drops_precede_all():
-    """Check that the configuration takes precedence over the data, and its drops over the betas that it allows."""
+    """Check that configured betas take precedence over the table, and configured drops over both."""
     names = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
     betas, dropped = taken("invoke", *names, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
     assert betas == ["new-thing-2027-01-01"]
@@ -73,7 +73,7 @@ def test_a_native_invoke_body_loses_only_what_the_configuration_drops():
 
 
 def test_a_dropped_beta_goes_even_where_it_was_the_only_one():
-    """Check that a beta that the configuration drops is removed even where it was the only one."""
+    """Check that a beta that the configuration drops is removed even if it is the only one."""
     the_ask = ask({"max_tokens": 1, "messages": MESSAGES, "anthropic_beta": ["a-1"]}, "anthropic_messages")
     dropped = []
     send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
@@ -93,7 +93,7 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
 def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
-    """Check that after an invalid beta flag one beta after the other is left out, and its members with it."""
+    """Check that after an invalid beta flag the betas are left out one after the other, each with its members."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     eager = ["fine-grained-tool-streaming-2025-05-14"]
@@ -114,7 +114,7 @@ def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
 
 
 def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
-    """Check that the beta that the message names is left out, and the others are sent again."""
+    """Check that the beta that an error message names is left out, and the other betas are sent again."""
     the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1,c-2027-01-01"})
     dropped = []
     aim = target(anthropic_messages)
@@ -124,7 +124,7 @@ def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
 
 
 def test_an_invalid_beta_flag_retries_converse_without_it():
-    """Check that after an invalid beta flag a converse body is sent once more without the flag."""
+    """Check that after an invalid beta flag a Converse body is sent once more without that beta."""
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
@@ -136,7 +136,7 @@ def test_an_invalid_beta_flag_retries_converse_without_it():
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
 def test_only_a_refused_beta_is_retried(flag):
-    """Check that a request without betas is not retried, and neither is one that was refused for another reason."""
+    """Check that a request without betas is not retried, nor a request that was refused for another reason."""
     plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
     assert flag.retry(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
     other = Problem(INVALID_REQUEST, "max_tokens: Field required")

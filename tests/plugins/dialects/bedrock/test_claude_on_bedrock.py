@@ -50,8 +50,7 @@ def built(body, caps=OLD, **headers):
     ],
 )
 def test_a_system_message_between_turns_is_native_or_a_reminder(given, native, elsewhere):
-    """Check that a system message between turns is native where the model takes it; elsewhere a reminder stands in
-    its place."""
+    """Check that a system message between turns is sent as it is if the model takes it, or else as a reminder."""
     tools = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     assert built({"messages": given, **tools}, NEW) == ({**built({**tools}, NEW)[0], "messages": native}, [])
     assert built({"messages": given, **tools}, OLD)[0]["messages"] == elsewhere
@@ -64,7 +63,7 @@ def test_a_system_message_before_all_turns_is_the_system_prompt():
 
 
 def test_adjacent_system_messages_join_and_losses_are_reported():
-    """Check that two system messages in a row become one, and parts that a reminder cannot hold are reported."""
+    """Check that two system messages in a row become one, and that parts that a reminder cannot hold are reported."""
     other = {"role": "system", "content": [{"type": "text", "text": "B"}, {"type": "tool_removal", "name": "f"}]}
     sent, _ = built({"messages": [*HELLO, SYSTEM, {**other, "content": other["content"][:1]}]}, NEW)
     blocks = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "B"}]
@@ -87,8 +86,10 @@ def test_adjacent_system_messages_join_and_losses_are_reported():
     ],
 )
 def test_an_effort_is_the_nearest_the_model_has_or_dropped(caps, effort, sent, dropped):
-    """Check that an effort becomes the nearest that the model has, and is dropped with a report where the model
-    has none."""
+    """Check that an effort becomes the nearest effort of the model.
+
+    It is dropped with a report if the model has none.
+    """
     body, drops = built({"output_config": {"effort": effort}}, caps)
     assert (body.get("output_config"), drops) == (sent, dropped)
     assert body.get("anthropic_beta", []) == (["effort-2025-11-24"] if caps is OPUS_4_5 else [])
@@ -99,8 +100,10 @@ FORMAT = {"type": "json_schema", "schema": {"type": "object", "properties": {}, 
 
 @pytest.mark.parametrize("given", [{"output_format": FORMAT}, {"output_config": {"format": FORMAT}}])
 def test_structured_output_is_native_or_in_the_system_prompt(given):
-    """Check that structured output is native in one form; elsewhere the system prompt asks for it and the loss is
-    reported."""
+    """Check that structured output is requested natively or by the system prompt.
+
+    The second way is reported as a loss.
+    """
     body, dropped = built(given, OLD)
     assert (body["output_config"], "output_format" in body, dropped) == ({"format": FORMAT}, False, [])
     body, dropped = built({**given, "system": "You help."}, CLAUDE_3)
@@ -216,7 +219,10 @@ def test_whatever_stands_in_a_request_it_is_carried_or_refused_by_name(caps, ope
 
 
 def refusal(body, operation, place):
-    """Return the field of a refusal, or "none"; any other exception fails the test."""
+    """Return the field that a refusal names, or "none" if the request is not refused.
+
+    Any other exception fails the test.
+    """
     top = Members(json.dumps(body).encode())
     ask = ClientRequest("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
     try:

@@ -1,4 +1,7 @@
-"""Defects of other gateways around Bedrock: streams, counts, ids, betas (`defect_NN` is a row in the list of them)."""
+"""Defects of other gateways around Bedrock: streams, counts, ids, betas.
+
+`defect_NN` has the number of the defect in the list of all of them.
+"""
 
 import base64
 import json
@@ -81,19 +84,19 @@ def test_defect_38_a_stream_that_ends_without_its_last_event_is_an_error():
     ],
 )
 def test_defect_39_a_stream_exception_has_its_status_and_retry(name, status, retryable):
-    """Check that an exception in a stream has its own status, and says whether the call may be tried again."""
+    """Check that an exception in a stream has its own status, and that its error says whether to try again."""
     with pytest.raises(UpstreamFailed) as failed:
         events(frame(name, {"message": "m"}, "exception"))
     assert (failed.value.problem.status, failed.value.problem.retryable) == (status, retryable)
 
 
 def test_defect_40_cache_tokens_survive_partial_bedrock_metrics():
-    """Check that cache tokens are not lost where Bedrock's metrics name only some kinds of tokens."""
+    """Check that cache tokens are not lost if Bedrock's metrics have only some kinds of tokens."""
     assert (facts().usage.cache_read, facts().usage.cache_write_5m) == (30, 5)
 
 
 def test_defect_42_the_last_delta_has_input_and_cache_counts():
-    """Check that the last delta has the counts of the input and of the cache."""
+    """Check that the last delta of a message has the counts of the input and of the cache."""
     (delta,) = [event for event in events(chunk(START), chunk(DELTA), chunk(STOP)) if event.kind == "message_delta"]
     usage = delta.data["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (7, 30, 5)
@@ -104,7 +107,7 @@ def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
 
 
 def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
-    """Check that betas unknown to Bedrock stay out of the body, and the tools of Claude Code are hoisted."""
+    """Check that betas unknown to Bedrock stay out of the body, and that Claude Code's tools move to the top level."""
     tool = {"custom": {"name": "f", "defer_loading": True, "input_schema": {"type": "object"}}}
     header = {"anthropic-beta": "claude-code-20250219,tool-search-tool-2025-10-19"}
     the_ask = ask({"max_tokens": 1, "messages": [], "tools": [tool]}, **header)
@@ -114,7 +117,7 @@ def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
 
 
 def test_defect_53_an_arns_slash_is_escaped_and_false_200s_fail():
-    """Check that an ARN's slash stays in its segment, and Bedrock's 200 for a wrong path is an error."""
+    """Check that the slash of an ARN is escaped in the path, and that Bedrock's 200 for a wrong path is an error."""
     send = bedrock_model_invoke.build(ask({"max_tokens": 1}), target(bedrock_model_invoke, ARN), print)
     assert send.path.count("/") == 3
     body = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
@@ -122,14 +125,14 @@ def test_defect_53_an_arns_slash_is_escaped_and_false_200s_fail():
 
 
 def test_defect_54_a_profile_has_its_named_models_abilities():
-    """Check that an application profile has the abilities of the model that the configuration names."""
+    """Check that an application inference profile has the abilities of the model that the configuration names for it."""
     loaded = loads(config({"models": [ARN], "base_models": {ARN: "us.anthropic.claude-opus-5"}}))
     (offer,) = Catalog(loaded.config).offers
     assert offer.caps == capabilities("us.anthropic.claude-opus-5")
 
 
 def test_defect_55_tokens_are_counted_by_the_base_id():
-    """Check that tokens are counted by the base id, because Bedrock refuses profiles there."""
+    """Check that tokens are counted by the base id of a model, because Bedrock's counting refuses profiles."""
     place = target(bedrock_model_invoke, "us.anthropic.claude-haiku-4-5-20251001-v1:0")
     send = counting.count_request(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
     assert send.path == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
@@ -167,7 +170,7 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
     ],
 )
 def test_invokes_other_options_become_members_or_are_reported(header, value, member):
-    """Check that other options of InvokeModel are members on Converse, and they are reported where they are lost."""
+    """Check that InvokeModel's other options become members of a Converse body, or are reported as dropped."""
     headers = {f"x-amzn-bedrock-{header}": value}
     rest, changes = runtime_api.as_members(headers, Members(b"{}"))
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)

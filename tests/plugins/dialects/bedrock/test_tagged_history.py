@@ -1,4 +1,4 @@
-"""The tag on thinking in native requests: removed for its own family, and reported as dropped for another."""
+"""The tag on thinking in native requests: removed for a model of the tag's family, and reported as dropped for another."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def test_thinking_of_the_models_own_family_comes_back_without_our_tag(flag, clie
 
 @pytest.mark.parametrize(("flag", "client"), WAYS)
 def test_another_familys_thinking_is_dropped_with_empty_turns(flag, client):
-    """Check that thinking of another family is dropped with a report, and so is a turn of nothing else."""
+    """Check that thinking of another family is dropped with a report, and so is a turn that has nothing else."""
     given = messages(thinking("irisgate1:nova:s1"), thinking("s2"), TEXT)
     body, dropped = sent(flag, given, client)
     assert json.loads(body)["messages"][1]["content"] == [thinking("s2"), TEXT]

@@ -1,4 +1,4 @@
-"""Chat's counts of tokens in the gateway's vocabulary, by the names and the manners of its many servers."""
+"""Chat's token counts in the names of the gateway, from servers that use different members and conventions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Bodies that parsers read in different ways: a refusal in the client's dialect, or one meaning for everybody."""
+"""Bodies that parsers read in different ways: each is refused in the client's dialect, or has one meaning for all."""
 
 import json
 
@@ -53,7 +53,7 @@ async def sent(gated, path, body):
 
 
 def with_member(body, text):
-    """The body with a member before its others, as text."""
+    """Return a body, as text, with a member before all others."""
     return f"{{{text},{json.dumps(body)[1:]}".encode()
 
 
@@ -92,8 +92,11 @@ async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_si
 
 
 async def test_an_escaped_member_name_is_authorised_and_forwarded(gated):
-    """Check that a name in escaped letters is authorised and forwarded. JSON has many spellings of one name: a
-    single one means the same to every reader and is forwarded as it came."""
+    """Check that a member's name in escaped letters is authorised and forwarded.
+
+    JSON has many spellings of one name. A name that occurs once means the same to every reader, so it is forwarded
+    unchanged.
+    """
     messages = json.dumps(CHAT["messages"])
     body = f'{{"mod\\u0065l":"\\u006d","messages":{messages}}}'.encode()
     assert (await sent(gated, "/v1/chat/completions", body))[0] == 200
@@ -139,8 +142,10 @@ async def test_numbers_that_no_machine_holds_crash_nothing(gated, bedrock_sim):
 
 
 async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedrock_sim):
-    """Check that a model that is refused in the body is not taken from headers and queries by which other proxies
-    let a client choose."""
+    """Check that a model cannot be chosen by headers and queries if the body names a refused model.
+
+    Other proxies let clients choose a model by these headers and queries.
+    """
     headers = [f"{name}: {HAIKU}" for name in ("X-Model", "X-Model-Id", "OpenAI-Model", "X-Irisgate-Model")]
     for path, body in (("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)):
         for model in ({}, {"model": "nobodys"}):
@@ -153,7 +158,7 @@ async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedro
 
 
 async def test_deeply_nested_members_crash_nothing(gated):
-    """Check that members so deep in a body that only a full decoder would meet them crash nothing."""
+    """Check that deeply nested members cause no crash, even if only a full decoder would find them."""
     text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
     for path, body in ROUTES.items():
         data = json.dumps({**body, "messages": 0}).encode().replace(b'"messages": 0', b'"messages":' + text)

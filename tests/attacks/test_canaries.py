@@ -1,4 +1,7 @@
-"""A secret in every place that may hold one, looked for in everything that the gateway says, writes and keeps."""
+"""A secret in every place that may have one.
+
+The tests search for these secrets in everything that the gateway puts out.
+"""
 
 import json
 from contextlib import asynccontextmanager
@@ -37,7 +40,7 @@ ABSENT = frozenset({"/ui/sessions/nobodys"})
 
 
 def text(url, echo):
-    """Three providers: one that works, one that is not there, one that repeats the key that it refuses."""
+    """Return a configuration with three providers: one works, one does not run, one repeats the key that it refuses."""
     common = {"compatibility": {"bedrock_converse": True}, "cost_basis": "bedrock-us"}
     providers = {
         "works": {
@@ -63,7 +66,7 @@ def text(url, echo):
 
 @asynccontextmanager
 async def echoing():
-    """A provider that refuses, and says what it was shown."""
+    """Serve a provider that refuses every request, with a message that repeats the request's headers."""
 
     async def answer(request):
         text = json.dumps(dict(request.headers))
@@ -93,7 +96,10 @@ async def served(tmp_path, bedrock_sim, monkeypatch):
 
 
 def found_in(data):
-    """The places whose secret is in the bytes; a comment's is what anybody wrote there, and no key in use."""
+    """Return the places whose secret is in the bytes.
+
+    The secret in a comment is not counted, because it is no key in use.
+    """
     return [place for place, canary in CANARIES.items() if canary.encode() in data and place != "comment"]
 
 

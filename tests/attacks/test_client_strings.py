@@ -1,4 +1,4 @@
-"""Strings of a client's choice, in names, paths and agents: no series, no line and no page is made by them."""
+"""Strings chosen by a client in names, paths and agents: they make no new metric series, log line or page."""
 
 import asyncio
 import json
@@ -20,8 +20,10 @@ from tests.helpers.hostile_http import (
 DISTINCT = 2000
 TOGETHER = 8
 SERIES = 75
-"""Maximum number of new metric series that all calls of a test make, buckets of a histogram counted as one. A refused
-model, an unknown route and a page each have one series for each status."""
+"""Maximum number of new metric series that all calls of a test make. The buckets of a histogram count as one series.
+
+A refused model, an unknown route and a page each have one series for each status.
+"""
 INJECTIONS = [
     "x\ny", 'x\r\n{"event":"call.finished","identity":"bob"}', 'x","event":"forged","y":"', "x\x1b[2J\x1b[31m",
     "x\x1b]0;title\x07", "x\x00y", "x\x85y", "x\u2028y", "x\u202ey", "x\ud800", "x\\", "x\\u000a", '"', "'", "{}", "[1,2",
@@ -68,7 +70,7 @@ async def test_metrics_do_not_grow_with_what_clients_make_up(gated, bedrock_sim)
 
 
 def lines_of(gated):
-    """Every line of the log, each of which must be one JSON object."""
+    """Return all lines of the log. Each of them must be a JSON object."""
     data = gated.lines.data
     assert data.endswith(b"\n")
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", data)

@@ -75,13 +75,13 @@ WAYS = {
 
 
 class Providers:
-    """One of each kind that there is, and everything that reached any of them."""
+    """One simulated provider of each kind, and all requests that any of them has received."""
 
     def __init__(self, *simulators):
         self.bedrock, self.anthropic, self.openai = simulators
 
     def take(self):
-        """The requests since the last time."""
+        """Return the requests since the last call of this method."""
         seen = []
         for simulated in (self.bedrock, self.anthropic, self.openai):
             seen += simulated.requests

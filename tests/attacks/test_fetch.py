@@ -1,4 +1,4 @@
-"""URLs that a client names: no address inside is ever connected to, whatever form, name, redirect or server is tried."""
+"""URLs that a client names: no form, name, redirect or server leads to a connection to an internal address."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from gateway.upstream.fetch.guard import NotFetched, check_url, is_host, is_publ
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 OUTSIDE = "127.0.0.2"
-"""Stands for the internet here: another address of this machine, which the tests' judge takes for a public one."""
+"""Stand-in for the internet: another address of this machine, which the replaced check takes for a public address."""
 INSIDE = "127.0.0.1"
 NAMES = {"images.test": [OUTSIDE], "cdn.test": [OUTSIDE], "inside.test": [INSIDE], "both.test": [OUTSIDE, INSIDE]}
 
 
 class Names:
-    """A resolver that remembers what it was asked, and may answer otherwise each time."""
+    """A resolver that records the names that it is asked for, and can give a different answer each time."""
 
     def __init__(self, answers=NAMES):
         self.answers = answers
@@ -40,7 +40,7 @@ class Names:
 
 
 class Host:
-    """A server at an address, which answers every connection with the same bytes and remembers the requests."""
+    """A server that answers every connection with the same bytes and records the requests."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -89,7 +89,7 @@ def rules(**more):
 
 @pytest.fixture
 async def any_port(monkeypatch):
-    """The ports that are allowed are those of the tests' servers; low ones cannot be bound here."""
+    """Allow the port of a test's server instead of port 80, which tests cannot bind."""
     from gateway.upstream.fetch import guard
 
     def allow(port):
@@ -301,8 +301,7 @@ async def test_an_unknown_name_and_one_inside_are_told_alike():
 
 
 async def test_a_rebinding_name_is_resolved_once_before_connecting(any_port):
-    """Check that a name that changes its address is resolved once, and the connection goes to the address that was
-    judged."""
+    """Check that a name whose address changes is resolved once, and that the connection goes to the checked address."""
     async with host(reply(), INSIDE) as inside, host(reply(), OUTSIDE, inside.port) as outside:
         any_port(outside.port)
         names = Names({"images.test": [[OUTSIDE], [INSIDE], [INSIDE]]})
@@ -495,7 +494,7 @@ async def test_tls_is_verified(any_port, tmp_path):
 
 
 async def certified(folder):
-    """A certificate for images.test alone, which vouches for itself, and its key."""
+    """Return a self-signed certificate for images.test, and its key."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     made = await asyncio.create_subprocess_exec(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",

@@ -1,4 +1,4 @@
-"""Headers that claim to be somebody: on every mode they change nothing, and none of them goes on to a provider."""
+"""Headers with a false identity: they have no effect in any mode, and none of them is sent to a provider."""
 
 import itertools
 import json
@@ -40,8 +40,10 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""Headers that `tailscale serve` writes, and spellings that some software takes for them. No honest request has the
-same header twice, in whatever spelling."""
+"""Headers of `tailscale serve`, and spellings that some software takes for these headers.
+
+An honest request never has the same header twice, in any spelling.
+"""
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",
     "Tailscale-User-Login\t: bob@example.com",
@@ -53,7 +55,7 @@ BROKEN = [
     ": bob@example.com",
     "Täilscale-User-Login: bob@example.com",
 ]
-"""Lines that are no valid header, so that the gateway answers 400 and closes the connection."""
+"""Lines that are not valid headers. The gateway answers 400 and closes the connection."""
 OTHERS = [
     "Tailscale%2DUser-Login: bob@example.com",
     "Tailscale.User.Login: bob@example.com",
@@ -84,7 +86,7 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""Others are Alice."""
+"""The login that each mode gives an honest caller, if it is not Alice's."""
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ async def gated(tmp_path, sim, bedrock_sim):
 
 @asynccontextmanager
 async def caller(gated, sim, mode):
-    """A connection, and the headers of every honest request on it."""
+    """Yield a connection, and the headers that every honest request on this connection has."""
     if mode == "serve-headers":
         raw = await Raw.unix(sim.path.with_name("serve.sock"))
     else:
@@ -126,14 +128,14 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Status, and what the gateway takes the caller for."""
+    """Return the status, and the gateway's answer about the caller; None if the request is refused."""
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None
 
 
 def is_forwarding(line):
-    """Return whether only a proxy sends this header, so that a loopback listener refuses the request."""
+    """Return whether only proxies send this header. A loopback listener refuses requests with such headers."""
     name = line.partition(":")[0]
     return bool(forwarding_header([(name, "")]))
 
@@ -188,8 +190,11 @@ async def test_nothing_that_claims_an_identity_goes_on_to_a_provider(gated, sim,
 @pytest.mark.parametrize("mode", ["whois", "proxy-protocol"])
 @pytest.mark.parametrize("address", ["100.64.9.9", "100.127.255.254", "fd7a:115c:a1e0::99"])
 async def test_a_tailnet_address_unknown_to_tailscaled_is_nobody(gated, sim, mode, address):
-    """Check that an address in the range of tailnets is nobody until tailscaled knows it. Carriers use
-    100.64.0.0/10 too; on the `whois` listener the claim stands in headers, for nobody can connect so."""
+    """Check that an address of the tailnet's range has no identity unless tailscaled knows the address.
+
+    Carriers use 100.64.0.0/10 too. On the `whois` listener the address is only in headers, because a test cannot
+    connect from it.
+    """
     version = 6 if ":" in address else 4
     ends = "::1" if version == 6 else "127.0.0.1"
     first = f"PROXY TCP{version} {address} {ends} 4711 80\r\n".encode() if mode == "proxy-protocol" else b""

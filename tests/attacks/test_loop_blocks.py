@@ -1,10 +1,10 @@
 """No request at the limit of bodies holds the event loop much longer than a plain text of the same size.
 
-- Every operation is tried with every way to a provider: native, in another envelope, and each translation.
-- The yardstick is the longest piece of work for one long text on the same way. Such a text is only scanned and copied.
-  Yardstick and measurement are CPU time of the loop's thread, so other work on the machine changes neither.
-- Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times
-  as long.
+- Every operation is tried with every conversion: native, in another envelope, and each translation.
+- The yardstick is the longest piece of work for one long text on the same conversion. Such a text is only scanned and
+  copied. Yardstick and measurement are CPU time of the loop's thread, so other work on the machine changes neither.
+- Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times as
+  long.
 """
 
 import asyncio
@@ -22,10 +22,13 @@ from tests.helpers.gateway import bedrock, gate
 from tests.helpers.loop_monitor import LoopMonitor
 
 LIMIT = 1_300_000
-"""Number of bytes of a body: above the size from which bodies go to worker processes, and small enough for many runs."""
+"""Number of bytes of a body.
+
+It is above the size from which worker processes are used, and small enough for many runs.
+"""
 RATIO = 4
 PLAIN_MILLISECONDS = 25
-"""Minimum of the yardstick in milliseconds, because the loop does other things too."""
+"""Minimum value of the yardstick in milliseconds. The loop also does other work."""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"
@@ -82,7 +85,7 @@ async def answer(request):
 
 @contextmanager
 def provider_in_a_thread():
-    """Run a provider that takes any body, on an event loop of its own, so that its work is not measured."""
+    """Run a provider that accepts any body on an event loop of its own, so that its work is not measured."""
     url, ready = [], threading.Event()
     loop = asyncio.new_event_loop()
 
@@ -156,7 +159,7 @@ def text_of(dialect, text):
 
 
 def shapes(dialect):
-    """Yield hostile bodies: the name of what is repeated, the value of the messages, and other members."""
+    """Yield hostile bodies, each as the name of what is repeated, the value of the messages, and other members."""
     said = json.dumps(text_of(dialect, "x")).encode()
     yield "parts with URLs", turn(many(PARTS[dialect])), {}
     yield "messages", many(b'{"role":"user","content":' + said + b"}"), {}
@@ -199,9 +202,9 @@ def post(url, path, body):
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):
-    """Return the longest CPU time in seconds that the loop's thread works at once for a request.
+    """Return the longest time, in CPU seconds, for which a request occupies the loop without a pause.
 
-    The result is the smallest of up to five runs. The runs end when the result is at most `enough`.
+    The result is the smallest of up to five runs. No further run is made when the result is at most `enough`.
     """
     body = body_of(route, MODEL, messages, more or {})
     assert LIMIT / 2 < len(body) <= LIMIT + 1_000 or more

@@ -1,5 +1,7 @@
-"""Tests that one caller cannot see the sessions, calls and rights of another, nor even learn that they exist. A caller
-without a role sees nothing."""
+"""Tests that a caller cannot see the sessions, calls and rights of others, nor whether they exist.
+
+A caller without a role sees nothing.
+"""
 
 import json
 
@@ -85,7 +87,7 @@ async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
 
 
 async def test_a_query_for_another_person_never_shows_if_they_exist(gated):
-    """Check that a query about somebody else is refused alike whether that person exists or not."""
+    """Check that a query about another person is refused in the same way whether that person exists or not."""
     for path in (
         "/api/sessions",
         "/api/calls",

@@ -1,4 +1,4 @@
-"""Names of models that would be paths: what is authorised is what is forwarded, and nothing else is ever asked for."""
+"""Model names that look like paths: the request that is authorised is the one that is forwarded, and nothing else is."""
 
 import json
 from urllib.parse import quote
@@ -21,7 +21,7 @@ OPERATIONS = {
 }
 WIDE = "".join(chr(ord(character) + 0xFEE0) if character.isalpha() else character for character in HAIKU)
 HONEST = [HAIKU, quote(HAIKU, safe=""), HAIKU.replace("u", "%75"), f"b/{HAIKU}", f"b%2F{HAIKU}", f"%62/{HAIKU}"]
-"""All mean the model that is granted."""
+"""Spellings of a model's name that all mean the granted model."""
 HOSTILE = [
     SONNET,
     f"b/{SONNET}",
@@ -91,7 +91,7 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def answered(gated, path, body):
-    """The status; a connection that was ended by a target that is none gives 400 as well."""
+    """Return the status. A connection that is closed because of an invalid request target counts as 400."""
     raw = await connected(gated)
     raw.writer.write(post(path, body))
     status, _, answer = await raw.reply()
@@ -117,7 +117,7 @@ async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_
 
 
 async def test_what_stands_behind_a_path_does_not_choose_the_operation(gated, bedrock_sim):
-    """A fragment never goes over the wire; a query is not a part of a path."""
+    """Check that a fragment or a query after the path does not change the operation."""
     for behind in ("#/converse-stream", "#/../converse-stream", "?/converse-stream", "?a=/converse-stream#b"):
         await answered(gated, f"/bedrock/model/{HAIKU}/converse{behind}", CONVERSE)
     assert {(seen.path, seen.query) for seen in bedrock_sim.requests} == {

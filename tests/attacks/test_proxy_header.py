@@ -1,4 +1,4 @@
-"""PROXY headers as an attacker would send them: only the first one of a connection counts, and it holds nobody up."""
+"""Hostile PROXY headers: only the first header of a connection counts, and no connection delays others."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ ONE = b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n"
 BOBS = b"PROXY TCP4 100.64.0.8 127.0.0.1 4712 80\r\n"
 HALF_OPEN = 200
 PROMPT = 1.0
-"""Seconds within which a caller is served while all the others say nothing."""
+"""Seconds within which a caller must be served while all other connections are silent."""
 
 
 def two(source=(100, 64, 0, 7), more=b"", *, command=0x21, family=0x11, length=None):
-    """Version 2, with whatever follows its addresses."""
+    """Return a header of version 2, with `more` after its addresses."""
     data = struct.pack("!4s4sHH", bytes(source), bytes((127, 0, 0, 1)), 4711, 80) + more
     return SIGNATURE + struct.pack("!BBH", command, family, len(data) if length is None else length) + data
 
@@ -161,7 +161,7 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 
 
 async def test_while_many_say_nothing_others_are_served(proxied):
-    """Some have sent nothing, some half a header, some a header and then nothing, some half a request."""
+    """Check silent connections that stopped before the header, inside it, after it, or inside a request."""
     openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):
         await connected(proxied, first=openings[number % len(openings)])
@@ -177,8 +177,10 @@ async def test_while_many_say_nothing_others_are_served(proxied):
 
 
 async def test_a_silent_connection_is_closed_despite_earlier_bytes(proxied, monkeypatch):
-    """Check that a connection that falls silent inside its PROXY header is closed, and its earlier bytes do not
-    extend the time."""
+    """Check that a connection that falls silent inside its PROXY header is closed.
+
+    Bytes that came earlier do not extend the time.
+    """
     monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.2)
     waiting = [await connected(proxied, first=first) for first in (b"", b"P", SIGNATURE, two()[:-1], ONE[:-1])]
 

@@ -1,4 +1,4 @@
-"""Requests that two programs could read in two ways: a 4xx, no crash, and no second request out of the first."""
+"""Requests that two programs could read differently: each gets a 4xx, and no part of it becomes a second request."""
 
 import json
 
@@ -20,8 +20,7 @@ CALL = json.dumps(CONVERSE).encode()
 CHUNKED = b"%x\r\n" % len(CALL) + CALL + b"\r\n0\r\n\r\n"
 LINE = f"POST {CONVERSE_PATH} HTTP/1.1"
 INNER = post(CONVERSE_PATH, CONVERSE)
-"""A whole call as the body of other requests. The call costs money if the gateway takes it for a second
-request."""
+"""A whole call that is sent as the body of other requests. It would cost money if it were read as a request."""
 
 
 def chunked(*headers, body=CHUNKED):
@@ -139,7 +138,7 @@ SWALLOWED = {
     ),
     "a route that is not there": request("POST /nowhere HTTP/1.1", f"Content-Length: {len(INNER)}", body=INNER),
 }  # fmt: skip
-"""Requests whose body is a request."""
+"""Requests whose body is another request."""
 
 
 @pytest.fixture
@@ -149,7 +148,10 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def refused(gated, bedrock_sim, table):
-    """Each with an honest request behind it on the same connection, which must be answered for itself or not at all."""
+    """Check that each request is refused.
+
+    An honest request follows on the same connection: it gets its own answer or none.
+    """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():
         raw = await connected(gated)

@@ -1,4 +1,4 @@
-"""A page of another origin in a caller's browser: on no route does it spend, change or read anything."""
+"""Pages of other origins in a caller's browser: they can spend, change and read nothing on any route."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.helpers.hostile_http import (
 from tests.web.admin.conftest import from_file
 
 OPEN = {"/healthz", "/readyz"}
-"""Say nothing and change nothing, so a monitor may ask them by any name."""
+"""Routes that show and change nothing, so a monitor may call them under any host name."""
 FOREIGN = {
     "another origin": ["Origin: https://evil.example"],
     "an origin that is none": ["Origin: null"],
@@ -36,7 +36,7 @@ FOREIGN = {
     "our origin but another site": ["Origin: http://ai", "Sec-Fetch-Site: cross-site"],
 }
 REBOUND = ["evil.example", "ai.evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"]
-"""Names of the attacker that lead to our address."""
+"""Host names of the attacker that resolve to the gateway's address."""
 PREFLIGHT = [
     "Origin: https://evil.example",
     "Access-Control-Request-Method: POST",
@@ -44,7 +44,7 @@ PREFLIGHT = [
     "Access-Control-Request-Private-Network: true",
 ]
 SIMPLE = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
-"""Types of bodies that a page may send without asking first."""
+"""Content types that a page may send without a preflight request."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def served(tmp_path, bedrock_sim):
 
 
 def routes(running):
-    """Every method and path that the gateway has, placeholders filled in."""
+    """Return every method and path that the gateway has, with values for placeholders."""
     paths = set()
     for route in running.running.app.router.routes():
         paths.add((route.method, re.sub(r"\{[^}]*\}", HAIKU, route.resource.canonical)))
@@ -106,7 +106,7 @@ async def test_every_route_refuses_a_name_that_was_bound_to_our_address(served, 
 
 
 async def test_no_preflight_is_ever_allowed(served):
-    """A browser that is not told yes does not send what it asked for; `answers` looks for any such word."""
+    """Check that no preflight request is allowed. A browser then does not send the real request."""
     for _, path in [*routes(served), ("GET", "/healthz"), ("GET", "/nowhere")]:
         for headers in (PREFLIGHT, PREFLIGHT[1:], ["Origin: http://ai", *PREFLIGHT[1:]]):
             (status,) = statuses(await answers(served, request_bytes("OPTIONS", path, *headers)))
@@ -123,7 +123,7 @@ async def test_a_form_of_another_page_spends_nothing_whatever_its_type(served, b
 
 
 async def test_no_form_can_change_the_configuration(served):
-    """Check that a form cannot change the configuration, even from a browser that sends no origin."""
+    """Check that a form cannot change the configuration, even from a browser that sends no `Origin`."""
     before = served.path.read_bytes()
     for kind in SIMPLE:
         for method in ("POST", "PUT"):

@@ -1,4 +1,4 @@
-"""The golden files: requests and replies written by hand, each with the results of its conversions beside it.
+"""The golden files: requests and replies written by hand, and the expected results of their conversions.
 
 `<dialect>/<case>/` holds:
 
@@ -10,9 +10,9 @@
 - `reply.to_<client>.json`, `reply.to_<client>.jsonl`: the reply and the stream that a client gets for it.
 - `reply.to_<client>.dropped.json`: the members of the reply that are reported as dropped, where there are any.
 
-A reply to a client's case is converted for that client's request of the same case; for `text` where the client's dialect
-has no such case, or where the provider refuses the request. InvokeModel with a body of Messages is the same dialect in
-another envelope: where the dialect is translated, both flags share the files of Messages.
+A reply is converted for the client's request of the same case. If the client's dialect has no such case, or if the
+provider refuses that request, the request of the case `text` is taken. InvokeModel with a body of Messages is the same
+dialect in another envelope, so both flags share the files of Messages where this dialect is translated.
 """
 
 import json
@@ -33,13 +33,13 @@ def cases(dialect, name):
 
 
 def request(dialect, case):
-    """Return the client's request of a case, or that of the default case if it has none."""
+    """Return the client's request of a case, or of the default case if the dialect has no such case."""
     path = FOLDER / dialect / case / REQUEST
     return read_json(path if path.exists() else FOLDER / dialect / DEFAULT_CASE / REQUEST)
 
 
 def requests(dialect):
-    """Return the cases of a dialect with the client's request of each."""
+    """Return the cases of a dialect, each with the client's request."""
     return {case: request(dialect, case) for case in cases(dialect, REQUEST)}
 
 
@@ -50,5 +50,5 @@ def reply(dialect, case):
 
 
 def replies(dialect):
-    """Return the cases of a dialect with the provider's reply of each, as `reply` gives it."""
+    """Return the cases of a dialect, each with the provider's reply in the form that `reply` returns."""
     return {case: reply(dialect, case) for case in cases(dialect, REPLY)}

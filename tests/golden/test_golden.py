@@ -16,7 +16,7 @@ from tests.golden.files import DEFAULT_CASE, FOLDER, REPLY, REQUEST, STREAM, cas
 from tests.helpers.conversion import CONVERSIONS, Mask, encoded, without_padding
 
 LACKING = {"structured_by_tool": {"json_schema": False}}
-"""The capabilities that the model of a case lacks and the model of every other case has."""
+"""Capabilities by case that the case's model lacks and all other models have."""
 SHOWN_HEADERS = re.compile(r"anthropic-|x-amzn-bedrock-")
 SHOWN = {
     name: conversion
@@ -30,7 +30,7 @@ REPLIES = [(name, case) for name, conversion in SHOWN.items() for case in cases(
 
 @cache
 def request_files(name, case):
-    """Return the files of a request: path below the folder to text."""
+    """Return the files with the results of a request: the text of each, by its path below the folder."""
     conversion = SHOWN[name]
     call = _call(conversion, case)
     streamed = _call(conversion, case, stream=True)
@@ -46,7 +46,7 @@ def request_files(name, case):
 
 @cache
 def reply_files(name, case):
-    """Return the files of a reply: path below the folder to text."""
+    """Return the files with the results of a reply: the text of each, by its path below the folder."""
     conversion = SHOWN[name]
     asked_case = case if _call(conversion, case).fault is None else DEFAULT_CASE
     call, streamed = _call(conversion, asked_case), _call(conversion, asked_case, stream=True)
@@ -88,7 +88,7 @@ def _masked(text, mask):
 
 
 def check(files, rewriting):
-    """Compare the files with those on the disk; write them there instead if the golden files are rewritten."""
+    """Compare the texts with the files on the disk. With `--rewrite-golden`, write the files instead."""
     if rewriting:
         stem = next(iter(files)).removesuffix(".json")
         for old in FOLDER.glob(f"{stem}.*"):
@@ -109,7 +109,7 @@ def test_a_reply_becomes_what_its_files_say(name, case, rewriting):
 
 
 def test_every_file_is_read():
-    """A case that no conversion takes, and a result that none gives, fail here."""
+    """Check that every case is used by a conversion, and that every result belongs to one."""
     read = {f"{SHOWN[name].dialect}/{case}/{REQUEST}" for name, case in REQUESTS}
     read |= {f"{SHOWN[name].upstream}/{case}/{file}" for name, case in REPLIES for file in (REPLY, STREAM)}
     for name, case in REQUESTS:

@@ -1,7 +1,8 @@
-"""Every golden reply is valid by its vendor's own types: the SDKs of OpenAI and Anthropic, botocore's service model.
+"""Every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and botocore's model.
 
 The types are applied strictly: no conversion of a value to another type, and no member that the vendor does not have,
-except for the extensions that stand here with their reasons. Replies to Responses clients also conform to Open Responses.
+except for the extensions that are listed here with their reasons. Replies to Responses clients also conform to Open
+Responses.
 """
 
 import json
@@ -52,7 +53,7 @@ def adapter(kind):
 
 
 def extras(value):
-    """Yield the names of members that the vendor's types do not have, at any depth."""
+    """Yield the names of members that the vendor's types lack, at any depth."""
     if isinstance(value, BaseModel):
         yield from value.model_extra or ()
         for name in type(value).model_fields:
@@ -157,7 +158,7 @@ def structure_faults(shape, value, at):
 
 
 def shape_faults(shape, value, at="reply"):
-    """Yield what a value has that its shape lacks, and what it lacks."""
+    """Yield the members that a value has but its shape lacks, and the required members that the value lacks."""
     if shape.type_name == "structure":
         yield from structure_faults(shape, value, at)
     elif shape.type_name == "list":

@@ -1,4 +1,4 @@
-"""The file of bodies: written behind the calls' back, private, bounded, and rid of what is too old."""
+"""The file of bodies: written after the call, private, limited in size, and cleared of old bodies."""
 
 import asyncio
 import sqlite3
@@ -48,7 +48,7 @@ async def eventually(ask):
 
 
 async def logged(bodies, text):
-    """Wait for a text in the log, whose thread writes a moment later."""
+    """Wait until the log has this text. The log's thread writes with a short delay."""
 
     async def written():
         return text in bodies.out.getvalue()

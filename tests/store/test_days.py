@@ -1,4 +1,4 @@
-"""A hundred days of calls of which thirty are kept: the file stops growing, what is older is gone, and sums stay."""
+"""A hundred days of calls, of which thirty are kept: the file stops growing, older calls are deleted, totals are kept."""
 
 import sqlite3
 from contextlib import closing
@@ -14,9 +14,9 @@ from gateway.store.writing import expire, write
 from tests.helpers.records import NOON, record
 
 DAYS, KEPT, CALLS = 100, 30, 300
-"""Days that pass, days for which calls are kept, and calls of a day."""
+"""Number of simulated days, number of days for which calls are kept, and number of calls on each day."""
 STEADY = 35
-"""The day from which on as much goes as comes."""
+"""The day from which as many calls are deleted as are added."""
 SECONDS = 86_400
 
 
@@ -36,7 +36,7 @@ def calls_of(day):
 
 
 def expired(connection, before):
-    """Delete expired calls in batches, as the follower does; return their number."""
+    """Delete expired calls in batches, as the follower does. Return the number of deleted calls."""
     total = 0
     while (deleted := expire(connection, before, EXPIRE_BATCH_CALLS)) == EXPIRE_BATCH_CALLS:
         total += deleted
@@ -49,7 +49,7 @@ def number(connection, query):
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
-    """Return the store after all days, and the file's pages at the end of each."""
+    """Return the store after all days, and the number of pages in its file at the end of each day."""
     path = tmp_path_factory.mktemp("days") / "irisgate.db"
     prepare(path)
     pages = []

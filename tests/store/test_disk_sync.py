@@ -1,4 +1,4 @@
-"""Lines that wait for the disk: one flush serves many calls, no file is forgotten, and a failing disk is reported."""
+"""Lines that wait for the disk: one flush serves many calls, no file is left out, and a failing disk is reported."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ from tests.store.test_open_calls import sent
 
 
 class LossyDisk:
-    """A stand-in for a disk under Linux: what a failed flush did not write is lost, and the next flush succeeds."""
+    """A simulated disk under Linux: what a failed flush did not write is lost, and the next flush succeeds."""
 
     def __init__(self, monkeypatch):
         self.fails = False
@@ -40,7 +40,7 @@ class LossyDisk:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def lines(self, folder):
-        """Return the lines of the journal that are there after a power cut."""
+        """Return the lines of the journal that a power cut leaves."""
         lines = set()
         for path in (folder / "journal").glob("*.jsonl"):
             inode = path.stat().st_ino
@@ -52,7 +52,7 @@ class LossyDisk:
 
 
 class Disk:
-    """A stand-in for the disk. It records the flushes, which wait for `gate` and fail while `error` is set."""
+    """A simulated disk. It records the flushes. Each waits for `gate`, and fails while `error` is set."""
 
     def __init__(self, monkeypatch):
         self.begun = 0
@@ -101,7 +101,7 @@ def descriptors():
 
 
 async def flushed(sync):
-    """Wait for a flush that succeeds; after a failed one, the next is tried a moment later."""
+    """Wait for a flush that succeeds. After a failed flush, the next attempt comes a moment later."""
     while True:
         try:
             return await sync.wait()
@@ -186,7 +186,10 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
 @pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
-    """Check that lines of older files too are written again, because flushing them again would not write them."""
+    """Check that lines are written again after a failed flush, also those of older files.
+
+    A second flush would not write them.
+    """
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
     async with synced(tmp_path, segment_bytes=segment_bytes) as sync:
@@ -208,7 +211,7 @@ async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, 
 
 
 async def test_lines_that_the_store_has_are_not_written_again(tmp_path, monkeypatch):
-    """Check that a store that flushes its own transactions spares the journal the lines."""
+    """Check that lines that a flushed store already has are not written to the journal again."""
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
     async with synced(tmp_path) as sync:
@@ -261,7 +264,7 @@ async def test_too_many_open_files_fail_the_wait(tmp_path):
 
 
 async def test_the_end_of_a_call_is_on_the_disk_soon(tmp_path, disk):
-    """Check that the follower flushes the ends of calls, for which nobody waits."""
+    """Check that the follower flushes the records of ended calls, although no call waits for this."""
     async with keeping(tmp_path, sync=True) as records:
         records.put("a")
         await eventually(lambda: len(disk.flushed) == 1)

@@ -1,4 +1,4 @@
-"""Tests of the way from the journal into the store: nothing is lost, nothing counts twice, and nobody waits."""
+"""Tests of the way from the journal into the store: nothing is lost, nothing is counted twice, and no call waits."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ from tests.helpers.records import NOON, logger, record
 
 
 class Kept:
-    """A follower with its journal and store."""
+    """A follower, with its journal and its store."""
 
     def __init__(self, folder, *, sync=False, **options):
         self.log, self.out = logger()
@@ -56,7 +56,7 @@ async def keeping(folder, **options):
 
 
 def abandoned(records):
-    """Leave only the files, as a killed process does."""
+    """Close the journal's files only, so that they are as a killed process leaves them."""
     records.journal.close()
 
 
@@ -71,7 +71,7 @@ async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path)
 
 
 async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
-    """Check that the records that a killed process wrote are there when the next process serves."""
+    """Check that the records of a killed process are in the store when the next process serves."""
     left = Kept(tmp_path)
     left.put("a", "b", "c")
     abandoned(left)
@@ -83,7 +83,7 @@ async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
 
 
 async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
-    """Check that a process that is killed between the store and the journal counts nothing twice."""
+    """Check that nothing is counted twice if the process is killed after writing to the store but not to the journal."""
     async with keeping(tmp_path) as records:
         records.put("a", "b")
         await records.follower.flush()
@@ -131,7 +131,7 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
 
 
 async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
-    """Check that a process ends although the store refuses, and the next process takes over its records."""
+    """Check that a process ends although the store refuses writes, and that the next process stores its records."""
     monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
     async with keeping(tmp_path) as records:
         other = sqlite3.connect(records.path, isolation_level=None)
@@ -144,7 +144,7 @@ async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
 
 
 async def test_a_removed_state_folder_is_made_again_without_loss(tmp_path):
-    """Check that a state folder that is removed meanwhile is made again, and nothing written since is lost."""
+    """Check that a state folder that is removed is created again, and that records written later are not lost."""
     async with keeping(tmp_path / "state") as records:
         records.put("before")
         await records.follower.flush()
@@ -239,7 +239,7 @@ async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
 
 
 class Odd(SqliteStore):
-    """Fails once in a way that no store says it does."""
+    """A store that fails once with an exception that stores do not document."""
 
     odd = False
 

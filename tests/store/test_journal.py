@@ -1,4 +1,4 @@
-"""The journal's files: what is written down is there again, whatever happens to the process or the disk."""
+"""The journal's files: every line can be read again, whatever happens to the process or the disk."""
 
 import json
 import resource
@@ -37,7 +37,7 @@ def opened(folder, **options):
 
 
 def logged(journal):
-    """All that was logged so far: the log's own thread writes lines in their order."""
+    """Return everything that was logged so far. The log's thread writes the lines in order."""
     journal.log.info("test.mark")
     eventually_without_a_loop(lambda: b"test.mark" in journal.out.getvalue())
     return journal.out.getvalue()
@@ -59,7 +59,7 @@ def everything(journal, offset=START, limit=1000):
 
 @contextmanager
 def room(size):
-    """Limit the size of files, so that writes fail as on a full disk."""
+    """Limit the size of files, so that writes fail as they do on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -84,7 +84,7 @@ def test_another_process_reads_what_an_earlier_one_wrote(folder):
 
 @given(st.lists(st.binary(max_size=300).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 400))
 def test_lines_come_back_for_any_read_and_file_size(lines, limit):
-    """Check that lines come back whatever the size of a read, and however small the files are."""
+    """Check that all lines are read for any size of a read and of a file."""
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), segment_bytes=256) as journal:
         for line in lines:
             journal.append(line)
@@ -127,7 +127,7 @@ def test_half_a_line_of_a_process_that_was_killed_is_left_out_and_told(folder):
 
 
 def test_lines_wait_in_memory_while_the_disk_is_full(folder):
-    """Check that while the disk is full lines wait in memory, and they are written when there is room."""
+    """Check that lines wait in memory while the disk is full, and are written when there is room."""
     with opened(folder) as journal:
         with room(95):
             for line in LINES:

@@ -1,4 +1,4 @@
-"""Calls that were sent and have not ended: the next process finds each of them, whatever became of the files."""
+"""Calls that were sent but did not end: the next process finds each of them, whatever happened to the files."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def sent(key, **changes):
 
 
 class Started:
-    """A process that has started with the files that another process left."""
+    """A process that has started with the files of another process."""
 
     def __init__(self, records, quotas=QUOTAS):
         self.records = records
@@ -47,7 +47,7 @@ class Started:
         self.finish = Finish(records.follower, metrics, records.log, Observers({}, records.log))
 
     async def recover(self, count=None):
-        """Charge and record the lost calls, or only the first `count` of them, like a start that is killed after these."""
+        """Charge and record the lost calls, or only the first `count` of them, as a start that is then killed does."""
         self.quotas.restore(await self.records.store.balances())
         calls = await self.records.store.open_calls()
         self.finish.lost(calls[:count], self.quotas)
@@ -59,7 +59,7 @@ class Started:
 
 
 async def left(folder, *lines, torn=b"", **options):
-    """Write lines to the journal, and leave the files as a killed process does."""
+    """Write lines to the journal, and then close its files as if the process was killed."""
     records = Kept(folder, **options)
     for line in lines:
         records.journal.append(line)
@@ -121,7 +121,7 @@ async def test_a_torn_line_before_sending_is_no_call(tmp_path):
 
 
 async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
-    """Check that a call is lost although the file with its line was applied, rotated and deleted."""
+    """Check that an open call is found although the file with its line was applied, rotated and deleted."""
     async with keeping(tmp_path) as records:
         records.follower.put_sent(sent("long"))
         await records.follower.flush()
@@ -142,7 +142,7 @@ async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
 @pytest.mark.parametrize("recorded", [0, 1, 2, 3])
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_start_that_is_killed_charges_nothing_twice(tmp_path, recorded, applied):
-    """Check that if a start is killed when it has charged some of the lost calls, the next start charges only the rest."""
+    """Check that if a start is killed after it charged some of the lost calls, the next start charges only the others."""
     await left(tmp_path, *begun("a", "b", "c"))
     killed = Kept(tmp_path)
     await killed.follower._catch_up()
@@ -170,7 +170,7 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check that the balance after the start is that of the last call that ended, less the lost calls."""
+    """Check that the balance after the start is that after the last ended call, minus the costs of lost calls."""
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
         started = Started(records)
@@ -202,7 +202,7 @@ async def test_a_lost_call_without_a_price_charges_nothing(tmp_path, cost, charg
 
 
 async def test_calls_that_expired_are_not_counted_again(tmp_path):
-    """Check that calls that were deleted by age are not added to the sums when the journal's folder is removed."""
+    """Check that calls that were deleted for their age are not counted again if the journal's folder is removed."""
     async with keeping(tmp_path, retention=lambda: 3600.0) as records:
         records.put("old", at=NOON - 10**7)
         await records.follower.flush()
@@ -238,7 +238,7 @@ async def test_a_journal_that_was_removed_keeps_what_is_not_in_the_store(tmp_pat
 
 
 def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
-    """Check that no call fails when no file can follow the one that is full."""
+    """Check that no call fails when the current file is full and no further file number is left."""
     (tmp_path / "999999999998.jsonl").touch()
     log, _ = logger()
     journal = Journal(tmp_path, log, segment_bytes=1)
@@ -264,7 +264,7 @@ STEPS = st.lists(
 
 
 class History:
-    """A gateway's files over several processes, and the expected results of its calls."""
+    """The files of a gateway over several processes, and the expected records of its calls."""
 
     def __init__(self, folder):
         self.folder, self.number = folder, 0
@@ -297,7 +297,7 @@ class History:
                 await self.kill(number)
 
     async def kill(self, recorded):
-        """Kill the process, and also the process after it, once that has recorded some of the lost calls."""
+        """Kill the process. Also kill the next process, after it has recorded some of the lost calls."""
         self.open = {}
         for count in (recorded, None):
             abandoned(self.records)
@@ -309,7 +309,7 @@ class History:
 @given(STEPS)
 @settings(max_examples=40)
 def test_each_call_is_recorded_once_whatever_happens(steps):
-    """Check that after any order of calls, rotations, removed folders and kills, each call is recorded and paid once."""
+    """Check that each call is recorded and paid once, for any order of calls, rotations, removed folders and kills."""
 
     async def lived(folder):
         history = History(folder)

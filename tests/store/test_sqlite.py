@@ -1,4 +1,4 @@
-"""The SQLite store as the gateway uses it: a real file, its threads, and files that refuse."""
+"""The SQLite store as the gateway uses it: a real file, several threads, and files that cannot be read or written."""
 
 import sqlite3
 import stat

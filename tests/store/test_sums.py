@@ -1,4 +1,4 @@
-"""Sums equal a recount of the calls, whatever the calls are and however they come in batches."""
+"""The totals equal a recount of the calls, for any calls and any division into batches."""
 
 import json
 import sqlite3
@@ -47,13 +47,13 @@ SUMMED = ", ".join([
     "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)",
 ])  # fmt: skip
 DURATION = "milliseconds(duration_ms)"
-"""Python's rounding: at a half, SQLite's goes up and Python's to the even number."""
+"""SQL for a duration, rounded by Python: halves go to the even number, where SQLite rounds them up."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent"
-"""Columns of a group; calls that were never routed count under no model."""
+"""Columns by which totals are grouped. Calls that were never routed are counted without a model."""
 
 
 def stored(batches):
-    """Return a store in memory with the batches, as the follower reads them from the journal."""
+    """Return a store in memory with the calls of the batches, which have the form in which the follower reads them."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.create_function("milliseconds", 1, round, deterministic=True)
     migrate(connection, "memory")
@@ -78,7 +78,7 @@ def recounted(connection, milliseconds):
 
 
 def sessions(connection):
-    """Return the sums that do not depend on which of several calls was the last."""
+    """Return the totals of sessions, without values that depend on which call was the last."""
     sums = ", ".join(["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls"])
     return rows(connection, f"SELECT identity, id, {sums}, started_at, last_at FROM sessions")
 
@@ -155,7 +155,7 @@ def test_batches_that_come_again_change_nothing(batches):
 
 
 def test_invented_names_share_one_row_of_sums():
-    """Check that names that clients invent share one row of sums and stay on their calls."""
+    """Check that names invented by clients share one row of totals, and that each call keeps its own name."""
     made_up = [
         record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
         for number in range(100)
@@ -167,7 +167,7 @@ def test_invented_names_share_one_row_of_sums():
 
 
 def test_of_calls_with_one_id_only_the_first_counts():
-    """Check that of calls with one id the first counts, within a batch as across batches."""
+    """Check that of several calls with the same id only the first is counted, within a batch and across batches."""
     first, second, other = record(id="a", cost=1), record(id="a", cost=2), record(id="b", cost=4)
     with stored([[first, second, other]]) as together, stored([[first], [second, other], [other]]) as apart:
         for connection in (together, apart):

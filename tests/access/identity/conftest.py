@@ -1,4 +1,4 @@
-"""A simulated tailscaled that knows Alice, and the questions of one gateway to it."""
+"""Fixtures: a simulated tailscaled that knows Alice, and lookups of one gateway at it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Lookups at tailscaled are few and shared. Those for tailnet callers do not wait for those for strangers."""
+"""Lookups at tailscaled are few and shared. Lookups for tailnet callers do not wait for lookups for strangers."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def test_a_tailnet_address_of_nobody_is_not_asked_again_at_once(lookups, s
 
 
 async def test_tailnet_callers_are_answered_while_strangers_wait(lookups, sim):
-    """Check that tailnet callers do not wait for many local processes, each of which locks tailscaled for 180 ms."""
+    """Check that tailnet callers do not wait while tailscaled is busy with many local processes, for 180 ms each."""
     strangers = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 17)]
     await asyncio.sleep(0)
     answer = await lookups.whois("100.64.0.7", 1)
@@ -81,7 +81,7 @@ def test_a_tailnet_has_two_networks():
 
 
 async def test_callers_that_left_take_no_turn(lookups, sim):
-    """Check that a crowd that disconnects at once does not hold up the next caller."""
+    """Check that many callers that disconnect at once do not delay the next caller."""
     leaving = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 50)]
     await asyncio.sleep(0)
     for task in leaving:

@@ -15,7 +15,7 @@ LOCAL, LOCAL_6, OTHER, PROXY = ("127.0.0.1", 1), ("::1", 1, 0, 0), ("127.0.0.2",
 
 
 class Following(asyncio.Protocol):
-    """The protocol that is handed over to: says whose connection it is."""
+    """The protocol that takes over the connection after its header. It writes the address of the caller."""
 
     def __init__(self, sources):
         self.sources = sources
@@ -27,7 +27,7 @@ class Following(asyncio.Protocol):
 
 
 async def said(proxies, local):
-    """Return the reply to a connection from `local` after its header, and the log."""
+    """Return the bytes that a connection from `local` gets after its header, and the lines of the log."""
     sources, lines = Sources(), Lines()
     refusals = ProxyRefusals(configure(lines))
     loop = asyncio.get_running_loop()
@@ -80,12 +80,12 @@ async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxi
     ],
 )
 def test_only_named_proxies_or_else_this_machine_are_trusted(peer, proxies, expected):
-    """Check that only named proxies may speak for others, or this machine where no proxy is named."""
+    """Check that only the named proxies may name an address, or only this machine if no proxy is named."""
     assert trusted(peer, proxies) is expected
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it gets."""
+    """A protocol that sends back what it receives."""
 
     def connection_made(self, transport):
         self.transport = transport

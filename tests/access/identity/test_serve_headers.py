@@ -56,7 +56,7 @@ async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
     ],
 )
 async def test_a_login_of_only_an_encoded_word_is_not_decoded(login):
-    """Check that a login that is nothing but an encoded word is not decoded into another person's login."""
+    """Check that a login that consists of one encoded word is not decoded. The result may be another's login."""
     assert (await identity_by((LOGIN, login))).login == login
 
 
@@ -69,7 +69,7 @@ async def test_one_connection_of_serve_carries_many_callers():
 
 
 async def test_policy_grants_come_with_the_headers_of_serve():
-    """Check that grants of the tailnet policy come in the headers that `tailscale serve` is configured to add."""
+    """Check that grants of the tailnet policy are read from the header that `tailscale serve` is configured to add."""
     caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "user"}, {"models": "b/**"}]}))
     capabilities = (await identity_by(ALICE, caps)).capabilities
     assert [(capability.role, capability.models) for capability in capabilities] == [("user", ()), (None, ("b/**",))]

@@ -1,4 +1,4 @@
-"""Asking tailscaled who is calling: what its answers mean, and what happens without one."""
+"""Lookups at tailscaled of who is calling: the meaning of its answers, and the result without an answer."""
 
 import asyncio
 import gc
@@ -33,7 +33,7 @@ def caller(connection, peer, local=("100.64.0.1", 80)):
 
 
 class Clock:
-    """A clock that goes on where the test says so."""
+    """A clock that moves only when the test moves it."""
 
     now = 1000.0
 
@@ -46,7 +46,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the clock that measures the age of answers."""
+    """Replace the clock that determines the age of answers."""
     made = Clock()
     monkeypatch.setattr(whois_module, "monotonic", made)
     return made
@@ -62,7 +62,7 @@ async def sim(tmp_path):
 
 @pytest.fixture
 async def asking(sim):
-    """Yield identities by this tailscaled, and the log's lines."""
+    """Yield a `Whois` that asks the simulated tailscaled, and the log's lines."""
     lookups = Lookups(str(sim.path))
     lines = Lines()
     whois = Whois(lookups, configure(lines), service="", peer=connecting)
@@ -98,7 +98,7 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Refuse a tag that a grant's source would read as another caller."""
+    """Check that a tag without the prefix of tags is refused, because a grant's source would read it as another caller."""
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
@@ -140,13 +140,13 @@ async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
 
 
 class Tailscaled:
-    """Says the same to every question, and notes what it was asked; at the worst moment it goes away."""
+    """A server that gives the same answer to every question, records the questions, and may close the connection."""
 
     def __init__(self, path, body, *, head=b"HTTP/1.1 200 OK", answers=None):
         self.path = path
         self.reply = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         self.answers = answers
-        """Number of questions that a connection answers; the next one is read, and the connection closed."""
+        """Number of questions that a connection answers. The connection is closed after the next question is read."""
         self.asked = []
 
     async def __aenter__(self):
@@ -170,8 +170,10 @@ class Tailscaled:
 
 
 async def test_a_query_lost_on_closed_connections_is_repeated(tmp_path):
-    """Check that a query is repeated after a restart of tailscaled closed several connections. (aiohttp repeats it
-    only once.)"""
+    """Check that a lookup is repeated until it succeeds after a restart of tailscaled has closed several connections.
+
+    aiohttp itself repeats a request only once.
+    """
     async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
         api = LocalApi(str(server.path))
         await asyncio.gather(*(api.whois("100.64.0.7", 1) for _ in range(2)))
@@ -279,7 +281,7 @@ async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection
 
 
 async def test_the_life_of_an_answer_begins_with_the_question(asking, sim, clock):
-    """Count the age of an answer from its question, however long the answer took."""
+    """Check that the age of an answer is counted from its question, however long the answer took."""
     whois, _ = asking
     connection = Connection()
     sim.delay = 0.1
@@ -318,7 +320,7 @@ async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, 
 
 
 async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
-    """Check that a pooled connection to a tailscaled that was restarted fails no call."""
+    """Check that no call fails because a pooled connection to tailscaled was closed by a restart."""
     whois, _ = asking
     for _ in range(5):
         await whois(caller(Connection(), ("100.64.0.7", 4711)))
@@ -348,7 +350,7 @@ async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
     ],
 )
 async def test_an_unreadable_answer_is_no_identity_but_temporary(asking, sim, answer):
-    """Check that an answer that cannot be read gives no identity, and the refusal is one that can be tried again."""
+    """Check that an unreadable answer of tailscaled gives no identity, and that the refusal says to try again."""
     whois, _ = asking
     sim.answer = answer
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
@@ -407,7 +409,7 @@ async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(as
 
 
 def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
-    """Check that tailscaled hands callers to the tailnet's own addresses and to loopback only."""
+    """Check that tailscaled is asked only about local addresses to which it can forward: the tailnet's and loopback."""
     assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
     assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))
 

@@ -142,7 +142,7 @@ def test_an_image_for_the_guardrail_is_reported_on_invoke_model():
 
 @of("anthropic_messages", "invoke")
 def test_a_thread_is_refused_with_the_code_that_sdks_wait_for(conversion):
-    """Check the code with which Anthropic's tool runners send the whole conversation instead (anthropic SDK, lib/threads)."""
+    """Check the error's code, at which Anthropic's tool runners send the whole conversation (its SDK's lib/threads)."""
     headers = {"anthropic-beta": "threads-2026-08-01"}
     with pytest.raises(Refused) as refused:
         conversion.call(PLAIN | {"thread": {"type": "create"}}, headers=headers)

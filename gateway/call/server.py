@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -27,8 +26,10 @@ from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import CALL, REFUSED, REQUEST_ID, Gateway, identity_of
+from gateway.call.early_stream import EarlyStream
 from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
+from gateway.call.response_headers import made_here, response_headers, stream_headers
 from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
@@ -45,9 +46,6 @@ PING_SECONDS: Final = 15.0
 """Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
 has come for 30 seconds."""
 
-MAX_HEADER: Final = 2000
-"""Maximum number of characters of a header that lists dropped fields or quotas; the record has all fields."""
-
 STALLED_SECONDS: Final = 300.0
 """Seconds after which a client that does not read is disconnected, to free its connection and its reservation."""
 
@@ -63,6 +61,8 @@ class _Exchange:
     """The call; None until the request is parsed."""
     capture: Capture | None = None
     """The copy of the bodies; None if bodies are not kept."""
+    early: EarlyStream | None = None
+    """The early head of a streamed call; None for other calls."""
     finished: bool = False
     """Whether the record was written."""
 
@@ -105,7 +105,7 @@ class Server:
             raise
         except Exception:
             self.gateway.log.exception("call.crashed", request_id=inbound.id)
-            return self._error(exchange, GatewayError(_CRASHED))
+            return await self._failed(exchange, GatewayError(_CRASHED))
         finally:
             self.gateway.open_calls.discard(task)
             if exchange.capture is not None:
@@ -116,18 +116,50 @@ class Server:
     ) -> web.StreamResponse:
         try:
             call = await self._received(exchange, stack, route, request)
+            if call.request.stream:
+                self._expect_stream(exchange, call, request)
             match await self.chain(call):
                 case Whole() as whole:
+                    if exchange.early is not None:
+                        await _require_no_head(exchange.early)
                     return self._whole(exchange, call, whole)
                 case Stream() as stream:
+                    if exchange.early is not None:
+                        exchange.early.head_came()
                     first = await self._first(call, stream)
         except GatewayError as error:
-            return self._error(exchange, error)
+            return await self._failed(exchange, error)
         except asyncio.CancelledError:
             if not self._stopping():
                 raise
-            return self._error(exchange, GatewayError(_STOPPING))
+            return await self._failed(exchange, GatewayError(_STOPPING))
         return await self._stream(exchange, call, request, stream, first)
+
+    def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
+        """Begin the stream early if the provider's first event takes long."""
+
+        def opening() -> tuple[web.StreamResponse, bytes]:
+            headers = response_headers(exchange.inbound, call, stream_headers(call))
+            exchange.captured(headers)
+            response = web.StreamResponse(headers=headers)
+            if self.gateway.draining:
+                response.force_close()
+            return response, call.flag.encoder(call.request).ping()
+
+        exchange.early = EarlyStream(request, opening, self.ping_seconds, self.stalled_seconds)
+        call.stack.callback(exchange.early.cancel)
+
+    async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
+        """Return the response for an error that occurs before the first event. Its head may have been sent early."""
+        response = await exchange.early.end() if exchange.early is not None else None
+        if response is None:
+            return self._error(exchange, error)
+        call = exchange.call
+        assert call is not None
+        self._finish(exchange, response.status, _outcome(error), error.problem)
+        await StreamWriter(response, exchange.capture).write(call.flag.encoder(call.request).fail(error.problem))
+        await response.write_eof()
+        return response
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call. Raises `Refused` if the request is wrong or not admitted."""
@@ -187,8 +219,8 @@ class Server:
     def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
         native = call.is_native
         body = whole.body if native else call.flag.encoder(call.request).whole(whole.body)
-        headers = whole.headers if native else _made_here(whole.headers)
-        headers = _reply_headers(exchange, headers, made_here=not native)
+        headers = whole.headers if native else made_here(whole.headers)
+        headers = response_headers(exchange.inbound, call, headers, shows_usage=not native)
         self._finish(exchange, whole.status, "failed" if call.problem else "ok")
         exchange.captured(headers, body)
         return web.Response(status=whole.status, headers=headers, body=body)
@@ -202,8 +234,8 @@ class Server:
         native = exchange.call is not None and exchange.call.is_native
         if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
             status, headers, body = error.status, dict(error.headers), error.raw
-        self._finish(exchange, status, "refused" if isinstance(error, Refused) else "failed", error.problem)
-        headers = _reply_headers(exchange, headers)
+        self._finish(exchange, status, _outcome(error), error.problem)
+        headers = response_headers(exchange.inbound, exchange.call, headers)
         exchange.captured(headers, body)
         return web.Response(status=status, headers=headers, body=body)
 
@@ -211,20 +243,21 @@ class Server:
         self, exchange: _Exchange, call: Call, request: web.Request, stream: Stream, first: Batch
     ) -> web.StreamResponse:
         encoder = call.flag.encoder(call.request)
-        native = call.is_native
-        headers = stream.headers if native else {"content-type": call.flag.content_type, "cache-control": "no-cache"}
-        headers = _reply_headers(exchange, headers)
-        exchange.captured(headers)
-        response = web.StreamResponse(status=stream.status, headers=headers)
-        if self.gateway.draining:
-            response.force_close()
-        await response.prepare(request)
+        response = await exchange.early.end() if exchange.early is not None else None
+        if response is None:
+            headers = stream.headers if call.is_native else stream_headers(call)
+            headers = response_headers(exchange.inbound, call, headers)
+            exchange.captured(headers)
+            response = web.StreamResponse(status=stream.status, headers=headers)
+            if self.gateway.draining:
+                response.force_close()
+            await response.prepare(request)
         writer = StreamWriter(response, exchange.capture)
         watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))
         call.stack.callback(watch.cancel)
         last, fault = await self._events(call, writer, encoder, first, stream.batches)
         watch.cancel()
-        self._finish(exchange, stream.status, "ok" if fault is None else "failed", fault)
+        self._finish(exchange, response.status, "ok" if fault is None else "failed", fault)
         if last:
             await writer.write(last)
         await response.write_eof()
@@ -319,32 +352,14 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
 
 
-def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
-    """Return the response's headers: those that clients expect of the flag, `headers`, and the gateway's own.
-
-    `made_here` is True for a complete response that this gateway wrote. The flag's headers may then state the usage.
-    """
-    inbound, call = exchange.inbound, exchange.call
-    facts = call.facts if made_here and call is not None else None
-    usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)
-    own = {"x-request-id": inbound.id, "server": "irisgate"}
-    if call is not None and call.attempt is not None and call.attempt.dropped:
-        own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))
-    if call is not None and call.reservation is not None and call.reservation.notice:
-        own["x-irisgate-quota"] = _header_value(call.reservation.notice)
-    return {**usual, **headers, **own}
+async def _require_no_head(early: EarlyStream) -> None:
+    """Raise `GatewayError` if the head of a stream has been sent, so that a whole body can no longer follow."""
+    if await early.end() is not None:
+        raise GatewayError(_NO_STREAM)
 
 
-def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the gateway's own headers among `headers`, for a response whose body this gateway wrote."""
-    own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
-    return {"content-type": "application/json", **own}
-
-
-def _header_value(text: str) -> str:
-    """Return text in a form safe for a header: quoted and cut off. Clients choose the text, such as names of fields."""
-    safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
-    return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
+def _outcome(error: GatewayError) -> str:
+    return "refused" if isinstance(error, Refused) else "failed"
 
 
 _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
@@ -353,4 +368,5 @@ _STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again
 _NO_ROOM: Final = Problem(
     UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10
 )
+_NO_STREAM: Final = Problem(INTERNAL, "the reply is no stream, although the request asks for one")
 _CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")

@@ -228,8 +228,18 @@ class MetricsSettings:
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     connect_seconds: float = 10
+    """Maximum number of seconds for the look-up of the host, the connection and its TLS handshake."""
+    head_seconds: float = 600
+    """Maximum number of seconds from the connection to the head of the reply.
+
+    The head of an unstreamed reply comes when the model is ready. The SDKs of OpenAI and Anthropic wait as long."""
+    first_event_seconds: float = 300
+    """Maximum number of seconds from the head of a stream to its first event. A local server reads a long prompt in
+    this time."""
     read_seconds: float = 600
-    """Maximum number of seconds between two reads of a reply. A model may think for minutes."""
+    """Maximum number of seconds between two events of a stream, and for the body of an unstreamed reply.
+
+    A model may think for minutes. A body may take more time for its size."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ from gateway.upstream.faults import unreachable
 MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is read as a whole into memory; a larger reply is an error."""
 
+SLOWEST_BODY: Final = 8192
+"""Bytes of an unstreamed reply that must come in each second beyond `Timeouts.read_seconds`. A provider that sends a
+byte now and then would otherwise hold the call for ever."""
+
 WRITE_CHUNK_BYTES: Final = 1024 * 1024
 """Maximum number of bytes of a body that are sent in one write.
 
@@ -61,11 +65,18 @@ class _Sending:
     before: BeforeSending
     used: WeakSet[asyncio.BaseProtocol]
     """The connections on which a request was sent before."""
+    deadline: asyncio.Timeout
+    """The time limit of the request, which is set when there is a connection."""
+    head_seconds: float
     announced: bool = False
     """Whether `before` was called."""
 
 
 _SENDING: Final = ContextVar[_Sending]("sending")
+
+
+class _Silence(Exception):
+    """The error for a provider that sends nothing, or nothing complete, for too long."""
 
 
 class _ConnectionClosed(Exception):
@@ -89,6 +100,8 @@ class _Request(aiohttp.ClientRequest):
         if protocol is None or (protocol in sending.used and _is_closed(conn)):
             raise _ConnectionClosed
         sending.used.add(protocol)
+        # aiohttp's own timer ends with an interim reply, such as 100 or 103
+        sending.deadline.reschedule(asyncio.get_running_loop().time() + sending.head_seconds)
         return await super().send(conn)
 
 
@@ -107,55 +120,107 @@ def _is_closed(conn: Connection) -> bool:
 
 
 class UpstreamResponse:
-    """A reply whose head has arrived. `close` closes the connection unless the body has been read to its end."""
+    """A reply whose head has arrived. `close` closes the connection unless the body has been read to its end.
 
-    def __init__(self, response: aiohttp.ClientResponse, provider: str, read_seconds: float) -> None:
+    One timer limits the silence of the provider. It is set for the whole reply, not for each read. Time in which the
+    gateway does not wait for the provider, because the client does not read, does not count.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, provider: str, timeouts: Timeouts) -> None:
         self._response = response
         self._provider = provider
-        self._read_seconds = read_seconds
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        """The time of the head, or of the last event of a stream, by the clock of the event loop."""
+        self._seconds = timeouts.read_seconds
+        """Maximum number of seconds of silence from `_since`."""
+        self._has_event = False
+        self._waits = False
+        """Whether a read waits for the provider."""
+        self._timer: asyncio.TimerHandle | None = None
         self.head = Head(
             response.status,
             {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers},
         )
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body as they arrive.
+    def events(self) -> AsyncIterator[bytes]:
+        """Yield the pieces of a stream as they arrive. The caller calls `event_came` for the events in them.
 
-        Raises `Truncated` if the connection breaks, and `Stalled` if no data arrives within the read timeout.
+        Raises `Truncated` if the connection breaks, and `Stalled` if no event comes for too long.
         """
-        content = self._response.content
-        while True:
-            try:
-                data = await content.readany()
-            except aiohttp.SocketTimeoutError:
-                raise self._timed_out() from None
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
-            if not data:
-                return
-            yield data
+        self._begin(self._timeouts.first_event_seconds)
+        return self._chunks()
+
+    def event_came(self) -> None:
+        """Note that an event of the stream has come and was passed on. Bytes that complete no event do not count."""
+        self._since = self._loop.time()
+        if not self._has_event:
+            self._has_event = True
+            self._stop_timer()
+            self._begin(self._timeouts.read_seconds)
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
 
-        Raises the exceptions of `chunks`, and `UpstreamFailed` for a body with more than `limit` bytes.
+        Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if it
+        has more than `limit` bytes.
         """
+        self._begin(self._timeouts.read_seconds)
         parts = []
         size = 0
-        async for data in self.chunks():
+        async for data in self._chunks():
             size += len(data)
             if size > limit:
                 message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
                 problem = Problem(UNAVAILABLE, message)
                 raise UpstreamFailed(problem)
+            self._seconds = self._timeouts.read_seconds + size / SLOWEST_BODY
             parts.append(data)
         return b"".join(parts)
 
     def close(self) -> None:
+        self._stop_timer()
         self._response.close()
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _begin(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer = self._loop.call_later(seconds, self._check)
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces of the body as they arrive.
+
+        Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long.
+        """
+        content = self._response.content
+        while True:
+            self._waits = True
+            try:
+                data = await content.readany()
+            except _Silence:
+                raise self._timed_out() from None
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
+            finally:
+                self._waits = False
+            if not data:
+                return
+            yield data
+
+    def _check(self) -> None:
+        """End the reply if the provider has been silent for too long."""
+        left = self._since + self._seconds - self._loop.time()
+        if left <= 0 and self._waits:
+            self._response.content.set_exception(_Silence())
+        else:
+            self._timer = self._loop.call_later(left if left > 0 else self._seconds, self._check)
+
     def _timed_out(self) -> Stalled:
-        message = f"{self._provider} sent nothing for {self._read_seconds:g} seconds"
+        message = f"{self._provider} sent nothing that completes a reply or an event for {self._seconds:g} seconds"
         return Stalled(Problem(TIMEOUT, message, retryable=True))
 
 
@@ -183,25 +248,27 @@ class Upstream:
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
         """
-        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
+        limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds)
         target = url(provider.baseurl, request)
         headers = {**_OWN_HEADERS, **request.headers, **added}
-        token = _SENDING.set(_Sending(before, self._used))
+        deadline = asyncio.timeout(None)
+        token = _SENDING.set(_Sending(before, self._used, deadline, timeouts.head_seconds))
         try:
-            response = await self._request(target, request, headers, timeout)
+            async with deadline:
+                response = await self._request(target, request, headers, limits)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             why = unreachable(error, target.host or "", target.port)
             message = f"{provider.id} cannot be reached: {why.words}"
             raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
-        except TimeoutError as error:
-            message = f"{provider.id} did not answer in time: {type(error).__name__}"
+        except TimeoutError:
+            message = f"{provider.id} sent no head of a reply for {timeouts.head_seconds:g} seconds"
             raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None
         except (aiohttp.ClientError, OSError) as error:
             message = f"{provider.id} broke off before it answered: {type(error).__name__}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
         finally:
             _SENDING.reset(token)
-        return UpstreamResponse(response, provider.id, timeouts.read_seconds)
+        return UpstreamResponse(response, provider.id, timeouts)
 
     async def _request(
         self, target: URL, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout

@@ -67,7 +67,7 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
     async def silent(_request):
         await asyncio.sleep(60)
 
-    more = {"resilience": {"timeouts": {"read_seconds": 0.3}}}
+    more = {"resilience": {"timeouts": {"head_seconds": 0.3}}}
     async with provider(silent) as url:
         providers = {"b": bedrock(url), "gone": bedrock("http://127.0.0.1:9", models=["us.amazon.nova-pro-v1:0"])}
         async with gate(tmp_path, providers, more=more) as gw:

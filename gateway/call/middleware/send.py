@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -76,7 +76,7 @@ class CallProvider:
         is_success = 200 <= head.status < 300
         if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
             self.sender.key_accepted(attempt)
-            return self._streamed(attempt, head, reply.chunks())
+            return self._streamed(attempt, head, reply.events(), reply.event_came)
         body = attempt.redaction.bytes(await _body(attempt, reply))
         if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on: either way the target would get the prompt
@@ -95,11 +95,13 @@ class CallProvider:
             raise fault
         return Whole(head.status, _with_type(forwarded(head.headers), _JSON), body)
 
-    def _streamed(self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes]) -> Stream:
+    def _streamed(
+        self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes], event_came: Callable[[], None] = lambda: None
+    ) -> Stream:
         flag = attempt.candidate.flag
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
         headers = _with_type(forwarded(head.headers), flag.content_type)
-        return Stream(head.status, headers, self._stream(attempt, chunks, decoder))
+        return Stream(head.status, headers, self._stream(attempt, chunks, decoder, event_came))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
@@ -118,8 +120,13 @@ class CallProvider:
             raise _loss(attempt)
         return await self.sender.open(call, attempt, request)
 
-    async def _stream(self, attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder) -> Batches:
-        """Yield the events of the stream in batches. A fault is not raised; it is in the last batch."""
+    async def _stream(
+        self, attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder, event_came: Callable[[], None]
+    ) -> Batches:
+        """Yield the events of the stream in batches. A fault is not raised; it is in the last batch.
+
+        `event_came` is called after each batch with an event that is no comment.
+        """
         fault = None
         redacted = EventRedaction(attempt.redaction)
         try:
@@ -127,6 +134,8 @@ class CallProvider:
                 async for data in reads:
                     async for batch in _batches(redacted.feed(data, decoder.feed(data))):
                         yield batch
+                        if any(event.payload for event in batch.events):
+                            event_came()
         except UpstreamFailed as error:
             fault = error
         try:

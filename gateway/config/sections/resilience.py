@@ -18,9 +18,22 @@ from gateway.config.section import Holds, Planned, Section
 
 
 class TimeoutsSection(Section):
-    connect_seconds: Seconds = Field(Timeouts().connect_seconds, description="Seconds to connect in, such as 10.")
+    connect_seconds: Seconds = Field(
+        Timeouts().connect_seconds, description="Seconds to connect in, with the look-up and TLS, such as 10."
+    )
+    head_seconds: Seconds = Field(
+        Timeouts().head_seconds,
+        description="Seconds from the connection to the head of the reply, such as 600. Interim replies (100, 103) do "
+        "not extend them. An unstreamed reply begins when the model is ready.",
+    )
+    first_event_seconds: Seconds = Field(
+        Timeouts().first_event_seconds,
+        description="Seconds from the head of a stream to its first event, such as 300. Comments are no events.",
+    )
     read_seconds: Seconds = Field(
-        Timeouts().read_seconds, description="Seconds between two reads of a reply, such as 600."
+        Timeouts().read_seconds,
+        description="Seconds between two events of a stream, and for the body of an unstreamed reply, such as 600. A "
+        "body has one second more for each 8 KB.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.call.server import MAX_HEADER, _header_value
+from gateway.call.response_headers import MAX_HEADER, _header_value
 
 
 @pytest.mark.parametrize(

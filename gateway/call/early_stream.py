@@ -1,0 +1,77 @@
+"""The head and the pings of a stream, which the client gets while the provider has sent no event for a long time.
+
+- Without them, clients and load balancers give up a stream that is still to come.
+- The server otherwise sends no head before the first event, because the status of an early error is in the head. An
+  error that comes after an early head is written into the stream.
+- A usual call pays for a timer, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+
+HEADLESS: Final = 3
+"""Factor of the seconds between pings for a provider that has not sent its head. Its status is still to come, so the
+early head waits longer: 45 seconds, because load balancers close a silent connection after 60."""
+
+Opening = Callable[[], tuple[web.StreamResponse, bytes]]
+"""A function that returns the response to begin with, and the bytes of a ping; b"" if the format has no ping."""
+
+
+class EarlyStream:
+    """The early head of one streamed call, if one becomes necessary."""
+
+    def __init__(self, request: web.Request, opening: Opening, seconds: float, patience: float) -> None:
+        self._request = request
+        self._opening = opening
+        self._seconds = seconds
+        self._patience = patience
+        """Maximum number of seconds for which a ping waits for the client to read."""
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._response: web.StreamResponse | None = None
+        self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
+
+    def head_came(self) -> None:
+        """Note that the provider has begun a stream, so that nothing but an event is waited for."""
+        self._timer.cancel()
+        if self._task is None:
+            self._timer = self._loop.call_later(self._seconds, self._begin)
+
+    def cancel(self) -> None:
+        """Send no more pings."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def end(self) -> web.StreamResponse | None:
+        """Send no more pings. Return the response if its head is sent already, or None."""
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        return self._response
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._send())
+
+    async def _send(self) -> None:
+        response, ping = self._opening()
+        if not ping:
+            return
+        self._response = response
+        with suppress(ConnectionError):
+            await response.prepare(self._request)
+            while True:
+                try:
+                    async with asyncio.timeout(self._patience):
+                        await response.write(ping)
+                except TimeoutError:
+                    if self._request.transport is not None:
+                        self._request.transport.abort()
+                    return
+                await asyncio.sleep(self._seconds)

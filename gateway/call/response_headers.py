@@ -1,0 +1,47 @@
+"""The headers of responses to calls. Text that clients choose, such as names of fields, is quoted in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from gateway.call.chain import Call, Inbound
+
+MAX_HEADER: Final = 2000
+"""Maximum number of characters of a header that lists dropped fields or quotas; the record has all fields."""
+
+
+def response_headers(
+    inbound: Inbound, call: Call | None, headers: Mapping[str, str], *, shows_usage: bool = False
+) -> dict[str, str]:
+    """Return the response's headers: those that clients expect of the flag, `headers`, and the gateway's own.
+
+    `shows_usage` is True for a complete response that this gateway wrote. The flag's headers may then state the usage.
+    `call` is None for a request that was refused before it was parsed.
+    """
+    facts = call.facts if shows_usage and call is not None else None
+    usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)
+    own = {"x-request-id": inbound.id, "server": "irisgate"}
+    if call is not None and call.attempt is not None and call.attempt.dropped:
+        own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))
+    if call is not None and call.reservation is not None and call.reservation.notice:
+        own["x-irisgate-quota"] = _header_value(call.reservation.notice)
+    return {**usual, **headers, **own}
+
+
+def stream_headers(call: Call) -> dict[str, str]:
+    """Return the headers of a stream whose bytes this gateway writes."""
+    return {"content-type": call.flag.content_type, "cache-control": "no-cache"}
+
+
+def made_here(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the gateway's own headers among `headers`, for a response whose body this gateway wrote."""
+    own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
+    return {"content-type": "application/json", **own}
+
+
+def _header_value(text: str) -> str:
+    """Return text in a form safe for a header: quoted and cut off. Clients choose the text, such as names of fields."""
+    safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
+    return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."

@@ -1,0 +1,256 @@
+"""Providers that stop at any place of a reply: the call ends by its deadline, in the client's dialect, and once."""
+
+import asyncio
+import json
+import socket
+import struct
+from contextlib import AsyncExitStack, asynccontextmanager
+from zlib import crc32
+
+import pytest
+
+from gateway.contract.framing import eventstream
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+from tests.helpers.raw_provider import chunk, raw_provider, sends
+from tests.helpers.waiting import eventually
+
+SHORT = {"head_seconds": 0.3, "first_event_seconds": 0.3, "read_seconds": 0.3}
+USER = [{"role": "user", "content": "hello"}]
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+CLIENTS = {
+    # client and provider: flag of the provider, path, body
+    "messages native": ("anthropic_messages", "/v1/messages", {"max_tokens": 9, "messages": USER}),
+    "chat to messages": ("anthropic_messages", "/v1/chat/completions", {"messages": USER}),
+    "responses to chat": ("openai_chat", "/v1/responses", {"input": "hello"}),
+    "chat native": ("openai_chat", "/v1/chat/completions", {"messages": USER}),
+    "converse native": ("bedrock_converse", f"/bedrock/model/bedrock_converse%2F{NOVA}/converse", CONVERSE),
+    "chat to converse": ("bedrock_converse", "/v1/chat/completions", {"messages": USER}),
+    "messages to invoke": ("bedrock_model_invoke", "/v1/messages", {"max_tokens": 9, "messages": USER}),
+}
+WITH_PINGS = [client for client in CLIENTS if client != "converse native"]
+FLAGS = {flag for flag, *_ in CLIENTS.values()}
+
+START = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 0}}}
+DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "he"}}
+CHAT = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "he"}}]}
+
+
+def sse(*events):
+    return b"".join(b"event: %s\ndata: %s\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
+
+
+def message(kind, payload):
+    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    return eventstream.encode(headers, json.dumps(payload).encode())
+
+
+_LENGTHS = struct.pack("!II", 1_000_000, 100)
+LONG_FRAME = _LENGTHS + struct.pack("!I", crc32(_LENGTHS))
+"""The beginning of a message of an event stream that announces a million bytes."""
+EVENTS = {
+    # flag of the provider: content type, first events, and pieces that complete no event: the first, and all others
+    "anthropic_messages": ("text/event-stream", sse(START, DELTA), (b": waiting\n\n", b": waiting\n\n")),
+    "openai_chat": (
+        "text/event-stream",
+        b"data: " + json.dumps(CHAT).encode() + b"\n\n",
+        (b": waiting\n\n", b": waiting\n\n"),
+    ),
+    "bedrock_converse": (
+        "application/vnd.amazon.eventstream",
+        message("messageStart", {"role": "assistant"})
+        + message("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "he"}}),
+        (LONG_FRAME, b"\0"),
+    ),
+    "bedrock_model_invoke": (
+        "application/vnd.amazon.eventstream",
+        message("chunk", {"bytes": "eyJ0eXBlIjogIm1lc3NhZ2Vfc3RhcnQiLCAibWVzc2FnZSI6IHt9fQ=="}),
+        (LONG_FRAME, b"\0"),
+    ),
+}
+HEADS = {
+    "nothing": sends(),
+    "100 and nothing": sends(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 and nothing": sends(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+    "103 for ever": sends(drip=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "half a head": sends(b"HTTP/1.1 200 OK\r\nContent-"),
+    "a dripped head": sends(b"HTTP/1.1 200 OK\r\nX: ", drip=b"x"),
+}
+
+
+def whole(client):
+    flag, path, body = CLIENTS[client]
+    return path, body if "converse" in path else {"model": f"{flag}/{HAIKU}", **body}
+
+
+def streamed(client):
+    path, body = whole(client)
+    return (f"{path}-stream", body) if path.endswith("converse") else (path, {**body, "stream": True})
+
+
+def head(content_type):
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % content_type.encode()
+
+
+def dripped(pieces, is_dripped):
+    return {"first": chunk(pieces[0]), "drip": chunk(pieces[1])} if is_dripped else {}
+
+
+def ends_with_an_error(path, data):
+    if "converse" in path:
+        return b"Exception" in data
+    return b'"error"' in data or b"response.failed" in data
+
+
+@asynccontextmanager
+async def gated(state, plays, **options):
+    """Yield a gateway, and providers by their flags, of which each plays what `plays` has for it."""
+    async with AsyncExitStack() as stack:
+        peers = {flag: await stack.enter_async_context(raw_provider(plays[flag])) for flag in plays}
+        providers = {
+            flag: bedrock(peer.url, flags=[flag], models=[HAIKU, NOVA], cost_basis=None) for flag, peer in peers.items()
+        }
+        yield await stack.enter_async_context(gate(state, providers, **options)), peers
+
+
+async def all_called(state, plays, timeouts, request):
+    """Return the replies of all clients, whose calls go on at the same time, with the path of each."""
+    more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
+    async with gated(state, plays, more=more) as (gw, peers):
+        calls = {client: request(client) for client in CLIENTS}
+        replies = await asyncio.wait_for(asyncio.gather(*(gw.post(*call) for call in calls.values())), 20)
+        records = await gw.calls(len(CLIENTS))
+        assert {(record["outcome"], record["error"], record["attempts"]) for record in records} == {
+            ("failed", "timeout", 1)
+        }
+        await eventually(lambda: sum(peer.closed for peer in peers.values()) == len(CLIENTS))
+        return [(path, reply) for (path, _), reply in zip(calls.values(), replies, strict=True)]
+
+
+@pytest.mark.parametrize("place", HEADS)
+async def test_a_head_that_never_comes_is_a_504(tmp_path, place):
+    for request in (whole, streamed):
+        replies = await all_called(tmp_path / request.__name__, dict.fromkeys(FLAGS, HEADS[place]), {}, request)
+        for path, reply in replies:
+            # Converse's own exception for a timeout has this status
+            assert reply.status == (408 if "converse" in path else 504)
+
+
+@pytest.mark.parametrize("is_dripped", [False, True], ids=["silent", "no event"])
+async def test_a_first_event_that_never_comes_is_a_504(tmp_path, is_dripped):
+    plays = {
+        flag: sends(head(content_type), **dripped(pieces, is_dripped))
+        for flag, (content_type, _, pieces) in EVENTS.items()
+    }
+    for path, reply in await all_called(tmp_path, plays, {"read_seconds": 60}, streamed):
+        # a comment of a native stream is passed on, so its status is sent already
+        assert reply.status in {504, 408} or (is_dripped and ends_with_an_error(path, reply.body))
+
+
+@pytest.mark.parametrize("is_dripped", [False, True], ids=["silent", "no event"])
+async def test_silence_between_events_is_an_error_in_the_stream(tmp_path, is_dripped):
+    plays = {
+        flag: sends(head(content_type), chunk(events), **dripped(pieces, is_dripped))
+        for flag, (content_type, events, pieces) in EVENTS.items()
+    }
+    for path, reply in await all_called(tmp_path, plays, {"first_event_seconds": 60}, streamed):
+        assert (reply.status, ends_with_an_error(path, reply.body)) == (200, True)
+
+
+@pytest.mark.parametrize("drip", [b"", b" "], ids=["silent", "dripped"])
+async def test_a_whole_body_that_does_not_come_is_a_504(tmp_path, drip):
+    play = sends(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n{", drip=drip)
+    for path, reply in await all_called(tmp_path, dict.fromkeys(FLAGS, play), {}, whole):
+        assert reply.status == (408 if "converse" in path else 504)
+
+
+async def test_no_connection_in_time_is_a_503(tmp_path):
+    with socket.socket() as deaf:
+        # a queue of one connection, which is full: further connections get no answer
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        more = {"resilience": {"timeouts": {"connect_seconds": 0.2}}}
+        async with gate(tmp_path, {"openai_chat": bedrock(url, flags=["openai_chat"])}, more=more) as gw:
+            reply = await gw.post(*whole("chat native"))
+            (record,) = await gw.calls()
+        for filler in fillers:
+            filler.close()
+    assert (reply.status, record["error_native"]) == (503, "connect_timeout")
+
+
+@pytest.mark.parametrize("place", ["before the head", "before the first event"])
+@pytest.mark.parametrize("end", ["events", "error", "silence"])
+async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
+    """Check that pings begin before the provider's events, and that what follows is right whatever it is."""
+    late = asyncio.Event()
+
+    def play_of(content_type, events):
+        async def play(writer):
+            if place == "before the first event":
+                writer.write(head(content_type))
+            await late.wait()
+            if end == "silence":
+                return
+            if place == "before the head" and end == "error":
+                writer.write(b"HTTP/1.1 400 Bad\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+                return
+            if place == "before the head":
+                writer.write(head(content_type))
+            writer.write(chunk(events if end == "events" else b"\0\0garbage\n\n") + b"0\r\n\r\n")
+
+        return play
+
+    async def read(gw, client):
+        path, body = streamed(client)
+        async with gw.session.post(gw.url + path, json=body) as reply:
+            first = await reply.content.readuntil(b"\n\n")
+            pinged.append(client)
+            data = first + await reply.content.read()
+            assert (reply.status, b"ping" in first) == (200, True)
+            assert data.count(b"he") >= (end == "events")
+            assert ends_with_an_error(path, data)
+
+    pinged = []
+    plays = {flag: play_of(content_type, events) for flag, (content_type, events, _) in EVENTS.items()}
+    more = {"resilience": {"timeouts": {"head_seconds": 2, "first_event_seconds": 2}}}
+    async with gated(tmp_path, plays, more=more, ping_seconds=0.05) as (gw, _):
+        readers = [asyncio.create_task(read(gw, client)) for client in WITH_PINGS]
+        await eventually(lambda: len(pinged) == len(WITH_PINGS))
+        late.set()
+        await asyncio.gather(*readers)
+        assert {record["outcome"] for record in await gw.calls(len(WITH_PINGS))} == {"failed"}
+
+
+@pytest.mark.parametrize("client", ["converse native", "messages native"])
+async def test_formats_without_pings_wait_for_the_status(tmp_path, client):
+    """Check that a format without pings, and a call that is no stream, get the status of a late error."""
+    flag, *_ = CLIENTS[client]
+    path, body = streamed(client) if client == "converse native" else whole(client)
+
+    async def play(writer):
+        await asyncio.sleep(0.4)
+        writer.write(b"HTTP/1.1 429 Slow\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with gated(tmp_path, {flag: play}, ping_seconds=0.02) as (gw, _):
+        assert (await gw.post(path, body)).status == 429
+
+
+async def test_a_stream_with_an_event_now_and_then_goes_on(tmp_path):
+    more = {"resilience": {"timeouts": SHORT}}
+
+    async def play(writer):
+        writer.write(head("text/event-stream") + chunk(sse(START)))
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            writer.write(chunk(sse(DELTA)))
+        stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 8}}
+        writer.write(chunk(sse(stop, {"type": "message_stop"})) + b"0\r\n\r\n")
+
+    async with gated(tmp_path, {"anthropic_messages": play}, more=more) as (gw, _):
+        reply = await gw.post(*streamed("messages native"))
+        (record,) = await gw.calls()
+        assert (reply.body.count(b'"he"'), record["outcome"]) == (8, "ok")

@@ -45,7 +45,8 @@ def samples():
     """Every series of metrics that saw everything: name and labels of each."""
     providers = {"bedrock": SimpleNamespace(models=(HAIKU,))}
     metrics = Metrics(SimpleNamespace(providers=providers, metrics=SimpleNamespace(users=1)))
-    metrics.journal(SimpleNamespace(lag=0, full=False, failing=False))
+    metrics.journal(SimpleNamespace(lag=0, waiting=0, failing=False, disk_fault=str))
+    metrics.checks(lambda: {"disk": 0.0}, lambda: True)
     metrics.quotas(lambda: {"daily:<user>": 0.5})
     metrics.observe(record())
     metrics.observe(record(cost=None))

@@ -55,7 +55,7 @@ from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
-from gateway.web import discovery, providers_list
+from gateway.web import discovery, providers_list, readiness
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
 from gateway.web.admin import explain as explain_routes
@@ -71,7 +71,7 @@ from gateway.web.dashboard.browsers import error_pages
 from gateway.web.wrong_paths import wrong_paths
 
 _OWN: Final = (
-    config_routes, openapi, pricing_routes, discovery, providers_list, metrics_route, sessions_routes, pages,
+    config_routes, openapi, pricing_routes, discovery, readiness, providers_list, metrics_route, sessions_routes, pages,
     quota_routes, usage_route, bodies_route,
 )  # fmt: skip
 """Modules with the routes of the gateway's own API and pages.
@@ -118,6 +118,7 @@ def build(
         client_max_size=config.server.limits.body_bytes,
     )
     app[GATEWAY] = gateway
+    app[readiness.READINESS] = readiness.Readiness(gateway, modes)
     for flag, route in registry.routes():
         calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
     for own in _OWN:
@@ -194,7 +195,7 @@ async def _run_parts(
     observers: Observers,
     sessions: Sessions,
     finish: Finish,
-    _app: web.Application,
+    app: web.Application,
 ) -> AsyncIterator[None]:
     """Start the parts of the gateway, and close them after the last call.
 
@@ -218,4 +219,6 @@ async def _run_parts(
             # the pages then show these calls at once; if the store fails, the journal has the calls
             with suppress(StoreFailed):
                 await gateway.follower.flush()
+        watching = asyncio.create_task(app[readiness.READINESS].watch())
+        stack.callback(watching.cancel)
         yield

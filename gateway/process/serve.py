@@ -34,6 +34,7 @@ from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
 from gateway.web.connections import Connections, Runner, raise_descriptor_limit
+from gateway.web.readiness import READINESS
 
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
@@ -151,8 +152,9 @@ async def _metrics(
     """Serve the metrics on a separate listener, if there is one."""
     async with AsyncExitStack() as stack:
         for bound in bounds:
-            modes.listen(bound.endpoint, bound.listener)
-            await stack.enter_async_context(serving(running.gateway, bound.socket, modes, connections))
+            modes.listen(bound.endpoint, bound.listener, calls=False)
+            readiness = running.app[READINESS]
+            await stack.enter_async_context(serving(running.gateway, bound.socket, modes, connections, readiness))
             running.metrics_url = f"{bound.url}/metrics"
             running.gateway.log.info("metrics.listening", url=running.metrics_url)
         yield

@@ -76,9 +76,9 @@ class DiskSync:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
 
     @property
-    def failing(self) -> bool:
-        """Whether the last flush failed, so that no call can be sent."""
-        return self._failures > 0
+    def failure(self) -> str:
+        """The words of the last flush if it failed, so that no call can be sent; "" otherwise."""
+        return self._reason if self._failures else ""
 
     async def wait(self) -> None:
         """Wait until all lines that were appended before this call are on the disk.

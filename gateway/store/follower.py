@@ -72,7 +72,19 @@ class JournalFollower:
     @property
     def full(self) -> bool:
         """Whether no call should begin, because the journal's buffer in memory is full or its last flush failed."""
-        return self._journal.full or (self._sync is not None and self._sync.failing)
+        return self._journal.full or (self._sync is not None and self._sync.failure != "")
+
+    def disk_fault(self) -> str:
+        """Return why records cannot be written to the disk; "" if they can. Waits for the disk.
+
+        May be called from any thread.
+        """
+        return (self._sync.failure if self._sync is not None else "") or self._journal.fault()
+
+    @property
+    def waiting(self) -> int:
+        """The number of bytes of records that wait in memory, because the disk takes none."""
+        return self._journal.waiting
 
     @property
     def lag(self) -> int:

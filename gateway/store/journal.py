@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.disk_probe import DiskProbe
 from gateway.store.disk_sync import Unflushed
 from gateway.telemetry.log import Logger
 
@@ -80,6 +81,7 @@ class Journal:
         self._end = JournalOffset()
         self._begun = 0.0
         self._removed = False
+        self._probe = DiskProbe(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _lock_file(folder / "lock")
@@ -91,6 +93,13 @@ class Journal:
     def full(self) -> bool:
         """Whether the lines waiting in memory have reached their maximum size, so that no call should begin."""
         return self._waiting_size >= self._waiting_bytes
+
+    def fault(self) -> str:
+        """Return why the disk takes no lines; "" if it takes them. Waits for the disk.
+
+        May be called from any thread.
+        """
+        return self._probe.fault() or ("lines wait in memory" if self._waiting else "")
 
     @property
     def end(self) -> JournalOffset:

@@ -86,10 +86,12 @@ class Journalling(Protocol):
     def lag(self) -> int: ...
 
     @property
-    def failing(self) -> bool: ...
+    def waiting(self) -> int: ...
 
     @property
-    def full(self) -> bool: ...
+    def failing(self) -> bool: ...
+
+    def disk_fault(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,18 +196,21 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add three metrics of the journal: bytes that the store has not read yet, a full disk, and a failing store."""
+        """Add the metrics of the journal: the bytes that wait for the store or the disk, and which of both fails."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
-            (
-                "journal_full",
-                "1 while the disk takes nothing and memory is at its bound, else 0.",
-                lambda: follower.full,
-            ),
+            ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),
+            ("journal_full", "1 while the disk takes no records, else 0.", lambda: bool(follower.disk_fault())),
             ("store_failing", "1 while the store refuses what it is given, else 0.", lambda: follower.failing),
         )
         for name, text, read in gauges:
             self._gauge(name, text).set_function(read)
+
+    def checks(self, failing: Callable[[], Mapping[str, float]], ready: Callable[[], bool]) -> None:
+        """Add the metrics of readiness. The functions are called in the thread that runs `render`."""
+        self._gauge("ready", "1 while /readyz answers 200, else 0.").set_function(ready)
+        text = "1 while a check of /readyz fails, else 0."
+        self.registry.register(_Values("irisgate_check_failing", text, "check", failing))
 
     def admission(self, calls: Callable[[], int], held: Callable[[], int]) -> None:
         """Add the metrics of the calls in flight, and of the bytes of their bodies."""
@@ -229,7 +234,8 @@ class Metrics:
 
         `used` returns the used part by the name of the quota. It is called in the thread that runs `render`.
         """
-        self.registry.register(_Used(used))
+        text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
+        self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def configured(self, config: Bounds) -> None:
         """Allow the names of a configuration as labels. Series of names that are no longer configured are kept."""
@@ -335,17 +341,19 @@ class Metrics:
 _RESULTS: Final = {True: "success", False: "failure"}
 
 
-class _Used(Collector):
-    """A collector that reads the used part of each quota at every scrape. A removed quota leaves no series."""
+class _Values(Collector):
+    """A collector that reads values by the name of their label at every scrape. A removed name leaves no series."""
 
-    def __init__(self, used: Callable[[], Mapping[str, float]]) -> None:
-        self._used = used
+    def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._values = values
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
-        family = GaugeMetricFamily("irisgate_quota_used_ratio", text, labels=["quota"])
-        for name, ratio in self._used().items():
-            family.add_metric([name], ratio)
+        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for name, value in self._values().items():
+            family.add_metric([name], value)
         yield family
 
 

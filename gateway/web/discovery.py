@@ -1,4 +1,4 @@
-"""Routes that clients call before their first request: model lists, Bedrock's inference profiles, and health checks.
+"""Routes that clients call before their first request: model lists, Bedrock's inference profiles, and a health check.
 
 A list contains only models that are granted to the caller.
 """
@@ -50,7 +50,6 @@ def routes() -> list[web.RouteDef]:
         web.head("/", alive),
         web.get("/", to_pages, allow_head=False),
         web.get("/healthz", alive),
-        web.get("/readyz", ready),
         *lists,
         *profiles,
     ]
@@ -65,20 +64,6 @@ async def alive(request: web.Request) -> web.Response:
 async def to_pages(request: web.Request) -> web.Response:
     _ = request
     raise web.HTTPFound("/ui/")
-
-
-async def ready(request: web.Request) -> web.Response:
-    """Return 503 while the gateway drains, else 200.
-
-    In the reply, `config` is "stale" while the configuration file has an error. Calls are then served with the last
-    valid configuration. `keys` is "refused" while a provider refuses the gateway's key.
-    """
-    gateway = request.app[GATEWAY]
-    if gateway.draining:
-        return _json({"status": "draining"}, status=503)
-    refused = any(provider in gateway.keys for provider in gateway.runtime.config.providers.values())
-    config = "stale" if gateway.config_error else "current"
-    return _json({"status": "ready", "config": config, "keys": "refused" if refused else "accepted"})
 
 
 def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
@@ -233,5 +218,5 @@ def _profile(offer: Offer) -> dict[str, Any]:
     }
 
 
-def _json(data: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(data), content_type="application/json")
+def _json(data: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(data), content_type="application/json")

@@ -168,11 +168,12 @@ def test_overhead_is_told_in_buckets_from_a_tenth_of_a_millisecond(metrics):
 
 
 def test_the_journal_and_the_store_are_as_they_are_when_somebody_asks(metrics):
-    follower = SimpleNamespace(lag=0, full=False, failing=False)
+    follower = SimpleNamespace(lag=0, waiting=0, failing=False, disk_fault=lambda: "")
     metrics.journal(follower)
-    follower.lag, follower.full, follower.failing = 4096, True, True
-    names = ("journal_lag_bytes", "journal_full", "store_failing")
-    assert [value(metrics, name) for name in names] == [4096, 1, 1]
+    names = ("journal_lag_bytes", "journal_waiting_bytes", "journal_full", "store_failing")
+    assert [value(metrics, name) for name in names] == [0, 0, 0, 0]
+    follower.lag, follower.waiting, follower.failing, follower.disk_fault = 4096, 100, True, lambda: "full"
+    assert [value(metrics, name) for name in names] == [4096, 100, 1, 1]
 
 
 def test_a_quota_that_is_gone_leaves_no_series(metrics):

@@ -33,6 +33,8 @@ long."""
 MAX_WAITING: Final = 64
 """Maximum number of questions at a time. Further ones for addresses outside the tailnet are refused, because the last
 would wait longer than `WAIT_SECONDS`: two are asked at a time, for 0.18 s or longer each."""
+STATUS_SECONDS: Final = 0.5
+"""Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""
 MAX_NOBODIES: Final = 4096
 """Maximum number of remembered addresses that nobody has."""
 
@@ -107,6 +109,22 @@ class Lookups:
                 return False
             self._instance = instance
         return self._userspace
+
+    async def fault(self, *, is_needed: bool) -> str:
+        """Return why callers cannot be identified at the moment; "" if they can.
+
+        If tailscaled is not needed, callers can be identified unless it may have forwarded their connections and does
+        not answer.
+        """
+        try:
+            async with asyncio.timeout(STATUS_SECONDS):
+                if is_needed or await self.is_userspace():
+                    await self._api.status()
+        except TimeoutError:
+            return f"it did not answer within {STATUS_SECONDS:g} seconds"
+        except LocalApiFailed as error:
+            return str(error)
+        return ""
 
     async def machine(self) -> WhoIs | None:
         """Return who this machine itself is on the tailnet; None if it has no address there.

@@ -35,6 +35,7 @@ class Modes:
         self._sources = Sources()
         self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
+        self._call_listeners: list[Listener] = []
         self._modes: Mapping[Mode, Callable[[Listener], Identify]] = {
             "loopback": lambda _listener: Loopback(self._lookups.values),
             "static": self._static,
@@ -43,9 +44,14 @@ class Modes:
             "proxy-protocol": self._proxy_protocol,
         }
 
-    def listen(self, endpoint: str, listener: Listener) -> None:
-        """Record that connections to `endpoint` (a name as in `endpoints.py`) belong to `listener`."""
+    def listen(self, endpoint: str, listener: Listener, *, calls: bool = True) -> None:
+        """Record that connections to `endpoint` (a name as in `endpoints.py`) belong to `listener`.
+
+        `calls` is False if the listener serves no calls.
+        """
         self._at_socket(listener.tailscaled)
+        if calls:
+            self._call_listeners.append(listener)
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
@@ -95,6 +101,24 @@ class Modes:
                 with suppress(LocalApiFailed, Refused):
                     identities += filter(None, [await mode.machine()])
         return list(dict.fromkeys(identities))
+
+    async def faults(self) -> tuple[str, bool]:
+        """Return why callers cannot be identified at the moment, and whether this is so at all listeners of calls.
+
+        The reason is "" if there is no fault.
+        """
+        reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
+        return next(filter(None, reasons), ""), all(reasons)
+
+    async def _fault(self, listener: Listener) -> str:
+        match listener.identity:
+            case "whois" | "proxy-protocol":
+                return await self._at_socket(listener.tailscaled).fault(is_needed=True)
+            case "loopback":
+                reasons = await asyncio.gather(*(each.fault(is_needed=False) for each in self._lookups.values()))
+                return next(filter(None, reasons), "")
+            case _:
+                return ""
 
     async def close(self) -> None:
         for lookups in self._lookups.values():

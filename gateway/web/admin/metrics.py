@@ -22,7 +22,8 @@ from gateway.call.guard import ambiguous, caller_of, cross_site, json_error
 from gateway.contract.errors import Refused
 from gateway.telemetry.http_log import server_logger
 from gateway.web.connections import Connections, Runner
-from gateway.web.discovery import alive, ready
+from gateway.web.discovery import alive
+from gateway.web.readiness import READINESS, Readiness, ready
 
 CLOSE_SECONDS = 0.5
 
@@ -49,10 +50,13 @@ async def _render(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, listening: socket, modes: Modes, connections: Connections) -> AsyncIterator[None]:
+async def serving(
+    gateway: Gateway, listening: socket, modes: Modes, connections: Connections, readiness: Readiness
+) -> AsyncIterator[None]:
     """Serve only the metrics and health checks on a listening socket that `modes` knows."""
     app = web.Application(middlewares=[_own_machine(modes)])
     app[GATEWAY] = gateway
+    app[READINESS] = readiness
     app.add_routes([web.get("/metrics", _render), web.get("/healthz", alive), web.get("/readyz", ready)])
     logger = server_logger(gateway.log)
     runner = Runner(app, connections, logger=logger, shutdown_timeout=CLOSE_SECONDS)

@@ -1,0 +1,66 @@
+"""A test of whether the disk takes new data. It writes a small file into a folder, and removes the file.
+
+The free space alone does not show a quota of the user, a read-only mount or a failing disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Final
+
+KNOWN_SECONDS: Final = 1.0
+"""Seconds for which a result is used again."""
+WAIT_SECONDS: Final = 0.5
+"""Maximum number of seconds to wait for the disk. A monitor that asks for the result may wait for one second only."""
+_DATA: Final = b"\0" * 4096
+"""One block, because a file system may keep a smaller file without a block of its own."""
+
+
+class DiskProbe:
+    """Tests of one folder. There is at most one at a time, so a disk that does not answer blocks one thread only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "probe"
+        self._lock = Lock()
+        self._done = Event()
+        self._done.set()
+        self._at = -KNOWN_SECONDS
+        self._fault = ""
+
+    def fault(self) -> str:
+        """Return why the folder takes no data; "" if it takes data. Waits for the disk, at most `WAIT_SECONDS`.
+
+        May be called from any thread.
+        """
+        with self._lock:
+            if self._done.is_set() and monotonic() - self._at >= KNOWN_SECONDS:
+                self._done.clear()
+                Thread(target=self._test, name="disk-probe", daemon=True).start()
+        return self._fault if self._done.wait(WAIT_SECONDS) else f"no answer within {WAIT_SECONDS:g} seconds"
+
+    def _test(self) -> None:
+        self._fault = _write(self._path)
+        self._at = monotonic()
+        self._done.set()
+
+
+def _write(path: Path) -> str:
+    """Write and remove a file. Return the reason if that fails; "" for a missing folder, which the journal makes."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.write(file, _DATA)
+        finally:
+            os.close(file)
+            with suppress(OSError):
+                path.unlink()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if size == len(_DATA) else os.strerror(errno.ENOSPC)

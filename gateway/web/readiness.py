@@ -1,0 +1,195 @@
+"""GET /readyz: whether the gateway serves calls, and what an operator must know and do if something is wrong.
+
+- The status is 503 while every call would be refused, or its record could be lost: the gateway is being stopped, the
+  disk takes no records, or no listener can identify its callers. Monitors need only the status.
+- Other faults are in the reply, and the status stays 200. Calls are still served during these faults, and other
+  gateways often have the same fault at the same time. A status of 503 would then end the service
+  (BerriAI/litellm#34934).
+- The reply names no provider, path or address, because everybody may read it. The log names them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.call.context import Gateway
+from gateway.store.base import rfc3339
+
+WATCH_SECONDS: Final = 5.0
+"""Seconds between two looks without a monitor. They bound the error of the time since which a check fails."""
+IDENTITY_SECONDS: Final = 1.0
+"""Seconds for which the answers of tailscaled are used again, so that many monitors do not burden it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A part of the gateway that may fail, with the words for both states."""
+
+    name: str
+    good: str
+    bad: str
+    remedy: str
+
+
+CHECKS: Final = (
+    Check(
+        "disk", "writable", "unwritable",
+        "Make room on the disk of the state folder, and let the gateway's user write to it. Until then records wait in "
+        "memory, and are lost if the process is killed. The log has the reason (journal.write_failed or "
+        "journal.sync_failed).",
+    ),
+    Check(
+        "identity", "available", "unavailable",
+        "Start tailscaled, and let the gateway's user open its socket. The log has the reason (identity.unavailable).",
+    ),
+    Check(
+        "store", "working", "failing",
+        "Calls go on, and records wait in the journal. The log has the reason (store.write_failed). For a broken "
+        "database, stop the gateway and run irisgate doctor --repair.",
+    ),
+    Check(
+        "keys", "accepted", "refused",
+        "Renew the key that a provider refuses. The log names the provider (upstream.key_refused). Other providers are "
+        "not affected.",
+    ),
+    Check(
+        "config", "current", "stale",
+        "Mend the configuration file. The last valid configuration is in use. irisgate check names the errors.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failing check."""
+
+    reason: str
+    refuses_calls: bool
+    since: float = 0.0
+    """Unix time in seconds at which the fault was noticed."""
+
+
+class Readiness:
+    """The checks of one gateway."""
+
+    def __init__(self, gateway: Gateway, modes: Modes) -> None:
+        self._gateway = gateway
+        self._modes = modes
+        self._faults: Mapping[str, Fault] = {}
+        self._identity: tuple[str, bool] = "", False
+        self._identified_at = -IDENTITY_SECONDS
+        self._identifying: asyncio.Task[None] | None = None
+        self._ready = True
+        gateway.metrics.checks(self._failing, lambda: self._is_ready(self._current(gateway.follower.disk_fault())))
+
+    async def watch(self) -> None:
+        """Look at the checks again and again, so that a change is noticed without a monitor."""
+        while True:
+            await self.look()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def look(self) -> Mapping[str, Fault]:
+        """Return the failing checks, by name."""
+        disk, _ = await asyncio.gather(asyncio.to_thread(self._gateway.follower.disk_fault), self._ask_tailscaled())
+        self._note(self._current(disk))
+        return self._faults
+
+    async def reply(self) -> web.Response:
+        """Return the reply to a request for /readyz."""
+        faults = await self.look()
+        is_ready = self._is_ready(faults)
+        status = "draining" if self._gateway.draining else "ready" if is_ready else "unready"
+        body: dict[str, Any] = {"status": status}
+        body |= {check.name: check.bad if check.name in faults else check.good for check in CHECKS}
+        body["problems"] = [_problem(check, faults[check.name]) for check in CHECKS if check.name in faults]
+        return web.Response(
+            status=200 if is_ready else 503,
+            body=orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+            content_type="application/json",
+            headers={"cache-control": "no-store"},
+        )
+
+    def _current(self, disk: str) -> dict[str, Fault]:
+        """Return the failing checks. `disk` is the fault of the disk, which is "" if it has none."""
+        gateway = self._gateway
+        faults: dict[str, Fault] = {}
+        if disk:
+            faults["disk"] = Fault(disk, refuses_calls=True)
+        reason, everywhere = self._identity
+        if reason:
+            faults["identity"] = Fault(f"tailscaled: {reason}", refuses_calls=everywhere)
+        if gateway.follower.failing:
+            faults["store"] = Fault("the store refuses what it is given", refuses_calls=False)
+        if any(provider in gateway.keys for provider in gateway.runtime.config.providers.values()):
+            faults["keys"] = Fault("a provider refuses the gateway's key", refuses_calls=False)
+        if gateway.config_error:
+            faults["config"] = Fault("the configuration file has errors", refuses_calls=False)
+        return faults
+
+    def _is_ready(self, faults: Mapping[str, Fault]) -> bool:
+        return not self._gateway.draining and not any(fault.refuses_calls for fault in faults.values())
+
+    def _failing(self) -> Mapping[str, float]:
+        faults = self._current(self._gateway.follower.disk_fault())
+        return {check.name: float(check.name in faults) for check in CHECKS}
+
+    def _note(self, faults: Mapping[str, Fault]) -> None:
+        """Keep the failing checks, each with the time at which it was first seen, and log a change of the readiness."""
+        now = time()
+        self._faults = {
+            name: Fault(fault.reason, fault.refuses_calls, self._faults[name].since if name in self._faults else now)
+            for name, fault in faults.items()
+        }
+        ready = not any(fault.refuses_calls for fault in faults.values())
+        if ready != self._ready:
+            self._ready = ready
+            if ready:
+                self._gateway.log.info("gateway.ready")
+            else:
+                reasons = {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
+                self._gateway.log.warning("gateway.unready", reasons=reasons)
+
+    async def _ask_tailscaled(self) -> None:
+        """Learn whether callers can be identified. Requests at the same time share one question."""
+        if self._identifying is None:
+            if monotonic() - self._identified_at < IDENTITY_SECONDS:
+                return
+            self._identifying = asyncio.create_task(self._identify())
+        await asyncio.shield(self._identifying)
+
+    async def _identify(self) -> None:
+        try:
+            self._identity = await self._modes.faults()
+            self._identified_at = monotonic()
+        finally:
+            self._identifying = None
+
+
+def _problem(check: Check, fault: Fault) -> dict[str, Any]:
+    return {
+        "check": check.name,
+        "state": check.bad,
+        "reason": fault.reason,
+        "since": rfc3339(fault.since),
+        "refuses_calls": fault.refuses_calls,
+        "remedy": check.remedy,
+    }
+
+
+READINESS: Final = web.AppKey("readiness", Readiness)
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/readyz", ready)]
+
+
+async def ready(request: web.Request) -> web.Response:
+    return await request.app[READINESS].reply()

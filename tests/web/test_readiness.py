@@ -1,4 +1,4 @@
-"""What /readyz says: 503 while calls are refused or records at risk, and each fault with its reason and remedy."""
+"""The reply of /readyz: 503 while calls are refused or records at risk, and each fault with its reason and remedy."""
 
 import asyncio
 import json

@@ -161,7 +161,10 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 
 
 async def test_while_many_say_nothing_others_are_served(proxied):
-    """Check silent connections that stopped before the header, inside it, after it, or inside a request."""
+    """Check that callers are served while many other connections are silent.
+
+    These connections stopped before, inside or after the PROXY header, or inside a request.
+    """
     openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):
         await connected(proxied, first=openings[number % len(openings)])

@@ -1,7 +1,7 @@
-"""Requests that came to listeners of every identity mode by real connections, held open while they are measured.
+"""Requests that came over real connections to listeners of every identity mode. They are held open for measurements.
 
-Nothing is pretended between the socket and the identity: `Modes` and the sites are the gateway's own, and tailscaled is
-simulated in a thread of its own, so that its work is not counted.
+Everything between the socket and the identity is real: `Modes` and the sites are the gateway's own. The simulated
+tailscaled runs in another thread, so that its work is not counted.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ so the gateway looks at all headers in each mode."""
 
 
 class Connection:
-    """Stands for a connection that has just come: it can be referred to weakly, as a transport can."""
+    """A stand-in for a new connection. Weak references to it work, as they do for a transport."""
 
 
 @contextmanager
 def tailscaled(path):
-    """A simulated tailscaled in a thread of its own."""
+    """Run a simulated tailscaled in a thread of its own."""
     started, ended = threading.Event(), []
 
     async def run():
@@ -61,7 +61,7 @@ def tailscaled(path):
 
 @asynccontextmanager
 async def arrivals(folder):
-    """The simulated tailscaled, the modes, and a request for each mode."""
+    """Yield the simulated tailscaled, the modes, and a request for each mode."""
     async with AsyncExitStack() as stack:
         sim = stack.enter_context(tailscaled(folder / "tailscaled.sock"))
         sim.add(ALICE)
@@ -91,7 +91,7 @@ def _listeners(folder, tailscaled_at):
 
 
 class Hall:
-    """An application that answers no request before it closes."""
+    """An application that holds all requests, and answers them only when it closes."""
 
     def __init__(self):
         self._came = asyncio.Queue()
@@ -106,7 +106,7 @@ class Hall:
         await self._runner.setup()
 
     async def receive(self, listener, modes, preface):
-        """A request by a connection to this listener, and the port that it came from; None for a unix socket."""
+        """Return a request over a connection to this listener, and the client's port; None for a unix socket."""
         bound = bind(listener)
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)

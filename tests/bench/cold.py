@@ -1,7 +1,6 @@
 """The costs of identity and grants before anything is cached: a caller's first call, lists, whois, a new configuration.
 
-The results are rows of (name, way in which grants grow, microseconds). None stands for microseconds that were not
-measured.
+The results are rows of (name, way in which grants grow, microseconds). None means that a time was not measured.
 """
 
 from contextlib import suppress
@@ -18,9 +17,9 @@ from tests.bench.measure import cpu_us, once_us
 from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread
 
 FRESH = 5
-"""Times that something is done for the first time."""
+"""Number of times that each first-time action is done."""
 LIST_US = 200_000
-"""A list that takes longer is not made."""
+"""Maximum microseconds for making a list. A list that would take longer is not measured."""
 LISTS = ("the list of models, first", "the list of models, rendered", "a model that does not exist")
 
 
@@ -44,7 +43,7 @@ async def decisions(setup, plugin, through):
 
 
 async def _lists(setup, through, call):
-    """The list of a caller's models, made and rendered, and a call for a model that is not in it."""
+    """Return the times of a caller's list of models, made and rendered, and of a call for a model that does not exist."""
     catalog, grants, registry = setup.runtime.catalog, setup.runtime.grants, discover()
     call.request = replace(call.request, model=f"{call.request.model}x")
 
@@ -68,7 +67,7 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """Return the rows that depend on the size alone: whois with `size` grants in the policy, a new configuration."""
+    """Return the rows that depend only on `size`: whois with `size` grants in the policy, and a new configuration."""
     made = config(size)
 
     async def whois(address):

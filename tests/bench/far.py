@@ -1,7 +1,8 @@
-"""The other side of `overhead.py`: a provider and its clients, in a process of their own, so that nobody counts them.
+"""The other side of `overhead.py`: a provider and its clients. They are a separate process and are not measured.
 
-One JSON line a task on standard input, `{"url", "body", "connections", "calls"}`; one a finished task on standard
-output. The first line out is the provider's address. It checks nothing of what it is sent.
+Each task is a line of JSON on standard input, `{"url", "body", "connections", "calls"}`. Each finished task is a line
+on
+standard output. The first output line is the provider's address. The provider does not check requests.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from gateway.contract.framing.eventstream import encode
 
 DELTAS = 20
 DELTA_SECONDS = 0.005
-"""Between two events: what comes as fast as it can arrives in one read, and tells gateways apart no more."""
+"""Seconds between two events. Without a pause, several events would arrive in one read."""
 USAGE = {"inputTokens": 7, "outputTokens": 30, "totalTokens": 37}
 WHOLE = {
     "metrics": {"latencyMs": 1},
@@ -58,7 +59,7 @@ async def streamed(request):
 
 
 async def play(session, url, body, connections, calls):
-    """All calls, by as many connections as that, each with one call at a time."""
+    """Make all calls, over this number of connections with one call at a time each."""
     left = repeat(None, calls)
 
     async def client():

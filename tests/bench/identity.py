@@ -1,7 +1,7 @@
 """The costs of identity and grants for a call, with 10 to 10,000 grants and as many models.
 
 Run by hand: `python -m tests.bench.identity`. Warm costs are those of a call whose caller and model have been seen
-before. Cold costs, in a table of their own, occur once.
+before. Cold costs occur once, and are in a separate table.
 """
 
 import asyncio
@@ -23,7 +23,10 @@ from tests.bench.sizes import POLICY, setups
 SIZES = (10, 100, 1_000, 10_000)
 ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
-"""Modes that read the policy's grants anew for each connection; no others meet callers who are equal, yet not the same."""
+"""Modes that read the policy's grants again for each connection.
+
+Only there can two equal callers be different objects.
+"""
 
 
 async def nothing(_call):
@@ -42,7 +45,7 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Microseconds: of identity by mode; of grants by way, in the order of `sizes`; cold ones by name and way."""
+    """Return microseconds: those of identity by mode, of grants by way and size, and the cold ones by name and way."""
     plugin = discover().flags["openai_chat"]
     once = {}
     async with arrivals(folder) as (sim, modes, requests):
@@ -68,7 +71,7 @@ async def _identified(modes, request):
 async def _decided(made, plugin, **options):
     """Return the microseconds that resolve, grants and headers add to an empty chain.
 
-    The keys are the ways in which grants grow. Each value is a list with one figure for each size.
+    The keys are the ways in which the number of grants grows. Each value is a list with one figure for each size.
     """
     groups = {}
     for size, ways in made.items():
@@ -85,7 +88,7 @@ async def _decided(made, plugin, **options):
 
 
 def report(identity, warm, once, sizes=SIZES):
-    """The tables."""
+    """Return the tables of all results."""
     heads = [*(f"{size:,}" for size in sizes), "ratio"]
     sums = [
         (f"{mode}; {way}", [identity[mode] + value for value in values])

@@ -1,6 +1,7 @@
-"""Measuring work in CPU time of the thread, and tables of what was found.
+"""Measuring work in CPU time of the thread, and tables of the results.
 
-CPU time, since others have the machine too: a thread that waits for its turn costs nothing. Nothing here knows what is
+CPU time is used because other processes share the machine: a waiting thread uses none. This module does not know what
+is
 measured.
 """
 
@@ -10,11 +11,11 @@ from time import thread_time_ns
 
 RUNS = 7
 RUN_SECONDS = 0.02
-"""Seconds that one run of a group lasts, unless a single lap takes longer."""
+"""Seconds that one run of a group lasts, unless a single pass over the group takes longer."""
 
 
 class Nowhere:
-    """An output for a log that nobody reads."""
+    """An output for a log that discards everything."""
 
     def write(self, data):
         return len(data)
@@ -24,10 +25,10 @@ class Nowhere:
 
 
 async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
-    """Median of the microseconds that a step costs, warm, by the name of its group.
+    """Return the median microseconds of a step that has run before, by the name of its group.
 
-    `groups` are sequences of functions without arguments, by name. They run by turns, so that a machine that gets
-    slower meanwhile does so for all of them.
+    `groups` are sequences of functions without arguments, by name. The groups run in turns, so that a change in the
+    machine's speed affects all of them.
     """
     laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():
@@ -42,7 +43,7 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
 
 
 async def once_us(steps):
-    """Median of the microseconds that each of `steps` costs, each done once: for what is remembered afterwards."""
+    """Return the median microseconds of `steps`, each of which runs once. It is for work whose result is cached."""
     return median([await _laps([step], 1) / 1000 for step in steps])
 
 
@@ -55,14 +56,14 @@ async def _laps(steps, count):
 
 
 def rounded(value):
-    """Microseconds as they are read: three digits, and no more than are known."""
+    """Return microseconds as text with at most three significant digits; "-" for None."""
     if value is None:
         return "-"
     return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def table(title, heads, rows):
-    """A plain table as text: the first column to the left, the others to the right."""
+    """Return a table as plain text. The first column is aligned left, the others right."""
     lines = [[title, *heads], *[[name, *cells] for name, cells in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads) + 1)]
     return "\n".join(

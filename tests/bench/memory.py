@@ -1,7 +1,8 @@
-"""Measures the memory that many large bodies at once take: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
+"""Measures the memory that many large bodies in flight use: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
 
-The gateway and its worker processes are processes of their own. Their resident memory is added up ten times a second.
-A call that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
+The gateway and its worker processes run outside this process. Their resident memory is added up ten times a second. A
+call
+that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
 """
 
 import asyncio

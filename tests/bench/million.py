@@ -1,6 +1,6 @@
 """The times of answers and pages over a store of a million calls. Run by hand: python -m tests.bench.million
 
-The figures are wall time over loopback, of one request after the other. The store is written batch by batch, as the
+The figures are wall times over loopback, for one request after the other. The store is written in batches, as the
 follower writes it. With a folder as the second argument, the store is kept there and used again.
 """
 
@@ -33,16 +33,16 @@ DAYS = 60
 END = NOON
 START = END - DAYS * 86_400
 AT_ONCE, CALLS_EACH = 40, 20
-"""Sessions that go on side by side, and calls of one."""
+"""Number of sessions at the same time, and number of calls in one session."""
 LONG = "cc_the_longest"
-"""A session that has every fiftieth of all calls."""
+"""Id of a session that has every fiftieth of all calls."""
 BOUND_MS = 100
 DATABASE = "irisgate.db"
 ROUNDS = 5
 
 
 def one(number, count):
-    """Calls come evenly; a user has one client, and a session one model and now and then another."""
+    """Return a call. The times are evenly spread. Each user has one client, and a session mostly has one model."""
     session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
     is_long = number % 50 == 0
     user = 0 if is_long else session * 7 % len(USERS)
@@ -62,7 +62,7 @@ def one(number, count):
 
 
 def build(path, count):
-    """Seconds that it took."""
+    """Write the store, and return the seconds that this took."""
     began = time.monotonic()
     prepare(path)
     connection = connect(path)
@@ -74,7 +74,7 @@ def build(path, count):
 
 
 async def cursors(path):
-    """Return the query parameters of second pages, and of one page far behind. A list with a single page has ""."""
+    """Return query parameters for second pages and for one page far down the list; "" for a list with a single page."""
     store = SqliteStore(path)
     positions = {
         "sessions": (await store.sessions(None, 50)).next,
@@ -92,7 +92,7 @@ async def cursors(path):
 
 
 def lists(after):
-    """Paths of lists and of single answers, by what they are called in the table."""
+    """Return the paths of lists and of single answers, by their names in the table."""
     plain, user = "cc_00000007", quote(USERS[1])
     return {
         "sessions": "/api/sessions",
@@ -121,7 +121,7 @@ def lists(after):
 
 
 def usage():
-    """All groups, all pairs, the finest of all, and what people ask for: some days, a filter, a sheet."""
+    """Return the paths of usage reports: all groups, all pairs, the finest division, and typical requests of people."""
     day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
     last = rfc3339(END)[:10]
     pairs = [",".join(pair) for pair in combinations(GROUPS, 2)]
@@ -159,7 +159,7 @@ def pages(after):
 
 
 async def timed(gw, path, rounds):
-    """Milliseconds of the first time, and of the median of the others; and the bytes of the answer."""
+    """Return the milliseconds of the first request, the median of the others, and the number of bytes of the answer."""
     took = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
@@ -170,7 +170,7 @@ async def timed(gw, path, rounds):
 
 
 async def measured(folder, *, calls=CALLS, rounds=ROUNDS):
-    """Seconds of building (0 where the store was there), and by name what each answer took."""
+    """Return the seconds of building (0 if the store existed), and the times of each answer by name."""
     path = folder / DATABASE
     built = 0 if path.exists() else build(path, calls)
     after = await cursors(path)

@@ -1,7 +1,8 @@
-"""The cost of a call for the gateway's event loop, beside a bare pass-through: `python -m tests.bench.overhead`.
+"""The cost of a call for the gateway's event loop, compared with a bare pass-through: `python -m tests.bench.overhead`.
 
-The pass-through is aiohttp on both sides and nothing between, so it shows the price of the libraries. Gateway and
-pass-through run by turns on one loop of this process. The provider and the clients run in `far.py`, another process.
+The pass-through consists of aiohttp's server and client only, so it shows the cost of the libraries. Gateway and
+pass-through run in turns on one event loop of this process. The provider and the clients run in `far.py`, another
+process.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
 CONNECTIONS = (1, 16)
 CALLS = {(False, 1): 150, (False, 16): 320, (True, 1): 6, (True, 16): 64}
-"""Calls of a round, by whether they are streamed and how many connections there are: each takes about half a second."""
+"""Number of calls in a round, by (streamed, number of connections). Each round takes about half a second."""
 TEXT = "hello " * 150
 CONVERSE = json.dumps({"messages": [{"role": "user", "content": [{"text": TEXT}]}]})
 CHAT = {"model": NOVA, "messages": [{"role": "user", "content": TEXT}]}
@@ -36,7 +37,7 @@ CHAT = {"model": NOVA, "messages": [{"role": "user", "content": TEXT}]}
 
 @dataclass(frozen=True)
 class Way:
-    """One way to the provider, and what is posted to it."""
+    """A way to the provider, and the request that is posted to it."""
 
     name: str
     path: str
@@ -61,7 +62,7 @@ WAYS = [
 
 
 class Far:
-    """The other process."""
+    """The other process, which has the provider and the clients."""
 
     def __init__(self, process):
         self._process = process
@@ -90,7 +91,7 @@ async def far():
 
 @asynccontextmanager
 async def pass_through(provider):
-    """The pass-through's address."""
+    """Run the pass-through, and yield its address."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def passed(request):
@@ -116,7 +117,7 @@ async def pass_through(provider):
 
 @asynccontextmanager
 async def gateway(provider, folder):
-    """The gateway's address."""
+    """Run the gateway, and yield its address."""
     registry = discover()
     document = {
         "providers": {"bedrock": bedrock(provider, flags=("bedrock_converse",))},
@@ -129,7 +130,7 @@ async def gateway(provider, folder):
 
 
 async def measured(folder, *, rounds=ROUNDS, calls=None):
-    """Microseconds of the loop's thread a call, by (way, streamed, connections)."""
+    """Return the microseconds of the loop's thread for a call, by (way, streamed, connections)."""
     calls = calls or CALLS
     measurements = {}
     async with far() as other:

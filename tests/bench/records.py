@@ -1,4 +1,4 @@
-"""The costs of a call's record: on the call's way, in the store behind it, and on a flushed disk (`storage.sync`).
+"""The costs of a call's record: during the call, in the store, and with a flushed disk (`storage.sync`).
 
 Run by hand: python -m tests.bench.records
 """
@@ -27,11 +27,11 @@ USERS, MODELS, SESSIONS = 50, 6, 400
 AHEAD = 1000
 """Number of calls in flight."""
 TOGETHER, FLUSHED = (1, 16, 256), 512
-"""Calls at once, and calls in all, that wait for the disk."""
+"""Numbers of simultaneous calls, and the total number of calls, that wait for the disk."""
 
 
 def some(count):
-    """Calls as a busy tailnet makes them: a few hundred conversations, an hour of them."""
+    """Return calls as on a busy tailnet: an hour of a few hundred conversations."""
     return [
         record(
             id=f"req_{number:024x}",
@@ -51,14 +51,14 @@ def sent(record):
 
 
 def _config():
-    """The part of a configuration that bounds the labels of metrics: its models."""
+    """Return a configuration with the models that are allowed as labels of metrics."""
     models = [f"us.anthropic.claude-model-{number}-v1:0" for number in range(MODELS)]
     provider = {"baseurl": "http://127.0.0.1:9", "apikey": "-", "models": models}
     return loads(json.dumps({"providers": {"bedrock": provider}})).config
 
 
 def path(folder, calls):
-    """CPU microseconds of the loop's thread for each step of a record's way."""
+    """Return the CPU microseconds of the loop's thread for each step of recording a call."""
     log = configure(Nowhere())
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", log)
@@ -84,7 +84,7 @@ def path(folder, calls):
 
 
 def behind(folder, calls):
-    """Records a second that the store takes over, read from the journal, by wall time and by CPU time."""
+    """Return the number of records that the store takes from the journal per second of wall time and of CPU time."""
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", configure(Nowhere()))
     # most calls are in flight for longer than it takes to apply a batch
@@ -107,7 +107,7 @@ def behind(folder, calls):
 
 
 async def flushed(folder, together):
-    """Milliseconds that a call waits for the disk, and flushes a call, with some calls at once."""
+    """Return the milliseconds that a call waits for the disk, and the flushes per call, with `together` calls at once."""
     log = configure(Nowhere())
     journal = Journal(folder / f"journal{together}", log, sync=True)
     sync, flushes, waited = DiskSync(journal, log), 0, []

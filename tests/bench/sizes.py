@@ -1,7 +1,7 @@
-"""Configurations of any size: as many models as grants, and the callers whom they are for.
+"""Configurations of any size, with as many models as grants, and callers for them.
 
-Three ways in which grants grow: each for a user of their own, all for everyone, and in the tailnet's policy, where they
-come with the caller.
+The number of grants grows in three ways: one for each user, all for everyone, or in the tailnet's policy, from which a
+caller's grants come with the identity.
 """
 
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from tests.helpers.gateway import CAP
 PROVIDERS = 10
 CALLERS = 8
 NAMED = 4
-"""Callers, and models that each of them calls by turns, from all over the configuration."""
+"""Number of callers, and of models that each of them calls in turn. They are spread over the whole configuration."""
 IN_POLICY = 2
-"""Callers with grants from the policy: each of them has all of these."""
+"""Number of callers with grants from the policy. Each of them has all of these grants."""
 IN_POLICY_AT = "100.64.1.0"
-"""Address of the first of the callers with grants from the policy."""
+"""Address of the first caller with grants from the policy."""
 HEADER = ("x-team", "research")
 EACH, EVERYONE, POLICY = "a user for each grant", "all grants for everyone", "all in the tailnet policy"
 
 
 def model(number):
-    """Provider and model; the name is about as long as Bedrock's."""
+    """Return the provider and the model of a number. The name is about as long as Bedrock's names."""
     return f"provider-{number % PROVIDERS}", f"us.anthropic.claude-{number:05d}-20251001-v1:0"
 
 
@@ -42,7 +42,7 @@ def login(number):
 
 
 def own(number):
-    """Matches one model, and has to be tried: it is no name and no whole provider."""
+    """Return a glob that matches one model and must be tried, because it is neither a name nor a whole provider."""
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
 
@@ -57,7 +57,7 @@ def config(size):
 
 
 def grant_each(size):
-    """`**` beside their own, so that a user may call what all others call."""
+    """Return a grant for each user: `**`, so that a user may call all models, and a glob of the user's own."""
     return [
         Grant((login(number),), (Capability("user", (own(number), "**"), add_headers=(HEADER,)),))
         for number in range(size)
@@ -69,16 +69,17 @@ def all_for_everyone(size):
 
 
 def spread(count, size):
-    """Up to `count` numbers below `size`, the last one among them."""
+    """Return up to `count` evenly spread numbers below `size`. The last of them is `size - 1`."""
     count = min(count, size)
     return [size - 1 - position * size // count for position in range(count)]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A configuration, the callers who have called before, and the same ones on connections that are new.
+    """A configuration, callers who have called before, and the same callers on new connections.
 
-    Who comes by another connection is another value, though an equal one: what is remembered must be found by it.
+    A caller on a new connection is a new object that is equal to the old one, so cached results must be found by
+    equality.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Setup:
         return [new_call(self.runtime, plugin, identity, name) for identity in identities for _, name in self.models]
 
     def fresh(self, count):
-        """The first caller on other nodes: of those nothing is remembered."""
+        """Return the first caller on `count` other nodes, for which nothing is cached."""
         return [replace(self.identities[0], node=f"fresh-{number}") for number in range(count)]
 
 
@@ -104,7 +105,7 @@ def new_call(runtime, plugin, identity, name):
 
 
 async def setups(size, sim, modes, request):
-    """One for each way in which grants grow. `request` is one that came to a listener of mode whois."""
+    """Return a setup for each way in which grants grow. `request` is a request to a listener of mode whois."""
     made = config(size)
     catalog, prices = Catalog(made), Prices.load()
     models = [model(number) for number in spread(NAMED, size)]
@@ -122,7 +123,7 @@ async def setups(size, sim, modes, request):
 
 
 async def in_policy(size, sim, modes, request):
-    """Callers with as many capabilities from the tailnet, by two connections each."""
+    """Return callers with `count` capabilities from the tailnet, each on two connections."""
     given = [{"role": "user", "models": own(number), "add_headers": [": ".join(HEADER)]} for number in range(size)]
     measurements = []
     for number in range(IN_POLICY):
@@ -133,5 +134,5 @@ async def in_policy(size, sim, modes, request):
 
 
 def from_tailnet(request, address):
-    """A connection that has just come from this address to the listener of `request`."""
+    """Return a new connection from this address to the listener of `request`."""
     return Caller(Connection(), (address, 4711), request.transport.get_extra_info("sockname"), ())

@@ -1,4 +1,4 @@
-"""The benchmarks keep working; what they find is not judged here."""
+"""Tests that the benchmarks run. Their results are not checked."""
 
 import tempfile
 from pathlib import Path

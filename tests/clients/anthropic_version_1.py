@@ -26,7 +26,7 @@ def streamed(client, **given):
 
 
 def tool_loop(client, answer):
-    """Calls the tools that the model asks for, tells the results, and gives what the model makes of them."""
+    """Call the tools that the model asks for, send the results, and return the model's answer to them."""
     message = answer(client, tools=TOOLS, messages=[{"role": "user", "content": "[[scenario: tools]]"}])
     calls = [block for block in message.content if block.type == "tool_use"]
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": f"{call.name}: yes"} for call in calls]
@@ -35,7 +35,7 @@ def tool_loop(client, answer):
 
 
 def refused(client, answer, prompt, **given):
-    """The class and status of the error that a prompt, or a model that is not there, brings."""
+    """Return the class and status of the error for a prompt, or for a model that does not exist."""
     try:
         answer(client, messages=[{"role": "user", "content": prompt}], **given)
     except anthropic.APIStatusError as error:

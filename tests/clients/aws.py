@@ -1,4 +1,4 @@
-"""boto3 as `deploy/clients.md` sets it up, and what its replies say: for the tests of native and of translated conversions."""
+"""boto3 as `deploy/clients.md` sets it up, for the tests of native and of translated conversions."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ TOOL_CONFIG = {
 
 
 def provider(url, model, flag, authorization):
-    """The entry of a provider that has one model and one flag."""
+    """Return the entry of a provider that has one model and one flag."""
     entry = {"baseurl": url, "apikey": KEY, "authorization": authorization, "models": [model]}
     return {**entry, "compatibility": {flag: True}}
 
@@ -51,7 +51,7 @@ async def converse(client, **given):
 
 
 async def converse_stream(client, **given):
-    """The events of a stream, read to its end."""
+    """Return all events of a Converse stream."""
     given = {"modelId": NOVA, "messages": HELLO, **given}
     return await asyncio.to_thread(lambda: read(client.converse_stream(**given)["stream"]))
 
@@ -63,14 +63,14 @@ async def invoke(client, body, model=HAIKU):
 
 
 async def invoke_stream(client, body, model=HAIKU):
-    """The JSON inside the chunks of a stream, read to its end."""
+    """Return the JSON in all chunks of an InvokeModel stream."""
     given = {"modelId": model, "body": json.dumps(body)}
     events = await asyncio.to_thread(lambda: read(client.invoke_model_with_response_stream(**given)["body"]))
     return [json.loads(event["chunk"]["bytes"]) for event in events]
 
 
 def message_of(events):
-    """The message that a stream of Converse tells, with its stop reason and usage."""
+    """Return the message in a Converse stream, with its stop reason and usage."""
     blocks, stop, usage = {}, None, None
     for event in events:
         ((kind, data),) = event.items()
@@ -101,7 +101,7 @@ def add(block, delta):
 
 
 async def answer(client, stream, **given):
-    """Assistant's message and stop reason, streamed or not."""
+    """Return the assistant's message and the stop reason, of a streamed or a whole reply."""
     if stream:
         return message_of(await converse_stream(client, **given))[:2]
     reply = await converse(client, **given)

@@ -1,4 +1,4 @@
-"""A gateway in front of the simulated Bedrock for the clients, and an environment that tells them nothing."""
+"""Fixtures: a gateway in front of the simulated Bedrock, and an environment without settings of clients."""
 
 import os
 
@@ -11,7 +11,7 @@ VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "OPENAI_")
 
 @pytest.fixture(autouse=True)
 def _nothing_from_the_environment(monkeypatch, tmp_path):
-    """A key or a region of whoever runs the tests must not reach a client."""
+    """Remove keys and regions from the environment, so that the clients do not use the developer's."""
     for name in [name for name in os.environ if name.startswith(VENDORS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

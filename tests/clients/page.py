@@ -1,4 +1,4 @@
-"""`deploy/clients.md`, read for tests: what users copy is what is tried."""
+"""`deploy/clients.md`, read for tests, so that the tests try exactly what users copy."""
 
 import re
 
@@ -10,7 +10,7 @@ _EXPORT = re.compile(r"^export (\w+)=(.*)$", re.MULTILINE)
 
 
 def section(heading):
-    """The text below a heading of the second level. Raises `KeyError` where there is none."""
+    """Return the text below a heading of the second level. Raises `KeyError` if there is no such heading."""
     _, separator, rest = PAGE.read_text().partition(f"\n## {heading}\n")
     if not separator:
         raise KeyError(heading)
@@ -18,14 +18,17 @@ def section(heading):
 
 
 def settings(client, url, language=None):
-    """The code blocks of a client, with the gateway's URL for the page's; of one language where one is given."""
+    """Return a client's code blocks, with the gateway's URL instead of the page's.
+
+    `language` selects blocks of one language.
+    """
     blocks = _BLOCK.findall(section(client))
     assert blocks, client
     return [text.replace("http://ai", url) for kind, text in blocks if language in {None, kind}]
 
 
 def environ(client, url):
-    """The variables that a client's block exports."""
+    """Return the variables that a client's code block exports."""
     (block,) = settings(client, url, "sh")
     variables = dict(_EXPORT.findall(block))
     assert len(variables) == len(block.splitlines()), "a line that exports nothing"

@@ -1,4 +1,4 @@
-"""A client that is a program of its own: run as a user has it who has set nothing else, and kept on this machine."""
+"""Clients that are separate programs. They run with a new home folder, and their requests stay on this machine."""
 
 import asyncio
 import os
@@ -16,19 +16,19 @@ NOWHERE = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "NO_PROXY": "127.0.0.1",
 }
-"""Environment that leads all requests of a program, except those to the gateway, to a port where nobody listens."""
+"""Environment that sends all requests of a program, except those to the gateway, to a port without a listener."""
 
 
 @dataclass
 class Program:
-    """A program in a folder of its own, with a home of its own."""
+    """A program with a working folder and a home folder of its own."""
 
     path: str
     folder: Path
     environ: dict[str, str]
 
     async def run(self, *arguments):
-        """Exit status and all output."""
+        """Run the program, and return its exit status and all output."""
         # opencode unpacks a library of 5.6 MB there at each start, and leaves it
         with TemporaryDirectory() as temporary:
             process = await asyncio.create_subprocess_exec(
@@ -51,7 +51,10 @@ class Program:
 
 
 def npm(name, folder, kind=Program, **environ):
-    """A program that npm installed, in new folders `home` and `work` below `folder`; skips where it is not there."""
+    """Return a program from npm, in new folders `home` and `work` below `folder`.
+
+    The test is skipped if it is not installed.
+    """
     path = program(name, "node_modules", ".bin")
     for below in ("home", "work"):
         (folder / below).mkdir()

@@ -15,32 +15,32 @@ TOOLS_FOLDER = ROOT / ".tools"
 
 SAID = "Hello from a simulated model."
 PLAIN = scenarios.NAMED["text"]
-"""Says `SAID` in four deltas; 12 tokens in, 7 out."""
+"""A reply with the text `SAID` in four deltas, with 12 tokens of input and 7 of output."""
 CACHED = scenarios.NAMED["cached"]
-"""The same with 3 tokens in, 1000 read from the cache, 200 written for 5 minutes and 50 for an hour."""
+"""The same reply with 3 tokens of input, 1000 read from the cache, 200 written for 5 minutes and 50 for an hour."""
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-"""One pixel."""
+"""An image of one pixel."""
 PNG_BASE64 = base64.b64encode(PNG).decode()
 
 CITIES = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = {"get_weather": "The weather of a city.", "get_time": "The local time of a city."}
-"""Two tools, both about a city: name and description."""
+"""Descriptions of two tools by name. Both have a city as their input."""
 TWO_CALLS = scenarios.tools(
     Tool("get_weather", {"city": "Zürich"}), Tool("get_time", {"city": "Tokyo"}), before="Let me look."
 )
 RESULTS = {"get_weather": "Sunny, 21 °C", "get_time": "09:41"}
 SAID_OF_THE_RESULTS = "The tool said: Sunny, 21 °C 09:41"
-"""The simulated model repeats what the tools answered, if it arrived."""
+"""The reply of the simulated model to the tools' results, which it repeats."""
 
 THOUGHT = "Six times seven is forty-two."
 THINKING = scenarios.thinking(THOUGHT, "Let me", " check.", calls=(Tool("get_time", {"city": "Tokyo"}),))
 
 
 def check_upstream(simulated):
-    """All that arrived was taken by the simulated service, with the gateway's key and nothing of the client's."""
+    """Check that the provider accepted all requests, with the gateway's key and without the client's credentials."""
     for seen in simulated.requests:
         assert seen.refused == ""
         assert seen.headers["authorization"] == f"Bearer {KEY}"
@@ -48,7 +48,10 @@ def check_upstream(simulated):
 
 
 def program(name, *below):
-    """A program on the path, or one of those that .ci/run puts into .tools."""
+    """Return the path of a program, from PATH or from the folder .tools of .ci/run.
+
+    The test is skipped if there is none.
+    """
     path = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
     if path is None:
         pytest.skip(f"{name} is neither on the path nor in .tools")

@@ -1,6 +1,6 @@
-"""The AI SDK as `deploy/clients.md` sets it up, by each of its providers, over InvokeModel alone and over Converse alone.
+"""The AI SDK as `deploy/clients.md` sets it up: each of its providers, over InvokeModel only and over Converse only.
 
-`node/ai_sdk.mjs` is the program; it is run in the folder of npm's packages, where its imports are found.
+The program is `node/ai_sdk.mjs`. It runs in the folder of npm's packages, because its imports are there.
 """
 
 import json
@@ -36,7 +36,7 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""The maker of each, the method that names a model, and the gateway's flag."""
+"""By provider of the SDK: the function that makes it, the method that names a model, and the gateway's flag."""
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
     "bedrock_converse": ("converse", "converse-stream"),
@@ -52,7 +52,7 @@ signature."""
 conversions = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
 over_converse = pytest.mark.parametrize("flag", ["bedrock_converse"], ids=["Converse"])
 ANSWER = Scenario()
-"""The simulated model's own answer, about the results."""
+"""The simulated model's default answer, which repeats the results."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def gw(tmp_path, bedrock_sim, flag):
 
 @pytest.fixture
 def ai_sdk(gw):
-    """Return a function that holds conversations by one of the providers, and returns their results."""
+    """Return a function that holds conversations through one of the SDK's providers and returns the results."""
     if not (TOOLS_FOLDER / "node_modules" / "ai").is_dir():
         pytest.skip("the AI SDK is not in .tools")
     node = Program(program("node"), TOOLS_FOLDER, {"PATH": os.environ["PATH"], **NOWHERE})

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 2, as `deploy/clients.md` sets it up: its own API and its Bedrock client, both over InvokeModel."""
+"""Anthropic's SDK, version 2, as `deploy/clients.md` sets it up: its standard and its Bedrock client, over InvokeModel."""
 
 import asyncio
 from dataclasses import replace
@@ -58,7 +58,7 @@ async def native(gw):
 
 
 async def answer(client, *, streamed, **given):
-    """The message, whole or put together by the SDK from its stream."""
+    """Return the message, which is whole or which the SDK put together from a stream."""
     if not streamed:
         return await client.messages.create(**{**ASK, **given})
     async with client.messages.stream(**{**ASK, **given}) as stream:

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 1, which still has users: other headers and another API version than version 2."""
+"""Anthropic's SDK, version 1, which is still in use. Its headers and API version differ from version 2."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""boto3 as `deploy/clients.md` sets it up: plain HTTP, dummy keys; all operations of bedrock-runtime that the gateway has."""
+"""boto3 as `deploy/clients.md` sets it up (plain HTTP, dummy keys), with all bedrock-runtime operations of the gateway."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Claude Code as `deploy/clients.md` sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
+"""Claude Code as `deploy/clients.md` sets it up, through Bedrock's API and through Anthropic's: the upstream requests."""
 
 import json
 from uuid import uuid4
@@ -19,10 +19,10 @@ QUIET = {
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_ERROR_REPORTING": "1",
 }
-"""Nothing but calls of the model; no test may leave this machine."""
+"""Environment in which Claude Code only calls the model, because tests must send nothing outside this machine."""
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
-"""Headings of `deploy/clients.md`."""
+"""Headings in `deploy/clients.md` by mode."""
 MANTLE = {"mantle": "Claude Code, Mantle"}
 modes = pytest.mark.parametrize("mode", MODES)
 NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
@@ -30,7 +30,7 @@ PATH = f"/model/{SONNET.replace(':', '%3A')}/invoke-with-response-stream"
 
 
 class ClaudeCode(Program):
-    """The program in a folder of its own, as a person without any settings has it."""
+    """Claude Code in a folder of its own, without any user settings."""
 
     async def answer(self, prompt, *options):
         """Return the answer that `claude -p` prints."""
@@ -39,7 +39,7 @@ class ClaudeCode(Program):
         return output.strip()
 
     async def run(self, prompt, *options):
-        """Exit status and all output of `claude -p`."""
+        """Run `claude -p`, and return its exit status and all output."""
         return await super().run("-p", prompt, *options)
 
 
@@ -83,7 +83,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
 
 
 async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(claude, gw, bedrock_sim):
-    """Check that in Bedrock mode nothing is dropped, and betas of the header stay out of the body."""
+    """Check that in Bedrock mode nothing is dropped, and that betas from the header are not put into the body."""
     await claude("bedrock", gw.url).answer("hello")
     # sent in the header only; in the body it would be an "invalid beta flag"
     assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]
@@ -96,7 +96,7 @@ async def test_in_native_mode_what_bedrock_lacks_is_named(claude, gw, bedrock_si
 
 
 def two_files(folder):
-    """Create two files, and return the calls of Claude Code's own tool that read them."""
+    """Create two files, and return the calls of Claude Code's read tool for them."""
     files = {"colour.txt": "turquoise\n", "shape.txt": "hexagon\n"}
     for name, text in files.items():
         (folder / name).write_text(text)

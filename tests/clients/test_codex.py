@@ -1,4 +1,4 @@
-"""Codex as `deploy/clients.md` sets it up, through the Responses API, where Bedrock speaks InvokeModel only or Converse only."""
+"""Codex as `deploy/clients.md` sets it up, through the Responses API. Bedrock has only InvokeModel or only Converse."""
 
 import json
 
@@ -15,14 +15,14 @@ conversions = pytest.mark.parametrize("gw", CONVERSIONS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
-"""The ninth tool is a web search of OpenAI's own servers."""
+"""The members that are reported as dropped. The ninth tool is a web search on OpenAI's own servers."""
 ECHO = Tool("exec_command", {"cmd": "echo tur$((3 + 4))quoise"})
 PRINTED = "tur7quoise"
-"""No prompt says this; a shell did."""
+"""A text that only a shell prints; no prompt contains it."""
 
 
 class Codex:
-    """`codex exec`, with the page's block as its configuration."""
+    """`codex exec`, with the code block of `deploy/clients.md` as its configuration."""
 
     def __init__(self, program, url):
         self._program = program
@@ -32,7 +32,10 @@ class Codex:
         (home / "config.toml").write_text(page.settings("Codex", url, "toml")[0])
 
     async def run(self, *arguments):
-        """Exit status and all output. Its own sandbox does not start in every container, and is not what is tried."""
+        """Run `codex exec`, and return its exit status and all output.
+
+        Its sandbox is switched off by callers, because the sandbox does not start in every container.
+        """
         return await self._program.run("exec", "--skip-git-repo-check", *arguments)
 
     async def answer(self, *arguments):

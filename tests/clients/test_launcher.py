@@ -1,7 +1,7 @@
-"""Aperture's launcher: what it reads of `/api/providers`, and each client with exactly the environment that it gives.
+"""Aperture's launcher: what it reads in `/api/providers`, and each client in the environment that the launcher sets.
 
-The launcher itself (tailscale/aperture-cli) is a Go program; its reading of the list and its environments stand here as
-data. It offers a client only for providers whose `compatibility` has one of the client's flags.
+The launcher itself (tailscale/aperture-cli) is a Go program; its reading of the list and its environments are rewritten
+here as data. It offers a client only for providers whose `compatibility` has one of the client's flags.
 """
 
 import pytest
@@ -18,11 +18,11 @@ OFFERED = {
     "copilot": {"openai_chat", "openai_responses", "anthropic_messages"},
     "gemini": {"gemini_generate_content"},
 }
-"""Flags by client; the launcher offers a client if a provider has one of them."""
+"""Flags by client. The launcher offers a client if a provider has at least one of the client's flags."""
 
 
 def read(body):
-    """Return the entries by id. Members of other types would be an error of the launcher's decoder."""
+    """Return the providers by id. Also check the types of members, because the launcher's decoder fails for others."""
     assert isinstance(body, list)
     for entry in body:
         assert all(isinstance(entry[name], str) for name in ("id", "name", "description"))
@@ -62,9 +62,9 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 
 
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
-    """Check `upstream` and `supported_endpoints` of the models.
+    """Check `upstream` and `supported_endpoints` in the list of models.
 
-    Newer launchers demand `upstream` of each provider, and go by the paths at which a model is served.
+    Newer launchers require `upstream` for each provider, and decide by the paths at which a model is served.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()
@@ -82,7 +82,7 @@ async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bed
 
 
 async def test_a_flag_that_leads_to_none_of_the_models_is_not_shown(tmp_path, bedrock_sim):
-    """Bodies of other families than Claude pass InvokeModel as they are, and nothing is translated to them."""
+    """Check a flag without a usable model: InvokeModel bodies of other families than Claude are not translated."""
     nova = {"flags": ["bedrock_model_invoke"], "models": ["us.amazon.nova-lite-v1:0"]}
     entry = await listed(tmp_path, bedrock_sim, **nova, advertise=["openai_responses", "bedrock_model_invoke"])
     assert list(entry["compatibility"]) == ["bedrock_model_invoke"]

@@ -1,4 +1,4 @@
-"""OpenAI's SDK at its Responses API: Claude over InvokeModel and Converse, Anthropic's API, Chat, and OpenAI itself."""
+"""OpenAI's SDK with its Responses API: Claude on InvokeModel and Converse, Anthropic's API, Chat, and OpenAI itself."""
 
 import json
 from contextlib import suppress
@@ -53,7 +53,7 @@ either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 class Way:
-    """A client of a gateway in front of one provider."""
+    """A client of a gateway that is in front of one provider."""
 
     def __init__(self, client, simulated, gw, model):
         self.client = client
@@ -62,7 +62,7 @@ class Way:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """The response, whole or put together by the SDK from its stream."""
+        """Return the response, which is whole or which the SDK put together from a stream."""
         given = {"model": self.model, "input": "hello", **given}
         if not streamed:
             return await self.client.responses.create(**given)
@@ -70,7 +70,7 @@ class Way:
             return await stream.get_final_response()
 
     def check(self):
-        """All that arrived was taken by the simulated service, with nothing of the client's."""
+        """Check that the provider accepted all requests, without credentials of the client."""
         assert {seen.refused for seen in self.simulated.requests} == {""}
         for seen in self.simulated.requests:
             assert seen.leaked("x-api-key" if "x-api-key" in seen.headers else "authorization") == []
@@ -221,7 +221,7 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(way):
 @pytest.mark.parametrize("conversion", ["Nova on Converse"])
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(way, streamed):
-    """Check that the model is made to call a tool with the schema, and that the tool's arguments come back as text."""
+    """Check that a model must call a tool with the schema, and that the tool's arguments come back as text."""
     way.simulated.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}
     form = {"type": "json_schema", "name": "place", "schema": schema, "strict": True}
@@ -275,7 +275,7 @@ async def test_an_error_before_the_first_byte_has_its_own_class(way):
 
 @pytest.mark.parametrize("conversion", ["Anthropic"])
 async def test_a_field_that_cannot_be_honoured_is_a_bad_request(way):
-    """Check that a field that would change the meaning is answered with a bad request that names the field."""
+    """Check that a field whose loss would change the meaning is refused, and that the error names the field."""
     with pytest.raises(openai.BadRequestError) as raised:
         await way.answer(streamed=False, previous_response_id="resp_1")
     assert raised.value.param == "previous_response_id"

@@ -1,4 +1,4 @@
-"""opencode as `deploy/clients.md` sets it up, through three APIs, where Bedrock speaks InvokeModel only or Converse only."""
+"""opencode as `deploy/clients.md` sets it up, through three APIs. Bedrock has only InvokeModel or only Converse."""
 
 import pytest
 
@@ -14,25 +14,25 @@ APIS = {
     "anthropic_messages": "opencode, Messages",
     "openai_chat": "opencode, Chat Completions",
 }
-"""Headings of `deploy/clients.md`."""
+"""Headings in `deploy/clients.md` by API."""
 CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
-"""Environment in which opencode fetches no update and no list of models: the list is the one in its build."""
+"""Environment in which opencode fetches no update and no list of models. It then uses the list in its build."""
 ECHO = Tool("bash", {"command": "echo tur$((3 + 4))quoise", "description": "Says a colour"})
 SAID = "The tool said: tur7quoise"
-"""No prompt says this; a shell did."""
+"""A text that only a shell prints; no prompt contains it."""
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """One home for all tests: the first run in a new one makes a database, which takes as long as all the rest."""
+    """Return opencode with one home folder for all tests. Its first run makes a database, which takes long."""
     return programs.npm("opencode", tmp_path_factory.mktemp("opencode"), **QUIET)
 
 
 @pytest.fixture
 async def titles_sim():
-    """Yield a simulated provider for the small model, which opencode calls at any time between other calls."""
+    """Yield a simulated provider for the small model. opencode calls this model at any time between other calls."""
     async with BedrockSim(keys={KEY}) as simulated:
         yield simulated
 

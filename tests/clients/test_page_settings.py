@@ -1,4 +1,4 @@
-"""Settings of SDKs and of curl, copied from `deploy/clients.md` as they stand."""
+"""Settings of SDKs and of curl, copied unchanged from `deploy/clients.md`."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ CONVERSE = {"modelId": NOVA, "messages": [{"role": "user", "content": [{"text": 
 
 
 def made(block):
-    """The `client` that a block of Python makes."""
+    """Return the object `client` that a block of Python makes."""
     names = {}
     exec(block, names)
     return names["client"]

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the gateway, and its own linter finds nothing to say about the metrics."""
+"""A real Prometheus reads the gateway's metrics, and its linter accepts them."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ CALLS = [
     ("/v1/messages", {**MESSAGES, "model": "not there"}),
     ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "[[scenario: throttle]]"}]}),
 ]
-"""One of each kind, with a loss, a refusal and an error of the provider among them."""
+"""One call of each kind. A dropped member, a refusal and an error of the provider are among them."""
 SECONDS = 30
 """Maximum number of seconds for Prometheus to start and to scrape."""
 
@@ -53,7 +53,7 @@ async def make_calls(gw):
 
 @asynccontextmanager
 async def scraping(path, folder, target):
-    """A Prometheus that scrapes one target every second; gives its URL."""
+    """Run a Prometheus that scrapes one target every second, and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     job = {"job_name": "irisgate", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
@@ -75,7 +75,7 @@ async def scraping(path, folder, target):
 
 
 async def value(session, url, query):
-    """The value of a query with one result; None while there is none, or no Prometheus yet."""
+    """Return the value of a query with one result; None while there is no result or Prometheus does not answer yet."""
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
             samples = (await reply.json())["data"]["result"]

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 2, where the provider speaks Converse only, or Chat Completions only."""
+"""Anthropic's SDK, version 2, with a provider that has Converse only, or Chat Completions only."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ DROPPED = "x-irisgate-dropped"
 
 
 class Side:
-    """A client, the gateway, and the provider behind it."""
+    """A client, the gateway, and the provider behind the gateway."""
 
     def __init__(self, gw, simulated, client, model):
         self.gw = gw
@@ -44,7 +44,7 @@ class Side:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """The message, whole or put together by the SDK from its stream."""
+        """Return the message, which is whole or which the SDK put together from a stream."""
         request = {"model": self.model, "max_tokens": 2000, "messages": HELLO, **given}
         if not streamed:
             message = await self.client.messages.create(**request)
@@ -56,7 +56,7 @@ class Side:
 
     @property
     def sent(self):
-        """The provider's last request."""
+        """The last request that the provider got."""
         return self.simulated.requests[-1].json
 
 
@@ -226,7 +226,7 @@ CITED_EVENTS = {
 
 
 def cited(*, streamed):
-    """A reply of Converse that cites a document."""
+    """Return a reply of Converse that cites a document."""
     if not streamed:
         return scenarios.raw(json.dumps(CITED_WHOLE).encode())
     frames = [frame(kind, json.dumps(data).encode()) for kind, all_ in CITED_EVENTS.items() for data in all_]

@@ -1,4 +1,4 @@
-"""boto3's Converse where no provider speaks it: Anthropic's API, OpenAI's, and a Claude that is on InvokeModel only."""
+"""boto3's Converse with providers without Converse: Anthropic's API, OpenAI's, and a Claude that only has InvokeModel."""
 
 import asyncio
 from dataclasses import replace
@@ -43,8 +43,9 @@ CLAUDES = ["anthropic", "invoke model"]
 
 @pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
-    """A client, the model that it asks for, and the provider behind the gateway. Nothing may have been refused there,
-    but for what a test scripts.
+    """Yield a client, its model, and the provider behind the gateway.
+
+    At the end, check that the provider has refused nothing except what a test scripted.
     """
     simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:

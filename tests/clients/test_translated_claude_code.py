@@ -1,4 +1,4 @@
-"""Claude Code through Anthropic's API, where the provider speaks Converse only, or Chat Completions only."""
+"""Claude Code through Anthropic's API, with a provider that has Converse only, or Chat Completions only."""
 
 import os
 
@@ -13,12 +13,14 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""Beginnings and ends of the members of Claude Code's requests that are reported as dropped. Messages, tools and
-thinking all arrive."""
+"""Beginnings and ends of the JSON pointers of members that are reported as dropped.
+
+Messages, tools and thinking in Claude Code's requests all arrive.
+"""
 
 
 class Side:
-    """The program, the gateway, and the provider behind it."""
+    """Claude Code, the gateway, and the provider behind the gateway."""
 
     def __init__(self, code, gw, simulated):
         self.code = code
@@ -28,7 +30,7 @@ class Side:
 
 @pytest.fixture(params=["converse", "chat"])
 async def side(request, tmp_path, bedrock_sim, openai_upstream):
-    """`model` is what the program asks for."""
+    """Yield a `Side`. `model` is the model that Claude Code asks for."""
     path = program("claude", "node_modules", ".bin")
     if request.param == "converse":
         simulated, model = bedrock_sim, SONNET

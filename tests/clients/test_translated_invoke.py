@@ -1,5 +1,6 @@
-"""InvokeModel with Claude's bodies where no provider takes them so: by boto3 and by Anthropic's client for Bedrock, to
-a provider that has Converse only, to Anthropic's API and to OpenAI's.
+"""InvokeModel with Claude's bodies, translated for providers that have only Converse, Anthropic's API or OpenAI's.
+
+The clients are boto3 and Anthropic's client for Bedrock.
 """
 
 import json
@@ -48,7 +49,7 @@ CONVERSIONS = {
 
 @pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
-    """Both clients, the model that they ask for, and the provider behind the gateway."""
+    """Yield both clients, their model, and the provider behind the gateway."""
     simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:
         url = gw.url + "/bedrock"
@@ -64,7 +65,7 @@ def on(*names):
 
 
 async def message(conversion, *, streamed, **given):
-    """The message that Anthropic's client gets, whole or put together from the stream."""
+    """Return the message that Anthropic's client gets, which is whole or put together from a stream."""
     given = {"model": conversion.model, "max_tokens": 50, "messages": HELLO, **given}
     if not streamed:
         return await conversion.sdk.messages.create(**given)

@@ -1,4 +1,4 @@
-"""Claude's own API around Bedrock: its second path, betas that are refused, silence, and what the configuration says."""
+"""Anthropic's own Messages API at Bedrock: its second path, refused betas, silent streams, and configured settings."""
 
 import json
 
@@ -54,7 +54,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_a_beta_unknown_to_bedrock_is_dropped_in_a_retry(tmp_path, bedrock_sim, case):
-    """Check that a beta that Bedrock does not know is left out in one more attempt, and the loss is reported."""
+    """Check that a beta unknown to Bedrock is left out in a second attempt, and that this is reported."""
     path, body, headers = CASES[case]
     bedrock_sim.script(INVALID)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -86,7 +86,7 @@ CLAUDE_CODE = {
 
 @pytest.mark.parametrize("case", CLAUDE_CODE)
 async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, bedrock_sim, case):
-    """Check that the next call leaves out at once what was refused, and that another model is asked again."""
+    """Check that the next call leaves out the refused beta at once, and that another model still gets it."""
     path, body, headers = CLAUDE_CODE[case]
     bedrock_sim.script(INVALID)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU, SONNET])}) as gw:
@@ -172,7 +172,7 @@ async def test_a_silent_provider_is_covered_by_pings_also_where_it_is_translated
 
 
 async def test_a_converse_client_gets_no_pings(tmp_path, bedrock_sim):
-    """Check that a converse client gets no pings while its provider is silent, because the format has none."""
+    """Check that a Converse client gets no pings while its provider is silent, because Converse has no pings."""
     held = scenarios.Gate()
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
     async with (
@@ -192,8 +192,7 @@ INVOKE = {"anthropic_version": "bedrock-2023-05-31", **MESSAGES}
 
 
 async def test_a_guardrail_of_invoke_reaches_converse_or_is_refused(tmp_path, bedrock_sim):
-    """Check that a guardrail of an invoke client is carried to Converse, and refused by a provider that has no
-    guardrails."""
+    """Check that an InvokeModel client's guardrail is sent to Converse, and is refused by providers without guardrails."""
     async with AnthropicSim(keys={KEY}) as simulated:
         own = {
             "baseurl": simulated.url,

@@ -39,7 +39,7 @@ async def capturing(state, sim, **database):
 
 
 async def bodies(gw, call):
-    """The answer, once there is one; bodies are written a moment after the call."""
+    """Return the stored bodies of a call as soon as they are there. They are written a moment after the call."""
     for _ in range(200):
         reply = await gw.get(f"/api/calls/{call}/bodies")
         if reply.status != 404:
@@ -162,7 +162,7 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
 
 
 async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock_sim):
-    """Check that a caller reads their own bodies and an admin any; every other request gets the same 404."""
+    """Check that callers read the bodies of their own calls, and admins those of all calls. Others get the same 404."""
     async with capturing(tmp_path, bedrock_sim) as gw:
         call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         mine = await bodies(gw, call)

@@ -67,7 +67,7 @@ async def test_a_chat_reaches_other_models_over_converse(tmp_path, bedrock_sim, 
 
 
 async def test_a_chat_to_a_model_without_converse_names_the_flag(tmp_path, bedrock_sim):
-    """Check that a chat to another model without Converse is refused, and the error says which flag to set."""
+    """Check that a Chat request to a model that needs Converse is refused, and that the error names the missing flag."""
     provider = bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"])
     async with gate(tmp_path, {"b": provider}) as gw:
         reply = await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})
@@ -87,7 +87,7 @@ NATIVE = [
 
 @pytest.mark.parametrize(("path", "body"), NATIVE)
 async def test_client_credentials_are_replaced_by_the_providers(tmp_path, bedrock_sim, path, body):
-    """Check that the credentials of the client are not forwarded, and the provider's own credential is put in."""
+    """Check that the client's credentials are replaced by the provider's own credential."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, server=BEHIND_A_PROXY) as gw:
         reply = await gw.post(path, body, headers=CLIENT_CREDENTIALS)
         assert reply.status == 200, await reply.text()
@@ -254,7 +254,11 @@ async def test_metrics_count_calls_tokens_and_dollars(tmp_path, bedrock_sim):
 
 
 async def test_cost_of_cached_tokens_is_the_same_on_every_conversion(tmp_path, bedrock_sim):
-    """3 in, 7 out, 1000 read, 200 written for 5 minutes, 50 for an hour, at Haiku 4.5's US prices."""
+    """Check the cost of a call with cached tokens, at Haiku 4.5's US prices.
+
+    The call has 3 tokens of input and 7 of output, 1000 read from the cache, 200 written for 5 minutes and 50 for an
+    hour.
+    """
     expected = (3 * 1.1 + 7 * 5.5 + 1000 * 0.11 + 200 * 1.375 + 50 * 2.2) / 1e6
     asks = [
         ("/v1/messages", MESSAGES), ("/v1/messages", {**MESSAGES, "stream": True}),
@@ -326,7 +330,7 @@ async def test_a_provider_that_cannot_be_reached_is_a_503(tmp_path):
 
 
 async def test_large_bodies_pass_and_larger_ones_are_a_413(tmp_path, bedrock_sim):
-    """Check that a body of twenty megabytes passes, and one over the limit is a 413 in each dialect."""
+    """Check that a body of twenty megabytes is accepted, and that a body above the limit gets a 413 in each dialect."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         big = {**CURL, "messages": [{"role": "user", "content": "x" * 20_000_000}]}
         assert (await gw.post("/v1/chat/completions", big)).status == 200

@@ -1,4 +1,4 @@
-"""Tests of mistakes on the command line, and of output that cannot be written: a line and a status, no traceback."""
+"""Tests of mistakes on the command line and of failing output: one line and an exit status, without a traceback."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ def config(tmp_path):
 
 
 async def shell(tmp_path, line, **more):
-    """A command of the shell, with `irisgate` in it: status, standard output, standard error."""
+    """Run a command in a shell that finds `irisgate`. Return the status, standard output and standard error."""
     line = line.replace("irisgate", f"{sys.executable} -m gateway")
     variables = {name: value for name, value in environment(tmp_path, **more).items() if name != "PYTHONUNBUFFERED"}
     process = await asyncio.create_subprocess_exec(
@@ -80,8 +80,10 @@ async def test_a_command_whose_output_is_closed_still_says_its_verdict(tmp_path,
 
 
 async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, config):
-    """Check that a gateway whose output is closed serves and writes its log nowhere: without the null device in the
-    output's place, the first file to be opened would get the log's lines."""
+    """Check that a gateway with a closed standard output serves, and writes its log nowhere.
+
+    The null device takes the place of the output. Otherwise the first file to be opened would get the log's lines.
+    """
     line = "irisgate serve --config config.hujson --state state >&- & sleep 8; kill -TERM $!; wait $!"
     status, _, err = await shell(tmp_path, line)
     assert (status, "Traceback" in err) == (0, False), err

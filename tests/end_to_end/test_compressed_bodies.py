@@ -93,7 +93,7 @@ async def test_a_kept_body_is_the_decoded_one(tmp_path, bedrock_sim):
 
 
 async def test_large_bodies_are_decoded_beside_the_event_loop(tmp_path, bedrock_sim):
-    """Check that most of the work is done in other threads: 16 bodies are decoded up to the limit of 32 MB."""
+    """Check that large bodies are decoded mostly in other threads. 16 bodies are decoded to the limit of 32 MB."""
     body = zlib.compress(b" " * 40_000_000, 1)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         headers = {"Content-Encoding": "deflate"}

@@ -1,4 +1,4 @@
-"""count_tokens from every client to every provider: exact where anybody counts, else estimated and marked as such."""
+"""count_tokens from every client to every provider: exact if the provider can count, else estimated and marked as such."""
 
 import base64
 import json
@@ -66,7 +66,7 @@ async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimat
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_sim, client):
-    """Check that a model that Bedrock does not count is estimated after everything else was tried."""
+    """Check that tokens of a model that Bedrock cannot count are estimated after all other ways have failed."""
     bedrock_sim.script(UNCOUNTED)
     tokens, marked = await counted(gw, client, HAIKU)
     assert (tokens > 5, marked) == (True, "true")
@@ -91,7 +91,7 @@ async def test_defect_56_an_error_of_counting_comes_in_the_clients_own_shape(gw,
 
 
 async def test_anthropics_counting_error_becomes_bedrocks(gw):
-    """Check that an error of Anthropic's counting reaches a Bedrock client as an error of Bedrock."""
+    """Check that a Bedrock client gets an error of Anthropic's counting in Bedrock's form."""
     body = {"input": {"converse": {"messages": [{"role": "user", "content": [{"nothing": 1}]}]}}}
     reply = await gw.post(f"/model/{CLAUDE}/count-tokens", body)
     assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationException")

@@ -1,4 +1,4 @@
-"""Cost of a reply that was cut before its provider counted anything: an estimate, in the tier that the reply named."""
+"""The cost of a reply that was cut before the provider reported usage: an estimate, in the tier that the reply named."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.helpers.gateway import KEY, bedrock, gate
 TEXT = "word " * 600
 BODY = {**CHAT[1], "model": "gpt-5", "stream": True}
 INPUT, OUTPUT = 1_250, 10_000
-"""Nanodollars of a token of gpt-5 in the standard tier."""
+"""Nanodollars for an input token and for an output token of gpt-5 in the standard tier."""
 
 
 @pytest.mark.parametrize(

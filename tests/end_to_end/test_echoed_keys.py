@@ -1,4 +1,7 @@
-"""A provider that repeats the gateway's key: on every conversion and in every place of a reply, the gateway removes the key."""
+"""A provider that repeats the gateway's key.
+
+The gateway removes the key on every conversion, in every place of a reply.
+"""
 
 import base64
 import json
@@ -29,7 +32,7 @@ def hello(wire):
 
 
 def leaks(*texts):
-    """Return the forms of the key that `texts` contain, also inside JSON text and base64."""
+    """Return the forms of the key that `texts` contain. The forms inside JSON text and base64 are searched for too."""
     found = []
     for data in texts:
         decoded = [data]
@@ -44,7 +47,7 @@ def leaks(*texts):
 
 
 def scripts(wire, form):
-    """Return replies that contain the key: (stream, scenario)."""
+    """Return replies that contain the key, as pairs (stream, scenario)."""
     said = FORMS[form]
     text = "k" if form == "escaped" else f"The key is {said}, so."
     events, whole = rendered(wire.upstream, Canned((text,), tokens=Tokens(7, 5)))

@@ -1,4 +1,4 @@
-"""Every rule of the grants, as a caller sees it: which grants, who calls, what is asked, and status and body."""
+"""Every rule of grants as a caller sees it, as a table of grants, callers, requests, statuses and errors."""
 
 import json
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class Rule(NamedTuple):
     grants: list
     who: str
     asks: str
-    """A model, or a path."""
+    """The model or the path that is requested."""
     status: int
     error: str = ""
 
@@ -199,7 +199,7 @@ async def test_a_refusal_is_said_in_the_clients_dialect(path, body, role, model,
 
 
 def holds(whole, part):
-    """Everything of `part` is in `whole`."""
+    """Return whether everything in `part` is also in `whole`."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(name in whole and holds(whole[name], part[name]) for name in part)
     return whole == part

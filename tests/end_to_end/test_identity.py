@@ -1,4 +1,4 @@
-"""Tests of the identity of callers over real connections: every mode, several modes at once, an absent tailscaled."""
+"""Tests of the identity of callers over real connections: every mode, several modes at once, and no tailscaled."""
 
 import asyncio
 import json
@@ -59,13 +59,19 @@ async def gated(state, sim, upstream, *modes, **options):
 
 @pytest.fixture
 async def asking(tmp_path, sim, bedrock_sim):
-    """A gateway that asks tailscaled for the peers of its first listener, and for those of proxies on its second."""
+    """Yield a gateway with two listeners.
+
+    On the first it asks tailscaled about peers, on the second about proxied callers.
+    """
     async with gated(tmp_path, sim, bedrock_sim, "whois", "proxy-protocol") as running:
         yield running
 
 
 async def connected(running, sim=None, node=None, *, at=0, **options):
-    """A connection to a listener; with userspace networking, one that tailscaled has handed on for `node`."""
+    """Return a connection to a listener.
+
+    If `sim` is given, the connection is one that tailscaled forwards for `node`.
+    """
     place = urlsplit(running.running.urls[at])
     raw = await Raw.open(place.hostname, place.port, **options)
     if sim is not None:
@@ -79,8 +85,7 @@ async def login(raw, **options):
 
 
 async def test_a_caller_is_who_tailscaled_says_with_those_grants(asking, sim):
-    """Check that a caller is the person that tailscaled names, and may use the models that are granted to that
-    person."""
+    """Check that a caller is the person that tailscaled names, and may use the models granted to this person."""
     alice, bob = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert [(await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] for raw in (alice, bob)] == [200, 404]
     assert [(await raw.ask("/v1/chat/completions", chat(NOVA)))[0] for raw in (alice, bob)] == [404, 200]
@@ -163,8 +168,7 @@ async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):
 
 
 async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
-    """Check that while tailscaled is away callers get a temporary refusal, and afterwards they are served without
-    a restart."""
+    """Check that callers get a temporary refusal while tailscaled is not running, and are served again afterwards."""
     raw = await connected(asking, sim, ALICE)
     await sim.stop()
     for path, body, error in (
@@ -187,7 +191,7 @@ async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
 
 
 async def test_a_slow_tailscaled_holds_up_nobody_else(asking, sim, monkeypatch):
-    """Check that a tailscaled that takes five seconds is not waited for and holds up nobody else."""
+    """Check that a tailscaled that takes five seconds is not waited for, and that other callers are not delayed."""
     monkeypatch.setattr(localapi, "ANSWER_SECONDS", 0.3)
     known, late = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert await login(known) == "alice@example.com"
@@ -212,8 +216,7 @@ async def test_after_a_reconnect_a_port_is_its_new_callers(asking, sim):
 
 
 async def test_a_changed_identity_counts_after_the_cached_one_expires(asking, sim, monkeypatch):
-    """Check that a caller whose identity changes on an open connection gets the new one when the cached answer
-    expires."""
+    """Check that a changed identity on an open connection takes effect when the cached answer expires."""
     now = 1000.0
     monkeypatch.setattr(whois, "monotonic", lambda: now)
     raw = await connected(asking, sim, ALICE)
@@ -226,7 +229,7 @@ async def test_a_changed_identity_counts_after_the_cached_one_expires(asking, si
 
 
 async def test_policy_grants_count_beside_those_of_the_configuration(asking, sim):
-    """Check that grants of the tailnet policy count beside those of the configuration."""
+    """Check that grants of the tailnet policy are added to the grants of the configuration."""
     caps = {CAP: [{"models": f"b/{NOVA}"}, {"read_metrics": True}]}
     sim.add(Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"), caps=caps))
     raw = await connected(asking, at=1, first=version_2("100.64.0.7"))
@@ -247,7 +250,7 @@ async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
 
 
 async def test_a_node_cannot_send_a_proxy_header_of_its_own(asking, sim):
-    """Check that a node whose connection tailscaled itself forwards is not taken for a proxy."""
+    """Check that a node is not taken for a proxy, although tailscaled forwards its connection from this machine."""
     for header in (version_1("100.64.0.7"), version_2("100.64.0.7"), b"PROXY UNKNOWN\r\n"):
         raw = await connected(asking, sim, BOB, at=1, first=header)
         status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
@@ -265,7 +268,7 @@ async def test_with_a_network_device_a_proxy_is_not_asked_for(asking, sim):
 
 @asynccontextmanager
 async def local(state, sim, upstream, *, grants=GRANTS, **more):
-    """A gateway with a loopback listener, and a listener that asks `sim` who calls."""
+    """Yield a gateway with a loopback listener, and a listener that asks `sim` who is calling."""
     listeners = [
         {"listen": "127.0.0.1:0"},
         {"listen": "127.0.0.2:0", "identity": "whois", "tailscaled": str(sim.path)},
@@ -276,7 +279,7 @@ async def local(state, sim, upstream, *, grants=GRANTS, **more):
 
 
 async def test_the_tailnet_is_not_this_machine_without_a_network_device(tmp_path, sim, bedrock_sim):
-    """Check that neither calls nor metrics are open to a node that tailscaled forwards to 127.0.0.1."""
+    """Check that a node whose connection tailscaled forwards to 127.0.0.1 gets neither calls nor metrics."""
     metrics = {"metrics": {"listen": "127.0.0.1:0"}}
     async with local(tmp_path, sim, bedrock_sim, more=metrics) as running:
         raw = await connected(running, sim, ALICE)
@@ -323,7 +326,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
-    """Check the table of the operators' page: how the gateway is reached, and whom each mode takes the caller for."""
+    """Check the table of the operators' page: the identity of a caller for each way to the gateway and each mode."""
     (node, first, headers), expected = WAYS[way]
     modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
     listeners = [
@@ -344,7 +347,7 @@ async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_
 
 @pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
 async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
-    """Check the warning that a process of this machine is its owner, where tailscaled has a network device."""
+    """Check the warning that every process of this machine counts as its owner if tailscaled has a network device."""
     sim.tun = tun
     grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
     async with local(tmp_path, sim, bedrock_sim, grants=grants) as running:
@@ -355,7 +358,7 @@ async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedroc
 
 
 async def test_the_origin_behind_tailscale_serve_is_the_forwarded_host(tmp_path, bedrock_sim):
-    """Check that a page of the gateway's own name may save, and that pages of other names may not."""
+    """Check that a page under the forwarded host name may save, and that pages of other origins may not."""
     path = tmp_path / "serve.sock"
     server = {"listeners": [{"listen": f"unix:{path}", "identity": "serve-headers"}]}
     served = [("Tailscale-User-Login", "alice@example.com"), ("X-Forwarded-Host", "ai.example.ts.net")]
@@ -391,7 +394,7 @@ async def test_grants_of_a_long_policy_come_by_tailscale_serve(tmp_path, bedrock
 
 
 async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(asking, sim):
-    """Check that sixteen loops of local processes leave tailnet callers their answers, with and without a device."""
+    """Check that tailnet callers are served while 16 local processes call in loops, with and without a network device."""
     over = False
     sim.late_seconds = 0.03
 
@@ -411,14 +414,17 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
 
 
 CALLS = 10_000
-"""Number of requests of both callers together."""
+"""Total number of requests of both callers."""
 TOGETHER = 6
 EACH = 50
-"""Requests of a connection, before its port becomes the other caller's."""
+"""Number of requests on a connection. After that, the other caller uses the same port."""
 
 
 async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim):
-    """Userspace networking: all come from 127.0.0.1. One request in ten is a model call, which only one of them may."""
+    """Check two callers that both come from 127.0.0.1, as with userspace networking.
+
+    One request in ten is a model call that only one of the callers may make.
+    """
     people = {"alice@example.com": (ALICE, HAIKU), "bob@example.com": (BOB, NOVA)}
     names = list(people)
     wrong = []

@@ -1,4 +1,4 @@
-"""The process is killed at any moment: every call whose last byte went out is there once, and paid for once."""
+"""The process is killed at any moment: every call whose last byte was sent is recorded once and charged once."""
 
 import asyncio
 import json
@@ -12,9 +12,9 @@ from tests.helpers.processes import served
 
 ROUNDS = 10
 CALLS = 2000
-"""Maximum number of calls in a round, as the process is killed before all of them are made."""
+"""Maximum number of calls in a round. The process is killed before all of them are made."""
 LONGEST = 1.0
-"""Seconds until the process is killed; all calls take some five."""
+"""Maximum seconds until the process is killed. All calls of a round would take about five seconds."""
 TOGETHER = 8
 
 
@@ -23,7 +23,7 @@ def chat(stream):
 
 
 async def one(session, url, stream, whole):
-    """Make a call; note its id once its last byte has come."""
+    """Make a call, and add its id to `whole` if the reply is complete."""
     async with session.post(f"{url}/v1/chat/completions", json=chat(stream)) as reply:
         body = await reply.read()
         if reply.status == 200 and (body.rstrip().endswith(b"[DONE]") if stream else json.loads(body)):
@@ -31,7 +31,7 @@ async def one(session, url, stream, whole):
 
 
 async def load(url, whole):
-    """Calls, a few at a time, until the gateway is gone."""
+    """Make calls, a few at the same time, until the gateway is killed."""
     left = iter(range(CALLS))
 
     async def calling(session):
@@ -43,7 +43,7 @@ async def load(url, whole):
 
 
 async def listed(running):
-    """All calls that the gateway knows."""
+    """Return all calls that the gateway has recorded."""
     ids, cursor = [], ""
     while cursor is not None:
         async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:

@@ -1,4 +1,4 @@
-"""Metrics of a running gateway: what a provider's errors and the gateway's own time are, and the listener of their own."""
+"""Metrics of a running gateway: errors of providers, the gateway's own time, and a separate listener for metrics."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ OWN = {"metrics": {"listen": "127.0.0.1:0"}}
 NOBODY_READS = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}}]
 
 SLOW = 0.3
-"""Seconds before a provider's first byte."""
+"""Seconds that a provider waits before its first byte."""
 
 
 def series(text):

@@ -1,6 +1,6 @@
-"""Attacks on money around real calls: output that nobody reports, limits that lie, quotas that come and go.
+"""Attacks on charging: output that is not reported, false limits, quotas that are removed and added again.
 
-What each bucket and record must come to is said in literals of the price list; the upstream is a simulated one.
+The expected amounts are literals from the price list. The provider is simulated.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.helpers.waiting import eventually
 
 ENOUGH = 10**9
 OUT = 5_500
-"""Nanodollars of a token of Haiku's output in the us."""
+"""Nanodollars for an output token of Haiku in the US."""
 ARGUMENTS = {"text": "word " * 600}
 STREAMS = {
     "chat": ("/v1/chat/completions", {**CHAT[1], "max_tokens": 4000, "stream": True}),
@@ -37,7 +37,7 @@ WRITES = {
 
 
 async def left(gw, path, body, *, wait=0.3):
-    """Read what comes, and leave when nothing more does."""
+    """Read the reply, and leave when nothing more has come for `wait` seconds."""
     async with gw.session.post(gw.url + path, json=body) as reply:
         try:
             async with asyncio.timeout(wait):
@@ -49,8 +49,7 @@ async def left(gw, path, body, *, wait=0.3):
 @streams
 @pytest.mark.parametrize("kind", WRITES)
 async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim, path, body, kind):
-    """Check that a client that leaves when everything is written and nothing is reported pays for what was
-    delivered."""
+    """Check that a client that leaves after the text and before the usage report pays for the delivered text."""
     # as many events as leave out the last ones, in which usage is reported
     for before_end in range(1, 4):
         state = tmp_path / str(before_end)
@@ -69,7 +68,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Return how many frames the reply has on this conversion, counted one by one as they pass a gate."""
+    """Return the number of frames of the reply on this conversion, counted as they pass a gate."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)
@@ -96,8 +95,7 @@ SILENT = [
 
 @pytest.mark.parametrize(("usage", "tokens"), SILENT)
 async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
-    """Check that a stream whose output is not counted costs what was delivered, and the record says that this is
-    an estimate."""
+    """Check that a stream without reported output is charged by its text, and that the record is marked as estimated."""
     text = "word " * 600
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
@@ -133,7 +131,7 @@ CONVERSED = {
     ],
 )
 async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, report, charged):
-    """Check that a call without a price is charged by its report and never with the whole reservation."""
+    """Check that a call without a price is charged by its reported usage, and never the whole reservation."""
     # what takes its time is no longer for that
     bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **report}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
@@ -192,7 +190,7 @@ async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amou
 
 
 async def test_leaving_early_pays_for_the_time_of_hidden_thinking(tmp_path):
-    """Check that a client that leaves before the usage pays for the time in which the model thought unseen."""
+    """Check that a client that leaves before the usage report pays for the time of hidden thinking."""
     seconds = 0.6
     held = scenarios.Scenario(Canned(text=("a",)), delay=seconds, stall_after=3)
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]

@@ -50,9 +50,9 @@ NATIVE = {
 @pytest.mark.parametrize("size", [0, 1_200_000])
 @pytest.mark.parametrize("flag", NATIVE)
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
-    """Check that the session goes on after a client cut a text within a character (anomalyco/opencode#17758).
+    """Check that a text that a client cut within a character does not end the session (anomalyco/opencode#17758).
 
-    Claude's API refuses halves (anthropics/claude-code#60394), so the half is replaced there, and nothing else.
+    Claude's API refuses half characters (anthropics/claude-code#60394), so only there the half is replaced.
     """
     bodies = []
 
@@ -75,7 +75,7 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
 
 @pytest.mark.parametrize("flags", [["bedrock_model_invoke"], ["bedrock_converse"]])
 async def test_messages_below_bedrock_are_served(tmp_path, bedrock_sim, flags):
-    """Check a request of Anthropic's SDK for Go, set up for Bedrock with a base URL that ends with /bedrock."""
+    """Check a request of Anthropic's Go SDK in Bedrock mode, with a base URL that ends with /bedrock."""
     body = {**MESSAGES, "anthropic_version": "bedrock-2023-05-31"}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}) as gw:
         reply = await gw.post("/bedrock/v1/messages", body)

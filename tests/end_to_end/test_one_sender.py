@@ -1,4 +1,4 @@
-"""Requests of a plugin's `steps`, and second tries, are sent, limited, counted and logged like the first request."""
+"""Further requests and retries of a plugin's `steps` are sent, limited, counted and logged like the first request."""
 
 import asyncio
 import json
@@ -89,7 +89,10 @@ async def test_a_count_that_was_never_sent_uses_no_rate_limit(tmp_path, bedrock_
 
 @asynccontextmanager
 async def refusing_once(then):
-    """Serve a provider that refuses a beta, and then handles each connection with `then`, or is gone if `then` is None."""
+    """Serve a provider that refuses a beta in its first reply.
+
+    It handles each later connection with `then`, or stops if `then` is None.
+    """
     requests = []
 
     async def handle(reader, writer):
@@ -114,7 +117,7 @@ async def refusing_once(then):
 
 
 class At:
-    """A provider at an address, in place of a simulated one."""
+    """A provider at a given address, usable in place of a simulated one."""
 
     default = None
 
@@ -136,7 +139,7 @@ async def retried(tmp_path, then, path=f"/model/{HAIKU}/invoke"):
 
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, path):
-    """Check that a refused beta costs nothing, although the provider is gone before the request is sent again."""
+    """Check that a call is free if the provider refuses the first request and cannot be reached for the second."""
     reply, record, requests = await retried(tmp_path, None, path)
     assert (reply.status, len(requests)) == (503, 1)
     assert (record["attempts"], record["cost_usd"], record["estimated"]) == (1, 0, False)
@@ -145,7 +148,7 @@ async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, p
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 @pytest.mark.parametrize("then", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
 async def test_a_second_try_that_breaks_off_is_paid_for(tmp_path, path, then):
-    """Check that a provider that has read the second request is paid for it, although it refused the first."""
+    """Check that a second request that the provider has read is charged, although the first was refused."""
     _, record, requests = await retried(tmp_path, then, path)
     assert len(requests) == record["attempts"] == 2
     assert (record["outcome"], record["estimated"]) == ("failed", True)

@@ -1,4 +1,4 @@
-"""The process as operators run it: commands, reload by saving a file, signals, the end."""
+"""The process as operators run it: commands, reloading by saving the file, signals, and the end."""
 
 import asyncio
 import json
@@ -74,7 +74,7 @@ async def test_an_address_that_is_taken_is_one_clear_line(tmp_path, config, bedr
 
 
 async def test_saving_the_file_rotates_a_key_unless_it_is_broken(tmp_path, bedrock_sim, config):
-    """Check that a key is rotated by saving the file, and a broken file changes nothing."""
+    """Check that saving the file replaces a key, and that saving an invalid file changes nothing."""
     async with served(tmp_path, "serve", "--config", str(config)) as running:
         assert (await running.chat())[0] == 200
         bedrock_sim.keys = {"rotated-canary-key"}

@@ -1,4 +1,4 @@
-"""A provider that refuses the gateway's key, or cannot be reached: who is told, in which words, and what is recorded."""
+"""A provider that refuses the gateway's key or cannot be reached: the client's error, and the record."""
 
 import asyncio
 import json
@@ -71,7 +71,10 @@ async def test_missing_access_to_a_model_is_no_bad_key(tmp_path, bedrock_sim):
 
 
 async def test_a_key_that_a_provider_repeats_is_in_no_record(tmp_path, openai_upstream):
-    """Check that an error under a 200, as some providers send it, is recorded without the gateway's key."""
+    """Check that the record of an error does not have the gateway's key.
+
+    Some providers send errors with status 200, so this is tried too.
+    """
     body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
     provider = {"baseurl": f"{openai_upstream.url}/v1", "apikey": KEY, "models": ["gpt-4o"]}
     async with gate(tmp_path, {"o": provider}) as gw:

@@ -1,4 +1,4 @@
-"""Quotas and rate limits around real calls: who is refused and how, what is charged, and what outlives a change."""
+"""Quotas and rate limits around real calls: refusals, charges, and balances after a change of the configuration."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.web.admin.conftest import TEXT as FILE
 from tests.web.admin.conftest import from_file
 
 PRICE = 12 * 1_100 + 7 * 5_500
-"""Nanodollars of the simulator's plain answer by Haiku in the us: 12 tokens in, 7 out."""
+"""Nanodollars for the simulator's plain answer by Haiku in the US: 12 tokens of input and 7 of output."""
 TEXT = scenarios.NAMED["text"]
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = ("/v1/chat/completions", {"model": HAIKU, "max_tokens": 10, "messages": HELLO})
@@ -49,7 +49,10 @@ def usd(nanodollars):
 
 @asynccontextmanager
 async def limited(state, sim, quotas, *items, provider=None, **more):
-    """Everybody may use everything, charged to all the quotas; Alice comes first, an admin by the second listener."""
+    """Yield a gateway on which everybody may use everything, charged to all the quotas.
+
+    The first listener is for Alice, and the second for an admin.
+    """
     sim.default = sim.default or TEXT
     charged = {"models": "**", "quotas": [{"bucket": name} for name in quotas]}
     grants = [
@@ -85,7 +88,7 @@ async def logged(gw, event):
 
 
 def said(path, reply):
-    """Return the code of a refusal in the dialect of its path, and its message."""
+    """Return the code of a refusal, in the dialect of the path, and its message."""
     body = json.loads(reply.body)
     if path.startswith("/bedrock"):
         return reply.headers["x-amzn-errortype"], body["message"]
@@ -123,7 +126,7 @@ async def test_of_200_calls_at_once_a_bucket_is_overdrawn_by_one_at_most(tmp_pat
 
 @pytest.mark.parametrize(("path", "body"), ALL)
 async def test_sequential_calls_pass_as_long_as_the_bucket_pays(tmp_path, bedrock_sim, path, body):
-    """Check that of calls one after another as many pass as the bucket pays for."""
+    """Check that calls, made one after the other, pass until the bucket is used up."""
     async with limited(tmp_path, bedrock_sim, quota(3 * PRICE)) as gw:
         statuses = [(await gw.post(path, body)).status for _ in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
@@ -182,7 +185,7 @@ STREAMS = [
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_an_abandoned_stream_is_charged_but_not_in_full(tmp_path, bedrock_sim, path, body):
-    """Check that a stream that its client leaves is charged, but not for everything that it could have been."""
+    """Check that a stream that the client leaves is charged, but less than the maximum."""
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
         async with gw.session.post(gw.url + path, json=body) as response:
@@ -236,8 +239,7 @@ async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path,
 
 
 async def test_only_the_serving_providers_quota_is_charged(tmp_path, bedrock_sim):
-    """Check that only the quota of the provider that serves is charged, and a provider with an empty quota is
-    passed over."""
+    """Check that only the serving provider's quota is charged, and that a provider with an empty quota is skipped."""
     bedrock_sim.default = TEXT
     capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, *capabilities]}}]
@@ -262,7 +264,7 @@ async def test_a_quota_that_notifies_lets_calls_through_and_says_so_in_a_header(
 
 
 async def test_balances_survive_a_reload_and_a_removed_quota_allows(tmp_path, bedrock_sim):
-    """Check that balances survive a reload, and a removed definition lets calls through."""
+    """Check that balances are kept over a reload, and that a removed quota no longer refuses calls."""
     async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
         assert (await gw.post(*CHAT)).status == 200
         quotas = gw.running.gateway.runtime.config.quotas

@@ -1,4 +1,4 @@
-"""Recorded replies of the real Bedrock, served by the simulated one, through the whole gateway."""
+"""Recorded replies of the real Bedrock, served by the simulated Bedrock, through the whole gateway."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from tests.helpers.recordings import exchanges, served
 
 
 class Serving:
-    """The gateway before a Bedrock that will serve one recorded reply."""
+    """A gateway in front of a simulated Bedrock, which serves one recorded reply."""
 
     def __init__(self, tmp_path, exchange):
         self.exchange = exchange
@@ -78,7 +78,7 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
 def without_thinking(text):
     """Return a recorded text without the thinking between tags at its start, which a Chat client gets as thinking.
 
-    A thought that is the whole reply is its answer.
+    If the thinking is the whole reply, it is the answer.
     """
     if match := re.match(r"\s*<(think|thinking)>(.*?)</\1>\s*", text, re.DOTALL):
         return text[match.end() :]
@@ -86,7 +86,7 @@ def without_thinking(text):
 
 
 def reported(exchange):
-    """Usage and stop reason of a recorded reply, read by botocore and nothing of the gateway's own."""
+    """Return the usage and the stop reason of a recorded reply, read without code of the gateway."""
     if "response" in exchange:
         usage, stop = exchange["response"]["usage"], exchange["response"]["stopReason"]
     else:
@@ -102,14 +102,17 @@ def reported(exchange):
 
 
 def streamed(exchange):
-    """(event type, payload) of a recorded stream."""
+    """Return the events of a recorded stream, as (event type, payload)."""
     buffer = EventStreamBuffer()
     buffer.add_data(base64.b64decode(exchange["response_base64"]))
     return [(message.headers[":event-type"], json.loads(message.payload)) for message in buffer]
 
 
 def content(exchange):
-    """Text and tool calls (name, arguments) of a recorded reply, without the tools that ran on AWS's own servers."""
+    """Return the text and the tool calls (name, arguments) of a recorded reply.
+
+    Calls of tools that ran on AWS's own servers are left out.
+    """
     if "response" in exchange:
         blocks = exchange["response"]["output"]["message"]["content"]
         text = "".join(block.get("text", "") for block in blocks)

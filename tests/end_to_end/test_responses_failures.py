@@ -1,6 +1,6 @@
-"""A Responses stream that fails after it began: its last events continue the numbering and conform to their types.
+"""A Responses stream that fails after its beginning: the last events continue the numbering and conform to their types.
 
-Tried with the provider's own Responses stream, and with the translated streams of each other dialect.
+The stream is the provider's own Responses stream, or translated from each other dialect.
 """
 
 import json
@@ -26,7 +26,7 @@ CREATED = {
 
 
 def native_stream(last):
-    """Return the provider's events. Their numbers do not begin at 0, and end with `last`."""
+    """Return the provider's events, which end with `last`. Their numbers do not begin at 0."""
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": "x", "logprobs": []}
     events = [
@@ -42,7 +42,7 @@ def datas(body):
 
 
 def check_end(events):
-    """Check the two events that report a failure, and the numbers of all events."""
+    """Check the two events that report a failure, and the sequence numbers of all events."""
     numbers = [event["sequence_number"] for event in events]
     assert numbers == list(range(numbers[0], numbers[0] + len(events)))
     error, failed = events[-2:]

@@ -1,4 +1,4 @@
-"""A second turn over HTTP: a Chat provider gets back what it made in the first turn, on each route of a client."""
+"""A second turn over HTTP, on each route of a client: a Chat provider gets back what it made in the first turn."""
 
 import json
 
@@ -38,7 +38,7 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 def request(path, model, history):
-    """Return a client's request for the route `path`, which has the model in the path or in the body."""
+    """Return a client's request for the route `path`. The model is in the path or in the body."""
     client = ROUTES[path]
     made = {**BASES[client], **body(client, history)}
     if "{model}" in path:

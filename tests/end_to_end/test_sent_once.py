@@ -16,7 +16,7 @@ PATHS = {
 
 
 async def called(tmp_path, place, way, size=10):
-    """Make calls one after another, and return the provider's count, the calls' statuses, records and charges."""
+    """Make calls one after another. Return the provider's count, and the calls' statuses, records and charges."""
     path, body = PATHS[way]
     with closing_provider(place) as provider:
         async with limited(tmp_path, provider_like(provider), quota(BUDGET)) as gw:
@@ -27,7 +27,7 @@ async def called(tmp_path, place, way, size=10):
 
 
 def provider_like(provider):
-    """Return the provider with the member `default` that `limited` sets for a simulator."""
+    """Return the provider, with the attribute `default` that `limited` sets on a simulator."""
     provider.default = None
     return provider
 
@@ -35,7 +35,7 @@ def provider_like(provider):
 @pytest.mark.parametrize("way", PATHS)
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_kept_connection_that_is_closed_hides_no_request(tmp_path, place, way):
-    """Check that each request that the provider has read is one attempt of one record, and is paid for."""
+    """Check that each request that the provider has read is an attempt in a record, and is charged."""
     posts, statuses, records, charged = await called(tmp_path, place, way)
     attempts = [record["attempts"] for record in records]
     assert set(attempts) == {1}
@@ -59,7 +59,7 @@ async def test_a_connection_that_was_closed_while_idle_fails_no_call(tmp_path):
 
 @pytest.mark.parametrize("place", ["after the head", "after half of the request", "after all"])
 async def test_a_large_request_is_sent_once_too(tmp_path, place):
-    """Check that a body that is written in several pieces is not sent again either."""
+    """Check that a body that needs several writes is not sent again either."""
     posts, statuses, records, _ = await called(tmp_path, place, "native", size=3_000_000)
     assert sum(record["attempts"] for record in records) == posts == CALLS
     assert 0 < sum(status == 200 for status in statuses) < CALLS

@@ -1,4 +1,4 @@
-"""Streams through the whole gateway: at once, to the end, and never to a quiet end when something broke."""
+"""Streams through the whole gateway: sent without delay, complete, and with an error at the end after any failure."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ conversions = pytest.mark.parametrize(("path", "body"), CONVERSIONS.values(), id
 
 
 def says_normal_end(path, data):
-    """The reply has what its client takes for the end of a stream."""
+    """Return whether the reply has what the client takes for the normal end of a stream."""
     if path.endswith("-stream"):
         frames = list(eventstream.Decoder().feed(data))
         kinds = {frame.headers.get(":event-type") for frame in frames}
@@ -42,7 +42,7 @@ def says_normal_end(path, data):
 
 
 def says_error(path, data):
-    """The reply ends with an error as its client's SDK reads one."""
+    """Return whether the reply ends with an error that the client's SDK recognises."""
     if path.endswith("-stream"):
         decoder = eventstream.Decoder()
         *_, last = decoder.feed(data)
@@ -143,7 +143,7 @@ async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedr
 
 
 async def whole_stream(simulated, path, body):
-    """The bytes of a good stream of the provider that this conversion leads to."""
+    """Return the bytes of a complete stream of the provider that this conversion leads to."""
     model = model_of(path, body)
     operation, sent = ("converse-stream", CONVERSE) if model == NOVA else ("invoke-with-response-stream", CLAUDE)
     simulated.script(scenarios.NAMED["text"])
@@ -158,7 +158,7 @@ async def whole_stream(simulated, path, body):
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
-    """Every position up to the last frame's end, in steps that no frame's length divides."""
+    """Check cuts at positions up to the last frame's end. The step divides no frame's length."""
     path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     last = terminal_ends(path, body, whole)
@@ -179,7 +179,7 @@ def model_of(path, body):
 
 
 def terminal_ends(path, body, whole):
-    """The position after the frame that ends the message; what follows it is only usage."""
+    """Return the position after the frame that ends the message. Only usage follows this frame."""
     model = model_of(path, body)
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]
@@ -227,7 +227,7 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedrock_sim, conversion):
-    """Check that a client that no longer reads is disconnected, and so is its upstream."""
+    """Check that a client that stops reading is disconnected, and that its upstream request is ended."""
     path, body = CONVERSIONS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:

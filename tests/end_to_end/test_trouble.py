@@ -1,4 +1,4 @@
-"""Trouble below the gateway: a locked store, a full disk, and a great many calls. No call pays for it, none is lost."""
+"""Trouble outside the gateway: a locked store, a full disk, very many calls. No call fails and no record is lost."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def serving(tmp_path, url):
 
 
 class Load:
-    """Calls, a few at a time, in sessions of ten, every third one streamed."""
+    """A load of calls, a few at the same time, in sessions of ten. Every third call is streamed."""
 
     def __init__(self, url, model=HAIKU):
         self.url = url
@@ -44,7 +44,7 @@ class Load:
         self.failed = []
 
     async def run(self, count, *, until=lambda: False):
-        """Make `count` calls, but begin none once `until()` is true."""
+        """Make `count` calls. No further call begins once `until()` is true."""
         end = self.made + count
 
         async def calling(session):
@@ -70,7 +70,7 @@ class Load:
 
 
 async def listed(running):
-    """The ids of all calls that the store has."""
+    """Return the ids of all calls that the store has."""
     ids, cursor = [], ""
     while cursor is not None:
         async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
@@ -81,7 +81,10 @@ async def listed(running):
 
 
 async def all_there(running, ids):
-    """All these calls are stored, and each once. The gateway tries again at most two seconds after a failure."""
+    """Check that the store has each of these calls once.
+
+    After a failure, the gateway tries again within two seconds.
+    """
     for _ in range(100):
         if len(listing := await listed(running)) >= len(ids):
             break
@@ -93,7 +96,7 @@ async def all_there(running, ids):
 
 
 async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
-    """Check that a store that is locked for seconds fails no call, slows none and gets all of them."""
+    """Check that a store that is locked for seconds neither fails nor slows any call, and gets all records later."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         load = Load(running.url)
         await load.run(20)
@@ -114,7 +117,7 @@ async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
 
 
 async def test_a_full_disk_fails_no_call_and_all_are_stored_later(tmp_path, bedrock_sim):
-    """Check that a full disk fails no call, and all calls are stored once there is room again."""
+    """Check that no call fails while the disk is full, and that all calls are stored once there is room."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         pid = running.process.pid
         load = Load(running.url)
@@ -149,7 +152,7 @@ DIALECTS = {
 
 @pytest.mark.parametrize("path", DIALECTS)
 async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_sim, path):
-    """Check that when no more records can be held, a call is refused in its dialect with a time to come back."""
+    """Check that a call is refused, in its dialect and with a time to try again, if no more records can be kept."""
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         journal = gw.running.gateway.follower._journal
@@ -166,7 +169,7 @@ async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_s
 
 
 class Canned(asyncio.Protocol):
-    """A provider that costs next to nothing: it gives each request that ends in one of `replies` the bytes there."""
+    """A fast provider: it answers each request whose path ends in a key of `replies` with the bytes for that key."""
 
     def __init__(self, replies):
         self._replies = replies
@@ -188,7 +191,7 @@ class Canned(asyncio.Protocol):
 
 @asynccontextmanager
 async def canned(simulated):
-    """The address of a provider that answers as the simulated one does, from memory."""
+    """Yield the address of a provider that sends the simulated provider's answers from memory."""
     replies = {}
     async with aiohttp.ClientSession() as session:
         for operation in ("converse", "converse-stream"):
@@ -206,7 +209,7 @@ async def canned(simulated):
 
 
 def resident(pid):
-    """Megabytes of memory that a process has."""
+    """Return the megabytes of memory that a process uses."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("this system has no /proc")
@@ -214,7 +217,8 @@ def resident(pid):
 
 
 WARM, MANY, GROWTH = 5_000, 20_000, 20
-"""Calls after which everything has its size, calls in all, and the megabytes that may come to it in between."""
+"""Number of calls before the first measurement, number of all calls, and maximum growth in megabytes after the first.
+"""
 
 
 async def test_memory_does_not_grow_with_the_number_of_calls(tmp_path, bedrock_sim):

@@ -1,7 +1,7 @@
 """deploy/try-tailnet as somebody runs it, with a tailscale and a tailscaled that only seem to join a tailnet.
 
-The simulated tailscaled does what the real one does in userspace: a connection of a node ends at it, it opens another to
-the same port of 127.0.0.1, and says by whois who is behind that.
+The simulated tailscaled works like the real one in userspace mode. It accepts a node's connection, opens another one to
+the same port of 127.0.0.1, and names the node when whois asks for that connection.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """The commands that the two programs got, and where the nodes' connections end."""
+    """The commands that both programs received, and the ports to which the nodes' connections are forwarded."""
 
     def __init__(self, folder, temporary):
         self.folder = folder

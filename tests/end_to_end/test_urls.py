@@ -18,7 +18,7 @@ INVOKE = f"/bedrock/model/{HAIKU}/invoke"
 
 
 async def site(writer, head):
-    """A web server with an image, a document, a web page and a way inside."""
+    """Serve an image, a document, a web page, and a redirect to an internal address."""
     path = head.split()[1].partition(b"?")[0]
     pages = {
         b"/one.png": reply(PNG),
@@ -33,7 +33,7 @@ async def site(writer, head):
 
 @asynccontextmanager
 async def reached(state, providers, **fetch):
-    """A gateway that may fetch from a web server of this machine, and the server."""
+    """Yield a gateway that may fetch from a local web server, with that server as `web`."""
     async with host(site, "127.0.0.1") as web:
         listed = {"private_hosts": [f"127.0.0.1:{web.port}"], **fetch}
         async with gate(state, providers, server={"fetch": listed}) as gw:
@@ -86,7 +86,7 @@ async def test_a_chat_client_shows_claude_on_invoke_an_image_by_url(tmp_path, be
 
 
 async def test_a_messages_client_sends_files_by_url_to_invoke(tmp_path, bedrock_sim):
-    """Check that a messages client can send Claude on InvokeModel images and documents by URL."""
+    """Check that a Messages client can send images and documents by URL to Claude on InvokeModel."""
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         answer = await gw.post("/v1/messages", messages(f"{gw.site}/one.png", f"{gw.site}/paper.pdf"))
         assert answer.status == 200, answer.body
@@ -167,7 +167,7 @@ async def test_twenty_calls_at_once_get_theirs(tmp_path, bedrock_sim):
     ],
 )
 async def test_a_url_that_leads_inside_is_a_400_without_a_request(tmp_path, bedrock_sim, path, body, field):
-    """Check that a URL that leads inside is a 400 in the client's dialect, and no provider gets a request."""
+    """Check that a URL of an internal address gets a 400 in the client's dialect, and that no provider gets a request."""
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         for url in (
             "http://169.254.169.254/latest/meta-data/?a=secret", f"http://localhost:{gw.web.port}/one.png?a=secret",

@@ -1,4 +1,4 @@
-"""Tests of the time until the next attempt, as providers state it and each SDK reads it, on every conversion.
+"""Tests of the time until the next attempt: providers state it, and each SDK must read it, on every conversion.
 
 Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs; RFC 9110, 10.2.3.
 """
@@ -26,7 +26,7 @@ WAITS = {
 
 
 def sdk_seconds(headers):
-    """Return the seconds that both SDKs read from a reply. They must agree."""
+    """Return the seconds that both SDKs read from a reply. Both must read the same."""
     read = {name.lower(): value for name, value in headers.items()}
     clients = openai.OpenAI(api_key="-"), anthropic.Anthropic(api_key="-")
     seconds = {client._parse_retry_after_header(read) for client in clients}

@@ -1,8 +1,8 @@
-"""Every conversion as data: the request that is sent for a client's, and the reply that a client gets for a provider's.
+"""Every conversion as files: the upstream request for a client's request, the client's reply for a provider's reply.
 
-The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes those that hold results; their diff is
-read as data. A translated conversion to InvokeModel has no files of its own: it is the translator's, in the envelope that
-`request.to_bedrock_model_invoke.json` of Messages shows.
+The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, and their
+diff shows what changed. A translated conversion to InvokeModel has no files of its own. Its result is the translator's,
+in the envelope that `request.to_bedrock_model_invoke.json` of Messages shows.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The lock files have the exact versions of everything that the environments for development need, and name no registry."""
+"""The lock files have the exact versions of all packages in the development environments, and name no registry."""
 
 import re
 import tomllib
@@ -34,7 +34,7 @@ def test_every_requirement_is_locked_to_a_version_that_it_allows():
 
 
 def test_the_lock_of_npm_names_no_registry():
-    """Check that no package has an address. npm takes a package from its address, whatever registry is configured."""
+    """Check that no package has an address. npm would use the address instead of the configured registry."""
     lock = (ROOT / "tests/clients/node/package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert lock.count('"integrity": "sha512-') > 10

@@ -1,6 +1,6 @@
-"""The release as operators install it: a wheel, in an environment that has nothing else, far from the checkout.
+"""The release as operators install it: a wheel in a new environment, outside the checkout.
 
-The whole suite runs on the sources, where a file that the wheel lacks is there all the same. The environment's other
+All other tests run on the sources, so they do not notice a file that is missing in the wheel. The environment's other
 packages come from the registry, in the versions of the lock file.
 """
 
@@ -24,7 +24,7 @@ LOCK = ROOT / "tests/locks/development.txt"
 GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 BUILD_SECONDS = 60
 INSTALL_SECONDS = 120
-"""Maximum number of seconds to install some 30 packages from a registry."""
+"""Maximum number of seconds to install about 30 packages from a registry."""
 COMMAND_SECONDS = 30
 TEXT = "hello"
 MESSAGES = [{"role": "user", "content": TEXT}]
@@ -47,7 +47,7 @@ STREAMED = {
 
 
 def kinds(stream):
-    """The types of an event stream's messages, by botocore's own reader."""
+    """Return the types of an event stream's messages, read by botocore."""
     buffer = EventStreamBuffer()
     buffer.add_data(stream)
     return [event.headers[":event-type"] for event in buffer]
@@ -60,7 +60,7 @@ ENDS = {
     "invoke-with-response-stream": lambda stream: set(kinds(stream)) == {"chunk"},
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
-"""Functions that tell whether a stream is whole, by the last part of the path."""
+"""Functions that return whether a stream is complete, by the last part of the path."""
 PLUGIN = """
 from dataclasses import replace
 
@@ -84,7 +84,7 @@ py-modules = ["acme_chat"]
 
 
 def run(*command, seconds=COMMAND_SECONDS, **options):
-    """A program's end: status, standard output, standard error."""
+    """Run a program, and return its status, standard output and standard error."""
     ended = subprocess.run(
         list(map(str, command)), check=False, capture_output=True, text=True, timeout=seconds, **options
     )
@@ -98,14 +98,14 @@ def done(*command, **options):
 
 
 def files(wheel):
-    """Name to content, without what the build says about the wheel itself."""
+    """Return the contents of a wheel's files by name, without those that describe the wheel itself."""
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """A copy, since a build leaves folders beside its sources."""
+    """Return a copy of the sources, because a build writes folders beside its sources."""
     copy = tmp_path_factory.mktemp("a copy") / "irisgate"
     copy.mkdir()
     for entry in ROOT.iterdir():
@@ -117,7 +117,7 @@ def sources(tmp_path_factory):
 
 
 def built(sources):
-    """The wheel that the source distribution builds, which is made first."""
+    """Return the wheel that is built from the source distribution."""
     done(sys.executable, "-m", "build", "--no-isolation", "--outdir", sources / "dist", sources, seconds=BUILD_SECONDS)
     (wheel,) = (sources / "dist").glob("*.whl")
     return wheel
@@ -129,7 +129,7 @@ def wheel(sources):
 
 
 class Installed:
-    """The wheel in an environment of its own."""
+    """The wheel, installed in an environment of its own."""
 
     def __init__(self, folder, wheel):
         self.folder = folder
@@ -149,7 +149,7 @@ class Installed:
         self._pip("uninstall", "--yes", name)
 
     def _pip(self, command, *arguments):
-        """Run the pip of these tests on the environment, which needs none of its own."""
+        """Run this process's pip on the environment, which has no pip."""
         pip = [sys.executable, "-m", "pip", "--python", self.bin / "python", "--disable-pip-version-check"]
         done(*pip, command, "--quiet", *arguments, seconds=INSTALL_SECONDS, **self.options)
 
@@ -167,7 +167,7 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.fixture
 def testkit(installed, wheel):
-    """The environment with what the demo needs beside the wheel, for one test."""
+    """Yield the environment, with the additional packages of the demo for one test."""
     installed.add(f"{wheel}[testkit]")
     yield installed
     installed.remove("botocore")
@@ -175,7 +175,7 @@ def testkit(installed, wheel):
 
 @pytest.fixture
 def plugin(installed, tmp_path):
-    """The environment with the package of somebody else, for one test."""
+    """Yield the environment, with a plugin package of another author for one test."""
     (tmp_path / "pyproject.toml").write_text(PLUGIN_PROJECT)
     (tmp_path / "acme_chat.py").write_text(PLUGIN)
     installed.add(built(tmp_path))

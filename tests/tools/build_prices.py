@@ -2,13 +2,13 @@
 
 `update_prices.py` installs the newest maps, runs this script, and prints what has changed.
 
-Each row says where it comes from, and where the two maps disagree also which was taken and what the other one says.
-The grounds for each choice are `REASONS`, which the table carries too. How the maps are read is in `price_sources.py`, how a
-row is found and used in `money/prices/rows.py` and `money/prices/table.py`.
+Each row names its source. If the two maps disagree, the row also has the reason for the choice and the price in the
+other map. The reasons are explained in `REASONS`, which the table has too. `price_sources.py` reads the maps;
+`money/prices/rows.py` and `money/prices/table.py` find and use the rows.
 
-A row of the present table that neither map has any more stays, because the model is still called by somebody. Its
-member `dropped` has the day on which the maps did not have the row. Of a row that has lost only some prices, such as
-those of a tier, these prices stay if the others are unchanged; `dropped` then also names the prices.
+A row of the present table that is no longer in any map stays, because somebody may still call the model. Its member
+`dropped` has the day on which the row was first missing. If only some prices of a row are missing, such as those of a
+tier, they stay if the other prices are unchanged, and `dropped` also names them.
 """
 
 from __future__ import annotations
@@ -61,17 +61,19 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""Regions of each scope, for models without inference profiles. The scope's price is that of the first region
-that has a price."""
+"""Regions of each scope, for models without inference profiles.
+
+The price of a scope is that of its first region that has a price.
+"""
 _FINEST: Final = Decimal("1e-9")
-"""USD for 1M: what a unit can hold. A few prices have more digits, thirds that somebody divided out."""
+"""The finest price in USD for 1M that the unit can express. A few prices have more digits, such as divided thirds."""
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
 """The version at the end of a Bedrock id, which some rows of a map leave out."""
 _NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
 
 
 def merged(where: Key, ours: Row, theirs: History | None, sources: tuple[str, str]) -> Row:
-    """One row of two for today, with the choice recorded where they disagree."""
+    """Return one row from two for today. If they disagree, the row has the reason for the choice."""
     first, second = sources
     if theirs is None:
         return replace(ours, source=first)
@@ -98,7 +100,7 @@ def _steps(row: Row) -> set[int]:
 
 
 def _spoken(row: Row, beside: Row | None = None) -> str:
-    """The prices of a row, or those that are others beside another one."""
+    """Return the prices of a row as text. With another row, only prices that differ are listed."""
     rates = {
         kind: price for kind, price in row.prices.items() if beside is None or beside.prices.get(kind, price) != price
     }
@@ -138,7 +140,7 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows with prices that a map has only under the same id with or without its version, such as of tiers."""
+    """Yield rows with added prices, which a map has only under the other form of the id, with or without its version."""
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
         other = rows.get(short)
@@ -170,7 +172,7 @@ def _parse(entry: Mapping[str, Any]) -> Row:
 def _kept(
     before: Mapping[Key, Row], latest: Mapping[Key, Row], rows: Mapping[Key, Row], today: date
 ) -> Iterator[tuple[Key, Row]]:
-    """Yield the rows that the maps have lost, wholly or in part. `rows` has the models that the maps still have.
+    """Yield the rows that are missing in the maps, wholly or in part. `rows` has the models that the maps still have.
 
     A row of another day is not kept if the model still has a row, because the row would hide a later price.
     """
@@ -186,7 +188,7 @@ def _kept(
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
-    """The prices of other times; and the day since which today's holds, as a row without prices."""
+    """Return the rows of other times. If today's price has a first day, a row without prices is added for that day."""
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
     }
@@ -204,7 +206,7 @@ def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, 
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
-    """Rows of ids that name a region or the Mantle endpoint, under the scope that the place stands for."""
+    """Yield rows for ids that name a region or the Mantle endpoint, under the scope of that region or endpoint."""
     for (where, place), row in regional.items():
         if place == "mantle":
             yield where, replace(row, source=f"{source}, bedrock_mantle")
@@ -216,7 +218,7 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Bare ids that are left at the global price although a region costs more."""
+    """Yield rows for ids without a region that have the global price although a region costs more."""
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))
         if where.geo or where.book != "bedrock" or not listed or not us:
@@ -249,7 +251,7 @@ def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Ke
 
 
 def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> bool:
-    """Return whether a dated id costs as much as the id without the date, under which `money/prices/rows.py` finds it too."""
+    """Return whether an id with a date has the price of the id without it, which `money/prices/rows.py` tries too."""
     short = undated(where)
     plain = rows.get(short)
     if plain is None or plain is row or plain.prices != row.prices:
@@ -258,7 +260,10 @@ def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, 
 
 
 def _lost(old: Row, row: Row) -> set[Kind]:
-    """Return the prices that a row has lost, without those of long prompts: a price for all lengths replaces these."""
+    """Return the prices that a row has lost.
+
+    Prices of long prompts are left out if a price for all lengths replaces them.
+    """
     tiers = {kind.tier for kind in row.prices}
     return {kind for kind in old.prices.keys() - row.prices.keys() if not kind.above or kind.tier not in tiers}
 

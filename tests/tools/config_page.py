@@ -1,6 +1,6 @@
 """Write `deploy/config.md`, which lists every key of the configuration: `python -m tests.tools.config_page`.
 
-The page is made from the sections of the schema and nothing else. A test compares the file with what this writes.
+The page is made only from the sections of the schema. A test compares the file with the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.contract.registry import discover
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "deploy" / "config.md"
 WIDTH: Final = 120
-"""Characters of a line, as everywhere in this repository."""
+"""Maximum length of a line, as everywhere in this repository."""
 HEAD: Final = """\
 # Configuration
 
@@ -78,7 +78,7 @@ def page() -> str:
 
 
 def _sections(section: type[Section], path: str, written: dict[type[Section], str]) -> Iterator[str]:
-    """Yield the lines of a section and of all that it holds, each section once."""
+    """Yield the lines of a section and of all sections inside it, each section once."""
     written[section] = path
     if path or section is RootSection:
         yield from (f"### `{path}`" if path else "## The document", "")
@@ -105,7 +105,7 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
 
 
 def _missing(info: Any) -> str:
-    """Return what must be known of a key that has no effect yet; "" for one that has."""
+    """Return a note about a key that has no effect yet; "" for any other key."""
     if PLANNED not in info.metadata:
         return ""
     words = lacking_words(info) or "it has no effect"
@@ -122,7 +122,7 @@ def _entry(key: str, description: str, made: dict[str, Any], missing: str, note:
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    """Return the text as lines; a code span stays on one line, so that it can be found and copied."""
+    """Return the text as lines. A code span is never broken, so that it can be searched for and copied."""
     whole = re.sub(r"`[^`]*`", lambda span: span[0].replace(" ", "\0"), text)
     lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines]
@@ -168,7 +168,7 @@ def _default(made: dict[str, Any]) -> str:
 
 
 def _parted(description: str) -> tuple[str, str]:
-    """Return a description without the example that it ends with, and that example."""
+    """Return a description without the example at its end, and the example."""
     if description.endswith(": true or false."):
         return description.removesuffix(": true or false.") + ".", ""
     for match in re.finditer(r"(: |, such as )(?=[\"\[{0-9])", description):

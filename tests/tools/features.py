@@ -1,8 +1,8 @@
-"""The fate of each feature of a client's dialect on each conversion, found by trying, for the table of `deploy/compatibility.md`.
+"""What becomes of each feature of a client's dialect on each conversion, for the table of `deploy/compatibility.md`.
 
-A feature is a pair of requests, without it and with it. A conversion that reports the difference drops it; one that sends
-something else carries it; one that does both carries a part of it. The model has the feature, because a model's lack is not
-the conversion's. No conversion is named here.
+Each feature is tried by two requests, one without the feature and one with it. If the conversion reports a loss for the
+second request, the feature is dropped. If the upstream request changes, the feature is carried. If both happen, a part
+of it is carried. The model has the feature, so that only the conversion is judged. The registry lists the conversions.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ ASKED, ANSWER = {"type": "text", "text": "Hi"}, {"type": "text", "text": "Hello"
 
 
 def _talk(*turns):
-    """Messages of turns, the client's first."""
+    """Return messages that alternate between user and assistant, beginning with the user."""
     return {"messages": [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]}
 
 
@@ -87,7 +87,7 @@ def _converse_calls(**more):
 
 
 def _thought(*blocks):
-    """Chat's history with signed thinking, as its clients have it of us."""
+    """Return a Chat history with signed thinking, as a client has it after a reply of the gateway."""
     talk = _talk("Hi", "Hello", "And?")
     if blocks:
         talk["messages"][1]["thinking_blocks"] = list(blocks)
@@ -343,11 +343,11 @@ BY_HEADERS = {
     },
     ("bedrock_model_invoke", "who asks (user, metadata)"): {"x-amzn-bedrock-request-metadata": '{"team":"red"}'},
 }
-"""Features that clients of a flag ask for in headers."""
+"""Headers that ask for a feature, by flag of the client and feature."""
 
 
 def verdict(conversion, name):
-    """One of the five words."""
+    """Return `NONE`, `CARRIED`, `PART`, `DROPPED` or `REFUSED`."""
     headers = BY_HEADERS.get((conversion.client.name, name))
     if headers is None and conversion.dialect not in FEATURES[name]:
         return NONE
@@ -367,7 +367,10 @@ def verdict(conversion, name):
 
 
 def table():
-    """Return the lines of the table: a row for each feature, a column for each client; what differs by provider is named."""
+    """Return the lines of the table, with a row for each feature and a column for each client.
+
+    A cell lists the providers for which the result differs.
+    """
     clients = list(dict.fromkeys(conversion.client.name for conversion in CONVERSIONS.values()))
     clients.sort(key=list(LABELS).index)
     lines = [f"| | {' | '.join(LABELS[name] for name in clients)} |", "|---" * (len(clients) + 1) + "|"]
@@ -389,7 +392,7 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Conversion's name to (its order in the data, features that do not get through whole)."""
+    """Return by name of a conversion its order in the data, and the features that it does not carry completely."""
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)
     }

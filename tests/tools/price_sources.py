@@ -1,8 +1,8 @@
 """Reads the two published price maps for `build_prices.py`, in one vocabulary. Run by hand, never by the gateway.
 
 LiteLLM has a row for each id and nothing of the past; genai-prices has rules that match ids, and the days on which
-prices changed. Neither is trusted alone: what becomes of two that differ is decided in `build_prices.py`. Nothing of this
-project is needed here, so that it runs in an environment that holds only the two packages.
+prices changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This module imports nothing else of
+this project, so that it runs in an environment with only the two packages.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 
 class Kind(NamedTuple):
-    """A kind of use that is paid for, and the conditions of its price."""
+    """A kind of paid use, and the conditions of its price."""
 
     name: str
     tier: str = ""
-    """Service tier: batch, flex, ...; "" is the standard one."""
+    """Service tier, such as batch or flex; "" for the standard tier."""
     above: int = 0
-    """Prompts of more tokens than this."""
+    """Number of tokens. The price applies to prompts with more tokens than this."""
 
 
 Prices = dict[Kind, Decimal]
@@ -49,12 +49,14 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "audio_output": ("output_cost_per_audio_token", "output_audio_mtok"),
     "web_search": ("search_context_cost_per_query", "web_searches_kcount"),
 }
-"""Our kind: its key in LiteLLM's map, its attribute in genai-prices."""
+"""By kind of use: the key in LiteLLM's map, and the attribute in genai-prices."""
 TIERS: Final[Mapping[str, str]] = {
     "": "", "batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast",
 }  # fmt: skip
-"""Our tiers by the ends of LiteLLM's keys. LiteLLM's "balanced" and "decisions" belong to gateways that
-no book is for."""
+"""Tiers by the suffix of LiteLLM's keys.
+
+LiteLLM's "balanced" and "decisions" belong to gateways that have no book here.
+"""
 
 _MILLION: Final = 1_000_000
 _PLAIN_KEYS: Final = {ours: name for name, (ours, _) in NAMES.items() if name != "web_search"}
@@ -64,18 +66,22 @@ _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
     r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Fine-tunes, provisioned throughput, other services, sound; spellings of ids that have rows, and a false date; and
-routers, whose price is a fee beside that of the model behind them."""
+"""Ids in LiteLLM's map that are not read.
+
+They are fine-tunes, provisioned throughput, other services and sound, other spellings of ids that have rows, an id with
+a
+false date, and routers, whose price is a fee in addition to the price of the model behind them.
+"""
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
-"""Models of genai-prices that are paid for by more than we count, or that are no longer served."""
+"""Models of genai-prices that have further charges which the gateway does not count, or that are no longer served."""
 _BOOKS: Final[Mapping[str, str]] = {
     "bedrock": "bedrock", "anthropic": "anthropic", "openai": "openai", "gemini": "google", "vertex": "vertex",
     "azure": "azure", "vercel": "vercel",
 }  # fmt: skip
-"""First word of LiteLLM's provider: our book."""
+"""Books by the first word of LiteLLM's provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
-"""Data zones of Azure; the global one is what an id without any is served by."""
+"""Data zones of Azure. An id without a zone is served by the global zone."""
 
 
 @dataclass(frozen=True, order=True)
@@ -84,7 +90,7 @@ class Key:
     model: str
     geo: str = ""
     since: str = ""
-    """First day (UTC) of the price; "" if it has always held."""
+    """First day (UTC) of the price; "" for a price without a first day."""
 
     @property
     def id(self) -> str:
@@ -98,7 +104,10 @@ class Row:
     why: str = ""
     other: str = ""
     dropped: str = ""
-    """The day on which the sources no longer had the row; with ": flex input", the prices that they no longer had."""
+    """The day on which the row was first missing in the sources.
+
+    With ": flex input", only these prices were missing.
+    """
 
     def differs(self, other: Row) -> bool:
         """Return whether this row and `other` have different prices for a kind that both have."""
@@ -110,22 +119,22 @@ class Row:
 
 @dataclass
 class History:
-    """The prices of one model in genai-prices: those of today, and those of other times."""
+    """The prices of one model in genai-prices, of today and of other times."""
 
     now: Row
     since: str = ""
     others: dict[str, Row] = field(default_factory=dict)
-    """Rows of other times, by the first day on which each holds."""
+    """Rows of other times, by the first day on which each row is valid."""
 
 
 def key(book: str, name: str) -> Key:
-    """The key of an id, which may begin with its region."""
+    """Return the key of an id, which may begin with a region."""
     geo, _, rest = name.partition(".")
     return Key(book, rest, geo) if book == "bedrock" and geo in GEOS else Key(book, name)
 
 
 def litellm() -> Iterator[tuple[Key, Row, str]]:
-    """Every priced text model of our books, and the place where its id names one."""
+    """Yield every priced text model of the books, and the region or endpoint that its id names."""
     spec = find_spec("litellm")
     if spec is None or spec.origin is None:
         sys.exit("litellm is not installed here")
@@ -142,7 +151,7 @@ def litellm() -> Iterator[tuple[Key, Row, str]]:
 
 
 def _placed(book: str, name: str) -> tuple[Key, str]:
-    """The key, and a region or endpoint that stands before the id."""
+    """Return the key of a model, and the region or endpoint before its id."""
     model = _PREFIX.sub("", name)
     if book == "bedrock":
         region, _, rest = model.rpartition("/")
@@ -171,7 +180,7 @@ def _litellm_prices(entry: Mapping[str, Any], book: str) -> Prices:
 
 
 class Genai:
-    """genai-prices: rules that match ids, so it can only be asked."""
+    """The prices of genai-prices. It has rules that match ids, so models cannot be listed by id."""
 
     _providers: Final = {
         "bedrock": "aws", "anthropic": "anthropic", "openai": "openai", "google": "google", "vertex": "google",
@@ -192,7 +201,7 @@ class Genai:
         return None if model is None or (where.geo and where.book == "azure") else self._history(model)
 
     def unknown(self, known: Iterable[Key]) -> Iterator[tuple[Key, History]]:
-        """Models that match none of these ids, under the ids of their own."""
+        """Yield the models that match none of these ids, under ids of their own."""
         keys = list(known)
         for book, models in self._models.items():
             ids = [where.id for where in keys if where.book == book]
@@ -219,7 +228,7 @@ def _day(first: date) -> str:
 
 
 def _periods(model: Any) -> dict[date, Any]:
-    """Prices by their first day. Those that change with the time of the day are left out: a call knows its day."""
+    """Return prices by their first day. Prices that change with the time of the day are left out."""
     if not isinstance(model.prices, list):
         return {date.min: model.prices}
     periods = {date.min: model.prices[0].prices}

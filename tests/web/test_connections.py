@@ -1,4 +1,4 @@
-"""Slow and silent connections, and those beyond a limit, are closed while other calls are served."""
+"""Slow, silent and surplus connections are closed while other calls are served."""
 
 import asyncio
 import json
@@ -100,7 +100,7 @@ async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
 
 
 async def test_a_crowd_of_connections_leaves_health_and_the_log_alone(tmp_path, bedrock_sim):
-    """Check that a crowd of silent connections leaves health checks and the log alone."""
+    """Check that many silent connections neither disturb health checks nor fill the log."""
     async with gated(tmp_path, bedrock_sim, connections=100) as running:
         for _ in range(400):
             await opened(running, b"GET / HT")
@@ -110,7 +110,7 @@ async def test_a_crowd_of_connections_leaves_health_and_the_log_alone(tmp_path, 
 
 
 async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, bedrock_sim, monkeypatch):
-    """Check that replies which nobody reads do not hold connections for ever, and that room is real room."""
+    """Check that a client that does not read its reply is disconnected, and that a new connection is then accepted."""
     monkeypatch.setattr(connections_module, "UNREAD_SECONDS", 0.3)
     async with gated(tmp_path, bedrock_sim, connections=8) as running:
         request = b"GET /aperture/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -144,7 +144,7 @@ def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
 
 
 def test_an_address_of_another_machine_has_a_limit_of_its_own():
-    """Check that connections are counted by address only for addresses of other machines."""
+    """Check that only connections from other machines are counted by address."""
     hosts = [
         connections_module._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
     ]

@@ -1,4 +1,4 @@
-"""A gateway that serves a configuration from a file, as the command does, and a client for the file's HTTP API."""
+"""Fixtures: a gateway that serves a configuration from a file, as the command does, and a client for its HTTP API."""
 
 import asyncio
 import json
@@ -40,7 +40,10 @@ SECRETS = (CANARY, "sk-canary-of-last-year", "canary-header-1")
 
 
 class Served(Gate):
-    """A gateway with its file. Every answer is kept, so that a test can look for secrets in all of them."""
+    """A gateway with its configuration file.
+
+    It keeps every answer, so that a test can search all answers for secrets.
+    """
 
     def __init__(self, running, session, lines, path):
         super().__init__(running, session, lines)
@@ -57,7 +60,7 @@ class Served(Gate):
         return await self.ask("GET", "/aperture/config", headers=headers)
 
     async def put(self, text, etag=None, **headers):
-        """Save a text on top of what is there now, unless a tag is given; "" sends none."""
+        """Save a text. The entity tag is that of the present file, unless `tag` is given; "" sends no tag."""
         if etag is None:
             etag = (await self.config())[0].headers["etag"]
         headers = {**({"If-Match": etag} if etag else {}), **headers}
@@ -67,7 +70,7 @@ class Served(Gate):
         return await self.ask("POST", "/aperture/config:validate", json={"config": text})
 
     def logged(self, event):
-        """Return the number of lines of an event, without parsing them, because there may be thousands."""
+        """Return the number of log lines for an event. They are not parsed, because there may be thousands."""
         return self.lines.data.count(f'"event":"{event}"'.encode())
 
     async def until(self, event, count=1):
@@ -109,7 +112,7 @@ def config_file(tmp_path):
 
 @pytest.fixture
 async def served(config_file):
-    """Serve a file that nothing watches: the test says when a change is applied."""
+    """Serve a file that is not watched. The test itself causes reloads."""
     async with from_file(config_file) as running:
         yield running
         heard = b"".join(running.heard)

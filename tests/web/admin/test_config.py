@@ -1,4 +1,4 @@
-"""The configuration over HTTP: shown without keys, saved as a whole or not at all."""
+"""The configuration over HTTP: shown without keys, and saved completely or not at all."""
 
 import asyncio
 import io
@@ -109,7 +109,7 @@ async def test_of_two_savers_at_once_one_wins(served):
     ],
 )
 async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old, new, path, place, message):
-    """Check that every fault of a text is reported with its place, and nothing is changed."""
+    """Check that every fault of a text is reported with its position, and that nothing is saved."""
     _, answer = await served.config()
     text = answer["config"].replace(old, new)
     response, body = await served.put(text)
@@ -161,7 +161,7 @@ async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
 
 
 async def test_a_key_cannot_be_read_by_moving_its_mark(served):
-    """Into what others may see, or into what an error quotes."""
+    """Check that a mark cannot be moved to a place that others may see, or that an error quotes."""
     _, answer = await served.config()
     mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
     header = answer["config"].partition("X-Team-Key: ")[2][:41]
@@ -248,7 +248,7 @@ async def test_who_is_no_admin_sees_and_changes_nothing(config_file):
 
 
 async def test_a_configuration_without_a_file_is_not_shown_or_changed(tmp_path):
-    """Check that a configuration that came from no file is neither shown nor changed."""
+    """Check that a configuration that was not read from a file is neither shown nor changed."""
     async with gate(tmp_path, {}, grants=EVERYTHING) as gw:
         reply = await gw.get("/aperture/config")
         assert (reply.status, reply.headers["content-type"]) == (409, "application/problem+json")
@@ -310,7 +310,7 @@ async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(serve
 
 
 async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypatch):
-    """Remove a secret's file between the check and the reload."""
+    """Check that a save is undone if the reload fails: a secret's file is removed between check and reload."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     sync = atomic_file._sync
@@ -357,7 +357,7 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
 
 
 async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
-    """Check that the answer to a save that names a secret's file shows only the name of the file."""
+    """Check that the answer to a save shows the name of a secret's file and not its content."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     key.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Ways to read a key through the configuration's HTTP API, to keep a role that is gone, and to shut oneself out."""
+"""Attacks by the configuration's HTTP API: reading a key, keeping a role after its removal, and locking oneself out."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from tests.helpers.gateway import HAIKU
 from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 KEY = "corp-gateway-key-1"
-"""A key that begins as no well-known one does."""
+"""A key without the prefix of any well-known kind of key."""
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_the_environment_is_not_read_by_a_macro_that_others_see(served, mo
 
 
 class Slow:
-    """A request whose body is held back."""
+    """A request whose body arrives only when the test releases it."""
 
     @classmethod
     async def begin(cls, served, text, request="PUT /aperture/config"):
@@ -105,15 +105,17 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(serve
 
 
 async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
-    """Check nothing for a former admin, because findings reveal files and variables of this machine."""
+    """Check that a former admin's text is not checked, because findings reveal files and variables of this machine."""
     held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
     await demote(served)
     assert await held.end() == 403
 
 
 async def test_losing_the_role_while_a_save_waits_saves_nothing(served, monkeypatch):
-    """Check that whoever loses the role while a save waits saves nothing: the other change holds the lock, and the
-    text was judged before it."""
+    """Check that an admin who loses the role while the save waits saves nothing.
+
+    Another change holds the lock. The text was checked before that change.
+    """
     judged, may_go_on = asyncio.Event(), asyncio.Event()
     save = served.reloader.save
 
@@ -170,7 +172,7 @@ async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
 
 
 async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
-    """Check that a key in a name is not shown by an error that arises only after the text was written."""
+    """Check that an error after the write of the text does not show a key that is in a name."""
     secret, sync = config_file.with_name("key"), atomic_file._sync
     secret.write_text("sk-of-the-file")
     config_file.write_text(
@@ -195,7 +197,7 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """Refuse a save on top of a file that went out of use after it was read."""
+    """Check that a save is refused if the file that it is based on is no longer in use."""
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))

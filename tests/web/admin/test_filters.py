@@ -1,4 +1,4 @@
-"""Filters of lists: what is asked for, and a refusal for what is no parameter."""
+"""Filters of lists: the parameters that are accepted, and the refusal of others."""
 
 import pytest
 
@@ -48,7 +48,7 @@ async def test_sessions_are_those_that_have_the_values(gw, query, count):
 
 
 async def test_one_call_of_a_session_has_all_the_values(gw):
-    """Check that a session with one model by one program and another model by another is not found by a mixture."""
+    """Check that a session is found only if one of its calls has all the wanted values."""
     for model, agent in ((HAIKU, "curl/8"), (NOVA, "OpenAI/Python 2")):
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
         await gw.post("/v1/chat/completions", body, headers={"user-agent": agent, "x-session-id": "both"})

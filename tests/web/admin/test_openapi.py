@@ -1,4 +1,4 @@
-"""The description of the HTTP API: complete, and true of a running gateway, as Schemathesis finds by asking it."""
+"""The description of the HTTP API: it is complete, and Schemathesis finds no difference from a running gateway."""
 
 import asyncio
 import json
@@ -12,7 +12,8 @@ from tests.clients.samples import TOOLS_FOLDER
 from tests.web.admin.conftest import TEXT, from_file
 
 TOOL = TOOLS_FOLDER / "schemathesis"
-"""Apart from our own environment: it brings a plugin into every run of pytest, and versions of its own."""
+"""Schemathesis in an environment of its own, because it adds a plugin to every run of pytest, and needs other versions.
+"""
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 NOT_CHECKED = (
     "positive_data_acceptance",  # any text is a valid body, and few texts are valid configurations

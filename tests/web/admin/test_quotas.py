@@ -1,4 +1,4 @@
-"""GET /api/quotas and POST /api/quotas/refill: who sees and does what, and what is said of a body that is wrong."""
+"""GET /api/quotas and POST /api/quotas/refill: what each role sees and may do, and the errors for wrong bodies."""
 
 import pytest
 
@@ -69,7 +69,7 @@ async def test_users_see_the_buckets_that_they_are_charged_to_and_admins_all(tmp
 
 
 async def test_a_bucket_that_fills_beyond_all_dates_never_fills(tmp_path, bedrock_sim):
-    """Check that a bucket that takes longer to fill than there are dates is shown as one that never fills."""
+    """Check that a bucket that would be full only after the last possible date is shown as one that never fills."""
     slow = quota(10**9, rate="$0.000000001/month")
     async with limited(tmp_path, bedrock_sim, slow) as gw:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""A hundred changes of the configuration while clients call without pause, a third of the changes broken."""
+"""A hundred changes of the configuration under constant load. A third of the changes is invalid."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ FAULTS = (
 
 
 class Watching(BedrockSim):
-    """Looks whether what arrives belongs together: the path, the key and the header of one configuration."""
+    """A provider that records the path, the key and the header of each request. All three name a configuration."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ async def client(served, number, ended, answers):
 
 
 async def change(served, way, text, sound, tag):
-    """Make one change, and wait until it is taken over or refused; the tag that is known then."""
+    """Make one change, and wait until it is accepted or refused. Return the tag that is known then."""
     if way == "api":
         response, body = await served.put(text, tag)
         assert response.status == (200 if sound else 422), body

@@ -1,4 +1,4 @@
-"""GET /api/usage and GET /api/calls/{id}: who sees whose, what wrong questions are told, and both forms of the answer."""
+"""GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, and both formats."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A gateway for the pages and lists: real store, catalog, grants and prices, and a caller chosen by a header."""
+"""A gateway for tests of pages and lists: real store, catalog, grants and prices. A header names the caller."""
 
 from __future__ import annotations
 

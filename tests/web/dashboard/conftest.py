@@ -1,4 +1,4 @@
-"""A client of the pages and lists, with a store of its own."""
+"""Fixtures: a client for the pages and lists, and an empty store."""
 
 import pytest
 
@@ -20,7 +20,7 @@ async def client(store, aiohttp_client):
 
 @pytest.fixture
 def get(client):
-    """GET a path as a caller: status and body, decoded where it is JSON."""
+    """Get a path as a caller. Return the status and the body, decoded if it is JSON."""
 
     async def get(path, login="ada@example.com"):
         async with client.get(path, headers={"x-test-login": login}, allow_redirects=False) as response:

@@ -1,4 +1,4 @@
-"""A browser that comes where nothing is, or under a foreign name: a page, and never JSON."""
+"""A browser gets a page, never JSON, at a path that does not exist and under a foreign host name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The pages: what they show to whom, that nothing on them is live, and that they help on when they are empty."""
+"""The pages: what each caller sees, no text on them becomes markup, and empty pages tell what to do."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ NASTY = "<img src=x onerror=alert(1)>\"'&"
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed, and gathers tags, attributes and text."""
+    """A parser that checks that elements are closed, and collects tags, attributes and text."""
 
     EMPTY = frozenset({"meta", "link", "input", "circle", "path", "br"})
 

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them, and the plain values that pages are made of."""
+"""Numbers and times in the form that people read, and the plain values from which pages are made."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""`irisgate usage`: the table, where its answer comes from, and the one line that says why there is none."""
+"""`irisgate usage`: the table, the source of its data, and the error line if there is no answer."""
 
 import asyncio
 import json
@@ -136,7 +136,7 @@ async def test_another_server_is_no_gateway(aiohttp_server):
     ],
 )
 def test_a_failure_of_the_command_is_one_line_and_status_2(capsys, arguments, message):
-    """Check that a fault that keeps the command from an answer is one line and exit status 2."""
+    """Check that a fault that prevents an answer is reported in one line, with exit status 2."""
     assert main(["usage", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -36,7 +36,7 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""By provider of the SDK: the function that makes it, the method that names a model, and the gateway's flag."""
+"""The function that makes a provider, the method that names a model, and the gateway's flag, by provider of the SDK."""
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
     "bedrock_converse": ("converse", "converse-stream"),

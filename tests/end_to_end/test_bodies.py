@@ -1,4 +1,4 @@
-"""Bodies of calls through a whole gateway: nothing by default, on every conversion where asked for, and for whom."""
+"""Stored bodies of calls through a whole gateway: none by default, on all conversions if configured, and their readers."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What becomes of each feature of a client's dialect on each conversion, for the table of `deploy/compatibility.md`.
+"""The result of each feature of a client's dialect on each conversion, for the table of `deploy/compatibility.md`.
 
 Each feature is tried by two requests, one without the feature and one with it. If the conversion reports a loss for the
 second request, the feature is dropped. If the upstream request changes, the feature is carried. If both happen, a part

@@ -49,7 +49,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "audio_output": ("output_cost_per_audio_token", "output_audio_mtok"),
     "web_search": ("search_context_cost_per_query", "web_searches_kcount"),
 }
-"""By kind of use: the key in LiteLLM's map, and the attribute in genai-prices."""
+"""The key in LiteLLM's map, and the attribute in genai-prices, by kind of use."""
 TIERS: Final[Mapping[str, str]] = {
     "": "", "batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterator
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -198,10 +199,26 @@ def _type_of(payload: bytes) -> str:
     return kind if isinstance(kind, str) else ""
 
 
+class DecodedOnce(bytes):
+    """The body of a provider's reply, whose JSON is decoded at most once for all functions that get this object.
+
+    These functions must not change the decoded value.
+    """
+
+    @cached_property
+    def data(self) -> Any:
+        """The decoded JSON. Raises `orjson.JSONDecodeError` if the body is not JSON."""
+        return lenient_json.loads(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the bytes for pickling, without the decoded value."""
+        return DecodedOnce, (bytes(self),)
+
+
 def json_object(body: bytes) -> dict[str, Any]:
     """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is not a JSON object."""
     try:
-        data = lenient_json.loads(body)
+        data = body.data if isinstance(body, DecodedOnce) else lenient_json.loads(body)
     except orjson.JSONDecodeError:
         data = None
     if not isinstance(data, dict):

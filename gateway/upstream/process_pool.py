@@ -33,6 +33,14 @@ from gateway.upstream.allocator import give_memory_back
 
 LARGE: Final = LARGE_BODY
 """Minimum size in bytes of a body that is sent to a worker process."""
+LARGE_REPLY: Final = 256 * 1024
+"""Minimum size in bytes of a reply, or of an event of a stream, that is sent to a worker process.
+
+A text of this size takes about 1 ms to read."""
+MANY_VALUES: Final = 2_000
+"""Number of commas in a smaller reply, or in an event, from which it is sent to a worker process too.
+
+Plugins take up to 10 microseconds for each of the small values that commas divide."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
 
@@ -43,6 +51,13 @@ async def yield_to_loop(size: int) -> None:
     """Let other tasks run between two pieces of work on a body of `size` bytes, if the body is large."""
     if size >= LARGE:
         await asyncio.sleep(0)
+
+
+def is_costly(data: bytes) -> bool:
+    """Return whether reading a reply, or an event of a stream, would take too long on the event loop."""
+    size = len(data)
+    # as many commas as `MANY_VALUES` need at least twice as many bytes
+    return size >= LARGE_REPLY or (size > 2 * MANY_VALUES and data.count(b",") > MANY_VALUES)
 
 
 class DropRelay:
@@ -70,6 +85,18 @@ class ProcessPool:
         """
         if size < self._large:
             return function(*args)
+        return await self._elsewhere(size, drop, function, args)
+
+    async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
+        """Return `function(*args)`, computed in a worker process if `data`, a provider's reply, is costly to read.
+
+        Otherwise this method is the same as `run`.
+        """
+        if not is_costly(data):
+            return function(*args)
+        return await self._elsewhere(len(data), drop, function, args)
+
+    async def _elsewhere(self, size: int, drop: DropRelay, function: Callable[..., R], args: tuple[Any, ...]) -> R:
         shared = (drop, *args)
         await yield_to_loop(size)
         try:
@@ -110,7 +137,7 @@ class ProcessPool:
 _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
 """Exceptions of pickle for functions without an importable name, and for values that contain a lock or a socket."""
 
-_ENDED: Final = Problem(UNAVAILABLE, "the process that read this large request came to an end; try again", status=503)
+_ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body came to an end; try again", status=503)
 
 
 def _initialize() -> None:

@@ -15,14 +15,14 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction
-from gateway.call.middleware.meter import is_stream, read_facts
+from gateway.call.reply_work import Reading, WholeReader
 from gateway.call.sender import Sender
-from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
+from gateway.contract.errors import UNAVAILABLE, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
 from gateway.contract.flag import Decoder, Event, Head
+from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way
-from gateway.contract.provider_errors import not_a_reply
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
-from gateway.upstream.process_pool import DropRelay, ProcessPool
+from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 from gateway.upstream.reply_headers import forwarded
 
 AFTER_LAST: Final = 2.0
@@ -77,22 +77,35 @@ class CallProvider:
         if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
             self.sender.key_accepted(attempt)
             return self._streamed(attempt, head, reply.events(), reply.event_came)
-        body = attempt.redaction.bytes(await _body(attempt, reply))
+        body = await _body(attempt, reply)
         if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on: either way the target would get the prompt
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
-        if problem := candidate.flag.problem(head, body):
-            self.sender.check_key(call, attempt, problem)
-            raise UpstreamFailed(problem, body, forwarded(head.headers), head.status)
+        return self._whole(call, attempt, await self._read(attempt, head, body))
+
+    async def _read(self, attempt: Attempt, head: Head, body: bytes) -> Reading:
+        flag = attempt.candidate.flag
+        target, redaction = attempt.candidate.target, attempt.redaction
+        reader = WholeReader(flag.problem, flag.decoder, flag.output_bytes, attempt.request, target, head, redaction)
+        data = body if is_costly(body) else DecodedOnce(body)
+        return await self.pool.run_reply(body, DropRelay(attempt.drop), WholeReader.read, reader, attempt.meter, data)
+
+    def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
+        """Return the response for a whole reply. Raises `UpstreamFailed` if the reply reports an error or is none."""
+        head = attempt.head
+        assert head is not None
+        attempt.meter = reading.meter
+        if reading.problem is not None:
+            self.sender.check_key(call, attempt, reading.problem)
+            raise UpstreamFailed(reading.problem, reading.body, forwarded(head.headers), head.status)
         self.sender.key_accepted(attempt)
-        if attempt.request.stream and is_stream(body):  # some servers name a wrong content type
-            return self._streamed(attempt, head, _once(body))
-        fault = read_facts(attempt, body)
-        if attempt.request.stream:
-            fault = not_a_reply(body, BadFrame("the provider answered a request for a stream with a body that is none"))
-        if fault is not None:
-            raise fault
+        if reading.is_stream:
+            return self._streamed(attempt, head, _once(reading.body))
+        attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
+        if reading.fault is not None:
+            raise reading.fault
+        body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
         return Whole(head.status, _with_type(forwarded(head.headers), _JSON), body)
 
     def _streamed(

@@ -17,16 +17,19 @@ from gateway.call.sender import Sender
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work
 from gateway.contract.flag import Steps as PluginSteps
+from gateway.contract.losses import Way
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import MAX_BODY
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_STEPS: Final = MAX_FILES + 12
 """Maximum number of steps of one flag in an attempt. A plugin that asks for more would probably never end."""
+
+MAX_STEP_REPLY: Final = 256 * 1024
+"""Maximum number of bytes of the reply to a request of `steps`, which is a count of tokens or an error."""
 
 StepSender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -77,15 +80,18 @@ class Steps:
             self.sender.failed(attempt, error)
             raise
         if isinstance(result, StepResponse):
-            attempt.head = Head(result.status, result.headers)
-            return Whole(result.status, result.headers, result.body)
+            head = attempt.head = Head(result.status, result.headers)
+            body = result.body
+            if flag is attempt.candidate.flag and attempt.candidate.way is not Way.NATIVE:
+                body = flag.decoder(attempt.request, attempt.candidate.target, head).whole(body)
+            return Whole(result.status, result.headers, body)
         attempt.request = result
         return await following(call, attempt)
 
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
         """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""
         reply = await self.sender.open_step(call, attempt, request)
-        body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_BODY)))
+        body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_STEP_REPLY)))
         head = attempt.redaction.head(reply.head)
         if head.status < 400:
             self.sender.key_accepted(attempt)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.contract.errors import UpstreamFailed
 from gateway.contract.flag import COUNT_TOKENS, Event, Translation
-from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
@@ -32,20 +31,12 @@ class Translate:
             attempt.request = translation.request
         response = await following(call, attempt)
         match response:
-            case Whole(body=body) if candidate.way is not Way.NATIVE:
-                return replace(response, body=await self._whole(attempt, translation, body, drop))
+            # a count of tokens has one form in all dialects
+            case Whole(body=body) if translation is not None and attempt.request.operation != COUNT_TOKENS:
+                return replace(response, body=await self.pool.run_reply(body, drop, translation.whole, body))
             case Stream(batches=batches) if translation is not None:
                 return replace(response, batches=_translated(translation, batches))
         return response
-
-    async def _whole(self, attempt: Attempt, translation: Translation | None, body: bytes, drop: DropRelay) -> bytes:
-        assert attempt.head is not None
-        candidate = attempt.candidate
-        body = candidate.flag.decoder(attempt.request, candidate.target, attempt.head).whole(body)
-        # a count of tokens has one form in all dialects
-        if translation is None or attempt.request.operation == COUNT_TOKENS:
-            return body
-        return await self.pool.run(len(body), drop, translation.whole, body)
 
 
 async def _translated(translation: Translation, batches: Batches) -> Batches:

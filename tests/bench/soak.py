@@ -1,0 +1,225 @@
+"""Measures whether memory grows over time: `python -m tests.bench.soak [--minutes N] [--calls N]`.
+
+- Every call is a new session, with texts, user agents and unknown members of its own. All client dialects are used with
+  all providers' flags, streamed and whole.
+- One call in twenty has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
+- The gateway is a process of its own. Its resident memory and its descriptors are read every second.
+- Tables with a bound, such as that of sessions, fill up during the first calls. The report has the slope of memory
+  after these calls, by least squares, and whether there are as many records as calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from statistics import linear_regression
+from urllib.parse import quote
+
+import aiohttp
+
+from gateway.testkit.anthropic import AnthropicSim
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.openai import OpenAISim
+from tests.bench.memory import resident
+from tests.helpers.gateway import CAP, HAIKU, bedrock
+from tests.helpers.processes import served
+
+CLIENTS = 8
+"""Number of clients that call at once."""
+SAMPLE_SECONDS = 0.5
+WARM_UP_CALLS = 40_000
+"""Number of calls before the slope is measured. The largest table, with 10,000 sessions, is full after 25,000 calls."""
+FAULT_EVERY = 19
+"""Number of calls of which one has a fault. It is no multiple of the number of dialects, so that all have faults."""
+SETTLE_SECONDS = 60
+"""Maximum seconds until the records of all calls are in the store."""
+PROVIDERS = {
+    "c": ("bedrock_converse", BedrockSim),
+    "i": ("bedrock_model_invoke", BedrockSim),
+    "m": ("anthropic_messages", AnthropicSim),
+    "o": ("openai_chat", OpenAISim),
+    "r": ("openai_responses", OpenAISim),
+}
+FAULTS = ("throttle", "error", "error_in_stream", "cut", "no_end", "nonsense", "unknown model", "client leaves")
+"""Scenarios of the simulated providers, and faults of clients."""
+
+
+def _chat(model, text, stream):
+    return "/v1/chat/completions", {"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]}
+
+
+def _responses(model, text, stream):
+    return "/v1/responses", {"model": model, "stream": stream, "input": text}
+
+
+def _messages(model, text, stream):
+    _, body = _chat(model, text, stream)
+    return "/v1/messages", {**body, "max_tokens": 99}
+
+
+def _converse(model, text, stream):
+    operation = "converse-stream" if stream else "converse"
+    body = {"messages": [{"role": "user", "content": [{"text": text}]}]}
+    return f"/model/{quote(model, safe='')}/{operation}", body
+
+
+def _invoke(model, text, stream):
+    operation = "invoke-with-response-stream" if stream else "invoke"
+    body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 99}
+    return f"/model/{quote(model, safe='')}/{operation}", {**body, "messages": [{"role": "user", "content": text}]}
+
+
+REQUESTS = (_chat, _responses, _messages, _converse, _invoke)
+
+
+@dataclass
+class Figures:
+    """Figures of one run."""
+
+    calls: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    samples: list[tuple[int, float, float, int]] = field(default_factory=list)
+    """Number of calls, seconds since the start, resident megabytes, and open descriptors."""
+    records: int = 0
+
+    @property
+    def warm(self):
+        """The samples after the warm-up; those after half of the calls if there are fewer calls."""
+        first = min(WARM_UP_CALLS, self.calls // 2)
+        return [sample for sample in self.samples if sample[0] >= first]
+
+    def slope(self):
+        """Return the growth in megabytes per hour after the warm-up, by least squares."""
+        _, at, size, _ = zip(*self.warm, strict=True)
+        return 3600 * linear_regression(at, size).slope
+
+    def report(self):
+        (_, begun, size, descriptors), (_, ended, last_size, last_descriptors) = self.warm[0], self.warm[-1]
+        return "\n".join([
+            f"{self.calls} calls in {ended:.0f} s: {self.statuses}",
+            f"records: {self.records} ({'as many as calls' if self.records == self.calls else 'NOT as many as calls'})",
+            f"resident memory: {size:.1f} MB after {begun:.0f} s, {last_size:.1f} MB at the end",
+            f"slope after the warm-up: {self.slope():+.2f} MB/h",
+            f"descriptors: {descriptors} after {begun:.0f} s, {last_descriptors} at the end",
+        ])  # fmt: skip
+
+
+def config(urls):
+    providers = {name: bedrock(urls[name], flags=(flag,), models=(HAIKU,)) for name, (flag, _) in PROVIDERS.items()}
+    granted = [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "q"}]}]
+    return {
+        "providers": providers,
+        "grants": [{"src": ["*"], "app": {CAP: granted}}],
+        "quotas": {"q": {"capacity": "$1000000", "rate": "$1000/day"}},
+    }
+
+
+def request(number):
+    """Return the path, the body and the headers of a call, and the name of its fault; "" if it has none."""
+    fault = FAULTS[number // FAULT_EVERY % len(FAULTS)] if number % FAULT_EVERY == 0 else ""
+    dialect = REQUESTS[number % len(REQUESTS)]
+    provider = list(PROVIDERS)[number // len(REQUESTS) % len(PROVIDERS)]
+    if provider == "r" and dialect is not _responses:  # no request is translated to Responses
+        provider = "o"
+    model = f"model-{number}" if fault == "unknown model" else f"{provider}/{HAIKU}"
+    scenario = f" [[scenario: {fault}]]" if fault and " " not in fault else ""
+    text = f"Call {number} is the first of its chat.{scenario}"
+    path, body = dialect(model, text, number // 3 % 2 == 0)
+    headers = {"user-agent": f"soak/{number}", "x-request-number": str(number)}
+    if number % 3 == 0:
+        headers["x-session-id"] = f"session-{number}"
+    if dialect in (_chat, _responses) and provider in "cim":  # reported as dropped
+        body[f"unknown_{number}"] = number
+    data = b"{" * (number % 7) if fault == "nonsense" else json.dumps(body).encode()
+    return path, data, {**headers, "content-type": "application/json"}, fault
+
+
+async def _call(session, url, number, figures):
+    path, data, headers, fault = request(number)
+    figures.calls += 1
+    try:
+        async with session.post(url + path, data=data, headers=headers) as reply:
+            outcome = str(reply.status)
+            if fault == "client leaves":
+                await reply.content.readany()
+                reply.close()
+            else:
+                await reply.read()
+    except aiohttp.ClientError:
+        outcome = "broken off"
+    figures.statuses[outcome] = figures.statuses.get(outcome, 0) + 1
+
+
+def _descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _sample(pid, figures, begun):
+    figures.samples.append((figures.calls, time.monotonic() - begun, resident(pid), _descriptors(pid)))
+
+
+async def _sampled(*of):
+    while True:
+        _sample(*of)
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+async def _records(session, url, calls):
+    """Return the number of records in the store, once there are as many as calls or the time is over."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        async with session.get(url + "/api/usage?by=agent") as reply:
+            records = sum(row["calls"] for row in (await reply.json())["usage"])
+        if records >= calls or time.monotonic() > until:
+            return records
+        await asyncio.sleep(0.2)
+
+
+async def measured(folder, *, seconds, calls, options=()):
+    """Return the figures of a run that ends after a time or a number of calls, whichever comes first."""
+    figures, numbers = Figures(), count(1)
+    async with AsyncExitStack() as stack:
+        simulated = {name: await stack.enter_async_context(sim()) for name, (_, sim) in PROVIDERS.items()}
+        path = folder / "config.hujson"
+        path.write_text(json.dumps(config({name: sim.url for name, sim in simulated.items()})))
+        arguments = ("serve", "--config", str(path), "--listen", "127.0.0.1:0", *options)
+        gateway = await stack.enter_async_context(served(folder, *arguments))
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        begun = time.monotonic()
+        of = gateway.process.pid, figures, begun
+        watching = asyncio.create_task(_sampled(*of))
+
+        async def client():
+            while time.monotonic() - begun < seconds and (number := next(numbers)) <= calls:
+                await _call(session, gateway.url, number, figures)
+                for sim in simulated.values():
+                    sim.requests.clear()
+                gateway.lines.clear()
+
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        watching.cancel()
+        _sample(*of)
+        figures.records = await _records(session, gateway.url, figures.calls)
+    return figures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--calls", type=int, default=200_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = asyncio.run(measured(Path(folder), seconds=options.minutes * 60, calls=options.calls))
+    sys.stdout.write(figures.report() + "\n")
+
+
+if __name__ == "__main__":
+    main()

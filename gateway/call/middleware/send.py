@@ -17,7 +17,7 @@ from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, 
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.reply_work import Reading, WholeReader
 from gateway.call.sender import Sender
-from gateway.contract.errors import UNAVAILABLE, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
+from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
 from gateway.contract.flag import Decoder, Event, Head
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way

@@ -29,7 +29,7 @@ def advise_limits(limits: Limits, report: Report) -> None:
 
 
 def _written(first: str, second: str, report: Report) -> Path:
-    """Return the path of the first of two limits that is in the document. The other has its default."""
+    """Return the path of the first of two limits that the document sets. It sets at least one of them."""
     return next(path for name in (first, second) if (path := (*_LIMITS, name)) in report.document.offsets)
 
 

@@ -4,10 +4,11 @@ A mark is the text that `document/redact.py` shows in place of a secret.
 
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
   (`Judge`).
-- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. If a mark were allowed
-  anywhere else, such as in a provider's description, whoever saves the text could read the secret there.
-- A mark does not become a secret again if readers of the new text would then see the secret. This can happen because
-  redaction hides a secret that is no longer in use only where the text itself shows that it is a secret.
+- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Elsewhere, such as in a
+  provider's description, whoever saves the text could read the secret.
+- A mark does not become a secret again if readers of the new text would then see the secret. Redaction hides every copy
+  of a secret in use. It hides a secret that is no longer in use only in those places where the text itself shows that
+  it is a secret.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 

@@ -60,7 +60,7 @@ class Finding:
 class ConfigError(Exception):
     """A configuration that cannot be used. The exception's text has one line for each finding.
 
-    `watched` are the files that were read or looked for. After a change of any of these files, loading may succeed.
+    `watched` are the files that were read or looked for. If one of these files changes, loading may succeed.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -83,7 +83,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """A table of hidden values and their macros, by each part that would reveal the value; None before first use."""
+    """The hidden values and their macros, by each part that would reveal a value; None before the first use."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)

@@ -171,9 +171,10 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 
 
 def _config(reading: Reading) -> Config:
-    """Return the configuration. Values with faults are left out or replaced by their defaults.
+    """Return the configuration. Values with faults are left out, or replaced by their defaults.
 
-    Even with faults, the configuration is used for further checks. The gateway uses it only if no error was reported.
+    A configuration with faults is used only for further checks. The gateway runs with the configuration only if no
+    error was reported.
     """
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)

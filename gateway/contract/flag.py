@@ -146,7 +146,7 @@ class Flag(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Requests of other flags that a provider of this flag takes without conversion, as pairs (flag, operation)."""
+        """Pairs (flag, operation): requests of another flag that a provider of this flag accepts without conversion."""
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:

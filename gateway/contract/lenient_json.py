@@ -33,10 +33,10 @@ _SPACE: Final = re.compile(rb"[\s,]*")
 
 
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
-    """Return the decoded value. Raises `orjson.JSONDecodeError` if anything but a split character is invalid.
+    """Return the decoded value. Incomplete characters are replaced, and anything else that is invalid raises an error.
 
-    If `utf8` is true, bytes that are not UTF-8 are invalid too. A client's text in another encoding must not be changed
-    without an error message.
+    The error is `orjson.JSONDecodeError`. If `utf8` is true, bytes that are not UTF-8 are invalid too, because a
+    client's text in another encoding must not be changed without an error message.
 
     A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
     """
@@ -53,15 +53,15 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
 
 
 def repaired(text: bytes) -> bytes:
-    r"""Return JSON text with the escape `\ufffd` for each half of a character."""
+    r"""Return JSON text in which the escape `\ufffd` replaces each lone half of a surrogate pair."""
     return _HALF.sub(rb"\\ufffd", _with_masks(text)).replace(_MASK, _BACKSLASH)
 
 
 def without_surrogates(text: bytes) -> bytes:
-    """Return JSON text in which the escape of another character replaces every escape of a UTF-16 surrogate.
+    """Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
 
-    The members and items of the result have the same offsets as those of `text`. Their values differ, but no character
-    becomes a letter. This is faster than `repaired`, especially for a body with millions of halves.
+    The members and items of the result have the same offsets as those of `text`. Their values differ, but no escape
+    becomes that of a letter. This is faster than `repaired`, especially for a body with millions of halves.
     """
     masked = _with_masks(text).replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
     return masked.replace(_MASK, _BACKSLASH)

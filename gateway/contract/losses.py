@@ -44,7 +44,7 @@ class Loss:
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Return two mappings: the losses by `Way`, for conversions without a translator, and the losses by translator."""
+    """Return the losses by `Way` for conversions without a translator, and the losses by translator."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}

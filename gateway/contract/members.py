@@ -3,7 +3,8 @@
 - The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
   whole body would turn 1.0 into 1, lose digits of big integers and take milliseconds for a body with images.
 - So the offsets of a body's members are found once, and a changed body is joined from slices of the old body.
-- A body may have halves of characters (`lenient_json.py`). They are repaired in decoded values only.
+- A body may contain incomplete characters, that is, lone halves of surrogate pairs (`lenient_json.py`). They are
+  repaired in decoded values only.
 - Nothing here depends on the meaning of a member.
 """
 
@@ -40,7 +41,7 @@ class Members(Mapping[str, bytes]):
     disagree on which of the two to use, so the provider might use a value that the gateway has not authorised
     (agentrouter GHSA-4gph-2hhr-5mwg).
 
-    `has_halves` is true if a text of the body has half of a character, which some providers refuse.
+    `has_halves` is true if a text of the body has a lone half of a surrogate pair, which some providers refuse.
     """
 
     __slots__ = ("_spans", "body", "has_halves")
@@ -128,7 +129,7 @@ _Spans = dict[str, tuple[int, int, int]]
 
 
 def _spans(body: bytes) -> tuple[_Spans, bool]:
-    """Return the offsets of the members, and whether the body has halves of characters.
+    """Return the offsets of the members, and whether the body has lone halves of surrogate pairs.
 
     Raises `Refused` if the body is not a JSON object, has too many members, or has two members of the same name.
     """
@@ -140,7 +141,10 @@ def _spans(body: bytes) -> tuple[_Spans, bool]:
 
 
 def _lenient_spans(body: bytes) -> _Spans:
-    """Return the offsets of the members of a body that has halves of characters. Raises `Refused` as `_spans` does."""
+    """Return the offsets of the members of a body that has lone halves of surrogate pairs.
+
+    Raises `Refused` as `_spans` does.
+    """
     whole = lenient_json.without_surrogates(body)
     try:
         spans = _located(whole, _DECODER.decode(whole))

@@ -88,7 +88,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     if the router's own statement was used."""
     estimated: bool
     charges: Mapping[str, int] = {}
-    """Nanodollars that the call was charged in each quota bucket, by the bucket's name."""
+    """Charges in nanodollars, by the name of the quota bucket."""
     stop: str
     tools: tuple[str, ...]
     duration_ms: Milliseconds

@@ -50,7 +50,10 @@ class DiskProbe:
 
 
 def _write(path: Path) -> str:
-    """Write and remove a file. Return the reason if that fails; "" for a missing folder, which the journal makes."""
+    """Write and remove a file.
+
+    Return the reason if that fails; "" if the folder is missing, because the journal creates it.
+    """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:

@@ -26,7 +26,7 @@ BAD_MODEL: Final = "The provided model identifier is invalid."
 
 
 class TestkitError(ImportError):
-    """A package that the simulators need is missing."""
+    """An error: a package that the simulators need is missing."""
 
     __test__ = False
     """A mark that keeps pytest from collecting this class, whose name begins with "Test", as a test."""
@@ -73,7 +73,7 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value): values of a shape that the service model forbids but the real service accepts.
+"""Pairs (shape, value) that the service model forbids, although the real service accepts the value.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """

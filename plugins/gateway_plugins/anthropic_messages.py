@@ -71,7 +71,7 @@ _THREAD: Final = "thread"
 this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the whole conversation instead
 (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
-"""Value of `anthropic-version` for a client that sent none, because the API requires the header."""
+"""Value of `anthropic-version` if the client sent none, because the API requires the header."""
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
@@ -131,10 +131,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
-    """Return the body's members and the betas to send, as far as the model and the provider take them.
+    """Return the members of the body and the betas to send, without those that the model or the provider refuses.
 
-    The betas come from both body and header, because Claude Code names different betas in each. A body that this flag
-    received is only changed where betas must be left out.
+    The betas come from both body and header, because Claude Code names different betas in each. The body of a client of
+    this flag is changed only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []

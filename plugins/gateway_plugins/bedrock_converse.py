@@ -84,7 +84,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes the betas that must be left out, and the members that need them; {} for none."""
+    """Return the change that removes unwanted betas and the members that need them; {} if there are none."""
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
     fields = _model_fields(request.top)

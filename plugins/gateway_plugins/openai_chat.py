@@ -110,7 +110,7 @@ class ChatDecoder(json_api.SseDecoder):
         self._answers = max(1, answers)
         self._finished: set[int] = set()
         self._promised = self._reported = False
-        """Whether a chunk has announced a report of usage, and whether one has come."""
+        """True if a chunk has announced a report of usage. `_reported` is true if the report has come."""
 
     def close(self) -> Iterator[Event]:
         try:
@@ -196,7 +196,7 @@ class ChatMeter:
         self._searched = request is not None and "web_search_options" in request.top
         """True if the model may have searched the web."""
         self._named: set[tuple[int, int]] = set()
-        """(choice, number) of each call that is counted already: some servers repeat the tool's name in every piece."""
+        """(choice, number) of each call that is counted already, because some servers repeat the tool's name."""
 
     def feed(self, event: Event) -> None:
         if _METERED.search(event.payload):

@@ -1,8 +1,7 @@
 """The other side of `overhead.py`: a provider and its clients. They are a separate process and are not measured.
 
 Each task is a line of JSON on standard input, `{"url", "body", "connections", "calls"}`. Each finished task is a line
-on
-standard output. The first output line is the provider's address. The provider does not check requests.
+on standard output. The first output line is the provider's address. The provider does not check requests.
 """
 
 import asyncio

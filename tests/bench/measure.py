@@ -1,8 +1,7 @@
 """Measuring work in CPU time of the thread, and tables of the results.
 
 CPU time is used because other processes share the machine: a waiting thread uses none. This module does not know what
-is
-measured.
+is measured.
 """
 
 import gc

@@ -1,8 +1,7 @@
 """Measures the memory that many large bodies in flight use: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
 
 The gateway and its worker processes run outside this process. Their resident memory is added up ten times a second. A
-call
-that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
+call that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """Large configurations: the time that they take, their limits, and the messages at the limits.
 
 Times are CPU times of the process, with room for a slow machine. A search through all names for each of many names
-would
-take minutes.
+would take minutes.
 """
 
 import json

@@ -1,8 +1,7 @@
 """Requests and capabilities for tests of Chat to Converse, and botocore's service model, which checks what is sent.
 
 Every request that `sent` returns has passed botocore's own validation, the patterns and enums that only the server
-checks,
-and Converse's rules for turns.
+checks, and Converse's rules for turns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Folding of a stream, as clients do it: the events of a dialect become the body of the corresponding whole reply.
 
 A stream that breaks the rules of its dialect fails here. Events are the gateway's own (`Event`) or pairs (event type,
-data).
-No decoder of the gateway is used, except to split server-sent events.
+data). No decoder of the gateway is used, except to split server-sent events.
 """
 
 import base64

@@ -69,8 +69,7 @@ _SKIPPED: Final = re.compile(
 """Ids in LiteLLM's map that are not read.
 
 They are fine-tunes, provisioned throughput, other services and sound, other spellings of ids that have rows, an id with
-a
-false date, and routers, whose price is a fee in addition to the price of the model behind them.
+a false date, and routers, whose price is a fee in addition to the price of the model behind them.
 """
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
 """Models of genai-prices that have further charges which the gateway does not count, or that are no longer served."""

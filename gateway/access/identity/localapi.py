@@ -25,11 +25,11 @@ _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
-    """tailscaled gave no usable answer. The message says why, without quoting the answer."""
+    """An error: tailscaled gave no usable answer. The message says why, without quoting the answer."""
 
 
 class NotRunning(LocalApiFailed):
-    """No tailscaled listens on the socket."""
+    """An error: no tailscaled listens on the socket."""
 
 
 class Node(msgspec.Struct, frozen=True):

@@ -23,16 +23,22 @@ from gateway.access.identity.addresses import bare
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunning, WhoIs
 
 UNCERTAIN_AT_ONCE: Final = 2
-"""Maximum number of simultaneous questions about addresses outside the tailnet. Each may hold tailscaled's lock for
-0.18 s, and a question for a tailnet address must be answered within `ANSWER_SECONDS`."""
+"""Maximum number of simultaneous questions about addresses outside the tailnet.
+
+Each of them may hold tailscaled's lock for 0.18 s. A question about a tailnet address must be answered within
+`ANSWER_SECONDS`.
+"""
 WAIT_SECONDS: Final = 10.0
 """Maximum number of seconds for which a question waits for its turn."""
 NOBODY_SECONDS: Final = 5.0
 """Seconds for which the answer that nobody has an address is used. A node that joins the tailnet may be refused for as
 long."""
 MAX_WAITING: Final = 64
-"""Maximum number of questions at a time. Further ones for addresses outside the tailnet are refused, because the last
-would wait longer than `WAIT_SECONDS`: two are asked at a time, for 0.18 s or longer each."""
+"""Maximum number of questions at the same time. Further questions about addresses outside the tailnet are refused.
+
+The last question would otherwise wait longer than `WAIT_SECONDS`: two are asked at the same time, each for 0.18 s or
+longer.
+"""
 STATUS_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""
 MAX_NOBODIES: Final = 4096

@@ -27,7 +27,7 @@ TCP over IPv4 and TCP over IPv6. The addresses of other families are not read.""
 
 
 class BadProxyHeader(ValueError):
-    """The connection does not begin with a valid PROXY header."""
+    """An error: the connection does not begin with a valid PROXY header."""
 
 
 class ProxyHeader(NamedTuple):

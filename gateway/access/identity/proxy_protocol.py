@@ -3,8 +3,8 @@
 - The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
 - The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
 - A proxy can claim any address for the caller. So only the proxies that the configuration of the listener names may
-  connect. If the configuration names no proxies, only this machine may connect. Then every process of this machine can
-  claim any address (`config/advice.py` warns of that).
+  connect. If the configuration names no proxies, only this machine may connect. In that case every process of this
+  machine can claim any address, and `config/advice.py` warns of this.
 - If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
   send a header of its own. tailscaled registers these connections, but not those of `tailscale serve`. So a connection
   from this machine that tailscaled assigns to a node is refused.
@@ -54,13 +54,16 @@ class Sources:
 
 
 class Proxied:
-    """The mode `proxy-protocol`: `whois` identifies the address in the header, if a proxy sent the header."""
+    """The mode `proxy-protocol`.
+
+    A PROXY header, if there is one, names an address, and `whois` returns its identity.
+    """
 
     def __init__(self, whois: Whois, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._whois = whois
         self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
-        """Connections of which it is known that they come from a proxy."""
+        """Connections that are known to come from a proxy."""
 
     async def __call__(self, caller: Caller) -> Identity:
         if caller.connection not in self._proxies:

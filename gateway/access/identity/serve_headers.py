@@ -35,14 +35,17 @@ _OURS: Final = "tailscale"
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
-"""A pattern for a value that consists only of encoded words (RFC 2047). Go's `mime.WordEncoder.Encode`, which serve
-uses, encodes either the whole value or nothing."""
+"""Pattern for a value that consists only of encoded words (RFC 2047).
+
+`tailscale serve` uses Go's `mime.WordEncoder.Encode`, which encodes either the whole value or nothing.
+"""
 
 
 class ServeHeaders:
     """The mode `serve-headers`.
 
-    Each request is identified separately, because serve sends requests of several callers over one connection.
+    Each request is identified separately, because `tailscale serve` sends requests of several callers over one
+    connection.
     """
 
     def __init__(self, log: Logger) -> None:
@@ -94,10 +97,11 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    serve encodes only a text that is not printable ASCII (Go's `mime.QEncoding`). So if the decoded text is
-    printable ASCII, serve did not encode the value, and the value itself is the login. The decoded text may be the
-    login of another caller. Also, a value is decoded only if it consists of encoded words and nothing else. A mail
-    address never does, because a host name does not end in "?=".
+    - `tailscale serve` encodes a login only if the login is not printable ASCII (Go's `mime.QEncoding`). If the decoded
+      text is printable ASCII, the value was therefore not encoded, and the value itself is the login. The decoded text
+      may be the login of another caller.
+    - A value is decoded only if it consists of encoded words and nothing else. A mail address never does, because a
+      host name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

@@ -45,7 +45,10 @@ Peer = Callable[[Caller], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The result for one connection. An exception would hold the connection by its traceback, so none is kept."""
+    """The result for one connection.
+
+    An exception is not stored as such, because its traceback refers to the connection.
+    """
 
     identity: Identity | None
     """The identity; None if nobody on the tailnet has the address."""

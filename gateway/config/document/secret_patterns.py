@@ -20,9 +20,9 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Names of members whose own value is a secret. Values deeper inside such a member are no secrets.
+"""Names of members that have a secret as their own value. A value deeper inside such a member is not secret.
 
-For names that match `_SECRET_NAME`, values deeper inside the member are secrets too.
+For names that match `_SECRET_NAME`, values deeper inside the member are secret too.
 """
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Names of members that hold either a header's value, which is secret, or a word that says how a key is sent."""

@@ -56,7 +56,7 @@ class Ranges:
         return self.around(offset) is not None
 
     def around(self, offset: int) -> int | None:
-        """Return the index of the range that holds an offset, or None."""
+        """Return the index of the range that contains an offset, or None."""
         at = bisect_right(self._ranges, offset, key=itemgetter(0)) - 1
         return at if at >= 0 and offset < self._ranges[at][1] else None
 
@@ -83,7 +83,7 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
 
 
 def secrets_in(document: Document) -> set[str]:
-    """Return the secrets that the document's text alone shows to be secrets, as written, with JSON escapes."""
+    """Return the secrets that can be recognised in the document's text alone, as written, with JSON escapes."""
     return {document.text[span.start : span.end] for span in spans(document)}
 
 

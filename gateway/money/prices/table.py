@@ -151,8 +151,8 @@ class Prices:
 
         - If the reply's name has no region or maker (`us.anthropic.`), those of `model` are used.
         - If `model_cost_map` or `base_models` sets the price of `model`, this price applies to all names of that model.
-        - If the operator's file has a price for `model`, this price applies to every name in a reply. `is_other` turns
-          this off, and is True if the provider expressly says that another model was used.
+        - If the operator's file has a price for `model`, this price applies to every name in a reply, unless `is_other`
+          is True: the provider has then expressly said that it used another model.
         """
         key = (provider.id, model, served, is_other)
         if key not in self._by_served:

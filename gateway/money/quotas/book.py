@@ -122,7 +122,7 @@ class Quotas:
     """The rules of the quotas with a template, by the name without the template."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
-    """Stored balances of buckets whose quota is not defined, kept in case the quota is defined again."""
+    """Stored balances of buckets whose quota is not defined. They are used if the quota is defined again."""
     _ledgers: Mapping[Kind, Ledger] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -181,11 +181,11 @@ class LiveBucket:
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the charge to store: the balance, and an amount that has already been taken from the bucket."""
+        """Return the charge to store: the balance, and an amount that was taken from the bucket before."""
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
-        """Apply a new rule from `now` on. Return whether the balance or its refill is different from then on.
+        """Apply a new rule from `now` on. Return whether the new rule changes the balance or its refill.
 
         A full bucket stays full. The remainder is a numerator over the old period, so it has no meaning for another
         period.

@@ -2,11 +2,11 @@
 
 - Media count only at the places where a dialect has them: in content of messages, and in content of tools' results.
   Text that looks like base64 anywhere else is text, because a model reads it as text.
-- A member's name counts as it is decoded, so that an escape in the name hides nothing.
+- Names of members are compared after decoding, so that an escape in a name hides nothing.
 - Documents are read as text by the provider, whatever their encoding is. Their tokens are estimated from their size.
 
-The shapes are those of Messages, Converse, Chat Completions, Responses and Gemini, in one table. A shape of one dialect
-in another dialect is refused or ignored by the provider, so no dialect reads it as text. `estimate.py` adds the text.
+The shapes are those of Messages, Converse, Chat Completions, Responses and Gemini, in one table. A provider refuses or
+ignores the shape of another dialect, and does not read it as text. `estimate.py` adds the text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Kind = Literal["image", "document", "packed", "audio", "video"]
-"""Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text; other documents are plain text."""
+"""Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text. Other documents are plain text."""
 
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Anthropic's largest image has 4,784 tokens."""
@@ -31,7 +31,10 @@ _MOST: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""(half bytes of a file for each token, minimum, maximum of tokens), for a file with very many tokens for its size."""
+"""Numbers for a file with very many tokens for its size, by the kind of the file.
+
+They are half bytes of the file for each token, the minimum and the maximum number of tokens.
+"""
 _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -39,7 +42,8 @@ _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""(half bytes of a file for each token, minimum number of tokens, maximum number of tokens), for a usual file."""
+"""Numbers for a usual file, by the kind of the file: half bytes for each token, minimum and maximum number of tokens.
+"""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
 """Words in the formats, types and names of packed documents."""
 
@@ -52,7 +56,7 @@ _STORED: Final = ("previous_response_id", "conversation")
 _CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document", "video": "video", "audio": "audio"}
 _INLINE: Final = ("inlineData", "inline_data")
 _FILE_MEMBERS: Final = frozenset({*_CONVERSE, *_INLINE})
-"""Members of which a block with a file has one, if its `type` does not name the file."""
+"""Names of members that have a file. If a block's `type` does not name the file, the block has one of these members."""
 _FILE_TYPES: Final = frozenset(
     {
         "image", "document", "image_url", "input_image", "computer_screenshot", "file", "input_file", "input_audio",
@@ -66,7 +70,7 @@ SEARCHES: Final = 10
 MAX_SEARCHES: Final = 1_000
 """Highest `max_uses` of a tool that the estimate uses. A higher number counts as this one."""
 SEARCH_TOKENS: Final = 10_000
-"""Number of tokens in the results of one search. The model reads them as input, and they cost beside the fee."""
+"""Number of tokens in the results of one search. They are charged as input, in addition to the search's fee."""
 MAX_ANSWERS: Final = 128
 """Maximum number of answers that Chat Completions takes in `n`."""
 _FEES: Final[Mapping[str, int]] = {

@@ -93,7 +93,7 @@ class Reservation:
     """The buckets with the reserved amounts. Each bucket occurs once."""
     chains: Sequence[_Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
-    """Nearly used buckets, as pairs of (name, used percentage when the call began)."""
+    """Nearly used buckets, as pairs of (name, percentage that was used when the call began)."""
     charges: tuple[Charge, ...] | None = None
     """The charges of the call; None until the call is charged or its reservation is released."""
 
@@ -385,7 +385,10 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> list[int]:
-    """Return the nanoseconds until all buckets that refill are full, if they have gained `missing` units by then."""
+    """Return a list with the nanoseconds until all buckets with a refill are full.
+
+    The list is empty if the buckets do not gain `missing` units by then.
+    """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
     return [max(bucket.at - now + wait for bucket, wait in full)] if full and gained >= missing else []

@@ -96,7 +96,7 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return `caps` for a model of a known family, and permissive capabilities for other models.
+    """Return the capabilities if the model's family is known, or else permissive capabilities.
 
     The family is unknown if the model is named by the ARN of an inference profile, for example.
     """

@@ -154,9 +154,8 @@ class Fetcher:
     async def _addresses(self, url: URL, rules: Fetching) -> Sequence[str]:
         """Return all addresses of the URL's host.
 
-        Raises `NotFetched` if the host has no address, or has an address that is not allowed.
-        The message is the same for unknown and for internal host names, so that no client can find out which internal
-        names exist.
+        Raises `NotFetched` if the host has no address, or has an address that is not allowed. The message is the same
+        for unknown and for internal host names, so that no client can find out which internal names exist.
         """
         host, port = str(url.raw_host), int(url.port or 0)
         judge = guard.is_host if guard.is_listed(host, port, rules) else self._judge

@@ -32,7 +32,7 @@ _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """Pattern of the last label of a host name that resolvers read as an IPv4 address: 2130706433, 127.1, 0x7f.1."""
 _UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
-"""Spaces, control characters, backslashes and surrogates, which different URL parsers interpret differently."""
+"""Characters that different URL parsers interpret differently: spaces, control characters, backslashes, surrogates."""
 
 _NOT_PUBLIC: Final = tuple(
     ipaddress.ip_network(network)

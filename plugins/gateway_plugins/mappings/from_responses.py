@@ -1,4 +1,4 @@
-"""The translation of Responses requests, which is the same for every upstream dialect except for three arguments.
+"""The translation of Responses requests. It is the same for every upstream dialect except for three arguments.
 
 The arguments are the name of the upstream dialect, the mapping of the request's values to a body, and the reader of
 replies. The request is read in `dialects/openai_responses/read_options.py`, and the reply is written in

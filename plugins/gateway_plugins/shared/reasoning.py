@@ -57,7 +57,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """The model at a provider that makes or gets reasoning."""
+    """A model at a provider, as the maker or the receiver of reasoning."""
 
     family: str
     """The model's family. For a model of an unknown family, the name of its provider and its id."""

@@ -35,7 +35,7 @@ class _Split(NamedTuple):
 
 
 class SplitCharacters:
-    """The joiner of one stream."""
+    """Joins the split characters of one stream."""
 
     def __init__(self) -> None:
         self._held: list[Event] = []

@@ -1,8 +1,7 @@
 """The parts of which a call's bill consists, as a table of reports. The recorded cost is the same on every conversion.
 
 The expected parts of each reply are written out. Clients of the provider's own dialect get the usage unchanged, and
-clients
-of other dialects get the sum of the parts.
+clients of other dialects get the sum of the parts.
 """
 
 import json

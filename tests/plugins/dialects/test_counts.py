@@ -1,8 +1,7 @@
 """A reply's token counts are the same on every conversion, streamed and whole, and equal to the provider's.
 
 The tests use the simulated providers' replies, and every recorded reply of the real Bedrock in each client's dialect.
-They
-also check the counts in the call's record, because these determine the cost.
+They also check the counts in the call's record, because these determine the cost.
 """
 
 import json

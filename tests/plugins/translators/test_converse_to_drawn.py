@@ -35,8 +35,7 @@ UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
 """Kinds of blocks that are not drawn.
 
 They are blocks that are always refused, blocks of betas, which the simulated provider does not know, and thinking,
-whose
-place in a turn the service model does not define.
+whose place in a turn the service model does not define.
 """
 
 

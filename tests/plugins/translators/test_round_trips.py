@@ -1,8 +1,7 @@
 """A conversation over two turns on every conversion. The strict simulated provider must accept the second turn.
 
 The model's reply, as the client sends it back, must arrive unchanged: text, parallel calls with their results, signed
-and
-redacted thinking, images, documents, cache marks, citations.
+and redacted thinking, images, documents, cache marks, citations.
 """
 
 import copy

@@ -36,29 +36,32 @@ _SEARCH: Final = "tool_search_tool"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A beta, and the places of the members that need it."""
+    """A beta, and the members that need the beta.
+
+    An attribute with members is empty if none of its kind need the beta.
+    """
 
     beta: str
     also: tuple[str, ...] = ()
     """Other betas with which the members are accepted."""
     top: tuple[str, ...] = ()
-    """Members at the top of the request."""
+    """Names of members at the top of the request that need the beta."""
     thinking: tuple[str, ...] = ()
-    """Members of `thinking`."""
+    """Names of members of `thinking` that need the beta."""
     value: str = ""
-    """The only value of the members of `thinking` that needs the beta; "" if every value does."""
+    """The value of a member of `thinking` with which alone the member needs the beta; "" if any value needs it."""
     tool: tuple[str, ...] = ()
-    """Members of a tool's definition."""
+    """Names of members of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
-    """Types of tools; globs are allowed."""
+    """Types of tools that need the beta. Globs are allowed."""
     edits: tuple[str, ...] = ()
-    """Types of edits in `context_management`."""
+    """Types of edits in `context_management` that need the beta."""
     blocks: tuple[str, ...] = ()
-    """Types of blocks in messages."""
+    """Types of blocks in messages that need the beta."""
     message: tuple[str, ...] = ()
-    """Members of a message."""
+    """Names of members of a message that need the beta."""
     cache: tuple[str, ...] = ()
-    """Members of a cache breakpoint, which can be on any block and on a tool."""
+    """Names of members of a cache breakpoint that need the beta. A breakpoint can be on any block and on a tool."""
     essential: bool = False
     """True if the request would mean something else without the members."""
     only_with_member: bool = False
@@ -85,8 +88,9 @@ def features() -> tuple[Feature, ...]:
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
     """Append to `betas` each missing beta that a member of the request needs, if InvokeModel takes this beta.
 
-    `betas` are the betas to send. If InvokeModel does not take a missing beta, the members that need it are removed. A
-    beta that the provider refuses in a request without its members is removed from `betas` if there are none of these.
+    `betas` are the betas to send. If InvokeModel does not take a missing beta, the members that need it are removed.
+    Some betas are refused by the provider in a request without their members. Such a beta is removed from `betas` if
+    the request has none of its members.
     """
     missing = []
     for feature in features():
@@ -105,8 +109,8 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
     """Remove the members that need one of `betas`, and report each as dropped.
 
-    `sent` are the betas that are sent. A member that is also accepted with one of these is not removed. `at` is the
-    JSON pointer of the object that has the members.
+    `sent` are the betas that are sent. A member that is also accepted with one of the sent betas is not removed. `at`
+    is the JSON pointer of the object that has the members.
     """
     for feature in features():
         if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:
@@ -121,9 +125,9 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove, from a body that names betas, unwanted betas and the members that need them.
+    """Return the changes to a body that names betas: unwanted betas, and the members that need them, are removed.
 
-    Unwanted are the betas that the configuration drops, and those that the provider has refused (`without`).
+    Unwanted betas are those that the configuration drops, and those that the provider has refused (`without`).
 
     `at` is the JSON pointer of the object whose members `top` are.
     """
@@ -144,7 +148,10 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings by part of the body. A part that has members of the feature contains at least one of them."""
+    """Return byte strings to search for, by the part of the body.
+
+    A part that has members of the feature contains at least one of the byte strings for this part.
+    """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
         "messages": [f'"{name}"'.encode() for name in (*feature.blocks, *feature.message)],

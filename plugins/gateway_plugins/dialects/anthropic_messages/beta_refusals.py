@@ -1,4 +1,4 @@
-"""A provider's refusal of a beta, and the betas that the next try does without.
+"""A provider's refusal of a beta, and the betas that are left out of the next try.
 
 - The beta that the message names is left out. If the message names none, the least certain beta is left out: a beta
   that `betas.json` does not list for the envelope, or else the newest beta.

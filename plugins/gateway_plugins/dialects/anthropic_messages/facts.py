@@ -27,7 +27,7 @@ CODE_EXECUTION: Final = "code_execution"
 
 A container is billed by the time for which it runs, which a reply does not say."""
 _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
-"""Beginnings of the types of those web tools with which code execution is free (Anthropic's price page)."""
+"""Prefixes of types of web tools. Code execution is free in a request with such a tool (Anthropic's price page)."""
 
 
 class Meter:
@@ -90,7 +90,7 @@ class Meter:
 
 
 def _is_code_free(request: ClientRequest | None) -> bool:
-    """Return whether the request has one of the web tools with which code execution is free."""
+    """Return whether code execution is free, because the request has a web tool with a type in `_FREE_WITH`."""
     if request is None:
         return False
     try:

@@ -3,8 +3,8 @@
 - The request comes from the Messages API and goes to InvokeModel, or the other way. A translated request passes here
   too, and is not changed, because its conversion has made the same decisions.
 - `shared/settings.py` and `shared/thinking.py` decide for all conversions. This module reads the client's members and
-  writes the decisions. Only the members concerned are rewritten.
-- A request for a model whose family is not known keeps all members but sampling parameters.
+  writes the decisions. Only members with a changed value are rewritten.
+- If the model's family is not known, only sampling parameters are fitted.
 - Values that are not known here, such as a new type of thinking, are left to the provider.
 """
 

@@ -90,7 +90,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Replacements, as in `_IN_STREAM`, for exceptions that InvokeModel's stream has and ConverseStream lacks."""
+"""Replacements for exceptions of InvokeModel's stream that ConverseStream does not have, as in `_IN_STREAM`."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -213,7 +213,7 @@ _EXCEPTION: Final = re.compile(
     rb'\s*\{\s*(?:"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*%b"|"__type"\s*:\s*"[^"]*(?:Exception|Error)")'
     % _UNKNOWN_NAME.encode()
 )
-"""Beginning of a body with an exception, whatever its status. AWS answers an unknown path with `Output` and 200."""
+"""Beginning of a body that reports an exception. AWS reports an unknown path so, with `Output` and status 200."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:

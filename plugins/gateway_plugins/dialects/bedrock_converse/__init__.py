@@ -1,4 +1,5 @@
 """Amazon Bedrock's Converse API.
 
-Import a module by its name. Code that all of Bedrock's APIs share is in `dialects/bedrock/`.
+Other packages import its modules, because this package exports nothing itself. Code that all of Bedrock's APIs share is
+in `dialects/bedrock/`.
 """

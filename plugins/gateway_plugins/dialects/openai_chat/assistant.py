@@ -53,9 +53,9 @@ class AssistantMessage:
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Members of calls that hold tokens of reasoning, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking that had the tokens of a call, by the client's id of the call."""
+    """JSON pointer of the thinking that had the tokens of a call, by the client's id of this call."""
     _thinking_at: list[str] = field(default_factory=list)
-    """JSON pointers of the thinking that was taken."""
+    """JSON pointers of the thinking that was added to the message."""
     _after_text: bool = False
     """True if the last piece was text of the client."""
 

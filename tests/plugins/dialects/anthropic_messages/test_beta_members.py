@@ -1,8 +1,7 @@
 """A beta and the members that need it are sent together or left out together, on every conversion that has betas.
 
 The table has what a client sends, what is sent without the beta, and what is reported. Requests of Claude Code are
-among
-the rows (claude-code#82549: a member without its beta).
+among the rows (claude-code#82549: a member without its beta).
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Fixtures of every test. Where IRISGATE_NO_SKIPS is set, a skip is a failure."""
+"""Fixtures for every test. If IRISGATE_NO_SKIPS is set, a skip is a failure."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import KEY
 
 RECORDINGS = "recordings"
-"""The first word of the reason of an exempt skip: recordings beside the checkout cannot be installed."""
+"""First word of the reason of those skips that are always allowed, because recordings cannot be installed."""
 
 
 def pytest_addoption(parser):
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def rewriting(request):
-    """Report whether files with expected results are written instead of compared."""
+    """Return whether files with expected results are written instead of compared."""
     return request.config.getoption("--rewrite-golden")
 
 
@@ -55,7 +55,7 @@ hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKI
 
 
 def pytest_collection_finish():
-    """Keep the garbage collector from scanning pytest's own objects, which takes a second each time."""
+    """Exclude pytest's own objects from garbage collection. Scanning them takes a second each time."""
     gc.collect()
     gc.freeze()
 

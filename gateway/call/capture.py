@@ -57,7 +57,10 @@ class Capture:
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """Return both copies without secrets in their headers, to be stored after the call has ended."""
+        """Return the copies of the request and the reply, without secrets in their headers, to be stored.
+
+        This is called after the call has ended.
+        """
         call, identity, at = self.of
         return CapturedBodies(
             call,

@@ -69,7 +69,7 @@ class DiskSync:
         """Number of lines that are on the disk."""
         self._failures = 0
         self._reason = ""
-        """The words of the last failure."""
+        """The error message of the last failure."""
         self._retry_at = 0.0
         """Time by the monotonic clock before which no flush is tried, after one has failed."""
         self._round: asyncio.Future[None] | None = None
@@ -77,7 +77,7 @@ class DiskSync:
 
     @property
     def failure(self) -> str:
-        """The words of the last flush if it failed, so that no call can be sent; "" otherwise."""
+        """The error message of the last flush, if it failed; "" otherwise. After a failed flush no call can be sent."""
         return self._reason if self._failures else ""
 
     async def wait(self) -> None:

@@ -36,8 +36,10 @@ RESERVED_DESCRIPTORS: Final = 200
 MAX_CONNECTIONS: Final = 20_000
 """Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
 UNREAD_SECONDS: Final = 120.0
-"""Maximum number of seconds for which a client takes nothing of a reply that waits for it. The connection is then
-closed. A client that takes 64 KB in this time is left alone."""
+"""Maximum number of seconds for which a client does not read a reply. The connection is then closed.
+
+A client that reads 64 KB in this time keeps its connection.
+"""
 CLOSE_SECONDS: Final = 5.0
 """Seconds after which a closed connection is given up, although not all bytes of its reply are sent."""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
@@ -143,7 +145,7 @@ class Connection(web.RequestHandler):
     def close(self) -> None:
         """Accept no further request. If the head of a request was read, read its body and send the reply first.
 
-        aiohttp ignores all bytes that come after a close, so it is delayed.
+        aiohttp ignores all bytes that come after a close, so the close is delayed.
         """
         if self._current_request is None and not self._messages:
             super().close()

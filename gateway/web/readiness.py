@@ -24,7 +24,7 @@ from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
 
 WATCH_SECONDS: Final = 5.0
-"""Seconds between two looks without a monitor. They bound the error of the time since which a check fails."""
+"""Seconds between two checks if no monitor asks. The time since which a check fails may be wrong by so many seconds."""
 IDENTITY_SECONDS: Final = 1.0
 """Seconds for which the answers of tailscaled are used again, so that many monitors do not burden it."""
 
@@ -91,13 +91,13 @@ class Readiness:
         gateway.metrics.checks(self._failing, lambda: self._is_ready(self._current(gateway.follower.disk_fault())))
 
     async def watch(self) -> None:
-        """Look at the checks again and again, so that a change is noticed without a monitor."""
+        """Run the checks again and again, so that a change is noticed without a monitor."""
         while True:
             await self.look()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def look(self) -> Mapping[str, Fault]:
-        """Return the failing checks, by name."""
+        """Run the checks, and return those that fail, by name."""
         disk, _ = await asyncio.gather(asyncio.to_thread(self._gateway.follower.disk_fault), self._ask_tailscaled())
         self._note(self._current(disk))
         return self._faults

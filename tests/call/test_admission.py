@@ -1,4 +1,4 @@
-"""Calls and the bytes of their bodies are admitted within limits, refused before the body is read, and given back."""
+"""Limits on calls and on the bytes of their bodies: refusals before the body is read, and release afterwards."""
 
 import asyncio
 import gzip
@@ -28,7 +28,7 @@ def gated(state, sim, **limits):
 
 
 async def uploading(running, path=CONVERSE, *, size=1000, at=0, chunked=False):
-    """Begin a call, and return its connection when the gateway waits for the body."""
+    """Begin a call, and return its connection as soon as the gateway waits for the body."""
     place = urlsplit(running.running.urls[at])
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
     raw = await Raw.open(place.hostname, place.port, first=HEAD.format(path=path, length=length).encode())
@@ -121,7 +121,7 @@ async def test_health_metrics_and_pages_go_through_in_an_overload(tmp_path, bedr
 
 
 async def test_limits_are_those_of_the_current_configuration(tmp_path, bedrock_sim):
-    """Check that a reload changes the limits of calls that come after it."""
+    """Check that a reload changes the limits of later calls."""
     from gateway.call.admission import Admission
     from gateway.config.model import Limits
     from gateway.contract.errors import Refused

@@ -1,4 +1,4 @@
-"""Agents: a request's headers name the client program, and no client can add a metric label of its own."""
+"""Names of client programs from a request's headers. A client cannot add a metric label of its own."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Tests of how headers and bodies are captured: bodies are cut and become text or base64, secrets are redacted."""
+"""Tests of the capture of headers and bodies: bodies are cut and stored as text or base64, and secrets are removed."""
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
 
 
 def test_captured_header_names_are_lower_case_and_bytes_are_text():
-    """Check that other headers are recorded with lower-case names, and bytes that are no text are replaced."""
+    """Check that header names are recorded in lower case, and that bytes that are not text are replaced."""
     assert without_secrets({"User-Agent": "claude-cli/2", "x-odd": "a\udcffb"}) == {
         "user-agent": "claude-cli/2",
         "x-odd": "a?b",

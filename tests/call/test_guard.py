@@ -1,4 +1,4 @@
-"""A web page that is open on a caller's machine is not the caller."""
+"""Requests from web pages that are open on a caller's machine, which do not count as the caller's requests."""
 
 import asyncio
 import socket

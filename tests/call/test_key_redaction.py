@@ -1,4 +1,4 @@
-"""Keys in all that a provider sends back: every form of a key, every place, and the time that the search takes."""
+"""Removal of keys from a provider's replies: every form of a key, every place, and the time of the search."""
 
 import base64
 import itertools
@@ -110,7 +110,7 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 
 @pytest.mark.parametrize("ping", [False, True])
 def test_a_key_divided_between_two_events_is_removed(ping):
-    """Check every place at which a key can be divided; a short first part may be left."""
+    """Check every division of a key between two events. A short first part may remain."""
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])
         comment = [Event("", b"", b": ping\n\n")] if ping else []
@@ -121,7 +121,7 @@ def test_a_key_divided_between_two_events_is_removed(ping):
 
 
 def test_a_key_divided_between_three_events_is_removed():
-    """Check divisions whose first part is long enough to be recognised."""
+    """Check divisions of a key into three parts whose first part is long enough to be recognised."""
     for start, end in itertools.combinations(range(KNOWN_BY, len(KEY)), 2):
         text = text_of(redacted(events_of([f"It is {KEY[:start]}", KEY[start:end], f"{KEY[end:]}."])))
         assert text == "It is [redacted].", (start, end)

@@ -1,4 +1,4 @@
-"""Session ids: what clients send, what a chat begins with, and never another caller's."""
+"""Session ids: from clients' headers, or from the beginning of a conversation, and never another caller's id."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

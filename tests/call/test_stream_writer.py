@@ -1,4 +1,4 @@
-"""The writer of a stream: it sends pings while nothing else is written, and any write notices a client that does not read."""
+"""The writer of a stream: it sends pings if nothing else is written, and notices a client that no longer reads."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from gateway.call.stream_writer import StreamWriter
 
 
 class Client:
-    """The client's side of a stream: takes some writes, and then nothing more."""
+    """The client's side of a stream. It accepts some writes, and then no more."""
 
     def __init__(self, takes):
         self.takes = takes

@@ -1,4 +1,4 @@
-"""Capabilities: the rules of capabilities.json give what the sources say, whatever form a model's id has."""
+"""Capabilities: the rules in capabilities.json agree with their sources, for every form of a model's id."""
 
 from __future__ import annotations
 

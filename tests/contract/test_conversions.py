@@ -1,4 +1,4 @@
-"""The conversions by how much they lose: data, the chain's choice by them, and what the command prints."""
+"""The conversions and their losses: the data, the chain's choice, and the output of the command."""
 
 import json
 from dataclasses import replace
@@ -51,8 +51,7 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
     ],
 )
 def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, expected):
-    """Check that of several conversions to a provider the least lossy is taken, whatever their order in the
-    configuration."""
+    """Check that the conversion with the least loss is taken, whatever the order of flags in the configuration."""
     for order in (flags, flags[::-1]):
         assert chosen(client, client, "generate", model, *order) == expected
 
@@ -71,8 +70,7 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
 def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
-    """Check that Bedrock's CountTokens is native to Bedrock whatever it wraps, and it reaches other providers or
-    is estimated."""
+    """Check that CountTokens is native to Bedrock for any body. Other providers count too, or the gateway estimates."""
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"
     assert chosen(*client, "bedrock_converse")[1] == "native"
@@ -102,8 +100,10 @@ def test_a_translator_that_the_data_do_not_name_says_its_own_number(tmp_path):
 
 
 def test_the_listing_has_all_flags_routes_and_conversions():
-    """Check that the listing shows every flag, route and conversion, and the least lossy conversion of each client
-    first."""
+    """Check that the list has every flag, route and conversion.
+
+    The least lossy conversion of each client comes first.
+    """
     text = plugins_list(REGISTRY)
     for flag in REGISTRY.flags.values():
         for route in flag.routes:

@@ -1,4 +1,4 @@
-"""JSON with parts of characters: what can be read is read, and every byte of a body stays where it was."""
+"""JSON with incomplete characters: every readable value is read, and every byte of a body keeps its offset."""
 
 import json
 import time
@@ -21,7 +21,7 @@ values = st.recursive(
 
 
 def repaired(value):
-    """Return a value with U+FFFD in place of each half of a surrogate pair that stands alone."""
+    """Return a value with U+FFFD in place of each lone half of a surrogate pair."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -77,13 +77,13 @@ def test_what_is_no_json_stays_an_error(text):
 
 @pytest.mark.parametrize("name", [r"\ud06dodel", r"\ud800model", r"\udc6dodel"])
 def test_no_half_in_a_name_makes_another_known_name(name):
-    """Check that a name that the provider reads differently is not read as `model`."""
+    """Check that a member is not read as `model` if a provider would read its name differently."""
     members = Members(b'{"%b": "a", "b": "\\ud83d"}' % name.encode())
     assert "model" not in members
 
 
 def test_bytes_that_are_no_utf_8_are_replaced_in_replies_only():
-    """Check that a client's text in another encoding is refused, because its letters would be lost without notice."""
+    """Check that a client's text in another encoding is refused, because letters would otherwise be lost silently."""
     assert lenient_json.loads(b'"x\xff\xf0\x9fy"') == "x\ufffd\ufffdy"
     with pytest.raises(Refused):
         Members(b'{"a": "caf\xe9"}').decode("a")

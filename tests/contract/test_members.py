@@ -1,4 +1,4 @@
-"""A body's members are found without decoding them, and everything that is not changed keeps its bytes."""
+"""The members of a body are found without decoding, and all bytes except those of changed members are kept."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_a_repeated_member_with_any_bytes_in_it_is_a_refusal_and_no_crash(data, 
 
 
 def test_a_refused_large_body_is_not_decoded():
-    """Check that a refused body of many megabytes is not decoded to say what is wrong with it."""
+    """Check that a refused body of many megabytes is not decoded only for its error message."""
     values = b",".join([b'{"a":[1,2,3]}'] * 1_000_000)
     body = b'{"model":"m","x":[' + values + b'],"model":"n"}'
 

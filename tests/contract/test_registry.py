@@ -1,4 +1,4 @@
-"""Plugins are found by name, checked when they are loaded, and completed with the defaults."""
+"""Plugins are found by name, checked when loaded, and completed with the default members."""
 
 import types
 

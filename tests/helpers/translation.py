@@ -128,7 +128,7 @@ class Translator:
         return self.open(body, model, drops, judged=False, **options).translation
 
     def messages(self, *messages: dict[str, Any], model: str | Caps | None = None, **more: Any) -> Any:
-        """Return the upstream messages of a request with these messages."""
+        """Return the `messages` of the upstream body for a request with the client's `messages`."""
         return self.sent({"messages": list(messages), **more}, model)["messages"]
 
     def sent(self, body: dict[str, Any], model: str | Caps | None = None, drops: Any = None, **options: Any) -> Any:

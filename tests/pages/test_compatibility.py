@@ -1,4 +1,4 @@
-"""`deploy/compatibility.md` against the code: its tables name the flags, the routes, and what each conversion does."""
+"""`deploy/compatibility.md` compared with the code: flags, routes, and what each conversion does."""
 
 import re
 from collections import defaultdict
@@ -30,13 +30,13 @@ def section(title):
 
 
 def rows(text):
-    """The cells of a section's tables, without their rules."""
+    """Return the cells of a section's tables, without the separator lines."""
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line] for line in lines if set(line[0]) != {"-"}]
 
 
 def flags_table():
-    """Flag to the cell that says what clients call."""
+    """Return the cell with the clients' calls, by flag."""
     return {row[0].strip("`"): row[2] for row in rows(section("Flags"))[1:]}
 
 
@@ -91,7 +91,7 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """The order of the conversions against what becomes of the features; those between the two ends are close."""
+    """Check the order of conversions against the features that they lose. Only both ends of the order are compared."""
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():

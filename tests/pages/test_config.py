@@ -1,4 +1,4 @@
-"""`deploy/config.md` against the schema: the page is what its generator writes, and no key is missing."""
+"""`deploy/config.md` compared with the schema: the page is its generator's output, and no key is missing."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.tools import config_page
 
 
 def keys(shape):
-    """Every key of a JSON Schema, at any depth, in no order."""
+    """Return every key of a JSON Schema, at any depth, in no particular order."""
     if isinstance(shape, list):
         return {key for part in shape for key in keys(part)}
     if not isinstance(shape, dict):

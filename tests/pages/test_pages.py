@@ -1,4 +1,4 @@
-"""The pages beside the code: links, commands, metrics, and an entry for every message that needs one."""
+"""The documentation pages: links, commands, metrics, and an entry for every message that needs an explanation."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ SOURCES = [
     if "testkit" not in path.parts
 ]
 LEVELS = {"warning": "warning", "error": "error", "exception": "error"}
-"""Methods of a logger to the level of their lines."""
+"""Log levels by the method of a logger."""
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -36,7 +36,10 @@ def without_code(text):
 
 
 def anchors(path):
-    """The anchors that GitHub gives to a page's headings: lower case, hyphens for spaces, no punctuation, counted."""
+    """Return the anchors that GitHub gives to a page's headings.
+
+    They are in lower case, with hyphens for spaces, without punctuation, and numbered if they repeat.
+    """
     seen = {}
     for heading in re.findall(r"^#+ (.+)$", without_code(path.read_text()), re.MULTILINE):
         anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -90,7 +93,7 @@ def test_the_pages_name_commands():
 
 
 def log_events():
-    """Event name to level of every line of level warning or error that the code logs, wherever it stands."""
+    """Return the level of each event that the code logs as a warning or error, by the event's name."""
     events = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -116,7 +119,7 @@ def log_events():
 
 
 def entries(heading):
-    """The names that the entries below a heading of the third level begin with."""
+    """Return the names at the beginnings of the entries below a heading of the third level."""
     _, separator, rest = OPERATION.partition(f"\n### {heading}\n")
     assert separator, heading
     text = re.split(r"\n##+ ", rest)[0]
@@ -142,13 +145,16 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""Callables that take a message for a user or an operator. Refusals of conversions have one entry for all."""
+"""Functions and classes that take a message for a user or an operator.
+
+Refusals of conversions share one entry.
+"""
 SHORTEST = 8
-"""Characters of a message's own words: what has fewer is made of the words of another."""
+"""Minimum number of characters of a message's own words. A shorter message consists of other messages."""
 
 
 def literal(node):
-    """The text of a message, with an ellipsis for what is put in; None for another kind of argument."""
+    """Return the text of a message, with an ellipsis for each inserted value; None for another kind of argument."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
@@ -159,7 +165,7 @@ def literal(node):
 
 
 def messages():
-    """Every sentence that is given to one of `SAYING`."""
+    """Return every sentence that is given to a function or class in `SAYING`."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(getattr(node, "func", None), "id", "") or getattr(getattr(node, "func", None), "attr", "")

@@ -1,4 +1,4 @@
-"""The examples of `plugins/README.md`, run as they stand."""
+"""The examples in `plugins/README.md`, run unchanged."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ USAGE = {"read": 3, "written": 2}
 
 
 async def text(request):
-    """Acme's API, simulated: the reply repeats the request."""
+    """Answer as Acme's API: the reply repeats the request."""
     body = await request.json()
     if not body.get("stream"):
         return web.json_response({"text": "".join(PIECES), "asked": body, "stop": "end", "usage": USAGE})

@@ -1,4 +1,4 @@
-"""The README against the code: its configurations load and serve, and what it shows is what is printed."""
+"""The README compared with the code: its configurations load and serve, and its outputs are the real ones."""
 
 import json
 import re
@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
 REGISTRY = discover()
 MAX_LINES = 180
-"""Maximum number of lines, which a newcomer reads in one sitting."""
+"""Maximum number of lines, so that a newcomer can read the page at once."""
 
 CONFIGURATIONS = [
     text
@@ -42,7 +42,7 @@ def test_the_pages_show_configurations():
 
 @pytest.mark.parametrize("text", CONFIGURATIONS, ids=range(1, len(CONFIGURATIONS) + 1))
 def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path):
-    """Check that a configuration on a page loads, and warnings name only the parts that the page leaves out."""
+    """Check that a configuration on a page loads, and that its warnings name only parts that the page leaves out."""
     (tmp_path / "bedrock.key").write_text("a key")
     (tmp_path / "bedrock.key").chmod(0o600)
     loaded = loads(text, known_flags=REGISTRY.flags, environ={}, folder=tmp_path)
@@ -53,7 +53,10 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
 
 
 async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedrock_sim):
-    """The sample configuration with the simulated Bedrock, and a listener that names its callers for the tailnet's."""
+    """Check the sample configuration with the simulated Bedrock.
+
+    A listener with a fixed login replaces the tailnet's.
+    """
     document = parse(CONFIGURATIONS[0]).value
     provider = document["providers"]["bedrock"] | {"baseurl": bedrock_sim.url, "apikey": KEY}
     listeners = [

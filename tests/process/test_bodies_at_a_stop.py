@@ -1,4 +1,7 @@
-"""Requests whose bodies are on their way when the gateway is stopped: they are served, and their connections closed."""
+"""Requests whose bodies are still arriving when the gateway is stopped.
+
+They are served, and the connections are closed.
+"""
 
 import asyncio
 import json

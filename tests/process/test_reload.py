@@ -1,4 +1,4 @@
-"""The life of a configuration: a changed file is taken over, a broken one changes nothing, whatever goes wrong."""
+"""Reloading of the configuration: a valid changed file takes effect, and an invalid file changes nothing."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.process.test_serve import document, until
 
 @asynccontextmanager
 async def reloading(tmp_path, **more):
-    """A gateway that has started from a file, and its reloader."""
+    """Yield a gateway that was started from a file, and its reloader."""
     path = tmp_path / "config.hujson"
     path.write_text(json.dumps(document(**more)))
     registry, lines = discover(), Lines()

@@ -1,4 +1,4 @@
-"""The gateway's life in one process: a stop with calls in flight, and what it leaves behind."""
+"""The gateway in one process: stopping with calls in flight, and what is left afterwards."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def document(url="http://127.0.0.1:9", drain=0.2, **more):
 
 @asynccontextmanager
 async def held_stream(state, simulated, drain):
-    """A gateway, and a stream through it that goes no further than its first bytes."""
+    """Yield a gateway, and a stream through it that is held after the first bytes."""
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate()))
     loaded = loads(json.dumps(document(simulated.url, drain)))
     lines = Lines()
@@ -53,7 +53,7 @@ async def until(lines, event, count=1):
 
 
 async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedrock_sim):
-    """Check that a stop takes no longer than the time for draining, and the client gets an error that says so."""
+    """Check that a stop takes no longer than the drain time, and that clients get an error that says so."""
     begun = time.monotonic()
     async with held_stream(tmp_path, bedrock_sim, 0.3) as (_, reply, stopping, lines):
         rest = await reply.content.read()

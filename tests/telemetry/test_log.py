@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, no secrets, and a blocked reader that blocks nobody."""
+"""Logs: one JSON object on each line, no secrets, and a blocked output that delays no call."""
 
 import io
 import json
@@ -105,7 +105,7 @@ def test_any_value_can_be_logged(value):
 
 
 class Blocked:
-    """An output that takes nothing until it is let go."""
+    """An output that accepts nothing until it is released."""
 
     def __init__(self):
         self.go = threading.Event()
@@ -140,7 +140,7 @@ def test_an_output_that_blocks_holds_nobody_up_and_losses_are_told():
 
 
 class Trickle(io.BytesIO):
-    """A non-blocking pipe: takes three bytes at a time, and sometimes none."""
+    """A non-blocking pipe that accepts three bytes in each write, and sometimes none."""
 
     calls = 0
 
@@ -167,7 +167,7 @@ def test_an_output_that_is_gone_stops_nothing():
 
 
 class Full(io.BytesIO):
-    """An output on a disk that is full for a while, and then takes a few bytes of a line before it is full again."""
+    """An output on a full disk, which accepts a few bytes of a line and is full again."""
 
     def __init__(self):
         super().__init__()

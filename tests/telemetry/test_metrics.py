@@ -1,4 +1,4 @@
-"""Metrics: what a call counts, labels that cannot grow without bound, and names that follow Prometheus' rules."""
+"""Metrics: what a call counts, limited labels, and names that follow Prometheus' rules."""
 
 import shutil
 import subprocess
@@ -116,7 +116,7 @@ def test_the_sessions_that_are_remembered_are_bounded(metrics, monkeypatch):
 
 
 def test_metrics_show_the_configuration_streams_and_release(metrics):
-    """Check that the metrics of the process show its configuration, its streams and its release."""
+    """Check that metrics show the configuration, the open streams and the release."""
     metrics.config_reloaded(successful=False)
     metrics.open_streams.inc()
     metrics.upstream_auth_failure("bedrock")

@@ -1,4 +1,4 @@
-"""The judge says what botocore's service model says, and nothing that real traffic contradicts."""
+"""Validation by botocore's service model: it refuses what the model refuses, and accepts all real traffic."""
 
 import base64
 import json

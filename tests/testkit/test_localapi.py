@@ -1,4 +1,4 @@
-"""The simulated tailscaled: what the real one answers, and what it refuses, over its socket."""
+"""The simulated tailscaled: answers and refusals of the real tailscaled, over a socket."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ async def test_a_node_is_found_by_each_address_with_any_port_and_by_its_key(sess
 
 
 async def test_a_tagged_node_has_its_tags_and_the_shared_user(session):
-    """Check that a tagged node has its tags and the user that all tagged nodes share."""
+    """Check that a tagged node has its tags, and the user that all tagged nodes share."""
     reply = await whois(session, addr="100.64.0.8:1")
     assert reply["Node"]["Tags"] == ["tag:ci", "tag:prod"]
     assert reply["UserProfile"]["LoginName"] == "tagged-devices"
@@ -160,7 +160,7 @@ async def test_an_unknown_path_is_not_found_and_every_method_is_taken(session):
 
 
 async def test_an_unknown_address_with_a_port_is_waited_for_under_one_lock(session):
-    """Check that whois waits for a late registration, once for each protocol, and that others wait meanwhile."""
+    """Check that whois waits for a late registration, once for each protocol, and that other requests wait too."""
 
     async def seconds(*queries):
         began = time.monotonic()

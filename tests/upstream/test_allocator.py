@@ -1,4 +1,4 @@
-"""The memory allocator is configured if the C library has the settings."""
+"""The memory allocator is configured if the C library has such settings."""
 
 import ctypes
 from types import SimpleNamespace

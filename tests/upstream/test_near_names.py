@@ -1,4 +1,4 @@
-"""Names that are nearly right get the name that was meant."""
+"""A misspelt name gets a hint with the name that was probably meant."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The memory of refused features: by provider and model, for a while, and bounded."""
+"""Refused features are remembered by provider and model, for a limited time and in a limited number."""
 
 from gateway.upstream.refused_features import KEPT, MAX_MODELS, RefusedFeatures
 

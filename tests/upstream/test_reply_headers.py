@@ -1,4 +1,4 @@
-"""Headers of a provider's reply: clients get those that they use, and nothing about the provider's account."""
+"""Headers of a provider's reply: clients get the headers that they use, and none about the provider's account."""
 
 import pytest
 from aiohttp import web

@@ -28,8 +28,10 @@ from gateway.upstream.catalog import Offer
 from gateway.upstream.near_names import near_names
 
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
-"""The reason of a decision. `not_found` is used only in `own_view`, where an unknown model and a model that is not
-granted must look alike."""
+"""Reasons of a decision.
+
+`not_found` is used only in `own_view`, where an unknown model and a model that is not granted must look alike.
+"""
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
 POLICY_UNKNOWN: Final = "Grants of the tailnet policy are known only when the caller connects; none is counted here."
@@ -64,7 +66,7 @@ class Offered:
     headers: tuple[str, ...] = ()
     """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
     quotas: tuple[Chain, ...] = ()
-    """The names of the quotas that calls are charged to, each followed by those that pay when it is empty."""
+    """Names of the quotas to which calls are charged. Each is followed by the quotas that pay when it is empty."""
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ class Wanted:
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Return the near misses: first the caller's own patterns, then mistakes in sources, then grants for others.
+    """Return the near misses: first of the caller's own patterns, then mistakes in sources, then grants for others.
 
     `own` are the caller's capabilities.
     """

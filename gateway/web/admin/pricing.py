@@ -28,7 +28,7 @@ def routes() -> list[web.RouteDef]:
 async def pricing(request: web.Request) -> web.Response:
     """Return the prices of all granted models, or only of the model in the path.
 
-    A path ends with a model as `model` or `provider/model`.
+    The model in a path is written as `model` or `provider/model`.
     """
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime

@@ -1,4 +1,4 @@
-"""Tests of the explanation why a caller may use a model: it has the verdict of the chain, and words that help."""
+"""Tests of the explanation why a caller may use a model: the verdict equals the chain's, and the words give advice."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ CHAIN = chain(resolve, check, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):
-    """Return the chain's verdict on a call: what `note` returns if the call passes, else the code of the problem."""
+    """Return the chain's verdict on a call: the result of `note` if the call passes, else the code of the problem."""
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
@@ -135,7 +135,7 @@ def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_an_explanation_reveals_nothing_that_is_not_granted(config, identity, model):
-    """Check that without the models, providers' states and grants that are not the caller's the answer is the same."""
+    """Check that an answer does not depend on models, provider states and grants that the caller has no access to."""
     made = runtime(config)
     seen = {offer.name for offer in made.catalog.visible(made.grants.access(identity))}
     mine = made.grants.access(identity).capabilities
@@ -162,8 +162,8 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
     """Check that a caller's explanation is the same without the configuration.
 
-    The time that the explanation takes then depends neither on the grants of other callers nor on what a model's name
-    means to them.
+    So the time for an explanation depends neither on other callers' grants nor on the meaning of a model's name to
+    other callers.
     """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)
@@ -180,7 +180,10 @@ def test_ten_thousand_grants_are_explained_in_five_milliseconds(identity, model)
 
 
 def many(*grants):
-    """Ready to be asked, without reading it as a text, which takes seconds."""
+    """Return a loaded configuration with this number of grants.
+
+    It is not parsed from text, which would take seconds.
+    """
     given = tuple(
         Grant(tuple(each["src"]), (Capability(item.get("role"), tuple(filter(None, [item.get("models")]))),))
         for each in grants
@@ -191,7 +194,7 @@ def many(*grants):
 
 
 def seconds(asking):
-    """Return the seconds of this thread's CPU time that `asking` takes, which other processes do not lengthen."""
+    """Return the CPU seconds of this thread for `asking`. Other processes do not change this time."""
     begun = time.thread_time()
     asking()
     return time.thread_time() - begun
@@ -225,7 +228,7 @@ def test_of_a_name_that_is_two_models_the_one_is_meant_that_is_granted(patterns,
 
 
 def test_an_alias_without_a_grant_looks_like_an_unknown_name():
-    """Check that an alias of which nothing is granted looks like a name that means nothing."""
+    """Check that an alias of which no target is granted gets the same answer as an unknown name."""
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku"], "strategy": "session"}}}
     made = ready(grant("*", role="user", models="bedrock/claude-sonnet"), model_aliases=aliases)
     assert own_view(made, ALICE, "fast") == replace(own_view(made, ALICE, "last"), model="fast")

@@ -1,4 +1,4 @@
-"""`irisgate explain`: what is printed, and with which exit status."""
+"""`irisgate explain`: its output and its exit status."""
 
 import json
 

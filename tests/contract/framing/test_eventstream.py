@@ -1,4 +1,4 @@
-"""Event-stream messages, with botocore's decoder as the oracle."""
+"""Event-stream messages, compared with botocore's decoder."""
 
 import struct
 from itertools import pairwise
@@ -48,7 +48,7 @@ def test_any_chunking_gives_the_same_frames(cuts):
 
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_one_changed_byte_is_noticed_or_leaves_the_stream_unfinished(position, change):
-    """Change one byte. Only missing bytes reveal a larger length; a checksum reveals every other change."""
+    """Check every changed byte: a larger length leaves the stream incomplete, a checksum reveals any other change."""
     broken = bytearray(STREAM)
     broken[position] ^= change
     decoder = eventstream.Decoder()

@@ -1,6 +1,6 @@
 """Server-sent events at the edges of frames: line ends, blanks, marks and the end of the stream.
 
-The oracle is a reader of lines, as the standard describes it (WHATWG HTML, 9.2.6), without the frames of the decoder.
+The results are compared with those of a line reader as the standard describes it (WHATWG HTML, 9.2.6).
 """
 
 import json
@@ -108,7 +108,7 @@ ENDS = {
     ("name", "data", "is_whole"), [(name, *case) for name, cases in ENDS.items() for case in cases]
 )
 def test_the_last_event_may_lack_its_blank_line(name, data, is_whole):
-    """Check that a last event without its blank line counts if it is complete, and that its client can read it."""
+    """Check that a complete last event without its blank line is read, and that the client can read it too."""
     decoder = decoder_of(name)
     events = list(decoder.feed(data))
     if not is_whole:

@@ -1,4 +1,4 @@
-"""Anthropic's rules, on its own API and on Bedrock: what Claude Code sends passes, classic mistakes are refused."""
+"""Anthropic's rules, on its own API and on Bedrock: Claude Code's requests are accepted, usual mistakes are refused."""
 
 import pytest
 
@@ -247,7 +247,7 @@ def test_results_in_consecutive_messages_are_one_turn():
 
 
 def test_a_budget_demands_earlier_thinking_unless_interleaved():
-    """Check that with a budget the thinking before the calls must come back, unless the thinking is interleaved."""
+    """Check that a request with a budget needs the thinking before earlier calls, unless thinking is interleaved."""
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)
     interleaved = {**request, "anthropic_beta": ["interleaved-thinking-2025-05-14"]}

@@ -1,4 +1,4 @@
-"""Converse's own rules: real traffic passes, and the classic mistakes of peers are refused."""
+"""Converse's own rules: real traffic is accepted, and usual mistakes of other gateways are refused."""
 
 import json
 from dataclasses import replace
@@ -78,7 +78,7 @@ def extra(**fields):
 
 
 def resigned(value):
-    """Real signatures as the simulator would have made them."""
+    """Return a request whose real signatures are replaced by signatures of the simulator."""
     if isinstance(value, dict):
         return {name: SIGNATURE if name == "signature" else resigned(item) for name, item in value.items()}
     return [resigned(item) for item in value] if isinstance(value, list) else value

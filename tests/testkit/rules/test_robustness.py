@@ -1,4 +1,4 @@
-"""Tests that the judges return a fault or none for any JSON, and never raise."""
+"""Tests that the rules return a fault or None for any JSON, and never raise an exception."""
 
 import copy
 import random
@@ -59,7 +59,7 @@ JUDGES = {
 
 
 def places(node, paths=None):
-    """Yield all containers of a body, each with a key or an index in it."""
+    """Yield all containers in a body, each with one of its keys or indexes."""
     paths = [] if paths is None else paths
     for key, inner in list(node.items() if isinstance(node, dict) else enumerate(node)):
         paths.append((node, key))

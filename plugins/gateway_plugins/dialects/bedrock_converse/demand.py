@@ -93,8 +93,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - The roles user and assistant alternate.
     - The user's turn after a tool call has the result of the call.
-    - If the last turn is the assistant's, a turn of the user is added after it. Only if `prefill` is true and the
-      assistant's turn has no tool calls, nothing is added, and the model continues that turn.
+    - If the last turn is the assistant's, a turn of the user is added after it. If `prefill` is true and the
+      assistant's turn has no tool calls, the model continues that turn instead, and nothing is added.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):

@@ -54,7 +54,7 @@ def samples():
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")
     metrics.fetched("ok")
-    metrics.admission(lambda: 1, lambda: 1)
+    metrics.admission(lambda: 1, lambda: 1, lambda: {"bedrock": 1})
     metrics.call_refused("calls")
     metrics.connections(lambda: 1)
     metrics.connection_refused("connections")

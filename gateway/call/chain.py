@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 import msgspec
 
 from gateway.access.identity.caller import Identity
+from gateway.call.admission import Admitted
 from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.runtime import Runtime
 from gateway.contract.errors import Problem, UpstreamFailed
@@ -173,6 +174,8 @@ class Call:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of everything that is opened for the call. The `finally` blocks of the stream's generators
     are not enough: if a generator is closed before it has started, none of its `finally` blocks runs."""
+    admitted: Admitted | None = field(default=None, repr=False)
+    """The place of the call among those in flight, with the bytes that it holds; None for a call that is not sent."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
@@ -193,6 +196,11 @@ class Call:
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None
     """The time of a stream's first event, by the monotonic clock, in seconds; None if no event has come."""
+
+    def hold_reply(self, size: int) -> None:
+        """Reserve `size` bytes for what is buffered of the reply. Raises `UpstreamFailed` if there is no room."""
+        if self.admitted is not None:
+            self.admitted.hold_reply(size)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,8 @@ from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refu
 
 STEP: Final = 64 * 1024
 """Maximum number of bytes that are given to a decoder in one step, and maximum number that it returns in one step."""
+SLICE: Final = 1024 * 1024
+"""Number of decoded bytes after which memory for them is reserved."""
 MAX_CODINGS: Final = 4
 """Maximum number of codings of one body. Each coding can cost the work of a body of the maximum size."""
 MAX_FRAMES: Final = 1000
@@ -57,29 +59,47 @@ def names(values: Iterable[str]) -> list[str]:
     return codings
 
 
-def decode(body: bytes, codings: Iterable[str], limit: int) -> bytes:
-    """Return the body without its codings.
+class Decoding:
+    """The removal of a body's codings, in slices, so that the caller can reserve memory for each slice before the next.
 
-    Raises `Refused` if the body is damaged, or is larger than `limit` bytes after one of its codings is removed. An
-    empty body is returned unchanged, whatever its codings are.
+    An empty body is not changed, whatever its codings are.
     """
-    for name in reversed(list(codings)):
-        body = _decoded(body, name, limit)
-    return body
 
+    def __init__(self, body: bytes, codings: Iterable[str], limit: int) -> None:
+        self.body = body
+        """The body; at the end without its codings."""
+        self._codings = list(codings)
+        self._limit = limit
+        self._slices = self._decode()
 
-def _decoded(body: bytes, name: str, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    try:
-        for part in _DECODERS[name](body) if body else ():
-            size += len(part)
-            if size > limit:
-                raise too_large(limit)
-            parts.append(part)
-    except _errors_of(name) as error:
-        raise invalid(f"the body is not valid {name} data, as its Content-Encoding says: {error}") from None
-    return b"".join(parts)
+    def slice(self) -> int | None:
+        """Decode at most about `SLICE` bytes. Return the number of bytes held in all; None at the end.
+
+        Raises `Refused` if the body is damaged, or is larger than the limit after one of its codings is removed.
+        """
+        return next(self._slices, None)
+
+    def _decode(self) -> Iterator[int]:
+        for name in reversed(self._codings):
+            parts: list[bytes] = []
+            for size in self._decode_one(name, parts):
+                yield len(self.body) + size
+            self.body = b"".join(parts)
+
+    def _decode_one(self, name: str, parts: list[bytes]) -> Iterator[int]:
+        """Append the decoded parts of the body. Yield their size after each slice."""
+        size = counted = 0
+        try:
+            for part in _DECODERS[name](self.body) if self.body else ():
+                size += len(part)
+                if size > self._limit:
+                    raise too_large(self._limit)
+                parts.append(part)
+                if size - counted >= SLICE:
+                    counted = size
+                    yield size
+        except _errors_of(name) as error:
+            raise invalid(f"the body is not valid {name} data, as its Content-Encoding says: {error}") from None
 
 
 def too_large(limit: int) -> Refused:

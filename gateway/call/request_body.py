@@ -49,9 +49,13 @@ async def read(request: web.Request, limits: Limits, admitted: Admitted) -> byte
     body = await _received(request, limits, admitted)
     if not codings or not body:
         return body
+    decoding = content_codings.Decoding(body, codings, limits.body_bytes)
     # in a thread: a small body may become a large one
-    decoded = await asyncio.to_thread(content_codings.decode, body, codings, limits.body_bytes)
+    while (size := await asyncio.to_thread(decoding.slice)) is not None:
+        admitted.ensure(size)
+    decoded = decoding.body
     admitted.ensure(len(decoded))
+    admitted.shrink(len(decoded))
     return decoded
 
 

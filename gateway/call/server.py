@@ -22,6 +22,7 @@ from aiohttp import web
 
 from gateway.access.identity.caller import unknown
 from gateway.call import request_body
+from gateway.call.admission import Admitted
 from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
@@ -48,6 +49,9 @@ has come for 30 seconds."""
 
 STALLED_SECONDS: Final = 300.0
 """Seconds after which a client that does not read is disconnected, to free its connection and its reservation."""
+
+HELD_BYTES: Final = 64 * 1024
+"""Minimum length of an unstreamed reply whose bytes count in the budget until the client has taken them."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -99,7 +103,10 @@ class Server:
         self.gateway.open_calls.add(task)
         try:
             async with AsyncExitStack() as stack:
-                return await self._serve(exchange, stack, route, request)
+                response = await self._serve(exchange, stack, route, request)
+                if not response.prepared and (response.content_length or 0) > HELD_BYTES:
+                    await self._write(response, request)
+                return response
         except (asyncio.CancelledError, ConnectionError):
             self._finish(exchange, 499, "cancelled")
             raise
@@ -110,6 +117,13 @@ class Server:
             self.gateway.open_calls.discard(task)
             if exchange.capture is not None:
                 self.gateway.bodies.put(exchange.capture)
+
+    async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
+        """Write a large response while the call still holds its bytes. aiohttp writes others after the call."""
+        if self.gateway.draining:
+            response.force_close()
+        await response.prepare(request)
+        await response.write_eof()
 
     async def _serve(
         self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request
@@ -164,18 +178,21 @@ class Server:
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call. Raises `Refused` if the request is wrong or not admitted."""
         inbound = exchange.inbound
-        body = await self._read(inbound, stack, request)
+        body, admitted = await self._read(inbound, stack, request)
         received = monotonic()
         message = _request(route, request, body)
         exchange.capture = _capture(inbound, message)
         parsed = inbound.flag.parse(message)
         if inbound.identity is None:
             raise unknown("the caller is not known")
-        call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack)
+        call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack, admitted)
         return call
 
-    async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> bytes:
-        """Return the request's body. Raises `Refused` if the guard, a limit or a full disk refuses the request."""
+    async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
+        """Return the request's body, and the place of the call.
+
+        Raises `Refused` if the guard, a limit or a full disk refuses the request.
+        """
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
@@ -186,7 +203,7 @@ class Server:
         login = inbound.identity.login if inbound.identity else ""
         admitted = self.gateway.admission.enter(login, request_body.announced(request, limits.body_bytes))
         stack.callback(admitted.leave)
-        return await request_body.read(request, limits, admitted)
+        return await request_body.read(request, limits, admitted), admitted
 
     def _stopping(self) -> bool:
         """Return whether a call was cancelled because the gateway is stopping, and not because its client left.

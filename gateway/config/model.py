@@ -67,6 +67,8 @@ class Provider:
     """The rank among providers of the same model. The highest number wins; among equals, the first provider wins."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
+    calls_in_flight: int | None = None
+    """Maximum number of calls in flight at the provider; None for no limit."""
     on_loss: Literal["report", "refuse"] = "report"
     advertise: tuple[str, ...] = ("native",)
     """The flags that `/api/providers` shows to launchers: the words `native` or `reachable`, or a list of flags."""
@@ -145,7 +147,7 @@ class Limits:
     body_bytes_per_second: int = 8192
     """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network is faster."""
     buffer_bytes: int = 192 * 1024 * 1024
-    """Maximum number of bytes of the bodies of all calls in flight.
+    """Maximum number of bytes of bodies and buffered replies of all calls in flight.
 
     A body takes up to four times its size in memory while it is translated, so the process stays under about 1 GB."""
     calls: int = 5000

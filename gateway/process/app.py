@@ -180,7 +180,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         last=CallProvider(sender, pool),
     )
     quota = Quota(gateway.quotas, pool, log)
-    return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts))
+    return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts, gateway.admission))
 
 
 def _database(config: Config, state: Path) -> Path:

@@ -212,13 +212,20 @@ class Metrics:
         text = "1 while a check of /readyz fails, else 0."
         self.registry.register(_Values("irisgate_check_failing", text, "check", failing))
 
-    def admission(self, calls: Callable[[], int], held: Callable[[], int]) -> None:
-        """Add the metrics of the calls in flight, and of the bytes of their bodies."""
+    def admission(
+        self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Add the metrics of the calls in flight, in all and by provider, and of the bytes that they hold."""
+        text = "Calls in flight that go to a provider."
+        self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
-        self._gauge("buffered_bytes", "Bytes of the bodies of calls in flight.").set_function(held)
+        self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
     def call_refused(self, limit: str) -> None:
-        """Count a call that was refused because of a limit. `limit` is the key in `server.limits`."""
+        """Count a call that was refused because of a limit.
+
+        `limit` is the key in `server.limits`, or the path of a provider's own limit.
+        """
         self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:

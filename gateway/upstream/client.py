@@ -160,8 +160,8 @@ class UpstreamResponse:
             self._stop_timer()
             self._begin(self._timeouts.read_seconds)
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body.
+    async def read(self, limit: int, hold: Callable[[int], None]) -> bytes:
+        """Return the whole body. `hold` is called with the number of bytes that have come, and may raise.
 
         Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if it
         has more than `limit` bytes.
@@ -175,6 +175,7 @@ class UpstreamResponse:
                 message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
                 problem = Problem(UNAVAILABLE, message)
                 raise UpstreamFailed(problem)
+            hold(size)
             self._seconds = self._timeouts.read_seconds + size / SLOWEST_BODY
             parts.append(data)
         return b"".join(parts)

@@ -1,9 +1,12 @@
 """Decoding of a request's body: every coding, several of them, damage, and bodies that grow without end."""
 
+import gzip
 import os
 import random
 import time
+import zlib
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,10 @@ packers = pytest.mark.parametrize(("name", "pack"), PACKERS)
 
 
 def decoded(body, *headers, limit=LIMIT):
-    return content_codings.decode(body, content_codings.names(headers), limit)
+    decoding = content_codings.Decoding(body, content_codings.names(headers), limit)
+    while decoding.slice() is not None:
+        pass
+    return decoding.body
 
 
 def refusal(body, *headers, limit=LIMIT):
@@ -146,3 +152,16 @@ def test_a_zstd_window_above_the_codings_maximum_is_refused():
     options = {zstd.CompressionParameter.window_log: 27}
     packer = zstd.ZstdCompressor(options=options)
     assert refusal(packer.compress(b"x") + packer.flush(), "zstd").code == "invalid_request"
+
+
+@pytest.mark.parametrize("codings", [("gzip",), ("gzip", "gzip"), ("deflate", "gzip")])
+def test_a_body_is_decoded_in_slices_that_can_be_reserved(codings):
+    """Check that no slice holds much more than the slice before it, so that memory is reserved before it is used."""
+    body = bytes(5_000_000)
+    for name in codings:
+        body = gzip.compress(body) if name == "gzip" else zlib.compress(body)
+    decoding = content_codings.Decoding(body, codings, 10_000_000)
+    sizes = [len(body), *iter(decoding.slice, None)]
+    assert len(sizes) > 4
+    assert max(after - before for before, after in pairwise(sizes)) <= content_codings.SLICE + content_codings.STEP
+    assert decoding.body == bytes(5_000_000)

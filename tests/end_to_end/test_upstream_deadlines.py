@@ -1,72 +1,29 @@
 """Providers that stop at any place of a reply: the call ends by its deadline, in the client's dialect, and once."""
 
 import asyncio
-import json
 import socket
-import struct
-from contextlib import AsyncExitStack, asynccontextmanager
-from zlib import crc32
 
 import pytest
 
-from gateway.contract.framing import eventstream
-from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
-from tests.helpers.raw_provider import chunk, raw_provider, sends
+from tests.helpers.every_client import (
+    CLIENTS,
+    DELTA,
+    EVENTS,
+    FLAGS,
+    START,
+    WITH_PINGS,
+    ends_with_an_error,
+    gated,
+    head,
+    sse,
+    streamed,
+    whole,
+)
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.raw_provider import chunk, sends
 from tests.helpers.waiting import eventually
 
 SHORT = {"head_seconds": 0.3, "first_event_seconds": 0.3, "read_seconds": 0.3}
-USER = [{"role": "user", "content": "hello"}]
-CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
-CLIENTS = {
-    # client and provider: flag of the provider, path, body
-    "messages native": ("anthropic_messages", "/v1/messages", {"max_tokens": 9, "messages": USER}),
-    "chat to messages": ("anthropic_messages", "/v1/chat/completions", {"messages": USER}),
-    "responses to chat": ("openai_chat", "/v1/responses", {"input": "hello"}),
-    "chat native": ("openai_chat", "/v1/chat/completions", {"messages": USER}),
-    "converse native": ("bedrock_converse", f"/bedrock/model/bedrock_converse%2F{NOVA}/converse", CONVERSE),
-    "chat to converse": ("bedrock_converse", "/v1/chat/completions", {"messages": USER}),
-    "messages to invoke": ("bedrock_model_invoke", "/v1/messages", {"max_tokens": 9, "messages": USER}),
-}
-WITH_PINGS = [client for client in CLIENTS if client != "converse native"]
-FLAGS = {flag for flag, *_ in CLIENTS.values()}
-
-START = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 0}}}
-DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "he"}}
-CHAT = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "he"}}]}
-
-
-def sse(*events):
-    return b"".join(b"event: %s\ndata: %s\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
-
-
-def message(kind, payload):
-    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
-    return eventstream.encode(headers, json.dumps(payload).encode())
-
-
-_LENGTHS = struct.pack("!II", 1_000_000, 100)
-LONG_FRAME = _LENGTHS + struct.pack("!I", crc32(_LENGTHS))
-"""The beginning of a message of an event stream that announces a million bytes."""
-EVENTS = {
-    # flag of the provider: content type, first events, and pieces that complete no event: the first, and all others
-    "anthropic_messages": ("text/event-stream", sse(START, DELTA), (b": waiting\n\n", b": waiting\n\n")),
-    "openai_chat": (
-        "text/event-stream",
-        b"data: " + json.dumps(CHAT).encode() + b"\n\n",
-        (b": waiting\n\n", b": waiting\n\n"),
-    ),
-    "bedrock_converse": (
-        "application/vnd.amazon.eventstream",
-        message("messageStart", {"role": "assistant"})
-        + message("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "he"}}),
-        (LONG_FRAME, b"\0"),
-    ),
-    "bedrock_model_invoke": (
-        "application/vnd.amazon.eventstream",
-        message("chunk", {"bytes": "eyJ0eXBlIjogIm1lc3NhZ2Vfc3RhcnQiLCAibWVzc2FnZSI6IHt9fQ=="}),
-        (LONG_FRAME, b"\0"),
-    ),
-}
 HEADS = {
     "nothing": sends(),
     "100 and nothing": sends(b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -77,39 +34,8 @@ HEADS = {
 }
 
 
-def whole(client):
-    flag, path, body = CLIENTS[client]
-    return path, body if "converse" in path else {"model": f"{flag}/{HAIKU}", **body}
-
-
-def streamed(client):
-    path, body = whole(client)
-    return (f"{path}-stream", body) if path.endswith("converse") else (path, {**body, "stream": True})
-
-
-def head(content_type):
-    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % content_type.encode()
-
-
 def dripped(pieces, is_dripped):
     return {"first": chunk(pieces[0]), "drip": chunk(pieces[1])} if is_dripped else {}
-
-
-def ends_with_an_error(path, data):
-    if "converse" in path:
-        return b"Exception" in data
-    return b'"error"' in data or b"response.failed" in data
-
-
-@asynccontextmanager
-async def gated(state, plays, **options):
-    """Yield a gateway, and providers by their flags, of which each plays what `plays` has for it."""
-    async with AsyncExitStack() as stack:
-        peers = {flag: await stack.enter_async_context(raw_provider(plays[flag])) for flag in plays}
-        providers = {
-            flag: bedrock(peer.url, flags=[flag], models=[HAIKU, NOVA], cost_basis=None) for flag, peer in peers.items()
-        }
-        yield await stack.enter_async_context(gate(state, providers, **options)), peers
 
 
 async def all_called(state, plays, timeouts, request):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gateway.call.admission import Admission
 from gateway.call.chain import Attempt, AttemptNext, Call, Response
+from gateway.contract.losses import Way
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials import keys
 
@@ -15,9 +17,14 @@ class Attempts:
     """The last step of a call's chain, which makes an attempt and runs the chain of attempts (`steps`) for it."""
 
     steps: AttemptNext
+    admission: Admission
 
     async def __call__(self, call: Call) -> Response:
         candidate = call.candidates[0]
+        if candidate.way is not Way.ESTIMATE:
+            provider = candidate.offer.provider
+            self.admission.enter_provider(provider)
+            call.stack.callback(self.admission.leave_provider, provider)
         attempt = Attempt(candidate, call.request, _added_headers(call, candidate.offer))
         attempt.request = keys.without_own(attempt.request, attempt.drop)
         call.attempts.append(attempt)

@@ -30,6 +30,8 @@ AFTER_LAST: Final = 2.0
 
 BATCH_EVENTS: Final = 256
 """Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
+UNCOUNTED_BYTES: Final = 32 * 1024
+"""Maximum number of bytes of an incomplete event that are not counted in the budget. Nearly all events are smaller."""
 MAX_ERROR: Final = 1024 * 1024
 """Maximum number of bytes that are read from the body of an error reply."""
 _JSON: Final = "application/json"
@@ -76,8 +78,8 @@ class CallProvider:
         is_success = 200 <= head.status < 300
         if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
             self.sender.key_accepted(attempt)
-            return self._streamed(attempt, head, reply.events(), reply.event_came)
-        body = await _body(attempt, reply)
+            return self._streamed(call, attempt, head, reply.events(), reply.event_came)
+        body = await _body(call, attempt, reply)
         if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on: either way the target would get the prompt
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
@@ -101,7 +103,7 @@ class CallProvider:
             raise UpstreamFailed(reading.problem, reading.body, forwarded(head.headers), head.status)
         self.sender.key_accepted(attempt)
         if reading.is_stream:
-            return self._streamed(attempt, head, _once(reading.body))
+            return self._streamed(call, attempt, head, _once(reading.body))
         attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         if reading.fault is not None:
             raise reading.fault
@@ -109,12 +111,17 @@ class CallProvider:
         return Whole(head.status, _with_type(forwarded(head.headers), _JSON), body)
 
     def _streamed(
-        self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes], event_came: Callable[[], None] = lambda: None
+        self,
+        call: Call,
+        attempt: Attempt,
+        head: Head,
+        chunks: AsyncIterator[bytes],
+        event_came: Callable[[], None] = lambda: None,
     ) -> Stream:
         flag = attempt.candidate.flag
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
         headers = _with_type(forwarded(head.headers), flag.content_type)
-        return Stream(head.status, headers, self._stream(attempt, chunks, decoder, event_came))
+        return Stream(head.status, headers, self._stream(call, attempt, chunks, decoder, event_came))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
@@ -134,7 +141,12 @@ class CallProvider:
         return await self.sender.open(call, attempt, request)
 
     async def _stream(
-        self, attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder, event_came: Callable[[], None]
+        self,
+        call: Call,
+        attempt: Attempt,
+        chunks: AsyncIterator[bytes],
+        decoder: Decoder,
+        event_came: Callable[[], None],
     ) -> Batches:
         """Yield the events of the stream in batches. A fault is not raised; it is in the last batch.
 
@@ -142,11 +154,14 @@ class CallProvider:
         """
         fault = None
         redacted = EventRedaction(attempt.redaction)
+        incomplete = _Incomplete(call)
         try:
             async with aclosing(_reads(attempt, chunks, decoder)) as reads:
                 async for data in reads:
+                    incomplete.grow(len(data))
                     async for batch in _batches(redacted.feed(data, decoder.feed(data))):
                         yield batch
+                        incomplete.clear()
                         if any(event.payload for event in batch.events):
                             event_came()
         except UpstreamFailed as error:
@@ -157,6 +172,30 @@ class CallProvider:
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
             yield Batch((), error)
+
+
+class _Incomplete:
+    """The bytes of a stream that complete no event. An event can announce any length, or never end."""
+
+    __slots__ = ("_call", "_held", "_size")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._size = self._held = 0
+
+    def grow(self, size: int) -> None:
+        """Count the bytes of a read. Raises `UpstreamFailed` if there is no room for them."""
+        self._size += size
+        if self._size > UNCOUNTED_BYTES:
+            self._call.hold_reply(self._size)
+            self._held = self._size
+
+    def clear(self) -> None:
+        """Note that the bytes have completed an event, which is passed on."""
+        self._size = 0
+        if self._held:
+            self._call.hold_reply(0)
+            self._held = 0
 
 
 async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
@@ -208,11 +247,11 @@ def _is_complete(decoder: Decoder, fault: UpstreamFailed | None) -> bool:
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
 
 
-async def _body(attempt: Attempt, reply: UpstreamResponse) -> bytes:
+async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
     """Return the body of a reply. If a reply breaks off and is not an error, its cost is estimated."""
     is_error = reply.head.status >= 400
     try:
-        return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY))
+        return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY, call.hold_reply))
     except Truncated:
         attempt.delivered = None if is_error else 0
         raise

@@ -91,7 +91,7 @@ class Steps:
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
         """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""
         reply = await self.sender.open_step(call, attempt, request)
-        body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_STEP_REPLY)))
+        body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_STEP_REPLY, call.hold_reply)))
         head = attempt.redaction.head(reply.head)
         if head.status < 400:
             self.sender.key_accepted(attempt)

@@ -81,6 +81,13 @@ class ProviderSection(Section):
         0, description="Which provider serves a model that several have: the one with the higher number, such as 10."
     )
     add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
+    calls_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Calls in flight at this provider, such as 100. A call beyond them is refused with 503 before it "
+        "is translated. By default there is no limit.",
+    )
     on_loss: Literal["report", "refuse"] = Field(
         "report", description='What happens to a call that cannot be translated whole: "report" or "refuse".'
     )
@@ -150,6 +157,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         disabled=section.disabled or not usable,
         preference=section.preference,
         add_headers=section.add_headers,
+        calls_in_flight=section.calls_in_flight,
         on_loss=section.on_loss,
         advertise=section.advertise,
     )

@@ -32,8 +32,8 @@ class LimitsSection(Section):
     )
     buffer_bytes: Bytes = Field(
         Limits().buffer_bytes,
-        description="Bytes of the bodies of all calls in flight, such as 201326592. A call that does not fit is "
-        "refused with 503 before its body is read. A body takes up to four times its size in memory.",
+        description="Bytes of the bodies and buffered replies of all calls in flight, such as 201326592. A call that "
+        "does not fit is refused with 503 before its body is read. A body takes up to four times its size in memory.",
     )
     calls: int = Field(Limits().calls, ge=1, le=1_000_000, description="Calls in flight of all callers, such as 5000.")
     calls_per_identity: int = Field(

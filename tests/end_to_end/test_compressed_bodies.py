@@ -95,7 +95,8 @@ async def test_a_kept_body_is_the_decoded_one(tmp_path, bedrock_sim):
 async def test_large_bodies_are_decoded_beside_the_event_loop(tmp_path, bedrock_sim):
     """Check that large bodies are decoded mostly in other threads. 16 bodies are decoded to the limit of 32 MB."""
     body = zlib.compress(b" " * 40_000_000, 1)
-    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+    room = {"limits": {"buffer_bytes": 2**31}}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, server=room) as gw:
         headers = {"Content-Encoding": "deflate"}
         loop, every = time.thread_time(), time.process_time()
         replies = await asyncio.gather(*[gw.post("/v1/chat/completions", body, headers=headers) for _ in range(16)])

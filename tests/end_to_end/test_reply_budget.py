@@ -1,4 +1,4 @@
-"""What is buffered of replies shares the budget of all calls, on every conversion, and is given back."""
+"""Buffered bytes of replies share the budget of all calls, on every conversion, and are given back."""
 
 import asyncio
 import gzip

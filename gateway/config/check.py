@@ -69,7 +69,7 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault is only a consequence of another one, and so is not reported.
+    """Return whether a fault is only a consequence of another fault. Such a fault is not reported.
 
     For a list without a valid element, pydantic reports the elements, and also that the list is too short. For a wrong
     value of a field that allows "" as well, pydantic reports also that the value is not "".

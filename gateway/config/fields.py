@@ -189,7 +189,7 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return the seconds of a valid retention: None if records are kept for ever, 0 if no records are kept."""
+    """Return the number of seconds of a valid retention; None if records are kept for ever, and 0 if none are kept."""
     return None if value == "" else _seconds(value) or 0.0
 
 

@@ -35,7 +35,7 @@ class Conversion:
 def serves(flag: Plugin, operation: str) -> bool:
     """Return whether a provider of this flag serves an operation.
 
-    A flag without routes for clients is used for providers only, and serves `generate` alone.
+    A flag without routes for clients is used for providers only, and serves only `generate`.
     """
     return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 

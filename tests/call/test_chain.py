@@ -59,7 +59,7 @@ async def test_an_upstream_fault_follows_the_events_before_it():
 
 
 async def test_events_before_an_untranslatable_one_share_its_batch():
-    """Check that events before one that cannot be translated are in the same batch as the fault."""
+    """Check that the fault of an event that cannot be translated is in the same batch as the events before."""
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)

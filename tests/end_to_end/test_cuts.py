@@ -48,7 +48,7 @@ LAST = {
     "anthropic_messages": rb"event: message_stop\ndata: \{[^\n]*\}",
     "openai_responses": rb"event: response.completed\ndata: \{[^\n]*\}",
 }
-"""The last event without which a reply is not whole, by flag. Event streams end with their last frame."""
+"""Pattern of the event with which a whole reply ends, by flag. A stream of AWS frames ends with its last frame."""
 ERRORS = {
     "openai_chat": ("",),
     "openai_responses": ("response.failed",),
@@ -131,7 +131,10 @@ CHATS = {
     "neither usage nor done": ([TEXT, STOP], STOP, None),
     "done alone": ([TEXT, DONE], DONE, DONE),
 }
-"""Chat servers: some send no usage (Ollama before 0.5), some no [DONE] (ik_llama.cpp#467), some no reason at all."""
+"""Chat servers that send less than OpenAI.
+
+Some send no usage (Ollama before 0.5), some no [DONE] (ik_llama.cpp#467), and some no finish reason.
+"""
 
 
 @breaks

@@ -68,10 +68,7 @@ async def asking(tmp_path, sim, bedrock_sim):
 
 
 async def connected(running, sim=None, node=None, *, at=0, **options):
-    """Return a connection to a listener.
-
-    If `sim` is given, the connection is one that tailscaled forwards for `node`.
-    """
+    """Return a connection to a listener. If `sim` is given, tailscaled forwards the connection for `node`."""
     place = urlsplit(running.running.urls[at])
     raw = await Raw.open(place.hostname, place.port, **options)
     if sim is not None:

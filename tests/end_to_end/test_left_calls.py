@@ -66,7 +66,7 @@ async def leave(gw, path, body, seconds=LEAVES):
 
 
 async def recorded(gw):
-    """Return the record of the one call, once it is there, and check that it is charged what it costs."""
+    """Return the record of the only call, as soon as it is there. Also check that the charge equals the cost."""
     (record,) = await gw.calls()
     assert (record["status"], record["outcome"]) == (499, "cancelled")
     assert record["charges_usd"] == {"team": record["cost_usd"]}
@@ -158,7 +158,7 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check that a refused beta makes no second request if the client has left."""
+    """Check that a request is not sent again without the refused beta if the client has left."""
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:
@@ -171,7 +171,7 @@ async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_client_that_closes_its_sending_half_has_left(tmp_path, bedrock_sim, stream):
-    """Check that a half-closed connection is treated as one that is closed, and the call is accounted for alike."""
+    """Check that a half-closed connection is treated like a closed one, with the same record and charge."""
     bedrock_sim.default = replace(TEXT, delay=ANSWERS)
     body = json.dumps({"model": HAIKU, "messages": HELLO, "stream": stream}).encode()
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
@@ -189,7 +189,7 @@ async def test_a_client_that_closes_its_sending_half_has_left(tmp_path, bedrock_
 
 @contextmanager
 def full_port():
-    """Yield a port at which a connection waits to be accepted, and never is."""
+    """Yield a port at which connections are never accepted."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -214,7 +214,7 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
 
 
 async def test_a_server_without_prices_is_left_at_once(tmp_path):
-    """Check that a model server of one's own can stop when the client leaves, because nobody bills its reply."""
+    """Check that a reply without a price is not read on, so that a local model server can stop."""
     async with OpenAISim(keys={KEY}) as sim:
         sim.default = replace(TEXT, delay=20)
         provider = bedrock(sim.url, models=["my-own"], flags=["openai_chat"])

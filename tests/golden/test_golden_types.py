@@ -1,8 +1,8 @@
 """Every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and botocore's model.
 
-The types are applied strictly: no conversion of a value to another type, and no member that the vendor does not have,
-except for the extensions that are listed here with their reasons. Replies to Responses clients also conform to Open
-Responses.
+The types are applied strictly. No value is converted to another type. A member that the vendor does not have is a
+fault, unless it is one of the extensions that are listed here with their reasons. Replies to Responses clients also
+conform to Open Responses.
 """
 
 import json

@@ -47,7 +47,7 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The result for one connection.
 
-    An exception is not stored as such, because its traceback refers to the connection.
+    It does not contain an exception, because a traceback would refer to the connection.
     """
 
     identity: Identity | None

@@ -23,7 +23,7 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return the target of an alias that its strategy picks, as the only offer; () if no target is granted.
+    """Return a tuple with the target that the alias's strategy picks; () if no target is granted.
 
     The strategy picks among the granted targets only, so that its choice never makes a call fail.
     """

@@ -106,9 +106,9 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Return the capability of an object, or None if the object has a fault, and messages about the object.
+    """Return a pair: the capability of an object, or None if the object has a fault; and messages about the object.
 
-    A policy has no text with lines. So the faults are collected in a report in which every path has the offset 0.
+    A policy has no text with lines. So faults are collected in a report that gives every path the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

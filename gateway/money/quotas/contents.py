@@ -121,7 +121,7 @@ def _tokens(size: int, half_bytes: int, least: int, most: int) -> int:
 
 
 def _document(named: str) -> Kind:
-    """Return the kind of a document by the text that names its format, its type or its file."""
+    """Return the kind of a document. `named` is the text that names the format, the type or the file."""
     return "packed" if any(word in named.lower() for word in _PACKED) else "document"
 
 

@@ -47,8 +47,8 @@ class Mapper:
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
 
-        System messages before the first turn belong to the system prompt. Later ones become turns of their own, in
-        their places.
+        System messages before the first turn belong to the system prompt. Later system messages become turns of their
+        own, in the same places.
         """
         system = self._content(converse_read.system(top, self.drop), "system")
         turns: list[Turn] = []

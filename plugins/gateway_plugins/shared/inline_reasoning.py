@@ -1,6 +1,7 @@
 """Thinking that a model writes between tags at the start of its text, such as `<think>plan</think>Answer`.
 
-- Some models do so where no part of the provider has separated the thinking. `Caps.inline_reasoning` has their tags.
+- Some models write like this if the provider does not separate their thinking from the text. `Caps.inline_reasoning`
+  has their tags.
 - A translated client gets the thinking as a thinking block. A client of the provider's own dialect gets the text as it
   came.
 - Only tags at the start of the text count. A tag inside the text is the user's subject, not thinking. The thinking ends

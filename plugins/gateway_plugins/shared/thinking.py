@@ -174,9 +174,9 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan for a client that does not ask for thinking.
 
-    If the client switches thinking off, and the model would think by itself, the plan switches it off. If the model
-    cannot be told so, the plan has the weakest effort, and the client's members are reported as dropped. They are also
-    reported for a model that is not known, which may think by itself.
+    If the client switches thinking off, and the model would think by itself, the plan switches it off. If the model's
+    thinking cannot be switched off, the plan has the weakest effort, and the client's members are reported as dropped.
+    They are also reported for an unknown model, because it may think by itself.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()

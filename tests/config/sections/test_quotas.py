@@ -154,7 +154,7 @@ def test_a_quota_without_a_rate_never_refills():
 
 
 def test_a_quota_of_an_unknown_template_is_left_out():
-    """Check that a quota whose template is unknown is left out, so that calls that need it are refused."""
+    """Check that a quota with an unknown template is left out. Calls that need the quota are then refused."""
     assert loads(config(quotas={"a:<team>": {"capacity": "$1"}})).config.quotas == {}
 
 

@@ -82,7 +82,7 @@ def test_a_chat_image_as_a_bare_string_is_read_too():
 
 
 def test_a_chat_file_gets_its_data_and_a_name_from_its_url():
-    """Check that a file in Chat gets its data from its URL, and also its name if it has none."""
+    """Check that a file in Chat gets the data behind the URL, and also a name from the URL if the client gave none."""
     files = {PAPER: reply(PDF, "application/octet-stream")}
     done, _ = run(chat({"type": "file", "file": {"file_data": PAPER}}), files=files)
     assert body_of(done)["messages"][0]["content"][0]["file"] == {

@@ -49,7 +49,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Names of members of `thinking` that need the beta."""
     value: str = ""
-    """The value of a member of `thinking` with which alone the member needs the beta; "" if any value needs it."""
+    """The only value of these members of `thinking` for which the beta is needed; "" if it is needed for any value."""
     tool: tuple[str, ...] = ()
     """Names of members of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ class Message:
     call_id: str = ""
     """Id of the call that a tool's message answers."""
     call_at: str = ""
-    """JSON pointer of that id."""
+    """JSON pointer of the client's member with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class OpenAIRequest:
     chat_members: Mapping[str, float] = field(default_factory=dict)
     """Seed and penalties, by the names of Chat. The other dialects have no such members."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
-    """Bedrock's `guardrailConfig`. A client may send it in a Chat body if it knows that its provider is Bedrock."""
+    """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,10 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. The event is sent at the end of the text, because it tells the length of the whole text."""
+        """Add a citation.
+
+        Its event is sent at the end of the text, because the event has the length of the whole text.
+        """
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 

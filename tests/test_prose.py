@@ -8,11 +8,8 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
+from tests.helpers.source_tree import ROOT, SOURCES, TESTS, name, text, trees
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILES = {
     str(path.relative_to(ROOT))
     for folder in ("gateway", "plugins", "tests", "deploy")
@@ -37,55 +34,58 @@ NO_VERBS = FRAGMENTS | words(
 """First words of a function's docstring that are no verb."""
 
 
-def name(path):
-    return str(path.relative_to(ROOT))
-
-
-def first_word(text):
-    return text.split()[0].strip("`\"'(,.:;)")
+def first_word(docstring):
+    return docstring.split()[0].strip("`\"'(,.:;)")
 
 
 def docstrings(tree):
-    """Yield (line, kind, text) of every docstring, and of every string that stands behind an assignment."""
+    """Yield (line, kind, docstring) of every docstring, and of every string that stands behind an assignment."""
     if head := ast.get_docstring(tree):
         yield 1, "head", head
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
-            text := ast.get_docstring(node)
+            docstring := ast.get_docstring(node)
         ):
             decorators = {ast.unparse(each) for each in node.decorator_list}
             is_value = isinstance(node, ast.ClassDef) or decorators & {"property", "cached_property"}
-            yield node.lineno, "value" if is_value else "function", text
+            yield node.lineno, "value" if is_value else "function", docstring
         body = getattr(node, "body", None)
         for before, here in pairwise(body) if isinstance(body, list) else ():
             match here:
-                case ast.Expr(ast.Constant(str(text))) if isinstance(before, ast.Assign | ast.AnnAssign):
-                    yield here.lineno, "value", text
+                case ast.Expr(ast.Constant(str(docstring))) if isinstance(before, ast.Assign | ast.AnnAssign):
+                    yield here.lineno, "value", docstring
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_docstring_begins_with_a_word_that_stands_alone(path):
+def test_a_docstring_begins_with_a_word_that_stands_alone():
     """Check that a function's docstring begins with an imperative verb, and others with no fragment."""
     wrong = []
-    for line, kind, text in docstrings(ast.parse(path.read_text())):
-        word = first_word(text)
-        third_person = word.endswith("s") and not word.endswith("ss")
-        if word in FRAGMENTS or (kind == "function" and (word in NO_VERBS or third_person or not word[:1].isalpha())):
-            wrong.append(f"{name(path)}:{line}: {text.splitlines()[0]}")
+    for path, tree in trees(SOURCES).items():
+        for line, kind, docstring in docstrings(tree):
+            word = first_word(docstring)
+            third_person = word.endswith("s") and not word.endswith("ss")
+            no_verb = word in NO_VERBS or third_person or not word[:1].isalpha()
+            if word in FRAGMENTS or (kind == "function" and no_verb):
+                wrong.append(f"{name(path)}:{line}: {docstring.splitlines()[0]}")
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", TESTS, ids=name)
-def test_a_docstring_of_the_tests_begins_with_no_fragment(path):
+def test_a_docstring_of_the_tests_begins_with_no_fragment():
     """Check that heads, functions, classes and values of the tests have a first word that stands alone."""
-    found = docstrings(ast.parse(path.read_text()))
-    wrong = [f"{name(path)}:{line}: {text.splitlines()[0]}" for line, _, text in found if first_word(text) in FRAGMENTS]
+    assert [
+        f"{name(path)}:{line}: {docstring.splitlines()[0]}"
+        for path, tree in trees(TESTS).items()
+        for line, _, docstring in docstrings(tree)
+        if first_word(docstring) in FRAGMENTS
+    ] == []
+
+
+def test_a_file_that_the_prose_names_is_there():
+    """Check that a path is that of a neighbour, or begins at a package or at the checkout."""
+    wrong = []
+    for path in SOURCES:
+        roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))
+        named = set(re.findall(r"`([\w/]+\.(?:py|json|md|html|css))`", text(path)))
+        wrong += [
+            f"{name(path)}: {each}" for each in sorted(named) if not any(str(root / each) in FILES for root in roots)
+        ]
     assert wrong == []
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_file_that_the_prose_names_is_there(path):
-    """A path is that of a neighbour, or begins at a package or at the checkout."""
-    roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))
-    named = set(re.findall(r"`([\w/]+\.(?:py|json|md|html|css))`", path.read_text()))
-    assert [each for each in sorted(named) if not any(str(root / each) in FILES for root in roots)] == []

@@ -1,0 +1,23 @@
+"""The Python files of this repository, for tests that check all of them and name those that are wrong."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def text(path):
+    return path.read_text()
+
+
+def trees(paths):
+    """Return path to syntax tree. The trees of `SOURCES` take 70 MB, so that they are not kept."""
+    return {path: ast.parse(text(path)) for path in paths}

@@ -83,9 +83,9 @@ The module `explain` is not in this tuple, because the routes of `explain` need 
 class _Outgoing:
     """The parts that connect to providers and other hosts, and the pool of worker processes."""
 
+    pool: ProcessPool
     upstream: Upstream = field(default_factory=Upstream)
     fetcher: Fetcher = field(default_factory=Fetcher)
-    pool: ProcessPool = field(default_factory=ProcessPool)
 
 
 def build(
@@ -97,17 +97,18 @@ def build(
     modes: Modes,
     ping_seconds: float = PING_SECONDS,
     stalled_seconds: float = STALLED_SECONDS,
+    pool: ProcessPool | None = None,
 ) -> web.Application:
     """Return the application.
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. Raises `PluginError` if two flags have the same route, and `StoreFailed` if the store cannot be
-    opened.
+    ports are known. `pool` is closed with the application. Raises `PluginError` if two flags have the same route, and
+    `StoreFailed` if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log)
     observers = Observers(registry.observers, log)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
-    outgoing = _Outgoing()
+    outgoing = _Outgoing(pool=pool or ProcessPool())
     finish = Finish(gateway.follower, gateway.metrics, log, observers)
     sessions = Sessions(load_key(state))
     steps = _chain(gateway, outgoing, sessions)

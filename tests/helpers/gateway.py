@@ -15,6 +15,7 @@ from gateway.contract.registry import discover
 from gateway.process.serve import listening
 from gateway.store.file import prepare
 from gateway.telemetry.log import configure
+from gateway.upstream.process_pool import ProcessPool
 from gateway.web.usage.command import STORE
 from tests.helpers.waiting import eventually
 
@@ -24,6 +25,16 @@ NOVA = "us.amazon.nova-lite-v1:0"
 KEY = "bedrock-key-for-tests"
 CAP = "tailscale.com/cap/aperture"
 EVERYTHING = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]}}]
+
+
+class SharedPool(ProcessPool):
+    """A pool of worker processes that the next gateway uses too, because a worker process takes a second to start."""
+
+    def close(self):
+        """Leave the worker processes to the end of this process."""
+
+
+POOL = SharedPool()
 
 
 class Lines:
@@ -146,6 +157,7 @@ async def gate(state, providers, *, grants=EVERYTHING, plugins=None, server=None
     if state.is_dir() and not (file := state / STORE).exists():
         file.touch(0o600)
         file.write_bytes(empty_store())
+    options = {"pool": POOL, **options}
     async with (
         listening(loaded.config, registry, state=state, log=configure(lines), **options) as running,
         aiohttp.ClientSession(auto_decompress=False) as session,

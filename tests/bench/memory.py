@@ -16,7 +16,7 @@ from aiohttp import web
 
 from tests.bench.measure import table
 from tests.helpers.gateway import EVERYTHING, HAIKU, bedrock
-from tests.helpers.processes import served
+from tests.helpers.processes import environment, running
 
 PAUSE_SECONDS = 0.1
 REPLY = {
@@ -70,14 +70,14 @@ async def watched(pid, peak):
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _measured(running, path, body, calls, pause):
+async def _measured(served, path, body, calls, pause):
     """Return the number of replies by status, and the memory in megabytes at the peak and after a pause."""
     peak = {}
-    watching = asyncio.create_task(watched(running.process.pid, peak))
+    watching = asyncio.create_task(watched(served.process.pid, peak))
 
     async def call(session):
         try:
-            async with session.post(running.url + path, data=body) as reply:
+            async with session.post(served.url + path, data=body) as reply:
                 await reply.read()
                 return reply.status
         except aiohttp.ClientError:
@@ -88,7 +88,7 @@ async def _measured(running, path, body, calls, pause):
         statuses = Counter(await asyncio.gather(*(call(session) for _ in range(calls))))
     await asyncio.sleep(pause)
     watching.cancel()
-    return statuses, peak["MB"], resident(running.process.pid)
+    return statuses, peak["MB"], resident(served.process.pid)
 
 
 def _config(folder, url):
@@ -104,10 +104,13 @@ async def measured(calls, megabytes, pause=5):
     with tempfile.TemporaryDirectory() as folder:
         config = _config(Path(folder), url)
         for name, (path, made) in WAYS.items():
-            async with served(Path(folder), "serve", "--config", str(config), "--listen", "127.0.0.1:0") as running:
-                before = resident(running.process.pid)
+            serve = ("serve", "--config", str(config), "--listen", "127.0.0.1:0")
+            async with running(
+                sys.executable, "-m", "gateway", *serve, cwd=folder, env=environment(Path(folder))
+            ) as served:
+                before = resident(served.process.pid)
                 body = json.dumps(made("x " * (megabytes * 500_000))).encode()
-                statuses, peak, after = await _measured(running, path, body, calls, pause)
+                statuses, peak, after = await _measured(served, path, body, calls, pause)
                 rows.append((name, [str(dict(statuses)), f"{before:.0f}", f"{peak:.0f}", f"{after:.0f}"]))
     await runner.cleanup()
     return table("way", ["replies by status", "MB before", "MB at the peak", "MB later"], rows)

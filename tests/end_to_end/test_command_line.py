@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sys
+from contextlib import suppress
 
+import aiohttp
 import pytest
 
 from tests.helpers.gateway import EVERYTHING, bedrock
@@ -84,9 +86,22 @@ async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, con
 
     The null device takes the place of the output. Otherwise the first file to be opened would get the log's lines.
     """
-    line = "irisgate serve --config config.hujson --state state >&- & sleep 8; kill -TERM $!; wait $!"
-    status, _, err = await shell(tmp_path, line)
-    assert (status, "Traceback" in err) == (0, False), err
+    listening = {"server": {"listeners": [{"listen": f"unix:{tmp_path}/http.sock", "identity": "serve-headers"}]}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **listening}))
+    line = f"exec {sys.executable} -m gateway serve --config config.hujson --state state >&-"
+    process = await asyncio.create_subprocess_shell(
+        line, cwd=tmp_path, env=environment(tmp_path), stderr=asyncio.subprocess.PIPE
+    )
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(f"{tmp_path}/http.sock")) as session:
+        for _ in range(1500):
+            with suppress(aiohttp.ClientConnectorError):
+                async with session.get("http://127.0.0.1/healthz") as reply:
+                    assert reply.status == 200
+                    break
+            await asyncio.sleep(0.02)
+    process.terminate()
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, b"Traceback" in err) == (0, False), err
     for path in (tmp_path / "state").rglob("*"):
         assert not path.is_file() or b"gateway.started" not in path.read_bytes(), path
 

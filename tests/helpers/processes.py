@@ -4,12 +4,12 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 
+from tests.helpers.forked import fork
 from tests.helpers.gateway import HAIKU
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,12 +25,10 @@ def environment(tmp_path, **more):
 
 async def irisgate(tmp_path, *arguments, **more):
     """Run a command until it ends, and return its status, standard output and standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode, out.decode(), err.decode()
+    process = await fork(arguments, cwd=tmp_path, env=environment(tmp_path, **more))
+    async with asyncio.timeout(30):
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        return await process.wait(), out.decode(), err.decode()
 
 
 class Served:
@@ -71,6 +69,20 @@ class Served:
 async def running(*command, **options):
     """Run a command that listens during an `async with` block. `options` are those of the process."""
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
+    async with _serving(process) as served:
+        yield served
+
+
+@asynccontextmanager
+async def served(tmp_path, *arguments, **more):
+    """Run the gateway of this checkout during an `async with` block."""
+    process = await fork(arguments, cwd=tmp_path, env=environment(tmp_path, **more))
+    async with _serving(process) as served:
+        yield served
+
+
+@asynccontextmanager
+async def _serving(process):
     async with aiohttp.ClientSession() as session:
         served = Served(process, session)
         try:
@@ -81,8 +93,3 @@ async def running(*command, **options):
                 process.kill()
                 await process.wait()
             await served.reading
-
-
-def served(tmp_path, *arguments, **more):
-    """Run the gateway of this checkout during an `async with` block."""
-    return running(sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more))

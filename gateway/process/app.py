@@ -34,7 +34,7 @@ from gateway.call.middleware.translate import Translate
 from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
 from gateway.call.sender import Sender
-from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
+from gateway.call.server import Server
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
@@ -95,15 +95,14 @@ def build(
     state: Path,
     log: Logger,
     modes: Modes,
-    ping_seconds: float = PING_SECONDS,
-    stalled_seconds: float = STALLED_SECONDS,
     pool: ProcessPool | None = None,
+    **seconds: float,
 ) -> web.Application:
     """Return the application.
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. `pool` is closed with the application. Raises `PluginError` if two flags have the same route, and
-    `StoreFailed` if the store cannot be opened.
+    ports are known. `pool` is closed with the application. `seconds` are intervals of `Server`. Raises `PluginError` if
+    two flags have the same route, and `StoreFailed` if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log)
     observers = Observers(registry.observers, log)
@@ -112,7 +111,7 @@ def build(
     finish = Finish(gateway.follower, gateway.metrics, log, observers)
     sessions = Sessions(load_key(state))
     steps = _chain(gateway, outgoing, sessions)
-    server = Server(gateway, steps, finish, ping_seconds, stalled_seconds)
+    server = Server(gateway, steps, finish, **seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[error_pages, problems, *middlewares(calls, modes), wrong_paths],

@@ -1,6 +1,6 @@
 """Defects 4, 5, 15, 16 and 21 to 30 of other gateways, in the content of turns: results, blank texts, files, schemas.
 
-`defect_NN` has the number of the defect in the list of all of them.
+The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, in what a conversation carries, on every conversion.
 
 They concern cache marks, thinking that comes back, requests for thinking, sampling, tiers, and the end of a
-conversation. `defect_NN` has the number of the defect in the list of all of them.
+conversation. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import base64

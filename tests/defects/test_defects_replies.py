@@ -1,6 +1,6 @@
 """Defects 31 to 36 and 40 to 43 of other gateways, in replies: indexes, stop reasons, counts, on every conversion.
 
-`defect_NN` has the number of the defect in the list of all of them.
+The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Defects 37 to 39 and 58 of other gateways, on the wire: broken streams, statuses, keys.
 
-Each is tried on every conversion, over sockets. `defect_NN` has the number of the defect in the list of all of them.
+Each is tried on every conversion, over sockets. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Stored bodies of calls through a whole gateway: none by default, on all conversions if configured, and their readers."""
+"""Stored bodies of calls: none by default, those of every conversion if configured, and who may read them."""
 
 import asyncio
 import base64

@@ -131,7 +131,7 @@ CONVERSED = {
     ],
 )
 async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, report, charged):
-    """Check that a call without a price is charged by its reported usage, and never the whole reservation."""
+    """Check that a call without a price is charged by its reported usage, never by the whole reservation."""
     # what takes its time is no longer for that
     bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **report}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:

@@ -77,7 +77,7 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
 def last_turn(client, upstream, model, replies):
     """Return the provider's request after several replies, and all members that were reported as dropped.
 
-    Each reply is whole, or the list of its events.
+    Each reply is given as a whole reply, or as the list of its events.
     """
     made, history, dropped = Translator(client, upstream, BASES[client], model), asked(client), []
     for reply in replies:

@@ -70,7 +70,7 @@ class Exceeded(Exception):
         self.chain = tuple(Bucket(rule.kind, name) for name in chain)
         """The keys of the buckets that refuse together, in the order in which they would be charged."""
         self.rule = rule
-        """The rule of the first bucket."""
+        """The rule of the first bucket in `chain`."""
         self.balance = balance
         """The balance of all buckets when the call was refused; above 0 if calls in flight had reserved all of it."""
         self.retry_after = retry_after

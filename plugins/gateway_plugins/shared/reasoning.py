@@ -38,7 +38,7 @@ They are protocol buffers: field 2 is a message that begins with its field 1, an
 number. The first bytes of Gemini's signatures are different.
 """
 _CLAUDES_START: Final = 16
-"""Number of base64 characters that contain these first bytes."""
+"""Number of base64 characters that contain the first bytes in `_CLAUDES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The end of a streamed reply, which a writer writes once even if the provider sends it twice."""
+"""The end of a streamed reply, which a writer writes once even if the provider sends its own end twice."""
 
 import pytest
 

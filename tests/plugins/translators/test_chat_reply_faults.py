@@ -116,7 +116,7 @@ def streamed(translation, events):
 
 
 def places(stream):
-    """Return the paths in the events' data at which a test makes faults. Event types and the events themselves stay."""
+    """Return the paths in the events' data at which a test makes faults. Event types are not changed."""
     return [path for path in paths(stream) if len(path) > 2]
 
 

@@ -121,7 +121,7 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
     ],
 )  # fmt: skip
 def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
-    """Check that every stop reason is mapped to one of Chat, and that the reply also has the native one."""
+    """Check that every stop reason becomes one of Chat's finish reasons, and that the reply also has the native one."""
     reply = both([{"text": "Hello"}], native)
     assert (reply["finish_reason"], reply["native_finish_reason"]) == (reason, native)
 

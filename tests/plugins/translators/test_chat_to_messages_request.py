@@ -1,4 +1,4 @@
-"""The other members of a Chat request on the Messages conversion: tools, files, marks, parameters, what is dropped."""
+"""Members of a Chat request except messages, on the Messages conversion: tools, files, marks, parameters, losses."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Return the messages without tool results that answer no call, because such results are refused."""
+    """Return the messages except tool results without a call, because such results are refused."""
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

@@ -1,4 +1,7 @@
-"""The other members of a Converse request on the conversion to Messages: cache points, tools, parameters, Bedrock's own."""
+"""Members of a Converse request except messages, on the conversion to Messages.
+
+They are cache points, tools, parameters, and members that only Bedrock has.
+"""
 
 from __future__ import annotations
 

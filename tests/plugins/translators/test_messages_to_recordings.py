@@ -55,7 +55,7 @@ def test_a_recorded_reply_is_a_message_with_all_its_counts(exchange):
 
 @recorded
 def test_a_recorded_reply_goes_back_as_it_came(exchange):
-    """Check only the request's shape, because signatures can be checked only by the real service."""
+    """Check the request's shape. Signatures are not checked, because only the real service can do that."""
     model, message, _ = answered(exchange)
     if not message["content"]:
         return

@@ -1,6 +1,6 @@
 """Defects of other gateways around Bedrock: streams, counts, ids, betas.
 
-`defect_NN` has the number of the defect in the list of all of them.
+The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""The words of the code: how docstrings begin, and that the files they name are there.
+"""Rules for docstrings: their first words, and that the files that they name exist.
 
-What a good sentence is, no test can say; these are the habits that make a docstring a puzzle, and that a test can see.
+A test cannot find good sentences. It can find some habits that make a docstring hard to understand.
 """
 
 import ast
@@ -26,12 +26,12 @@ FRAGMENTS = words(
     "At On If So Since Until Because Than Then While And But Or Not Also Beside Besides Without Within Behind Above "
     "Below After Before Told Kept Asked Made Shown Held Taken Given Whatever Whoever Whenever Wherever"
 )
-"""First words of a sentence that leans on another one, or on nothing."""
+"""First words that refer to a noun or clause outside the sentence."""
 NO_VERBS = FRAGMENTS | words(
     "A An The All Every Each Some Any None No One Two Up Whether Same Another Both Many Most More Less Few Only "
     "Nothing Somebody Nobody Everything Something Anything True False Our My Own Other"
 )
-"""First words of a function's docstring that are no verb."""
+"""First words that are not verbs, for docstrings of functions."""
 
 
 def first_word(docstring):
@@ -39,7 +39,7 @@ def first_word(docstring):
 
 
 def docstrings(tree):
-    """Yield (line, kind, docstring) of every docstring, and of every string that stands behind an assignment."""
+    """Yield (line, kind, docstring) of every docstring, and of every string after an assignment."""
     if head := ast.get_docstring(tree):
         yield 1, "head", head
     for node in ast.walk(tree):
@@ -57,7 +57,7 @@ def docstrings(tree):
 
 
 def test_a_docstring_begins_with_a_word_that_stands_alone():
-    """Check that a function's docstring begins with an imperative verb, and others with no fragment."""
+    """Check that a function's docstring begins with an imperative verb, and no other docstring with a fragment."""
     wrong = []
     for path, tree in trees(SOURCES).items():
         for line, kind, docstring in docstrings(tree):
@@ -70,7 +70,7 @@ def test_a_docstring_begins_with_a_word_that_stands_alone():
 
 
 def test_a_docstring_of_the_tests_begins_with_no_fragment():
-    """Check that heads, functions, classes and values of the tests have a first word that stands alone."""
+    """Check the first words of all docstrings of the tests."""
     assert [
         f"{name(path)}:{line}: {docstring.splitlines()[0]}"
         for path, tree in trees(TESTS).items()
@@ -80,7 +80,7 @@ def test_a_docstring_of_the_tests_begins_with_no_fragment():
 
 
 def test_a_file_that_the_prose_names_is_there():
-    """Check that a path is that of a neighbour, or begins at a package or at the checkout."""
+    """Check that a path in a docstring exists: beside the file, or from a package or the root of the repository."""
     wrong = []
     for path in SOURCES:
         roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))

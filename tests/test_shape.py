@@ -1,4 +1,4 @@
-"""The hard limits of the house style: what a reader can hold in one reading, and what must not be in the tree."""
+"""Limits on the files of this repository: their size and structure, and what they may not contain."""
 
 import ast
 import re
@@ -101,7 +101,7 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends(sources):
 
 
 def test_the_package_has_no_loose_modules():
-    """A module stands in a room; pyproject.toml has the floors of the rooms, which lint-imports checks."""
+    """Check that every module is in a subpackage. lint-imports checks the imports between subpackages."""
     assert {path.name for path in (ROOT / "gateway").iterdir() if path.is_file()} == {
         "__init__.py", "__main__.py", "py.typed",
     }  # fmt: skip

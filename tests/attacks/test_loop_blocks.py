@@ -254,7 +254,10 @@ PAIRS = [
     for column, way in enumerate(WAYS)
     if "IRISGATE_ALL_LOOPS" in os.environ or (row + column) % len(WAYS) == 0
 ]
-"""A fifth of all pairs, in which each route and each way occurs; all of them with IRISGATE_ALL_LOOPS=1 (six minutes)."""
+"""A fifth of all pairs, in which each route and each conversion occurs.
+
+IRISGATE_ALL_LOOPS=1 tries all (six minutes).
+"""
 
 
 @pytest.mark.parametrize(("route", "way"), PAIRS)

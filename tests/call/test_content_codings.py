@@ -1,4 +1,4 @@
-"""Decoding of a request's body: every coding, several of them, damage, and bodies that grow without end."""
+"""Decoding of a request's body: every coding, several codings, damaged bodies, and bodies that expand without limit."""
 
 import gzip
 import os
@@ -103,7 +103,7 @@ def test_a_body_in_no_coding_is_refused(name, pack):
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PACKERS), st.randoms(use_true_random=False))
 def test_damage_is_refused_or_harmless(packer, chance: random.Random):
-    """Check that no damage raises another exception, or gives more bytes than the limit."""
+    """Check that a damaged body is refused, or gives at most as many bytes as the limit."""
     name, pack = packer
     body = bytearray(pack(bytes(range(256)) * 40))
     for _ in range(chance.randint(1, 4)):
@@ -156,7 +156,7 @@ def test_a_zstd_window_above_the_codings_maximum_is_refused():
 
 @pytest.mark.parametrize("codings", [("gzip",), ("gzip", "gzip"), ("deflate", "gzip")])
 def test_a_body_is_decoded_in_slices_that_can_be_reserved(codings):
-    """Check that no slice holds much more than the slice before it, so that memory is reserved before it is used."""
+    """Check that each slice is not much larger than the one before, so that memory can be reserved first."""
     body = bytes(5_000_000)
     for name in codings:
         body = gzip.compress(body) if name == "gzip" else zlib.compress(body)

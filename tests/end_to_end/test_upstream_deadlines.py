@@ -1,4 +1,7 @@
-"""Providers that stop at any place of a reply: the call ends by its deadline, in the client's dialect, and once."""
+"""Providers that stop at any place of a reply.
+
+The call ends by its deadline, with one error in the client's dialect.
+"""
 
 import asyncio
 import socket
@@ -39,7 +42,7 @@ def dripped(pieces, is_dripped):
 
 
 async def all_called(state, plays, timeouts, request):
-    """Return the replies of all clients, whose calls go on at the same time, with the path of each."""
+    """Make a call of each client, all at the same time. Return the replies, each with the path of the call."""
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
         calls = {client: request(client) for client in CLIENTS}
@@ -111,7 +114,7 @@ async def test_no_connection_in_time_is_a_503(tmp_path):
 @pytest.mark.parametrize("place", ["before the head", "before the first event"])
 @pytest.mark.parametrize("end", ["events", "error", "silence"])
 async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
-    """Check that pings begin before the provider's events, and that what follows is right whatever it is."""
+    """Check that pings are sent until the provider answers, and that the client then gets the events or an error."""
     late = asyncio.Event()
 
     def play_of(content_type, events):
@@ -153,7 +156,7 @@ async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
 
 @pytest.mark.parametrize("client", ["converse native", "messages native"])
 async def test_formats_without_pings_wait_for_the_status(tmp_path, client):
-    """Check that a format without pings, and a call that is no stream, get the status of a late error."""
+    """Check that a late error keeps its status if the format has no pings, or if the call is not streamed."""
     flag, *_ = CLIENTS[client]
     path, body = streamed(client) if client == "converse native" else whole(client)
 

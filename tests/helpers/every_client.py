@@ -1,4 +1,4 @@
-"""Calls in every client's format to providers of several formats, with providers whose bytes a test writes."""
+"""Calls in every client's format to providers of several formats. A test writes the bytes of the providers' replies."""
 
 import json
 import struct
@@ -79,7 +79,7 @@ def head(content_type):
 
 @asynccontextmanager
 async def gated(state, plays, *, calls_in_flight=None, **options):
-    """Yield a gateway, and providers by their flags, of which each plays what `plays` has for it."""
+    """Yield a gateway, and its providers by flag. The provider of a flag sends what `plays[flag]` writes."""
     own = {"cost_basis": None, "calls_in_flight": calls_in_flight}
     async with AsyncExitStack() as stack:
         peers = {flag: await stack.enter_async_context(raw_provider(plays[flag])) for flag in plays}

@@ -1,4 +1,4 @@
-"""The `irisgate` command in processes that are forked from one that has imported the gateway.
+"""The `irisgate` command in processes that are forked from a process that has already imported the gateway.
 
 - The imports take a second of CPU time, and the tests start the command some hundred times.
 - A forked process has its own id, signals, outputs, environment, folder and exit status.

@@ -19,5 +19,5 @@ def text(path):
 
 
 def trees(paths):
-    """Return path to syntax tree. The trees of `SOURCES` take 70 MB, so that they are not kept."""
+    """Return the syntax trees by path. The trees of `SOURCES` take 70 MB, so they are not cached."""
     return {path: ast.parse(text(path)) for path in paths}

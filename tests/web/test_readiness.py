@@ -1,4 +1,4 @@
-"""The reply of /readyz: 503 while calls are refused or records at risk, and each fault with its reason and remedy."""
+"""The reply of /readyz: 503 while calls are refused or records may be lost, and each fault with reason and remedy."""
 
 import asyncio
 import json
@@ -170,7 +170,7 @@ async def identifying(state, upstream, *modes):
 
 
 async def replied(ready):
-    """Return the status and the body of a reply. No request is sent, because a proxy's listener takes none."""
+    """Return the status and the body of a reply. No request is sent, because the proxy's listener would refuse it."""
     reply = await ready.reply()
     return reply.status, json.loads(reply.body)
 

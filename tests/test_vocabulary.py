@@ -1,4 +1,4 @@
-"""One vocabulary: what `deploy/vocabulary.md` says of log, API, store and metrics is what they say, and nothing else."""
+"""One vocabulary: the log, the API, the store and the metrics use exactly the words in `deploy/vocabulary.md`."""
 
 import json
 import re
@@ -30,7 +30,7 @@ ROW = UsageRow(
 
 
 def cells(title):
-    """The rows of a section's table, without its head."""
+    """Return the rows of a section's table, without the header."""
     section = TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in line] for line in lines]
@@ -42,7 +42,7 @@ def words(where):
 
 @pytest.fixture
 def samples():
-    """Every series of metrics that saw everything: name and labels of each."""
+    """Return the name and labels of every metric series of a gateway that has seen every event."""
     providers = {"bedrock": SimpleNamespace(models=(HAIKU,))}
     metrics = Metrics(SimpleNamespace(providers=providers, metrics=SimpleNamespace(users=1)))
     metrics.journal(SimpleNamespace(lag=0, waiting=0, failing=False, disk_fault=str))

@@ -40,7 +40,7 @@ class Admission:
         self._held: Counter[str] = Counter()
         """The number of bytes that are reserved for bodies and replies, by the login of the caller."""
         self._all_calls = self._all_held = 0
-        """The sums over all callers, which every call needs."""
+        """The totals of these two numbers over all callers. They are stored, because every call needs them."""
         self._by_provider: Counter[str] = Counter()
         """The number of calls in flight, by the id of the provider."""
         self._refusals = Throttle()

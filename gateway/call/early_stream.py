@@ -16,8 +16,10 @@ from typing import Final
 from aiohttp import web
 
 HEADLESS: Final = 3
-"""Factor of the seconds between pings for a provider that has not sent its head. Its status is still to come, so the
-early head waits longer: 45 seconds, because load balancers close a silent connection after 60."""
+"""Factor by which the early head is later if the provider has not sent its head, because its status is still to come.
+
+The early head then comes after 45 seconds, because load balancers close a silent connection after 60.
+"""
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
 """A function that returns the response to begin with, and the bytes of a ping; b"" if the format has no ping."""
@@ -38,7 +40,7 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has begun a stream, so that nothing but an event is waited for."""
+        """Note that the provider has begun a stream. An early head is then sent after the usual time between pings."""
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)

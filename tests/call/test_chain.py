@@ -23,7 +23,7 @@ def read(event):
 
 
 class Translation:
-    """Passes events on, cannot read the bad one, and adds one at the end."""
+    """A translation that passes events on, fails at the bad event, and adds an event at the end."""
 
     def feed(self, event):
         return read(event)

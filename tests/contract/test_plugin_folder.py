@@ -1,4 +1,4 @@
-"""Tests of plugins that are more than a plain flag: steps before the request, and observers after the call."""
+"""Tests of plugins with more than the required members: steps before the request, and observers after the call."""
 
 import json
 

@@ -85,8 +85,8 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove tags, and messages that have no content left, which providers refuse. Return whether anything changed.
 
-    `inside` is the member of a message that has the blocks with thinking. If this member is not the content, and
-    has no block left, it is removed, because servers refuse members that they do not know.
+    `inside` is the member of a message that has the blocks with thinking. A member other than the content is removed if
+    it has no block left, because servers refuse members that they do not know.
     """
     changed = False
     emptied = []

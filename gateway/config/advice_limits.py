@@ -29,7 +29,7 @@ def advise_limits(limits: Limits, report: Report) -> None:
 
 
 def _written(first: str, second: str, report: Report) -> Path:
-    """Return the path of the first of two limits that the document sets. It sets at least one of them."""
+    """Return the path of the first of two limits that the document sets. The document sets at least one of the two."""
     return next(path for name in (first, second) if (path := (*_LIMITS, name)) in report.document.offsets)
 
 

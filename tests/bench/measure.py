@@ -42,7 +42,7 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
 
 
 async def once_us(steps):
-    """Return the median microseconds of `steps`, each of which runs once. It is for work whose result is cached."""
+    """Return the median microseconds of `steps`, each of which runs once. The function is for work that is cached."""
     return median([await _laps([step], 1) / 1000 for step in steps])
 
 

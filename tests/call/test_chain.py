@@ -53,7 +53,7 @@ async def test_a_translated_stream_that_is_complete_has_the_translations_end():
 
 
 async def test_an_upstream_fault_follows_the_events_before_it():
-    """Check that a fault of the upstream passes the translation behind the events that came before it."""
+    """Check that a translation passes on the events before a fault of the upstream, and then the fault."""
     assert await translated(Batch([GOOD], CUT)) == [Batch([GOOD], CUT)]
     assert await translated(Batch((), CUT)) == [Batch([], CUT)]
 

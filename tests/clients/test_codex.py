@@ -34,7 +34,7 @@ class Codex:
     async def run(self, *arguments):
         """Run `codex exec`, and return its exit status and all output.
 
-        Its sandbox is switched off by callers, because the sandbox does not start in every container.
+        Callers switch Codex's sandbox off, because the sandbox does not start in every container.
         """
         return await self._program.run("exec", "--skip-git-repo-check", *arguments)
 

@@ -79,7 +79,7 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
 
 
 async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_path, bedrock_sim):
-    """Check that the output count of a broken stream is recorded. It is in `message_delta`, which is held back."""
+    """Check that the output count of a broken stream is recorded, although the event with the count is held back."""
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], end_after=8))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         await gw.post("/v1/messages", {"max_tokens": 50, "stream": True, **CHAT})

@@ -91,7 +91,7 @@ async def test_a_count_that_was_never_sent_uses_no_rate_limit(tmp_path, bedrock_
 async def refusing_once(then):
     """Serve a provider that refuses a beta in its first reply.
 
-    It handles each later connection with `then`, or stops if `then` is None.
+    The provider handles each later connection with `then`, or stops if `then` is None.
     """
     requests = []
 

@@ -179,7 +179,7 @@ def _litellm_prices(entry: Mapping[str, Any], book: str) -> Prices:
 
 
 class Genai:
-    """The prices of genai-prices. It has rules that match ids, so models cannot be listed by id."""
+    """The prices of genai-prices. The package has rules that match ids, so its models cannot be listed by id."""
 
     _providers: Final = {
         "bedrock": "aws", "anthropic": "anthropic", "openai": "openai", "google": "google", "vertex": "google",

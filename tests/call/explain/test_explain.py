@@ -180,10 +180,7 @@ def test_ten_thousand_grants_are_explained_in_five_milliseconds(identity, model)
 
 
 def many(*grants):
-    """Return a loaded configuration with this number of grants.
-
-    It is not parsed from text, which would take seconds.
-    """
+    """Return the runtime of a configuration with these grants. It is not parsed from text, which would take seconds."""
     given = tuple(
         Grant(tuple(each["src"]), (Capability(item.get("role"), tuple(filter(None, [item.get("models")]))),))
         for each in grants

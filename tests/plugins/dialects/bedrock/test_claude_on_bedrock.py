@@ -88,7 +88,7 @@ def test_adjacent_system_messages_join_and_losses_are_reported():
 def test_an_effort_is_the_nearest_the_model_has_or_dropped(caps, effort, sent, dropped):
     """Check that an effort becomes the nearest effort of the model.
 
-    It is dropped with a report if the model has none.
+    The effort is dropped with a report if the model has none.
     """
     body, drops = built({"output_config": {"effort": effort}}, caps)
     assert (body.get("output_config"), drops) == (sent, dropped)

@@ -12,11 +12,14 @@ import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from gateway import __version__
@@ -103,6 +106,20 @@ class _Request(aiohttp.ClientRequest):
         # aiohttp's own timer ends with an interim reply, such as 100 or 103
         sending.deadline.reschedule(asyncio.get_running_loop().time() + sending.head_seconds)
         return await super().send(conn)
+
+
+class _Protocol(ResponseHandler):
+    """A connection whose damaged reply ends at once.
+
+    If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection but does not tell the reader of the
+    body, who then waits for ever.
+    """
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError("the chunks of the body are damaged"))
 
 
 def _is_closed(conn: Connection) -> bool:
@@ -296,6 +313,8 @@ class Upstream:
         if self._session is None:
             # calls are limited elsewhere, so connections are not; no cookies are kept, as callers would share them
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
+            factory: partial[ResponseHandler] = partial(_Protocol, loop=asyncio.get_running_loop())
+            connector._factory = factory  # noqa: SLF001 (aiohttp has no option for it)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 READ_BYTES = 65536
+GARBAGE = bytes(range(255, 0, -1))
+"""Bytes that an insertion adds."""
 TURNS = 3
 """Turns of the event loop between the two pieces of a split, in which the gateway reads the first piece."""
 
-Kind = Literal["close", "reset", "stall", "split", "corrupt"]
+Kind = Literal["close", "reset", "stall", "split", "corrupt", "insert"]
 ENDS = ("close", "reset", "stall")
 """The kinds after which nothing more crosses the connection."""
 
@@ -145,10 +147,10 @@ class _Connection:
         else:
             writer.write(data[:cut])
             await writer.drain()
-            if fault.kind == "split":
+            if fault.kind in {"split", "insert"}:
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
-                writer.write(data[cut:])
+                writer.write((GARBAGE if fault.kind == "insert" else b"") + data[cut:])
             else:
                 self._end(fault.kind)
         await writer.drain()

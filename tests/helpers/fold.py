@@ -21,20 +21,20 @@ def read_stream(body, content_type):
     if "eventstream" in content_type:
         buffer = EventStreamBuffer()
         buffer.add_data(body)
-        return [_framed_event(message) for message in buffer]
-    return [_typed_event(frame.payload) for frame in sse.Decoder().feed(body)]
+        return [framed_event(message) for message in buffer]
+    return [typed_event(frame.payload) for frame in sse.Decoder().feed(body)]
 
 
-def _typed_event(payload):
+def typed_event(payload):
     data = json.loads(payload) if payload[:1] == b"{" else None
     return ((data or {}).get("type", ""), data)
 
 
-def _framed_event(message):
+def framed_event(message):
     kind = message.headers.get(":event-type") or message.headers[":exception-type"]
     data = json.loads(message.payload)
     if kind == "chunk":
-        return _typed_event(base64.b64decode(data["bytes"]))
+        return typed_event(base64.b64decode(data["bytes"]))
     return kind, data
 
 

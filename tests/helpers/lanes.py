@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import product
 from pathlib import Path
 
 from tests.helpers.fault_proxy import FaultProxy
@@ -31,41 +32,44 @@ PRICES = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
 class Lane:
     """A provider of the gateway, its proxy, and a client that makes one call at a time."""
 
-    def __init__(self, gw, proxy, name, model):
+    def __init__(self, gw, proxy, flag, name):
         self.gw = gw
         self.proxy = proxy
-        self.model = f"{name}/{model}"
+        self.flag = flag
+        self.model = f"{name}/{PROVIDERS[flag][1]}"
 
-    async def call(self, say, fault=None, *, stream):
-        """Make a call of a client, of which the fault breaks the exchange with the provider, and return the reply."""
-        self.proxy.fault = fault
-        body = say.body(say.user(say.text("Hi")))
+    def request(self, say, text="Hi", *, stream):
+        """Return the path and the body of a client's request."""
+        body = say.body(say.user(say.text(text)))
         if "model" in body:
             body = {**body, "model": self.model, "stream": stream}
         if stream and say.flag == "openai_chat":
             body["stream_options"] = {"include_usage": True}
-        return await self.gw.post(say.path(self.model, stream=stream), body)
+        return say.path(self.model, stream=stream), body
+
+    async def call(self, say, fault=None, *, stream):
+        """Make a call of a client, of which the fault breaks the exchange with the provider, and return the reply."""
+        self.proxy.fault = fault
+        return await self.gw.post(*self.request(say, stream=stream))
 
 
 class Lanes:
-    """A gateway, its simulated provider, and the lanes between them."""
+    """A gateway, its simulated providers, and the lanes between them."""
 
     def __init__(self, gw, simulated, lanes):
         self.gw = gw
         self.simulated = simulated
         self._lanes = lanes
-        self._free = asyncio.Queue()
+        self._free = {}
         for lane in lanes:
-            self._free.put_nowait(lane)
+            self._free.setdefault(lane.flag, deque()).append(lane)
 
-    @asynccontextmanager
-    async def lane(self):
-        """Wait for a free lane, and hold it."""
-        lane = await self._free.get()
-        try:
-            yield lane
-        finally:
-            self._free.put_nowait(lane)
+    def take(self, flag):
+        """Return a lane to a provider of this flag; it is free until it is put back."""
+        return self._free[flag].popleft()
+
+    def put(self, lane):
+        self._free[lane.flag].append(lane)
 
     async def all_given_back(self):
         """Wait until no call holds anything: task, budget of bytes, reservation, stream or broken connection."""
@@ -84,38 +88,42 @@ class Lanes:
         entries = self.gw.lines.entries("call.finished")
         records = {entry["id"]: entry for entry in entries}
         assert len(records) == len(entries)
-        spent = sum(round(entry["cost_usd"] * 10**9) for entry in entries)
+        charges = {entry["id"]: entry["charges_usd"].get(QUOTA, 0) for entry in entries}
+        # a damaged reply may name a model without a price; the quota is then charged an estimate
+        assert [entry for entry in entries if entry["cost_usd"] not in {charges[entry["id"]], None}] == []
+        spent = sum(round(charge * 10**9) for charge in charges.values())
         assert CAPACITY - self.gw.running.gateway.quotas.level(QUOTA).balance == spent
         assert self.gw.lines.entries("call.crashed") == []
         return records
 
 
 @asynccontextmanager
-async def lanes(flag, count, state, *, read_seconds):
-    """Run a gateway with `count` lanes to a simulated provider of this flag."""
-    simulator, model = PROVIDERS[flag]
+async def lanes(flags, count, state, *, read_seconds):
+    """Run a gateway with `count` lanes to simulated providers of each of these flags."""
     async with AsyncExitStack() as stack:
-        simulated = await stack.enter_async_context(simulator(keys={KEY}))
-        proxies = [await stack.enter_async_context(FaultProxy(simulated.url)) for _ in range(count)]
-        providers = {
-            f"lane{number}": {
-                "baseurl": proxy.url,
-                "apikey": KEY,
-                "authorization": "x-api-key" if flag == "anthropic_messages" else "bearer",
-                "models": [model],
-                "cost_basis": PRICES[flag.partition("_")[0]],
-                "compatibility": {flag: True},
-            }
-            for number, proxy in enumerate(proxies)
-        }
+        simulated = {flag: await stack.enter_async_context(PROVIDERS[flag][0](keys={KEY})) for flag in flags}
+        proxies, providers = {}, {}
+        for flag, number in product(flags, range(count)):
+            name = f"{flag}_{number}"
+            proxies[name] = await stack.enter_async_context(FaultProxy(simulated[flag].url))
+            providers[name] = _provider(flag, proxies[name].url)
         more = {
             "quotas": {QUOTA: {"capacity": f"${CAPACITY // 10**9}"}},
             "resilience": {"timeouts": {"read_seconds": read_seconds}},
         }
         gw = await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more))
-        yield Lanes(
-            gw, simulated, [Lane(gw, proxy, name, model) for name, proxy in zip(providers, proxies, strict=True)]
-        )
+        yield Lanes(gw, simulated, [Lane(gw, proxies[name], name.rpartition("_")[0], name) for name in providers])
+
+
+def _provider(flag, url):
+    return {
+        "baseurl": url,
+        "apikey": KEY,
+        "authorization": "x-api-key" if flag == "anthropic_messages" else "bearer",
+        "models": [PROVIDERS[flag][1]],
+        "cost_basis": PRICES[flag.partition("_")[0]],
+        "compatibility": {flag: True},
+    }
 
 
 def descriptors():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
+
+from botocore.eventstream import EventStreamBuffer
 
 from gateway.contract.framing import sse
-from tests.helpers.fold import fold, read_stream
+from tests.helpers.fold import fold, framed_event, read_stream, typed_event
 
 OWN_NAMES = {
     "id", "item_id", "call_id", "toolUseId", "model", "created", "created_at", "completed_at", "latencyMs", "p",
@@ -41,18 +44,24 @@ def events_of(reply):
 def damaged_events_of(reply):
     """Return the events of a stream of which some may be damaged; a damaged event has no members."""
     if "eventstream" in reply.headers["content-type"]:
-        return events_of(reply)
-    return [_damaged_event(frame.payload) for frame in sse.Decoder().feed(reply.body) if frame.payload]
+        buffer = EventStreamBuffer()
+        buffer.add_data(reply.body)
+        readers = [partial(framed_event, message) for message in buffer]
+    else:
+        readers = [partial(_sse_event, frame.payload) for frame in sse.Decoder().feed(reply.body) if frame.payload]
+    return [_undamaged(reader) for reader in readers]
 
 
-def _damaged_event(payload):
-    if payload == b"[DONE]":
-        return "", None
+def _sse_event(payload):
+    return typed_event(payload) if payload[:1] == b"{" or payload == b"[DONE]" else ("", {})
+
+
+def _undamaged(reader):
     try:
-        data = json.loads(payload)
+        kind, data = reader()
     except ValueError:
         return "", {}
-    return (data.get("type", ""), data) if isinstance(data, dict) else ("", {})
+    return (kind, without_own(data)) if isinstance(kind, str) else ("", {})
 
 
 def without_own(value):
@@ -84,33 +93,40 @@ def terminal_events(client, events):
     return [event for event in events if is_error(client, event) or is_end(client, event)]
 
 
-def is_right(say, reply, *, stream, right=None, native=False):
+def is_right(wire, reply, *, stream, right=None):
     """Return whether a reply is right; False for an error. Fails for anything that is neither.
 
-    `right` is the right reply, where the provider's bytes are known to be right as far as they come. To a client of the
-    provider's own format (`native`), damaged events and the provider's own errors pass unchanged.
+    `right` is the right reply, where the provider's bytes are known to be right as far as they come. Where they may be
+    damaged, a client of the provider's dialect gets damaged members and events unchanged. A client of the provider's
+    own format gets the provider's own errors unchanged.
     """
     if reply.status >= 400:
-        assert native or error_message(say.flag, reply.body)
+        assert wire.client == wire.provider or error_message(wire.client, reply.body)
         return False
+    passes = right is None and wire.upstream == wire.say.dialect
     if not stream:
-        content = say.read_reply(json.loads(reply.body)).without_ids()
-        assert right is None or content == say.read_reply(json.loads(right.body)).without_ids()
+        body = json.loads(reply.body)
+        content = None if passes else content_of(wire, body)
+        assert right is None or content == content_of(wire, json.loads(right.body))
         return True
-    if native and right is None:
-        return not _is_damaged_error(say.flag, damaged_events_of(reply))
+    if passes:
+        return not _is_damaged_error(wire.client, damaged_events_of(reply))
     events = events_of(reply)
-    failed = is_error(say.flag, events[-1])
-    assert terminal_events(say.flag, events) == events[-1:], "a stream has one terminal event, its last"
+    failed = is_error(wire.client, events[-1])
+    assert terminal_events(wire.client, events) == events[-1:], "a stream has one terminal event, its last"
     if right is None:
         if not failed:
             with suppress(json.JSONDecodeError):  # a part of a tool call's input may be lost
-                fold(say.dialect, read_stream(reply.body, reply.headers["content-type"]))
+                fold(wire.say.dialect, read_stream(reply.body, reply.headers["content-type"]))
         return not failed
-    passed = [event for event in events if not is_error(say.flag, event) and event[0] != "error"]
+    passed = [event for event in events if not is_error(wire.client, event) and event[0] != "error"]
     expected = events_of(right)
     assert passed == (expected[: len(passed)] if failed else expected)
     return not failed
+
+
+def content_of(wire, body):
+    return wire.say.read_reply(body).without_ids()
 
 
 def _is_damaged_error(client, events):

@@ -122,6 +122,10 @@ class _Protocol(ResponseHandler):
             body.set_exception(aiohttp.ClientPayloadError("the chunks of the body are damaged"))
 
 
+def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Protocol(loop)
+
+
 def _is_closed(conn: Connection) -> bool:
     """Return whether the provider has closed a connection that no request uses, or has sent something on it.
 
@@ -313,8 +317,7 @@ class Upstream:
         if self._session is None:
             # calls are limited elsewhere, so connections are not; no cookies are kept, as callers would share them
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-            factory: partial[ResponseHandler] = partial(_Protocol, loop=asyncio.get_running_loop())
-            connector._factory = factory  # noqa: SLF001 (aiohttp has no option for it)
+            connector._factory = partial(_protocol, asyncio.get_running_loop())  # noqa: SLF001 (there is no option)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),

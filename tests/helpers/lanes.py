@@ -25,6 +25,7 @@ GRANTS = [
         "app": {CAP: [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": QUOTA}]}, {"read_metrics": True}]},
     }
 ]
+TIMEOUTS = ("head_seconds", "first_event_seconds", "read_seconds")
 PRICES = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
 """The price list of a provider's models, by the first word of its flag."""
 
@@ -109,7 +110,7 @@ async def lanes(flags, count, state, *, read_seconds):
             providers[name] = _provider(flag, proxies[name].url)
         more = {
             "quotas": {QUOTA: {"capacity": f"${CAPACITY // 10**9}"}},
-            "resilience": {"timeouts": {"read_seconds": read_seconds}},
+            "resilience": {"timeouts": dict.fromkeys(TIMEOUTS, read_seconds)},
         }
         gw = await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more))
         yield Lanes(gw, simulated, [Lane(gw, proxies[name], name.rpartition("_")[0], name) for name in providers])

@@ -58,7 +58,7 @@ async def native(gw):
 
 
 async def answer(client, *, streamed, **given):
-    """Return the message, which is whole or which the SDK put together from a stream."""
+    """Return the message of a whole reply, or of a stream that the SDK has put together."""
     if not streamed:
         return await client.messages.create(**{**ASK, **given})
     async with client.messages.stream(**{**ASK, **given}) as stream:

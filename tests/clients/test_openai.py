@@ -62,7 +62,7 @@ def connect(gw):
 
 
 async def answer(client, conversion, *, streamed, **given):
-    """Return the completion, which is whole or which the SDK put together from a stream."""
+    """Return the completion of a whole reply, or of a stream that the SDK has put together."""
     given = {"model": CONVERSIONS[conversion][0], "messages": HELLO, **given}
     if not streamed:
         return await client.chat.completions.create(**given)

@@ -62,7 +62,7 @@ class Way:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """Return the response, which is whole or which the SDK put together from a stream."""
+        """Return the whole response, or the response that the SDK has put together from a stream."""
         given = {"model": self.model, "input": "hello", **given}
         if not streamed:
             return await self.client.responses.create(**given)

@@ -44,7 +44,7 @@ class Side:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """Return the message, which is whole or which the SDK put together from a stream."""
+        """Return the message of a whole reply, or of a stream that the SDK has put together."""
         request = {"model": self.model, "max_tokens": 2000, "messages": HELLO, **given}
         if not streamed:
             message = await self.client.messages.create(**request)

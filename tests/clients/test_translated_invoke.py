@@ -65,7 +65,7 @@ def on(*names):
 
 
 async def message(conversion, *, streamed, **given):
-    """Return the message that Anthropic's client gets, which is whole or put together from a stream."""
+    """Return the message of a whole reply, or of a stream that Anthropic's client has put together."""
     given = {"model": conversion.model, "max_tokens": 50, "messages": HELLO, **given}
     if not streamed:
         return await conversion.sdk.messages.create(**given)

@@ -83,7 +83,7 @@ async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
 
 
 async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
-    """Check that nothing is counted twice if the process is killed after writing to the store but not to the journal."""
+    """Check that nothing is counted twice if a kill leaves lines in the journal that the store already has."""
     async with keeping(tmp_path) as records:
         records.put("a", "b")
         await records.follower.flush()

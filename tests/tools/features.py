@@ -392,7 +392,10 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return by name of a conversion its order in the data, and the features that it does not carry completely."""
+    """Return two values for each conversion, by its name.
+
+    They are the order of the conversion in the data, and the features that the conversion does not carry completely.
+    """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)
     }

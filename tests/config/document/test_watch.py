@@ -16,7 +16,7 @@ SECONDS = 2.0
 
 
 class Files:
-    """The watched files. The object counts how often a watch has asked for them, which a watch does at each look."""
+    """The watched files, with a count of how often the watch has looked at them."""
 
     def __init__(self, *files: Path) -> None:
         self.files = list(files)
@@ -148,7 +148,7 @@ async def test_half_a_file_is_not_told(config: Path) -> None:
     written: list[str] = []
 
     class Written(Files):
-        """Files that change between two looks: each look is preceded by writing another part of the file."""
+        """Files of which one is not complete yet: another part is written before each look of the watch."""
 
         def __call__(self) -> Iterable[Path]:
             if parts:

@@ -137,7 +137,7 @@ class Conversion:
         return record
 
     def estimate(self, delivered, *, stream=True):
-        """Return the estimated cost: three bytes a token, of the request as the provider gets it and of the text.
+        """Return the estimated cost, at three bytes a token of the upstream request and of the text.
 
         The output is at least one token.
         """

@@ -265,10 +265,7 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Calls that reserve their exact cost.
-
-    Never more passes than a bucket has, except for the cost of the last call.
-    """
+    """Calls that reserve their exact cost. Only the last call of a bucket may cost more than the bucket has left."""
 
     held = Bundle("held")
     most = 30

@@ -26,7 +26,7 @@ BAD_MODEL: Final = "The provided model identifier is invalid."
 
 
 class TestkitError(ImportError):
-    """An error: a package that the simulators need is missing."""
+    """The error if a package that the simulators need is missing."""
 
     __test__ = False
     """A mark that keeps pytest from collecting this class, whose name begins with "Test", as a test."""

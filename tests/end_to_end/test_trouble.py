@@ -220,7 +220,7 @@ def resident(pid):
 WARM = 2_000
 """Number of calls after which everything has its size."""
 CALLS = int(os.environ.get("IRISGATE_CALLS", "6000"))
-"""Number of calls in all. The rate of a leak is measured better by more of them."""
+"""Total number of calls. With more calls the rate of a leak is measured more exactly."""
 GROWTH = 1.3
 """Maximum growth of the memory in kilobytes per call, for the calls after the first ones."""
 

@@ -25,11 +25,11 @@ _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
-    """An error: tailscaled gave no usable answer. The message says why, without quoting the answer."""
+    """The error if tailscaled gave no usable answer. The message says why, without quoting the answer."""
 
 
 class NotRunning(LocalApiFailed):
-    """An error: no tailscaled listens on the socket."""
+    """The error if no tailscaled listens on the socket."""
 
 
 class Node(msgspec.Struct, frozen=True):

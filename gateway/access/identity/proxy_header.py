@@ -27,7 +27,7 @@ TCP over IPv4 and TCP over IPv6. The addresses of other families are not read.""
 
 
 class BadProxyHeader(ValueError):
-    """An error: the connection does not begin with a valid PROXY header."""
+    """The error if a connection does not begin with a valid PROXY header."""
 
 
 class ProxyHeader(NamedTuple):

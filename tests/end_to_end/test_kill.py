@@ -69,7 +69,8 @@ async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, be
     for _ in range(ROUNDS):
         async with served(tmp_path, *serve) as running:
             loading = asyncio.create_task(load(running.url, whole))
-            await eventually(lambda enough=len(whole) + FINISHED: len(whole) >= enough)
+            enough = len(whole) + FINISHED
+            await eventually(lambda enough=enough: len(whole) >= enough)
             await asyncio.sleep(moments.uniform(0, LONGEST))
             running.process.kill()
             await loading

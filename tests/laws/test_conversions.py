@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from gateway.contract.capabilities import capabilities
@@ -36,13 +36,23 @@ translated = pytest.mark.parametrize(
     ids=lambda conversion: conversion.name,
 )
 sixty_examples = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-twenty_five_examples = settings(sixty_examples, max_examples=25)
+CHUNK_SIZES = (1, 2, 3, 7, 64)
+"""Numbers of bytes of a chunk. Chunks of one byte break a stream at every place."""
+
+
+def groups(member):
+    """Return the conversions by the value of a member. An example is drawn for a group, as drawing takes most time."""
+    return {
+        value: [each for each in CONVERSIONS.values() if getattr(each, member) == value]
+        for value in dict.fromkeys(getattr(each, member) for each in CONVERSIONS.values())
+    }
+
+
+BY_DIALECT, BY_UPSTREAM = groups("dialect"), groups("upstream")
 
 
 GOLDEN_REQUESTS = {dialect: list(golden.requests(dialect).values()) for dialect in BASES}
-GOLDEN_REPLIES = {
-    dialect: golden.replies(dialect) for dialect in {conversion.upstream for conversion in CONVERSIONS.values()}
-}
+GOLDEN_REPLIES = {dialect: golden.replies(dialect) for dialect in BY_UPSTREAM}
 every_reply = pytest.mark.parametrize(
     ("conversion", "case"),
     [
@@ -61,12 +71,18 @@ def base_call(conversion, *, stream):
 # requests
 
 
-@every_conversion
+@pytest.mark.parametrize("dialect", BY_DIALECT)
 @sixty_examples
 @given(data=st.data())
-def test_an_allowed_request_is_accepted_or_refused_by_name(conversion, data):
+def test_an_allowed_request_is_accepted_or_refused_by_name(dialect, data):
     """Check that a body which a vendor's types allow is accepted by the provider, or refused with the member's name."""
-    body = data.draw(requests(conversion.dialect, GOLDEN_REQUESTS[conversion.dialect]))
+    body = data.draw(requests(dialect, GOLDEN_REQUESTS[dialect]))
+    for conversion in BY_DIALECT[dialect]:
+        note(conversion.name)
+        check_request(conversion, body)
+
+
+def check_request(conversion, body):
     problem = None
     try:
         call = conversion.call(body)
@@ -227,13 +243,12 @@ def token_counts(usage: Usage, dialect):
 
 
 @every_reply
-@twenty_five_examples
-@given(data=st.data())
-def test_any_chunking_gives_the_same_events(conversion, case, data):
+def test_any_chunking_gives_the_same_events(conversion, case):
     whole = encoded(conversion.provider, conversion.upstream, GOLDEN_REPLIES[conversion.upstream][case][1])
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
-    chunks = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert masked_events(conversion, chunks) == masked_events(conversion, [whole])
+    events = masked_events(conversion, [whole])
+    for size in CHUNK_SIZES:
+        chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
+        assert masked_events(conversion, chunks) == events, size
 
 
 def masked_events(conversion, chunks):
@@ -276,28 +291,35 @@ def replaced(data, at, value):
     return data
 
 
-@every_conversion
+every_upstream = pytest.mark.parametrize("upstream", BY_UPSTREAM)
+
+
+@every_upstream
 @sixty_examples
 @given(data=st.data())
-def test_a_damaged_stream_is_read_or_fails_as_the_providers(conversion, data):
+def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
     """Check that a damaged stream raises only a failure of the provider, and that no count of usage is negative."""
-    case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[conversion.upstream])))
-    events = data.draw(damaged(GOLDEN_REPLIES[conversion.upstream][case][1]))
-    call = base_call(conversion, stream=True)
-    with suppress(UpstreamFailed):
-        call.streamed(encoded(conversion.provider, conversion.upstream, events))
-    usage = call.meter.facts().usage
-    assert min(usage.as_dict().values()) >= 0
+    case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
+    events = data.draw(damaged(GOLDEN_REPLIES[upstream][case][1]))
+    for conversion in BY_UPSTREAM[upstream]:
+        note(conversion.name)
+        call = base_call(conversion, stream=True)
+        with suppress(UpstreamFailed):
+            call.streamed(encoded(conversion.provider, upstream, events))
+        usage = call.meter.facts().usage
+        assert min(usage.as_dict().values()) >= 0
 
 
-@every_conversion
+@every_upstream
 @sixty_examples
 @given(data=st.data())
-def test_a_damaged_reply_is_read_or_fails_as_the_providers(conversion, data):
+def test_a_damaged_reply_is_read_or_fails_as_the_providers(upstream, data):
     """Check that a damaged reply raises only `BadFrame`, a failure of the provider."""
-    case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[conversion.upstream])))
-    whole = GOLDEN_REPLIES[conversion.upstream][case][0]
+    case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
+    whole = GOLDEN_REPLIES[upstream][case][0]
     place = data.draw(st.sampled_from(list(pointers(whole))))
     whole = replaced(whole, place, data.draw(odd)) if data.draw(st.booleans()) else without(whole, place)
-    with suppress(BadFrame):
-        base_call(conversion, stream=False).whole(whole)
+    for conversion in BY_UPSTREAM[upstream]:
+        note(conversion.name)
+        with suppress(BadFrame):
+            base_call(conversion, stream=False).whole(whole)

@@ -314,15 +314,18 @@ def told(client, response, *, stream):
 
 
 @providers
-@some
+@settings(some, max_examples=30)
 @given(data=st.data())
 def test_a_stream_that_is_cut_anywhere_is_marked_and_billed_by_what_came(line, data):
     client, ttls, ((raw, content_type), _) = drawn(line, data)
-    end = data.draw(st.integers(1, len(raw) - 1))
+    # reports stand near the end
+    missing = data.draw(st.integers(1, len(raw) - 1) | st.integers(1, len(raw) // 4) | st.integers(1, 3))
+    end = len(raw) - missing
     record, _ = line.call(client, ttls, raw[:end], content_type, stream=True)
     bill = BILLS[line.provider](raw[:end], json.loads(line.upstream.requests[-1]), stream=True)
     assert record["reported"] is (bill is not None)
-    assume(bill is not None)
+    if bill is None:
+        return
     assert tuple(record["tokens"][kind] for kind in KINDS) == bill.counts
     assert record["estimated"] or (record["stop"] and bill.exact)
     assert record["cost_usd"] is None or round(record["cost_usd"] * 10**9) >= bill.nanodollars(line.prices)

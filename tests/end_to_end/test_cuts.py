@@ -5,6 +5,7 @@ The end of a whole reply is found in the bytes, and not with the decoders under 
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -65,9 +66,14 @@ def target(flag):
     return Target("p", flag, CLAUDE, FLAGS[flag].dialect_for(caps), caps)
 
 
+@cache
+def streamed_request(flag):
+    return FLAGS[flag].parse(request_of(FLAGS[flag], {"stream_options": {"include_usage": True}}, stream=True))
+
+
 def is_error(flag, data, fault=None):
     """Return whether the stream `data`, which the fault ends, ends with an error for the client."""
-    request = FLAGS[flag].parse(request_of(FLAGS[flag], {"stream_options": {"include_usage": True}}, stream=True))
+    request = streamed_request(flag)
     decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     try:
@@ -150,9 +156,7 @@ def test_a_chat_stream_is_whole_when_nothing_is_missing(server, ending, broken):
 
 @pytest.mark.parametrize("fault", [None, *LATE_FAULTS], ids=lambda fault: type(fault).__name__)
 def test_a_complete_chat_stream_without_its_end_gets_one(fault):
-    request = FLAGS["openai_chat"].parse(
-        request_of(FLAGS["openai_chat"], {"stream_options": {"include_usage": True}}, stream=True)
-    )
+    request = streamed_request("openai_chat")
     decoder = FLAGS["openai_chat"].decoder(request, target("openai_chat"), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     list(events.feed(b"", decoder.feed(b"".join(each + b"\n\n" for each in (DUE, STOP, USAGE)))))

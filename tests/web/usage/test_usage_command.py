@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import os
-import sys
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -13,6 +12,7 @@ from gateway.__main__ import main
 from gateway.testkit import scenarios
 from gateway.web.usage.table import table
 from tests.helpers.gateway import HAIKU, bedrock, gate
+from tests.helpers.processes import irisgate
 from tests.helpers.records import Kept, record
 
 TOKENS = {"input": 1_234_567, "output": 20, "cache_read": 7, "cache_write_5m": 5, "cache_write_1h": 3, "reasoning": 2}
@@ -78,16 +78,13 @@ def test_a_table_that_was_cut_says_so():
     assert table_lines(row(), truncated=True)[-1] == "only the first 1 rows are shown; ask for fewer days or groups"
 
 
-async def run(*arguments, **environment):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "usage", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment},
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs `irisgate usage` with its arguments, and variables of the environment by name."""
+    return partial(irisgate, tmp_path, "usage")
 
 
-async def test_a_running_gateway_is_asked(tmp_path, bedrock_sim):
+async def test_a_running_gateway_is_asked(run, tmp_path, bedrock_sim):
     bedrock_sim.default = scenarios.NAMED["text"]
     body = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
     async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}) as gw:
@@ -106,14 +103,14 @@ async def test_a_running_gateway_is_asked(tmp_path, bedrock_sim):
     assert (only["user"], only["provider"], only["calls"]) == ("(loopback)", "bedrock", 1)
 
 
-async def test_a_gateway_that_says_no_is_quoted_in_one_line(tmp_path, bedrock_sim):
+async def test_a_gateway_that_says_no_is_quoted_in_one_line(run, tmp_path, bedrock_sim):
     async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}, grants=[]) as gw:
         code, out, err = await run("--url", gw.url)
     assert (code, out) == (2, "")
     assert err == f"irisgate usage: {gw.url} refuses: access denied: no role granted\n"
 
 
-async def test_another_server_is_no_gateway(aiohttp_server):
+async def test_another_server_is_no_gateway(run, aiohttp_server):
     async def other(_request):
         return web.Response(text="<html>")
 
@@ -154,7 +151,7 @@ async def state_file(tmp_path):
     return tmp_path / "a state & more.db"
 
 
-async def test_the_file_of_a_gateway_that_is_down_is_read_and_not_changed(state_file):
+async def test_the_file_of_a_gateway_that_is_down_is_read_and_not_changed(run, state_file):
     before = state_file.read_bytes()
     code, out, _ = await run("--store", str(state_file), "--by", "user")
     assert (code, out.splitlines()[1].split()[:2]) == (0, ["ada@example.com", "3"])
@@ -162,7 +159,7 @@ async def test_the_file_of_a_gateway_that_is_down_is_read_and_not_changed(state_
     assert state_file.read_bytes() == before
 
 
-async def test_the_file_and_the_gateway_answer_alike(tmp_path, bedrock_sim):
+async def test_the_file_and_the_gateway_answer_alike(run, tmp_path, bedrock_sim):
     bedrock_sim.default = scenarios.NAMED["text"]
     async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}) as gw:
         await gw.post("/v1/messages", {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]})
@@ -176,7 +173,7 @@ async def test_the_file_and_the_gateway_answer_alike(tmp_path, bedrock_sim):
     assert answer[0] == 0
 
 
-async def test_a_file_of_another_release_is_not_touched(state_file):
+async def test_a_file_of_another_release_is_not_touched(run, state_file):
     import sqlite3
 
     with sqlite3.connect(state_file) as connection:
@@ -187,7 +184,7 @@ async def test_a_file_of_another_release_is_not_touched(state_file):
     assert "its schema is version 1, and this irisgate reads version " in err
 
 
-async def test_a_folder_is_the_store_in_it_or_says_which_file_to_name(tmp_path, state_file):
+async def test_a_folder_is_the_store_in_it_or_says_which_file_to_name(run, tmp_path, state_file):
     (tmp_path / "nothing").mkdir()
     code, _, err = await run("--store", str(tmp_path / "nothing"))
     assert code == 2
@@ -199,7 +196,7 @@ async def test_a_folder_is_the_store_in_it_or_says_which_file_to_name(tmp_path, 
     assert whole[0] == 0
 
 
-async def test_a_file_that_is_no_store_is_told(tmp_path):
+async def test_a_file_that_is_no_store_is_told(run, tmp_path):
     (tmp_path / "notes.txt").write_text("notes " * 1000)
     code, _, err = await run("--store", str(tmp_path / "notes.txt"))
     assert (code, err.count("\n")) == (2, 1)

@@ -58,6 +58,8 @@ def samples():
     metrics.call_refused("calls")
     metrics.connections(lambda: 1)
     metrics.connection_refused("connections")
+    metrics.plugins.failed("openai_chat", "build")
+    metrics.plugins.watch([SimpleNamespace(plugin="openai_chat", name="build", calls=1, seconds=0.1)])
     families = [family for family in metrics.registry.collect() if not family.name.startswith("process_")]
     return [sample for family in families for sample in family.samples]
 

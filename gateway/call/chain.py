@@ -24,10 +24,11 @@ from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
 from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.runtime import Runtime
-from gateway.contract.errors import Problem, UpstreamFailed
-from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target, Translator
+from gateway.contract.errors import GatewayError, Problem
+from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target
+from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
-from gateway.contract.registry import Plugin
+from gateway.contract.registry import LoadedTranslator, Plugin
 from gateway.money.quotas.book import CallReservation
 from gateway.upstream.catalog import Offer
 from gateway.upstream.fetch.fetches import Fetches
@@ -48,8 +49,10 @@ class Batch(msgspec.Struct, frozen=True):
     """
 
     events: Sequence[Event]
-    fault: UpstreamFailed | None = None
-    """The failure that followed these events; None if there was none. A batch with a failure is the last batch."""
+    fault: GatewayError | None = None
+    """The failure of the provider or of a plugin that followed these events; None if there was none.
+
+    A batch with a failure is the last batch."""
 
 
 Batches = AsyncGenerator[Batch, None]
@@ -84,7 +87,7 @@ class Candidate:
     flag: Plugin
     target: Target
     way: Way
-    translator: Translator | None = None
+    translator: LoadedTranslator | None = None
     """The translator, if `way` is `Way.TRANSLATED`; None otherwise."""
 
 
@@ -106,6 +109,26 @@ class Stopwatch:
 
 
 @dataclass(slots=True)
+class Metering:
+    """The meter of one reply, with the facts that were read from it last."""
+
+    meter: Meter
+    hook: Hook
+    """The hook `meter.facts` of the meter's plugin."""
+    facts: Facts = field(default_factory=Facts)
+    failed: bool = False
+    """Whether the meter has failed to return facts. Then it is not asked again."""
+
+    def read(self) -> Facts:
+        """Return the facts so far. Raises `PluginFailed` the first time that the meter fails."""
+        if not self.failed:
+            self.failed = True
+            self.facts = self.hook.run(self.meter.facts)
+            self.failed = False
+        return self.facts
+
+
+@dataclass(slots=True)
 class Attempt:
     """One attempt to serve a call by one candidate. Every attempt starts from the client's unchanged request."""
 
@@ -123,7 +146,7 @@ class Attempt:
     stepped: int = 0
     """The number of requests that `steps` of plugins have sent to the provider, such as for a count of tokens."""
     head: Head | None = None
-    meter: Meter | None = None
+    metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
     """The number of bytes of the model's output that have been received so far; for a reply that is not a stream, the
@@ -181,6 +204,8 @@ class Call:
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
+    output_limit: int | None = None
+    """The maximum number of output tokens that the client allows (`Flag.limit`); None if there is no limit."""
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
@@ -249,9 +274,14 @@ class Call:
 
     @property
     def facts(self) -> Facts | None:
-        """The facts (usage, stop reason, ...) read from the reply so far; None before a reply."""
+        """The facts (usage, stop reason, ...) that were read last; None before a reply."""
         attempt = self.attempt
-        return attempt.meter.facts() if attempt and attempt.meter else None
+        return attempt.metering.facts if attempt and attempt.metering else None
+
+    def read_facts(self) -> Facts | None:
+        """Return the facts in the reply so far; None before a reply. Raises `PluginFailed` if the meter fails."""
+        attempt = self.attempt
+        return attempt.metering.read() if attempt and attempt.metering else None
 
     def start_stream(self) -> None:
         """Record the time of a stream's first event, and stop measuring how long the call waits for the provider."""

@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admission
 from gateway.call.chain import Call
+from gateway.call.plugin_reports import PluginReports
 from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
@@ -85,6 +86,7 @@ class Gateway:
     quotas: Quotas
     metrics: Metrics
     log: Logger
+    reports: PluginReports
     admission: Admission
     keys: RefusedKeys
     """The providers that currently refuse the gateway's key."""

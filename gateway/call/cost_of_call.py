@@ -159,4 +159,4 @@ def expected(call: Call) -> Estimate:
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]
-    return rough(call.request, call.flag.limit(call.request), max(outputs, default=1))
+    return rough(call.request, call.output_limit, max(outputs, default=1))

@@ -15,6 +15,8 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.contract.errors import GatewayError
+
 HEADLESS: Final = 3
 """Factor by which the early head is later if the provider has not sent its head, because its status is still to come.
 
@@ -62,7 +64,10 @@ class EarlyStream:
         self._task = self._loop.create_task(self._send())
 
     async def _send(self) -> None:
-        response, ping = self._opening()
+        try:
+            response, ping = self._opening()
+        except GatewayError:
+            return  # a plugin that fails here fails again when the stream is opened
         if not ping:
             return
         self._response = response

@@ -14,9 +14,10 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
+from gateway.call.plugin_reports import PluginReports
 from gateway.call.settlement import settle
 from gateway.call.write_ahead import charge_lost
-from gateway.contract.errors import Problem
+from gateway.contract.errors import PluginFailed, Problem
 from gateway.contract.flag import Facts, Usage
 from gateway.contract.record import Record
 from gateway.money.quotas.book import Quotas
@@ -40,15 +41,24 @@ class Finish:
     metrics: Metrics
     log: Logger
     observers: Observers
+    reports: PluginReports
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record."""
-        facts = call.facts or Facts()
+        facts = self._facts(call)
         cost = cost_of(call, facts, complete=outcome == "ok")
         charges = settle(call, cost, complete=outcome == "ok")
         self._put(_record(call, status, outcome, facts, cost, charges), charges)
         if (overhead := call.overhead(monotonic())) is not None:
             self.metrics.overhead(call.flag.name, overhead)
+
+    def _facts(self, call: Call) -> Facts:
+        """Return the facts of the call. If the meter fails, these are the facts that were read before."""
+        try:
+            return call.read_facts() or Facts()
+        except PluginFailed as failure:
+            self.reports.failed(failure, call.id)
+            return call.facts or Facts()
 
     def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
         """Write the record of a request that ended before it became a `Call`."""

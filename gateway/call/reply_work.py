@@ -11,13 +11,15 @@ Everything here can be pickled, and nothing here does I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from gateway.call.key_redaction import Redaction
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
-from gateway.contract.flag import ClientRequest, Decoder, Event, Head, Meter, Target
+from gateway.contract.flag import ClientRequest, Decoder, Head, Meter, Target
+from gateway.contract.hooks import Hook
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.provider_errors import is_cut, not_a_reply
 
@@ -45,20 +47,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class WholeReader:
-    """The members of the provider's flag that read a reply to one request."""
+    """The hooks of the provider's flag that read a reply to one request."""
 
-    find_problem: Callable[[Head, bytes], Problem | None]
-    decoder: Callable[[ClientRequest, Target, Head], Decoder]
-    output_bytes: Callable[[Event], int]
+    hooks: Mapping[str, Hook]
+    """The hooks in `READING_HOOKS`."""
     request: ClientRequest
     target: Target
     head: Head
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply. The result has the meter, with the facts of the reply."""
+        """Read a reply. The result has the meter, with the facts of the reply. Raises `PluginFailed`."""
         body = self.redaction.bytes(body)
-        reading = Reading(body, meter, self.find_problem(self.head, body))
+        reading = Reading(body, meter, self.hooks["problem"](self.head, body))
         if reading.problem is not None:
             return reading
         if not self.request.stream:
@@ -68,13 +69,17 @@ class WholeReader:
         fault = BadFrame("the provider answered a request for a stream with a body that is none")
         return replace(self._with_facts(reading), fault=not_a_reply(body, fault))
 
+    def _decoder(self) -> Decoder:
+        decoder: Decoder = self.hooks["decoder"](self.request, self.target, self.head)
+        return decoder
+
     def _with_facts(self, reading: Reading) -> Reading:
         """Read the facts of a reply, and decode it to the target's dialect."""
         body = reading.body
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
-            reading.meter.whole(shared)
-            decoded = self.decoder(self.request, self.target, self.head).whole(shared)
+            self.hooks["meter.whole"].run(reading.meter.whole, shared)
+            decoded = self.hooks["decoder.whole"].run(self._decoder().whole, shared)
         except BadFrame as fault:
             if is_stream(body):
                 return self._unwanted_stream(reading)
@@ -85,13 +90,17 @@ class WholeReader:
 
     def _unwanted_stream(self, reading: Reading) -> Reading:
         """Read the facts of a stream that came in place of a whole reply."""
-        decoder = self.decoder(self.request, self.target, self.head)
+        decoder, feed = self._decoder(), self.hooks["meter.feed"]
+        before = self.hooks["decoder.feed"].each(decoder.feed, reading.body)
         delivered: int | None = None
         fault: UpstreamFailed = BadFrame("the provider answered with a stream, for which the request did not ask")
         try:
-            for event in (*decoder.feed(reading.body), *decoder.close()):
-                reading.meter.feed(event)
-                delivered = (delivered or 0) + written(self.output_bytes, (event,))
+            for event in chain(before, self.hooks["decoder.close"].each(decoder.close)):
+                feed.run(reading.meter.feed, event)
+                size, _, failure = self.hooks["output_bytes"].total((event,))
+                if failure is not None:
+                    raise failure
+                delivered = (delivered or 0) + size
         except (BadFrame, Truncated):
             pass
         except UpstreamFailed as error:
@@ -99,15 +108,10 @@ class WholeReader:
         return replace(reading, fault=fault, delivered=delivered)
 
 
-def written(output_bytes: Callable[[Event], int], events: Iterable[Event]) -> int:
-    """Return the number of bytes that the model wrote in `events`. An event that cannot be read has none."""
-    size = 0
-    for event in events:
-        try:
-            size += output_bytes(event)
-        except BadFrame:
-            continue
-    return size
+READING_HOOKS: Final = (
+    "problem", "meter.whole", "meter.feed", "decoder", "decoder.whole", "decoder.feed", "decoder.close", "output_bytes",
+)  # fmt: skip
+"""Names of the hooks that read a reply. The others need not be pickled."""
 
 
 def is_stream(body: bytes) -> bool:

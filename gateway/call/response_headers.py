@@ -22,12 +22,17 @@ def response_headers(
     """
     facts = call.facts if shows_usage and call is not None else None
     usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)
+    return {**usual, **headers, **own_headers(inbound, call)}
+
+
+def own_headers(inbound: Inbound, call: Call | None) -> dict[str, str]:
+    """Return the gateway's own headers of every response."""
     own = {"x-request-id": inbound.id, "server": "irisgate"}
     if call is not None and call.attempt is not None and call.attempt.dropped:
         own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))
     if call is not None and call.reservation is not None and call.reservation.notice:
         own["x-irisgate-quota"] = _header_value(call.reservation.notice)
-    return {**usual, **headers, **own}
+    return own
 
 
 def stream_headers(call: Call) -> dict[str, str]:

@@ -48,18 +48,18 @@ class Sender:
         Raises `UpstreamFailed` if there is no reply. Raises `Refused`, and sends nothing, if `storage.sync` requires
         the journal to be on the disk and it cannot be written there.
         """
-        former = attempt.sent, attempt.head, attempt.meter
+        former = attempt.sent, attempt.head, attempt.metering
 
         def before() -> Awaitable[None] | None:
             # from here on, the reply to an earlier request of the attempt says nothing about the costs
-            attempt.sent, attempt.head, attempt.meter = attempt.sent + 1, None, None
+            attempt.sent, attempt.head, attempt.metering = attempt.sent + 1, None, None
             pending = announce(call, attempt, self.follower)
             return None if pending is None else _durable(pending)
 
         try:
             return await self._open(call, attempt, request, before)
         except (NotReached, Refused):
-            attempt.sent, attempt.head, attempt.meter = former
+            attempt.sent, attempt.head, attempt.metering = former
             raise
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:

@@ -6,12 +6,14 @@
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
 - Events that came before a fault are written before the fault.
+- A plugin's failure costs its own call only. If the plugin cannot write the error either, the error before the first
+  byte has the gateway's own form, and a stream is aborted, so that no client takes it for complete.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -28,19 +30,21 @@ from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import CALL, REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
+from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
-from gateway.call.response_headers import made_here, response_headers, stream_headers
-from gateway.call.stream_writer import PassedEvents, StreamWriter
+from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
+from gateway.call.stream_events import CRASHED, STOPPING, StreamEvents
+from gateway.call.stream_writer import StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
+    STATUS,
     UNAVAILABLE,
     GatewayError,
     Problem,
     Refused,
-    UpstreamFailed,
 )
-from gateway.contract.flag import Encoder, Event, HttpRequest, Route
+from gateway.contract.flag import Encoder, HttpRequest, Route
 from gateway.contract.registry import Plugin
 
 PING_SECONDS: Final = 15.0
@@ -67,6 +71,8 @@ class _Exchange:
     """The copy of the bodies; None if bodies are not kept."""
     early: EarlyStream | None = None
     """The early head of a streamed call; None for other calls."""
+    begun: bool = False
+    """Whether the head of a stream may have been sent, other than early."""
     finished: bool = False
     """Whether the record was written."""
 
@@ -75,6 +81,16 @@ class _Exchange:
         if self.capture is not None:
             self.capture.replied(headers)
             self.capture.feed(body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A stream whose head is ready to be sent."""
+
+    response: web.StreamResponse
+    events: StreamEvents
+    ping: bytes
+    batches: Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +126,9 @@ class Server:
         except (asyncio.CancelledError, ConnectionError):
             self._finish(exchange, 499, "cancelled")
             raise
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):  # the latter two would end the process
             self.gateway.log.exception("call.crashed", request_id=inbound.id)
-            return await self._failed(exchange, GatewayError(_CRASHED))
+            return await self._crashed(exchange)
         finally:
             self.gateway.open_calls.discard(task)
             if exchange.capture is not None:
@@ -141,13 +157,14 @@ class Server:
                     if exchange.early is not None:
                         exchange.early.head_came()
                     first = await self._first(call, stream)
+                    opened = await self._open(exchange, call, stream)
         except GatewayError as error:
             return await self._failed(exchange, error)
         except asyncio.CancelledError:
             if not self._stopping():
                 raise
-            return await self._failed(exchange, GatewayError(_STOPPING))
-        return await self._stream(exchange, call, request, stream, first)
+            return await self._failed(exchange, GatewayError(STOPPING))
+        return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
         """Begin the stream early if the provider's first event takes long."""
@@ -158,22 +175,26 @@ class Server:
             response = web.StreamResponse(headers=headers)
             if self.gateway.draining:
                 response.force_close()
-            return response, call.flag.encoder(call.request).ping()
+            encoder = call.flag.encoder(call.request)
+            return response, call.flag.hooks["encoder.ping"].run(encoder.ping)
 
         exchange.early = EarlyStream(request, opening, self.ping_seconds, self.stalled_seconds)
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error that occurs before the first event. Its head may have been sent early."""
+        """Return the response for an error that occurs before the first event. Its head may have been sent early.
+
+        Raises `ConnectionAbortedError` if the client cannot be told of the error.
+        """
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
             return self._error(exchange, error)
         call = exchange.call
         assert call is not None
         self._finish(exchange, response.status, _outcome(error), error.problem)
-        await StreamWriter(response, exchange.capture).write(call.flag.encoder(call.request).fail(error.problem))
-        await response.write_eof()
-        return response
+        encoder = result_of(error, self._report(call.inbound), None, call.flag.encoder, call.request)
+        last = None if encoder is None else self._events(call, encoder).last_words(error)
+        return await StreamWriter(response, exchange.capture).end(last)
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call. Raises `Refused` if the request is wrong or not admitted."""
@@ -235,7 +256,8 @@ class Server:
 
     def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
         native = call.is_native
-        body = whole.body if native else call.flag.encoder(call.request).whole(whole.body)
+        call.read_facts()
+        body = whole.body if native else _encoded_whole(call, whole.body)
         headers = whole.headers if native else made_here(whole.headers)
         headers = response_headers(exchange.inbound, call, headers, shows_usage=not native)
         self._finish(exchange, whole.status, "failed" if call.problem else "ok")
@@ -243,23 +265,32 @@ class Server:
         return web.Response(status=whole.status, headers=headers, body=body)
 
     def _error(self, exchange: _Exchange, error: GatewayError) -> web.Response:
-        """Return the response for an error that occurs before the first byte of the response is sent.
-
-        It is the provider's own error response if the client speaks the provider's format.
-        """
-        status, headers, body = exchange.inbound.flag.error(error.problem)
-        native = exchange.call is not None and exchange.call.is_native
-        if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
-            status, headers, body = error.status, dict(error.headers), error.raw
+        """Return the response for an error that occurs before the first byte of the response is sent."""
+        inbound, call = exchange.inbound, exchange.call
+        native = call is not None and call.is_native
+        status, headers, body = error_reply(inbound.flag, inbound.id, error, self._report(inbound), native=native)
         self._finish(exchange, status, _outcome(error), error.problem)
-        headers = response_headers(exchange.inbound, exchange.call, headers)
+        headers |= own_headers(inbound, call)
         exchange.captured(headers, body)
         return web.Response(status=status, headers=headers, body=body)
 
-    async def _stream(
-        self, exchange: _Exchange, call: Call, request: web.Request, stream: Stream, first: Batch
-    ) -> web.StreamResponse:
+    async def _crashed(self, exchange: _Exchange) -> web.StreamResponse:
+        """Return the response for a fault of the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
+        if not exchange.begun:
+            return await self._failed(exchange, GatewayError(CRASHED))
+        self._finish(exchange, STATUS[INTERNAL], "failed", CRASHED)
+        raise ConnectionAbortedError
+
+    def _report(self, inbound: Inbound) -> Report:
+        return partial(self.gateway.reports.report, request_id=inbound.id)
+
+    def _events(self, call: Call, encoder: Encoder) -> StreamEvents:
+        return StreamEvents(call, encoder, self._stopping, self._report(call.inbound), self.gateway.log)
+
+    async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
+        """Return the stream's response, whose head is not sent unless it was sent early. Raises `PluginFailed`."""
         encoder = call.flag.encoder(call.request)
+        ping = call.flag.hooks["encoder.ping"].run(encoder.ping)
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
             headers = stream.headers if call.is_native else stream_headers(call)
@@ -268,53 +299,23 @@ class Server:
             response = web.StreamResponse(status=stream.status, headers=headers)
             if self.gateway.draining:
                 response.force_close()
+        return _Opened(response, self._events(call, encoder), ping, stream.batches)
+
+    async def _stream(
+        self, exchange: _Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
+    ) -> web.StreamResponse:
+        """Write the stream. Raises `ConnectionAbortedError` if it ends with a fault that the client cannot be told."""
+        response = opened.response
+        exchange.begun = True
+        if not response.prepared:
             await response.prepare(request)
         writer = StreamWriter(response, exchange.capture)
-        watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))
+        watch = asyncio.create_task(self._watch(writer, opened.ping, call, request))
         call.stack.callback(watch.cancel)
-        last, fault = await self._events(call, writer, encoder, first, stream.batches)
+        last, fault = await opened.events.write(writer, first, opened.batches)
         watch.cancel()
         self._finish(exchange, response.status, "ok" if fault is None else "failed", fault)
-        if last:
-            await writer.write(last)
-        await response.write_eof()
-        return response
-
-    async def _events(
-        self, call: Call, writer: StreamWriter, encoder: Encoder, first: Batch, batches: Batches
-    ) -> tuple[bytes, Problem | None]:
-        """Write the events of the stream.
-
-        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream; None if
-        the stream is complete.
-        """
-        native = call.is_native
-        fault: GatewayError | None = first.fault
-        passed = PassedEvents(first.events)
-        try:
-            await writer.write(_encoded(encoder, native, first.events))
-            async for batch in batches:
-                fault = batch.fault
-                passed.note(batch.events)
-                if data := _encoded(encoder, native, batch.events):
-                    await writer.write(data)
-            if fault is None:
-                return b"" if native else encoder.close(), None
-        except ConnectionError:
-            raise
-        except GatewayError as error:
-            fault = error
-        except asyncio.CancelledError:
-            if not self._stopping():
-                raise
-            fault = GatewayError(_STOPPING)
-        except Exception:
-            self.gateway.log.exception("call.crashed", request_id=call.id)
-            fault = GatewayError(_CRASHED)
-        raw = fault.raw if native and isinstance(fault, UpstreamFailed) else b""
-        if native and not raw:
-            passed.tell(encoder)
-        return raw or encoder.fail(fault.problem), fault.problem
+        return await writer.end(last)
 
     def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
         """Write the record of the request, unless this has been done."""
@@ -362,11 +363,9 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
     return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)
 
 
-def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
-    if not native:
-        # events without raw bytes are only for the meter, such as those after the end of a reply
-        return b"".join([encoder.feed(event) for event in events if event.raw != b""])
-    return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
+def _encoded_whole(call: Call, body: bytes) -> bytes:
+    encoder = call.flag.encoder(call.request)
+    return call.flag.hooks["encoder.whole"].run(encoder.whole, body)
 
 
 async def _require_no_head(early: EarlyStream) -> None:
@@ -381,9 +380,7 @@ def _outcome(error: GatewayError) -> str:
 
 _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 _EMPTY: Final = Batch(())
-_STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 _NO_ROOM: Final = Problem(
     UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10
 )
 _NO_STREAM: Final = Problem(INTERNAL, "the reply is no stream, although the request asks for one")
-_CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")

@@ -169,7 +169,7 @@ def _reserve(
     request = call.request
     offers = [candidate.offer for candidate in candidates]
     outputs = [offer.caps.max_output for offer in offers]
-    estimated = estimate(request, call.flag.limit(request), outputs, size)
+    estimated = estimate(request, call.output_limit, outputs, size)
     prices = [price for offer in offers if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None]
     amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": estimated.cost(prices)}
     merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from aiohttp import web
 
 from gateway.call.capture import Capture
-from gateway.contract.errors import UpstreamFailed
-from gateway.contract.flag import Encoder, Event
+from gateway.contract.flag import Event
 
 
 class PassedEvents:
@@ -28,12 +26,14 @@ class PassedEvents:
     def note(self, events: Sequence[Event]) -> None:
         self._last = next((event for event in reversed(events) if event.payload), self._last)
 
-    def tell(self, encoder: Encoder) -> None:
-        """Give both events to the encoder, so that an error event that it writes continues their sequence numbers."""
-        with suppress(UpstreamFailed):
-            for event in (self._first, self._last):
-                if event is not None:
-                    encoder.feed(event)
+    def tell(self, feed: Callable[[Event], bytes]) -> None:
+        """Give both events to the encoder, so that an error event that it writes continues their sequence numbers.
+
+        `feed` gives an event to the encoder.
+        """
+        for event in (self._first, self._last):
+            if event is not None:
+                feed(event)
 
 
 class StreamWriter:
@@ -53,6 +53,18 @@ class StreamWriter:
         self._waits = True
         await self._response.write(data)
         self._waits = False
+
+    async def end(self, last: bytes | None) -> web.StreamResponse:
+        """Write the last bytes and the end of the stream, and return the response.
+
+        Raises `ConnectionAbortedError` for None. aiohttp then closes the connection without the end of the body.
+        """
+        if last is None:
+            raise ConnectionAbortedError
+        if last:
+            await self.write(last)
+        await self._response.write_eof()
+        return self._response
 
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
         """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.

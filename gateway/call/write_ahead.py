@@ -70,7 +70,7 @@ def _estimate(call: Call, attempt: Attempt) -> Estimate:
     """Return the estimate of the reservation, or a rough one if the caller has no quota."""
     if call.reservation is not None:
         return call.reservation.estimate
-    return rough(call.request, call.flag.limit(call.request), attempt.candidate.offer.caps.max_output)
+    return rough(call.request, call.output_limit, attempt.candidate.offer.caps.max_output)
 
 
 def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge]]:

@@ -26,6 +26,7 @@ QUOTA: Final = "quota"  # the money or the allowance is spent
 OVERLOADED: Final = "overloaded"  # the provider is busy or warming up
 UNAVAILABLE: Final = "unavailable"  # the gateway cannot serve now, or cannot reach the provider
 UPSTREAM: Final = "upstream"  # the provider refuses the gateway's key, or its reply is broken or cut
+PLUGIN: Final = "plugin"  # a plugin's code failed: the message names the plugin and the hook
 INTERNAL: Final = "internal"  # a fault of the gateway, or one that the provider reports without a class
 
 STATUS: Final[Mapping[str, int]] = {
@@ -42,6 +43,7 @@ STATUS: Final[Mapping[str, int]] = {
     OVERLOADED: 503,
     UNAVAILABLE: 503,
     UPSTREAM: 502,
+    PLUGIN: 500,
     INTERNAL: 500,
 }
 """The HTTP status for each code, in dialects that do not define another status for that code."""
@@ -96,6 +98,22 @@ def _restored(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
 
 class Refused(GatewayError):
     """A refusal by the gateway itself, before anything is sent to a provider."""
+
+
+class PluginFailed(GatewayError):
+    """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
+
+    `place` is the file and line, and `trace` a traceback; "" for a wrong result. Neither is shown to the client.
+    """
+
+    def __init__(self, plugin: str, hook: str, cause: str, place: str, trace: str = "") -> None:
+        message = f'plugin "{plugin}" failed in {hook}; the gateway\'s log has the cause under the request id'
+        super().__init__(Problem(PLUGIN, message, reason=f"{plugin}.{hook}", should_retry=False))
+        self.plugin = plugin
+        self.hook = hook
+        self.cause = cause
+        self.place = place
+        self.trace = trace
 
 
 class UpstreamFailed(GatewayError):

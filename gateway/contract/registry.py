@@ -5,6 +5,7 @@ A plugin is checked once, when it is loaded:
 - Its `api` must be the version of this contract, and the required members must exist.
 - Its functions must take the arguments that the protocols in `flag.py` define.
 - Optional members that a flag does not define are taken from `defaults.py`.
+- Functions of plugins are wrapped in hooks, which name the plugin that failed (`hooks.py`).
 
 This module names no flag.
 """
@@ -24,7 +25,9 @@ from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
-from gateway.contract.flag import API, Flag, Observer, Route, Translator
+from gateway.contract.flag import API, Flag, Observer, Route, Translation, Translator
+from gateway.contract.hook_results import is_async
+from gateway.contract.hooks import WRAPPED, Hook, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.losses import is_known
 
 _BUILT_IN: Final = "gateway_plugins"
@@ -44,10 +47,27 @@ class Plugin(Flag, Protocol):
     def name(self) -> str:
         """The flag's key in a provider's `compatibility`."""
 
+    @property
+    def hooks(self) -> Mapping[str, Hook]:
+        """The hooks of the flag and of the objects that it makes, such as `build` and `meter.feed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTranslator:
+    """A translator with its name. The rest of the gateway uses translators in this form."""
+
+    name: str
+    api: int
+    loses: int
+    operations: tuple[str, ...]
+    open: Callable[..., Translation]
+    hooks: Mapping[str, Hook]
+    """The hook `open`, and the hooks of translations, such as `translation.feed`."""
+
 
 _REQUIRED: Final = ("api", "dialects", "routes", "build", "meter")
 _MEMBERS: Final = tuple(name for name in vars(Flag) if not name.startswith("_"))
-_COMPLETED: Final = make_dataclass("Completed", ("name", *_MEMBERS), frozen=True, slots=True)
+_COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
 """The class of loaded flags. Each member comes from the flag's module or, if it is missing there, from `Defaults`."""
 
 
@@ -74,7 +94,35 @@ def load_plugin(name: str, module: Any) -> Plugin:
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
     }
-    return cast("Plugin", _COMPLETED(name=name, **members))
+    hooks = flag_hooks(name, module, members)
+    return cast("Plugin", _COMPLETED(name=name, hooks=hooks, **{**members, **_called(hooks)}))
+
+
+def _called(hooks: Mapping[str, Hook]) -> dict[str, Hook]:
+    """Return the hooks that take the place of the plugin's functions, by the name of the function."""
+    return {name: hooks[name] for name in WRAPPED if name in hooks}
+
+
+def _load_translator(name: str, module: Any) -> LoadedTranslator:
+    """Check a translator's module and return the translator. Raises `PluginError` if a check fails."""
+    _check_api(name, module)
+    _check_methods(name, module, Translator, required=True)
+    loses = getattr(module, "loses", None)
+    if not (is_known(name) or isinstance(loses, int)) or not getattr(module, "operations", None):
+        raise PluginError(f'plugin {name}: a translator needs "loses", a number, and "operations"')
+    hooks = translator_hooks(name, module)
+    return LoadedTranslator(name, module.api, loses or 0, module.operations, hooks["open"], hooks)
+
+
+def _load_observer(name: str, module: Any) -> Mapping[str, Hook]:
+    """Check an observer's module and return its hooks. Raises `PluginError` if a check fails."""
+    _check_api(name, module)
+    _check_methods(name, module, Observer, required=True)
+    hooks = observer_hooks(name, module)
+    for hook in hooks.values():
+        if is_async(hook.function):
+            raise _async(name, hook.name)
+    return hooks
 
 
 def _check_api(name: str, module: Any) -> None:
@@ -93,10 +141,16 @@ def _check_methods(name: str, module: Any, protocol: type, *, required: bool = F
             continue
         if not callable(function):
             raise PluginError(f"plugin {name}: {method} is not a function")
+        if is_async(function):
+            raise _async(name, method)
         try:
             inspect.signature(function).bind(*range(count))
         except TypeError:
             raise PluginError(f"plugin {name}: {method} must take {count} argument(s)") from None
+
+
+def _async(name: str, method: str) -> PluginError:
+    return PluginError(f"plugin {name}: {method} is an async function; the gateway does not await hooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +158,19 @@ class Registry:
     """All plugins, by name."""
 
     flags: Mapping[str, Plugin]
-    translators: Mapping[tuple[str, str], Translator]
+    translators: Mapping[tuple[str, str], LoadedTranslator]
     """Translators by the pair of the client's dialect and the upstream's dialect."""
-    observers: Mapping[str, Observer]
+    observers: Mapping[str, Mapping[str, Hook]]
+    """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
+
+    def hooks(self) -> Iterator[Hook]:
+        """Yield the hooks of all plugins."""
+        for flag in self.flags.values():
+            yield from flag.hooks.values()
+        for translator in self.translators.values():
+            yield from translator.hooks.values()
+        for hooks in self.observers.values():
+            yield from hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
         """Yield the routes of all flags, each with its flag. Raises `PluginError` if two flags have the same route."""
@@ -127,8 +191,8 @@ def discover(folder: Path | None = None) -> Registry:
     plugin cannot be loaded or fails its check.
     """
     flags: dict[str, Plugin] = {}
-    translators: dict[tuple[str, str], Translator] = {}
-    observers: dict[str, Observer] = {}
+    translators: dict[tuple[str, str], LoadedTranslator] = {}
+    observers: dict[str, Mapping[str, Hook]] = {}
     taken: set[str] = set()
     for name, module in _modules(folder):
         if name in taken:
@@ -136,18 +200,9 @@ def discover(folder: Path | None = None) -> Registry:
         taken.add(name)
         source, separator, target = name.partition("__")
         if separator:
-            _check_api(name, module)
-            _check_methods(name, module, Translator, required=True)
-            ranked = is_known(name) or isinstance(getattr(module, "loses", None), int)
-            if not ranked or not getattr(module, "operations", None):
-                raise PluginError(f'plugin {name}: a translator needs "loses", a number, and "operations"')
-            translators[source, target] = cast("Translator", module)
+            translators[source, target] = _load_translator(name, module)
         elif hasattr(module, "seen"):
-            _check_api(name, module)
-            _check_methods(name, module, Observer, required=True)
-            if inspect.iscoroutinefunction(module.seen):
-                raise PluginError(f"plugin {name}: seen is an async function; an observer has a thread of its own")
-            observers[name] = cast("Observer", module)
+            observers[name] = _load_observer(name, module)
         else:
             flags[name] = load_plugin(name, cast("Flag", module))
     return Registry(flags, translators, observers)

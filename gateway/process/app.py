@@ -31,6 +31,7 @@ from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
+from gateway.call.plugin_reports import PluginReports
 from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
 from gateway.call.sender import Sender
@@ -105,10 +106,13 @@ def build(
     two flags have the same route, and `StoreFailed` if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log)
-    observers = Observers(registry.observers, log)
+    observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
     outgoing = _Outgoing(pool=pool or ProcessPool())
-    finish = Finish(gateway.follower, gateway.metrics, log, observers)
+    finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
+    gateway.metrics.plugins.watch(registry.hooks())
+    for hook in registry.hooks():
+        hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
     steps = _chain(gateway, outgoing, sessions)
     server = Server(gateway, steps, finish, **seconds)
@@ -158,6 +162,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         quotas=quotas,
         metrics=metrics,
         log=log,
+        reports=PluginReports(metrics, log),
         admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
         keys=RefusedKeys(),
     )

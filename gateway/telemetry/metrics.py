@@ -34,6 +34,7 @@ from gateway import __version__
 from gateway.contract.errors import STATUS
 from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
+from gateway.telemetry.plugin_metrics import PluginMetrics
 
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
@@ -123,6 +124,7 @@ class Metrics:
         self._define_calls()
         self._define_providers()
         self._define_process(version)
+        self.plugins = PluginMetrics(self.registry)
         self.configured(config)
 
     def _define_calls(self) -> None:

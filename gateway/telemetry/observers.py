@@ -1,9 +1,9 @@
-"""Delivers the record of every call, and events of the gateway, to all observers, in a separate thread.
+"""Delivers the record of every call, and events of the gateway, to the observers.
 
-- Observers do not delay calls.
-- If an observer raises an exception, even `SystemExit`, the exception is logged, and the observer still gets the next
-  record. Each observer gets a copy of its own.
-- The queue is bounded. Records and events that do not fit are lost, and their number is logged.
+- Each observer has a thread and a bounded queue of its own. No observer delays a call or another observer.
+- Each observer gets a copy of its own. An exception of an observer, even `SystemExit`, is logged, and the observer
+  still gets the next record.
+- Records and events that do not fit into the queue of an observer are lost for that observer, and counted in the log.
 - An event is a mapping with the members `event`, its name, and `at`, its Unix time in seconds. Observers without the
   function `seen_event` get no events.
 """
@@ -14,71 +14,87 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from functools import partial
 from queue import Full, Queue
 from time import monotonic
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
-from gateway.contract.flag import Observer
+from gateway.contract.errors import PluginFailed
+from gateway.contract.hooks import Hook
 from gateway.contract.record import Record
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 10_000
-"""Maximum number of records and events in the queue, about 10 MB."""
+"""Maximum number of records and events in the queue of an observer, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds that the process waits at its end for the thread to deliver the queue."""
+"""Maximum number of seconds that the process waits at its end for all threads to deliver their queues."""
 
-
-@runtime_checkable
-class EventObserver(Protocol):
-    """An observer that also receives events of the gateway."""
-
-    def seen_event(self, event: Mapping[str, Any]) -> None: ...
+Item = Record | Mapping[str, Any]
+Report = Callable[[PluginFailed, str], None]
+"""A function that logs and counts a failure, given the id of the call; "" for the failure to take an event."""
 
 
 class Observers:
-    def __init__(self, observers: Mapping[str, Observer], log: Logger) -> None:
-        self._observers = observers
-        self._log = log
-        self._queue: Queue[Record | Mapping[str, Any] | None] = Queue(MAX_WAITING)
-        self._lost = 0
-        self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
-        if observers:
-            self._thread.start()
+    def __init__(self, observers: Mapping[str, Mapping[str, Hook]], log: Logger, report: Report) -> None:
+        self._deliveries = [_Delivery(name, hooks, log, report) for name, hooks in observers.items()]
 
-    def put(self, item: Record | Mapping[str, Any]) -> None:
-        """Queue a record or an event. This never blocks: if the queue is full, the record or event is lost."""
-        if not self._observers:
-            return
+    def put(self, item: Item) -> None:
+        """Queue a record or an event for each observer. This never blocks."""
+        for delivery in self._deliveries:
+            delivery.put(item)
+
+    def close(self) -> None:
+        """Deliver the rest of the queues and end the threads, or give up after `CLOSE_SECONDS`."""
+        give_up = monotonic() + CLOSE_SECONDS
+        for delivery in self._deliveries:
+            delivery.end()
+        for delivery in self._deliveries:
+            delivery.join(max(0.0, give_up - monotonic()))
+
+
+class _Delivery:
+    """The queue and the thread of one observer."""
+
+    def __init__(self, name: str, hooks: Mapping[str, Hook], log: Logger, report: Report) -> None:
+        self._name = name
+        self._hooks = hooks
+        self._log = log
+        self._report = report
+        self._queue: Queue[Item | None] = Queue(MAX_WAITING)
+        self._lost = 0
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=f"observer-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
         try:
             self._queue.put_nowait(item)
         except Full:
             self._lost += 1
 
-    def close(self) -> None:
-        """Deliver the rest of the queue and end the thread, or give up after `CLOSE_SECONDS`."""
-        if not self._observers:
-            return
-        give_up = monotonic() + CLOSE_SECONDS
+    def end(self) -> None:
+        """Let the thread end when the queue is empty. This never blocks, since a thread with a full queue is awake."""
+        self._ending = True
         with suppress(Full):
-            self._queue.put(None, timeout=CLOSE_SECONDS)
-        self._thread.join(max(0.0, give_up - monotonic()))
+            self._queue.put_nowait(None)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             lost, self._lost = self._lost, 0
             if lost:
-                self._log.error("observers.too_slow", lost=lost)
-            if isinstance(item, Record):
-                for name, observer in self._observers.items():
-                    self._notify(name, partial(observer.seen, item.as_dict()), request_id=item.id)
-            else:
-                for name, observer in self._observers.items():
-                    if isinstance(observer, EventObserver):
-                        self._notify(name, partial(observer.seen_event, deepcopy(item)), event_name=item["event"])
+                self._log.error("observers.too_slow", observer=self._name, lost=lost)
+            try:
+                self._deliver(item)
+            except PluginFailed as failure:
+                self._report(failure, item.id if isinstance(item, Record) else "")
+            if self._ending and self._queue.empty():
+                return
 
-    def _notify(self, name: str, call: Callable[[], None], **details: Any) -> None:
-        try:
-            call()
-        except BaseException:  # noqa: BLE001 (somebody else's code, in a thread that must go on)
-            self._log.exception("observer.failed", observer=name, **details)
+    def _deliver(self, item: Item) -> None:
+        """Give a copy of the item to the observer. Raises `PluginFailed`."""
+        if isinstance(item, Record):
+            self._hooks["seen"](item.as_dict())
+        elif (hook := self._hooks.get("seen_event")) is not None:
+            hook(deepcopy(item))

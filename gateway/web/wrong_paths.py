@@ -8,13 +8,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from gateway.call.context import GATEWAY, REQUEST_ID, identity_of
+from gateway.call.error_replies import error_reply
 from gateway.contract.client_api import ClientApi, Slip, slip_of
-from gateway.contract.errors import NO_ROUTE, Problem
+from gateway.contract.errors import NO_ROUTE, GatewayError, Problem
 from gateway.contract.registry import Plugin, Registry
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -93,9 +95,10 @@ def _served(registry: Registry, api: ClientApi) -> list[str]:
 
 
 def _said(request: web.Request, plugin: Plugin, problem: Problem) -> web.Response:
-    status, headers, body = plugin.error(problem)
-    usual = plugin.reply_headers(request[REQUEST_ID], None)
-    return web.Response(status=status, headers={**usual, **headers}, body=body)
+    request_id = request[REQUEST_ID]
+    report = partial(request.app[GATEWAY].reports.report, request_id=request_id)
+    status, headers, body = error_reply(plugin, request_id, GatewayError(problem), report)
+    return web.Response(status=status, headers=headers, body=body)
 
 
 def _shown(text: str) -> str:

@@ -94,6 +94,7 @@ _ERRORS: Final = {
     errors.OVERLOADED: (529, "overloaded_error"),
     errors.UNAVAILABLE: (529, "overloaded_error"),
     errors.UPSTREAM: (502, "api_error"),
+    errors.PLUGIN: (500, "api_error"),
     errors.INTERNAL: (500, "api_error"),
 }
 

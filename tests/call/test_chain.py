@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.call.chain import Batch, Stopwatch
+from gateway.call.chain import Batch, Metering, Stopwatch
 from gateway.call.middleware import meter, translate
 from gateway.contract.errors import BadFrame, Truncated
 from gateway.contract.flag import Event
 from gateway.contract.losses import Way
+from tests.helpers import hooks
 from tests.helpers.gateway import HAIKU, bedrock, gate
 
 GOOD, BAD = Event("good", b"1"), Event("bad", b"2")
@@ -38,13 +39,14 @@ async def upstream(*batches):
 
 
 async def translated(*batches):
-    return [batch async for batch in translate._translated(Translation(), upstream(*batches))]
+    return [batch async for batch in translate._translated(Translation(), hooks.of_translator(), upstream(*batches))]
 
 
 async def metered(way, *batches):
-    candidate = SimpleNamespace(way=way, flag=SimpleNamespace(output_bytes=lambda event: len(read(event))))
-    attempt = SimpleNamespace(candidate=candidate, delivered=None)
-    stream = meter._metered(attempt, SimpleNamespace(feed=read), upstream(*batches))
+    flag = SimpleNamespace(hooks=hooks.of_flag(output_bytes=lambda event: len(read(event))))
+    metering = Metering(SimpleNamespace(feed=read), flag.hooks["meter.facts"])
+    attempt = SimpleNamespace(candidate=SimpleNamespace(way=way, flag=flag), delivered=None, metering=metering)
+    stream = meter._metered(attempt, upstream(*batches))
     return [batch async for batch in stream], attempt.delivered
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.call.middleware.steps import MAX_STEPS, drive
 from gateway.contract.registry import PluginError, discover
+from tests.helpers import hooks
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
 STEPPING = """
@@ -59,7 +60,7 @@ async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_p
 
 
 async def test_steps_without_an_end_are_stopped():
-    from gateway.contract.errors import UpstreamFailed
+    from gateway.contract.errors import PluginFailed
     from gateway.contract.flag import StepResponse, UpstreamRequest
 
     sent = []
@@ -72,8 +73,9 @@ async def test_steps_without_an_end_are_stopped():
         sent.append(send)
         return StepResponse(200, {}, b"")
 
-    with pytest.raises(UpstreamFailed, match="more than"):
-        await drive(endless(), sender, None)
+    with pytest.raises(PluginFailed) as failure:
+        await drive(endless(), sender, None, hooks.of_flag())
+    assert "more than" in failure.value.cause
     assert len(sent) == MAX_STEPS
 
 
@@ -87,7 +89,7 @@ async def test_a_url_that_a_plugin_wants_fetched_comes_back_as_a_reply():
     async def getter(fetch):
         return StepResponse(200, {}, fetch.url.encode())
 
-    result = await drive(fetching(), None, getter)
+    result = await drive(fetching(), None, getter, hooks.of_flag())
     assert result.body == b"https://images.example.com/cat.png"
 
 
@@ -100,11 +102,14 @@ async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_pa
         for model in (HAIKU, "unknown"):
             await gw.post("/v1/chat/completions", {"model": model, **CHAT})
         ids = [record["id"] for record in await gw.calls(2)]
+        failed = await gw.lines.until("plugin.failed", 2)
     seen = [json.loads(line) for line in (plugins / "watching.seen").read_text().splitlines()]
     assert [record["id"] for record in seen] == ids
     assert [record["outcome"] for record in seen] == ["ok", "refused"]
-    failed = gw.lines.entries("observer.failed")
-    assert [line["observer"] for line in failed] == ["another"] * 2
+    assert [(line["plugin"], line["hook"], line["request_id"]) for line in failed] == [
+        ("another", "seen", call) for call in ids
+    ]
+    assert all(line["at"] == f"{plugins}/another.py:6" for line in failed)
 
 
 def test_an_observer_whose_function_would_never_be_awaited_is_refused(tmp_path):

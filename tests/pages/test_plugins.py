@@ -75,7 +75,7 @@ async def test_the_flag_of_the_page_serves_and_counts(tmp_path, plugins, acme, s
 
 def test_the_observer_of_the_page_is_one(plugins, capsys):
     observers = discover(plugins).observers
-    observers["costs"].seen({"identity": "ada@example.com", "model": "acme-1", "cost_usd": 0.5})
+    observers["costs"]["seen"]({"identity": "ada@example.com", "model": "acme-1", "cost_usd": 0.5})
     assert capsys.readouterr().out == "ada@example.com acme-1 0.5\n"
 
 

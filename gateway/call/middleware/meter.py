@@ -14,39 +14,50 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
-from gateway.call.reply_work import written
 from gateway.contract.errors import BadFrame
-from gateway.contract.flag import Meter
 from gateway.contract.losses import Way
 
 
 async def metered(call: Call, attempt: Attempt, following: AttemptNext) -> Response:
     response = await following(call, attempt)
-    meter = attempt.meter
-    assert meter is not None
     match response:
         case Stream(batches=batches):
-            return replace(response, batches=_metered(attempt, meter, batches))
+            return replace(response, batches=_metered(attempt, batches))
         case Whole():
             return response
 
 
-async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
-    native = attempt.candidate.way is Way.NATIVE
+async def _metered(attempt: Attempt, batches: Batches) -> Batches:
     async with aclosing(batches):
         async for batch in batches:
-            read = batch
-            for at, event in enumerate(batch.events):
-                try:
-                    meter.feed(event)
-                except BadFrame as error:
-                    if native:
-                        continue
-                    read = Batch(batch.events[:at], error)
-                    break
-            if batch.events or batch.fault is None:
-                # a fault before any event is no reply: `delivered` stays None
-                attempt.delivered = (attempt.delivered or 0) + written(attempt.candidate.flag.output_bytes, read.events)
+            read = _read(attempt, batch)
             yield read
             if read.fault is not None:
                 return
+
+
+def _read(attempt: Attempt, batch: Batch) -> Batch:
+    """Give the events of a batch to the meter, and count the bytes that the model wrote.
+
+    Return the batch. If an event cannot be read, return the events before it and the fault. A `BadFrame` is no fault
+    if the client gets the provider's own bytes.
+    """
+    metering, flag = attempt.metering, attempt.candidate.flag
+    assert metering is not None
+    tolerated = BadFrame if attempt.candidate.way is Way.NATIVE else None
+    read, failure = flag.hooks["meter.feed"].feed(metering.meter.feed, batch.events, tolerated)
+    passed = batch if failure is None else Batch(batch.events[:read], failure)
+    if batch.events or batch.fault is None:
+        # a fault before any event is no reply: `delivered` stays None
+        return _measured(attempt, passed)
+    return passed
+
+
+def _measured(attempt: Attempt, batch: Batch) -> Batch:
+    """Add the number of bytes that the model wrote in a batch to `attempt.delivered`, and return the batch.
+
+    If the plugin fails, return the events before, and the fault.
+    """
+    size, measured, fault = attempt.candidate.flag.hooks["output_bytes"].total(batch.events)
+    attempt.delivered = (attempt.delivered or 0) + size
+    return batch if fault is None else Batch(batch.events[:measured], fault)

@@ -32,6 +32,7 @@ class Quota:
 
         Raises `Refused` if a quota is used up or cannot be charged, or if a rate limit is reached.
         """
+        call.output_limit = call.flag.limit(call.request)
         if call.runtime.grants.access(call.identity).metered:
             body = call.request.top.body
             size = await self.pool.run(len(body), _NO_DROPS, measure, body)

@@ -11,14 +11,27 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final
 
-from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction
-from gateway.call.reply_work import Reading, WholeReader
+from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
 from gateway.call.sender import Sender
-from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
+from gateway.contract.errors import (
+    UNAVAILABLE,
+    BadFrame,
+    GatewayError,
+    PluginFailed,
+    Problem,
+    Refused,
+    Stalled,
+    Truncated,
+    UpstreamFailed,
+    invalid,
+)
 from gateway.contract.flag import Decoder, Event, Head
+from gateway.contract.hooks import Hook
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
@@ -74,7 +87,8 @@ class CallProvider:
         candidate = attempt.candidate
         reply = await self._send(call, attempt)
         head = attempt.head = attempt.redaction.head(reply.head)
-        attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
+        meter = candidate.flag.meter(attempt.request, candidate.target, head)
+        attempt.metering = Metering(meter, candidate.flag.hooks["meter.facts"])
         is_success = 200 <= head.status < 300
         if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
             self.sender.key_accepted(attempt)
@@ -87,17 +101,24 @@ class CallProvider:
         return self._whole(call, attempt, await self._read(attempt, head, body))
 
     async def _read(self, attempt: Attempt, head: Head, body: bytes) -> Reading:
-        flag = attempt.candidate.flag
-        target, redaction = attempt.candidate.target, attempt.redaction
-        reader = WholeReader(flag.problem, flag.decoder, flag.output_bytes, attempt.request, target, head, redaction)
+        target, metering = attempt.candidate.target, attempt.metering
+        assert metering is not None
+        hooks = {name: attempt.candidate.flag.hooks[name] for name in READING_HOOKS}
+        reader = WholeReader(hooks, attempt.request, target, head, attempt.redaction)
         data = body if is_costly(body) else DecodedOnce(body)
-        return await self.pool.run_reply(body, DropRelay(attempt.drop), WholeReader.read, reader, attempt.meter, data)
+        drop = DropRelay(attempt.drop)
+        try:
+            return await self.pool.run_reply(body, drop, WholeReader.read, reader, metering.meter, data)
+        except PluginFailed:
+            attempt.delivered = len(body)
+            raise
 
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
         """Return the response for a whole reply. Raises `UpstreamFailed` if the reply reports an error or is none."""
         head = attempt.head
         assert head is not None
-        attempt.meter = reading.meter
+        assert attempt.metering is not None
+        attempt.metering.meter = reading.meter
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)
             raise UpstreamFailed(reading.problem, reading.body, forwarded(head.headers), head.status)
@@ -152,25 +173,29 @@ class CallProvider:
 
         `event_came` is called after each batch with an event that is no comment.
         """
-        fault = None
+        fault: GatewayError | None = None
         redacted = EventRedaction(attempt.redaction)
         incomplete = _Incomplete(call)
+        feed, hooks = decoder.feed, attempt.candidate.flag.hooks
+        hook, last = hooks["decoder.feed"], hooks["decoder.close"]
         try:
             async with aclosing(_reads(attempt, chunks, decoder)) as reads:
                 async for data in reads:
                     incomplete.grow(len(data))
-                    async for batch in _batches(redacted.feed(data, decoder.feed(data))):
+                    async for batch in _batches(hook, redacted.feed(data, hook.each(feed, data))):
                         yield batch
                         incomplete.clear()
                         if any(event.payload for event in batch.events):
                             event_came()
-        except UpstreamFailed as error:
+        except GatewayError as error:
             fault = error
         try:
-            async for batch in _batches(_rest(decoder, redacted, fault)):
+            async for batch in _batches(last, _rest(last, decoder, redacted, fault)):
                 yield batch
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
+            yield Batch((), error)
+        except GatewayError as error:
             yield Batch((), error)
 
 
@@ -198,47 +223,53 @@ class _Incomplete:
             self._held = 0
 
 
-async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
+async def _batches(hook: Hook, events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
     """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
 
-    Raises the `UpstreamFailed` that the iteration of `events` raises.
+    Raises the `GatewayError` that the iteration of `events` raises. `hook` counts the time of the decoder.
     """
     batch: list[Event] = []
+    began = perf_counter()
     try:
         for event in events:
             batch.append(event)
             if len(batch) >= BATCH_EVENTS:
+                hook.ran(perf_counter() - began)
                 yield Batch(batch)
                 batch = []
                 await asyncio.sleep(0)
-    except UpstreamFailed:
+                began = perf_counter()
+    except GatewayError:
+        hook.ran(perf_counter() - began)
         if batch:
             yield Batch(batch)
         raise
+    hook.ran(perf_counter() - began)
     if batch:
         yield Batch(batch)
 
 
-def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | None) -> Iterator[Event]:
+def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
     """Yield the events that have not been returned yet. Then raise the fault, if there is one.
 
     The decoder's last events without a payload are yielded only if the reply is complete, because they mark the end of
     a complete stream.
     """
     try:
-        for event in redacted.feed(b"", decoder.close()):
+        for event in redacted.feed(b"", hook.each(decoder.close)):
             if event.payload or _is_complete(decoder, fault):
                 yield event
     except Truncated as error:
         fault = fault or error
-    except UpstreamFailed as error:
-        fault = error
+    except GatewayError as error:
+        # a decoder that has failed may fail again, and the first failure is the cause
+        fault = fault if isinstance(fault, PluginFailed) else error
     yield from redacted.rest()
     if fault is not None and not _is_complete(decoder, fault):
         raise fault
 
 
-def _is_complete(decoder: Decoder, fault: UpstreamFailed | None) -> bool:
+def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
     If the decoder has the stream's final event, a connection that breaks, says nothing more, or brings invalid bytes is

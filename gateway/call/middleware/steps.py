@@ -7,16 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
 from gateway.call.sender import Sender
-from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
+from gateway.contract.errors import PluginFailed, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work
 from gateway.contract.flag import Steps as PluginSteps
+from gateway.contract.hooks import Hook, definition
 from gateway.contract.losses import Way
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger
@@ -65,25 +66,31 @@ class Steps:
         drop = DropRelay(attempt.drop)
         size = len(attempt.request.top.body)
 
-        async def worker(work: Work) -> Any:
-            return await self.pool.run(size, drop, work.function, *work.args)
-
         flag = self.flag_of(call, attempt)
+        hook = flag.hooks["steps.work"]
+
+        async def worker(work: Work) -> Any:
+            return await self.pool.run(size, drop, hook.run, work.function, *work.args)
+
         try:
             result = await drive(
                 flag.steps(attempt.request, attempt.candidate.target, drop),
                 partial(self._send, call, attempt),
                 partial(self.fetching.get, call, attempt),
+                flag.hooks,
                 worker,
             )
         except UpstreamFailed as error:
             self.sender.failed(attempt, error)
             raise
         if isinstance(result, StepResponse):
+            if call.request.stream and result.status < 400:
+                raise _not_a_stream(flag)
             head = attempt.head = Head(result.status, result.headers)
             body = result.body
             if flag is attempt.candidate.flag and attempt.candidate.way is not Way.NATIVE:
-                body = flag.decoder(attempt.request, attempt.candidate.target, head).whole(body)
+                decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
+                body = flag.hooks["decoder.whole"].run(decoder.whole, body)
             return Whole(result.status, result.headers, body)
         attempt.request = result
         return await following(call, attempt)
@@ -114,17 +121,26 @@ async def work_here(work: Work) -> Any:
 
 
 async def drive(
-    steps: PluginSteps, sender: StepSender, getter: Getter, worker: Worker = work_here
+    steps: PluginSteps, sender: StepSender, getter: Getter, hooks: Mapping[str, Hook], worker: Worker = work_here
 ) -> ClientRequest | StepResponse:
     """Run the steps to their end, and return their result: the changed request, or a response that ends the attempt.
 
     `sender` sends a request to the provider, `getter` fetches a file, and `worker` does a computation. Raises `Refused`
-    if a file cannot be fetched, and `UpstreamFailed` if the provider cannot be reached or there are more than
-    `MAX_STEPS` steps.
+    if a file cannot be fetched, `UpstreamFailed` if the provider cannot be reached, and `PluginFailed` if the plugin
+    fails or there are more than `MAX_STEPS` steps.
     """
+    hook = hooks["steps"]
+    reply: Any = None
+    sent = 0
     try:
-        wanted = next(steps)
-        for _ in range(MAX_STEPS):
+        while True:
+            wanted, is_end = hook.advance(steps, reply)
+            if is_end:
+                result: ClientRequest | StepResponse = wanted
+                return result
+            if sent == MAX_STEPS:
+                raise PluginFailed(hook.plugin, hook.name, f"asked for more than {MAX_STEPS} steps", definition(steps))
+            sent += 1
             match wanted:
                 case Fetch():
                     reply = await getter(wanted)
@@ -132,10 +148,13 @@ async def drive(
                     reply = await worker(wanted)
                 case _:
                     reply = await sender(wanted)
-            wanted = steps.send(reply)
-    except StopIteration as end:
-        result: ClientRequest | StepResponse = end.value
-        return result
     finally:
-        steps.close()
-    raise UpstreamFailed(Problem(INTERNAL, f"the provider's plugin asked for more than {MAX_STEPS} steps"))
+        hooks["steps.close"].run(steps.close)
+
+
+def _not_a_stream(flag: Plugin) -> PluginFailed:
+    """Return the failure of steps that answer a request for a stream with a whole body, which no client would read."""
+    hook = flag.hooks["steps"]
+    return PluginFailed(
+        flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)
+    )

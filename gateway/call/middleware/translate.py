@@ -7,12 +7,15 @@ another process (`upstream/process_pool.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
-from gateway.contract.errors import UpstreamFailed
+from gateway.contract.errors import GatewayError
 from gateway.contract.flag import COUNT_TOKENS, Event, Translation
+from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
@@ -23,8 +26,9 @@ class Translate:
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
         candidate = attempt.candidate
         drop = DropRelay(attempt.drop)
-        translation = None
+        translation, hooks = None, None
         if candidate.translator is not None:
+            hooks = candidate.translator.hooks
             request, target = attempt.request, candidate.target
             opening = self.pool.run(len(request.top.body), drop, candidate.translator.open, request, target, drop)
             translation = await opening
@@ -32,26 +36,39 @@ class Translate:
         response = await following(call, attempt)
         match response:
             # a count of tokens has one form in all dialects
-            case Whole(body=body) if translation is not None and attempt.request.operation != COUNT_TOKENS:
-                return replace(response, body=await self.pool.run_reply(body, drop, translation.whole, body))
-            case Stream(batches=batches) if translation is not None:
-                return replace(response, batches=_translated(translation, batches))
+            case Whole(body=body) if hooks and translation is not None and attempt.request.operation != COUNT_TOKENS:
+                work = self.pool.run_reply(body, drop, hooks["translation.whole"].run, translation.whole, body)
+                return replace(response, body=await work)
+            case Stream(batches=batches) if hooks and translation is not None:
+                return replace(response, batches=_translated(translation, hooks, batches))
         return response
 
 
-async def _translated(translation: Translation, batches: Batches) -> Batches:
+async def _translated(translation: Translation, hooks: Mapping[str, Hook], batches: Batches) -> Batches:
+    feed, hook = translation.feed, hooks["translation.feed"]
     async with aclosing(batches):
         async for batch in batches:
-            fault = batch.fault
-            translated: list[Event] = []
-            try:
-                for event in batch.events:
-                    translated += translation.feed(event)
-            except UpstreamFailed as error:
-                fault = error
+            translated, fault = _events(hook, feed, batch)
             if translated or fault is not None:
                 yield Batch(translated, fault)
             if fault is not None:
                 return
-    if last := list(translation.close()):
+    last = hooks["translation.close"].run(translation.close)
+    if last:
         yield Batch(last)
+
+
+def _events(
+    hook: Hook, feed: Callable[[Event], Sequence[Event]], batch: Batch
+) -> tuple[list[Event], GatewayError | None]:
+    """Return the translated events of a batch, and the fault that followed them; None if there was none."""
+    fault = batch.fault
+    translated: list[Event] = []
+    began = perf_counter()
+    try:
+        for event in batch.events:
+            translated.extend(hook.each(feed, event))
+    except GatewayError as error:
+        fault = error
+    hook.ran(perf_counter() - began)
+    return translated, fault

@@ -77,6 +77,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     errors.OVERLOADED: (503, "ServiceUnavailableException"),
     errors.UNAVAILABLE: (503, "ServiceUnavailableException"),
     errors.UPSTREAM: (502, "InternalServerException"),
+    errors.PLUGIN: (500, "InternalServerException"),
     errors.INTERNAL: (500, "InternalServerException"),
 }
 _IN_STREAM: Final[Mapping[str, str]] = {

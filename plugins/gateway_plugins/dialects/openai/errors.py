@@ -30,6 +30,7 @@ _ERRORS: Final = {
     errors.OVERLOADED: (503, "server_error", "overloaded"),
     errors.UNAVAILABLE: (503, "server_error", "unavailable"),
     errors.UPSTREAM: (502, "server_error", "upstream"),
+    errors.PLUGIN: (500, "server_error", "plugin"),
     errors.INTERNAL: (500, "server_error", None),
 }
 """(HTTP status, type, code) of an error in OpenAI's form, by the gateway's error code."""

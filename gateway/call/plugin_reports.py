@@ -1,0 +1,48 @@
+"""Reports of plugins that fail or hold the event loop: a log line and a metric for each failure.
+
+`contract/hooks.py` finds out what failed. The server and `finish.py` report each failure once, where the call ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from gateway.contract.errors import GatewayError, PluginFailed
+from gateway.contract.hooks import Hook, definition
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+
+QUIET_SECONDS: Final = 60.0
+"""Seconds between two log lines about one slow hook. The metrics count every call."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReports:
+    metrics: Metrics
+    log: Logger
+    _logged: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The time of the last log line about each slow hook, by plugin and hook."""
+
+    def report(self, error: GatewayError, request_id: str) -> None:
+        """Log and count an error if it is the failure of a plugin."""
+        if isinstance(error, PluginFailed):
+            self.failed(error, request_id)
+
+    def failed(self, failure: PluginFailed, request_id: str) -> None:
+        """Log and count a failure that a call has come upon."""
+        self.metrics.plugins.failed(failure.plugin, failure.hook)
+        self.log.error(
+            "plugin.failed", plugin=failure.plugin, hook=failure.hook, at=failure.place, cause=failure.cause,
+            request_id=request_id, traceback=failure.trace,
+        )  # fmt: skip
+
+    def slow(self, hook: Hook, seconds: float) -> None:
+        """Log that a call of a hook held the event loop, unless a line about this hook was logged just before."""
+        now, key = monotonic(), (hook.plugin, hook.name)
+        if now - self._logged.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
+            return
+        self._logged[key] = now
+        at = "" if hook.function is None else definition(hook.function)
+        self.log.warning("plugin.slow", plugin=hook.plugin, hook=hook.name, at=at, seconds=round(seconds, 3))

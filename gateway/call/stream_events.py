@@ -1,0 +1,126 @@
+"""Turns the events of a stream into the bytes that the client gets, until the stream ends or fails.
+
+- Events that came before a fault are written before the fault.
+- After the head of a stream, only the stream's own error event can report a fault. If the client's flag cannot write
+  that event, the stream must be aborted, so that no client takes it for complete.
+- If the meter of a native stream fails at the end, the client already has the whole reply, and nothing more is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.call.chain import Batch, Batches, Call
+from gateway.call.stream_writer import PassedEvents, StreamWriter
+from gateway.contract.errors import INTERNAL, UNAVAILABLE, GatewayError, Problem, UpstreamFailed
+from gateway.contract.flag import Encoder, Event
+from gateway.telemetry.log import Logger
+
+CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")
+STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvents:
+    call: Call
+    encoder: Encoder
+    stopping: Callable[[], bool]
+    """Whether the call's task was cancelled because the gateway stops. If so, the cancellation is undone."""
+    report: Callable[[GatewayError], None]
+    """Logs and counts an error if it is the failure of a plugin."""
+    log: Logger
+
+    async def write(self, writer: StreamWriter, first: Batch, batches: Batches) -> tuple[bytes | None, Problem | None]:
+        """Write the events of the stream.
+
+        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream; None if
+        the stream is complete. The bytes are None if the stream must be aborted.
+        """
+        passed = PassedEvents(first.events)
+        fault: GatewayError | None
+        try:
+            fault = await self._pass_on(writer, first, batches, passed)
+            if fault is None:
+                return self._end()
+        except ConnectionError:
+            raise
+        except GatewayError as error:
+            fault = error
+        except asyncio.CancelledError:
+            if not self.stopping():
+                raise
+            fault = GatewayError(STOPPING)
+        except (Exception, SystemExit, KeyboardInterrupt):  # the latter two would end the process
+            self.log.exception("call.crashed", request_id=self.call.id)
+            fault = GatewayError(CRASHED)
+        return self.last_words(fault, passed), fault.problem
+
+    async def _pass_on(
+        self, writer: StreamWriter, first: Batch, batches: Batches, passed: PassedEvents
+    ) -> GatewayError | None:
+        """Write the events, and return the fault that followed them; None if the stream is complete."""
+        data, failure = self._encoded(first.events)
+        if data:
+            await writer.write(data)
+        fault = failure or first.fault
+        if fault is not None:
+            return fault
+        async for batch in batches:
+            passed.note(batch.events)
+            data, failure = self._encoded(batch.events)
+            if data:
+                await writer.write(data)
+            fault = failure or batch.fault
+            if fault is not None:
+                return fault
+        return None
+
+    def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
+        """Return the bytes that report a fault in the stream; None if the client's flag cannot write them.
+
+        `passed` has the events so far; None if none was sent.
+        """
+        self.report(fault)
+        native = self.call.is_native and passed is not None
+        if native and isinstance(fault, UpstreamFailed) and fault.raw:
+            return fault.raw
+        hooks, encoder = self.call.flag.hooks, self.encoder
+        try:
+            if native and passed is not None:
+                with suppress(UpstreamFailed):
+                    passed.tell(partial(hooks["encoder.feed"].run, encoder.feed))
+            return hooks["encoder.fail"].run(encoder.fail, fault.problem) or None
+        except GatewayError as failure:
+            self.report(failure)
+            return None
+
+    def _end(self) -> tuple[bytes, Problem | None]:
+        """Return the last bytes of a complete stream, and the problem of a native stream whose meter fails.
+
+        Raises `GatewayError` if the client can still be told of a failure.
+        """
+        if not self.call.is_native:
+            self.call.read_facts()
+            return self.call.flag.hooks["encoder.close"].run(self.encoder.close), None
+        try:
+            self.call.read_facts()
+        except GatewayError as failure:
+            self.report(failure)
+            return b"", failure.problem
+        return b"", None
+
+    def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
+        """Return the bytes of events, and the failure of the encoder that ended them, or None."""
+        encoder, hook = self.encoder, self.call.flag.hooks["encoder.feed"]
+        if not self.call.is_native:
+            # events without raw bytes are only for the meter, such as those after the end of a reply
+            return hook.joined(encoder.feed, [event for event in events if event.raw != b""])
+        parts = [event.raw for event in events if event.raw is not None]
+        if len(parts) == len(events):
+            return b"".join(parts), None
+        return hook.joined(lambda event: encoder.feed(event) if event.raw is None else event.raw, events)

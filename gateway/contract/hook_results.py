@@ -1,0 +1,264 @@
+"""Checks of what the hooks of plugins return, and of the errors that they raise.
+
+A check raises `WrongResult`. It looks at everything that the gateway uses without looking again: types, statuses,
+characters of headers, and numbers of tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+from weakref import WeakSet
+
+from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFailed
+from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
+from gateway.contract.members import Members
+from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
+
+MAX_COUNT: Final = 2**53
+"""Maximum number of tokens or nanodollars in a report. A larger integer is not exact in the JSON of the API."""
+
+
+class WrongResult(Exception):
+    """A result that the contract does not allow. The message says what was returned."""
+
+
+def is_valid_error(error: GatewayError) -> bool:
+    """Return whether the gateway can report an error that a plugin raised."""
+    if not _is_problem(getattr(error, "problem", None)):
+        return False
+    if not isinstance(error, UpstreamFailed):
+        return True
+    return type(error.raw) is bytes and type(error.status) is int and _are_headers(error.headers)
+
+
+def require(is_right: bool, result: Any, expected: str) -> None:
+    """Raise `WrongResult` unless a result is right."""
+    if not is_right:
+        raise wrong_result(result, expected)
+
+
+def wrong_result(result: Any, expected: str) -> WrongResult:
+    if inspect.iscoroutine(result):
+        result.close()  # it would otherwise warn that nobody awaits it
+    return WrongResult(f"returned {type(result).__name__}; {expected} is expected")
+
+
+def _of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
+    kinds = (kind, *(type(None) if other is None else other for other in others))
+    names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
+
+    def check(result: Any) -> None:
+        # True is an int, but no number of tokens
+        if type(result) not in kinds and not (isinstance(result, kinds) and not isinstance(result, bool)):
+            require(False, result, names)
+
+    return check
+
+
+def _with_methods(*names: str) -> Callable[[Any], None]:
+    """Return a check of an object that a plugin made. The methods of a class are looked at once."""
+    checked: WeakSet[type] = WeakSet()
+
+    def check(result: Any) -> None:
+        kind = type(result)
+        if kind in checked:
+            return
+        for name in names:
+            method = getattr(result, name, None)
+            require(callable(method), result, f"an object with a method {name}")
+            require(not is_async(method), result, f"an object whose method {name} is not async")
+        checked.add(kind)
+
+    return check
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a call of `function` returns something that must be awaited."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 (the method itself is needed)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _decoder(result: Any) -> None:
+    _decoder_methods(result)
+    require(hasattr(result, "done"), result, "an object with an attribute done")
+
+
+_decoder_methods = _with_methods("feed", "close", "whole")
+_bytes = _of_type(bytes)
+
+
+def _client_request(result: Any) -> None:
+    require(isinstance(result, ClientRequest), result, "ClientRequest")
+    texts = (result.flag, result.dialect, result.operation, result.method, result.path, result.query, result.model)
+    is_right = _are_texts(texts) and type(result.stream) is bool and isinstance(result.top, Members)
+    require(is_right and isinstance(result.without, tuple), result, "ClientRequest with the documented types")
+
+
+def _upstream_request(result: Any) -> None:
+    require(isinstance(result, UpstreamRequest), result, "UpstreamRequest")
+    is_right = _are_texts((result.method, result.path, result.query)) and isinstance(result.body, bytes)
+    require(is_right and _are_headers(result.headers), result, "UpstreamRequest with the documented types")
+
+
+def check_step(result: Any) -> None:
+    """Check what the generator of `steps` yields."""
+    match result:
+        case UpstreamRequest():
+            _upstream_request(result)
+        case Fetch():
+            is_right = isinstance(result.url, str) and isinstance(result.max_bytes, int)
+            require(is_right, result, "Fetch with the documented types")
+        case Work():
+            require(callable(result.function), result, "Work with a function")
+        case _:
+            require(False, result, "UpstreamRequest, Fetch or Work")
+
+
+def check_step_result(result: Any) -> None:
+    """Check what the generator of `steps` returns at its end."""
+    if not isinstance(result, StepResponse):
+        _client_request(result)
+        return
+    is_right = _is_status(result.status, 200) and isinstance(result.body, bytes) and _are_headers(result.headers)
+    require(is_right, result, "StepResponse with the documented types")
+
+
+def _retried(result: Any) -> None:
+    if result is not None:
+        _client_request(result)
+
+
+def _problem(result: Any) -> None:
+    require(result is None or _is_problem(result), result, "Problem or None")
+
+
+def _limit(result: Any) -> None:
+    if result is not None:
+        require(type(result) is int, result, "int or None")
+
+
+def _error(result: Any) -> None:
+    require(isinstance(result, tuple) and len(result) == 3, result, "a tuple of status, headers and body")
+    status, headers, body = result
+    require(_is_status(status, 400), status, "a status of 400 to 599")
+    require(_are_headers(headers), headers, "headers whose names and values are text of one line")
+    require(isinstance(body, bytes), body, "bytes")
+
+
+def _headers(result: Any) -> None:
+    require(_are_headers(result), result, "headers whose names and values are text of one line")
+
+
+def _events(result: Any) -> None:
+    require(isinstance(result, Sequence), result, "a sequence of events")
+    for event in result:
+        require(type(event) is Event, event, "Event")
+
+
+def _translation(result: Any) -> None:
+    _translation_methods(result)
+    _client_request(getattr(result, "request", None))
+
+
+_translation_methods = _with_methods("feed", "whole", "close")
+
+
+def _facts(result: Any) -> None:
+    require(isinstance(result, Facts), result, "Facts")
+    require(isinstance(result.parts, (tuple, list)) and len(result.parts) > 0, result.parts, "a sequence of parts")
+    for part in result.parts:
+        _part(part)
+    require(result.charged is None or _is_count(result.charged), result.charged, "an amount")
+    require(isinstance(result.stop, str) and _is_utf8(result.stop), result.stop, "text")
+    is_right = isinstance(result.tools, (list, tuple)) and _are_texts(result.tools) and all(map(_is_utf8, result.tools))
+    require(is_right, result.tools, "names of tools")
+
+
+def _part(part: Any) -> None:
+    require(isinstance(part, Part), part, "Part")
+    usage, texts = part.usage, (part.kind, part.model, part.tier, part.geo)
+    require(isinstance(usage, Usage), usage, "Usage")
+    for kind in USAGE_KINDS:
+        require(_is_count(count := getattr(usage, kind)), count, "a number of tokens")
+    require(_are_texts(texts) and all(map(_is_utf8, texts)), part, "Part with the documented types")
+    extra = part.extra
+    require(isinstance(extra, Mapping) and _are_texts(extra) and all(map(_is_count, extra.values())), extra, "counts")
+
+
+def _nothing(result: Any) -> None:
+    """Refuse a coroutine, which nobody would await. Any other result is ignored."""
+    require(not inspect.isawaitable(result), result, "None")
+
+
+def _is_problem(value: Any) -> bool:
+    return (
+        isinstance(value, Problem)
+        and value.code in STATUS
+        and _are_texts((value.message, value.native, value.reason, value.param, value.accept_encoding))
+        and type(value.status) is int
+        and (value.retry_after is None or isinstance(value.retry_after, (int, float)))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _is_status(value: Any, lowest: int) -> bool:
+    return type(value) is int and lowest <= value <= 599
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether text can be stored. Half of a character cannot."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _are_headers(headers: Any) -> bool:
+    """Return whether headers are text without characters that would end a header."""
+    if not isinstance(headers, Mapping):
+        return False
+    return all(_is_line(name) and _is_line(value) for name, value in headers.items())
+
+
+def _is_line(text: Any) -> bool:
+    return isinstance(text, str) and (text.isprintable() or not any(end in text for end in "\r\n\0"))
+
+
+RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
+    "parse": _client_request,
+    "dialect_for": _of_type(str),
+    "build": _upstream_request,
+    "steps": lambda result: require(isinstance(result, Generator), result, "a generator"),
+    "retry": _retried,
+    "limit": _limit,
+    "problem": _problem,
+    "decoder": _decoder,
+    "decoder.whole": _bytes,
+    "meter": _with_methods("feed", "whole", "facts"),
+    "meter.facts": _facts,
+    "encoder": _with_methods("feed", "whole", "ping", "fail", "close"),
+    "encoder.feed": _bytes,
+    "encoder.whole": _bytes,
+    "encoder.ping": _bytes,
+    "encoder.fail": _bytes,
+    "encoder.close": _bytes,
+    "error": _error,
+    "reply_headers": _headers,
+    "open": _translation,
+    "seen": _nothing,
+    "seen_event": _nothing,
+    "translation.feed": _events,
+    "translation.whole": _bytes,
+    "translation.close": _events,
+}
+"""The checks by the name of the hook. A hook without a check returns nothing that the gateway uses."""

@@ -1,0 +1,288 @@
+"""Calls of plugins: the one place where what a plugin raises, returns or takes too long for is judged.
+
+- A `Hook` is one function of one plugin, or one method of an object that a plugin made, such as `meter.feed`.
+- The contract allows a plugin to raise a `GatewayError`. Anything else, even `SystemExit`, becomes a `PluginFailed`,
+  which names the plugin, the hook, the file and the line. So does a result of a wrong type, such as a coroutine.
+- Hooks that run once per call are called through `Hook.run`. The loops over the events of a stream call the plugin's
+  methods directly and use `Hook.failure` and `Hook.ran`, because a call more per event would slow down streams.
+- Each hook counts its calls and the time that they took. The metrics read these numbers.
+
+The types of results are in `hook_results.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
+from gateway.contract.hook_results import (
+    RESULTS,
+    WrongResult,
+    check_step,
+    check_step_result,
+    is_valid_error,
+    require,
+    wrong_result,
+)
+from gateway.contract.messages import Event, Steps
+
+R = TypeVar("R")
+
+SLOW_SECONDS: Final = 0.1
+"""Seconds that a hook may hold the event loop without a warning: the budget of asyncio's own debug mode."""
+OBSERVER_SECONDS: Final = 1.0
+"""Seconds that an observer may take for one record without a warning. It has a thread of its own."""
+MAX_CAUSE: Final = 300
+"""Maximum number of characters of the cause in a log line."""
+SHOWN_FRAMES: Final = 10
+"""Number of the innermost frames in the traceback of a failure. A recursion would have a thousand frames."""
+
+
+def _ignored(_hook: Hook, _seconds: float) -> None:
+    """Report no slow hook. This is the default for hooks outside of a gateway."""
+
+
+class Hook:
+    """One hook of one plugin.
+
+    A hook can be called if it has a `function`. The hooks of objects that a plugin makes have none: the methods are
+    given to `run`.
+    """
+
+    __slots__ = ("calls", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
+
+    def __init__(self, plugin: str, name: str, home: str, function: Callable[..., Any] | None = None) -> None:
+        self.plugin = plugin
+        self.name = name
+        self.home = home
+        """The top-level package of the plugin's code. A failure is located in the innermost frame of this package."""
+        self.function = function
+        self.calls = 0
+        self.seconds = 0.0
+        """The time that all calls took together, in seconds."""
+        self.slow_seconds = SLOW_SECONDS
+        self.report_slow: Callable[[Hook, float], None] = _ignored
+
+    def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
+        """Return what a worker process needs, which does not report numbers."""
+        return Hook, (self.plugin, self.name, self.home, self.function)
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the plugin's function returns. Raises `GatewayError`."""
+        function = self.function
+        assert function is not None
+        return self.run(function, *args)
+
+    def run(self, function: Callable[..., R], *args: Any) -> R:
+        """Return `function(*args)`, where `function` is a method of an object that the plugin made.
+
+        Raises the `GatewayError` that the function raises, and `PluginFailed` for any other exception and for a result
+        of a wrong type.
+        """
+        began = perf_counter()
+        try:
+            result = function(*args)
+            if (check := RESULTS.get(self.name)) is not None:
+                check(result)
+        except BaseException as error:
+            raise self.failure(error, function) from error
+        finally:
+            self.ran(perf_counter() - began)
+        return result
+
+    def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
+        """Yield the events of `function(*args)`. Raises as `run` does, after the events before the failure."""
+        try:
+            events = function(*args)
+            require(hasattr(events, "__iter__"), events, "events")
+            for event in events:
+                require(type(event) is Event, event, "Event")
+                try:
+                    yield event
+                except GeneratorExit:
+                    return  # the reader of the events has closed this generator
+        except BaseException as error:
+            raise self.failure(error, function) from error
+
+    def feed(
+        self, feed: Callable[[Event], Any], events: Sequence[Event], tolerated: type[GatewayError] | None
+    ) -> tuple[int, GatewayError | None]:
+        """Call `feed` with each event. Return the number of events before the failure, and the failure, or None.
+
+        An event for which `tolerated` is raised is no failure.
+        """
+        failed_at, failure = len(events), None
+        began = perf_counter()
+        for at, event in enumerate(events):
+            try:
+                feed(event)
+            except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+                failure = self.failure(error, feed)
+                if tolerated is None or not isinstance(failure, tolerated):
+                    failed_at = at
+                    break
+                failure = None
+        self.ran(perf_counter() - began)
+        return failed_at, failure
+
+    def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
+        """Return the sum of the numbers that the hook returns for events. An event that cannot be read has none.
+
+        The second value is the number of events before the failure, and the third is the failure, or None.
+        """
+        function = self.function
+        assert function is not None
+        total = 0
+        failed_at, failure = len(events), None
+        began = perf_counter()
+        for at, event in enumerate(events):
+            try:
+                number = function(event)
+                require(type(number) is int, number, "int")
+                total += number
+            except BadFrame:
+                continue
+            except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+                failed_at, failure = at, self.failure(error, function)
+                break
+        self.ran(perf_counter() - began)
+        return total, failed_at, failure
+
+    def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
+        """Return the bytes that `function` returns for the events, and the failure that ended them, or None."""
+        parts: list[bytes] = []
+        fault = None
+        began = perf_counter()
+        try:
+            for event in events:
+                parts.append(function(event))  # noqa: PERF401 (`map` would take a plugin's StopIteration for its end)
+            data = b"".join(parts)
+        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+            right = list(takewhile(lambda part: isinstance(part, bytes), parts))
+            data = b"".join(right)
+            wrong = [wrong_result(part, "bytes") for part in parts[len(right) :]]
+            fault = self.failure(wrong[0] if wrong else error, function)
+        self.ran(perf_counter() - began)
+        return data, fault
+
+    def advance(self, steps: Steps, value: Any) -> tuple[Any, bool]:
+        """Send `value` into the generator of `steps`. Return what it yields and False, or what it returns and True."""
+        began = perf_counter()
+        try:
+            wanted = steps.send(value)
+            check_step(wanted)
+        except StopIteration as end:
+            result, is_end = end.value, True
+        except BaseException as error:
+            raise self.failure(error, steps) from error
+        else:
+            result, is_end = wanted, False
+        finally:
+            self.ran(perf_counter() - began)
+        if is_end:
+            self._check_end(result, steps)
+        return result, is_end
+
+    def _check_end(self, result: Any, steps: Steps) -> None:
+        try:
+            check_step_result(result)
+        except WrongResult as wrong:
+            raise self.failure(wrong, steps) from wrong
+
+    def ran(self, seconds: float) -> None:
+        """Count a call that took `seconds` on the event loop, and report a call that took too long."""
+        self.calls += 1
+        self.seconds += seconds
+        if seconds > self.slow_seconds:
+            self.report_slow(self, seconds)
+
+    def failure(self, error: BaseException, function: Any) -> GatewayError:
+        """Return the exception to raise in place of `error`, which a call of `function` raised or should have raised.
+
+        This is `error` itself if the contract allows it.
+        """
+        if isinstance(error, PluginFailed):
+            return error
+        if isinstance(error, GatewayError):
+            if self.name not in _NEVER_REFUSES and is_valid_error(error):
+                return error
+            error = WrongResult(f"raised {type(error).__name__}, which is not valid here")
+        if isinstance(error, WrongResult):
+            return PluginFailed(self.plugin, self.name, str(error), definition(function))
+        cause = "".join(traceback.format_exception_only(error)).strip()[:MAX_CAUSE]
+        trace = "".join(traceback.format_exception(error, limit=-SHOWN_FRAMES, chain=False))
+        return PluginFailed(self.plugin, self.name, cause, self._place(error.__traceback__, function), trace)
+
+    def _place(self, trace: TracebackType | None, function: Any) -> str:
+        """Return the file and line of the innermost frame in the plugin's code, or those of the function."""
+        place = ""
+        for frame, line in traceback.walk_tb(trace):
+            if _package(frame.f_globals.get("__name__")) == self.home:
+                place = f"{frame.f_code.co_filename}:{line}"
+        return place or definition(function)
+
+
+def definition(function: Any) -> str:
+    """Return the file and line in which a function is defined; "" if it is not written in Python."""
+    function = inspect.unwrap(function) if callable(function) else function
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None) or getattr(function, "gi_code", None)
+    code = code or getattr(vars(type(function)).get("__call__"), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+
+def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
+    """Return the hooks of a flag, and of the objects that it makes, by name. `members` has the flag's functions."""
+    home = _package_of(module)
+    return {name: Hook(plugin, name, home, members.get(name)) for name in (*WRAPPED, *_OF_FLAGS)}
+
+
+def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of a translator, and of its translations, by name."""
+    home = _package_of(module)
+    return {"open": Hook(plugin, "open", home, module.open)} | {
+        name: Hook(plugin, name, home) for name in _OF_TRANSLATORS
+    }
+
+
+def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of an observer by name. An observer may lack `seen_event`."""
+    home = _package_of(module)
+    functions = {name: getattr(module, name, None) for name in ("seen", "seen_event")}
+    hooks = {name: Hook(plugin, name, home, function) for name, function in functions.items() if function is not None}
+    for hook in hooks.values():
+        hook.slow_seconds = OBSERVER_SECONDS
+    return hooks
+
+
+def _package_of(module: Any) -> str:
+    """Return the top-level package of a module."""
+    return _package(getattr(module, "__name__", ""))
+
+
+def _package(name: Any) -> str:
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+WRAPPED: Final = (
+    "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder", "error",
+    "reply_headers",
+)  # fmt: skip
+"""Functions of a flag that are only called as hooks, because they run at most a few times per call."""
+_NEVER_REFUSES: Final = frozenset(
+    {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event"}
+)
+"""Hooks that may raise no error for the client, because they end a call or are not called for a client."""
+_OF_FLAGS: Final = (
+    "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
+    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "steps.work", "steps.close",
+)  # fmt: skip
+_OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.close")

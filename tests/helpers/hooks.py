@@ -1,0 +1,19 @@
+"""Hooks of a plugin that is no module, for tests that call one stage of the gateway."""
+
+from types import SimpleNamespace
+
+from gateway.contract.hooks import flag_hooks, observer_hooks, translator_hooks
+
+PLUGIN = "acme"
+
+
+def of_flag(**functions):
+    return flag_hooks(PLUGIN, SimpleNamespace(), functions)
+
+
+def of_translator():
+    return translator_hooks(PLUGIN, SimpleNamespace(open=None))
+
+
+def of_observer(**functions):
+    return observer_hooks(PLUGIN, SimpleNamespace(**functions))

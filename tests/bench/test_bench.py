@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import identity, memory, million, overhead, soak
+from tests.bench import flood, identity, memory, million, overhead, soak
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -42,6 +42,14 @@ async def test_the_time_of_every_answer_and_page_over_a_large_store_is_told(fold
 async def test_the_memory_of_large_bodies_is_told(folder):
     text = await memory.measured(2, 1, pause=0)
     assert [line.split("{")[1].split("}")[0] for line in text.splitlines()[1:]] == ["200: 2"] * 2
+
+
+async def test_the_time_of_health_checks_beside_streams_is_told():
+    text = await flood.measured(2, 2)
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
+        "no streams",
+        *(f"{way}, {kind}" for way in flood.WAYS for kind in ("unread", "read")),
+    ]
 
 
 async def test_the_slope_of_memory_over_a_soak_is_told(folder):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
@@ -18,6 +18,7 @@ from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
 from gateway.call.sender import Sender
+from gateway.call.turns import Turns
 from gateway.contract.errors import (
     UNAVAILABLE,
     BadFrame,
@@ -41,8 +42,10 @@ from gateway.upstream.reply_headers import forwarded
 AFTER_LAST: Final = 2.0
 """Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
 
-BATCH_EVENTS: Final = 256
-"""Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
+BATCH_EVENTS: Final = 64
+"""Maximum number of events in a batch. After each full batch, the stream waits for its turn (`call/turns.py`)."""
+LONG_READ_BYTES: Final = 16 * 1024
+"""Minimum number of bytes of a read for which the stream waits for its turn. Usual reads have a few events."""
 UNCOUNTED_BYTES: Final = 32 * 1024
 """Maximum number of bytes of an incomplete event that are not counted in the budget. Nearly all events are smaller."""
 MAX_ERROR: Final = 1024 * 1024
@@ -60,6 +63,7 @@ features than the change before."""
 class CallProvider:
     sender: Sender
     pool: ProcessPool
+    turns: Turns = field(default_factory=Turns)
 
     async def __call__(self, call: Call, attempt: Attempt) -> Response:
         candidate = attempt.candidate
@@ -182,7 +186,9 @@ class CallProvider:
             async with aclosing(_reads(attempt, chunks, decoder)) as reads:
                 async for data in reads:
                     incomplete.grow(len(data))
-                    async for batch in _batches(hook, redacted.feed(data, hook.each(feed, data))):
+                    if len(data) >= LONG_READ_BYTES:
+                        await self.turns.take()
+                    async for batch in _batches(hook, redacted.feed(data, hook.each(feed, data)), self.turns):
                         yield batch
                         incomplete.clear()
                         if any(event.payload for event in batch.events):
@@ -190,7 +196,7 @@ class CallProvider:
         except GatewayError as error:
             fault = error
         try:
-            async for batch in _batches(last, _rest(last, decoder, redacted, fault)):
+            async for batch in _batches(last, _rest(last, decoder, redacted, fault), self.turns):
                 yield batch
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
@@ -223,7 +229,7 @@ class _Incomplete:
             self._held = 0
 
 
-async def _batches(hook: Hook, events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
+async def _batches(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
     """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
 
     Raises the `GatewayError` that the iteration of `events` raises. `hook` counts the time of the decoder.
@@ -237,7 +243,7 @@ async def _batches(hook: Hook, events: Iterable[Event]) -> AsyncGenerator[Batch,
                 hook.ran(perf_counter() - began)
                 yield Batch(batch)
                 batch = []
-                await asyncio.sleep(0)
+                await turns.take()
                 began = perf_counter()
     except GatewayError:
         hook.ran(perf_counter() - began)

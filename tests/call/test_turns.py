@@ -1,0 +1,81 @@
+"""Turns of streams: in each iteration of the event loop they work for a bounded time, one after the other."""
+
+import asyncio
+from collections import Counter
+
+from gateway.call.turns import MAX_WAKES, SLICE_SECONDS, Turns
+
+PIECE = SLICE_SECONDS / 5
+"""Seconds that a piece of work takes by the clock of these tests."""
+
+
+class Work:
+    """Streams that always have another piece to work on, and a clock that only their work moves."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.turns = Turns(lambda: self.now)
+        self.done = Counter()
+
+    async def stream(self, name, pieces=10**9):
+        for _ in range(pieces):
+            await self.turns.take()
+            self.now += PIECE
+            self.done[name] += 1
+
+    async def iterations(self, count):
+        """Return the number of pieces in each iteration of the event loop."""
+        pieces = []
+        for _ in range(count):
+            before = self.done.total()
+            await asyncio.sleep(0)
+            pieces.append(self.done.total() - before)
+        return pieces
+
+
+async def flood(work, streams, iterations):
+    tasks = [asyncio.create_task(work.stream(name)) for name in range(streams)]
+    pieces = await work.iterations(iterations)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return pieces
+
+
+async def test_streams_work_for_a_bounded_time_in_each_iteration():
+    for streams in (1, 2, 20, 200):
+        pieces = await flood(Work(), streams, 100)
+        assert max(pieces) <= 5
+        assert sum(pieces) >= 100, "streams must not wait while nobody else works"
+
+
+async def test_every_stream_has_as_many_turns_as_the_others():
+    work = Work()
+    await flood(work, 3 * MAX_WAKES, 1000)
+    assert len(work.done) == 3 * MAX_WAKES
+    # the stream that comes first has the time of one iteration for itself
+    assert max(work.done.values()) - min(work.done.values()) <= 6
+
+
+async def test_a_stream_that_is_left_gives_its_turn_to_others():
+    work = Work()
+    tasks = [asyncio.create_task(work.stream(name)) for name in range(60)]
+    await asyncio.sleep(0)
+    for task in tasks[:55]:
+        task.cancel()
+    await work.iterations(100)
+    assert min(work.done[name] for name in range(55, 60)) > 10
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await work.stream("later", 3)
+    assert work.done["later"] == 3
+
+
+async def test_a_stream_alone_waits_for_no_turn():
+    """Check that a stream whose work fits into the time of an iteration does not let others run in between."""
+    work = Work()
+    others = asyncio.create_task(work.iterations(1))
+    await work.stream("alone", 4)
+    assert not others.done()
+    await others

@@ -107,7 +107,7 @@ class Hall:
 
     async def receive(self, listener, modes, preface):
         """Return a request over a connection to this listener, and the client's port; None for a unix socket."""
-        bound = bind(listener)
+        bound = bind(listener, [])
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)
         await Site(self._runner, bound, modes).start()

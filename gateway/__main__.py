@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | explain | usage | prices | schema | plugins | demo`."""
+"""The command line: `irisgate serve | check | doctor | explain | usage | prices | schema | plugins | demo`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
 from gateway.process import prices_command as prices
+from gateway.process.doctor import command as doctor
+from gateway.process.doctor.result import as_json, is_healthy, report
 from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
 from gateway.process.plugins_list import plugins_list
 from gateway.process.serve import CannotStart, serve
@@ -92,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
     checking.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     checking.set_defaults(run=_check)
+
+    examining = commands.add_parser("doctor", help="check the machine and the state, and repair what is damaged")
+    doctor.arguments(examining)
+    _common(examining, default_state())
+    examining.set_defaults(run=_doctor)
 
     _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
 
@@ -202,6 +209,15 @@ def _check(options: argparse.Namespace) -> int:
     counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
     say("\n".join([*map(str, loaded.warnings), escape_control(f"{name}: {counts}")]))
     return 1 if loaded.warnings else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    try:
+        results = doctor.examine(options, _registry(options).flags)
+    except doctor.NoRepair as error:
+        raise UsageError(f"irisgate doctor: {error}") from None
+    say(as_json(results) if options.json else report(results))
+    return 0 if is_healthy(results) else 1
 
 
 def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:

@@ -136,7 +136,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
     current = Current(runtime(config))
     metrics = Metrics(config)
-    database = _database(config, state)
+    database = database_path(config, state)
     # without this check, a newer release could migrate the store while a process of an older release still uses it
     require_unlocked(state / "journal")
     sync = config.storage.sync
@@ -188,7 +188,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts, gateway.admission))
 
 
-def _database(config: Config, state: Path) -> Path:
+def database_path(config: Config, state: Path) -> Path:
     """Return the path of the database: the configured `sqlite:PATH`, relative to the state folder, or the default."""
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url else "irisgate.db")

@@ -93,6 +93,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Entry)
+_EMPTY = Entry()
 
 
 def encode(entry: Entry) -> bytes:
@@ -104,18 +105,25 @@ def encode(entry: Entry) -> bytes:
         return _ENCODER.encode(_clean(msgspec.to_builtins(entry)))
 
 
-def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], int]:
-    """Return the entries of the readable lines, and the number of unreadable lines."""
+def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
+    """Return the entries of the readable lines, and the unreadable lines. Blank lines are neither.
+
+    A line of a later release may have only members that are not known here, and is unreadable too.
+    """
     entries = []
-    unreadable = 0
+    unreadable = []
     for line in lines:
         try:
             entry = _DECODER.decode(line)
+            if entry == _EMPTY:
+                unreadable.append(line)
+                continue
             # most lines are short and ASCII, and such a line cannot contain a text that is too long
             short = len(line) <= MAX_TEXT and line.isascii()
             entries.append(entry if short else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            unreadable += 1
+            if line.strip():
+                unreadable.append(line)
     return entries, unreadable
 
 

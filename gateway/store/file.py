@@ -17,6 +17,9 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 """Size in bytes to which the write-ahead log is cut after it grew during a long read."""
 
 
+REPAIR: Final = "; stop the gateway and run irisgate doctor --repair"
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Primary codes of errors of a damaged file. The low byte of an extended code is its primary code."""
 WRITER_CACHE_KB: Final = 16_000
 """Size of the page cache of the connection that writes. It holds the indexes of a busy hour."""
 
@@ -29,7 +32,12 @@ def prepare(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connect(path).close()
     except (OSError, sqlite3.Error) as error:
-        raise StoreFailed(f"{path}: the store cannot be opened: {error}") from error
+        raise StoreFailed(f"{path}: the store cannot be opened: {error}{remedy(error)}") from error
+
+
+def remedy(error: Exception) -> str:
+    """Return what to do about an error of SQLite, as the end of a message; "" if the error's words say enough."""
+    return REPAIR if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else ""
 
 
 def connect(path: Path, *, cache_kb: int = WRITER_CACHE_KB) -> sqlite3.Connection:

@@ -63,6 +63,8 @@ class JournalFollower:
         self._retention = retention
         self._sync = sync
         self._offset = store.start_offset
+        self._set_aside = JournalOffset()
+        """The offset before which unreadable lines are kept in a separate file."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._flush_now = asyncio.Event()
@@ -187,16 +189,18 @@ class JournalFollower:
             entries, unreadable, offset = await asyncio.to_thread(self._read)
             if offset == self._offset:
                 break
-            if unreadable:
-                self._log.error("journal.unreadable_lines", lines=unreadable)
+            if unreadable and self._set_aside < offset:
+                file = await asyncio.to_thread(self._journal.set_aside, unreadable)
+                self._log.error("journal.unreadable_lines", lines=len(unreadable), kept=str(file))
+                self._set_aside = offset
             await self._store.write(entries, offset)
             if offset.segment > self._offset.segment:
                 await asyncio.to_thread(self._journal.discard, offset)
             await self._advance(offset)
         await self._advance(self._offset)
 
-    def _read(self) -> tuple[Sequence[Entry], int, JournalOffset]:
-        """Return the next batch of entries, the number of its unreadable lines, and the offset after it.
+    def _read(self) -> tuple[Sequence[Entry], Sequence[bytes], JournalOffset]:
+        """Return the next batch of entries, its unreadable lines, and the offset after it.
 
         Runs in a thread. Raises `StoreFailed` if the journal cannot be read.
         """

@@ -20,7 +20,8 @@ import re
 import shlex
 import sys
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -38,10 +39,16 @@ WAITING_BYTES: Final = 64 * 1024 * 1024
 These are about 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
+UNREADABLE: Final = "unreadable"
+"""Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files; other files in the folder are ignored."""
 _HIGHEST: Final = 10**12 - 1
+
+
+class JournalLocked(StoreFailed):
+    """The error for a journal that another process has locked. The message names the process."""
 
 
 class Journal:
@@ -273,7 +280,22 @@ class Journal:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
+            raise StoreFailed(
+                f"{error.filename}: the journal cannot be read: {error.strerror}; run irisgate doctor"
+            ) from None
+
+    def set_aside(self, lines: Sequence[bytes]) -> Path:
+        """Append unreadable lines to a separate file, and return its path. The release that wrote them can read them.
+
+        May be called from any thread. Raises `StoreFailed` if the file cannot be written.
+        """
+        path = self._folder / UNREADABLE
+        try:
+            with open(path, "ab", opener=_private) as file:
+                file.write(b"".join(line + b"\n" for line in lines))
+        except OSError as error:
+            raise StoreFailed(f"{path}: unreadable lines cannot be kept: {error.strerror}") from None
+        return path
 
     def discard(self, before: JournalOffset) -> None:
         """Delete the files with lower numbers than the file of `before`, except the current file.
@@ -304,6 +326,10 @@ class Journal:
         return self._folder / f"{number:012d}{_SUFFIX}"
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def require_unlocked(folder: Path) -> None:
     """Raise `StoreFailed` if another process has locked the journal in `folder`."""
     if folder.exists():
@@ -311,6 +337,19 @@ def require_unlocked(folder: Path) -> None:
             os.close(_lock_file(folder / "lock"))
         except OSError as error:
             raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the journal in `folder`. Raises `JournalLocked`, and `StoreFailed` if it cannot be opened."""
+    try:
+        lock = _lock_file(folder / "lock")
+    except OSError as error:
+        raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _lock_file(path: Path) -> int:
@@ -324,7 +363,7 @@ def _lock_file(path: Path) -> int:
     except BlockingIOError:
         holder = os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace") or "its number is not known"
         os.close(lock)
-        raise StoreFailed(
+        raise JournalLocked(
             f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"
         ) from None
     with suppress(OSError):  # the gateway must also start on a full disk

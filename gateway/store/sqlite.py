@@ -32,7 +32,7 @@ from gateway.store.base import (
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry, SentCall
-from gateway.store.file import WRITER_CACHE_KB, connect, prepare
+from gateway.store.file import WRITER_CACHE_KB, connect, prepare, remedy
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class _Thread:
         except sqlite3.Error as error:
             # the next use opens a new connection, which sees a file that was replaced or repaired
             self._close()
-            raise StoreFailed(f"{self._path}: {error}") from error
+            raise StoreFailed(f"{self._path}: {error}{remedy(error)}") from error
 
     def _reopen_if_replaced(self) -> None:
         """Close the connection if the file was removed or replaced, and create a removed file again.

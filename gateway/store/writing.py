@@ -10,7 +10,7 @@ Most SQL statements are in `rows.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ from gateway.store import rows
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, SentCall, Version
-from gateway.store.sums import Group, Sums, days, sum_calls
+from gateway.store.sums import Group, SessionShare, Sums, days, sum_calls
 
 _LOOKUP_ROWS: Final = 500
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
@@ -89,7 +89,13 @@ def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended
 
 
 def _add(connection: sqlite3.Connection, sums: Sums) -> None:
-    shares = sums.sessions
+    add_sessions(connection, sums.sessions)
+    _roll_up(connection, "usage_hourly", sums.hours)
+    _roll_up(connection, "usage_daily", days(sums.hours))
+
+
+def add_sessions(connection: sqlite3.Connection, shares: Mapping[tuple[str, str], SessionShare]) -> None:
+    """Add the amounts of calls to their sessions, by (identity, session id)."""
     connection.executemany(rows.UPSERT_SESSION, [rows.session_row(*key, share) for key, share in shares.items()])
     numbers = _numbers(connection, list(shares))
     models = [
@@ -100,8 +106,6 @@ def _add(connection: sqlite3.Connection, sums: Sums) -> None:
     tools = [(numbers[key], tool, calls) for key, share in shares.items() for tool, calls in share.tools.items()]
     connection.executemany(rows.UPSERT_MODEL, models)
     connection.executemany(rows.UPSERT_TOOL, tools)
-    _roll_up(connection, "usage_hourly", sums.hours)
-    _roll_up(connection, "usage_daily", days(sums.hours))
 
 
 def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:

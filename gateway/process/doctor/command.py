@@ -1,0 +1,83 @@
+"""Runs the checks of `irisgate doctor` in order, and refuses a repair while a gateway runs on the state folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from gateway.config.findings import ConfigError
+from gateway.config.load import Loaded, load
+from gateway.config.model import Config
+from gateway.process.app import database_path
+from gateway.process.doctor import machine, state
+from gateway.process.doctor.result import Result, error, ok, warning
+from gateway.process.doctor.state import StateFolder
+from gateway.store.base import StoreFailed
+from gateway.store.journal import locked
+
+
+class NoRepair(Exception):
+    """The error for a state folder that cannot be repaired. The message gives the reason."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only this command has to the parser."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration (HuJSON)")
+    parser.add_argument("--online", action="store_true", help="connect to each provider, too; no request is sent")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="repair the state folder; damaged files are kept in its folder damaged-TIME, and nothing is deleted",
+    )
+
+
+def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequence[Result]:
+    """Return the results of all checks. Raises `NoRepair` if a repair is wanted and cannot be made."""
+    results: list[Result] = []
+    config = _config(options.config, known_flags, results)
+    folder = StateFolder(options.state, database_path(config or Config(), options.state), options.repair)
+    running = state.holder(folder)
+    if running and options.repair:
+        raise NoRepair(f"a gateway runs on {options.state} ({running}); stop it first, and then repair")
+    results.append(ok("gateway", f"{running}" if running else "none runs on the state folder"))
+    results += _state(folder)
+    results.append(machine.descriptors())
+    if config is not None:
+        results += machine.listeners(config, running=bool(running))
+        results += machine.tailscaled(config)
+        if options.online:
+            results += machine.providers(config)
+    return results
+
+
+def _config(path: Path | None, known_flags: Collection[str], results: list[Result]) -> Config | None:
+    """Return the configuration, and append the results about it; None if there is no valid one."""
+    if path is None:
+        results.append(ok("configuration", "not checked; name it with --config FILE"))
+        return None
+    try:
+        loaded: Loaded = load(path, known_flags=known_flags)
+    except ConfigError as failure:
+        results += [error("configuration", str(finding), "mend the file") for finding in failure.findings]
+        return None
+    results += [warning("configuration", str(finding), "see irisgate check") for finding in loaded.warnings]
+    results.append(ok("configuration", f"{path}: {len(loaded.config.providers)} providers"))
+    return loaded.config
+
+
+def _state(folder: StateFolder) -> Iterator[Result]:
+    if not folder.path.is_dir():
+        yield ok("state folder", f"{folder.path}: the first start makes it")
+        return
+    try:
+        if folder.repair:
+            folder.journal.mkdir(mode=0o700, exist_ok=True)
+        with locked(folder.journal) if folder.repair else nullcontext():
+            yield from state.checks(folder)
+    except StoreFailed as failure:
+        raise NoRepair(str(failure)) from None
+    except OSError as failure:
+        yield error("state folder", f"{failure.filename or folder.path}: {failure.strerror}", "see the message")

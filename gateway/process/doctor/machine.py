@@ -1,0 +1,171 @@
+"""Checks of the machine: file descriptors, the listeners' addresses, tailscaled, and, if wanted, the providers.
+
+No request is sent to a provider, and no key leaves the machine: a connection is opened and closed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.access.identity.endpoints import address
+from gateway.access.identity.lookups import Lookups
+from gateway.config.model import Config, Listener, Provider
+from gateway.process.doctor.result import Result, error, ok, warning
+
+FEW_DESCRIPTORS: Final = 4096
+"""Number of file descriptors under which a busy gateway refuses connections. Half of them are for clients."""
+CONNECT_SECONDS: Final = 5.0
+"""Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
+ANSWER_SECONDS: Final = 1.0
+"""Maximum number of seconds to wait for what listens on an address of a listener."""
+_PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def descriptors() -> Result:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit != resource.RLIM_INFINITY and limit < FEW_DESCRIPTORS:
+        return warning(
+            "descriptors",
+            f"a process may have {limit} open files and connections",
+            "raise the hard limit (LimitNOFILE= of systemd, ulimit -Hn)",
+        )
+    return ok("descriptors", f"a process may have {limit} open files and connections")
+
+
+def listeners(config: Config, *, running: bool) -> Iterator[Result]:
+    """Yield a result for each listener. `running` is whether a gateway runs on the state folder."""
+    all_listeners = [*config.server.listeners, *filter(None, [config.metrics.listener])]
+    for listener in all_listeners:
+        yield _listener(listener, running=running)
+
+
+def _listener(listener: Listener, *, running: bool) -> Result:
+    check = f"listener {listener.listen}"
+    fault = _unix_fault(listener.unix) if listener.unix else _inet_fault(listener)
+    if fault is None:
+        return ok(check, "free")
+    if fault in {errno.EADDRINUSE, errno.EEXIST}:
+        if running and _answers(listener):
+            return ok(check, "held by the running gateway")
+        if fault == errno.EEXIST:
+            return error(check, "a file that is no socket stands there", "remove it, or choose another path")
+        return error(check, "another process listens there", "end that process, or choose another address")
+    remedies = {
+        errno.EACCES: "allow it (CAP_NET_BIND_SERVICE, or the folder's permissions), or choose a port from 1024 on",
+        errno.EADDRNOTAVAIL: "write an address of this machine; tailscaled may not be up yet",
+        errno.ENOENT: "make the folder of the socket",
+    }
+    return error(check, os.strerror(fault), remedies.get(fault, "choose another address"))
+
+
+def _inet_fault(listener: Listener) -> int | None:
+    """Return the error number of an address that cannot be listened on; None if it can."""
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((listener.host, listener.port))
+            probe.listen(1)
+    except OSError as failure:
+        return failure.errno or errno.EINVAL
+    return None
+
+
+def _unix_fault(path: str) -> int | None:
+    """Return the error number of a socket's path that cannot be listened on; None if it can.
+
+    A socket that nobody listens on is left by a killed gateway. The next gateway removes it.
+    """
+    file = Path(path)
+    if file.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            return None if probe.connect_ex(path) == errno.ECONNREFUSED else errno.EADDRINUSE
+    if file.exists():
+        return errno.EEXIST
+    if not file.parent.is_dir():
+        return errno.ENOENT
+    return None if os.access(file.parent, os.W_OK) else errno.EACCES
+
+
+def _answers(listener: Listener) -> bool:
+    """Return whether a gateway listens there. A proxy's listener answers no request, so a connection is enough."""
+    family = socket.AF_UNIX if listener.unix else socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            probe.connect(listener.unix or (listener.host, listener.port))
+            if listener.identity == "proxy-protocol":
+                return True
+            probe.sendall(_PROBE)
+            reply = b""
+            while part := probe.recv(4096):
+                reply += part
+    except OSError:
+        return False
+    return b"server: irisgate" in reply.lower()
+
+
+def tailscaled(config: Config) -> Iterator[Result]:
+    """Yield a result for each tailscaled that a listener needs."""
+    sockets = {
+        listener.tailscaled for listener in config.server.listeners if listener.identity in {"whois", "proxy-protocol"}
+    }
+    for path in sorted(sockets):
+        check = f"tailscaled {path}"
+        if fault := asyncio.run(_tailscaled_fault(path)):
+            remedy = "start tailscaled, and let the gateway's user open its socket"
+            yield error(check, f"callers cannot be identified: {fault}", remedy)
+        else:
+            yield ok(check, "answers")
+
+
+async def _tailscaled_fault(path: str) -> str:
+    lookups = Lookups(path)
+    try:
+        return await lookups.fault(is_needed=True)
+    finally:
+        await lookups.close()
+
+
+def providers(config: Config) -> Sequence[Result]:
+    """Return a result for each provider: whether its host can be looked up, connected to, and proves who it is."""
+    enabled = [provider for provider in config.providers.values() if provider.baseurl and not provider.disabled]
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        return [*threads.map(_provider, enabled)]
+
+
+def _provider(provider: Provider) -> Result:
+    check = f"provider {provider.id}"
+    url = urlsplit(provider.baseurl)
+    host = url.hostname or ""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    place = address(host, port)
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+            if url.scheme == "https":
+                ssl.create_default_context().wrap_socket(connection, server_hostname=host).close()
+    except socket.gaierror as failure:
+        remedy = "look at baseurl and the machine's name servers"
+        return error(check, f"the name {host} cannot be looked up: {failure.strerror}", remedy)
+    except ssl.SSLCertVerificationError as failure:
+        remedy = "look at baseurl, the clock, and the machine's certificate authorities"
+        return error(check, f"the TLS certificate of {place} is not accepted: {failure.verify_message}", remedy)
+    except ssl.SSLError as failure:
+        return error(check, f"no TLS with {place}: {failure.reason}", "look at baseurl")
+    except TimeoutError:
+        return error(check, f"{place}: no answer in time", "look at baseurl, the network and its firewall")
+    except OSError as failure:
+        remedy = "look at baseurl, the network and its firewall"
+        return error(check, f"{place}: {failure.strerror or failure}", remedy)
+    return ok(check, f"{place} can be reached")

@@ -1,0 +1,259 @@
+"""Checks of the state folder: its permissions and its disk, the journal, the database, the quotas and the clock.
+
+With `repair`, damaged files are kept aside and made anew from what can be read (`store/repair.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+from typing import Final
+
+from gateway.call.sessions import load_key
+from gateway.process.doctor.result import Result, error, ok, repaired, warning
+from gateway.store.base import StoreFailed, rfc3339
+from gateway.store.disk_probe import DiskProbe
+from gateway.store.examine import Database, Segment, examine_database, examine_segment, opened
+from gateway.store.journal import UNREADABLE, WAITING_BYTES, JournalLocked, require_unlocked
+from gateway.store.repair import (
+    move_aside,
+    rebuild_database,
+    rebuild_sums,
+    repair_segment,
+    retry_unreadable,
+)
+
+LITTLE_BYTES: Final = 4 * WAITING_BYTES
+"""Number of free bytes under which the disk may be full soon: four times what the journal keeps in memory."""
+CLOCK_SECONDS: Final = 60.0
+"""Seconds by which the last record may be later than now. Clocks of virtual machines are corrected by seconds."""
+REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
+_SEGMENT: Final = re.compile(r"[0-9]{12}\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """A state folder to be checked, and the files in it."""
+
+    path: Path
+    database: Path
+    repair: bool
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def bodies(self) -> Path:
+        return self.database.with_name(f"{self.database.name}-bodies")
+
+    @property
+    def aside(self) -> Path:
+        """The folder in which a repair keeps damaged files."""
+        return self.path / f"damaged-{_STARTED}"
+
+
+_STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def holder(state: StateFolder) -> str:
+    """Return which process runs a gateway on the state folder; "" if none does."""
+    lock = state.journal / "lock"
+    try:
+        if lock.exists():
+            require_unlocked(state.journal)
+    except JournalLocked:
+        return lock.read_text(errors="replace").strip() or "its number is not known"
+    except (OSError, StoreFailed):
+        return ""  # the checks of the folder say why the lock cannot be opened
+    return ""
+
+
+def checks(state: StateFolder) -> Iterator[Result]:
+    """Yield the results of all checks of a state folder that exists."""
+    yield from _folder(state)
+    yield from _disk(state)
+    yield _key(state)
+    yield from _journal(state)
+    yield from _database(state)
+    yield from _bodies(state)
+
+
+def _folder(state: StateFolder) -> Iterator[Result]:
+    status = state.path.stat()
+    if status.st_uid != os.geteuid():
+        yield error(
+            "state folder",
+            f"{state.path} belongs to the user {status.st_uid}, and this is the user {os.geteuid()}",
+            "run the gateway and this command as the folder's owner",
+        )
+    paths = [state.path, *state.path.rglob("*"), state.database, state.bodies]
+    shared = [path for path in dict.fromkeys(paths) if path.exists() and path.stat().st_mode & 0o077]
+    if not shared:
+        yield ok("state folder", f"{state.path} is readable by its owner alone")
+    elif state.repair:
+        for path in shared:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
+        yield repaired("state folder", f"{len(shared)} files were open to other users, such as {shared[0]}")
+    else:
+        yield warning(
+            "state folder",
+            f"{len(shared)} files are open to other users, such as {shared[0]}",
+            f"chmod go= them, or {REPAIR}",
+        )
+
+
+def _disk(state: StateFolder) -> Iterator[Result]:
+    if fault := DiskProbe(state.path).fault():
+        yield error("disk", f"{state.path} cannot be written: {fault}", "make room, or make the folder writable")
+        return
+    space = os.statvfs(state.path)
+    free = space.f_bavail * space.f_frsize
+    megabytes = f"{free // 1_000_000} MB"
+    if free < LITTLE_BYTES:
+        yield warning("disk", f"{megabytes} are free", "make room; a gateway on a full disk refuses calls in the end")
+    elif space.f_files and space.f_favail < 100:
+        yield warning("disk", f"{space.f_favail} more files can be made", "remove files; the disk has no more inodes")
+    else:
+        yield ok("disk", f"{megabytes} are free")
+
+
+def _key(state: StateFolder) -> Result:
+    if not (state.path / "session.key").exists():
+        return ok("session.key", "the first start makes it")
+    try:
+        load_key(state.path)
+    except (OSError, ValueError) as failure:
+        return error("session.key", str(failure), "delete it; recognised sessions and entity tags begin anew")
+    return ok("session.key", "is a key")
+
+
+def _journal(state: StateFolder) -> Iterator[Result]:
+    paths = sorted(path for path in state.journal.glob("*") if _SEGMENT.fullmatch(path.name))
+    lines = 0
+    for path in paths:
+        try:
+            segment = examine_segment(path)
+        except OSError as failure:
+            yield error("journal", f"{path}: {failure.strerror}", "give the gateway's user the right to read it")
+            continue
+        lines += segment.lines - len(segment.bad)
+        yield from _segment(state, segment)
+    yield ok("journal", f"{lines} lines in {len(paths)} files can be read")
+    yield from _unreadable(state, paths)
+
+
+def _segment(state: StateFolder, segment: Segment) -> Iterator[Result]:
+    damaged = [line for line in segment.bad if line.state != "unknown"]
+    if damaged and state.repair:
+        repair_segment(segment, state.aside)
+        yield repaired("journal", f"{segment.path}: {len(damaged)} damaged lines are kept in {state.aside}")
+    for line in segment.bad:
+        place = f"{segment.path}: the line at byte {line.start}"
+        match line.state:
+            case "unknown":
+                yield warning("journal", f"{place} is of another release", "run the release that wrote it")
+            case "torn" if not state.repair:
+                yield warning("journal", f"{place} has no end, as after a kill or a power cut", f"nothing, or {REPAIR}")
+            case "damaged" if not state.repair:
+                yield error("journal", f"{place} is damaged", REPAIR)
+
+
+def _unreadable(state: StateFolder, paths: list[Path]) -> Iterator[Result]:
+    path = state.journal / UNREADABLE
+    if not path.exists():
+        return
+    if state.repair:
+        highest = max([int(each.name[:12]) for each in paths], default=0)
+        following = state.journal / f"{highest + 1:012d}.jsonl"
+        if again := retry_unreadable(path, following, state.aside):
+            yield repaired("journal", f"{path}: {again} lines can be read by now and are applied at the next start")
+    if rest := path.read_bytes().count(b"\n"):
+        remedy = "run irisgate doctor --repair of the release that wrote them; otherwise remove the file"
+        yield warning("journal", f"{path}: {rest} lines could not be read", remedy)
+
+
+def _database(state: StateFolder) -> Iterator[Result]:
+    path = state.database
+    database = examine_database(path)
+    if database.state == "damaged" and state.repair:
+        rows = rebuild_database(path, state.aside)
+        kept = ", ".join(f"{count} of {name}" for name, count in rows.items() if name in _SHOWN)
+        yield repaired("database", f"{path} is made anew from the rows that could be read ({kept}), and the damaged "
+                       f"file is kept in {state.aside}; the next start adds what the journal has")  # fmt: skip
+        database = examine_database(path)
+    if database.state not in {"good", "missing"}:
+        yield error("database", f"{path}: {database.detail}", _REMEDIES[database.state])
+        return
+    about = database.detail or (
+        "the first start makes it" if database.state == "missing" else f"{database.calls} calls"
+    )
+    yield ok("database", f"{path}: {about}")
+    yield from _contents(state, database)
+    yield _clock(database)
+
+
+_SHOWN: Final = frozenset({"calls", "sessions", "balances"})
+_REMEDIES: Final = {
+    "damaged": REPAIR,
+    "newer": "run the release that wrote it, or restore a backup",
+    "foreign": "set storage.url to a file of its own",
+    "locked": "end the other program that has locked it",
+    "unreadable": "look at the file's owner and permissions, and at the disk",
+}
+
+
+def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
+    """Yield results about the content of a database whose structure is good."""
+    if database.wrong_sums and state.repair:
+        rebuild_sums(state.database)
+        yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")
+    elif database.wrong_sums:
+        yield error("database", f"{database.wrong_sums} hourly sums lack calls that are stored", REPAIR)
+    if database.wrong_balances:
+        names = ", ".join(database.wrong_balances[:5])
+        yield error("quotas", f"the balances of {names} cannot be used", "restore a backup, or refill these buckets")
+    else:
+        yield ok("quotas", "the balances can be used")
+    if database.wrong_open_calls:
+        message = f"{database.wrong_open_calls} calls that were sent and have no end cannot be read"
+        yield error("database", message, "run the release that wrote them")
+
+
+def _clock(database: Database) -> Result:
+    ahead = database.last_at - time()
+    if ahead > CLOCK_SECONDS:
+        last = rfc3339(database.last_at)
+        remedy = "set the clock; the windows of quotas and the retention of calls go by it"
+        return error("clock", f"it is {ahead:.0f} seconds behind the last record, which is of {last}", remedy)
+    return ok("clock", f"it is {rfc3339(time())}")
+
+
+def _bodies(state: StateFolder) -> Iterator[Result]:
+    path = state.bodies
+    if not path.exists():
+        return
+    fault = _integrity(path)
+    if not fault:
+        yield ok("bodies", f"{path} can be read")
+    elif state.repair:
+        move_aside(path, state.aside)
+        yield repaired("bodies", f"{path} is damaged and kept in {state.aside}; the next body begins a new file")
+    else:
+        yield error("bodies", f"{path}: {fault}", REPAIR)
+
+
+def _integrity(path: Path) -> str:
+    try:
+        with opened(path) as connection:
+            fault = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.Error as failure:
+        return str(failure)
+    return "" if fault == "ok" else fault

@@ -1,0 +1,194 @@
+"""Examination of the journal's files and of a database, for `irisgate doctor`. Nothing is changed.
+
+`repair.py` repairs what is damaged. The words for people are in `process/doctor.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from gateway.store.entries import SentCall, decode
+from gateway.store.file import BUSY_SECONDS
+from gateway.store.schema import MIGRATIONS
+from gateway.store.sums import HOUR
+
+LineState = Literal["torn", "damaged", "unknown"]
+"""State of a line that cannot be read: it has no end, is no JSON, or is of another release."""
+
+
+class BadLine(NamedTuple):
+    """A line of a journal's file that cannot be read."""
+
+    start: int
+    """Number of bytes before the line."""
+    end: int
+    """Number of bytes before the line's end."""
+    state: LineState
+
+
+class Segment(NamedTuple):
+    """A file of the journal."""
+
+    path: Path
+    lines: int
+    bad: tuple[BadLine, ...]
+
+
+def examine_segment(path: Path) -> Segment:
+    """Return what is in a file of the journal. Raises `OSError` if it cannot be read."""
+    bad: list[BadLine] = []
+    lines = start = 0
+    with path.open("rb") as file:
+        for line in file:
+            end = start + len(line.rstrip(b"\n"))
+            lines += 1
+            if not line.endswith(b"\n"):
+                bad.append(BadLine(start, end, "torn"))
+            elif decode([line[:-1]])[1]:
+                bad.append(BadLine(start, end, "unknown" if _is_json(line) else "damaged"))
+            start += len(line)
+    return Segment(path, lines, tuple(bad))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+DatabaseState = Literal["missing", "good", "damaged", "newer", "foreign", "locked", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The state of a database."""
+
+    state: DatabaseState
+    detail: str = ""
+    """SQLite's words about a database that is not good."""
+    calls: int = 0
+    last_at: float = -math.inf
+    """Unix time in seconds at which the last call began; minus infinity without a call."""
+    wrong_sums: int = 0
+    """Number of hourly sums that lack calls, although the calls are stored."""
+    wrong_balances: tuple[str, ...] = ()
+    """Names of quota buckets whose balance cannot be used."""
+    wrong_open_calls: int = 0
+    """Number of open calls that cannot be read."""
+
+
+def examine_database(path: Path) -> Database:
+    """Return the state of a database. It may be in use by a gateway."""
+    try:
+        if path.stat().st_size == 0:
+            return Database("good")
+    except FileNotFoundError:
+        return Database("missing")
+    except OSError as error:
+        return Database("unreadable", error.strerror or str(error))
+    try:
+        with opened(path) as connection:
+            return _examined(connection)
+    except sqlite3.Error as error:
+        return Database(_STATES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "unreadable"), str(error))
+
+
+_STATES: Final[dict[int, DatabaseState]] = {
+    sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_NOTADB: "damaged",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    # a statement that fails because a table or column is missing
+    sqlite3.SQLITE_ERROR: "damaged",
+}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that is only read. Raises `sqlite3.Error`."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        # damaged text must not end the reading
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        yield connection
+
+
+def _examined(connection: sqlite3.Connection) -> Database:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        return Database("newer", f"its schema is version {version}, and this irisgate knows up to {len(MIGRATIONS)}")
+    if faults := [row[0] for row in connection.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]:
+        return Database("damaged", "; ".join(str(fault) for fault in faults).replace("\n", " "))
+    objects = _objects(connection)
+    if version == 0 and objects:
+        return Database("foreign", "it is a database of another program")
+    if version < len(MIGRATIONS):
+        return Database("good", f"its schema is version {version}; the next start brings it to {len(MIGRATIONS)}")
+    if lost := _expected() - objects:
+        return Database("damaged", f"it lacks {', '.join(sorted(lost))}")
+    calls, last_at = connection.execute("SELECT count(*), max(at) FROM calls").fetchone()
+    return Database(
+        "good",
+        calls=calls,
+        last_at=-math.inf if last_at is None else last_at / 1000,
+        wrong_sums=connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()[0],  # noqa: S608 (our own)
+        wrong_balances=tuple(_wrong_balances(connection)),
+        wrong_open_calls=sum(not _is_sent_call(line) for (line,) in connection.execute("SELECT line FROM open_calls")),
+    )
+
+
+def _objects(connection: sqlite3.Connection) -> set[str]:
+    """Return the kinds and names of tables and indexes, without SQLite's own."""
+    rows = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    return {f"the {kind} {name}" for kind, name in rows}
+
+
+def _expected() -> set[str]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statements in MIGRATIONS:
+            for statement in statements:
+                connection.execute(statement)
+        return _objects(connection)
+
+
+def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
+    for bucket, amount, remainder, at in connection.execute("SELECT bucket, amount, remainder, at FROM balances"):
+        is_number = isinstance(at, int | float) and math.isfinite(at)
+        if not (is_number and isinstance(amount, int) and isinstance(remainder, int)):
+            yield str(bucket)
+
+
+def _is_sent_call(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=SentCall)
+    except (msgspec.DecodeError, TypeError):
+        return False
+    return True
+
+
+COUNTED_SUMS: Final = f"""
+SELECT at - at % {HOUR} AS time, identity, provider, iif(provider = '', '', model) AS model, agent,
+    count(*) AS calls, sum(outcome <> 'ok') AS failed, sum(input) AS input, sum(output) AS output,
+    sum(cache_read) AS cache_read, sum(cache_write_5m) AS cache_write_5m, sum(cache_write_1h) AS cache_write_1h,
+    sum(reasoning) AS reasoning, coalesce(sum(cost), 0) AS known_cost, sum(cost IS NULL) AS cost_unknown_calls,
+    sum(estimated) AS estimated_calls, sum(max(0, CAST(round(duration_ms) AS INTEGER))) AS duration_ms
+FROM calls GROUP BY 1, 2, 3, 4, 5
+"""  # noqa: S608 (our own number)
+"""Query for the hourly sums of the stored calls, with the columns of `usage_hourly` in their order."""
+MISSING_SUMS: Final = f"""
+SELECT counted.* FROM ({COUNTED_SUMS}) counted
+LEFT JOIN usage_hourly kept USING (time, identity, provider, model, agent)
+WHERE kept.calls IS NULL OR kept.calls < counted.calls
+"""  # noqa: S608 (our own query)
+"""Query for the hourly sums with fewer calls than are stored. Sums with more calls are right: calls expire."""

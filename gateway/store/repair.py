@@ -1,0 +1,288 @@
+"""Repair of the journal's files and of a database, for `irisgate doctor --repair`.
+
+- Nothing is deleted. The damaged files are kept in a folder of their own.
+- No gateway may run on the files meanwhile (`journal.locked`).
+- A repaired file replaces the damaged one in one step, so a killed repair can be run again.
+- The journal is idempotent: the store ignores what it has. So a database that has lost rows gets those that the journal
+  still has, at the next start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gateway.store.calls import CALL_COLUMNS, record_of
+from gateway.store.entries import decode
+from gateway.store.examine import MISSING_SUMS, BadLine, Segment, opened
+from gateway.store.file import connect, prepare
+from gateway.store.sums import DAY, sum_calls
+from gateway.store.writing import add_sessions
+
+_BLANK: Final = b" "
+_REPAIRED: Final = ".repaired"
+"""End of the name of a file that is not in its place yet."""
+_BEYOND: Final = 2**53
+"""A number that is larger than the keys of all rows."""
+
+
+class Table(NamedTuple):
+    """A table of the database, with the column by which its rows are read in order."""
+
+    name: str
+    key: str
+    is_numbered: bool = True
+    """Whether the key is a number, so that reading can go on after damaged rows."""
+
+
+TABLES: Final = (
+    Table("calls", "n"),
+    Table("sessions", "n"),
+    Table("session_models", "session"),
+    Table("session_tools", "session"),
+    Table("usage_hourly", "time"),
+    Table("usage_daily", "time"),
+    Table("balances", "bucket", is_numbered=False),
+    Table("versions", "n"),
+    Table("open_calls", "id", is_numbered=False),
+    Table("place", "one"),
+)
+
+
+def repair_segment(segment: Segment, aside: Path) -> None:
+    """Replace the damaged lines of a journal's file by blanks, and cut a line without an end off.
+
+    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store knows by its
+    offset what it has applied. Lines of another release stay. Raises `OSError`.
+    """
+    data = bytearray(segment.path.read_bytes())
+    for line in segment.bad:
+        match line:
+            case BadLine(start, end, "damaged"):
+                data[start:end] = _BLANK * (end - start)
+            case BadLine(start, _, "torn"):
+                del data[start:]
+    _keep(segment.path, aside)
+    repaired = segment.path.with_name(segment.path.name + _REPAIRED)
+    _write(repaired, bytes(data))
+    repaired.replace(segment.path)
+    _sync(segment.path.parent)
+
+
+def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
+    """Move the lines that can be read by now to a new file of the journal, and return their number.
+
+    `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises `OSError`.
+    """
+    lines = unreadable.read_bytes().split(b"\n")
+    still = [line for line in lines if decode([line])[1]]
+    again = [line for line in lines if line.strip() and line not in set(still)]
+    if not again:
+        return 0
+    _keep(unreadable, aside)
+    _write(following, b"".join(line + b"\n" for line in again))
+    rest = unreadable.with_name(unreadable.name + _REPAIRED)
+    _write(rest, b"".join(line + b"\n" for line in still))
+    rest.replace(unreadable)
+    _sync(unreadable.parent)
+    return len(again)
+
+
+def move_aside(path: Path, aside: Path) -> None:
+    """Move a database with its write-ahead log to the folder `aside`, so that a new one is made. Raises `OSError`."""
+    for part in _parts(path):
+        _keep(part, aside)
+    for part in reversed(_parts(path)):
+        part.unlink()
+
+
+def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
+    """Make a database anew from the rows that can be read. Return the number of rows by table.
+
+    The damaged files are kept in the folder `aside`. Raises `OSError` and `StoreFailed`.
+    """
+    new = path.with_name(path.name + _REPAIRED)
+    for leftover in _parts(new):
+        leftover.unlink()
+    prepare(new)
+    with closing(connect(new)) as target:
+        target.execute("BEGIN")
+        try:
+            with opened(path) as source:
+                rows = {table.name: _copy(source, target, table) for table in TABLES}
+        except sqlite3.Error:
+            # not even the first page can be read
+            rows = {table.name: 0 for table in TABLES}
+        _complete(target)
+        target.execute("COMMIT")
+        target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _sync(new)
+    for part in _parts(path):
+        _keep(part, aside)
+    # a write-ahead log beside the database of another file would damage it (sqlite.org/howtocorrupt.html, 1.4)
+    for part in _parts(path)[1:]:
+        part.unlink()
+    new.replace(path)
+    _sync(path.parent)
+    return rows
+
+
+def rebuild_sums(path: Path) -> None:
+    """Correct the sums that lack stored calls. Raises `sqlite3.Error` and `StoreFailed`."""
+    with closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        _complete_sums(connection)
+        connection.execute("COMMIT")
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) -> int:
+    """Copy the rows of a table that can be read and have values of the right types. Return their number."""
+    types = {name: kind for _, name, kind, *_ in target.execute(f"PRAGMA table_info({table.name})")}
+    try:
+        present = {name for _, name, *_ in source.execute(f"PRAGMA table_info({table.name})")}
+    except sqlite3.Error:
+        return 0
+    columns = [table.key, *(name for name in types if name in present and name != table.key)]
+    if table.key not in present:
+        return 0
+    names = ", ".join(columns)
+    marks = ", ".join("?" for _ in columns)
+    # a new database has a row in `place` already
+    insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 (our own names)
+    kinds = [types[name] for name in columns]
+    copied = 0
+    for row in _rows(source, f"SELECT {names} FROM {table.name}", table):  # noqa: S608 (our own names)
+        if _is_sound(table, columns, row, kinds):
+            with suppress(sqlite3.IntegrityError):
+                target.execute(insert, row)
+                copied += 1
+    return copied
+
+
+def _is_sound(table: Table, columns: list[str], row: tuple[Any, ...], kinds: list[str]) -> bool:
+    """Return whether the values of a row have the types of their columns, and a call can be read."""
+    if not all(value is None or isinstance(value, _TYPES[kind]) for value, kind in zip(row, kinds, strict=True)):
+        return False
+    values = dict(zip(columns, row, strict=True))
+    if table.name != "calls" or not values.keys() >= set(CALL_COLUMNS):
+        return True
+    try:
+        record_of((values["at"], values["n"], *(values[name] for name in CALL_COLUMNS)))
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "INTEGER": int, "REAL": (float, int), "TEXT": str, "BLOB": bytes,
+}  # fmt: skip
+
+
+def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table that can be read. The same row may be yielded twice."""
+    if not table.is_numbered:
+        for direction in ("ASC", "DESC"):
+            with suppress(sqlite3.DatabaseError):
+                yield from source.execute(f"{select} ORDER BY {table.key} {direction}")
+        return
+    query = f"{select} WHERE {table.key} >= ? ORDER BY {table.key}"
+    start: int | None = 0
+    while start is not None:
+        try:
+            for row in source.execute(query, (start,)):
+                yield row
+                start = row[0]
+        except sqlite3.DatabaseError:
+            start = _after_damage(source, f"{query} LIMIT 1", start)
+        else:
+            return
+
+
+def _after_damage(source: sqlite3.Connection, query: str, start: int) -> int | None:
+    """Return the first key after `start` at which reading can go on; None if there is none."""
+    bad, step = start, 1
+    while not _is_readable(source, query, start + step):
+        bad, step = start + step, step * 2
+        if bad > _BEYOND:
+            return None
+    good = start + step
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        if _is_readable(source, query, middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
+    try:
+        source.execute(query, (key,)).fetchone()
+    except sqlite3.DatabaseError:
+        return False
+    return True
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Make the sessions and sums of calls that have lost them, and remove rows of sessions that are lost."""
+    for table in ("session_models", "session_tools"):
+        connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
+    columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
+    lost = connection.execute(
+        f"SELECT {columns} FROM calls c WHERE session_id <> '' AND NOT EXISTS "  # noqa: S608 (our own names)
+        "(SELECT 1 FROM sessions s WHERE s.id = c.session_id AND s.identity = c.identity)"
+    ).fetchall()
+    add_sessions(connection, sum_calls(lost).sessions)
+    _complete_sums(connection)
+
+
+def _complete_sums(connection: sqlite3.Connection) -> None:
+    """Replace the hourly sums that lack stored calls, then the daily sums that lack calls of the hourly sums."""
+    connection.execute(f"INSERT OR REPLACE INTO usage_hourly {MISSING_SUMS}")
+    keys = "identity, provider, model, agent"
+    amounts = [name for _, name, *_ in connection.execute("PRAGMA table_info(usage_hourly)")][5:]
+    added = ", ".join(f"sum({name}) AS {name}" for name in amounts)
+    days = f"SELECT time - time % {DAY} AS time, {keys}, {added} FROM usage_hourly GROUP BY 1, 2, 3, 4, 5"  # noqa: S608
+    connection.execute(
+        f"INSERT OR REPLACE INTO usage_daily SELECT counted.* FROM ({days}) counted "  # noqa: S608 (our own names)
+        f"LEFT JOIN usage_daily kept USING (time, {keys}) WHERE kept.calls IS NULL OR kept.calls < counted.calls"
+    )
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files of a database that exist: the database first, then its write-ahead log."""
+    return [part for end in ("", "-wal", "-shm") if (part := path.with_name(path.name + end)).exists()]
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """Give a file a second name in the folder `aside`, or copy it there."""
+    aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = aside / path.name
+    if kept.exists():
+        return
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, kept)
+        _sync(kept)
+    _sync(aside)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

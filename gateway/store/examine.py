@@ -136,7 +136,11 @@ def _examined(connection: sqlite3.Connection) -> Database:
     if version < len(MIGRATIONS):
         return Database("good", f"its schema is version {version}; the next start brings it to {len(MIGRATIONS)}")
     if lost := _expected() - objects:
-        return Database("damaged", f"it lacks {', '.join(sorted(lost))}")
+        # the columns of a table that is missing need not be named
+        names = [
+            name for name in sorted(lost) if name.replace("column", "table").partition(".")[0] not in lost - {name}
+        ]
+        return Database("damaged", f"it lacks {', '.join(names)}")
     calls, last_at = connection.execute("SELECT count(*), max(at) FROM calls").fetchone()
     return Database(
         "good",
@@ -149,8 +153,13 @@ def _examined(connection: sqlite3.Connection) -> Database:
 
 
 def _objects(connection: sqlite3.Connection) -> set[str]:
-    """Return the kinds and names of tables and indexes, without SQLite's own."""
-    rows = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    """Return the kinds and names of tables, indexes and columns, without SQLite's own."""
+    own = "FROM sqlite_schema s WHERE s.name NOT LIKE 'sqlite_%'"
+    rows = connection.execute(
+        f"SELECT s.type, s.name {own} "  # noqa: S608 (a constant)
+        f"UNION ALL SELECT 'column', t.name || '.' || c.name FROM (SELECT s.name {own} AND s.type = 'table') t "
+        "JOIN pragma_table_info(t.name) c"
+    )
     return {f"the {kind} {name}" for kind, name in rows}
 
 

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,8 @@ from gateway.store.writing import add_sessions
 _BLANK: Final = b" "
 _REPAIRED: Final = ".repaired"
 """End of the name of a file that is not in its place yet."""
+_MOST_ROWS_OF_PAGE: Final = 1024
+"""Number of rows that no page of a table has. A page has 4,096 bytes."""
 _BEYOND: Final = 2**53
 """A number that is larger than the keys of all rows."""
 
@@ -114,6 +117,8 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
         target.execute("BEGIN")
         try:
             with opened(path) as source:
+                # tables before a damaged page of the schema can then be read
+                source.execute("PRAGMA writable_schema = ON")
                 rows = {table.name: _copy(source, target, table) for table in TABLES}
         except sqlite3.Error:
             # not even the first page can be read
@@ -144,6 +149,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) 
     """Copy the rows of a table that can be read and have values of the right types. Return their number."""
     types = {name: kind for _, name, kind, *_ in target.execute(f"PRAGMA table_info({table.name})")}
     try:
+        pages = source.execute("PRAGMA page_count").fetchone()[0]
         present = {name for _, name, *_ in source.execute(f"PRAGMA table_info({table.name})")}
     except sqlite3.Error:
         return 0
@@ -156,7 +162,9 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) 
     insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 (our own names)
     kinds = [types[name] for name in columns]
     copied = 0
-    for row in _rows(source, f"SELECT {names} FROM {table.name}", table):  # noqa: S608 (our own names)
+    most = pages * _MOST_ROWS_OF_PAGE  # pages that point to each other yield rows without end
+    select = f"SELECT {names} FROM {table.name}"  # noqa: S608 (our own names)
+    for row in islice(_rows(source, select, table), most):
         if _is_sound(table, columns, row, kinds):
             with suppress(sqlite3.IntegrityError):
                 target.execute(insert, row)
@@ -191,26 +199,32 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
                 yield from source.execute(f"{select} ORDER BY {table.key} {direction}")
         return
     query = f"{select} WHERE {table.key} >= ? ORDER BY {table.key}"
-    start: int | None = 0
-    while start is not None:
+    start, step = 0, 1
+    while start <= _BEYOND:
         try:
             for row in source.execute(query, (start,)):
+                if not isinstance(row[0], int):
+                    continue
+                if row[0] > start:
+                    # the keys of damaged pages are in no order, and must not lead back
+                    start, step = row[0], 1
                 yield row
-                start = row[0]
         except sqlite3.DatabaseError:
-            start = _after_damage(source, f"{query} LIMIT 1", start)
+            start = _after_damage(source, f"{query} LIMIT 1", start, step)
+            step *= 2
         else:
             return
 
 
-def _after_damage(source: sqlite3.Connection, query: str, start: int) -> int | None:
-    """Return the first key after `start` at which reading can go on; None if there is none."""
-    bad, step = start, 1
-    while not _is_readable(source, query, start + step):
-        bad, step = start + step, step * 2
-        if bad > _BEYOND:
-            return None
+def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
+    """Return the first key after `start` at which reading can go on, at least `step` later."""
+    bad = start + step - 1
     good = start + step
+    while not _is_readable(source, query, good):
+        bad, step = good, step * 2
+        good = start + step
+        if bad > _BEYOND:
+            return bad
     while good - bad > 1:
         middle = (good + bad) // 2
         if _is_readable(source, query, middle):

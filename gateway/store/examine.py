@@ -1,6 +1,6 @@
 """Examination of the journal's files and of a database, for `irisgate doctor`. Nothing is changed.
 
-`repair.py` repairs what is damaged. The words for people are in `process/doctor.py`.
+`repair.py` repairs what is damaged. The words for people are in `process/doctor/state.py`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_long_lists_of_names_that_clients_choose_are_in_no_cache():
 
 def write(connection, *records):
     entries, wrong = decode([encode(Entry(call=each)) for each in records])
-    assert wrong == 0
+    assert not wrong
     writing.write(connection, entries, JournalOffset())
 
 

@@ -23,7 +23,7 @@ class Result:
     state: State
     message: str
     remedy: str = ""
-    """What to do about it; "" if nothing needs to be done."""
+    """The advice for an operator; "" if nothing needs to be done."""
 
 
 def ok(check: str, message: str) -> Result:

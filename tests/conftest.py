@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,6 +14,18 @@ from tests.helpers.gateway import KEY
 
 RECORDINGS = "recordings"
 """First word of the reason of those skips that are always allowed, because recordings cannot be installed."""
+
+
+TESTS = Path(__file__).parent
+LONG = frozenset(
+    "attacks/test_loop_blocks.py clients/test_ai_sdk.py clients/test_claude_code.py clients/test_launcher.py "
+    "clients/test_opencode.py clients/test_translated_claude_code.py end_to_end/test_command_line.py "
+    "end_to_end/test_cuts.py end_to_end/test_kill.py end_to_end/test_lost_calls.py end_to_end/test_trouble.py "
+    "end_to_end/test_try_tailnet.py faults/test_offsets.py faults/test_random_calls.py laws/test_conversions.py "
+    "money/prices/test_money.py release/test_wheel.py upstream/test_process_pool.py web/admin/test_openapi.py "
+    "web/admin/test_under_load.py".split()
+)
+"""Files that take long. They run first, so that at the end no processor waits for another one."""
 
 
 def pytest_addoption(parser):
@@ -52,6 +65,10 @@ def pytest_sessionfinish(session):
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("searching", deadline=None)
 hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKIPS") else "searching")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.relative_to(TESTS).as_posix() not in LONG)
 
 
 def pytest_collection_finish():

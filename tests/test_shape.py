@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.conftest import LONG
 from tests.helpers.source_tree import ROOT, SOURCES, TESTS, name, text, trees
 
 _SCRIPTS = "deploy/run deploy/try-tailnet deploy/venv tests/run tests/newest tests/lock .ci/run"
@@ -69,6 +70,10 @@ def test_nothing_is_left_for_later_or_tells_of_a_machine():
     words = ["TO" + "DO", "FIX" + "ME", "X" + "XX", "/wo" + "rk/", "/ro" + "ot/", "pypi" + ".org", "npmjs" + ".org"]
     paths = [*SOURCES, *TESTS, *SCRIPTS]
     assert [(name(path), word) for path in paths for word in words if word in text(path)] == []
+
+
+def test_files_that_run_first_are_there():
+    assert [file for file in sorted(LONG) if not (ROOT / "tests" / file).is_file()] == []
 
 
 def test_only_the_files_that_do_io_import_aiohttp():

@@ -17,6 +17,10 @@ def _nothing_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
+    # the SDKs read a machine's certificates for each client, which takes longer than a call
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    (tmp_path / "certificates").mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certificates"))
 
 
 @pytest.fixture

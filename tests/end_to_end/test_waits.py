@@ -25,15 +25,17 @@ WAITS = {
 }
 
 
-def sdk_seconds(headers):
+@pytest.fixture(scope="module")
+def sdks():
+    with openai.OpenAI(api_key="-") as first, anthropic.Anthropic(api_key="-") as second:
+        yield first, second
+
+
+def sdk_seconds(sdks, headers):
     """Return the seconds that both SDKs read from a reply. Both must read the same."""
     read = {name.lower(): value for name, value in headers.items()}
-    clients = openai.OpenAI(api_key="-"), anthropic.Anthropic(api_key="-")
-    seconds = {client._parse_retry_after_header(read) for client in clients}
-    for client in clients:
-        client.close()
-    (one,) = seconds
-    return one
+    (seconds,) = {client._parse_retry_after_header(read) for client in sdks}
+    return seconds
 
 
 class Provider:
@@ -57,7 +59,7 @@ async def refusing():
 
 
 @wires()
-async def test_every_client_learns_when_to_try_again(wire, refusing, tmp_path):
+async def test_every_client_learns_when_to_try_again(wire, refusing, sdks, tmp_path):
     model = PROVIDERS[wire.provider][1]
     native = wire.client == wire.provider
     async with gate(tmp_path, {"p": bedrock(refusing.url, models=[model], flags=[wire.provider])}) as gw:
@@ -74,4 +76,4 @@ async def test_every_client_learns_when_to_try_again(wire, refusing, tmp_path):
                 if exact is not None and not (
                     native and "date" in case
                 ):  # the SDKs compare a date with their own clock
-                    assert (case, sdk_seconds(dict(reply.headers))) == (case, exact)
+                    assert (case, sdk_seconds(sdks, dict(reply.headers))) == (case, exact)

@@ -231,6 +231,16 @@ def read_events(flag, dialect, data):
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
+CHUNK_SIZES = (1, 2, 3, 7, 64)
+"""Numbers of bytes of a chunk. Chunks of one byte break a stream at every place."""
+
+
+def chunkings(data):
+    """Yield the data as a list of chunks, once for each size of a chunk."""
+    for size in CHUNK_SIZES:
+        yield [data[start : start + size] for start in range(0, len(data), size)]
+
+
 def encoded(flag, dialect, events):
     """Return a provider's stream of events, each given as (event type, data), as bytes. Data may be JSON in bytes."""
     encoder = flag.encoder(_own_ask(flag, dialect))

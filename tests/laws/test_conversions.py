@@ -23,7 +23,7 @@ from gateway.contract.errors import INVALID_REQUEST, BadFrame, Refused, Upstream
 from gateway.contract.flag import Usage
 from tests.golden import files as golden
 from tests.helpers.clients import CLIENTS
-from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, encoded, without_padding
+from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, chunkings, encoded, without_padding
 from tests.helpers.fold import fold
 from tests.laws.drawn_requests import BASES, members, requests
 from tests.laws.exempt_members import EXEMPT
@@ -36,8 +36,6 @@ translated = pytest.mark.parametrize(
     ids=lambda conversion: conversion.name,
 )
 sixty_examples = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-CHUNK_SIZES = (1, 2, 3, 7, 64)
-"""Numbers of bytes of a chunk. Chunks of one byte break a stream at every place."""
 
 
 def groups(member):
@@ -246,9 +244,8 @@ def token_counts(usage: Usage, dialect):
 def test_any_chunking_gives_the_same_events(conversion, case):
     whole = encoded(conversion.provider, conversion.upstream, GOLDEN_REPLIES[conversion.upstream][case][1])
     events = masked_events(conversion, [whole])
-    for size in CHUNK_SIZES:
-        chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
-        assert masked_events(conversion, chunks) == events, size
+    for chunks in chunkings(whole):
+        assert masked_events(conversion, chunks) == events
 
 
 def masked_events(conversion, chunks):

@@ -17,14 +17,28 @@ RECORDINGS = "recordings"
 
 
 TESTS = Path(__file__).parent
-LONG = frozenset(
-    "attacks/test_loop_blocks.py clients/test_ai_sdk.py clients/test_claude_code.py clients/test_launcher.py "
-    "clients/test_opencode.py clients/test_translated_claude_code.py end_to_end/test_command_line.py "
-    "end_to_end/test_cuts.py end_to_end/test_kill.py end_to_end/test_lost_calls.py end_to_end/test_trouble.py "
-    "end_to_end/test_try_tailnet.py faults/test_offsets.py faults/test_random_calls.py laws/test_conversions.py "
-    "money/prices/test_money.py release/test_wheel.py upstream/test_process_pool.py web/admin/test_openapi.py "
-    "web/admin/test_under_load.py".split()
-)
+LONG = {
+    "attacks/test_loop_blocks.py",
+    "clients/test_ai_sdk.py",
+    "clients/test_claude_code.py",
+    "clients/test_launcher.py",
+    "clients/test_opencode.py",
+    "clients/test_translated_claude_code.py",
+    "end_to_end/test_command_line.py",
+    "end_to_end/test_cuts.py",
+    "end_to_end/test_kill.py",
+    "end_to_end/test_lost_calls.py",
+    "end_to_end/test_trouble.py",
+    "end_to_end/test_try_tailnet.py",
+    "faults/test_offsets.py",
+    "faults/test_random_calls.py",
+    "laws/test_conversions.py",
+    "money/prices/test_money.py",
+    "release/test_wheel.py",
+    "upstream/test_process_pool.py",
+    "web/admin/test_openapi.py",
+    "web/admin/test_under_load.py",
+}
 """Files that take long. They run first, so that at the end no processor waits for another one."""
 
 

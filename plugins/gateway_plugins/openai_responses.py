@@ -133,19 +133,25 @@ class Encoder(json_api.SseEncoder):
         """
         inner = openai_errors.inner(problem)
         flat = {name: inner[name] for name in ("message", "param", "code")}
-        response = blank(self._request)
-        if self._created is not None:
-            response = mapping(mapping(self._created.data).get("response")) or response
+        response = mapping(_members(self._created).get("response")) or blank(self._request)
         code = (
             openai_errors.TOO_LONG
             if openai_errors.is_too_long(problem)
             else _FAILURE_CODES.get(problem.code, "server_error")
         )
         response = {**response, "status": FAILED, "error": {"code": code, "message": problem.message}}
-        number = 0 if self._last is None else whole_number(mapping(self._last.data).get("sequence_number")) + 1
+        number = 0 if self._last is None else whole_number(_members(self._last).get("sequence_number")) + 1
         return _numbered(number, _ERROR, {**flat, "error": inner}) + _numbered(
             number + 1, _FAILED_EVENT, {"response": response}
         )
+
+
+def _members(event: Event | None) -> dict[str, Any]:
+    """Return the members of an event; none for no event and for one that is no JSON, which clients get unchanged."""
+    try:
+        return {} if event is None else mapping(event.data)
+    except BadFrame:
+        return {}
 
 
 def _numbered(number: int, kind: str, members: dict[str, Any]) -> bytes:

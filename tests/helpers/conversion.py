@@ -189,7 +189,7 @@ class ConvertedCall:
         self.meter.whole(body)
         if self.translation is not None:
             body = self.translation.whole(body)
-        return orjson.loads(self.conversion.client.encoder(self.client_request).whole(body))
+        return lenient_json.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
         """Return the stream that the client gets for a provider's stream.

@@ -195,7 +195,7 @@ def _sourced(kind: Literal["image", "document"], source: Any) -> Iterator[tuple[
         return
     if source.get("type") == "base64":
         yield _document(str(source.get("media_type"))) if kind == "document" else kind, _length(source.get("data"))
-    elif source.get("type") in {"url", "file"}:
+    elif str(source.get("type")) in {"url", "file"}:
         yield kind, 0
 
 

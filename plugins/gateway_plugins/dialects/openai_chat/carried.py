@@ -187,7 +187,7 @@ def _is_sound(decoded: Json) -> bool:
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False
-    if not isinstance(message.get(DETAILS, []), list) or decoded.get("text", "") not in {"", *_TEXTS}:
+    if not isinstance(message.get(DETAILS, []), list) or str(decoded.get("text", "")) not in {"", *_TEXTS}:
         return False
     texts = (decoded.get(name, "") for name in _SIGNED)
     return all(isinstance(each, str) for each in texts) and all(map(_is_call, calls.values()))

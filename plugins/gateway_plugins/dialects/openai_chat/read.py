@@ -158,7 +158,7 @@ def _answered(raw: Any, at: str, drop: Drop) -> Any:
     The part may be a picture that the model made, or have a type that only its maker knows. A 400 would end the
     session.
     """
-    if not isinstance(raw, dict) or raw.get("type") in {"text", "refusal"}:
+    if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw
     drop(at)
     return ""

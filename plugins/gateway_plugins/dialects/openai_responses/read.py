@@ -270,7 +270,7 @@ def _answer(content: Any, at: str, drop: Drop) -> list[Part]:
         return _parts(content, at, drop)
     parts = []
     for index, raw in enumerate(content):
-        if isinstance(raw, dict) and raw.get("type") not in _TEXTS:
+        if isinstance(raw, dict) and str(raw.get("type")) not in _TEXTS:
             drop(f"{at}/{index}")
         else:
             parts.append(_part(raw, f"{at}/{index}", drop))

@@ -28,7 +28,7 @@ STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
 """Distance of the offsets that are tried; 0 for a sample."""
 LANES = {True: 64 if STEP else 16, False: 16}
 """Calls at a time, by whether a fault may make a call wait for the read timeout."""
-READ_SECONDS = {True: 0.5, False: 5.0}
+READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
 """Read timeout of the providers, by whether a fault may make a call wait for it."""
 HANG_SECONDS = 20.0
 """Seconds after which a call has hung, on a loaded machine too."""

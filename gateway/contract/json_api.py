@@ -234,6 +234,19 @@ def json_members(body: bytes) -> Members:
         raise BadFrame("the provider's reply is not a JSON object") from None
 
 
+def reply_member(members: Members, name: str) -> Any:
+    """Return the decoded value of a member of a provider's reply; None if there is no such member.
+
+    Raises `BadFrame` if the value is not JSON.
+    """
+    if name not in members:
+        return None
+    try:
+        return lenient_json.loads(members[name])
+    except orjson.JSONDecodeError:
+        raise BadFrame(f'the "{name}" of the provider\'s reply is not JSON') from None
+
+
 class SseDecoder:
     """A decoder of server-sent events. Three functions define what is specific to a dialect.
 

@@ -203,7 +203,7 @@ class Encoder(json_api.SseEncoder):
 
     def whole(self, body: bytes) -> bytes:
         top = json_api.json_members(body)
-        if "model" not in top or top.decode("model") == self._model:
+        if "model" not in top or json_api.reply_member(top, "model") == self._model:
             return body
         return top.spliced({"model": orjson.dumps(self._model)})
 

@@ -178,7 +178,7 @@ class InvokeDecoder:
     def _with_counts(self, body: bytes) -> bytes:
         """Return the body of a whole reply, with the counts that only the reply's headers have."""
         members = json_api.json_members(body)
-        usage = lenient.mapping(members.decode("usage"))
+        usage = lenient.mapping(json_api.reply_member(members, "usage"))
         self._reports.add(usage)
         complete = {**usage, **self._reports.top()}
         return body if complete == usage else members.spliced({"usage": orjson.dumps(complete)})
@@ -187,7 +187,7 @@ class InvokeDecoder:
         metrics: dict[str, Any] = {}
         if messages_facts.INVOCATION_METRICS.encode() in inner:
             members = json_api.json_members(inner)
-            metrics = lenient.mapping(members.decode(messages_facts.INVOCATION_METRICS))
+            metrics = lenient.mapping(json_api.reply_member(members, messages_facts.INVOCATION_METRICS))
             inner = members.spliced({messages_facts.INVOCATION_METRICS: None})
         event = Event(_kind(inner) if self._claude else CHUNK, inner, raw)
         yield from self._release(metrics)

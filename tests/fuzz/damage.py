@@ -18,7 +18,7 @@ HOSTILE = [
 """Values that a client or a provider might send anywhere."""
 MOST_CHANGES = 3
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-"""The inputs that once failed, each with its dialect and a request or a provider's stream."""
+"""The inputs that once failed, each with its dialect and a request, or a provider's reply or stream. The bytes of a reply are in Latin-1."""
 
 
 @cache

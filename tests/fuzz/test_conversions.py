@@ -82,5 +82,7 @@ def test_an_input_that_once_failed_does_so_no_more(path):
         conversion = CONVERSIONS[name]
         if "request" in kept and kept["dialect"] == conversion.dialect:
             check_request(name, kept["request"])
+        if "whole" in kept and kept["dialect"] == conversion.upstream:
+            check_whole(name, kept["whole"].encode("latin-1"))
         if "stream" in kept and kept["dialect"] == conversion.upstream:
             check_stream(name, [kept["stream"].encode()])

@@ -138,5 +138,7 @@ def test_an_input_that_once_failed_does_so_no_more(path):
     for flag in (FLAGS[name] for name, dialect in DIALECTS.items() if dialect == kept["dialect"]):
         if "request" in kept:
             check_request(flag, kept["request"])
-        elif "stream" in kept:
+        elif "whole" in kept:
+            check_whole(flag, kept["whole"].encode("latin-1"))
+        else:
             check_stream(flag, kept["stream"].encode())

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared.lenient import mapping, sequence
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import SCHEMA_TOOL, FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.settings import Settings, UpstreamRules
@@ -71,8 +72,8 @@ def is_strict_schema(schema: Any) -> bool:
     if any(name in schema for name in _NOT_STRICT):
         return False
     if schema.get("type") == "object" or "properties" in schema:
-        names, required = schema.get("properties") or {}, schema.get("required") or []
-        if schema.get("additionalProperties") is not False or set(names) - set(required):
+        required = {name for name in sequence(schema.get("required")) if isinstance(name, str)}
+        if schema.get("additionalProperties") is not False or mapping(schema.get("properties")).keys() - required:
             return False
     inner = [*_values(schema.get("properties")), *_values(schema.get("$defs")), *_values(schema.get("definitions"))]
     return is_strict_schema([*inner, schema.get("items"), schema.get("anyOf")])

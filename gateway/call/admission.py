@@ -8,7 +8,7 @@
   a stream that is not complete yet.
 - Health checks, metrics, pages and the API are no calls, so they are not counted.
 
-Connections are limited in `web/connections.py`, and the time for a body in `request_body.py`.
+Connections are limited in `web/connection_limits.py`, and the time for a body in `request_body.py`.
 """
 
 from __future__ import annotations

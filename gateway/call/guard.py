@@ -25,6 +25,7 @@ from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
 from gateway.contract.errors import PERMISSION, STATUS, Problem, Refused
 from gateway.contract.provider_errors import error_headers
+from gateway.telemetry.throttle import Throttle
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
@@ -42,6 +43,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
     `calls` are the routes of API calls. A refusal on these routes is left to the server, which words it in the client's
     dialect.
     """
+    refusals = Throttle()
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,9 +59,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if fault := ambiguous(request):
-            response = json_error(400, fault)
-            response.force_close()
-            return response
+            return _malformed(request, fault, refusals)
         hosts = request.app[GATEWAY].runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=modes.is_served(_local(request)))
         if request.path not in _OPEN and refused is None:
@@ -122,6 +122,17 @@ def ambiguous(request: web.BaseRequest) -> str:
     return ""
 
 
+def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Response:
+    """Return the reply to an ambiguous request, after which the connection is closed. Log it if a line is due."""
+    if count := refusals.due(_AMBIGUOUS):
+        log = request.app[GATEWAY].log
+        log.warning("http.error", kind=_AMBIGUOUS, request_id=request[REQUEST_ID], count=count)
+    response = json_error(400, fault)
+    response.force_close()
+    return response
+
+
+_AMBIGUOUS: Final = "AmbiguousRequest"
 _SINGLE: Final = ("Host", "Origin", "Content-Type", "Sec-Fetch-Site")
 """Headers that decide how a request is treated, and of which two programs could read different values."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})

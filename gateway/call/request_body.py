@@ -14,12 +14,16 @@ from aiohttp import web
 from gateway.call import content_codings
 from gateway.call.admission import Admitted
 from gateway.config.model import Limits
-from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused
+from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused, invalid
 
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
 GRACE_SECONDS: Final = 30.0
 """Seconds from the first wait for a body during which its rate may be below `Limits.body_bytes_per_second`."""
+
+
+class MalformedBody(web.RequestPayloadError):
+    """The error for a body whose framing is malformed, or is nearly all of it (`web/connections.py`)."""
 
 
 def is_compressed(request: web.Request) -> bool:
@@ -74,6 +78,8 @@ async def _received(request: web.Request, limits: Limits, admitted: Admitted) ->
                 data = await request.content.readany()
         except TimeoutError:
             raise Refused(Problem(REQUEST_TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
+        except MalformedBody:
+            raise invalid("the framing of the body is malformed, or is far longer than the body") from None
         if not data:
             return b"".join(parts)
         size += len(data)

@@ -33,7 +33,8 @@ from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
-from gateway.web.connections import Connections, Runner, raise_descriptor_limit
+from gateway.web.connection_limits import Connections, raise_descriptor_limit
+from gateway.web.connections import Runner
 from gateway.web.readiness import READINESS
 
 LAST_WORD_SECONDS: Final = 1.0

@@ -1,137 +1,73 @@
-"""The connections of clients: how many there may be, how long a request's head may take, and malformed requests.
+"""The connections of clients: how long a request's head may take, clients that do not read, and malformed requests.
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
-  `_waiter`, `_messages`, `_force_close`, `_current_request` and `_task_handler` of `RequestHandler`, `_kwargs` of
-  `Server`, and `_make_server` of `AppRunner`.
-- If there are too many connections, the connection that has been idle for longest is closed for the new one. A
-  connection with a call in flight is never closed for another one.
-- The limits are read from the current configuration, so a reload changes them.
+  `_waiter`, `_messages`, `_force_close`, `_current_request`, `_task_handler` and `_process_keepalive` of
+  `RequestHandler`, `_ErrInfo`, `_cache` of a request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+- A malformed request gets an error page of the gateway's own.
 
-Bodies are read in `call/server.py`. `call/guard.py` identifies callers, and refuses requests because of
-their headers.
+`connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
+and refuses requests because of their headers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import resource
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
-from gateway.call.context import CALL
+from gateway.call.context import CALL, REQUEST_ID
 from gateway.call.guard import json_error, new_id
-from gateway.config.model import Limits
-from gateway.telemetry.log import Logger
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.throttle import Throttle
+from gateway.call.request_body import MalformedBody
+from gateway.web.connection_limits import Connections
 
-RESERVED_DESCRIPTORS: Final = 200
-"""Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
-MAX_CONNECTIONS: Final = 20_000
-"""Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
 UNREAD_SECONDS: Final = 120.0
 """Maximum number of seconds for which a client does not read a reply. The connection is then closed.
 
 A client that reads 64 KB in this time keeps its connection.
 """
+MAX_FRAMING_BYTES: Final = 64 * 1024
+"""Maximum number of bytes of a request's body that are chunk sizes, chunk extensions and the like, apart from
+`FRAMING_RATIO` bytes for each byte of content. Extensions have no limit otherwise (CVE-2024-22019 in Node)."""
+FRAMING_RATIO: Final = 8
+"""Number of bytes on the wire for each byte of content that are allowed. A chunk of one byte takes six."""
 CLOSE_SECONDS: Final = 5.0
 """Seconds after which a closed connection is given up, although not all bytes of its reply are sent."""
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
+    b"x-request-id: %s\r\nserver: irisgate\r\n\r\n"
 )
-
-
-class Connections:
-    """All connections of clients to one process."""
-
-    def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
-        self.limits = limits
-        self._log = log
-        self._metrics = metrics
-        self._open: dict[Connection, str] = {}
-        """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
-        self._by_peer: dict[str, dict[Connection, None]] = {}
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
-        """Connections without a request, in the order in which they became idle."""
-        self._refusals = Throttle()
-        self._http_errors = Throttle()
-        metrics.connections(lambda: len(self._open))
-
-    def admit(self, connection: Connection, peer: Any) -> bool:
-        """Return whether a new connection may stay. If necessary, close the connection that is idle for longest."""
-        host = _remote_host(peer)
-        limits = self.limits()
-        same = self._by_peer.get(host, {})
-        if host and len(same) >= limits.connections_per_peer and not self._close_one(same):
-            return self._refuse("connections_per_peer", host)
-        if len(self._open) >= most_connections(limits) and not self._close_one(self._idle):
-            return self._refuse("connections", host)
-        self._open[connection] = host
-        self._by_peer.setdefault(host, {})[connection] = None
-        self._idle[connection] = None
-        return True
-
-    def remove(self, connection: Connection) -> None:
-        self._idle.pop(connection, None)
-        host = self._open.pop(connection, None)
-        if host is not None:
-            same = self._by_peer[host]
-            del same[connection]
-            if not same:
-                del self._by_peer[host]
-
-    def busy(self, connection: Connection) -> None:
-        self._idle.pop(connection, None)
-
-    def idle(self, connection: Connection) -> None:
-        if connection in self._open:
-            self._idle[connection] = None
-            self._idle.move_to_end(connection)
-
-    def late(self, connection: Connection) -> None:
-        """Count a connection that is closed because the head of a request did not come in time."""
-        self._refuse("head_seconds", self._open.get(connection, ""))
-
-    def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
-        """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""
-        if count := self._http_errors.due(kind):
-            trace = {"exc_info": failure} if failure else {}
-            self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
-
-    def _close_one(self, among: dict[Connection, None] | OrderedDict[Connection, None]) -> bool:
-        """Close the first idle connection of `among`. Return False if none is idle."""
-        connection = next((one for one in among if one.awaits_head), None)
-        if connection is None:
-            return False
-        self.remove(connection)
-        connection.abort()
-        return True
-
-    def _refuse(self, limit: str, peer: str) -> bool:
-        self._metrics.connection_refused(limit)
-        if count := self._refusals.due(limit):
-            self._log.warning("connections.refused", limit=limit, peer=peer, count=count)
-        return False
 
 
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_connections", "_head_timer", "_is_last", "_is_refused", "_raw", "_unread_timer")
+    __slots__ = (
+        "_body_bytes",
+        "_connections",
+        "_head_timer",
+        "_is_last",
+        "_is_malformed",
+        "_is_refused",
+        "_raw",
+        "_unread_timer",
+    )
 
     def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, keepalive_timeout=connections.limits().idle_seconds, **options)
+        super().__init__(manager, **options)
         self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
+        self._is_malformed = False
+        """Whether a part of the current request's body is not valid HTTP. The rest is not read."""
+        self._body_bytes = 0
+        """The number of bytes on the wire that have come for the body of the current request."""
         self._is_last = False
         """Whether the connection is to be closed after the reply to the current request."""
         self._raw: asyncio.Transport | None = None
@@ -141,6 +77,11 @@ class Connection(web.RequestHandler):
     def awaits_head(self) -> bool:
         """True if aiohttp waits for the head of a request: nothing of the last request is left to read or to send."""
         return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def has_no_head(self) -> bool:
+        """True if aiohttp waits for the head of a request, of which nothing has come."""
+        return self.awaits_head and self._head_timer is None
 
     def close(self) -> None:
         """Accept no further request. If the head of a request was read, read its body and send the reply first.
@@ -194,9 +135,11 @@ class Connection(web.RequestHandler):
         self._raw = None
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self._is_refused or self._is_malformed:
             return
         super().data_received(data)
+        if self._current_request is not None:
+            self._check_body(self._current_request, len(data))
         if not self.awaits_head:
             self._stop_head_timer()
             self._connections.busy(self)
@@ -205,9 +148,18 @@ class Connection(web.RequestHandler):
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 
     async def finish_response(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
+        request, response, *rest = arguments
+        if isinstance(response, web.HTTPException):
+            # a page of aiohttp's own, such as for an unknown Expect header
+            response = self._page(response.status, f"{response.reason or 'error'}: the request is not served")
+        if request.version not in _VERSIONS:
+            _answer_with_version_11(request)
+        if self._is_last and not response.prepared:
+            response.force_close()
         try:
-            return await super().finish_response(*arguments)
+            return await super().finish_response(request, response, *rest)
         finally:
+            self._body_bytes = 0
             self._stop_head_timer()
             self._connections.idle(self)
             if self._is_last:
@@ -222,6 +174,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, which repeats nothing of the request. The connection is closed."""
         _ = message
+        _answer_with_version_11(request)
         request_id = new_id()
         kind = type(exc).__name__ if exc else str(status)
         self._connections.malformed(kind, request_id, exc if status >= 500 else None)
@@ -234,11 +187,37 @@ class Connection(web.RequestHandler):
             text = "the request is not valid HTTP/1.1"
         else:
             text = "the gateway failed on this request"
+        return self._page(status, text, request_id)
+
+    def _page(self, status: int, text: str, request_id: str = "") -> web.Response:
+        """Return an error page of the gateway's own, after which the connection is closed."""
         response = json_error(status, text)
-        response.headers["x-request-id"] = request_id
+        response.headers["x-request-id"] = request_id or new_id()
         response.headers["server"] = "irisgate"
         response.force_close()
         return response
+
+    def _check_body(self, request: web.BaseRequest, size: int) -> None:
+        """Let the reading of the body fail if its framing is malformed or takes far more bytes than the content.
+
+        aiohttp itself would let the handler wait for the rest of the body.
+        """
+        content = request.content
+        if content.is_eof():
+            return
+        self._body_bytes += size
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._messages.pop()
+        elif self._body_bytes <= MAX_FRAMING_BYTES + FRAMING_RATIO * content.total_bytes:
+            return
+        self._connections.malformed("MalformedBody", request.get(REQUEST_ID, ""), None)
+        self._is_malformed = self._is_last = True
+        content.set_exception(MalformedBody())
+        content.feed_eof()
+
+    def _process_keepalive(self) -> None:
+        """Do nothing, because `Connections` closes idle connections."""
+        self._keepalive_handle = None
 
     def _goes_on(self) -> bool:
         """Return whether the call in flight, if any, goes on without its client (`call/middleware/read_on.py`)."""
@@ -249,7 +228,7 @@ class Connection(web.RequestHandler):
         self._head_timer = None
         if self.awaits_head and self.transport is not None:
             self._connections.late(self)
-            self.transport.write(_LATE_HEAD % len(_LATE) + _LATE)
+            self.transport.write(_LATE_HEAD % (len(_LATE), new_id().encode()) + _LATE)
             self.force_close()
 
     def _stop_unread_timer(self) -> None:
@@ -290,25 +269,6 @@ class Runner(web.AppRunner):
         return HttpServer(self._connections, await super()._make_server())
 
 
-def most_connections(limits: Limits) -> int:
-    """Return the maximum number of connections.
-
-    Without a configured limit, half of the process's descriptors are left for connections to providers.
-    """
-    usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
-    return min(limits.connections or min(usable // 2, MAX_CONNECTIONS), usable)
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the process's soft limit of descriptors to the hard limit, which every process may do for itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _remote_host(peer: Any) -> str:
-    """Return the host of a client on another machine; "" for this machine, where proxies and tailscaled run."""
-    if not isinstance(peer, tuple):
-        return ""
-    host = str(peer[0]).partition("%")[0]
-    return "" if ipaddress.ip_address(host).is_loopback else host
+def _answer_with_version_11(request: web.BaseRequest) -> None:
+    """Let the status line of the reply say HTTP/1.1. It would repeat the version of the request, or say HTTP/1.0."""
+    request._cache["version"] = HttpVersion11  # noqa: SLF001 (`version` has no setter)

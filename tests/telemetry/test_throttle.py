@@ -14,7 +14,7 @@ from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import MAX_KINDS, Throttle
-from gateway.web.connections import Connections
+from gateway.web.connection_limits import Connections
 from tests.helpers.gateway import Lines
 
 FLOOD = 500

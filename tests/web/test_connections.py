@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.config.model import Limits
+from gateway.web import connection_limits
 from gateway.web import connections as connections_module
-from gateway.web.connections import RESERVED_DESCRIPTORS, most_connections
+from gateway.web.connection_limits import RESERVED_DESCRIPTORS, most_connections
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
@@ -135,18 +136,18 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
 
 
 def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
-    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (1024, 1024))
     assert most_connections(Limits()) == (1024 - RESERVED_DESCRIPTORS) // 2
     assert most_connections(Limits(connections=500)) == 500
     assert most_connections(Limits(connections=5000)) == 1024 - RESERVED_DESCRIPTORS
-    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (1_000_000, 1_000_000))
-    assert most_connections(Limits()) == connections_module.MAX_CONNECTIONS
+    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (1_000_000, 1_000_000))
+    assert most_connections(Limits()) == connection_limits.MAX_CONNECTIONS
 
 
 def test_an_address_of_another_machine_has_a_limit_of_its_own():
     """Check that only connections from other machines are counted by address."""
     hosts = [
-        connections_module._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
+        connection_limits._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
     ]
     assert hosts == ["10.0.0.7", "fe80::1", "", ""]
 
@@ -184,7 +185,7 @@ async def test_a_header_that_decides_may_come_once_only(tmp_path, bedrock_sim, n
 
 def test_the_limit_of_descriptors_is_raised_to_the_hard_one(monkeypatch):
     raised = []
-    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (256, 4096))
-    monkeypatch.setattr(connections_module.resource, "setrlimit", lambda *limit: raised.append(limit))
-    connections_module.raise_descriptor_limit()
+    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(connection_limits.resource, "setrlimit", lambda *limit: raised.append(limit))
+    connection_limits.raise_descriptor_limit()
     assert raised == [(resource.RLIMIT_NOFILE, (4096, 4096))]

@@ -21,7 +21,8 @@ from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.call.guard import ambiguous, caller_of, cross_site, json_error
 from gateway.contract.errors import Refused
 from gateway.telemetry.http_log import server_logger
-from gateway.web.connections import Connections, Runner
+from gateway.web.connection_limits import Connections
+from gateway.web.connections import Runner
 from gateway.web.discovery import alive
 from gateway.web.readiness import READINESS, Readiness, ready
 

@@ -1,0 +1,161 @@
+"""Limits on the connections of clients: their number, in all and of one address, and the time that they may be idle.
+
+- If there are too many connections, the connection that has been idle for longest is closed for the new one. A
+  connection with a call in flight is never closed for another one.
+- The limits are read from the current configuration, so a reload changes them, also for open connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from gateway.config.model import Limits
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.throttle import Throttle
+
+RESERVED_DESCRIPTORS: Final = 200
+"""Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
+MAX_CONNECTIONS: Final = 20_000
+"""Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
+SWEEP_SECONDS: Final = 1.0
+"""Maximum number of seconds between two looks for connections that have been idle for too long."""
+
+
+class Connection(Protocol):
+    """One connection of a client (`connections.py`)."""
+
+    @property
+    def awaits_head(self) -> bool:
+        """True if there is no request on the connection. A part of the next request's head may have come."""
+
+    @property
+    def has_no_head(self) -> bool:
+        """True if there is no request on the connection, and nothing of the next request's head has come."""
+
+    def abort(self) -> None: ...
+
+    def force_close(self) -> None: ...
+
+
+class Connections:
+    """All connections of clients to one process."""
+
+    def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
+        self.limits = limits
+        self._log = log
+        self._metrics = metrics
+        self._open: dict[Connection, str] = {}
+        """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
+        self._by_peer: dict[str, dict[Connection, None]] = {}
+        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        """Connections without a request, in the order in which they became idle, each with the time of that."""
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._refusals = Throttle()
+        self._http_errors = Throttle()
+        metrics.connections(lambda: len(self._open))
+
+    def admit(self, connection: Connection, peer: Any) -> bool:
+        """Return whether a new connection may stay. If necessary, close the connection that is idle for longest."""
+        host = _remote_host(peer)
+        limits = self.limits()
+        same = self._by_peer.get(host, {})
+        if host and len(same) >= limits.connections_per_peer and not self._close_one(same):
+            return self._refuse("connections_per_peer", host)
+        if len(self._open) >= most_connections(limits) and not self._close_one(self._idle):
+            return self._refuse("connections", host)
+        self._open[connection] = host
+        self._by_peer.setdefault(host, {})[connection] = None
+        self._idle[connection] = monotonic()
+        if self._sweep_timer is None:
+            self._sweep()
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        host = self._open.pop(connection, None)
+        if host is not None:
+            same = self._by_peer[host]
+            del same[connection]
+            if not same:
+                del self._by_peer[host]
+
+    def busy(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Connection) -> None:
+        if connection in self._open:
+            self._idle[connection] = monotonic()
+            self._idle.move_to_end(connection)
+
+    def late(self, connection: Connection) -> None:
+        """Count a connection that is closed because the head of a request did not come in time."""
+        self._refuse("head_seconds", self._open.get(connection, ""))
+
+    def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
+        """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""
+        if count := self._http_errors.due(kind):
+            trace = {"exc_info": failure} if failure else {}
+            self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
+
+    def _sweep(self) -> None:
+        """Close the connections that have been idle for too long, now and again while there are connections.
+
+        There is one timer for all connections, so that a reload applies to those that are open.
+        """
+        seconds = self.limits().idle_seconds
+        longest_ago = monotonic() - seconds
+        while self._idle and (since := next(iter(self._idle.values()))) <= longest_ago:
+            connection, _ = self._idle.popitem(last=False)
+            if connection.has_no_head:
+                connection.force_close()
+            elif connection.awaits_head:
+                self._idle[connection] = since + seconds  # the head has a deadline of its own
+        self._sweep_timer = None
+        if self._open:
+            self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)
+
+    def _close_one(self, among: Mapping[Connection, object]) -> bool:
+        """Close the first idle connection of `among`. Return False if none is idle."""
+        connection = next((one for one in among if one.awaits_head), None)
+        if connection is None:
+            return False
+        self.remove(connection)
+        connection.abort()
+        return True
+
+    def _refuse(self, limit: str, peer: str) -> bool:
+        self._metrics.connection_refused(limit)
+        if count := self._refusals.due(limit):
+            self._log.warning("connections.refused", limit=limit, peer=peer, count=count)
+        return False
+
+
+def most_connections(limits: Limits) -> int:
+    """Return the maximum number of connections.
+
+    Without a configured limit, half of the process's descriptors are left for connections to providers.
+    """
+    usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
+    return min(limits.connections or min(usable // 2, MAX_CONNECTIONS), usable)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the process's soft limit of descriptors to the hard limit, which every process may do for itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _remote_host(peer: Any) -> str:
+    """Return the host of a client on another machine; "" for this machine, where proxies and tailscaled run."""
+    if not isinstance(peer, tuple):
+        return ""
+    host = str(peer[0]).partition("%")[0]
+    return "" if ipaddress.ip_address(host).is_loopback else host

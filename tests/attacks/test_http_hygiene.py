@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.hostile_http import connected, heard, statuses
+from tests.helpers.hostile_http import connected, statuses
 from tests.helpers.raw_http import raw_connections  # noqa: F401 (a fixture of every test here)
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -111,12 +111,16 @@ async def gateway(tmp_path, bedrock_sim):
 
 async def test_a_malformed_request_gets_the_gateways_own_error_page(gateway):
     for name, data in REFUSED.items():
-        answer = await heard(await connected(gateway), data)
+        answer = await answer_of(await connected(gateway), data)
         head, _, body = answer.partition(b"\r\n\r\n")
         headers = headers_of(answer)
         assert head.startswith(b"HTTP/1.0 4" if "in HTTP/1.0" in name else b"HTTP/1.1 4"), name
         assert statuses(answer)[0] in {400, 417, 431}, name
-        assert (headers["server"], headers["x-request-id"][:4], headers.get("connection", "close")) == ("irisgate", "req_", "close")
+        assert (headers["server"], headers["x-request-id"][:4], headers.get("connection", "close")) == (
+            "irisgate",
+            "req_",
+            "close",
+        )
         assert json.loads(body)["error"]
         assert not [word for word in (b"secret", b"aiohttp", b"python") if word in answer.lower()], name
     await gateway.log_is_written()

@@ -106,7 +106,11 @@ class Journal:
 
         May be called from any thread.
         """
-        return self._probe.fault() or ("lines wait in memory" if self._waiting else "")
+        return (
+            self._probe.fault()
+            or ("lines wait in memory" if self._waiting else "")
+            or ("its folder was removed and cannot be made again" if self._removed else "")
+        )
 
     @property
     def end(self) -> JournalOffset:

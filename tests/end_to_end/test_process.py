@@ -92,6 +92,21 @@ async def test_saving_the_file_rotates_a_key_unless_it_is_broken(tmp_path, bedro
         assert await running.end() == 0
 
 
+async def test_a_changed_key_file_counts_from_the_next_call(tmp_path, bedrock_sim, config):
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text("first-canary-key")
+    bedrock_sim.keys = {"first-canary-key"}
+    config.write_text(json.dumps(configuration(bedrock_sim.url, apikey=f"file:{key}")))
+    async with served(tmp_path, "serve", "--config", str(config)) as running:
+        assert (await running.chat())[0] == 200
+        bedrock_sim.keys = {"second-canary-key"}
+        key.write_text("second-canary-key")
+        await running.line("config.reloaded")
+        assert (await running.chat())[0] == 200
+        assert await running.end() == 0
+
+
 async def test_a_call_in_flight_keeps_the_configuration_that_it_began_with(tmp_path, bedrock_sim, config):
     held = scenarios.Gate()
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))

@@ -1,0 +1,161 @@
+"""Faults of the machine below a running gateway: calls go on or are refused in their format, and it recovers."""
+
+import asyncio
+import os
+import resource
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from gateway.__main__ import main
+from gateway.process.serve import CannotStart
+from gateway.store import follower
+from gateway.testkit.bedrock import BedrockSim
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+from tests.helpers.hostile_http import CHAT
+from tests.helpers.waiting import eventually
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+async def readiness(running):
+    reply = await running.get("/readyz")
+    return reply.status, await reply.json()
+
+
+async def becomes(running, status):
+    """Wait until /readyz has a status, and return its body."""
+    for _ in range(500):
+        if (seen := await readiness(running))[0] == status:
+            return seen[1]
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not {status}: {seen[1]}")
+
+
+@contextmanager
+def no_descriptor_left():
+    """Set the limit of descriptors so that no further one can be opened."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
+    """Check that a kept connection to a provider serves on, and a call that needs a new one gets a 503."""
+    async with BedrockSim() as other:
+        providers = {"a": bedrock(bedrock_sim.url, models=[HAIKU]), "b": bedrock(other.url, models=[NOVA])}
+        async with gate(tmp_path, providers) as running:
+            assert (await running.post(CHAT_PATH, {**CHAT, "model": HAIKU})).status == 200
+            with no_descriptor_left():
+                for _ in range(3):
+                    reply = await running.post(CHAT_PATH, {**CHAT, "model": NOVA})
+                    assert (reply.status, (await reply.json())["error"]["code"]) == (503, "unavailable")
+                assert (await running.post(CHAT_PATH, {**CHAT, "model": HAIKU})).status == 200
+                assert (await running.get("/healthz")).status == 200
+                assert (await becomes(running, 503))["problems"][0]["reason"] == "Too many open files"
+            await becomes(running, 200)
+            assert (await running.post(CHAT_PATH, {**CHAT, "model": NOVA})).status == 200
+            calls = await running.calls(6)
+            assert [call["outcome"] for call in calls] == ["ok", *["failed"] * 3, "ok", "ok"]
+            assert running.lines.data.count(b"\n") < 30
+
+
+def unwritable_folder(state):
+    """Put a file in the place of the journal's folder, so that no file can be made there."""
+    (state / "journal").rename(state / "away")
+    (state / "journal").touch()
+
+
+def removed_for_good(state):
+    """Remove the state folder, and put a file in its place."""
+    state.rename(state.with_name("away"))
+    state.touch()
+
+
+@pytest.mark.parametrize("fault", [unwritable_folder, removed_for_good])
+async def test_a_state_that_cannot_be_written_refuses_no_call_and_is_reported(tmp_path, bedrock_sim, fault):
+    state = tmp_path / "state"
+    state.mkdir()
+    async with gate(state, {"b": bedrock(bedrock_sim.url)}) as running:
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        await running.running.gateway.follower.flush()
+        fault(state)
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        await running.lines.until("journal.removed")
+        assert (await becomes(running, 503))["disk"] == "unwritable"
+        place = state if state.is_file() else state / "journal"
+        place.unlink()
+        await becomes(running, 200)
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        # the database is new where the state folder is; the call in between is in it, because the journal kept it
+        await running.running.gateway.follower.flush()
+        (session,) = await running.sessions()
+        assert session["calls"] == (3 if fault is unwritable_folder else 2)
+
+
+async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, bedrock_sim, capfd):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        await running.running.gateway.follower.flush()
+        with closing(sqlite3.connect(tmp_path / "irisgate.db")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        broken = tmp_path / "broken"
+        broken.write_bytes(b"junk" * 5000)
+        broken.replace(tmp_path / "irisgate.db")
+        for _ in range(3):
+            assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        await eventually(lambda: running.running.gateway.follower.failing)
+        status, body = await readiness(running)
+        assert (status, body["store"]) == (200, "failing")
+        (line,) = await running.lines.until("store.write_failed")
+        assert line["reason"].endswith("file is not a database; stop the gateway and run irisgate doctor --repair")
+    with pytest.raises(CannotStart, match=r"irisgate\.db.*file is not a database; .*irisgate doctor --repair"):
+        async with gate(tmp_path, {}):
+            pass
+    assert main(["doctor", "--state", str(tmp_path), "--repair"]) == 0
+    assert "repaired database: " in capfd.readouterr().out
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
+        (session,) = await running.sessions()
+        assert session["calls"] == 4
+
+
+async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_sim):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}):
+        pass
+    left = max((tmp_path / "journal").glob("*.jsonl"))
+    left.write_bytes(b"\x00\x01 nonsense\n")
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        (line,) = await running.lines.until("journal.unreadable_lines")
+        kept = tmp_path / "journal" / "unreadable"
+        assert (line["kept"], kept.read_bytes()) == (str(kept), b"\x00\x01 nonsense\n")
+
+
+async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, bedrock_sim, monkeypatch):
+    """Check a jump of ten years and back: calls that seem too old are deleted, and later ones are served and stay."""
+    real, jump = time.time, 0
+    monkeypatch.setattr(follower, "time", lambda: real() + jump)
+    monkeypatch.setattr(follower, "EXPIRE_SECONDS", 0.0)
+    more = {"storage": {"retention": "90d"}}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, more=more) as running:
+        store = running.running.gateway.store
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        await running.running.gateway.follower.flush()
+        jump = 315_360_000
+        for _ in range(500):
+            if not (await store.calls(None, None, 10)).rows:
+                break
+            await asyncio.sleep(0.02)
+        jump = 0
+        assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        first, second = await running.calls(2)
+        await running.running.gateway.follower.flush()
+        assert [row.id for row in (await store.calls(None, None, 10)).rows] == [second["id"]]
+        assert (first["outcome"], (await readiness(running))[0]) == ("ok", 200)

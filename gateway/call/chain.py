@@ -53,6 +53,8 @@ class Batch(msgspec.Struct, frozen=True):
     """The failure of the provider or of a plugin that followed these events; None if there was none.
 
     A batch with a failure is the last batch."""
+    costly: bool = False
+    """Whether an event takes too long to read on the event loop (`upstream/process_pool.py`)."""
 
 
 Batches = AsyncGenerator[Batch, None]

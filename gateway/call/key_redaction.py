@@ -30,6 +30,8 @@ SHORTEST_KEY: Final = 16
 as placeholders for local servers are (`not-needed`)."""
 KNOWN_BY: Final = 8
 """Number of characters at either end of a key by which a part of it is recognised."""
+MAX_MESSAGE: Final = 64 * 1024
+"""Maximum number of characters of a provider's error message that clients get."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
 """Member in which a frame of InvokeModel has its payload as base64."""
@@ -129,7 +131,7 @@ class Redaction:
         problem = error.problem
         error.problem = replace(
             problem,
-            message=self.text(problem.message),
+            message=self.text(problem.message[:MAX_MESSAGE]),
             native=self.text(problem.native),
             reason=self.text(problem.reason),
             param=self.text(problem.param),
@@ -210,17 +212,27 @@ class EventRedaction:
         self._end = b""
         """The last bytes of the stream, in which a sign of a key may begin."""
         self._suspect = False
+        self._packed = False
+        """Whether a frame of InvokeModel has come. Its base64 hides an escaped key from a search of the stream."""
         self._ends = [(key[:KNOWN_BY], key[-KNOWN_BY:]) for key in redaction.keys]
         self._held: list[Event] = []
 
     def feed(self, data: bytes, events: Iterable[Event]) -> Iterable[Event]:
         """Return the events that `data` completes, without keys."""
+        self.look(data)
+        return self.clean(events)
+
+    def look(self, data: bytes) -> None:
+        """Search the next bytes of the stream for signs of a key."""
         if not self._suspect:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
             self._end = window[-self._redaction.overlap :]
-        # InvokeModel's frames contain base64, which hides an escaped key from the search
-        return self._redacted(events) if self._suspect or data.find(_PACKED) >= 0 else events
+        self._packed = self._packed or data.find(_PACKED) >= 0
+
+    def clean(self, events: Iterable[Event]) -> Iterable[Event]:
+        """Return events of the bytes that were searched, without keys."""
+        return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:

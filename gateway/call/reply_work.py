@@ -10,15 +10,27 @@ Everything here can be pickled, and nothing here does I/O.
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
-from gateway.call.key_redaction import Redaction
-from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
-from gateway.contract.flag import ClientRequest, Decoder, Head, Meter, Target
+from gateway.call.key_redaction import EventRedaction, Redaction
+from gateway.contract.errors import BadFrame, GatewayError, Problem, Truncated, UpstreamFailed
+from gateway.contract.flag import (
+    ClientRequest,
+    Decoder,
+    Encoder,
+    Event,
+    Frame,
+    FrameDecoder,
+    Head,
+    Meter,
+    Target,
+    Translation,
+)
 from gateway.contract.hooks import Hook
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.provider_errors import is_cut, not_a_reply
@@ -112,6 +124,83 @@ READING_HOOKS: Final = (
     "problem", "meter.whole", "meter.feed", "decoder", "decoder.whole", "decoder.feed", "decoder.close", "output_bytes",
 )  # fmt: skip
 """Names of the hooks that read a reply. The others need not be pickled."""
+
+
+def decode(
+    hook: Hook,
+    decoder: FrameDecoder,
+    redacted: EventRedaction,
+    _redaction: Redaction,
+    headers: Mapping[str, str],
+    payload: bytes,
+    raw: bytes,
+) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
+    """Return the decoder and the redaction after a frame, the frame's events, and the fault that followed them.
+
+    Objects that are arguments on their own are not sent back from a worker process.
+    """
+    events: list[Event] = []
+    fault = None
+    try:
+        events.extend(redacted.clean(hook.each(decoder.events, Frame(headers, payload, raw))))
+    except GatewayError as error:
+        fault = error
+    return decoder, redacted, events, fault
+
+
+def read_event(
+    hooks: Mapping[str, Hook],
+    meter: Meter,
+    tolerated: type[GatewayError] | None,
+    _request: ClientRequest,
+    kind: str,
+    payload: bytes,
+) -> tuple[Meter, int, GatewayError | None]:
+    """Return the meter after an event, the number of bytes that the model wrote, and the fault of the event.
+
+    An event for which `tolerated` is raised has no fault.
+    """
+    events = (Event(kind, payload),)
+    _, fault = hooks["meter.feed"].feed(meter.feed, events, tolerated)
+    if fault is not None:
+        return meter, 0, fault
+    size, _, fault = hooks["output_bytes"].total(events)
+    return meter, size, fault
+
+
+def translate(
+    hook: Hook, translation: Translation, _request: ClientRequest, kind: str, payload: bytes
+) -> tuple[Translation, list[bytes], GatewayError | None]:
+    """Return the translation after an event, the translated events, and the fault that followed them.
+
+    The events are pickled in parts of `PART_EVENTS`, because one event can become a million of them.
+    """
+    events: list[Event] = []
+    fault = None
+    try:
+        events.extend(hook.each(translation.feed, Event(kind, payload)))
+    except GatewayError as error:
+        fault = error
+    parts = [events[at : at + PART_EVENTS] for at in range(0, len(events), PART_EVENTS)]
+    return translation, [pickle.dumps(part, pickle.HIGHEST_PROTOCOL) for part in parts], fault
+
+
+def unpacked(part: bytes) -> list[Event]:
+    """Return a part of the events of `translate`."""
+    events: list[Event] = pickle.loads(part)  # noqa: S301 (written by a worker process of the gateway)
+    return events
+
+
+def encode(
+    hook: Hook, encoder: Encoder, _request: ClientRequest, kind: str, payload: bytes
+) -> tuple[Encoder, bytes, GatewayError | None]:
+    """Return the encoder after an event, the bytes of the event for the client, and the fault of the encoder."""
+    data, fault = hook.joined(encoder.feed, (Event(kind, payload),))
+    return encoder, data, fault
+
+
+PART_EVENTS: Final = 256
+"""Number of translated events that are unpickled at once on the event loop."""
 
 
 def is_stream(body: bytes) -> bool:

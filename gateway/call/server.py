@@ -34,7 +34,7 @@ from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
-from gateway.call.stream_events import CRASHED, STOPPING, StreamEvents
+from gateway.call.stream_events import CRASHED, NO_DROP, STOPPING, StreamEvents
 from gateway.call.stream_writer import StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
@@ -46,6 +46,7 @@ from gateway.contract.errors import (
 )
 from gateway.contract.flag import Encoder, HttpRequest, Route
 from gateway.contract.registry import Plugin
+from gateway.upstream.process_pool import ProcessPool
 
 PING_SECONDS: Final = 15.0
 """Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
@@ -98,6 +99,7 @@ class Server:
     gateway: Gateway
     chain: Next
     finish: Finish
+    pool: ProcessPool
     ping_seconds: float = PING_SECONDS
     stalled_seconds: float = STALLED_SECONDS
 
@@ -152,7 +154,7 @@ class Server:
                 case Whole() as whole:
                     if exchange.early is not None:
                         await _require_no_head(exchange.early)
-                    return self._whole(exchange, call, whole)
+                    return await self._whole(exchange, call, whole)
                 case Stream() as stream:
                     if exchange.early is not None:
                         exchange.early.head_came()
@@ -254,10 +256,13 @@ class Server:
             raise first.fault
         return first
 
-    def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
+    async def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
         native = call.is_native
         call.read_facts()
-        body = whole.body if native else _encoded_whole(call, whole.body)
+        body = whole.body
+        if not native:
+            encoder, hook = call.flag.encoder(call.request), call.flag.hooks["encoder.whole"]
+            body = await self.pool.run_reply(body, NO_DROP, hook.run, encoder.whole, body)
         headers = whole.headers if native else made_here(whole.headers)
         headers = response_headers(exchange.inbound, call, headers, shows_usage=not native)
         self._finish(exchange, whole.status, "failed" if call.problem else "ok")
@@ -285,7 +290,7 @@ class Server:
         return partial(self.gateway.reports.report, request_id=inbound.id)
 
     def _events(self, call: Call, encoder: Encoder) -> StreamEvents:
-        return StreamEvents(call, encoder, self._stopping, self._report(call.inbound), self.gateway.log)
+        return StreamEvents(call, encoder, self.pool, self._stopping, self._report(call.inbound), self.gateway.log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
         """Return the stream's response, whose head is not sent unless it was sent early. Raises `PluginFailed`."""
@@ -361,11 +366,6 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
         return None
     login = inbound.identity.login if inbound.identity else ""
     return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)
-
-
-def _encoded_whole(call: Call, body: bytes) -> bytes:
-    encoder = call.flag.encoder(call.request)
-    return call.flag.hooks["encoder.whole"].run(encoder.whole, body)
 
 
 async def _require_no_head(early: EarlyStream) -> None:

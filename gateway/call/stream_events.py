@@ -16,19 +16,26 @@ from functools import partial
 from typing import Final
 
 from gateway.call.chain import Batch, Batches, Call
+from gateway.call.reply_work import encode
 from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, GatewayError, Problem, UpstreamFailed
 from gateway.contract.flag import Encoder, Event
 from gateway.telemetry.log import Logger
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")
 STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 
 
-@dataclass(frozen=True, slots=True)
+NO_DROP: Final = DropRelay(lambda _: None)
+"""The callback of encoders, which drop nothing."""
+
+
+@dataclass(slots=True)
 class StreamEvents:
     call: Call
     encoder: Encoder
+    pool: ProcessPool
     stopping: Callable[[], bool]
     """Whether the call's task was cancelled because the gateway stops. If so, the cancellation is undone."""
     report: Callable[[GatewayError], None]
@@ -41,7 +48,7 @@ class StreamEvents:
         Return the last bytes of the stream, which are not written yet, and the problem that ended the stream; None if
         the stream is complete. The bytes are None if the stream must be aborted.
         """
-        passed = PassedEvents(first.events)
+        passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
         try:
             fault = await self._pass_on(writer, first, batches, passed)
@@ -64,15 +71,18 @@ class StreamEvents:
         self, writer: StreamWriter, first: Batch, batches: Batches, passed: PassedEvents
     ) -> GatewayError | None:
         """Write the events, and return the fault that followed them; None if the stream is complete."""
-        data, failure = self._encoded(first.events)
+        data, failure = await self._encoded_elsewhere(first) if first.costly else self._encoded(first.events)
         if data:
             await writer.write(data)
         fault = failure or first.fault
         if fault is not None:
             return fault
         async for batch in batches:
-            passed.note(batch.events)
-            data, failure = self._encoded(batch.events)
+            if batch.costly:
+                data, failure = await self._encoded_elsewhere(batch)
+            else:
+                passed.note(batch.events)
+                data, failure = self._encoded(batch.events)
             if data:
                 await writer.write(data)
             fault = failure or batch.fault
@@ -113,6 +123,19 @@ class StreamEvents:
             self.report(failure)
             return b"", failure.problem
         return b"", None
+
+    async def _encoded_elsewhere(self, batch: Batch) -> tuple[bytes, GatewayError | None]:
+        """Do the work of `_encoded` in a worker process, for costly events."""
+        native, hook = self.call.is_native, self.call.flag.hooks["encoder.feed"]
+        parts, failure = [], None
+        for event in batch.events:
+            if native and event.raw is not None:
+                parts.append(event.raw)
+            elif failure is None and (native or event.raw != b""):
+                work = encode, hook, self.encoder, self.call.request, event.kind, event.payload
+                self.encoder, data, failure = await self.pool.run_reply(event.payload, NO_DROP, *work)
+                parts.append(data)
+        return b"".join(parts), failure
 
     def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
         """Return the bytes of events, and the failure of the encoder that ended them, or None."""

@@ -116,6 +116,10 @@ class PluginFailed(GatewayError):
         self.trace = trace
 
 
+MAX_RAW: Final = 1024 * 1024
+"""Maximum number of bytes of a provider's error that are passed on unchanged. The client's flag writes a larger one."""
+
+
 class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
@@ -128,7 +132,7 @@ class UpstreamFailed(GatewayError):
         self, problem: Problem, raw: bytes = b"", headers: Mapping[str, str] | None = None, status: int = 0
     ) -> None:
         super().__init__(problem)
-        self.raw = raw
+        self.raw = raw if len(raw) <= MAX_RAW else b""
         self.headers = headers or {}
         self.status = status
 

@@ -90,6 +90,19 @@ class Decoder(Protocol):
         """Return a reply's whole body as JSON of the target's dialect. Raises `BadFrame` for any other body."""
 
 
+class FrameDecoder(Decoder, Protocol):
+    """A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`."""
+
+    framing: Any
+    """The decoder of frames, which stays on the event loop. It is None in a pickled copy."""
+
+    def frames(self, data: bytes) -> Iterable[Frame]:
+        """Yield the frames that `data` completes. Raises as `feed` does."""
+
+    def events(self, frame: Frame) -> Iterable[Event]:
+        """Yield the events in a frame. Raises as `feed` does."""
+
+
 class Meter(Protocol):
     """A reader of tokens and other facts from the provider's events. It does not change the events."""
 
@@ -259,7 +272,7 @@ class Observer(Protocol):
 
 __all__ = [
     "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder",
-    "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer",
-    "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest",
-    "Usage", "Work", "event",
+    "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest", "Members", "Meter",
+    "Observer", "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation", "Translator",
+    "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -272,7 +272,7 @@ class SseDecoder:
     ) -> None:
         self.done = False
         self._over = False
-        self._frames = sse.Decoder()
+        self.framing: sse.Decoder | None = sse.Decoder()
         self._kind = kind
         self._is_last = is_last
         self._failure = failure
@@ -281,14 +281,25 @@ class SseDecoder:
         """The beginning of the stream, until the first event has come."""
         self._begun = False
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the bytes of the frames."""
+        return {**self.__dict__, "framing": None}
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        assert self.framing is not None
         if not self._begun and len(self._start) < MAX_START:
             self._start += data
-        for frame in self._frames.feed(data):
+        return self.framing.feed(data)
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        yield self._event(frame)
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for frame in self.frames(data):
             yield self._event(frame)
 
     def close(self) -> Iterator[Event]:
-        if not self.done and (frame := self._frames.rest()) is not None and self._is_complete(frame):
+        if not self.done and self.framing and (frame := self.framing.rest()) is not None and self._is_complete(frame):
             yield self._event(frame)
         if not self.done:
             raise self._truncated()

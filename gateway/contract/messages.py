@@ -58,6 +58,10 @@ class Event:
                 raise BadFrame("the provider's stream has an event that is not JSON") from None
         return self._data
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the event for pickling, without its decoded payload."""
+        return Event, (self.kind, self.payload, self.raw)
+
     def __repr__(self) -> str:
         return f"Event({self.kind!r}, {self.payload!r})"
 

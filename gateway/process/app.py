@@ -21,7 +21,7 @@ from gateway.call.guard import middlewares
 from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.count import Count
 from gateway.call.middleware.grants import grants
-from gateway.call.middleware.meter import metered
+from gateway.call.middleware.meter import Metered
 from gateway.call.middleware.quota import Quota
 from gateway.call.middleware.read_on import ReadOn
 from gateway.call.middleware.refusals import WithoutRefused
@@ -115,7 +115,7 @@ def build(
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
     steps = _chain(gateway, outgoing, sessions)
-    server = Server(gateway, steps, finish, **seconds)
+    server = Server(gateway, steps, finish, outgoing.pool, **seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[error_pages, problems, *middlewares(calls, modes), wrong_paths],
@@ -181,7 +181,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         Translate(pool),
         Steps(sender, pool, fetching, provider_flag),
         ReadOn(lambda: gateway.draining),
-        metered,
+        Metered(pool),
         last=CallProvider(sender, pool),
     )
     quota = Quota(gateway.quotas, pool, log)

@@ -171,15 +171,22 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 
 class MessagesDecoder(json_api.SseDecoder):
     def __init__(self) -> None:
-        super().__init__(
-            lambda name, payload: json_api.typed_kind(name, payload, _KINDS.__contains__),
-            lambda event: event.kind == "message_stop",
-            lambda event: problem_in_event(event.payload) if event.kind == "error" else None,
-            named=True,
-        )
+        super().__init__(_kind, _is_last, _failure, named=True)
 
     def whole(self, body: bytes) -> bytes:
         return messages_text.checked(body)
+
+
+def _kind(name: str, payload: bytes) -> str:
+    return json_api.typed_kind(name, payload, _KINDS.__contains__)
+
+
+def _is_last(event: Event) -> bool:
+    return event.kind == "message_stop"
+
+
+def _failure(event: Event) -> Problem | None:
+    return problem_in_event(event.payload) if event.kind == "error" else None
 
 
 def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:

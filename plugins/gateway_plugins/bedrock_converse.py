@@ -22,6 +22,7 @@ from gateway.contract.flag import (
     Drop,
     Event,
     Facts,
+    Frame,
     Head,
     HttpRequest,
     Members,
@@ -130,15 +131,29 @@ class ConverseDecoder:
         self.done = False
         self._missing = {"messageStop", "metadata"}
         self._operation = operation
-        self._frames = eventstream.Decoder()
+        self.framing: eventstream.Decoder | None = eventstream.Decoder()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the bytes of the frames."""
+        return {**self.__dict__, "framing": None}
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        assert self.framing is not None
+        return runtime_api.frames(self, self.framing, data)
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        yield self._event(frame)
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        for frame in runtime_api.frames(self, self._frames, data):
-            kind = frame.headers.get(":event-type", "")
-            raw = b"" if self.done else frame.raw
-            self._missing.discard(kind)
-            self.done = not self._missing
-            yield Event(kind, frame.payload, raw)
+        for frame in self.frames(data):
+            yield self._event(frame)
+
+    def _event(self, frame: Frame) -> Event:
+        kind = frame.headers.get(":event-type", "")
+        raw = b"" if self.done else frame.raw
+        self._missing.discard(kind)
+        self.done = not self._missing
+        return Event(kind, frame.payload, raw)
 
     def close(self) -> Iterator[Event]:
         if not self.done:

@@ -27,6 +27,7 @@ from gateway.contract.flag import (
     Decoder,
     Drop,
     Event,
+    Frame,
     Head,
     HttpRequest,
     Members,
@@ -152,14 +153,25 @@ class InvokeDecoder:
         self.done = False
         self._operation = operation
         self._claude = dialect != OPAQUE
-        self._frames = eventstream.Decoder()
+        self.framing: eventstream.Decoder | None = eventstream.Decoder()
         self._reports = Reports(billed)
         self._waiting: Event | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the bytes of the frames."""
+        return {**self.__dict__, "framing": None}
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        assert self.framing is not None
+        return runtime_api.frames(self, self.framing, data)
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        return self._event(_inner(frame.payload), b"" if self.done else frame.raw)
+
     def feed(self, data: bytes) -> Iterator[Event]:
         try:
-            for frame in runtime_api.frames(self, self._frames, data):
-                yield from self._event(_inner(frame.payload), b"" if self.done else frame.raw)
+            for frame in self.frames(data):
+                yield from self.events(frame)
         except UpstreamFailed:
             yield from self._release({})
             if not self.done:

@@ -77,7 +77,7 @@ class ResponsesDecoder(json_api.SseDecoder):
     """
 
     def __init__(self) -> None:
-        super().__init__(_kind, lambda event: event.kind in responses_facts.TERMINAL, self._failure, named=True)
+        super().__init__(_kind, _is_last, self._failure, named=True)
         self._has_events = False
         self._reported: Problem | None = None
 
@@ -104,6 +104,10 @@ class ResponsesDecoder(json_api.SseDecoder):
 
 def _kind(name: str, payload: bytes) -> str:
     return json_api.typed_kind(name, payload, lambda kind: kind == _ERROR or kind.startswith("response."))
+
+
+def _is_last(event: Event) -> bool:
+    return event.kind in responses_facts.TERMINAL
 
 
 def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:

@@ -11,8 +11,6 @@ import asyncio
 import http.client
 import json
 import os
-import threading
-from contextlib import contextmanager
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -20,6 +18,7 @@ from aiohttp import web
 
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.loop_monitor import LoopMonitor
+from tests.helpers.providers import provider_in_a_thread
 
 LIMIT = 1_300_000
 """Number of bytes of a body.
@@ -83,37 +82,6 @@ async def answer(request):
     return web.json_response(next(reply for part, reply in REPLIES.items() if part in request.path))
 
 
-@contextmanager
-def provider_in_a_thread():
-    """Run a provider that accepts any body on an event loop of its own, so that its work is not measured."""
-    url, ready = [], threading.Event()
-    loop = asyncio.new_event_loop()
-
-    async def start():
-        app = web.Application(client_max_size=10 * LIMIT)
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        url.append(f"http://127.0.0.1:{site.port}")
-        ready.set()
-        return runner
-
-    def run():
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(10)
-    yield url[0]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-
-
 def many(item):
     data = item if isinstance(item, bytes) else json.dumps(item, separators=(",", ":")).encode()
     return b"[" + b",".join([data] * ((LIMIT - 1_000) // (len(data) + 1))) + b"]"
@@ -154,13 +122,14 @@ TOOLS = {
 }
 
 
-def text_of(dialect, text):
-    return [{"text": text}] if dialect == "bedrock_converse" else text
+def packed_text(dialect, text):
+    """Return a text as the content of a message, as JSON."""
+    return json.dumps([{"text": text}] if dialect == "bedrock_converse" else text).encode()
 
 
 def shapes(dialect):
     """Yield hostile bodies, each as the name of what is repeated, the value of the messages, and other members."""
-    said = json.dumps(text_of(dialect, "x")).encode()
+    said = packed_text(dialect, "x")
     yield "parts with URLs", turn(many(PARTS[dialect])), {}
     yield "messages", many(b'{"role":"user","content":' + said + b"}"), {}
     yield "system messages", many(b'{"role":"system","content":' + said + b"}"), {}
@@ -221,7 +190,7 @@ async def longest(gw, route, messages, more=None, enough=0.0):
 
 @pytest.fixture(scope="module")
 def provider():
-    with provider_in_a_thread() as url:
+    with provider_in_a_thread(answer, 10 * LIMIT) as url:
         yield url
 
 
@@ -244,7 +213,7 @@ def serving(state, provider, way):
 
 async def allowed(gw, route):
     """Return the CPU seconds that a hostile body may take: `RATIO` times those of one long text."""
-    text = json.dumps(text_of(dialect_of(route), "x" * (LIMIT - 1_000))).encode()
+    text = packed_text(dialect_of(route), "x" * (LIMIT - 1_000))
     return RATIO * max(await longest(gw, route, turn(text)), PLAIN_MILLISECONDS / 1000)
 
 
@@ -270,7 +239,7 @@ async def test_no_shape_of_a_body_holds_the_loop(tmp_path, provider, route, way)
 
 @pytest.mark.parametrize("route", MEMBERS)
 async def test_no_member_of_a_body_holds_the_loop_natively(tmp_path, provider, route):
-    said = turn(json.dumps(text_of(route, "x")).encode())
+    said = turn(packed_text(route, "x"))
     async with serving(tmp_path, provider, route) as gw:
         enough = await allowed(gw, route)
         for name in MEMBERS[route].split():

@@ -10,11 +10,13 @@ from gateway.call.middleware import meter, translate
 from gateway.contract.errors import BadFrame, Truncated
 from gateway.contract.flag import Event
 from gateway.contract.losses import Way
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers import hooks
 from tests.helpers.gateway import HAIKU, bedrock, gate
 
 GOOD, BAD = Event("good", b"1"), Event("bad", b"2")
 CUT = Truncated()
+POOL = ProcessPool()
 
 
 def read(event):
@@ -39,14 +41,15 @@ async def upstream(*batches):
 
 
 async def translated(*batches):
-    return [batch async for batch in translate._translated(Translation(), hooks.of_translator(), upstream(*batches))]
+    stream = translate._Stream(Translation(), hooks.of_translator(), POOL, DropRelay(print))
+    return [batch async for batch in stream.translated(upstream(*batches))]
 
 
 async def metered(way, *batches):
     flag = SimpleNamespace(hooks=hooks.of_flag(output_bytes=lambda event: len(read(event))))
     metering = Metering(SimpleNamespace(feed=read), flag.hooks["meter.facts"])
     attempt = SimpleNamespace(candidate=SimpleNamespace(way=way, flag=flag), delivered=None, metering=metering)
-    stream = meter._metered(attempt, upstream(*batches))
+    stream = meter._metered(attempt, upstream(*batches), POOL)
     return [batch async for batch in stream], attempt.delivered
 
 

@@ -78,7 +78,7 @@ def is_error(flag, data, fault=None):
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     try:
         list(events.feed(data, decoder.feed(data)))
-        list(_rest(decoder, events, fault))
+        list(_rest(FLAGS[flag].hooks["decoder.close"], decoder, events, fault))
     except UpstreamFailed:
         return True
     return False
@@ -160,7 +160,9 @@ def test_a_complete_chat_stream_without_its_end_gets_one(fault):
     decoder = FLAGS["openai_chat"].decoder(request, target("openai_chat"), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     list(events.feed(b"", decoder.feed(b"".join(each + b"\n\n" for each in (DUE, STOP, USAGE)))))
-    assert [event.raw for event in _rest(decoder, events, fault)] == [DONE + b"\n\n"]
+    assert [event.raw for event in _rest(FLAGS["openai_chat"].hooks["decoder.close"], decoder, events, fault)] == [
+        DONE + b"\n\n"
+    ]
 
 
 @wires()

@@ -11,29 +11,50 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.reply_work import read_event
 from gateway.contract.errors import BadFrame
 from gateway.contract.losses import Way
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
-async def metered(call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-    response = await following(call, attempt)
-    match response:
-        case Stream(batches=batches):
-            return replace(response, batches=_metered(attempt, batches))
-        case Whole():
-            return response
+@dataclass(frozen=True, slots=True)
+class Metered:
+    pool: ProcessPool
+
+    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+        response = await following(call, attempt)
+        match response:
+            case Stream(batches=batches):
+                return replace(response, batches=_metered(attempt, batches, self.pool))
+            case Whole():
+                return response
 
 
-async def _metered(attempt: Attempt, batches: Batches) -> Batches:
+async def _metered(attempt: Attempt, batches: Batches, pool: ProcessPool) -> Batches:
     async with aclosing(batches):
         async for batch in batches:
-            read = _read(attempt, batch)
+            read = await _read_elsewhere(attempt, batch, pool) if batch.costly else _read(attempt, batch)
             yield read
             if read.fault is not None:
                 return
+
+
+async def _read_elsewhere(attempt: Attempt, batch: Batch, pool: ProcessPool) -> Batch:
+    """Do the work of `_read` in a worker process, for costly events."""
+    metering, candidate = attempt.metering, attempt.candidate
+    assert metering is not None
+    hooks = {name: candidate.flag.hooks[name] for name in ("meter.feed", "output_bytes")}
+    tolerated = BadFrame if candidate.way is Way.NATIVE else None
+    for at, event in enumerate(batch.events):
+        work = read_event, hooks, metering.meter, tolerated, attempt.request, event.kind, event.payload
+        metering.meter, size, fault = await pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
+        attempt.delivered = (attempt.delivered or 0) + size
+        if fault is not None:
+            return Batch(batch.events[:at], fault, costly=True)
+    return batch
 
 
 def _read(attempt: Attempt, batch: Batch) -> Batch:

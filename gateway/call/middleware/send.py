@@ -8,16 +8,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Final
 
 from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction
-from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
+from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader, decode
 from gateway.call.sender import Sender
+from gateway.call.stream_decoding import Decoding, LightFrames, batches_of
 from gateway.call.turns import Turns
 from gateway.contract.errors import (
     UNAVAILABLE,
@@ -42,8 +42,6 @@ from gateway.upstream.reply_headers import forwarded
 AFTER_LAST: Final = 2.0
 """Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
 
-BATCH_EVENTS: Final = 64
-"""Maximum number of events in a batch. After each full batch, the stream waits for its turn (`call/turns.py`)."""
 LONG_READ_BYTES: Final = 16 * 1024
 """Minimum number of bytes of a read for which the stream waits for its turn. Usual reads have a few events."""
 UNCOUNTED_BYTES: Final = 32 * 1024
@@ -109,13 +107,11 @@ class CallProvider:
         assert metering is not None
         hooks = {name: attempt.candidate.flag.hooks[name] for name in READING_HOOKS}
         reader = WholeReader(hooks, attempt.request, target, head, attempt.redaction)
+        if head.status < 400:
+            attempt.delivered = len(body)  # the model has worked, even if the plugin or the worker process fails
         data = body if is_costly(body) else DecodedOnce(body)
         drop = DropRelay(attempt.drop)
-        try:
-            return await self.pool.run_reply(body, drop, WholeReader.read, reader, metering.meter, data)
-        except PluginFailed:
-            attempt.delivered = len(body)
-            raise
+        return await self.pool.run_reply(body, drop, WholeReader.read, reader, metering.meter, data)
 
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
         """Return the response for a whole reply. Raises `UpstreamFailed` if the reply reports an error or is none."""
@@ -123,13 +119,14 @@ class CallProvider:
         assert head is not None
         assert attempt.metering is not None
         attempt.metering.meter = reading.meter
+        attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)
-            raise UpstreamFailed(reading.problem, reading.body, forwarded(head.headers), head.status)
+            raw = reading.body if head.status >= 400 else b""  # no client gets the body of another status as an error
+            raise UpstreamFailed(reading.problem, raw, forwarded(head.headers), head.status)
         self.sender.key_accepted(attempt)
         if reading.is_stream:
             return self._streamed(call, attempt, head, _once(reading.body))
-        attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         if reading.fault is not None:
             raise reading.fault
         body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
@@ -178,17 +175,19 @@ class CallProvider:
         `event_came` is called after each batch with an event that is no comment.
         """
         fault: GatewayError | None = None
-        redacted = EventRedaction(attempt.redaction)
+        decoding = Decoding(decoder, EventRedaction(attempt.redaction), hasattr(decoder, "frames"), self.turns)
         incomplete = _Incomplete(call)
-        feed, hooks = decoder.feed, attempt.candidate.flag.hooks
+        hooks = attempt.candidate.flag.hooks
         hook, last = hooks["decoder.feed"], hooks["decoder.close"]
         try:
-            async with aclosing(_reads(attempt, chunks, decoder)) as reads:
+            async with aclosing(_reads(attempt, chunks, decoding)) as reads:
                 async for data in reads:
                     incomplete.grow(len(data))
                     if len(data) >= LONG_READ_BYTES:
                         await self.turns.take()
-                    async for batch in _batches(hook, redacted.feed(data, hook.each(feed, data)), self.turns):
+                    costly = decoding.may_complete_costly(data, incomplete.size)
+                    batches = self._by_frames(attempt, decoding, data) if costly else decoding.feed(hook, data)
+                    async for batch in batches:
                         yield batch
                         incomplete.clear()
                         if any(event.payload for event in batch.events):
@@ -196,7 +195,7 @@ class CallProvider:
         except GatewayError as error:
             fault = error
         try:
-            async for batch in _batches(last, _rest(last, decoder, redacted, fault), self.turns):
+            async for batch in batches_of(last, _rest(last, decoding.decoder, decoding.redacted, fault), self.turns):
                 yield batch
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
@@ -204,55 +203,50 @@ class CallProvider:
         except GatewayError as error:
             yield Batch((), error)
 
+    async def _by_frames(self, attempt: Attempt, decoding: Decoding, data: bytes) -> AsyncGenerator[Batch, None]:
+        """Yield the events of one read in batches. A costly frame is decoded in a worker process."""
+        hook = attempt.candidate.flag.hooks["decoder.feed"]
+        light = LightFrames(hook, decoding, data)
+        decoding.redacted.look(data)
+        while True:
+            async for batch in batches_of(hook, light.events(), self.turns):
+                yield batch
+            if (frame := light.costly) is None:
+                return
+            former, drop = decoding.framed, DropRelay(attempt.drop)
+            state = former, decoding.redacted, attempt.redaction
+            work = decode, hook, *state, frame.headers, frame.payload, frame.raw
+            outcome = await self.pool.run_reply(frame.payload, drop, *work)
+            decoding.decoder, decoding.redacted, events, fault = outcome
+            decoding.framed.framing = former.framing
+            if events:
+                yield Batch(events, costly=True)
+            if fault is not None:
+                raise fault
+
 
 class _Incomplete:
     """The bytes of a stream that complete no event. An event can announce any length, or never end."""
 
-    __slots__ = ("_call", "_held", "_size")
+    __slots__ = ("_call", "_held", "size")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._size = self._held = 0
+        self.size = self._held = 0
 
     def grow(self, size: int) -> None:
         """Count the bytes of a read. Raises `UpstreamFailed` if there is no room for them."""
-        self._size += size
-        if self._size > UNCOUNTED_BYTES:
-            self._call.hold_reply(self._size)
-            self._held = self._size
+        self.size += size
+        if self.size > UNCOUNTED_BYTES:
+            self._call.hold_reply(self.size)
+            self._held = self.size
 
     def clear(self) -> None:
         """Note that the bytes have completed an event, which is passed on."""
-        self._size = 0
+        self.size = 0
         if self._held:
             self._call.hold_reply(0)
             self._held = 0
-
-
-async def _batches(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
-
-    Raises the `GatewayError` that the iteration of `events` raises. `hook` counts the time of the decoder.
-    """
-    batch: list[Event] = []
-    began = perf_counter()
-    try:
-        for event in events:
-            batch.append(event)
-            if len(batch) >= BATCH_EVENTS:
-                hook.ran(perf_counter() - began)
-                yield Batch(batch)
-                batch = []
-                await turns.take()
-                began = perf_counter()
-    except GatewayError:
-        hook.ran(perf_counter() - began)
-        if batch:
-            yield Batch(batch)
-        raise
-    hook.ran(perf_counter() - began)
-    if batch:
-        yield Batch(batch)
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
@@ -298,7 +292,7 @@ async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder) -> AsyncGenerator[bytes, None]:
+async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decoding) -> AsyncGenerator[bytes, None]:
     stopwatch = attempt.stopwatch
     deadline = None
     while True:
@@ -312,7 +306,7 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decode
         except (StopAsyncIteration, TimeoutError):
             return
         yield data
-        if decoder.done and deadline is None:
+        if decoding.decoder.done and deadline is None:
             deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
 

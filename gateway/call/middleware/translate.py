@@ -7,16 +7,18 @@ another process (`upstream/process_pool.py`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.reply_work import translate, unpacked
 from gateway.contract.errors import GatewayError
 from gateway.contract.flag import COUNT_TOKENS, Event, Translation
 from gateway.contract.hooks import Hook
-from gateway.upstream.process_pool import DropRelay, ProcessPool
+from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,53 @@ class Translate:
                 work = self.pool.run_reply(body, drop, hooks["translation.whole"].run, translation.whole, body)
                 return replace(response, body=await work)
             case Stream(batches=batches) if hooks and translation is not None:
-                return replace(response, batches=_translated(translation, hooks, batches))
+                return replace(response, batches=_Stream(translation, hooks, self.pool, drop).translated(batches))
         return response
 
 
-async def _translated(translation: Translation, hooks: Mapping[str, Hook], batches: Batches) -> Batches:
-    feed, hook = translation.feed, hooks["translation.feed"]
-    async with aclosing(batches):
-        async for batch in batches:
-            translated, fault = _events(hook, feed, batch)
-            if translated or fault is not None:
-                yield Batch(translated, fault)
+@dataclass(slots=True)
+class _Stream:
+    """A translation of a stream. Costly events are translated in a worker process."""
+
+    translation: Translation
+    hooks: Mapping[str, Hook]
+    pool: ProcessPool
+    drop: DropRelay
+
+    async def translated(self, batches: Batches) -> Batches:
+        hook = self.hooks["translation.feed"]
+        async with aclosing(batches):
+            async for batch in batches:
+                if batch.costly:
+                    async for part in self._elsewhere(batch):
+                        yield part
+                        if part.fault is not None:
+                            return
+                    continue
+                translated, fault = _events(hook, self.translation.feed, batch)
+                if translated or fault is not None:
+                    yield Batch(translated, fault)
+                if fault is not None:
+                    return
+        last = self.hooks["translation.close"].run(self.translation.close)
+        if last:
+            yield Batch(last)
+
+    async def _elsewhere(self, batch: Batch) -> Batches:
+        """Yield the translated events in batches, between which other tasks run."""
+        hook = self.hooks["translation.feed"]
+        for event in batch.events:
+            work = translate, hook, self.translation, self.translation.request, event.kind, event.payload
+            self.translation, parts, fault = await self.pool.run_reply(event.payload, self.drop, *work)
+            for part in parts:
+                events = unpacked(part)
+                yield Batch(events, costly=any(is_costly(one.payload) for one in events))
+                await asyncio.sleep(0)
             if fault is not None:
+                yield Batch((), fault)
                 return
-    last = hooks["translation.close"].run(translation.close)
-    if last:
-        yield Batch(last)
+        if batch.fault is not None:
+            yield Batch((), batch.fault)
 
 
 def _events(

@@ -16,9 +16,15 @@ from gateway.contract.flag import Frame
 MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
+LARGE: Final = 64 * 1024
+"""Number of bytes of an event above which its lines are found one by one."""
+MAX_LINES: Final = 20_000
+"""Maximum number of lines of one event. A line takes a microsecond to read, and a usual event has two lines."""
+MAX_FIELD: Final = 4096
+"""Number of bytes at the beginning of a line other than `data` that are read, such as an event's name."""
+_DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """Two line ends in a row. CR followed by LF is one line end, not two."""
-_LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4
@@ -56,7 +62,8 @@ class Decoder:
                     at = search = len(LF)
                     yield Frame({}, b"", LF)
             while (end := _END.search(buffer, search)) is not None:
-                raw = bytes(buffer[at : end.end()])
+                with memoryview(buffer) as view:
+                    raw = bytes(view[at : end.end()])
                 at = search = end.end()
                 self._ended_with_cr = raw.endswith(b"\r")
                 yield _frame(raw)
@@ -80,14 +87,30 @@ class Decoder:
 def _frame(raw: bytes) -> Frame:
     headers: dict[str, str] = {}
     data: list[bytes] = []
-    for line in _LINE.split(raw.removeprefix(_BOM)):
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+    for line in raw.removeprefix(_BOM).splitlines() if len(raw) <= LARGE else _lines(raw):
+        if line.startswith(_DATA):
+            data.append(line[len(_DATA) + (line[len(_DATA) : len(_DATA) + 1] == b" ") :])
+            continue
+        name, _, value = line[:MAX_FIELD].partition(b":")
         if name == b"data":
-            data.append(value)
+            data.append(b"")
         elif name:
-            headers[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
-    return Frame(headers, b"\n".join(data), raw)
+            headers[name.decode("utf-8", "replace")] = value.removeprefix(b" ").decode("utf-8", "replace")
+    return Frame(headers, data[0] if len(data) == 1 else b"\n".join(data), raw)
+
+
+def _lines(raw: bytes) -> Iterator[bytes]:
+    """Yield the lines of a large event, which is copied only once. Raises `BadFrame` if there are too many lines."""
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", LF).replace(b"\r", LF)
+    at = len(_BOM) if raw.startswith(_BOM) else 0
+    for _ in range(MAX_LINES):
+        end = raw.find(LF, at)
+        if end < 0:
+            return
+        yield raw[at:end]
+        at = end + 1
+    raise BadFrame(f"the provider's stream has an event of more than {MAX_LINES} lines")
 
 
 def encode(payload: bytes, event: str = "") -> bytes:

@@ -207,6 +207,8 @@ def _metadata(text: str) -> Any:
         raise invalid(f'{name}: must be a JSON object, such as {{"team": "a"}}', name) from None
 
 
+MAX_FAILURE: Final = 64 * 1024
+"""Maximum number of bytes of an exception frame that are read. The words of an exception are a few hundred bytes."""
 _ERROR_HEADER: Final = "x-amzn-errortype"
 _UNKNOWN_NAME: Final = "UnknownOperationException"
 _UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
@@ -278,7 +280,7 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
         message = frame.headers.get(":error-message", "")
     else:
         native = frame.headers.get(":exception-type", "")
-        message = provider_errors.message_of(frame.payload)[0]
+        message = provider_errors.message_of(frame.payload[:MAX_FAILURE])[0]
     native = native[:1].upper() + native[1:]
     code, status, retryable = _EXCEPTIONS.get(native, (errors.INTERNAL, 500, True))
     return UpstreamFailed(Problem(code, message or native, native, status, retryable=retryable), frame.raw)

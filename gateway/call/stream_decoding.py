@@ -1,0 +1,99 @@
+"""Decodes the bytes of a stream to batches of events, without the provider's keys.
+
+- Usually the decoder gets the bytes of one read, and yields the events that these complete.
+- If a read may complete a frame that is costly to read, its frames are looked at one by one. `send.py` has the events
+  of a costly frame decoded in a worker process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final, cast
+
+from gateway.call.chain import Batch
+from gateway.call.key_redaction import EventRedaction
+from gateway.call.turns import Turns
+from gateway.contract.errors import GatewayError
+from gateway.contract.flag import Decoder, Event, Frame, FrameDecoder
+from gateway.contract.hooks import Hook
+from gateway.upstream.process_pool import LARGE_REPLY, is_costly
+
+BATCH_EVENTS: Final = 64
+"""Maximum number of events in a batch. After each full batch, the stream waits for its turn (`call/turns.py`)."""
+
+
+@dataclass(slots=True)
+class Decoding:
+    """The state of a stream's decoding."""
+
+    decoder: Decoder
+    redacted: EventRedaction
+    by_frames: bool
+    """Whether the decoder can read a large frame in a worker process."""
+    turns: Turns
+
+    @property
+    def framed(self) -> FrameDecoder:
+        return cast("FrameDecoder", self.decoder)
+
+    def may_complete_costly(self, data: bytes, size: int) -> bool:
+        """Return whether `data` may complete a costly frame. `size` is the number of bytes since the last event."""
+        return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
+
+    def feed(self, hook: Hook, data: bytes) -> AsyncGenerator[Batch, None]:
+        """Return the events that `data` completes, in batches."""
+        return batches_of(hook, self.redacted.feed(data, hook.each(self.decoder.feed, data)), self.turns)
+
+
+@dataclass(slots=True)
+class LightFrames:
+    """The events of the frames of one read, up to a costly frame."""
+
+    hook: Hook
+    decoding: Decoding
+    data: bytes
+    frames: Iterator[Frame] | None = None
+    costly: Frame | None = None
+    """The costly frame that ended the events; None if there was none."""
+
+    def events(self) -> Iterable[Event]:
+        """Return the events of the next frames, without keys. Raises `GatewayError`."""
+        self.costly = None
+        return self.decoding.redacted.clean(self.hook.each(self._events))
+
+    def _events(self) -> Iterator[Event]:
+        if self.frames is None:
+            self.frames = iter(self.decoding.framed.frames(self.data))
+        for frame in self.frames:
+            if is_costly(frame.payload):
+                self.costly = frame
+                return
+            yield from self.decoding.framed.events(frame)
+
+
+async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
+    """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
+
+    Raises the `GatewayError` that the iteration of `events` raises. `hook` counts the time of the decoder.
+    """
+    batch: list[Event] = []
+    began = perf_counter()
+    try:
+        for event in events:
+            batch.append(event)
+            if len(batch) >= BATCH_EVENTS:
+                hook.ran(perf_counter() - began)
+                yield Batch(batch)
+                batch = []
+                await turns.take()
+                began = perf_counter()
+    except GatewayError:
+        hook.ran(perf_counter() - began)
+        if batch:
+            yield Batch(batch)
+        raise
+    hook.ran(perf_counter() - began)
+    if batch:
+        yield Batch(batch)

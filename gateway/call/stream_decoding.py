@@ -1,8 +1,8 @@
 """Decodes the bytes of a stream to batches of events, without the provider's keys.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these complete.
-- If a read may complete a frame that is costly to read, its frames are looked at one by one. `send.py` has the events
-  of a costly frame decoded in a worker process.
+- If a read may complete a frame that is costly to read, its frames are looked at one by one. The events of a costly
+  frame are decoded in a worker process (`middleware/send.py`).
 """
 
 from __future__ import annotations

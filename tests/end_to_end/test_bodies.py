@@ -13,6 +13,7 @@ from gateway.testkit import scenarios
 from tests.end_to_end.test_quotas import BOSS, SERVER, USER
 from tests.end_to_end.test_streams import CONVERSIONS, conversions
 from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.waiting import eventually
 
 OTHER = "other@example.com"
 LISTENERS = [*SERVER["listeners"], {"listen": "127.0.0.3:0", "identity": "static", "login": OTHER}]
@@ -40,21 +41,14 @@ async def capturing(state, sim, **database):
 
 async def bodies(gw, call):
     """Return the stored bodies of a call as soon as they are there. They are written a moment after the call."""
-    for _ in range(200):
+
+    async def stored():
         reply = await gw.get(f"/api/calls/{call}/bodies")
-        if reply.status != 404:
-            assert reply.status == 200
-            return await reply.json()
-        await asyncio.sleep(0.02)
-    raise AssertionError("no bodies were kept")
+        return reply if reply.status != 404 else None
 
-
-async def said(gw, event):
-    for _ in range(200):
-        if entries := gw.lines.entries(event):
-            return entries
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no line {event}")
+    reply = await eventually(stored)
+    assert reply.status == 200
+    return await reply.json()
 
 
 def raw(part):
@@ -169,7 +163,7 @@ async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock
         gw.url = gw.running.urls[1]
         assert await bodies(gw, call) == mine
         assert (await gw.get(f"/api/calls/{call}/bodies?identity={OTHER}")).status == 404
-        (entry,) = await said(gw, "bodies.read")
+        (entry,) = await gw.lines.until("bodies.read")
         assert (entry["request_id"], entry["identity"], entry["by"]) == (call, USER, BOSS)
         gw.url = gw.running.urls[2]
         others = await gw.get(f"/api/calls/{call}/bodies")

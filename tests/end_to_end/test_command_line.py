@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.gateway import EVERYTHING, bedrock
 from tests.helpers.processes import environment, irisgate
+from tests.helpers.waiting import eventually
 
 LONG = "x" * 100_000
 
@@ -93,12 +94,13 @@ async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, con
         line, cwd=tmp_path, env=environment(tmp_path), stderr=asyncio.subprocess.PIPE
     )
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(f"{tmp_path}/http.sock")) as session:
-        for _ in range(1500):
+
+        async def answers():
             with suppress(aiohttp.ClientConnectorError):
                 async with session.get("http://127.0.0.1/healthz") as reply:
-                    assert reply.status == 200
-                    break
-            await asyncio.sleep(0.02)
+                    return reply.status == 200
+
+        await eventually(answers, 30)
     process.terminate()
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, b"Traceback" in err) == (0, False), err

@@ -184,11 +184,7 @@ async def test_a_malformed_request_is_logged_without_what_it_said(tmp_path, bedr
         assert (await reader.readline()).startswith(b"HTTP/1.0 400")
         writer.close()
         await writer.wait_closed()
-        for _ in range(100):
-            if gw.lines.entries("http.error"):
-                break
-            await asyncio.sleep(0.01)
-        assert gw.lines.entries("http.error")
+        await gw.lines.until("http.error")
     output = capfd.readouterr()
     assert "canary" not in output.out + output.err + gw.lines.data.decode()
 

@@ -15,6 +15,7 @@ from tests.end_to_end.test_kill import listed
 from tests.end_to_end.test_quotas import PRICE
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import served
+from tests.helpers.waiting import eventually
 
 KILLS = int(os.environ.get("IRISGATE_KILLS", "3"))
 """Number of times that a process is killed in each test."""
@@ -149,10 +150,9 @@ async def test_a_killed_gateway_makes_no_budget_last_longer(tmp_path, bedrock_si
     for number in range(max(passing + 1, min(KILLS, 6))):
         async with gateway(tmp_path, config) as running:
             calling = asyncio.create_task(running.session.post(f"{running.url}/v1/chat/completions", json=body))
-            for _ in range(500):
-                if calling.done() or len(bedrock_sim.requests) > number:
-                    break
-                await asyncio.sleep(0.01)
+            await eventually(
+                lambda number=number, calling=calling: calling.done() or len(bedrock_sim.requests) > number
+            )
             assert calling.done() == (number >= passing)
             await killed(running)
             await asyncio.gather(calling, return_exceptions=True)

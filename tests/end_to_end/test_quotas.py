@@ -80,11 +80,7 @@ async def settled(gw, count=1):
 
 
 async def logged(gw, event):
-    for _ in range(200):
-        if entries := gw.lines.entries(event):
-            return entries[0]
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"no line {event}")
+    return (await gw.lines.until(event))[0]
 
 
 def said(path, reply):

@@ -1,6 +1,5 @@
 """The state folders of the demo and of a gateway: a second process with the same folder is refused."""
 
-import asyncio
 import json
 import re
 
@@ -8,6 +7,7 @@ import pytest
 
 from tests.helpers.gateway import EVERYTHING, bedrock
 from tests.helpers.processes import irisgate, served
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -28,10 +28,7 @@ async def test_a_call_of_the_demo_is_not_in_the_usage_of_a_gateway_beside_it(tmp
         served(tmp_path, "serve", "--config", str(config), "--listen", "127.0.0.1:0") as gateway,
     ):
         assert (await demo.chat())[0] == 200
-        for _ in range(200):
-            if await calls(demo):
-                break
-            await asyncio.sleep(0.05)
+        await eventually(lambda: calls(demo))
         assert (await calls(demo), await calls(gateway)) == (1, 0)
 
 

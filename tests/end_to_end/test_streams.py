@@ -15,6 +15,7 @@ from gateway.testkit import scenarios
 from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
 from tests.helpers.hostile_http import post
 from tests.helpers.raw_http import Raw
+from tests.helpers.waiting import eventually
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -87,8 +88,9 @@ async def test_a_client_that_goes_away_closes_the_provider_within_a_second(tmp_p
             reply.close()
         await asyncio.wait_for(bedrock_sim.requests[0].closed.wait(), 1)
         (record,) = await gw.calls()
-        await asyncio.sleep(0.1)
-        assert len(await gw.calls()) == 1
+        await eventually(lambda: not gw.running.gateway.open_calls)
+        await gw.log_is_written()
+        assert gw.lines.count("call.finished") == 1
         assert record["outcome"] == "cancelled"
         known = when != "before the first event" and "invoke" in record["upstream_api"]
         assert record["tokens"]["input"] > 0 if known else record["tokens"]["input"] == 0

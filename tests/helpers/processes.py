@@ -11,6 +11,7 @@ import aiohttp
 
 from tests.helpers.forked import fork
 from tests.helpers.gateway import HAIKU
+from tests.helpers.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
@@ -47,12 +48,7 @@ class Served:
 
     async def line(self, pattern):
         """Return the first line of standard output that matches, as soon as it is written."""
-        for _ in range(1500):
-            for line in self.lines:
-                if match := re.search(pattern, line):
-                    return match
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"no line matches {pattern}: {self.lines}")
+        return await eventually(lambda: next(filter(None, (re.search(pattern, line) for line in self.lines)), None), 30)
 
     async def chat(self, **more):
         async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,13 +16,15 @@ PAUSE = 0.005
 """Seconds between two looks."""
 
 
-async def eventually(look: Callable[[], T], seconds: float = SECONDS) -> T:
+async def eventually(look: Callable[[], T | Awaitable[T]], seconds: float = SECONDS) -> T:
     """Return the result of a function as soon as it is true. Fails if it is not true in time."""
     until = time.monotonic() + seconds
-    while not (seen := look()):
+    while True:
+        result = look()
+        if seen := (await result if inspect.isawaitable(result) else result):
+            return seen
         assert time.monotonic() < until, f"not so within {seconds} s: {seen!r}"
         await asyncio.sleep(PAUSE)
-    return seen
 
 
 def eventually_without_a_loop(look: Callable[[], T], seconds: float = SECONDS) -> T:

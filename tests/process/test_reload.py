@@ -12,7 +12,7 @@ from gateway.process.reload import Reloader, fixed_changes
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
 from tests.helpers.gateway import HAIKU, Lines
-from tests.process.test_serve import document, until
+from tests.process.test_serve import document
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def test_a_change_between_loading_and_following_is_not_missed(tmp_path):
     async with reloading(tmp_path) as (path, reloader, lines):
         path.write_text(json.dumps(document(models=[HAIKU])))
         async with following(reloader):
-            await until(lines, "config.reloaded")
+            await lines.until("config.reloaded")
         assert reloader.gateway.runtime.config.providers["b"].models == (HAIKU,)
 
 
@@ -48,10 +48,10 @@ async def test_following_goes_on_after_watching_has_failed(tmp_path, monkeypatch
     async with reloading(tmp_path) as (path, reloader, lines):
         good, reloader._watched = reloader._watched, None
         async with following(reloader) as task:
-            await until(lines, "config.watch_failed")
+            await lines.until("config.watch_failed")
             reloader._watched = good
             path.write_text(json.dumps(document(models=[HAIKU])))
-            await until(lines, "config.reloaded")
+            await lines.until("config.reloaded")
             assert not task.done()
 
 
@@ -61,9 +61,9 @@ async def test_a_secret_whose_file_cannot_be_looked_at_stops_no_later_reload(tmp
         async with following(reloader):
             for count, key in enumerate(("file:" + "x" * 300, "file:circle"), 1):
                 path.write_text(json.dumps(document(apikey=key)))
-                await until(lines, "config.refused", count)
+                await lines.until("config.refused", count)
             path.write_text(json.dumps(document(apikey="a-good-key")))
-            await until(lines, "config.reloaded")
+            await lines.until("config.reloaded")
         assert not lines.entries("config.watch_failed")
 
 
@@ -71,20 +71,20 @@ async def test_reloads_come_one_after_the_other(tmp_path):
     async with reloading(tmp_path) as (_, reloader, lines):
         reloader.reload_soon()
         reloader.reload_soon()
-        await until(lines, "config.reloaded", 2)
+        await lines.until("config.reloaded", 2)
         assert reloader.seen == stamps(reloader.seen)
 
 
 async def test_what_needs_a_restart_is_named_at_a_reload(tmp_path):
     async with reloading(tmp_path) as (path, reloader, lines):
         await reloader.reload()
-        await until(lines, "config.reloaded")
+        await lines.until("config.reloaded")
         assert not lines.entries("config.needs_restart")
         changed = {**document(drain=1), "storage": {"url": "sqlite:other.db"}}
         changed["server"]["listeners"] = [{"listen": "127.0.0.1:1"}]
         path.write_text(json.dumps(changed))
         await reloader.reload()
-        (warning,) = await until(lines, "config.needs_restart")
+        (warning,) = await lines.until("config.needs_restart")
         assert warning["changed"] == ["server.listeners", "server.drain_seconds", "storage.url"]
 
 

@@ -16,6 +16,7 @@ from gateway.telemetry.log import configure
 from gateway.testkit import scenarios
 from gateway.upstream.client import Upstream
 from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock, gate
+from tests.helpers.waiting import eventually
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -44,14 +45,6 @@ async def held_stream(state, simulated, drain):
             await stopping
 
 
-async def until(lines, event, count=1):
-    for _ in range(150):
-        if len(result := lines.entries(event)) >= count:
-            return result
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"no {event}: {lines.data!r}")
-
-
 async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedrock_sim):
     """Check that a stop takes no longer than the drain time, and that clients get an error that says so."""
     begun = time.monotonic()
@@ -60,14 +53,14 @@ async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedr
         await stopping
     assert 0.3 <= time.monotonic() - begun < 15
     assert b'"error"' in rest
-    (call,) = await until(lines, "call.finished")
+    (call,) = await lines.until("call.finished")
     assert call["outcome"] == "failed"
 
 
 async def test_who_is_in_a_hurry_does_not_wait_for_calls(tmp_path, bedrock_sim):
     begun = time.monotonic()
     async with held_stream(tmp_path, bedrock_sim, 60) as (running, _, stopping, _):
-        await asyncio.sleep(0.1)
+        await eventually(lambda: running.gateway.draining)
         assert not stopping.done()
         running.hurry.set()
     assert time.monotonic() - begun < 30

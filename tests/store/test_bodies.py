@@ -13,6 +13,7 @@ from gateway.store import bodies as module
 from gateway.store.base import StoreFailed
 from gateway.store.bodies import Bodies
 from tests.helpers.records import logger
+from tests.helpers.waiting import eventually
 
 CANARY = b"canary-in-a-body"
 ALICE = "alice@example.com"
@@ -37,14 +38,6 @@ async def keeping(folder, retention=None, *, start=True):
         yield bodies
     finally:
         await asyncio.to_thread(bodies.close)
-
-
-async def eventually(ask):
-    for _ in range(200):
-        if row := await ask():
-            return row
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen")
 
 
 async def logged(bodies, text):
@@ -81,7 +74,6 @@ async def test_bodies_can_be_read_by_whose_they_are_and_by_nobody_else(tmp_path)
 async def test_no_file_is_made_before_there_is_a_body(tmp_path):
     async with keeping(tmp_path, retention=3600.0) as bodies:
         assert await bodies.of("a", None) is None
-        await asyncio.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
 
 

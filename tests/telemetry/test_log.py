@@ -12,6 +12,7 @@ import pytest
 
 from gateway.telemetry.log import MAX_LINES, REDACTED, Lines, configure, redact
 from tests.helpers.records import logger, record
+from tests.helpers.waiting import eventually_without_a_loop
 
 
 def written(out, count=1):
@@ -108,6 +109,7 @@ class Blocked:
     """An output that accepts nothing until it is released."""
 
     def __init__(self):
+        self.begun = threading.Event()
         self.go = threading.Event()
         self.taken = b""
 
@@ -115,6 +117,7 @@ class Blocked:
         return False
 
     def write(self, data):
+        self.begun.set()
         self.go.wait()
         self.taken += bytes(data)
         return len(data)
@@ -125,15 +128,12 @@ def test_an_output_that_blocks_holds_nobody_up_and_losses_are_told():
     log = configure(out)
     started = monotonic()
     log.info("first")
-    sleep(0.05)
+    assert out.begun.wait(10)
     for number in range(MAX_LINES + 50):
         log.info("line", number=number)
     assert monotonic() - started < 5
     out.go.set()
-    until = monotonic() + 2
-    while b"log.lines_lost" not in out.taken:
-        assert monotonic() < until
-        sleep(0.01)
+    eventually_without_a_loop(lambda: b"log.lines_lost" in out.taken)
     lines = [json.loads(line) for line in out.taken.splitlines()]
     assert [line["lost"] for line in lines if line["event"] == "log.lines_lost"] == [50]
     assert len([line for line in lines if line["event"] == "line"]) == MAX_LINES
@@ -185,7 +185,7 @@ def test_after_a_full_disk_lines_are_written_again_and_losses_are_told():
     out = Full()
     lines = Lines(out)
     lines.put(b"one line that does not fit")
-    wait_until(lambda: lines._lost == 1)
+    eventually_without_a_loop(lambda: lines._lost == 1)
     out.room = 1000
     lines.put(b"two")
     lines.put(lambda: (_ for _ in ()).throw(SystemExit))
@@ -196,13 +196,6 @@ def test_after_a_full_disk_lines_are_written_again_and_losses_are_told():
     told = [json.loads(line) for line in rest[1:]]
     assert [entry["event"] for entry in told] == ["log.line_failed", "log.lines_lost"]
     assert told[1]["lost"] == 1
-
-
-def wait_until(holds):
-    until = monotonic() + 5
-    while not holds():
-        assert monotonic() < until
-        sleep(0.01)
 
 
 def test_a_mapping_under_the_name_of_a_secret_is_not_written():

@@ -69,16 +69,8 @@ class Served(Gate):
     async def validate(self, text):
         return await self.ask("POST", "/aperture/config:validate", json={"config": text})
 
-    def logged(self, event):
-        """Return the number of log lines for an event. They are not parsed, because there may be thousands."""
-        return self.lines.data.count(f'"event":"{event}"'.encode())
-
     async def until(self, event, count=1):
-        for _ in range(300):
-            if self.logged(event) >= count:
-                return self.lines.entries(event)
-            await asyncio.sleep(0.01)
-        raise AssertionError(f"{self.logged(event)} lines {event}, not {count}")
+        return await self.lines.until(event, count)
 
     @property
     def reloader(self):

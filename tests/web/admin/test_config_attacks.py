@@ -77,10 +77,9 @@ class Slow:
         host, port = served.url.removeprefix("http://").split(":")
         held.body = json.dumps({"config": text}).encode()
         held.reader, held.writer = await asyncio.open_connection(host, int(port))
-        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\n"
+        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\nExpect: 100-continue\r\n"
         held.writer.write(f"{head}Content-Length: {len(held.body)}\r\n\r\n".encode() + held.body[:10])
-        await held.writer.drain()
-        await asyncio.sleep(0.1)
+        assert await held.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         return held
 
     async def end(self, *, send=True):

@@ -9,6 +9,8 @@ import pytest
 from gateway.call.context import Who
 from gateway.config.document import atomic_file
 from gateway.process import reload
+from gateway.process.reload import Reloader
+from tests.helpers.waiting import eventually
 from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 
@@ -47,14 +49,21 @@ async def test_a_save_is_done_to_the_end_when_its_caller_is_gone(served, monkeyp
 
 
 async def test_nothing_is_reloaded_while_a_save_is_under_way(served, monkeypatch):
+    begun_after_the_save, reload = [], Reloader._reload
+
+    async def begin(reloader):
+        begun_after_the_save.append(may_go_on.is_set())
+        await reload(reloader)
+
     with held(monkeypatch) as (reached, may_go_on):
         task = saving(served, TEXT.replace('"bedrock":', '"renamed":'))
         await asyncio.to_thread(reached.wait, 5)
+        monkeypatch.setattr(Reloader, "_reload", begin)
         reloading = asyncio.create_task(served.reloader.reload())
-        await asyncio.sleep(0.1)
-        assert not served.lines.entries("config.reloaded")
+        await asyncio.sleep(0)  # the task runs until it waits
         may_go_on.set()
         await asyncio.gather(task, reloading)
+    assert begun_after_the_save == [True]
     lines = await served.until("config.changed")
     assert [line["who"] for line in lines] == ["me"]
 
@@ -75,12 +84,8 @@ async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, mo
         _, answer = await served.config()
         monkeypatch.setattr(atomic_file, "_sync", rotating)
         assert (await served.put(answer["config"] + "// more\n"))[0].status == 422
-        for _ in range(300):
-            if served.running.gateway.runtime.config.providers["bedrock"].apikey.value == "second-key":
-                break
-            await asyncio.sleep(0.01)
-        else:
-            raise AssertionError(served.running.gateway.config_error)
+        gateway = served.running.gateway
+        await eventually(lambda: gateway.runtime.config.providers["bedrock"].apikey.value == "second-key")
 
 
 async def test_two_documents_are_compared_beside_the_event_loop(served, monkeypatch):

@@ -6,6 +6,7 @@ import re
 
 from gateway.testkit.bedrock import BedrockSim
 from tests.helpers.gateway import EVERYTHING, HAIKU, NOVA, bedrock
+from tests.helpers.waiting import eventually
 from tests.web.admin.conftest import from_file
 
 CHANGES = 100
@@ -60,15 +61,12 @@ async def change(served, way, text, sound, tag):
         assert response.status == (200 if sound else 422), body
         return response.headers.get("etag", tag)
     event = "config.changed" if sound else "config.refused"
-    wanted = served.logged(event) + 1
+    wanted = served.lines.count(event) + 1
     served.path.write_text(text)
     if way == "signal":
         served.reloader.reload_soon()
-    for _ in range(500):
-        if served.logged(event) >= wanted:
-            return None
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"change by {way} was not noticed")
+    await eventually(lambda: served.lines.count(event) >= wanted)
+    return None
 
 
 async def test_no_call_fails_and_none_mixes_two_configurations(tmp_path):

@@ -18,6 +18,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
+from gateway.access.identity.proxy_protocol import Room
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
 from gateway.config.load import Loaded
@@ -82,7 +83,9 @@ async def listening(
     modes = Modes(log)
     app = _built(config, registry, state=state, log=log, modes=modes, **options)
     running = Running(app)
-    connections = Connections(lambda: running.gateway.runtime.config.server.limits, running.gateway.metrics, log)
+    connections = Connections(
+        lambda: running.gateway.runtime.config.server.limits, running.gateway.metrics, log, modes.client
+    )
     header_bytes = _header_bytes(config)
     runner = Runner(
         app,
@@ -105,7 +108,7 @@ async def listening(
         for bound in bounds:
             modes.listen(bound.endpoint, bound.listener)
             running.urls.append(bound.url)
-            await Site(runner, bound, modes).start()
+            await Site(runner, bound, modes, connections).start()
         async with _metrics(running, metrics, modes, connections), _warned(running, modes):
             yield running
     finally:
@@ -178,8 +181,9 @@ async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
 class Site(web.SockSite):
     """A site of aiohttp whose connections begin with a PROXY header if the listener's mode is `proxy-protocol`."""
 
-    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
+    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes, room: Room | None = None) -> None:
         super().__init__(runner, bound.socket)
+        self._room = room
         self._bound = bound
         self._modes = modes
 
@@ -187,7 +191,7 @@ class Site(web.SockSite):
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None
-        factory = self._modes.protocol(self._bound.listener, server)
+        factory = self._modes.protocol(self._bound.listener, server, self._room)
         self._server = await asyncio.get_running_loop().create_server(factory, sock=self._bound.socket)
 
 

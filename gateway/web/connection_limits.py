@@ -28,6 +28,10 @@ SWEEP_SECONDS: Final = 1.0
 """Maximum number of seconds between two looks for connections that have been idle for too long."""
 
 
+def peer_of(transport: asyncio.BaseTransport) -> Any:
+    return transport.get_extra_info("peername")
+
+
 class Connection(Protocol):
     """One connection of a client (`connections.py`)."""
 
@@ -47,8 +51,16 @@ class Connection(Protocol):
 class Connections:
     """All connections of clients to one process."""
 
-    def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
+    def __init__(
+        self,
+        limits: Callable[[], Limits],
+        metrics: Metrics,
+        log: Logger,
+        client: Callable[[asyncio.BaseTransport], Any] = peer_of,
+    ) -> None:
         self.limits = limits
+        self.client = client
+        """A function that returns the address of a connection's client; "" if the client is not counted by address."""
         self._log = log
         self._metrics = metrics
         self._open: dict[Connection, str] = {}

@@ -118,7 +118,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
-        if self._connections.admit(self, transport.get_extra_info("peername")):
+        if self._connections.admit(self, self._connections.client(transport)):
             super().connection_made(transport)
         else:
             self._is_refused = True

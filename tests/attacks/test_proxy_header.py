@@ -4,15 +4,21 @@ import asyncio
 import json
 import struct
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from gateway.access.identity import proxy_protocol
+from gateway.access.identity.modes import Modes
 from gateway.access.identity.proxy_header import LONGEST, SIGNATURE
+from gateway.call.runtime import runtime
+from gateway.config.model import Listener
+from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.helpers.gateway import EVERYTHING, NOVA, bedrock, gate
+from tests.helpers.gateway import EVERYTHING, NOVA, Lines, bedrock, gate
 from tests.helpers.hostile_http import CONVERSE, CONVERSE_PATH, connected, crashes, post, request
 from tests.helpers.raw_http import Raw
+from tests.helpers.waiting import eventually
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
@@ -198,3 +204,52 @@ async def test_a_silent_connection_is_closed_despite_earlier_bytes(proxied, monk
     assert [await raw.ended() for raw in [*waiting, slow]] == [True] * 6
     dripping.cancel()
     assert proxied.sim.asked == []
+
+
+def limited(proxied, **limits):
+    """Change limits of the running gateway, as a reload does."""
+    config = proxied.running.gateway.runtime.config
+    server = replace(config.server, limits=replace(config.server.limits, **limits))
+    proxied.running.gateway.current.runtime = runtime(replace(config, server=server))
+
+
+async def test_connections_that_wait_for_a_header_count_and_make_room(proxied):
+    """Check that silent connections behind a proxy are limited, and that one of them is closed for a new one."""
+    limited(proxied, connections=8)
+    waiting = [await connected(proxied, first=first) for first in (b"", b"P", ONE[:-1], two()[:-1]) * 2]
+    count = proxied.running.gateway.metrics.registry.get_sample_value
+    await eventually(lambda: count("irisgate_connections") == 8)
+    raw = await connected(proxied, first=ONE + WHOAMI)
+    assert await login(raw) == "alice@example.com"
+    assert await waiting[0].ended()
+    assert count("irisgate_connections") <= 8
+    for each in waiting[1:]:
+        await each.close()
+    await eventually(lambda: count("irisgate_connections") == 1)
+
+
+async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(proxied):
+    limited(proxied, connections_per_peer=2)
+    head = request("POST /v1/messages HTTP/1.1", "Expect: 100-continue", "Content-Length: 5")
+    for _ in range(2):
+        raw = await connected(proxied, first=ONE + head)
+        assert await raw.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await (await connected(proxied, first=ONE + WHOAMI)).ended()
+    assert (await proxied.lines.until("connections.refused"))[0]["peer"] == "100.64.0.7"
+    assert await login(await connected(proxied, first=BOBS + WHOAMI)) == "bob@example.com"
+
+
+async def test_connections_from_tailscale_serve_do_not_count_by_address():
+    """Check that a proxy on another machine, which names callers by request only, is not taken for one caller."""
+
+    class Transport:
+        """The addresses of a connection from another machine."""
+
+        def get_extra_info(self, name):
+            return {"sockname": ("10.0.0.1", 80), "peername": ("10.0.0.2", 4711)}[name]
+
+    for mode, client in (("serve-headers", ""), ("static", ("10.0.0.2", 4711))):
+        modes = Modes(configure(Lines()))
+        modes.listen("10.0.0.1:80", Listener(identity=mode, login="a"))
+        assert modes.client(Transport()) == client
+        await modes.close()

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import resource
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.call.runtime import runtime
 from gateway.config.model import Limits
 from gateway.web import connection_limits
 from gateway.web import connections as connections_module
@@ -63,6 +65,18 @@ async def test_a_connection_that_waits_long_between_requests_is_closed(tmp_path,
         silent, used = await opened(running), await opened(running)
         for _ in range(2):
             assert (await used.ask("/healthz"))[0] == 200
+        for raw in (silent, used):
+            assert await raw.ended()
+
+
+async def test_a_reload_changes_the_idle_time_of_open_connections(tmp_path, bedrock_sim):
+    async with gated(tmp_path, bedrock_sim, idle_seconds=3600) as running:
+        silent, used = await opened(running), await opened(running)
+        assert (await used.ask("/healthz"))[0] == 200
+        current = running.running.gateway.current
+        config = current.runtime.config
+        limits = replace(config.server.limits, idle_seconds=0.1)
+        current.runtime = runtime(replace(config, server=replace(config.server, limits=limits)))
         for raw in (silent, used):
             assert await raw.ended()
 

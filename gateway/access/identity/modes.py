@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from gateway.access.identity.caller import Caller, Identify, Identity, unknown
 from gateway.access.identity.endpoints import endpoints
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.loopback import Loopback
-from gateway.access.identity.proxy_protocol import Handover, Proxied, ProxyRefusals, Sources
+from gateway.access.identity.proxy_protocol import Handover, Proxied, ProxyRefusals, Room, Sources
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
 from gateway.access.identity.whois import Whois, connecting
@@ -79,16 +80,25 @@ class Modes:
                 raise unknown("the caller is not known")
 
     def protocol(
-        self, listener: Listener, server: Callable[[], asyncio.BaseProtocol]
+        self, listener: Listener, server: Callable[[], asyncio.BaseProtocol], room: Room | None = None
     ) -> Callable[[], asyncio.BaseProtocol]:
         """Return the factory that makes the asyncio protocol object of each new connection of a listener.
 
         `server` is the factory for HTTP and is returned in all modes but `proxy-protocol`. In that mode, the returned
-        factory makes an object that reads the PROXY header and then hands the connection over to HTTP.
+        factory makes an object that reads the PROXY header and then hands the connection over to HTTP. Until then, the
+        connection counts in `room`.
         """
         if listener.identity != "proxy-protocol":
             return server
-        return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals)
+        return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
+
+    def client(self, transport: asyncio.BaseTransport) -> Any:
+        """Return the address of a connection's client, by which connections are counted; "" if they are not.
+
+        Behind a proxy, this is the address in the PROXY header. `tailscale serve` forwards the connections of all
+        callers from its own address and names the caller in each request only, so these are not counted by address.
+        """
+        return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
         """Return the identities that a process of this machine has at listeners of mode `whois`, without duplicates.

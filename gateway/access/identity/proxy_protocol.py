@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.access.identity.addresses import bare
@@ -41,6 +41,12 @@ class Sources:
 
     def note(self, connection: object, source: Source) -> None:
         self._sources[connection] = source
+
+    def peer(self, connection: Any) -> Any:
+        """Return the address of the caller; "" if the proxy named none. Other connections have that of their peer."""
+        if connection in self._sources:
+            return self._sources[connection] or ""
+        return connection.get_extra_info("peername")
 
     def of(self, caller: Caller) -> Source:
         """Return the address that the proxy named for the caller.
@@ -103,8 +109,19 @@ class ProxyRefusals:
             self._log.warning("identity.proxy_refused", peer=str(peer), reason=reason, count=count)
 
 
+class Room(Protocol):
+    """The limit on the connections of the process, in which connections that wait for a header count too."""
+
+    def admit(self, connection: Handover, peer: object) -> bool: ...
+
+    def remove(self, connection: Handover) -> None: ...
+
+
 class Handover(asyncio.Protocol):
     """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
+
+    awaits_head = has_no_head = True
+    """For `Room`: the connection has no request, so it may be closed for another one."""
 
     def __init__(
         self,
@@ -112,8 +129,10 @@ class Handover(asyncio.Protocol):
         sources: Sources,
         proxies: Collection[str],
         refusals: ProxyRefusals,
+        room: Room | None = None,
     ) -> None:
         self._following = following
+        self._room = room
         self._sources = sources
         self._proxies = proxies
         self._refusals = refusals
@@ -125,6 +144,9 @@ class Handover(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if not trusted(transport.get_extra_info("peername"), self._proxies):
             self._refuse("the connection comes from no proxy of this listener")
+            return
+        if self._room is not None and not self._room.admit(self, ""):
+            self.abort()
             return
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(HEADER_SECONDS, self._refuse, "no PROXY header came in time")
@@ -141,7 +163,7 @@ class Handover(asyncio.Protocol):
             return
         if header is None:
             return
-        self._stop_waiting()
+        self._leave()
         self._sources.note(transport, header.source)
         protocol = cast("asyncio.Protocol", self._following())
         transport.set_protocol(protocol)
@@ -151,15 +173,25 @@ class Handover(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         _ = exc
-        self._stop_waiting()
+        self._leave()
 
-    def _refuse(self, reason: str) -> None:
-        self._stop_waiting()
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._leave()
         if self._transport is not None:
-            self._refusals.note(self._transport.get_extra_info("peername"), reason)
             self._transport.abort()
 
-    def _stop_waiting(self) -> None:
+    force_close = abort
+
+    def _refuse(self, reason: str) -> None:
+        if self._transport is not None:
+            self._refusals.note(self._transport.get_extra_info("peername"), reason)
+        self.abort()
+
+    def _leave(self) -> None:
+        """Stop the deadline of the header, and count the connection no longer."""
+        if self._room is not None:
+            self._room.remove(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -50,7 +50,8 @@ class LimitsSection(Section):
         Limits().connections_per_peer,
         ge=1,
         le=1_000_000,
-        description="Connections of one address on another machine, such as 256.",
+        description="Connections of one address on another machine, such as 256. Behind a PROXY protocol, the address "
+        "in the header counts; connections from `tailscale serve` are not counted by address.",
     )
     head_seconds: float = Field(
         Limits().head_seconds,

@@ -121,7 +121,7 @@ class Handover(asyncio.Protocol):
     """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
 
     awaits_head = has_no_head = True
-    """For `Room`: the connection has no request, so it may be closed for another one."""
+    """True, because the connection has no request. `Room` may close it for another connection."""
 
     def __init__(
         self,

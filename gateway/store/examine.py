@@ -116,8 +116,12 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that is only read. Raises `sqlite3.Error`."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    """Open a database that is only read. Raises `sqlite3.Error`.
+
+    Without a write-ahead log, nobody uses the database, and SQLite must make no log beside it.
+    """
+    is_used = path.with_name(f"{path.name}-wal").exists()
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_used else '&immutable=1'}"
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         # damaged text must not end the reading
         connection.text_factory = lambda data: data.decode("utf-8", "replace")

@@ -32,7 +32,7 @@ from gateway.store.base import (
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry, SentCall
-from gateway.store.file import WRITER_CACHE_KB, connect, prepare, remedy
+from gateway.store.file import REPAIR, WRITER_CACHE_KB, connect, prepare, remedy
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
@@ -57,8 +57,12 @@ class SqliteStore:
         self._path = path
         self._writing = _Thread(path, "store-writer", sync=sync)
         self._reading = _Thread(path, "store-reader", cache_kb=READER_CACHE_KB)
-        with closing(connect(path)) as connection:
-            self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
+        try:
+            with closing(connect(path)) as connection:
+                self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
+        except (sqlite3.Error, TypeError) as error:
+            # a damaged table may have no row
+            raise StoreFailed(f"{path}: the store cannot be read: {error}{remedy(error) or REPAIR}") from error
 
     @property
     def start_offset(self) -> JournalOffset:
@@ -110,7 +114,7 @@ class SqliteStore:
 
     async def open_calls(self) -> Sequence[SentCall]:
         lines = await self._read(_OPEN_CALLS, [])
-        return sorted((_SENT_CALL.decode(line) for (line,) in lines), key=lambda call: call.at)
+        return sorted(filter(None, (_sent_call(line) for (line,) in lines)), key=lambda call: call.at)
 
     async def balances(self) -> Sequence[Balance]:
         statement = "SELECT bucket, amount, remainder, at, terms FROM balances"
@@ -131,6 +135,14 @@ class SqliteStore:
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
+
+
+def _sent_call(line: bytes) -> SentCall | None:
+    """Return an open call; None for a damaged line, which `irisgate doctor` reports."""
+    try:
+        return _SENT_CALL.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return None
 
 
 class _Thread:

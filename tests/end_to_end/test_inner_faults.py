@@ -126,6 +126,28 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
         assert session["calls"] == 4
 
 
+async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim):
+    """Check a start with each of several pages damaged: it succeeds, or its error names the file and the repair."""
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
+        for _ in range(3):
+            assert (await running.post(CHAT_PATH, CHAT)).status == 200
+    path = tmp_path / "irisgate.db"
+    good, size = path.read_bytes(), 4096
+    errors = []
+    for page in range(0, len(good) // size, 2):
+        path.write_bytes(good[: page * size] + os.urandom(size) + good[(page + 1) * size :])
+        try:
+            async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
+                assert (await running.post(CHAT_PATH, CHAT)).status == 200
+        except CannotStart as error:
+            errors.append(str(error))
+        for part in tmp_path.glob("irisgate.db-*"):
+            part.unlink()
+    assert len(errors) > 1
+    assert [error for error in errors if str(path) not in error or "\n" in error] == []
+    assert all(error.endswith("; stop the gateway and run irisgate doctor --repair") for error in errors)
+
+
 async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_sim):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}):
         pass

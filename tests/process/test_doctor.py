@@ -1,5 +1,6 @@
 """The command `irisgate doctor`: each fault of a state is reported with a remedy, and a repair loses nothing readable."""
 
+import asyncio
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal, locked
 from gateway.store.sqlite import SqliteStore
 from gateway.store.writing import write
+from tests.helpers.gateway import gate
 from tests.helpers.records import logger, record
 
 CALLS = 400
@@ -93,8 +95,10 @@ def page_size(state):
 async def test_a_good_state_is_healthy_and_left_as_it_is(state, capfd):
     before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert doctor(capfd, state) == (0, [])
+    assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == before
     assert doctor(capfd, state, "--repair") == (0, [])
-    assert {path: path.read_bytes() for path in before} == before
+    after = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    assert after == {**before, state / "journal" / "lock": after[state / "journal" / "lock"]}
     assert await started(state) == (IDS, len(IDS))
 
 
@@ -415,6 +419,32 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
         "Cannot assign requested address",
     ]
     assert not (tmp_path / "free.sock").exists()
+
+
+async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
+    """Check each mode of identity: the listeners of the gateway that runs on the state are no fault."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listeners = [
+        {"listen": f"127.0.0.1:{port}"},
+        {"listen": f"127.0.0.2:{port}", "identity": "static", "login": "ci"},
+        {"listen": f"127.0.0.3:{port}", "identity": "proxy-protocol", "proxies": ["127.0.0.1"]},
+        {"listen": f"unix:{tmp_path}/http.sock", "identity": "serve-headers"},
+    ]
+    config = configured(tmp_path, listeners=listeners)
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    async with gate(state, {}, server={"listeners": listeners}):
+        arguments = ["doctor", "--state", str(state), "--config", str(config), "--json"]
+        checks = await examined(arguments, capfd)
+        assert [each["message"] for each in of(checks, "listener")] == ["held by the running gateway"] * 4
+        assert {each["check"].partition(" ")[0] for each in checks if each["state"] == "error"} <= {"tailscaled"}
+    assert [each["message"] for each in of(await examined(arguments, capfd), "listener")] == ["free"] * 4
+
+
+async def examined(arguments, capfd):
+    await asyncio.to_thread(main, arguments)
+    return json.loads(capfd.readouterr().out)["checks"]
 
 
 def test_a_socket_that_a_killed_gateway_left_is_no_fault(tmp_path, state, capfd):

@@ -77,8 +77,16 @@ def holder(state: StateFolder) -> str:
 
 
 def checks(state: StateFolder) -> Iterator[Result]:
-    """Yield the results of all checks of a state folder that exists."""
-    yield from _folder(state)
+    """Yield the results of all checks of a state folder that exists.
+
+    Files of another user are not opened: SQLite would make files beside the database that this user cannot open.
+    """
+    for path in (state.database, state.journal):
+        if path.exists() and (owner := path.stat().st_uid) != os.geteuid():
+            message = f"{path} belongs to the user {owner}, and this is the user {os.geteuid()}"
+            yield error("state folder", message, "run this command as the user of the gateway")
+            return
+    yield _permissions(state)
     yield from _disk(state)
     yield _key(state)
     yield from _journal(state)
@@ -86,28 +94,30 @@ def checks(state: StateFolder) -> Iterator[Result]:
     yield from _bodies(state)
 
 
-def _folder(state: StateFolder) -> Iterator[Result]:
-    status = state.path.stat()
-    if status.st_uid != os.geteuid():
-        yield error(
-            "state folder",
-            f"{state.path} belongs to the user {status.st_uid}, and this is the user {os.geteuid()}",
-            "run the gateway and this command as the folder's owner",
-        )
+def _permissions(state: StateFolder) -> Result:
+    check = "state folder"
     paths = [state.path, *state.path.rglob("*"), state.database, state.bodies]
-    shared = [path for path in dict.fromkeys(paths) if path.exists() and path.stat().st_mode & 0o077]
+    shared = [path for path in dict.fromkeys(paths) if _is_shared(path)]
     if not shared:
-        yield ok("state folder", f"{state.path} is readable by its owner alone")
-    elif state.repair:
+        return ok(check, f"{state.path} is readable by its owner alone")
+    if state.repair:
         for path in shared:
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
-        yield repaired("state folder", f"{len(shared)} files were open to other users, such as {shared[0]}")
-    else:
-        yield warning(
-            "state folder",
-            f"{len(shared)} files are open to other users, such as {shared[0]}",
-            f"chmod go= them, or {REPAIR}",
-        )
+        return repaired(check, f"{len(shared)} files were open to other users, such as {shared[0]}")
+    message = f"{len(shared)} files are open to other users, such as {shared[0]}"
+    return warning(check, message, f"chmod go= them, or {REPAIR}")
+
+
+def _is_shared(path: Path) -> bool:
+    """Return whether a file of this user is open to others. A volume may belong to another user, who has set its mode.
+
+    A file that a running gateway removes in the meantime is not open to anybody.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return status.st_uid == os.geteuid() and status.st_mode & 0o077 != 0 and not stat.S_ISLNK(status.st_mode)
 
 
 def _disk(state: StateFolder) -> Iterator[Result]:
@@ -141,6 +151,8 @@ def _journal(state: StateFolder) -> Iterator[Result]:
     for path in paths:
         try:
             segment = examine_segment(path)
+        except FileNotFoundError:
+            continue  # the running gateway has applied and removed it
         except OSError as failure:
             yield error("journal", f"{path}: {failure.strerror}", "give the gateway's user the right to read it")
             continue

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.call.finish import Finish
+from gateway.call.plugin_reports import PluginReports
 from gateway.config.load import loads
 from gateway.money.quotas.book import Quotas
 from gateway.store.base import StoreFailed, UsageQuery
@@ -44,7 +45,9 @@ class Started:
         self.quotas.configured(config.quotas)
         self.observed = []
         metrics = Metrics(config)
-        self.finish = Finish(records.follower, metrics, records.log, Observers({}, records.log))
+        reports = PluginReports(metrics, records.log)
+        observers = Observers({}, records.log, reports.failed)
+        self.finish = Finish(records.follower, metrics, records.log, observers, reports)
 
     async def recover(self, count=None):
         """Charge and record the lost calls, or only the first `count` of them, as a start that is then killed does."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
+
+from gateway.contract.small_cache import small_cache
 
 OTHER: Final = "other"
 MAX_USER_AGENT: Final = 500
@@ -73,7 +74,7 @@ def agent(headers: Mapping[str, str]) -> str:
 _HEADER_RULES: Final = tuple((at, rule) for at, rule in enumerate(RULES) if rule.header)
 
 
-@lru_cache(maxsize=256)
+@small_cache(256, MAX_USER_AGENT)
 def _by_user_agent(name: str) -> int:
     """Return the index of the first rule that matches a `User-Agent` header; the number of rules if none matches."""
     matching = (at for at, rule in enumerate(RULES) if rule.user_agent and rule.user_agent.match(name))

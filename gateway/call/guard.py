@@ -12,7 +12,6 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import lru_cache
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +24,7 @@ from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
 from gateway.contract.errors import PERMISSION, STATUS, Problem, Refused
 from gateway.contract.provider_errors import error_headers
+from gateway.contract.small_cache import small_cache
 from gateway.telemetry.throttle import Throttle
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -178,7 +178,7 @@ class _Place(NamedTuple):
     address: bool
 
 
-@lru_cache(maxsize=256)
+@small_cache(256, 300)
 def _place(text: str) -> _Place | None:
     """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
 

@@ -105,8 +105,10 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+MAX_CACHED_NAMES: Final = 32
+"""Maximum number of names in a list whose JSON is cached."""
 MAX_CACHED: Final = 500
-"""Maximum number of characters, and of names, in a list whose JSON is cached.
+"""Maximum number of characters of the names in a list whose JSON is cached.
 
 Clients choose the names of dropped fields, and a cache of long lists would need hundreds of megabytes."""
 
@@ -118,7 +120,9 @@ def _json_list(names: tuple[str, ...]) -> str:
     """
     if not names:
         return "[]"
-    return _cached_json(names) if sum(map(len, names)) <= MAX_CACHED and len(names) <= MAX_CACHED else _json(names)
+    return (
+        _cached_json(names) if sum(map(len, names)) <= MAX_CACHED and len(names) <= MAX_CACHED_NAMES else _json(names)
+    )
 
 
 _cached_json: Final = lru_cache(1024)(_json)

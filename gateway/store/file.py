@@ -20,7 +20,7 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 REPAIR: Final = "; stop the gateway and run irisgate doctor --repair"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """Primary codes of errors of a damaged file. The low byte of an extended code is its primary code."""
-WRITER_CACHE_KB: Final = 16_000
+WRITER_CACHE_KB: Final = 8_000
 """Size of the page cache of the connection that writes. It holds the indexes of a busy hour."""
 
 

@@ -52,14 +52,14 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
     """Return the usage that a row of the result of `select`'s statement contains."""
-    group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
+    group = {
+        name: _time(name, value) if name in _FORMATS else str(value) for name, value in zip(query.by, row, strict=False)
+    }
     sums = dict(zip(GROUP_SUMS, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})
     return UsageRow(group=group, usage=usage, **sums)
 
 
 @lru_cache(4096)
-def _shown(name: str, value: Any) -> str:
-    if name in _FORMATS:
-        return datetime.fromtimestamp(value / 1000, UTC).strftime(_FORMATS[name])
-    return str(value)
+def _time(name: str, value: int) -> str:
+    return datetime.fromtimestamp(value / 1000, UTC).strftime(_FORMATS[name])

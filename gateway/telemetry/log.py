@@ -20,12 +20,14 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
-from functools import lru_cache, partial
+from functools import partial
 from time import sleep
 from typing import Any, Final, Literal, Protocol, cast
 
 import orjson
 import structlog
+
+from gateway.contract.small_cache import small_cache
 
 MAX_LINES: Final = 10_000
 """Maximum number of lines that are queued while the output blocks, about 10 MB. Further lines are lost and counted."""
@@ -155,7 +157,7 @@ def _clean(key: str, value: Any) -> Any:
     return _SECRET_VALUE.sub(REDACTED, text) if " " in text or "=" in text else text
 
 
-@lru_cache(4096)
+@small_cache(1024, 64)
 def _is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 

@@ -373,14 +373,15 @@ class _Active:
     """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._seen: OrderedDict[int, float] = OrderedDict()
+        """The times by the hash of the session, which takes less memory than the ids that clients choose."""
         self._lock = threading.Lock()
 
     def note(self, session: tuple[str, str]) -> None:
-        now = monotonic()
+        now, key = monotonic(), hash(session)
         with self._lock:
-            self._seen[session] = now
-            self._seen.move_to_end(session)
+            self._seen[key] = now
+            self._seen.move_to_end(key)
             # two removals for each added session are enough to remove expired sessions, and no single call takes long
             for _ in range(2):
                 oldest = next(iter(self._seen))

@@ -62,7 +62,7 @@ def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
     return _forwarding(tuple(name for name, _ in headers))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _forwarding(names: tuple[str, ...]) -> str:
     return next((name for name in names if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), "")
 

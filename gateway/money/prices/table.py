@@ -67,8 +67,10 @@ Bedrock's flags has no inferred price list."""
 REGIONAL: Final = "bedrock_"
 """Prefix of the flags of providers whose prices depend on the region."""
 
-MAX_SERVED: Final = 4096
+MAX_SERVED: Final = 512
 """Maximum number of cached prices of served models. Replies can name any number of models."""
+MAX_SERVED_NAME: Final = 256
+"""Maximum number of characters of a served model's name for which a price is looked for. Known names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
 """The maker in a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
@@ -154,6 +156,8 @@ class Prices:
         - If the operator's file has a price for `model`, this price applies to every name in a reply, unless `is_other`
           is True: the provider has then expressly said that it used another model.
         """
+        if len(served) > MAX_SERVED_NAME:
+            return None
         key = (provider.id, model, served, is_other)
         if key not in self._by_served:
             if len(self._by_served) >= MAX_SERVED:

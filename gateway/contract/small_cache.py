@@ -1,0 +1,27 @@
+"""A cache of results for texts that a client or a provider chooses, with a bound in bytes and not only in entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TypeVar
+
+R = TypeVar("R")
+
+
+def small_cache(entries: int, characters: int) -> Callable[[Callable[[str], R]], Callable[[str], R]]:
+    """Return a decorator that caches the results of a function for texts of at most `characters` characters.
+
+    At most `entries` results are cached. The result for a longer text is computed each time.
+    """
+
+    def decorated(function: Callable[[str], R]) -> Callable[[str], R]:
+        cached = lru_cache(entries)(function)
+
+        @wraps(function)
+        def call(text: str) -> R:
+            return cached(text) if len(text) <= characters else function(text)
+
+        return call
+
+    return decorated

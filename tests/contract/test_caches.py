@@ -1,0 +1,146 @@
+"""Every cache and every table in memory has a bound, and those of names that clients or providers choose a small one.
+
+- A cache that is not in `CACHES` fails the first test: its bound must be known before it is there.
+- The others fill each cache of chosen names with more names than it holds, many of them long, and look at the memory.
+"""
+
+import ast
+import gc
+import tracemalloc
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from gateway.access.identity import loopback
+from gateway.call import agents, guard
+from gateway.call.sessions import MAX_OPEN, Sessions
+from gateway.config.model import Provider
+from gateway.contract.flag import ClientRequest
+from gateway.contract.members import Members
+from gateway.money.prices.table import MAX_SERVED, Prices
+from gateway.store import calls
+from gateway.telemetry import log, metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+CHOSEN, CONFIGURED, CONSTANT = "chosen by clients or providers", "named by the configuration", "constant"
+CONNECTIONS = "open connections"
+CACHES = {
+    # file: the caches in it, by who chooses their keys
+    "gateway/access/grants.py": [CONFIGURED, CONFIGURED],  # callers of the tailnet, and configured models
+    "gateway/access/identity/endpoints.py": [CONFIGURED],
+    "gateway/access/identity/loopback.py": [CHOSEN, CONNECTIONS],
+    "gateway/access/identity/proxy_protocol.py": [CONNECTIONS, CONNECTIONS],
+    "gateway/access/identity/serve_headers.py": [CONFIGURED],  # headers of tailscaled, of which only 1,024 are cached
+    "gateway/access/identity/whois.py": [CONNECTIONS, CONFIGURED],
+    "gateway/call/agents.py": [CHOSEN],
+    "gateway/call/guard.py": [CHOSEN],
+    "gateway/call/key_redaction.py": [CONFIGURED],
+    "gateway/call/sessions.py": [CHOSEN],
+    "gateway/config/section.py": [CONSTANT, CONSTANT],
+    "gateway/contract/capabilities.py": [CONSTANT, CONSTANT, CONFIGURED],
+    "gateway/contract/client_api.py": [CONSTANT],
+    "gateway/contract/hook_results.py": [CONSTANT],
+    "gateway/contract/losses.py": [CONSTANT],
+    "gateway/contract/small_cache.py": [CHOSEN],
+    "gateway/money/prices/modifiers.py": [CONSTANT],
+    "gateway/money/prices/rows.py": [CONFIGURED],
+    "gateway/money/prices/table.py": [CONSTANT, CONFIGURED],
+    "gateway/money/quotas/ledger.py": [CONFIGURED],  # a bucket for each caller, of which full ones are removed
+    "gateway/money/quotas/windows.py": [CONFIGURED],
+    "gateway/store/calls.py": [CHOSEN],
+    "gateway/store/usage.py": [CONSTANT],  # hours and days
+    "gateway/telemetry/log.py": [CHOSEN],
+    "gateway/telemetry/metrics.py": [CHOSEN],
+    "gateway/testkit/judge.py": [CONSTANT, CONSTANT],
+    "gateway/upstream/catalog.py": [CONFIGURED],
+    "gateway/upstream/client.py": [CONNECTIONS],
+    "gateway/upstream/refused_features.py": [CONFIGURED],
+    "gateway/web/admin/openapi.py": [CONSTANT],
+    "gateway/web/connection_limits.py": [CONNECTIONS],
+    "gateway/web/dashboard/pages.py": [CONSTANT],
+    "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],
+    "plugins/gateway_plugins/dialects/anthropic_messages/betas.py": [CONSTANT, CONFIGURED],
+}
+KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")
+
+
+def caches_of(path):
+    """Yield the names of caches and tables that a file uses, except in types and imports."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield from (name for each in node.decorator_list if (name := ast.unparse(each).partition("(")[0]) in KINDS)
+        elif isinstance(node, ast.Call):
+            is_partial = isinstance(node.func, ast.Call) and ast.unparse(node.func.func) == "lru_cache"
+            is_factory = any(
+                ast.unparse(each.value) in KINDS for each in node.keywords if each.arg == "default_factory"
+            )
+            if is_partial or is_factory or ast.unparse(node.func) in KINDS[3:]:
+                yield ast.unparse(node)
+
+
+def test_every_cache_is_in_the_table():
+    files = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
+    used = {str(path.relative_to(ROOT)): len(names) for path in files if (names := list(caches_of(path)))}
+    assert used == {name: len(kinds) for name, kinds in CACHES.items()}
+
+
+def sessions():
+    table, body = Sessions(bytes(32)), b'{"messages":[{"role":"user","content":"%d"}]}'
+
+    def note(number, text):
+        top = Members(body % number)
+        chat = ClientRequest("openai_chat", "openai_chat", "generate", "POST", "/", "", {}, top, "m", False)
+        table.id_of(chat, text[:64], "")
+
+    return note
+
+
+def served():
+    prices = Prices.load()
+    provider = Provider("p", "http://127.0.0.1:9", ("claude-haiku-4-5",), cost_basis="anthropic")
+    return lambda _, text: prices.served(provider, "claude-haiku-4-5", f"claude-haiku-4-5-{text}", is_other=False)
+
+
+def active():
+    table = metrics._Active()
+    return lambda _, text: table.note((text, text))
+
+
+FILLED = {
+    # name: (a function that adds an entry for a number and a long text, entries to add, megabytes at most)
+    "user agents": (lambda: lambda _, text: agents._by_user_agent(text), 512, 1),
+    "hosts": (lambda: lambda _, text: guard._place(text), 512, 1),
+    "names of log fields": (lambda: lambda _, text: log._is_secret(text), 2048, 1),
+    "names of headers": (lambda: lambda number, text: loopback._forwarding((text, str(number)) * 4), 128, 4),
+    "lists of dropped fields": (lambda: lambda _, text: calls._json_list((text[:200], *map(str, range(31)))), 2048, 6),
+    "sessions by fingerprint": (sessions, 2 * MAX_OPEN, 8),
+    "prices of served models": (served, 2 * MAX_SERVED, 8),
+    "active sessions": (active, metrics.MAX_ACTIVE + 1000, 32),
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_table_of_chosen_names_takes_little_memory(name):
+    make, entries, megabytes = FILLED[name]
+    tail = {"hosts": "h" * 8000, "user agents": "u" * 8000}.get(name, "x" * 4000)
+    numbers = count()
+
+    def fill(add, many):
+        for _ in range(many):
+            number = next(numbers)
+            # two of three texts are as long as a cache may take, one is longer
+            add(number, f"{number:08}" + tail[: (40, 200, len(tail))[number % 3]])
+
+    add = make()
+    fill(add, 10)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        fill(add, entries)
+        gc.collect()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < megabytes * 1_000_000

@@ -35,7 +35,9 @@ MAX_FRAMING_BYTES: Final = 64 * 1024
 FRAMING_RATIO: Final = 8
 """Number of bytes on the wire for each byte of content that are allowed. A chunk of one byte takes six."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds after which a closed connection is given up, although not all bytes of its reply are sent."""
+"""Seconds after which a closed connection is given up, although not all bytes of its reply are sent.
+
+As long, the rest of a refused request's body is read, so that the client can read the reply."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -59,7 +61,7 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
+        super().__init__(manager, lingering_time=CLOSE_SECONDS, **options)
         self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None

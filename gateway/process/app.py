@@ -224,6 +224,7 @@ async def _run_parts(
             # the pages then show these calls at once; if the store fails, the journal has the calls
             with suppress(StoreFailed):
                 await gateway.follower.flush()
-        watching = asyncio.create_task(app[readiness.READINESS].watch())
-        stack.callback(watching.cancel)
+        ready = app[readiness.READINESS]
+        stack.callback(ready.close)
+        stack.callback(asyncio.create_task(ready.watch()).cancel)
         yield

@@ -191,7 +191,9 @@ class JournalFollower:
                 break
             if unreadable and self._set_aside < offset:
                 file = await asyncio.to_thread(self._journal.set_aside, unreadable)
-                self._log.error("journal.unreadable_lines", lines=len(unreadable), kept=str(file))
+                self._log.error(
+                    "journal.unreadable_lines", segment=offset.segment, lines=len(unreadable), kept=str(file)
+                )
                 self._set_aside = offset
             await self._store.write(entries, offset)
             if offset.segment > self._offset.segment:

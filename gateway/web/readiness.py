@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Final
@@ -88,6 +89,8 @@ class Readiness:
         self._identified_at = -IDENTITY_SECONDS
         self._identifying: asyncio.Task[None] | None = None
         self._ready = True
+        # the usual threads may be busy in an overload, in which monitors must get their replies
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         gateway.metrics.checks(self._failing, lambda: self._is_ready(self._current(gateway.follower.disk_fault())))
 
     async def watch(self) -> None:
@@ -96,9 +99,14 @@ class Readiness:
             await self.look()
             await asyncio.sleep(WATCH_SECONDS)
 
+    def close(self) -> None:
+        """Let the thread end. A test of the disk that is under way is not waited for."""
+        self._thread.shutdown(wait=False)
+
     async def look(self) -> Mapping[str, Fault]:
         """Run the checks, and return those that fail, by name."""
-        disk, _ = await asyncio.gather(asyncio.to_thread(self._gateway.follower.disk_fault), self._ask_tailscaled())
+        tested = asyncio.get_running_loop().run_in_executor(self._thread, self._gateway.follower.disk_fault)
+        disk, _ = await asyncio.gather(tested, self._ask_tailscaled())
         self._note(self._current(disk))
         return self._faults
 

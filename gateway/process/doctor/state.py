@@ -109,15 +109,17 @@ def _permissions(state: StateFolder) -> Result:
 
 
 def _is_shared(path: Path) -> bool:
-    """Return whether a file of this user is open to others. A volume may belong to another user, who has set its mode.
+    """Return whether a file or folder of this user is open to others.
 
-    A file that a running gateway removes in the meantime is not open to anybody.
+    A volume may belong to another user, who has set its mode. Sockets are open to a group on purpose. A file that a
+    running gateway removes in the meantime is not open to anybody.
     """
     try:
         status = path.lstat()
     except FileNotFoundError:
         return False
-    return status.st_uid == os.geteuid() and status.st_mode & 0o077 != 0 and not stat.S_ISLNK(status.st_mode)
+    is_plain = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+    return is_plain and status.st_uid == os.geteuid() and status.st_mode & 0o077 != 0
 
 
 def _disk(state: StateFolder) -> Iterator[Result]:

@@ -293,6 +293,15 @@ def test_a_bucket_is_reported_once_when_four_fifths_are_used(notify):
         assert len(reports) == reported
 
 
+@pytest.mark.parametrize(("second", "reported"), [(10, 1), (11, 2)])
+def test_a_bucket_is_reported_again_once_less_than_seventy_percent_were_used(second, reported):
+    rule, reports = Rule("q", 100, 1, SECOND), []
+    ledger = Ledger(nearly_used=reports.append)
+    ledger.charge(ledger.reserve([Claim("q", rule, 80)], 0), 80, 0)
+    ledger.charge(ledger.reserve([Claim("q", rule, second)], second * SECOND), second, second * SECOND)
+    assert len(reports) == reported
+
+
 def test_a_bucket_that_was_reported_is_not_reported_again_after_a_restart():
     reports = []
     ledger = Ledger(nearly_used=reports.append)

@@ -294,7 +294,7 @@ def test_a_bucket_is_reported_once_when_four_fifths_are_used(notify):
 
 
 @pytest.mark.parametrize(("second", "reported"), [(10, 1), (11, 2)])
-def test_a_bucket_is_reported_again_once_less_than_seventy_percent_were_used(second, reported):
+def test_a_bucket_is_reported_again_below_seventy_percent(second, reported):
     rule, reports = Rule("q", 100, 1, SECOND), []
     ledger = Ledger(nearly_used=reports.append)
     ledger.charge(ledger.reserve([Claim("q", rule, 80)], 0), 80, 0)

@@ -4,7 +4,6 @@ The tests search for these secrets in everything that the gateway puts out.
 """
 
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -21,6 +20,7 @@ from gateway.contract.registry import discover
 from gateway.upstream.catalog import Offer
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
 from tests.helpers.hostile_http import CHAT, CONVERSE
+from tests.helpers.providers import provider
 from tests.web.admin.conftest import from_file
 
 CANARIES = {
@@ -64,22 +64,10 @@ def text(url, echo):
     return comments + json.dumps(document, indent=2)
 
 
-@asynccontextmanager
-async def echoing():
-    """Serve a provider that refuses every request, with a message that repeats the request's headers."""
-
-    async def answer(request):
-        text = json.dumps(dict(request.headers))
-        return web.json_response({"message": f"not allowed: {text}"}, status=403, headers={"x-amzn-errortype": "A"})
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{site.port}"
-    await runner.cleanup()
+async def refuse_with_headers(request):
+    """Refuse a request as a provider does, with a message that repeats the request's headers."""
+    text = json.dumps(dict(request.headers))
+    return web.json_response({"message": f"not allowed: {text}"}, status=403, headers={"x-amzn-errortype": "A"})
 
 
 @pytest.fixture
@@ -89,7 +77,7 @@ async def served(tmp_path, bedrock_sim, monkeypatch):
     (tmp_path / "canary.key").write_text(CANARIES["file"] + "\n")
     (tmp_path / "state").mkdir()
     path = tmp_path / "config.hujson"
-    async with echoing() as echo:
+    async with provider(refuse_with_headers) as echo:
         path.write_text(text(bedrock_sim.url, echo))
         async with from_file(path) as running:
             yield running

@@ -22,6 +22,7 @@ from tests.helpers.hostile_http import (
     request,
     text_of,
 )
+from tests.helpers.providers import provider
 
 SECRET = "canary-of-a-client"
 SIGNATURE = (
@@ -221,21 +222,16 @@ async def test_a_redirect_by_a_provider_is_not_followed_and_the_key_stays(tmp_pa
         location = f"{providers.bedrock.url}{incoming.path}"
         return web.Response(status=status, headers={"location": location, "refresh": f"0;url={location}"})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", elsewhere)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    entry = bedrock(f"http://127.0.0.1:{site.port}", models=[HAIKU], auth_mode=mode)
-    async with gate(tmp_path, {"b": entry}) as running:
+    async with (
+        provider(elsewhere) as url,
+        gate(tmp_path, {"b": bedrock(url, models=[HAIKU], auth_mode=mode)}) as running,
+    ):
         for name in ("converse", "chat to Bedrock"):
             path, body = WAYS[name]
             code, headers, answer = await exchanged(running, post(path, body, f"Authorization: Bearer {SECRET}"))
             assert code == 503, (name, answer)
             assert not {"location", "refresh"} & headers.keys()
             assert str(providers.bedrock.url).encode() not in answer
-    await runner.cleanup()
     assert providers.take() == []
 
 

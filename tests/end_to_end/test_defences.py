@@ -2,32 +2,17 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 
 from gateway.testkit import scenarios
 from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.providers import provider
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 NATIVE = f"/bedrock/model/{NOVA}/converse"
-
-
-@asynccontextmanager
-async def provider(handler):
-    """Run a provider that answers with the test's handler."""
-    app = web.Application(client_max_size=2**26)
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site.port}"
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize("path", [NATIVE, "/v1/chat/completions"])
@@ -181,7 +166,7 @@ async def test_a_malformed_request_is_logged_without_what_it_said(tmp_path, bedr
         writer.write(
             b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer canary-of-a-client\x01\r\n\r\n"
         )
-        assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
         writer.close()
         await writer.wait_closed()
         await gw.lines.until("http.error")

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Canned, Tokens
 from tests.helpers.gateway import KEY, bedrock, gate
+from tests.helpers.providers import provider
 from tests.helpers.rendered import rendered
 from tests.helpers.wires import PROVIDERS, WIRES, framed, line, wires
 
@@ -103,21 +104,14 @@ async def test_a_key_in_a_header_is_removed(wire, status, tmp_path):
             whole if status == 200 else {"error": {"message": "no"}}, status=status, headers=headers
         )
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", serve)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     model = PROVIDERS[wire.provider][1]
-    provider = bedrock(url, models=[model], flags=[wire.provider])
-    try:
-        async with gate(tmp_path, {wire.provider: provider}) as gw:
-            request = hello(wire)
-            request = {**request, "model": model} if "model" in request else request
-            reply = await gw.post(wire.say.path(model, stream=False), request)
-            assert (reply.status, leaks(str(reply.headers).encode())) == (status, [])
-            (record,) = await gw.calls()
-    finally:
-        await runner.cleanup()
+    async with (
+        provider(serve) as url,
+        gate(tmp_path, {wire.provider: bedrock(url, models=[model], flags=[wire.provider])}) as gw,
+    ):
+        request = hello(wire)
+        request = {**request, "model": model} if "model" in request else request
+        reply = await gw.post(wire.say.path(model, stream=False), request)
+        assert (reply.status, leaks(str(reply.headers).encode())) == (status, [])
+        (record,) = await gw.calls()
     assert record["upstream_request_id"] == "id-[redacted]"

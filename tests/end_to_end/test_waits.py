@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.helpers.gateway import bedrock, gate
+from tests.helpers.providers import provider
 from tests.helpers.wires import PROVIDERS, wires
 
 DATE = "Sat, 28 Nov 2026 10:00:00 GMT"
@@ -47,15 +48,9 @@ class Provider:
 
 @pytest.fixture
 async def refusing():
-    provider = Provider()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", provider.serve)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield provider
-    await runner.cleanup()
+    refuser = Provider()
+    async with provider(refuser.serve) as refuser.url:
+        yield refuser
 
 
 @wires()

@@ -1,40 +1,44 @@
-"""Providers on an event loop of their own, so that their work is not measured with that of the gateway."""
+"""Providers whose requests a test's function answers, on the event loop of the test or on a loop of their own."""
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
 MAX_BODY = 2**26
 
 
+@asynccontextmanager
+async def provider(answer, max_body=MAX_BODY):
+    """Run a provider. `answer` handles its requests. The value is the provider's URL."""
+    app = web.Application(client_max_size=max_body)
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 @contextmanager
 def provider_in_a_thread(answer, max_body=MAX_BODY):
-    """Run a provider in a thread. `answer` handles its requests. The value is the provider's URL."""
-    url, ready = [], threading.Event()
-    loop = asyncio.new_event_loop()
+    """Run a provider in a thread, so that its work is not measured with that of the gateway."""
+    started, ready = [], threading.Event()
 
-    async def start():
-        app = web.Application(client_max_size=max_body)
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        url.append(f"http://127.0.0.1:{site.port}")
-        ready.set()
-        return runner
+    async def serve():
+        end = asyncio.Event()
+        async with provider(answer, max_body) as url:
+            started.extend([url, asyncio.get_running_loop(), end])
+            ready.set()
+            await end.wait()
 
-    def run():
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(10)
-    yield url[0]
-    loop.call_soon_threadsafe(loop.stop)
+    url, loop, end = started
+    yield url
+    loop.call_soon_threadsafe(end.set)
     thread.join()

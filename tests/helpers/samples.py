@@ -10,6 +10,18 @@ PDF = base64.b64encode(b"%PDF-1.4 of nothing").decode()
 NO_INPUT = {"type": "object", "properties": {}}
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 EPHEMERAL = {"type": "ephemeral"}
+MARK = {"type": "ephemeral", "ttl": "1h"}
+SCHEMA = {
+    # members that some providers do not take
+    "type": "object",
+    "description": "d",
+    "properties": {"a": {"anyOf": [{"items": {}, "minItems": 2, "pattern": "(?=x)"}], "description": "e"}},
+    "allOf": [{"properties": {"b": {}}, "required": ["b"]}],
+    "$ref": "#/$defs/c",
+    "$defs": {"c": {"properties": {"c": {"type": ["string", "null"]}}}},
+    "required": ["a"],
+    "additionalProperties": {"type": "string"},
+}
 
 
 def marked(block, ttl):

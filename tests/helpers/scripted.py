@@ -4,6 +4,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from tests.helpers.providers import provider
+
 
 class Scripted:
     """The answers to the next requests, and the bodies of the requests so far."""
@@ -34,15 +36,6 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted():
-    provider = Scripted()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", provider._answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield provider
-    finally:
-        await runner.cleanup()
+    answers = Scripted()
+    async with provider(answers._answer) as answers.url:
+        yield answers

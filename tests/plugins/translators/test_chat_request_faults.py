@@ -27,18 +27,8 @@ from tests.helpers.chat_to_converse import (
     user,
 )
 from tests.helpers.json_faults import changed, paths
+from tests.helpers.samples import MARK, SCHEMA
 
-MARK = {"type": "ephemeral", "ttl": "1h"}
-SCHEMA = {
-    "type": "object",
-    "description": "d",
-    "properties": {"a": {"anyOf": [{"items": {}, "minItems": 2, "pattern": "(?=x)"}], "description": "e"}},
-    "allOf": [{"properties": {"b": {}}, "required": ["b"]}],
-    "$ref": "#/$defs/c",
-    "$defs": {"c": {"properties": {"c": {"type": ["string", "null"]}}}},
-    "required": ["a"],
-    "additionalProperties": {"type": "string"},
-}
 WHOLE = {
     "messages": [
         {"role": "system", "content": "S", "cache_control": MARK},

@@ -35,19 +35,9 @@ from tests.helpers.messages_to import (
     text,
     user,
 )
+from tests.helpers.samples import MARK, SCHEMA
 from tests.plugins.translators.test_messages_to_replies import ALL, CHUNKS, COMPLETION, WHOLE
 
-MARK = {"type": "ephemeral", "ttl": "1h"}
-SCHEMA = {
-    "type": "object",
-    "description": "d",
-    "properties": {"a": {"anyOf": [{"items": {}, "minItems": 2, "pattern": "(?=x)"}], "description": "e"}},
-    "allOf": [{"properties": {"b": {}}, "required": ["b"]}],
-    "$ref": "#/$defs/c",
-    "$defs": {"c": {"properties": {"c": {"type": ["string", "null"]}}}},
-    "required": ["a"],
-    "additionalProperties": {"type": "string"},
-}
 CITATION = {
     "type": "char_location",
     "cited_text": "c",

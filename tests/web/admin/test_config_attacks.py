@@ -77,7 +77,8 @@ class Slow:
         host, port = served.url.removeprefix("http://").split(":")
         held.body = json.dumps({"config": text}).encode()
         held.reader, held.writer = await asyncio.open_connection(host, int(port))
-        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\nExpect: 100-continue\r\n"
+        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\n"
+        head += "Expect: 100-continue\r\n"
         held.writer.write(f"{head}Content-Length: {len(held.body)}\r\n\r\n".encode() + held.body[:10])
         assert await held.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         return held

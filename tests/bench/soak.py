@@ -30,7 +30,7 @@ from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
 from tests.bench.memory import resident
 from tests.helpers.gateway import CAP, HAIKU, bedrock
-from tests.helpers.processes import served
+from tests.helpers.processes import environment, running
 
 CLIENTS = 8
 """Number of clients that call at once."""
@@ -183,15 +183,16 @@ async def _records(session, url, calls):
         await asyncio.sleep(0.2)
 
 
-async def measured(folder, *, seconds, calls, options=()):
+async def measured(folder, *, seconds, calls):
     """Return the figures of a run that ends after a time or a number of calls, whichever comes first."""
     figures, numbers = Figures(), count(1)
     async with AsyncExitStack() as stack:
         simulated = {name: await stack.enter_async_context(sim()) for name, (_, sim) in PROVIDERS.items()}
         path = folder / "config.hujson"
         path.write_text(json.dumps(config({name: sim.url for name, sim in simulated.items()})))
-        arguments = ("serve", "--config", str(path), "--listen", "127.0.0.1:0", *options)
-        gateway = await stack.enter_async_context(served(folder, *arguments))
+        command = (sys.executable, "-m", "gateway", "serve", "--config", str(path), "--listen", "127.0.0.1:0")
+        # not forked from a process of the tests, whose memory would count too
+        gateway = await stack.enter_async_context(running(*command, cwd=folder, env=environment(folder)))
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         begun = time.monotonic()
         of = gateway.process.pid, figures, begun

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -44,7 +44,7 @@ from gateway.contract.errors import (
     Problem,
     Refused,
 )
-from gateway.contract.flag import Encoder, HttpRequest, Route
+from gateway.contract.flag import ClientRequest, Encoder, HttpRequest, Route
 from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import ProcessPool
 
@@ -205,7 +205,7 @@ class Server:
         received = monotonic()
         message = _request(route, request, body)
         exchange.capture = _capture(inbound, message)
-        parsed = inbound.flag.parse(message)
+        parsed = await self._parsed(inbound.flag, message)
         if inbound.identity is None:
             raise unknown("the caller is not known")
         call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack, admitted)
@@ -227,6 +227,14 @@ class Server:
         admitted = self.gateway.admission.enter(login, request_body.announced(request, limits.body_bytes))
         stack.callback(admitted.leave)
         return await request_body.read(request, limits, admitted), admitted
+
+    async def _parsed(self, flag: Plugin, message: HttpRequest) -> ClientRequest:
+        """Return the parsed request. A very large body is parsed in a worker process. Raises `Refused`."""
+        body = message.body
+        if len(body) < request_body.PARSED_ELSEWHERE:
+            return flag.parse(message)
+        work = request_body.parsed, flag.parse, replace(message, body=b""), body
+        return await self.pool.run(len(body), NO_DROP, *work)
 
     def _stopping(self) -> bool:
         """Return whether a call was cancelled because the gateway is stopping, and not because its client left.
@@ -354,7 +362,7 @@ def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
         path=request.raw_path.partition("?")[0],
         query=request.rel_url.raw_query_string,
         headers=headers,
-        params=request.match_info,
+        params=dict(request.match_info),
         body=body,
     )
 

@@ -153,8 +153,9 @@ class CallProvider:
         candidate = attempt.candidate
         provider = candidate.offer.provider
         # most native bodies are only spliced, which takes less time than sending the body to another process
-        body = attempt.request.top.body
-        slow = candidate.way is not Way.NATIVE or any(mark in body for mark in candidate.flag.slow_marks)
+        top, is_native = attempt.request.top, candidate.way is Way.NATIVE
+        body = top.body
+        slow = not is_native or top.has_halves or any(mark in body for mark in candidate.flag.slow_marks)
         size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
         request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)

@@ -29,7 +29,8 @@ from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
 from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
 from gateway.process.plugins_list import plugins_list
-from gateway.process.serve import CannotStart, serve
+from gateway.process.restarts import TAKE_OVER, command
+from gateway.process.serve import CannotStart, Options, serve
 from gateway.telemetry.log import configure
 from gateway.web.usage import command as usage
 
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes"
     )
     serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
+    serving.add_argument(
+        TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
+    )
     _common(serving, default_state())
     serving.set_defaults(run=_serve)
 
@@ -199,7 +203,8 @@ def _serve(options: argparse.Namespace) -> int:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
     state, listener = _state(options), _listener(options.listen)
-    asyncio.run(serve(options.config, loaded, registry, state=state, log=log, listener=listener))
+    how = Options(listener=listener, take_over=options.take_over, restart=command(sys.orig_argv))
+    asyncio.run(serve(options.config, loaded, registry, state=state, log=log, options=how))
     return 0
 
 

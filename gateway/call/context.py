@@ -16,7 +16,9 @@ from aiohttp import web
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admission
 from gateway.call.chain import Call
+from gateway.call.keeper import Keeper
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.predecessor import Predecessors
 from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
@@ -92,12 +94,21 @@ class Gateway:
     """The providers that currently refuse the gateway's key."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
+    calls: dict[str, Call] = field(default_factory=dict)
+    """The calls in flight by id, from the moment at which their request is parsed."""
+    keeper: Keeper = field(default_factory=Keeper)
+    predecessors: Predecessors = field(init=False)
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None
     """The reloader of the configuration file; None if the configuration was not read from a file."""
     config_error: str = ""
     """The reason why the last reload was refused; "" if the configuration in use is that of the file."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether clients are to open new connections, because this process stops or is replaced."""
+        return self.draining or self.follower.is_replaced
 
     @property
     def runtime(self) -> Runtime:

@@ -3,6 +3,7 @@
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` has a record too. It is charged nothing.
 - A call whose process was killed gets its record when the next process starts.
+- In a process that was replaced, the record goes to the spool. The new process charges the call (`predecessor.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
 from gateway.call.plugin_reports import PluginReports
-from gateway.call.settlement import settle
+from gateway.call.settlement import bill, settle
 from gateway.call.write_ahead import charge_lost
 from gateway.contract.errors import PluginFailed, Problem
 from gateway.contract.flag import Facts, Usage
@@ -46,9 +47,14 @@ class Finish:
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record."""
         facts = self._facts(call)
-        cost = cost_of(call, facts, complete=outcome == "ok")
-        charges = settle(call, cost, complete=outcome == "ok")
-        self._put(_record(call, status, outcome, facts, cost, charges), charges)
+        complete = outcome == "ok"
+        cost = cost_of(call, facts, complete=complete)
+        if self.follower.is_replaced:
+            record = _record(call, status, outcome, facts, cost, ())
+            self.follower.put(Entry(call=record, bill=bill(call, cost, complete=complete)))
+        else:
+            charges = settle(call, cost, complete=complete)
+            self.put(_record(call, status, outcome, facts, cost, charges), charges)
         if (overhead := call.overhead(monotonic())) is not None:
             self.metrics.overhead(call.flag.name, overhead)
 
@@ -62,16 +68,21 @@ class Finish:
 
     def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
         """Write the record of a request that ended before it became a `Call`."""
-        self._put(_refusal(inbound, status, outcome, problem))
+        record = _refusal(inbound, status, outcome, problem)
+        if self.follower.is_replaced:
+            self.follower.put(Entry(call=record))
+        else:
+            self.put(record)
 
     def lost(self, calls: Sequence[SentCall], quotas: Quotas) -> None:
         """Charge and record the calls that an earlier process sent but did not end."""
         for call in calls:
-            self._put(*charge_lost(call, quotas))
+            self.put(*charge_lost(call, quotas))
         if calls:
             self.log.warning("calls.lost", calls=len(calls))
 
-    def _put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
+    def put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
+        """Write the record of a call, and tell the metrics, the observers and the log."""
         self.follower.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
         self.metrics.observe(record)
         self.observers.put(record)

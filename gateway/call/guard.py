@@ -78,10 +78,10 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers of every reply. While the gateway drains, the client is told to use the connection no more."""
+    """Add the headers of every reply. If this process is leaving, tell the client to use the connection no more."""
     response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers["server"] = "irisgate"
-    if request.app[GATEWAY].draining:
+    if request.app[GATEWAY].is_leaving:
         response.force_close()
 
 

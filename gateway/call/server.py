@@ -133,6 +133,7 @@ class Server:
             return await self._crashed(exchange)
         finally:
             self.gateway.open_calls.discard(task)
+            self.gateway.calls.pop(inbound.id, None)
             if exchange.capture is not None:
                 self.gateway.bodies.put(exchange.capture)
 
@@ -175,7 +176,7 @@ class Server:
             headers = response_headers(exchange.inbound, call, stream_headers(call))
             exchange.captured(headers)
             response = web.StreamResponse(headers=headers)
-            if self.gateway.draining:
+            if self.gateway.is_leaving:
                 response.force_close()
             encoder = call.flag.encoder(call.request)
             return response, call.flag.hooks["encoder.ping"].run(encoder.ping)
@@ -209,6 +210,7 @@ class Server:
         if inbound.identity is None:
             raise unknown("the caller is not known")
         call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack, admitted)
+        self.gateway.calls[call.id] = call
         return call
 
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
@@ -310,7 +312,7 @@ class Server:
             headers = response_headers(exchange.inbound, call, headers)
             exchange.captured(headers)
             response = web.StreamResponse(status=stream.status, headers=headers)
-            if self.gateway.draining:
+            if self.gateway.is_leaving:
                 response.force_close()
         return _Opened(response, self._events(call, encoder), ping, stream.batches)
 

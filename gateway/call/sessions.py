@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
 from gateway.call.agents import WITH_CACHE_KEYS
 from gateway.call.fingerprints import fingerprint, small_member
 from gateway.contract.flag import ClientRequest, Members
-from gateway.store.base import Session
 
 ID_HEADERS: Final = (
     "x-claude-code-session-id",
@@ -63,6 +62,17 @@ class _Open(NamedTuple):
     """Unix time in seconds of the last call."""
 
 
+class StoredSession(Protocol):
+    """The properties of a session by which it is remembered after a restart."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def last_at(self) -> float: ...
+
+
 class Sessions:
     """Finds the sessions of calls, and remembers those that were found by a fingerprint.
 
@@ -82,7 +92,7 @@ class Sessions:
         begin = fingerprint(request, login, agent, self._key)
         return self._current(login, begin) if begin else f"r_{secrets.token_hex(8)}"
 
-    def restore(self, stored: Iterable[Session]) -> None:
+    def restore(self, stored: Iterable[StoredSession]) -> None:
         """Remember the sessions in the store after a restart. `stored` has the last used session first."""
         for session in reversed(list(stored)):
             if own := _OWN_ID.fullmatch(session.id):

@@ -13,7 +13,7 @@ Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -26,7 +26,8 @@ from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Sett
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, Rule
 from gateway.money.quotas.definitions import Chain, bucket_of, usd
 from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
-from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded
+from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded, Reservation
+from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
 
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
@@ -35,10 +36,17 @@ Rules = Mapping[BucketChain, Sequence[Rule]]
 """The chains of buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
 
 
-def reserve(call: Call, quotas: Quotas, size: Size | None = None) -> tuple[CallReservation, Sequence[Candidate]]:
+Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
+"""A function that reserves claims, or raises `Exceeded`."""
+
+
+def reserve(
+    call: Call, quotas: Quotas, size: Size | None = None, hold: Hold | None = None
+) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body, if it was measured already.
+    `size` is the size of the request's body, if it was measured already. `hold` reserves in place of `quotas`, if
+    another process has the balances.
 
     Raises `Exceeded` if a bucket of every candidate refuses the call, and `Refused` if a quota cannot be charged,
     because the quota is not defined or no price is known.
@@ -47,7 +55,7 @@ def reserve(call: Call, quotas: Quotas, size: Size | None = None) -> tuple[CallR
     candidates = _chargeable(call, rules)
     while True:
         try:
-            return _reserve(call, quotas, candidates, rules, size), candidates
+            return _reserve(call, quotas, candidates, rules, size, hold or quotas.reserve), candidates
         except Exceeded as exceeded:
             others = [candidate for candidate in candidates if exceeded.chain not in rules[candidate.offer.name]]
             if not others:
@@ -61,14 +69,31 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
     `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. Settling a call a
     second time charges nothing and returns the same charges.
     """
-    reservation, attempt = call.reservation, call.attempt
-    if reservation is None:
+    if (reservation := call.reservation) is None:
         return ()
+    offer, settlement = _due(call, reservation, cost, complete=complete)
+    return reservation.charge(offer, settlement) if offer else reservation.release()
+
+
+def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
+    """Return what a call that has ended is charged, for the process that has the balances.
+
+    The arguments are those of `settle`. Return None if the call has no reservation.
+    """
+    if (reservation := call.reservation) is None:
+        return None
+    offer, due = _due(call, reservation, cost, complete=complete)
+    return Bill(reservation.chain_terms(offer), due.requests, due.tokens, due.money, due.estimated)
+
+
+def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> tuple[str, Settlement]:
+    """Return the name of the offer whose buckets are charged, and the amounts; "" if the call was never sent."""
+    attempt = call.attempt
     if attempt is None or not (attempt.sent or attempt.stepped):
-        return reservation.release()
+        return "", Settlement()
     if not attempt.sent:
-        return reservation.charge(attempt.candidate.offer.name, Settlement(requests=1))
-    return reservation.charge(attempt.candidate.offer.name, _settlement(call, reservation, attempt, cost, complete))
+        return attempt.candidate.offer.name, Settlement(requests=1)
+    return attempt.candidate.offer.name, _settlement(call, reservation, attempt, cost, complete)
 
 
 def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, complete: bool) -> Settlement:
@@ -160,7 +185,12 @@ def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
 
 
 def _reserve(
-    call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules], size: Size | None
+    call: Call,
+    quotas: Quotas,
+    candidates: Sequence[Candidate],
+    rules: Mapping[str, Rules],
+    size: Size | None,
+    hold: Hold,
 ) -> CallReservation:
     """Reserve in the buckets of all candidates. The money reserved is the cost at the candidates' highest price.
 
@@ -175,7 +205,7 @@ def _reserve(
     merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}
     claims = [_claim(chain, links, amounts[chain[0].kind]) for chain, links in merged.items()]
     chains = {offer.name: tuple(rules[offer.name]) for offer in offers}
-    return CallReservation(quotas, estimated, quotas.reserve(claims), chains)
+    return CallReservation(quotas, estimated, hold(claims), chains)
 
 
 def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.predecessor import Parts, Predecessor, Predecessors
 from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
 from gateway.call.sender import Sender
@@ -41,12 +42,13 @@ from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
-from gateway.store.base import StoreFailed
+from gateway.process.handover.taking import Taker
+from gateway.process.handover.wire import State
 from gateway.store.bodies import Bodies
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
-from gateway.store.journal import Journal, require_unlocked
+from gateway.store.journal import Journal
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -97,19 +99,23 @@ def build(
     log: Logger,
     modes: Modes,
     pool: ProcessPool | None = None,
+    taker: Taker | None = None,
     **seconds: float,
 ) -> web.Application:
     """Return the application.
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. `pool` is closed with the application. `seconds` are intervals of `Server`. Raises `PluginError` if
-    two flags have the same route, and `StoreFailed` if the store cannot be opened.
+    ports are known. `pool` is closed with the application. `taker` takes the journal over from a running gateway; None
+    if no gateway is running. `seconds` are intervals of `Server`. Raises `PluginError` if two flags have the same
+    route, and `StoreFailed` if the store cannot be opened.
     """
-    gateway = _gateway(config, registry, state, log)
+    gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
     outgoing = _Outgoing(pool=pool or ProcessPool())
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
+    parts = Parts(finish, gateway.quotas, gateway.store, log)
+    gateway.predecessors = Predecessors(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
@@ -128,20 +134,19 @@ def build(
     for own in _OWN:
         app.add_routes(own.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, finish))
+    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, taker))
     return app
 
 
-def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Gateway:
+def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:
     """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
     current = Current(runtime(config))
     metrics = Metrics(config)
     database = database_path(config, state)
-    # without this check, a newer release could migrate the store while a process of an older release still uses it
-    require_unlocked(state / "journal")
+    lock = None if taker is None else taker.commit()
     sync = config.storage.sync
     store = SqliteStore(database, sync=sync)
-    journal = Journal(state / "journal", log, after=store.start_offset.segment, sync=sync)
+    journal = Journal(state / "journal", log, after=store.start_offset.segment, sync=sync, lock=lock)
     disk_sync = DiskSync(journal, log) if sync else None
     follower = JournalFollower(journal, store, log, retention=current.call_retention, sync=disk_sync)
     bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
@@ -184,7 +189,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         Metered(pool),
         last=CallProvider(sender, pool),
     )
-    quota = Quota(gateway.quotas, pool, log)
+    quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts, gateway.admission))
 
 
@@ -199,7 +204,7 @@ async def _run_parts(
     outgoing: _Outgoing,
     observers: Observers,
     sessions: Sessions,
-    finish: Finish,
+    taker: Taker | None,
     app: web.Application,
 ) -> AsyncIterator[None]:
     """Start the parts of the gateway, and close them after the last call.
@@ -219,12 +224,22 @@ async def _run_parts(
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
-        if lost := await gateway.store.open_calls():
-            finish.lost(lost, gateway.quotas)
-            # the pages then show these calls at once; if the store fails, the journal has the calls
-            with suppress(StoreFailed):
-                await gateway.follower.flush()
+        stack.push_async_callback(gateway.predecessors.stop)
+        if taker is None:
+            await gateway.predecessors.recover()
+        else:
+            _adopt(taker.state, gateway, sessions)
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)
         yield
+
+
+def _adopt(state: State, gateway: Gateway, sessions: Sessions) -> None:
+    """Take over what the replaced gateway had in memory: rate limits, reservations and sessions of open calls."""
+    gateway.quotas.adopt_limits(state.limits)
+    sessions.restore(state.sessions)
+    for spool in state.spools:
+        held = {call: gateway.quotas.adopt(holds) for call, holds in spool.held.items()}
+        folder = gateway.predecessors.folder(spool.name)
+        gateway.predecessors.add(Predecessor(folder, spool.offset, held, set(spool.ids)))

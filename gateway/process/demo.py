@@ -22,7 +22,7 @@ import orjson
 from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.contract.registry import Registry
-from gateway.process.serve import CannotStart, serve
+from gateway.process.serve import CannotStart, Options, serve
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.telemetry.log import configure
@@ -108,8 +108,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
             registry,
             state=state,
             log=configure(),
-            listener=listener,
-            hints=lambda ours: _hints(ours, models[0], models[1], where, path),
+            options=Options(listener=listener, hints=lambda ours: _hints(ours, models[0], models[1], where, path)),
         )
 
 

@@ -1,7 +1,8 @@
 """Runs the gateway: opens the listeners, serves until a signal, and shuts down in order.
 
-SIGHUP reloads the configuration (`reload.py`). After SIGTERM or SIGINT the gateway accepts no more connections and
-waits for calls in flight. A second SIGTERM or SIGINT ends these calls at once.
+SIGHUP reloads the configuration (`reload.py`). SIGUSR2 starts a new process that takes over (`handover`). After SIGTERM
+or SIGINT the gateway accepts no more connections and waits for calls in flight. A second SIGTERM or SIGINT ends these
+calls at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +19,25 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.access.identity.proxy_protocol import Room
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
 from gateway.config.load import Loaded
 from gateway.config.model import Config, Listener
 from gateway.contract.registry import Registry
-from gateway.process.app import build
+from gateway.process.app import build, database_path
+from gateway.process.draining import drained, first, left
+from gateway.process.handover.giving import Giver
+from gateway.process.handover.taking import CannotTake, Taker, connect
+from gateway.process.handover.wire import PROTOCOL, Broken, Hello
 from gateway.process.output import say
 from gateway.process.reload import Reloader, with_listener
+from gateway.process.restarts import Restarts
+from gateway.process.sites import Sites
 from gateway.process.sockets import Bound, CannotListen, Passed, bind, refuse_rest
-from gateway.process.systemd import READY, STOPPING, notify, passed_sockets, reloading
+from gateway.process.systemd import READY, STOPPING, main_process, notify, passed_sockets, reloading
 from gateway.store.base import StoreFailed
+from gateway.store.journal import require_unlocked
+from gateway.store.schema import MIGRATIONS
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
@@ -38,8 +46,6 @@ from gateway.web.connection_limits import Connections, raise_descriptor_limit
 from gateway.web.connections import Runner
 from gateway.web.readiness import READINESS
 
-LAST_WORD_SECONDS: Final = 1.0
-"""Seconds that cancelled calls get to send an error to their clients and to write their records."""
 CLOSE_SECONDS: Final = 0.5
 """Seconds that other requests and unfinished responses get to finish after the wait for calls is over."""
 
@@ -59,35 +65,91 @@ class Running:
     """A running gateway, whose listeners are open."""
 
     app: web.Application
-    urls: list[str] = field(default_factory=list)
+    sites: Sites
+    connections: Connections
+    metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """The clean-up of the separate listener of the metrics."""
+    metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
     """The URL of the metrics on a separate listener; "" if there is no such listener."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that ends the wait for calls in flight; the second signal sets it."""
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    """An event that is set when another process has taken over the listeners and the journal."""
 
     @property
     def gateway(self) -> Gateway:
         return self.app[GATEWAY]
 
+    def replaced_by(self, process: int) -> None:
+        """Note that another process has taken over, and tell systemd and the log."""
+        notify(main_process(process))
+        self.gateway.log.info("gateway.replaced", process=process)
+        self.replaced.set()
+
+    @property
+    def urls(self) -> list[str]:
+        return [bound.url for bound in self.sites.bounds]
+
 
 @asynccontextmanager
 async def listening(
-    config: Config, registry: Registry, *, state: Path, log: Logger, passed: Sequence[Passed] = (), **options: Any
+    config: Config,
+    registry: Registry,
+    *,
+    state: Path,
+    log: Logger,
+    passed: Sequence[Passed] = (),
+    taker: Taker | None = None,
+    **options: Any,
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
-    `passed` are listening sockets that another process has opened; each must have the address of a listener.
+    `passed` are listening sockets that another process has opened; each must have the address of a listener. `taker` is
+    the connection to a running gateway that this process replaces; None to start beside no other process.
+
     At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
     calls that are left, and close everything.
     """
     modes = Modes(log)
-    app = _built(config, registry, state=state, log=log, modes=modes, **options)
-    running = Running(app)
-    connections = Connections(
-        lambda: running.gateway.runtime.config.server.limits, running.gateway.metrics, log, modes.client
-    )
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(modes.close)
+        if taker is None:
+            _require_unlocked(state)
+        sites = Sites([], modes)
+        metrics: list[Bound] = []
+        opened.callback(sites.close)
+        _bind(config, list(passed), sites.bounds, metrics, every=taker is None)
+        app = _built(config, registry, state=state, log=log, modes=modes, taker=taker, **options)
+        gateway = app[GATEWAY]
+        connections = Connections(lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client)
+        runner = _runner(app, connections, config, log)
+        running = Running(app, sites, connections)
+        try:
+            await _set_up(runner)
+            for bound in sites.bounds:
+                modes.listen(bound.endpoint, bound.listener)
+            for bound in metrics:
+                modes.listen(bound.endpoint, bound.listener, calls=False)
+            if taker is not None:
+                sites.own_files(_finish(taker))
+            gateway.predecessors.start()
+            await sites.start(runner, connections)
+            async with running.metrics, _warned(running, modes):
+                await _serve_metrics(running, metrics, modes)
+                yield running
+        finally:
+            gateway.draining = True
+            try:
+                await _stopped(running, runner)
+                await drained(gateway.open_calls, running.hurry, config.server.drain_seconds)
+            finally:
+                await runner.cleanup()
+
+
+def _runner(app: web.Application, connections: Connections, config: Config, log: Logger) -> Runner:
     header_bytes = _header_bytes(config)
-    runner = Runner(
+    return Runner(
         app,
         connections,
         handler_cancellation=True,
@@ -97,33 +159,32 @@ async def listening(
         max_line_size=header_bytes,
         max_field_size=header_bytes,
     )
+
+
+def _require_unlocked(state: Path) -> None:
+    """Raise `CannotStart` if another gateway uses the state folder.
+
+    Without this check, a newer release could migrate the store while a process of an older release still uses it.
+    """
+    try:
+        require_unlocked(state / "journal")
+    except StoreFailed as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _set_up(runner: web.AppRunner) -> None:
     try:
         await runner.setup()
     except StoreFailed as error:
         raise CannotStart(str(error)) from None
-    bounds: list[Bound] = []
-    metrics: list[Bound] = []
+
+
+def _finish(taker: Taker) -> Collection[str]:
+    """Finish the hand-over. Raises `CannotStart` if the running gateway has not given up its listeners."""
     try:
-        _bind(config, list(passed), bounds, metrics)
-        for bound in bounds:
-            modes.listen(bound.endpoint, bound.listener)
-            running.urls.append(bound.url)
-            await Site(runner, bound, modes, connections).start()
-        async with _metrics(running, metrics, modes, connections), _warned(running, modes):
-            yield running
-    finally:
-        running.gateway.draining = True
-        for bound in bounds:
-            bound.remove_file()
-        try:
-            await _stopped(runner)
-            await _drained(running, config.server.drain_seconds)
-        finally:
-            async with AsyncExitStack() as closing:
-                for bound in (*bounds, *metrics):
-                    closing.callback(bound.socket.close)
-                closing.push_async_callback(modes.close)
-                closing.push_async_callback(runner.cleanup)
+        return taker.finish()
+    except Broken as error:
+        raise CannotStart(f"the running gateway did not complete the hand-over: {error}") from None
 
 
 def _header_bytes(config: Config) -> int:
@@ -132,16 +193,17 @@ def _header_bytes(config: Config) -> int:
     return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
 
 
-def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound]) -> None:
+def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
     """Open the sockets of all listeners, and append them to `bounds`, or to `metrics` for the listener of metrics.
 
-    Raises `CannotStart` if a socket cannot be opened, or if one of `passed` belongs to no listener.
+    Raises `CannotStart` if a socket cannot be opened, or if `every` is True and one of `passed` belongs to no listener.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)
         if config.metrics.listener is not None:
             metrics.append(bind(config.metrics.listener, passed))
-        refuse_rest(passed)
+        if every:
+            refuse_rest(passed)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
     finally:
@@ -149,19 +211,16 @@ def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: li
             one.socket.close()
 
 
-@asynccontextmanager
-async def _metrics(
-    running: Running, bounds: Sequence[Bound], modes: Modes, connections: Connections
-) -> AsyncIterator[None]:
+async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes) -> None:
     """Serve the metrics on a separate listener, if there is one."""
-    async with AsyncExitStack() as stack:
-        for bound in bounds:
-            modes.listen(bound.endpoint, bound.listener, calls=False)
-            readiness = running.app[READINESS]
-            await stack.enter_async_context(serving(running.gateway, bound.socket, modes, connections, readiness))
-            running.metrics_url = f"{bound.url}/metrics"
-            running.gateway.log.info("metrics.listening", url=running.metrics_url)
-        yield
+    for bound in bounds:
+        running.metrics.callback(bound.socket.close)
+        running.metrics_bounds.append(bound)
+        await running.metrics.enter_async_context(
+            serving(running.gateway, bound.socket, modes, running.connections, running.app[READINESS])
+        )
+        running.metrics_url = f"{bound.url}/metrics"
+        running.gateway.log.info("metrics.listening", url=running.metrics_url)
 
 
 @asynccontextmanager
@@ -178,23 +237,6 @@ async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
     await _cancelled(task)
 
 
-class Site(web.SockSite):
-    """A site of aiohttp whose connections begin with a PROXY header if the listener's mode is `proxy-protocol`."""
-
-    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes, room: Room | None = None) -> None:
-        super().__init__(runner, bound.socket)
-        self._room = room
-        self._bound = bound
-        self._modes = modes
-
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        server = self._runner.server
-        assert server is not None
-        factory = self._modes.protocol(self._bound.listener, server, self._room)
-        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._bound.socket)
-
-
 def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -> web.Application:
     try:
         return build(config, registry, state=state, **options)
@@ -204,36 +246,27 @@ def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -
         raise CannotStart(str(error)) from None
 
 
-async def _stopped(runner: web.AppRunner) -> None:
+async def _stopped(running: Running, runner: web.AppRunner) -> None:
     """Accept no more connections, and no more requests on open connections."""
-    for site in runner.sites:
-        await site.stop()
+    await running.sites.pause()
+    running.sites.close()
     # let requests that have just arrived begin, as aiohttp's `AppRunner.cleanup` does
     await asyncio.sleep(0)
     if runner.server is not None:
         runner.server.pre_shutdown()
 
 
-async def _drained(running: Running, seconds: float) -> None:
-    """Wait for calls in flight, at most `seconds` or until `running.hurry` is set, then cancel those that are left.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of `serve`."""
 
-    A cancelled call has `LAST_WORD_SECONDS` to send an error to its client.
-    """
-    calls = running.gateway.open_calls
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    hurry = asyncio.create_task(running.hurry.wait())
-    while (waiting := _unfinished(calls)) and not hurry.done() and (left := end - loop.time()) > 0:
-        await asyncio.wait({*waiting, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
-    if rest := _unfinished(calls):
-        for task in rest:
-            task.cancel()
-        await asyncio.wait(rest, timeout=LAST_WORD_SECONDS)
-
-
-def _unfinished(calls: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    return {task for task in calls if not task.done()}
+    listener: Listener | None = None
+    """The listener of the command line, which is used instead of the file's listeners; None if there is none."""
+    hints: Callable[[str], str] = lambda _url: ""
+    take_over: bool = False
+    """Whether to replace the gateway that runs with the same state folder, if there is one."""
+    restart: Sequence[str] = ()
+    """The command by which SIGUSR2 starts a process that takes over; empty to leave SIGUSR2 alone."""
 
 
 async def serve(
@@ -243,24 +276,27 @@ async def serve(
     *,
     state: Path,
     log: Logger,
-    listener: Listener | None = None,
-    hints: Callable[[str], str] = lambda _url: "",
+    options: Options,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, or until another process has taken over and the last call has ended.
 
-    When all listeners are open, `listening on URL` is printed for each of them, followed by the text of `hints(URL)`.
+    When all listeners are open, `listening on URL` is printed for each of them, followed by the text of
+    `options.hints(URL)`.
+
     Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
     """
     raise_descriptor_limit()
     give_memory_back()
-    config = with_listener(loaded.config, listener)
+    config = with_listener(loaded.config, options.listener)
+    hello = Hello(PROTOCOL, len(MIGRATIONS), str(database_path(config, state).resolve()), config.storage.sync)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
+        taker, passed = _passed(state, hello) if options.take_over else (None, _from_systemd())
         running = await stack.enter_async_context(
-            listening(config, registry, state=state, log=log, passed=_from_systemd())
+            listening(config, registry, state=state, log=log, passed=passed, taker=taker)
         )
-        reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded, load_key(state))
+        reloader = running.gateway.reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state))
 
         def end() -> None:
             (running.hurry if stop.is_set() else stop).set()
@@ -270,16 +306,38 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, _reload, reloader)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
+        giver = Giver(state, hello, running.gateway, running.sites, running.metrics_bounds, running.replaced_by)
+        giver.start()
+        stack.push_async_callback(giver.close)
+        if options.restart:
+            loop.add_signal_handler(signal.SIGUSR2, Restarts(options.restart, log).begin)
         for url in running.urls:
-            say(f"listening on {url}{hints(url)}")
+            say(f"listening on {url}{options.hints(url)}")
         # objects that exist now live as long as the process, so garbage collection need not examine them
         gc.freeze()
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         notify(READY)
-        await stop.wait()
-        notify(STOPPING)
+        await first(stop, running.replaced)
+        if running.replaced.is_set():
+            following.cancel()
+            await running.metrics.aclose()
+            await left(lambda: bool(running.gateway.open_calls or running.connections.count), stop)
+        else:
+            notify(STOPPING)
         log.info("gateway.draining", seconds=config.server.drain_seconds)
     log.info("gateway.stopped")
+
+
+def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:
+    """Return the connection to the gateway that runs with this state, if there is one, and the listening sockets.
+
+    Raises `CannotStart` if the running gateway does not hand over.
+    """
+    try:
+        taker = connect(state)
+        return taker, _from_systemd() if taker is None else taker.offer(hello)
+    except CannotTake as error:
+        raise CannotStart(str(error)) from None
 
 
 def _from_systemd() -> Sequence[Passed]:

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.access.identity.endpoints import address, endpoint
@@ -37,6 +37,10 @@ class Bound:
     file: tuple[int, int] | None = None
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
+    def owning(self) -> Bound:
+        """Return this socket as one whose file `remove_file` removes, although another process has created it."""
+        return replace(self, file=_file(self.listener.unix)) if self.listener.unix else self
+
     def remove_file(self) -> None:
         """Remove the file of a unix socket that is still open, unless another file has replaced it."""
         path = self.listener.unix
@@ -50,17 +54,20 @@ class Passed:
     """A listening socket that another process opened and passed to this process."""
 
     name: str
+    """The text of the gateway's listener that used the socket, or the name that systemd gave to the socket."""
     socket: socket.socket
 
 
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
-    """Return the socket of a listener: the one of `passed` with its address, which is removed there, or a new one.
+    """Return the socket of a listener: the one of `passed` with its name or address, or a new one.
+
+    A socket of `passed` that is used is removed there.
 
     Raises `CannotListen` if a new socket cannot be opened.
     """
     try:
         for index, one in enumerate(passed):
-            if endpoint(one.socket.getsockname()) == _endpoint(listener):
+            if listener.listen == one.name or endpoint(one.socket.getsockname()) == _endpoint(listener):
                 del passed[index]
                 return _bound(listener, one.socket)
         return _unix(listener) if listener.unix else _inet(listener)

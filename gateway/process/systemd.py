@@ -57,6 +57,11 @@ def reloading() -> str:
     return f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns() // 1000}"
 
 
+def main_process(process: int) -> str:
+    """Return the notification that another process has taken the place of this one."""
+    return f"MAINPID={process}"
+
+
 def notify(state: str) -> None:
     """Send a notification to the supervisor of this process, if it wants any. A failure is ignored."""
     path = os.environ.get("NOTIFY_SOCKET", "")

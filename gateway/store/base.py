@@ -179,6 +179,9 @@ class Store(Protocol):
     def start_offset(self) -> JournalOffset:
         """The offset up to which the journal had been applied when the store was opened."""
 
+    async def offset(self) -> JournalOffset:
+        """Return the offset up to which the journal has been applied by now."""
+
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
         """Write entries and the offset after them in one transaction.
 

@@ -2,6 +2,8 @@
 
 There are four kinds of entries: a call that is about to be sent, a call that has ended together with the resulting
 balances of its quota buckets, balances after a refill or a change of the quotas, and a change of the configuration.
+A process that was replaced by another writes two more kinds to its spool: the ids of its open calls, and a call that
+has ended with its bill, which the other process charges.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -17,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.contract.record import Moment, Record, Small
+from gateway.money.quotas.buckets import Kind
 
 MAX_TEXT: Final = 1024
 """Maximum number of characters that are stored of one text; the longest legitimate texts are ARNs and error names."""
@@ -82,6 +85,18 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Chains of quota buckets that are charged for the call, each bucket by its name and the terms of its rule."""
 
 
+class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The amounts that a call has used, and the chains of buckets that are charged for it."""
+
+    chains: tuple[tuple[tuple[Kind, str, str], ...], ...] = ()
+    """Chains of buckets, each bucket by its kind, its name and the terms of its rule."""
+    requests: int = 0
+    tokens: int = 0
+    money: int = 0
+    """Cost of the call in nanodollars."""
+    estimated: bool = False
+
+
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The content of one line of the journal."""
 
@@ -89,6 +104,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     call: Record | None = None
     balances: tuple[Balance, ...] = ()
     version: Version | None = None
+    bill: Bill | None = None
+    open: tuple[str, ...] = ()
+    """Ids of calls that are open in a process that was replaced."""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -4,6 +4,8 @@
 - A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.
+- When another process takes the journal over, the follower stops applying, and writes further entries to a second
+  journal, the spool, from which the other process reads them (`call/predecessor.py`).
 
 `entries.py` defines the lines of the journal. This module does not know how a store writes entries.
 """
@@ -62,6 +64,9 @@ class JournalFollower:
         self._log = log
         self._retention = retention
         self._sync = sync
+        self._main: tuple[Journal, DiskSync | None] | None = None
+        """The journal that another process takes over; None while this process writes the journal."""
+        self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset()
         """The offset before which unreadable lines are kept in a separate file."""
@@ -103,6 +108,16 @@ class JournalFollower:
         """Whether the last attempt to write to the store failed."""
         return self._failures > 0
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether entries are written to the spool, because another process takes the journal over."""
+        return self._main is not None
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock file of the journal."""
+        return self._journal.lock
+
     def put(self, entry: Entry) -> None:
         """Append an entry to the journal. Never raises, and never waits.
 
@@ -130,6 +145,44 @@ class JournalFollower:
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
 
+    async def pause(self) -> None:
+        """Stop applying the journal. Raises `StoreFailed` if lines wait in memory, because the journal has no room."""
+        self._paused = True
+        self._flush_now.set()
+        if self._task is not None:
+            await self._task
+        if self._journal.waiting:
+            raise StoreFailed("the journal cannot be written at the moment")
+
+    def redirect(self, spool: Journal, sync: DiskSync | None) -> None:
+        """Write all further entries to the spool, although nothing applies them here."""
+        self._main = self._journal, self._sync
+        self._journal, self._sync = spool, sync
+        self._task = asyncio.create_task(self._tend())
+
+    async def resume(self) -> None:
+        """Write entries to the journal again, and apply it from where the store is. The spool is closed.
+
+        Raises `StoreFailed` if the journal or the store fails.
+        """
+        if self._main is not None:
+            journal, sync = self._main
+            journal.reopen()
+            self._offset = await self._store.offset()
+            await self._end_task()
+            await _closed(self._journal, self._sync)
+            self._journal, self._sync, self._main = journal, sync, None
+        self._paused = False
+        self._task = asyncio.create_task(self._follow())
+
+    async def release(self) -> None:
+        """Close the files of the journal, which another process writes now."""
+        if self._main is not None:
+            journal, sync = self._main
+            if sync is not None:
+                await sync.close()
+            journal.abandon()
+
     async def flush(self) -> None:
         """Wait until all entries that were put before are in the store.
 
@@ -145,19 +198,27 @@ class JournalFollower:
 
     async def close(self) -> None:
         """Apply the rest of the journal, and close it. What cannot be applied in time is applied at the next start."""
-        if self._task is not None:
+        if self._task is not None and not self.is_replaced:
             try:
                 await self.flush()
             except StoreFailed as error:
                 self._log.error("store.behind", reason=str(error), kept="in the journal")
+        await self._end_task()
+        await _closed(self._journal, self._sync)
+
+    async def _end_task(self) -> None:
+        if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._sync is not None:
-            await self._sync.close()
-        self._journal.close()
+
+    async def _tend(self) -> None:
+        """Write lines of the spool that wait in memory, again and again."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self._journal.retry()
 
     async def _follow(self) -> None:
-        while True:
+        while not self._paused:
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._flush_now.wait()
@@ -185,7 +246,7 @@ class JournalFollower:
         Raises `StoreFailed` if the journal cannot be read or the store cannot be written. The next attempt continues
         after the last batch that was applied.
         """
-        while self._offset < self._journal.end:
+        while self._offset < self._journal.end and not self._paused:
             entries, unreadable, offset = await asyncio.to_thread(self._read)
             if offset == self._offset:
                 break
@@ -237,3 +298,9 @@ class JournalFollower:
         if self._failures:
             self._log.info("store.recovered", failures=self._failures)
         self._failures = 0
+
+
+async def _closed(journal: Journal, sync: DiskSync | None) -> None:
+    if sync is not None:
+        await sync.close()
+    journal.close()

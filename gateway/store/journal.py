@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import shlex
 import sys
 from collections import deque
@@ -29,6 +28,7 @@ from typing import Final
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.disk_probe import DiskProbe
 from gateway.store.disk_sync import Unflushed
+from gateway.store.segments import Segments
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -41,9 +41,6 @@ HOLDER_BYTES: Final = 200
 """Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
-_SUFFIX: Final = ".jsonl"
-_NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
-"""Pattern of the names of the journal's files; other files in the folder are ignored."""
 _HIGHEST: Final = 10**12 - 1
 
 
@@ -51,11 +48,12 @@ class JournalLocked(StoreFailed):
     """The error for a journal that another process has locked. The message names the process."""
 
 
-class Journal:
+class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
     New lines are written to a new file. The number in the name of the new file is higher than `after` and than the
     numbers of all existing files. If `sync` is True, the journal remembers which files must be flushed to the disk.
+    `lock` is the descriptor of the locked lock file that another process has handed over; None to lock the file.
     Raises `StoreFailed` if the folder cannot be locked or written.
     """
 
@@ -68,9 +66,9 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         waiting_bytes: int = WAITING_BYTES,
         sync: bool = False,
+        lock: int | None = None,
     ) -> None:
-        self._folder = folder
-        self._log = log
+        super().__init__(folder, log)
         self._segment_bytes = segment_bytes
         self._waiting_bytes = waiting_bytes
         self._waiting: deque[bytes] = deque()
@@ -91,10 +89,16 @@ class Journal:
         self._probe = DiskProbe(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _lock_file(folder / "lock")
-            self._begin(max([*self._numbers(), after]) + 1)
+            self._lock = _lock_file(folder / "lock") if lock is None else lock
+            _write_holder(self._lock)
+            self._begin(max([*self.numbers(), after]) + 1)
         except OSError as error:
             raise StoreFailed(f"{error.filename or folder}: the journal cannot be written: {error.strerror}") from None
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock file. The lock is held until all copies of the descriptor are closed."""
+        return self._lock
 
     @property
     def full(self) -> bool:
@@ -208,7 +212,7 @@ class Journal:
         and would be counted again.
         """
         try:
-            inode = self._path(self._end.segment).stat().st_ino
+            inode = self.path(self._end.segment).stat().st_ino
         except OSError:
             inode = -1
         if inode == os.fstat(self._file).st_ino:
@@ -232,9 +236,9 @@ class Journal:
     def _begin(self, number: int) -> None:
         """Begin a new file. Raises `OSError` if it cannot be created, and `StoreFailed` if no number is left."""
         if number > _HIGHEST:
-            raise StoreFailed(f"{self._path(_HIGHEST)}: no file can follow this one; move it out of the journal")
+            raise StoreFailed(f"{self.path(_HIGHEST)}: no file can follow this one; move it out of the journal")
         before = self._file
-        self._file = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self.path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._end = JournalOffset(number, 0)
         self._begun = monotonic()
         self._is_new = True
@@ -256,37 +260,9 @@ class Journal:
                 self._begin(self._end.segment + 1)
 
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
-        """Return complete lines that begin at `offset`, and the offset after the last of them.
-
-        The lines have at most `limit` bytes together, unless the first line is longer. All lines are from one file: the
-        file of `offset`, or the next file if the file of `offset` has no more complete lines. May be called from
-        any thread. Raises `StoreFailed` if a file cannot be read.
-        """
         end = self._end
-        while True:
-            data = self._read(offset, limit)
-            if lines := data.rfind(b"\n") + 1:
-                return data[: lines - 1].split(b"\n"), JournalOffset(offset.segment, offset.byte + lines)
-            if len(data) == limit:
-                limit *= 2
-            elif (later := min((number for number in self._numbers() if number > offset.segment), default=0)) == 0:
-                return [], max(offset, JournalOffset(end.segment, 0))
-            else:
-                if data:
-                    self._log.error("journal.torn_line", file=str(self._path(offset.segment)), bytes=len(data))
-                offset = JournalOffset(later, 0)
-
-    def _read(self, offset: JournalOffset, limit: int) -> bytes:
-        try:
-            with self._path(offset.segment).open("rb") as file:
-                file.seek(offset.byte)
-                return file.read(limit)
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise StoreFailed(
-                f"{error.filename}: the journal cannot be read: {error.strerror}; run irisgate doctor"
-            ) from None
+        lines, after = super().read(offset, limit)
+        return lines, after if lines else max(after, JournalOffset(end.segment, 0))
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
         """Append unreadable lines to a separate file, and return its path. The release that wrote them can read them.
@@ -306,10 +282,22 @@ class Journal:
 
         May be called from any thread.
         """
-        for number in self._numbers():
+        for number in self.numbers():
             if number < min(before.segment, self._end.segment):
                 with suppress(OSError):
-                    self._path(number).unlink()
+                    self.path(number).unlink()
+
+    def reopen(self) -> None:
+        """Begin a new file after all files, some of which another process may have written in the meantime.
+
+        Raises `OSError` or `StoreFailed` if the file cannot be created.
+        """
+        self._begin(max([*self.numbers(), self._end.segment]) + 1)
+
+    def abandon(self) -> None:
+        """Close the files, which another process writes from now on."""
+        for descriptor in (*self._unflushed, self._file, self._lock):
+            os.close(descriptor)
 
     def close(self) -> None:
         """Write the waiting lines if possible, and close the files.
@@ -319,15 +307,24 @@ class Journal:
         self.retry()
         if self._waiting:
             self._log.error("journal.lines_lost", folder=str(self._folder), lost=len(self._waiting))
-        for descriptor in (*self._unflushed, self._file, self._lock):
-            os.close(descriptor)
+        self.abandon()
 
-    def _numbers(self) -> list[int]:
-        named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]
-        return [int(name[1]) for path, name in named if name and path.is_file()]
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:012d}{_SUFFIX}"
+def is_locked(folder: Path) -> bool:
+    """Return whether a process has locked the journal in `folder`. Raises `StoreFailed` if that cannot be found out."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _private(path: str, flags: int) -> int:
@@ -350,6 +347,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock = _lock_file(folder / "lock")
     except OSError as error:
         raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
+    _write_holder(lock)
     try:
         yield
     finally:
@@ -370,6 +368,11 @@ def _lock_file(path: Path) -> int:
         raise JournalLocked(
             f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"
         ) from None
+    return lock
+
+
+def _write_holder(lock: int) -> None:
+    """Write the id and the arguments of this process into the lock file."""
     with suppress(OSError):  # the gateway must also start on a full disk
         os.ftruncate(lock, 0)
         os.pwrite(
@@ -377,4 +380,3 @@ def _lock_file(path: Path) -> int:
             f"process {os.getpid()}: irisgate {shlex.join(sys.argv[1:])}".encode(errors="replace")[:HOLDER_BYTES],
             0,
         )
-    return lock

@@ -38,6 +38,7 @@ from gateway.store.writing import expire, write
 T = TypeVar("T")
 
 _SENT_CALL: Final = msgspec.json.Decoder(SentCall)
+_OFFSET: Final = "SELECT segment, offset FROM place"
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
 READER_CACHE_KB: Final = 2_000
 """Size of the page cache of the connection that reads. The operating system caches the file too."""
@@ -59,7 +60,7 @@ class SqliteStore:
         self._reading = _Thread(path, "store-reader", cache_kb=READER_CACHE_KB)
         try:
             with closing(connect(path)) as connection:
-                self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
+                self._start_offset = JournalOffset(*connection.execute(_OFFSET).fetchone())
         except (sqlite3.Error, TypeError) as error:
             # a damaged table may have no row
             raise StoreFailed(f"{path}: the store cannot be read: {error}{remedy(error) or REPAIR}") from error
@@ -67,6 +68,10 @@ class SqliteStore:
     @property
     def start_offset(self) -> JournalOffset:
         return self._start_offset
+
+    async def offset(self) -> JournalOffset:
+        (place,) = await self._read(_OFFSET, [])
+        return JournalOffset(*place)
 
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
         await self._writing.run(partial(write, entries=entries, offset=offset))

@@ -71,7 +71,12 @@ class Connections:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._refusals = Throttle()
         self._http_errors = Throttle()
-        metrics.connections(lambda: len(self._open))
+        metrics.connections(lambda: self.count)
+
+    @property
+    def count(self) -> int:
+        """The number of open connections."""
+        return len(self._open)
 
     def admit(self, connection: Connection, peer: Any) -> bool:
         """Return whether a new connection may stay. If necessary, close the connection that is idle for longest."""

@@ -1,10 +1,12 @@
 """The `irisgate` command in a process of its own, as operators run it."""
 
 import asyncio
+import json
 import os
 import re
 import signal
-from contextlib import asynccontextmanager
+import sys
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -59,6 +61,61 @@ class Served:
         await asyncio.wait_for(self.process.wait(), 15)
         await self.reading
         return self.process.returncode
+
+
+class Family(Served):
+    """A gateway and the processes that replace it. All of them write to one output."""
+
+    def __init__(self, process, session):
+        super().__init__(process, session)
+        self.current = process.pid
+
+    def entries(self, event):
+        return [json.loads(line) for line in self.lines if f'"event":"{event}"' in line]
+
+    async def restart(self):
+        """Let a new process take over, and return once it serves."""
+        before = len(self.entries("gateway.started"))
+        os.kill(self.current, signal.SIGUSR2)
+        await eventually(lambda: len(self.entries("gateway.started")) > before, 30)
+        await self.is_replaced(before)
+
+    async def is_replaced(self, count):
+        """Wait until a gateway was replaced for the last of `count` times."""
+        await eventually(lambda: len(self.entries("gateway.replaced")) >= count, 30)
+        self.current = self.entries("gateway.replaced")[count - 1]["process"]
+
+    async def end(self):
+        """Stop the last process, and wait until all processes have stopped."""
+        os.kill(self.current, signal.SIGTERM)
+        everyone = len(self.entries("gateway.started"))
+        await eventually(lambda: len(self.entries("gateway.stopped")) == everyone, 30)
+        await asyncio.wait_for(self.reading, 10)
+
+
+@asynccontextmanager
+async def family(tmp_path, *arguments, **more):
+    """Run a gateway that may be replaced. At the end, all of its processes are killed."""
+    command = (sys.executable, "-m", "gateway", *arguments)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment(tmp_path, **more),
+        start_new_session=True,
+    )
+    # a new connection for each request, since a kept one leads to the process that was replaced
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        gateway = Family(process, session)
+        try:
+            await gateway.line("gateway.started")
+            gateway.url = (await gateway.line(PAGE))[1]
+            yield gateway
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            await gateway.reading
 
 
 @asynccontextmanager

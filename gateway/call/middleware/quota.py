@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.call.chain import Call, Next, Response
+from gateway.call.keeper import Keeper
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
@@ -26,6 +27,7 @@ class Quota:
     quotas: Quotas
     pool: ProcessPool
     log: Logger
+    keeper: Keeper
 
     async def __call__(self, call: Call, following: Next) -> Response:
         """Reserve what the call may use, and run the next step.
@@ -37,7 +39,10 @@ class Quota:
             body = call.request.top.body
             size = await self.pool.run(len(body), _NO_DROPS, measure, body)
             try:
-                call.reservation, call.candidates = reserve(call, self.quotas, size)
+                if self.keeper.is_here:
+                    call.reservation, call.candidates = reserve(call, self.quotas, size)
+                else:
+                    call.reservation, call.candidates = await self.keeper.reserve(call, self.quotas, size)
             except Exceeded as exceeded:
                 problem = problem_for(exceeded)
                 self._log(call, exceeded.bucket, problem)

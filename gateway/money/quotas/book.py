@@ -19,6 +19,7 @@ from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Reservation
+from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
 """Kinds of ledgers, in the order in which a call reserves in them. The first ledger that refuses gives the reason."""
@@ -94,13 +95,19 @@ class CallReservation:
         chains = (chain for chain in self.chains[offer] if chain[0].kind == "money")
         return tuple(tuple((bucket.name, rules[bucket.name].terms) for bucket in chain) for chain in chains)
 
+    def chain_terms(self, offer: str) -> tuple[tuple[tuple[Kind, str, str], ...], ...]:
+        """Return all chains that are charged if `offer` serves the call: kind, name and terms of each bucket."""
+        rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
+        chains = self.chains.get(offer, ())
+        return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
+
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
         """Charge the buckets of the offer that served the call, and release all reserved amounts."""
-        return self.quotas.charge(self, self.chains[offer], settlement)
+        return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def release(self) -> tuple[Charge, ...]:
         """Release all reserved amounts, and charge nothing."""
-        return self.quotas.charge(self, (), Settlement())
+        return self.quotas.charge(self.held, (), Settlement())
 
 
 @dataclass(slots=True)
@@ -190,16 +197,15 @@ class Quotas:
         return held
 
     def charge(
-        self, reservation: CallReservation, chains: Collection[BucketChain], settlement: Settlement
+        self, held: Mapping[Kind, Reservation], chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
         """Charge the used amounts to `chains`, release what the call had reserved, and return the charges of money."""
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
-            self._ledgers[kind].charge(reservation.held[kind], amount, now, only=_names(chains, kind))
+            self._ledgers[kind].charge(held[kind], amount, now, only=_names(chains, kind))
         only = _names(chains, "money")
-        money = reservation.held["money"]
-        return self._money.charge(money, settlement.money, now, only=only, estimated=settlement.estimated)
+        return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
 
     def charge_unreserved(self, chains: ChainTerms, amount: int) -> tuple[Charge, ...]:
         """Charge chains of money for a call whose reservation ended with an earlier process, and return the charges.
@@ -207,12 +213,38 @@ class Quotas:
         A bucket whose quota is no longer defined is charged too, in case the quota is defined again.
         """
         now = self.clock()
-        for name, terms in (bucket for chain in chains for bucket in chain if self.rule_of(bucket[0]) is None):
-            rule = Rule(name, 0).with_terms(terms)
-            stored = self._unclaimed.pop(name, None)
-            self._money.set_aside(rule, name, None if stored is None else _as_charge(stored), now)
+        self._set_undefined_aside((bucket for chain in chains for bucket in chain), now)
         rules = [[(name, self.rule_of(name) or Rule(name, 0)) for name, _ in chain] for chain in chains]
         return self._money.charge_unreserved(rules, amount, now)
+
+    def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
+        """Set aside those buckets, given by name and terms, whose quota is not defined."""
+        for name, terms in buckets:
+            if self.rule_of(name) is None:
+                stored = self._unclaimed.pop(name, None)
+                charge = None if stored is None else _as_charge(stored)
+                self._money.set_aside(Rule(name, 0).with_terms(terms), name, charge, now)
+
+    def limits(self) -> list[BucketState]:
+        """Return the buckets of rate limits, for the process that replaces this one."""
+        limits = [self._ledgers[kind] for kind in ORDER if kind != "money"]
+        return [BucketState.of(name, bucket) for ledger in limits for name, bucket in ledger.buckets()]
+
+    def adopt_limits(self, states: Iterable[BucketState]) -> None:
+        """Set buckets of rate limits to the state in which the replaced process has left them."""
+        for state in states:
+            state.apply(self._ledgers[state.rule.kind])
+
+    def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
+        """Reserve again what a call of the replaced process has reserved there. Nothing is refused."""
+        now = self.clock()
+        held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
+        self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
+        rules = {name: known for name, _, _ in held["money"].parts if (known := self.rule_of(name)) is not None}
+        return {
+            kind: hold.reserve(self._ledgers[kind], rules if kind == "money" else {}, now)
+            for kind, hold in held.items()
+        }
 
     def refill(self, bucket: str, amount: int) -> Charge:
         """Add nanodollars to a bucket, up to the bucket's capacity.

@@ -186,10 +186,13 @@ class Ledger:
         self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
     ) -> tuple[Charge, ...]:
         """Charge chains of buckets for a call without a reservation, even if memory has no room for another bucket."""
-        links = [[(name, self._present(name, rule, now)) for name, rule in chain] for chain in chains]
+        links = [[(name, self.present(name, rule, now)) for name, rule in chain] for chain in chains]
         return tuple(self._charges(links, amount, now, estimated=True))
 
-    def _present(self, name: str, rule: Rule, now: int) -> LiveBucket:
+    def buckets(self) -> Iterable[tuple[str, LiveBucket]]:
+        return self._live.items()
+
+    def present(self, name: str, rule: Rule, now: int) -> LiveBucket:
         bucket = self._live.get(name) or self._gone.get(name)
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 

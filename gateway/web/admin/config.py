@@ -32,7 +32,7 @@ from gateway.config.edit import Proposal, propose
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded
 from gateway.config.model import active_secrets
-from gateway.web.admin.problems import Refusal, problem_response
+from gateway.web.admin.problems import REPLACED, Refusal, problem_response
 
 MAX_BODY: Final = 1024 * 1024
 """Maximum number of bytes of a body.
@@ -84,6 +84,8 @@ async def save(request: web.Request) -> web.Response:
     identity, reloader, text = await _admin_and_text(request)
     view = await _admin_view(reloader)
     _match(request, view.etag)
+    if reloader.gateway.follower.is_replaced:
+        raise Refusal(503, REPLACED)
     who = Who(identity.login, identity.node, request[REQUEST_ID])
     try:
         await asyncio.to_thread(atomic_file.check, reloader.path)

@@ -25,6 +25,7 @@ from gateway.money.quotas.book import Quotas, UnknownBucket
 from gateway.money.quotas.buckets import Level
 from gateway.money.quotas.definitions import bucket_of
 from gateway.store.base import rfc3339
+from gateway.web.admin.problems import REPLACED
 
 MAX_ROWS: Final = 1_000
 """Maximum number of buckets in one answer; the emptiest come first."""
@@ -83,6 +84,8 @@ async def refill(request: web.Request) -> web.Response:
         return refused
     try:
         bucket, amount = _parse_refill(await _body(request))
+        if gateway.follower.is_replaced:
+            return json_error(503, REPLACED)
         charge = gateway.quotas.refill(bucket, amount)
     except _Wrong as error:
         return json_error(error.status, str(error))

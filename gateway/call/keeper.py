@@ -1,0 +1,52 @@
+"""The choice of the process that has the balances of the quotas: this one, or another one that replaces it.
+
+While another process takes them over, calls wait with their reservations until that has succeeded or failed. After it
+has succeeded, this process reserves over a connection to the other one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from gateway.call.chain import Call, Candidate
+from gateway.call.settlement import reserve
+from gateway.money.quotas.book import CallReservation, Quotas
+from gateway.money.quotas.buckets import Kind
+from gateway.money.quotas.estimate import Size
+from gateway.money.quotas.ledger import Claim, Reservation
+
+RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
+"""A function that reserves the claims of a call, given by its id, in another process. It blocks its thread."""
+
+
+class Keeper:
+    """The process that has the balances."""
+
+    def __init__(self) -> None:
+        self._outcome: asyncio.Future[RemoteHold | None] | None = None
+        """The outcome of a hand-over: how the other process is asked, or None if this process keeps the balances."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process has the balances, and no other one is taking them over."""
+        return self._outcome is None
+
+    def begin(self) -> None:
+        """Let reservations wait for the end of a hand-over."""
+        self._outcome = asyncio.get_running_loop().create_future()
+
+    def end(self, hold: RemoteHold | None) -> None:
+        """End the hand-over. `hold` is None if this process keeps the balances."""
+        if self._outcome is not None:
+            self._outcome.set_result(hold)
+        if hold is None:
+            self._outcome = None
+
+    async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
+        """Reserve what the call may use, in this process or the other one. Raises the exceptions of `reserve`."""
+        hold = None if self._outcome is None else await asyncio.shield(self._outcome)
+        if hold is None:
+            return reserve(call, quotas, size)
+        return await asyncio.to_thread(reserve, call, quotas, size, partial(hold, call.id))

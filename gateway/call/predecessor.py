@@ -1,0 +1,205 @@
+"""The calls of a process that was replaced by this one, and that still ends its open calls.
+
+- The replaced process writes its calls to a spool, a journal of its own. This process reads the spool, charges the
+  calls, and writes their records to the one journal.
+- The replaced process holds the lock of its spool until its end. Calls that are open then are `lost`.
+- If this process is killed, the next one reads the spool from its beginning, and leaves out the calls that the store
+  has. So each call is recorded and charged once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.call.finish import Finish
+from gateway.money.quotas.book import Quotas, Settlement
+from gateway.money.quotas.buckets import Bucket, Charge, Kind
+from gateway.money.quotas.ledger import Reservation
+from gateway.store.base import JournalOffset, Store, StoreFailed
+from gateway.store.entries import Bill, Entry, decode
+from gateway.store.journal import is_locked
+from gateway.store.segments import Segments
+from gateway.telemetry.log import Logger
+
+PREFIX: Final = "replaced-"
+"""The beginning of the names of spools, which are folders in the folder of the journal."""
+POLL_SECONDS: Final = 0.05
+"""Seconds between two looks at a spool. A call of the replaced process can be read from the store a moment later."""
+BATCH_BYTES: Final = 1024 * 1024
+"""Maximum number of bytes of a spool that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of this process that record and charge calls of a replaced process."""
+
+    finish: Finish
+    quotas: Quotas
+    store: Store
+    log: Logger
+
+
+@dataclass(slots=True)
+class Predecessor:
+    """A replaced process, as its spool shows it."""
+
+    folder: Path
+    offset: JournalOffset = field(default_factory=JournalOffset)
+    """The offset up to which the spool has been applied."""
+    held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
+    """The amounts that the open calls have reserved in this process, by the id of the call."""
+    ids: set[str] = field(default_factory=set)
+    """Ids of the calls that were sent and have not ended."""
+    recovered: bool = False
+    """Whether an earlier process may have applied a part of the spool."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    async def follow(self, parts: Parts) -> None:
+        """Apply the spool until the replaced process has ended, and remove it. Errors of the store are retried."""
+        while True:
+            with suppress(StoreFailed):
+                if await self.is_done(parts):
+                    return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def is_done(self, parts: Parts) -> bool:
+        """Apply what is new in the spool. If the replaced process has ended, record its open calls as lost.
+
+        Return whether nothing is left to do. Raises `StoreFailed` if the spool or the store cannot be read.
+        """
+        # looked at first, because lines may be written until the lock is free
+        alive = is_locked(self.folder)
+        await self.apply(parts)
+        if alive:
+            return False
+        follower = parts.finish.follower
+        await follower.flush()
+        lost = [call for call in await parts.store.open_calls() if call.id in self.ids]
+        for held in self.held.values():
+            parts.quotas.charge(held, (), Settlement())
+        self.held.clear()
+        parts.finish.lost(lost, parts.quotas)
+        await follower.flush()
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        return True
+
+    async def apply(self, parts: Parts) -> None:
+        """Apply the entries that the spool has after `offset`. Raises `StoreFailed` if the spool cannot be read."""
+        spool = Segments(self.folder, parts.log)
+        while True:
+            lines, offset = await asyncio.to_thread(spool.read, self.offset, BATCH_BYTES)
+            entries, unreadable = decode(lines)
+            if unreadable:
+                parts.log.error("journal.unreadable_lines", lines=unreadable)
+            known = await self._known(entries, parts.store) if self.recovered else frozenset[str]()
+            for entry in entries:
+                self._apply(entry, parts, known)
+            if offset == self.offset:
+                return
+            self.offset = offset
+
+    async def _known(self, entries: Iterable[Entry], store: Store) -> frozenset[str]:
+        """Return the ids of ended calls among `entries` that the store has already."""
+        ended = [entry.call.id for entry in entries if entry.call is not None]
+        return frozenset([key for key in ended if await store.call(None, key) is not None])
+
+    def _apply(self, entry: Entry, parts: Parts, known: frozenset[str]) -> None:
+        self.ids.update(entry.open)
+        if entry.sent is not None:
+            self.ids.add(entry.sent.id)
+            parts.finish.follower.put(Entry(sent=entry.sent))
+        elif entry.version is not None:
+            parts.finish.follower.put(Entry(version=entry.version))
+        elif entry.call is not None:
+            held = self.held.pop(entry.call.id, None)
+            self.ids.discard(entry.call.id)
+            if entry.call.id not in known:
+                charges = _charged(entry.bill or Bill(), held, parts.quotas)
+                amounts = {charge.bucket: charge.amount for charge in charges}
+                parts.finish.put(msgspec.structs.replace(entry.call, charges=amounts), charges)
+
+
+def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
+    """Charge a call by its bill. `held` is what the call has reserved; None if nothing is known to be reserved."""
+    if held is None:
+        money = tuple(tuple((name, terms) for _, name, terms in chain) for chain in bill.chains if _is_money(chain))
+        return quotas.charge_unreserved(money, bill.money)
+    chains = [tuple(Bucket(kind, name) for kind, name, _ in chain) for chain in bill.chains]
+    return quotas.charge(held, chains, Settlement(bill.requests, bill.tokens, bill.money, bill.estimated))
+
+
+def _is_money(chain: tuple[tuple[Kind, str, str], ...]) -> bool:
+    return chain[0][0] == "money"
+
+
+class Predecessors:
+    """All replaced processes that still end their open calls. There may be several after quick restarts."""
+
+    def __init__(self, parts: Parts, journal: Path) -> None:
+        self._parts = parts
+        self._journal = journal
+        """The folder of the journal, which has the spools."""
+        self._all: dict[str, Predecessor] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, predecessor: Predecessor) -> None:
+        self._all[predecessor.name] = predecessor
+
+    def get(self, name: str) -> Predecessor | None:
+        return self._all.get(name)
+
+    def all(self) -> Iterable[Predecessor]:
+        return self._all.values()
+
+    def folder(self, name: str) -> Path:
+        return self._journal / name
+
+    async def recover(self) -> None:
+        """Read the spools that an earlier process has left, and record the calls as lost that no process ends.
+
+        Raises `StoreFailed` if a spool or the store cannot be read.
+        """
+        for folder in sorted(self._journal.glob(f"{PREFIX}*/"), key=lambda folder: folder.stat().st_ctime):
+            self.add(predecessor := Predecessor(folder, recovered=True))
+            await predecessor.apply(self._parts)
+        finish, quotas, store = self._parts.finish, self._parts.quotas, self._parts.store
+        if self._all:
+            await finish.follower.flush()
+        still_open = set[str]().union(*(one.ids for one in self._all.values()))
+        if lost := [call for call in await store.open_calls() if call.id not in still_open]:
+            finish.lost(lost, quotas)
+            # the pages then show these calls at once; if the store fails, the journal has the calls
+            with suppress(StoreFailed):
+                await finish.follower.flush()
+
+    def start(self) -> None:
+        """Follow all spools in the background."""
+        self._tasks = [asyncio.create_task(self._follow(one)) for one in self._all.values()]
+
+    async def _follow(self, predecessor: Predecessor) -> None:
+        await predecessor.follow(self._parts)
+        del self._all[predecessor.name]
+        self._parts.log.info("gateway.predecessor_ended", spool=predecessor.name)
+
+    async def stop(self) -> None:
+        """Stop following. Another process may follow from the present offsets."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def take_back(self, predecessor: Predecessor) -> None:
+        """Apply the spool of this process itself, which no other process has taken over, and remove the spool."""
+        await predecessor.apply(self._parts)
+        await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)

@@ -1,0 +1,64 @@
+"""The values by which a process hands the state of its quotas and rate limits to the process that replaces it.
+
+- Balances of money are in the store, so only the buckets of rate limits are handed over.
+- Reservations of open calls are handed over for all kinds of buckets, so that the new process refuses the calls that
+  the old one would have refused.
+
+`book.py` reads and applies the values. `gateway.process.handover` sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.money.quotas.buckets import Kind, LiveBucket, Rule
+from gateway.money.quotas.ledger import Ledger, Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """A bucket of a rate limit, as it was at the time `at`."""
+
+    name: str
+    rule: Rule
+    balance: int
+    remainder: int
+    at: int
+    """Unix time in nanoseconds up to which the bucket has refilled."""
+
+    @classmethod
+    def of(cls, name: str, bucket: LiveBucket) -> BucketState:
+        return cls(name, bucket.rule, bucket.balance, bucket.remainder, bucket.at)
+
+    def apply(self, ledger: Ledger) -> None:
+        bucket = ledger.present(self.name, self.rule, self.at)
+        bucket.balance, bucket.remainder, bucket.at = self.balance, self.remainder, self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The amounts that one call has reserved in the buckets of one kind."""
+
+    parts: tuple[tuple[str, Rule, int], ...]
+    """The buckets by name, each with its rule and the reserved amount."""
+    chains: tuple[tuple[str, ...], ...]
+    """The names of the buckets of each claim."""
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> Hold:
+        parts = tuple((name, bucket.rule, amount) for name, bucket, amount in reservation.parts)
+        return cls(parts, tuple(tuple(name for name, _ in chain) for chain in reservation.chains))
+
+    def reserve(self, ledger: Ledger, rules: Mapping[str, Rule], now: int) -> Reservation:
+        """Reserve the amounts in the buckets of a ledger. `rules` are the present rules of some buckets."""
+        buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
+        parts = [(name, buckets[name], amount) for name, _, amount in self.parts]
+        for _, bucket, amount in parts:
+            bucket.reserved += amount
+            bucket.calls += 1
+        return Reservation(parts, [[(name, buckets[name]) for name in chain] for chain in self.chains])
+
+
+Holds = Mapping[Kind, Hold]
+"""The amounts that one call has reserved, by the kind of the buckets."""

@@ -1,0 +1,112 @@
+"""The steps of the running gateway while a new process takes its place, and the way back if that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.call.context import Gateway
+from gateway.call.keeper import RemoteHold
+from gateway.call.predecessor import PREFIX, Predecessor
+from gateway.money.quotas.buckets import Kind
+from gateway.money.quotas.ledger import Reservation
+from gateway.money.quotas.transfer import Hold
+from gateway.process.handover.wire import OpenSession, Spool, State
+from gateway.process.sites import Sites
+from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.disk_sync import DiskSync
+from gateway.store.entries import MAX_LIST, Entry
+from gateway.store.journal import Journal
+
+RETRY_SECONDS: Final = 1.0
+"""Seconds between two tries to take the journal back."""
+
+
+class Departure:
+    """One hand-over, from `begin` to `undo` or `end`."""
+
+    def __init__(self, gateway: Gateway, sites: Sites, journal: Path, *, sync: bool) -> None:
+        self._gateway = gateway
+        self._sites = sites
+        self._sync = sync
+        self.spool: Final = journal / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        self._held: dict[str, Mapping[Kind, Reservation]] = {}
+        """The reservations of the calls that were open when the state was taken."""
+
+    async def begin(self) -> State:
+        """Stop accepting connections and writing the journal and the store, and return the state in memory.
+
+        Calls continue, and their records go to the spool. Raises `StoreFailed` if the journal or the spool cannot be
+        written.
+        """
+        gateway = self._gateway
+        gateway.keeper.begin()
+        await self._sites.pause()
+        await gateway.predecessors.stop()
+        await gateway.follower.pause()
+        spool = Journal(self.spool, gateway.log, sync=self._sync)
+        # nothing is awaited from here on, so that the state is that of one moment
+        gateway.follower.redirect(spool, DiskSync(spool, gateway.log) if self._sync else None)
+        return self._state()
+
+    def _state(self) -> State:
+        gateway = self._gateway
+        calls = list(gateway.calls.values())
+        ids = [call.id for call in calls if call.announced]
+        for start in range(0, len(ids), MAX_LIST):
+            gateway.follower.put(Entry(open=tuple(ids[start : start + MAX_LIST])))
+        held = {call.id: call.reservation.held for call in calls if call.reservation is not None}
+        self._held = {call: kinds for call, kinds in held.items() if kinds["money"].charges is None}
+        older = [_spool(one.name, one.offset, one.ids, one.held) for one in gateway.predecessors.all()]
+        return State(
+            (*older, _spool(self.spool.name, JournalOffset(), ids, self._held)),
+            tuple(gateway.quotas.limits()),
+            tuple(OpenSession(call.identity.login, call.session_id, call.at) for call in calls if call.session_id),
+        )
+
+    async def undo(self) -> None:
+        """Write the journal and the store again, apply what is in the spool, and accept connections."""
+        gateway = self._gateway
+        await self._until_done(gateway.follower.resume)
+        await self._until_done(self._take_back)
+        gateway.predecessors.start()
+        await self._sites.resume()
+        gateway.keeper.end(None)
+
+    async def _take_back(self) -> None:
+        if self.spool.exists():
+            await self._gateway.predecessors.take_back(Predecessor(self.spool, held=dict(self._held)))
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        reported = False
+        while reason := await _failure(step):
+            if not reported:
+                self._gateway.log.error("handover.cannot_resume", reason=reason)
+            reported = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def end(self, hold: RemoteHold) -> None:
+        """Give up the journal and the listeners. `hold` reserves in the new process."""
+        await self._gateway.follower.release()
+        self._sites.give_up()
+        self._gateway.keeper.end(hold)
+
+
+async def _failure(step: Callable[[], Awaitable[None]]) -> str:
+    """Run a step, and return the reason of its failure; "" if it has succeeded."""
+    try:
+        await step()
+    except (StoreFailed, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _spool(
+    name: str, offset: JournalOffset, ids: list[str] | set[str], held: Mapping[str, Mapping[Kind, Reservation]]
+) -> Spool:
+    holds = {call: {kind: Hold.of(one) for kind, one in kinds.items()} for call, kinds in held.items()}
+    return Spool(name, offset, tuple(ids), holds)

@@ -1,0 +1,224 @@
+"""The running gateway of a hand-over: it answers new processes, and replaced processes, on a unix socket.
+
+- Only processes of the same user are answered.
+- A new process gets the listeners, the journal and the state (`departure.py`). If it ends before it is ready, this
+  process serves on.
+- A process that this one has replaced gets reservations for calls that began there (`Reserve`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.call.context import Gateway
+from gateway.money.quotas.book import Settlement
+from gateway.money.quotas.ledger import Exceeded
+from gateway.process.handover.departure import Departure
+from gateway.process.handover.taking import RemoteQuotas
+from gateway.process.handover.wire import (
+    FILE,
+    Broken,
+    Commit,
+    Declined,
+    Done,
+    Hello,
+    Message,
+    NotReserved,
+    PathInFolder,
+    Ready,
+    Reserve,
+    Reserved,
+    Sockets,
+    peer_process,
+    receive_soon,
+    send_soon,
+)
+from gateway.process.sites import Sites
+from gateway.process.sockets import Bound
+from gateway.store.base import StoreFailed
+
+READY_SECONDS: Final = 30.0
+"""Maximum number of seconds from `Commit` to `Ready`, in which the new process opens the journal and the store."""
+COMMIT_SECONDS: Final = 120.0
+"""Maximum number of seconds in which the new process prepares everything else. Nobody waits for it meanwhile."""
+ACCEPT_AGAIN_SECONDS: Final = 1.0
+"""Seconds until the next connection is accepted if no descriptor was left for one."""
+_SOCKET_MODE: Final = 0o600
+
+
+class Giver:
+    """The side of the running gateway.
+
+    A new process must agree with `hello`. `replaced` is called with the id of the process that has taken over.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        hello: Hello,
+        gateway: Gateway,
+        sites: Sites,
+        metrics: Sequence[Bound],
+        replaced: Callable[[int], None],
+    ) -> None:
+        self._state = state
+        self._hello = hello
+        self._gateway = gateway
+        self._sites = sites
+        self._metrics = metrics
+        """The listener of the metrics, which is handed over too."""
+        self._replaced = replaced
+        self._listening: socket.socket | None = None
+        self._file: tuple[int, int] = (0, 0)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    def start(self) -> None:
+        """Listen on the socket in the state folder. A failure is logged, and the gateway serves on without it."""
+        try:
+            self._listening, self._file = _opened(self._state)
+        except OSError as error:
+            self._gateway.log.warning("handover.unavailable", reason=str(error))
+        else:
+            self._begin(self._accept(self._listening))
+
+    async def close(self) -> None:
+        """Close the socket, and end a hand-over that is going on. The file of another process is left alone."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.close()
+            with suppress(OSError):
+                if _identity(self._state / FILE) == self._file:
+                    (self._state / FILE).unlink()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+            except OSError:
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+            else:
+                self._begin(self._answer(connection))
+
+    async def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, Broken):
+            connection.setblocking(False)
+            try:
+                process = peer_process(connection)
+            except PermissionError as error:
+                self._gateway.log.warning("handover.refused", reason=str(error))
+                return
+            match await receive_soon(connection):
+                case Reserve() as wanted:
+                    await send_soon(connection, self._reserved(wanted))
+                case Hello() as hello if reason := self._disagreement(hello):
+                    await send_soon(connection, Declined(reason))
+                case Hello():
+                    async with self._one_at_a_time:
+                        await self._hand_over(connection, process)
+
+    def _reserved(self, wanted: Reserve) -> Message:
+        """Reserve for a call of a replaced process."""
+        predecessor = self._gateway.predecessors.get(wanted.spool)
+        if predecessor is None or not self._gateway.keeper.is_here:
+            return Declined("this process does not have the balances")
+        quotas = self._gateway.quotas
+        if (earlier := predecessor.held.pop(wanted.call, None)) is not None:
+            quotas.charge(earlier, (), Settlement())
+        try:
+            held = predecessor.held[wanted.call] = quotas.reserve(wanted.claims)
+        except Exceeded as exceeded:
+            return NotReserved(exceeded.chain, exceeded.rule, exceeded.balance, exceeded.retry_after)
+        return Reserved(held["money"].notices)
+
+    def _disagreement(self, hello: Hello) -> str:
+        """Return why the process that sent `hello` cannot take over; "" if it can."""
+        ours = self._hello
+        if hello.protocol != ours.protocol or hello.schema != ours.schema:
+            return "its release has another form of the state; stop it, and then start the new release"
+        if (hello.database, hello.sync) != (ours.database, ours.sync):
+            return 'its "storage" is configured otherwise; stop it, and then start the new process'
+        if not self._gateway.keeper.is_here or self._one_at_a_time.locked():
+            return "another process is replacing it already"
+        return ""
+
+    async def _hand_over(self, connection: socket.socket, process: int) -> None:
+        """Hand over to the process at the other end of the connection. If that fails, serve on."""
+        bounds = (*self._sites.bounds, *self._metrics)
+        sockets = Sockets(tuple((bound.listener.listen, bound.file) for bound in bounds))
+        await send_soon(connection, sockets, [bound.socket.fileno() for bound in bounds])
+        async with asyncio.timeout(COMMIT_SECONDS):
+            if not isinstance(await receive_soon(connection), Commit):
+                return
+        lock = self._gateway.follower.lock
+        journal = self._state / "journal"
+        departure = Departure(self._gateway, self._sites, journal, sync=self._hello.sync)
+        try:
+            reason = await _failure(connection, departure, lock)
+        except asyncio.CancelledError:
+            await departure.undo()
+            raise
+        if reason:
+            await departure.undo()
+            self._gateway.log.error("handover.failed", reason=reason, process=process)
+        else:
+            remote = RemoteQuotas(self._state, departure.spool.name, self._gateway.quotas.reserve)
+            await departure.end(remote.reserve)
+            self._replaced(process)
+
+
+async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
+    """Send the state, and wait until the new process is ready. Return why that has failed; "" if it has not."""
+    try:
+        state = await departure.begin()
+        await send_soon(connection, state, [lock])
+        async with asyncio.timeout(READY_SECONDS):
+            message = await receive_soon(connection)
+        if not isinstance(message, Ready):
+            return "the new process sent another message"
+        await send_soon(connection, Done())
+    except TimeoutError:
+        return f"the new process was not ready within {READY_SECONDS:g} seconds"
+    except (OSError, Broken, StoreFailed) as error:
+        with suppress(OSError):
+            await send_soon(connection, Declined(str(error)))
+        return str(error)
+    return ""
+
+
+def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
+    """Return the listening socket, which replaces one of an earlier process, and the identity of its file.
+
+    Raises `OSError` if the socket cannot be opened.
+    """
+    name = f".{FILE}.{os.getpid()}"
+    with ExitStack() as unless_kept, closing(PathInFolder(state)) as folder:
+        (state / name).unlink(missing_ok=True)
+        listening = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(folder.of(name))
+        # set before `listen`, so that nobody connects earlier
+        (state / name).chmod(_SOCKET_MODE)
+        listening.listen()
+        listening.setblocking(False)
+        (state / name).rename(state / FILE)
+        unless_kept.pop_all()
+    return listening, _identity(state / FILE)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,174 @@
+"""The new process of a hand-over: it asks the running gateway for its listeners, its journal and its state.
+
+The new process serves nobody yet, so it waits for each message and blocks meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final, TypeVar
+
+from gateway.money.quotas.book import ORDER
+from gateway.money.quotas.buckets import Kind, LiveBucket
+from gateway.money.quotas.ledger import Claim, Exceeded, Reservation
+from gateway.process.handover.wire import (
+    FILE,
+    Broken,
+    Commit,
+    Declined,
+    Done,
+    Hello,
+    Message,
+    NotReserved,
+    PathInFolder,
+    Ready,
+    Reserve,
+    Reserved,
+    Sockets,
+    State,
+    peer_process,
+    receive,
+    send,
+)
+from gateway.process.sockets import Passed
+from gateway.store.base import StoreFailed
+
+T = TypeVar("T")
+
+ANSWER_SECONDS: Final = 60.0
+"""Maximum number of seconds to wait for an answer of the running gateway."""
+ASK_SECONDS: Final = 5.0
+"""Seconds for which a replaced process tries to reserve in the other process. It then reserves by its own balances."""
+AGAIN_SECONDS: Final = 0.05
+"""Seconds between two of these tries."""
+
+
+class CannotTake(Exception):
+    """The error for a running gateway that does not hand over. The message has the reason."""
+
+
+class Taker:
+    """The connection to the running gateway, until it has given up its listeners."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._files: list[str] = []
+        self.state = State((), (), ())
+        """The state of the running gateway; empty before `commit`."""
+
+    def offer(self, hello: Hello) -> list[Passed]:
+        """Return the listening sockets of the running gateway. Raises `CannotTake` if it declines."""
+        try:
+            message, descriptors = self._answer(hello, Sockets)
+        except Broken as error:
+            raise CannotTake(_declined(error)) from None
+        self._files = [name for name, file in message.sockets if file is not None]
+        names = [name for name, _ in message.sockets]
+        return [Passed(name, socket.socket(fileno=one)) for name, one in zip(names, descriptors, strict=True)]
+
+    def commit(self) -> int:
+        """Let the running gateway stop writing its journal and its store.
+
+        Return the descriptor of the journal's lock. Raises `StoreFailed` if the running gateway declines.
+        """
+        try:
+            self.state, descriptors = self._answer(Commit(), State)
+        except Broken as error:
+            raise StoreFailed(_declined(error)) from None
+        (lock,) = descriptors
+        return lock
+
+    def finish(self) -> Collection[str]:
+        """Tell the running gateway that this process serves from now on.
+
+        Return the listeners whose unix sockets have a file that the running gateway created. Raises `Broken` if the
+        running gateway has not given up its listeners.
+        """
+        with closing(self._connection):
+            self._answer(Ready(), Done)
+        return self._files
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _answer(self, message: Message, expected: type[T]) -> tuple[T, Sequence[int]]:
+        """Send a message, and return the answer and its descriptors. Raises `Broken` if no such answer comes."""
+        try:
+            send(self._connection, message)
+            answer, descriptors = receive(self._connection)
+        except OSError as error:
+            raise Broken(str(error)) from None
+        if isinstance(answer, expected):
+            return answer, descriptors
+        raise Broken(answer.reason if isinstance(answer, Declined) else "it speaks otherwise")
+
+
+def _declined(error: Broken) -> str:
+    return f"the running gateway does not hand over: {error}"
+
+
+def connect(state: Path) -> Taker | None:
+    """Return a connection to the gateway that runs with this state folder; None if no gateway is running.
+
+    Raises `CannotTake` if the process there belongs to another user.
+    """
+    try:
+        return Taker(_connected(state, ANSWER_SECONDS))
+    except PermissionError as error:
+        raise CannotTake(_declined(Broken(error))) from None
+    except OSError:
+        return None
+
+
+def _connected(state: Path, seconds: float) -> socket.socket:
+    with ExitStack() as unless_kept, closing(PathInFolder(state)) as folder:
+        connection = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
+        connection.settimeout(seconds)
+        connection.connect(folder.of(FILE))
+        peer_process(connection)
+        unless_kept.pop_all()
+    return connection
+
+
+class RemoteQuotas:
+    """The balances in the process that has replaced this one. A call is asked for in a thread of its own."""
+
+    def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
+        self._state = state
+        self._spool = spool
+        self._local = local
+        """The function that reserves by the balances of this process, if the other process cannot be reached."""
+
+    def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
+        """Reserve the claims of a call in the other process. Raises `Exceeded` if they are refused there."""
+        end = monotonic() + ASK_SECONDS
+        while monotonic() < end:
+            match self._asked(Reserve(self._spool, call, tuple(claims))):
+                case Reserved(notices):
+                    return _reservations(claims, notices)
+                case NotReserved(chain, rule, balance, retry_after):
+                    raise Exceeded([bucket.name for bucket in chain], rule, balance, retry_after)
+            sleep(AGAIN_SECONDS)
+        return self._local(claims)
+
+    def _asked(self, message: Reserve) -> Message | None:
+        """Return the answer of the process that has the balances at this moment; None if there is no answer."""
+        try:
+            with closing(_connected(self._state, ASK_SECONDS)) as connection:
+                send(connection, message)
+                return receive(connection)[0]
+        except (OSError, Broken):
+            return None
+
+
+def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
+    """Return reservations that name the buckets of the claims. The amounts are in the other process."""
+    parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
+    for claim in claims:
+        for name, rule in ((claim.bucket, claim.rule), *claim.overdraft):
+            parts[rule.kind].append((name, LiveBucket(rule, rule.capacity, 0, 0), 0))
+    return {kind: Reservation(some, notices=notices if kind == "money" else ()) for kind, some in parts.items()}

@@ -1,0 +1,219 @@
+"""The messages between a gateway that is replaced and the gateway that replaces it, and their form on a unix socket.
+
+A message is JSON behind its length in four bytes. Descriptors are sent along with the length (`SCM_RIGHTS`).
+
+    new process                                old process
+    Hello                                      Sockets, with the listening sockets, or Declined
+    Commit                                     State, with the lock of the journal
+    Ready                                      Done
+
+- Before `Commit`, the old process serves as if nothing had happened. Between `Commit` and `Done`, nobody accepts
+  connections, and new connections wait in the queues of the listening sockets.
+- If the new process ends before `Done`, the old process continues.
+- Later the old process asks for reservations of calls that began there, each on a connection of its own: `Reserve`, and
+  then `Reserved`, `NotReserved` or `Declined`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.money.quotas.buckets import Bucket, Kind, Rule
+from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.transfer import BucketState, Hold
+from gateway.store.base import JournalOffset
+
+PROTOCOL: Final = 1
+"""The version of the messages. A process replaces only a process of the same version."""
+FILE: Final = "handover.sock"
+"""The name of the unix socket in the state folder."""
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Maximum length of a message. The state of 100,000 buckets takes about 20 MB."""
+MAX_DESCRIPTORS: Final = 250
+"""Maximum number of descriptors that Linux sends with one message is 253 (`SCM_MAX_FD`)."""
+_LENGTH: Final = struct.Struct(">I")
+_CREDENTIALS: Final = struct.Struct("3i")
+"""The process id, the user and the group of a peer (`struct ucred`)."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The first message of the new process. The old process declines if one of the values differs from its own."""
+
+    protocol: int
+    schema: int
+    """The version of the database's schema. Two releases with different schemas cannot use the database together."""
+    database: str
+    sync: bool
+
+
+class Declined(msgspec.Struct, frozen=True, tag=True):
+    reason: str
+
+
+class Sockets(msgspec.Struct, frozen=True, tag=True):
+    """The listening sockets whose descriptors come with the message."""
+
+    sockets: tuple[tuple[str, tuple[int, int] | None], ...]
+    """The text of each listener in the configuration, and the device and inode of a unix socket's file."""
+
+
+class Commit(msgspec.Struct, frozen=True, tag=True):
+    """The new process has opened everything but the journal and the store, and asks for them."""
+
+
+class Spool(msgspec.Struct, frozen=True):
+    """The spool of a replaced process, which is to be read from `offset` on (`gateway.call.predecessor`)."""
+
+    name: str
+    offset: JournalOffset
+    ids: tuple[str, ...]
+    """Ids of the calls that were sent and have not ended."""
+    held: dict[str, dict[Kind, Hold]]
+    """The amounts that the open calls have reserved, by the id of the call."""
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """The session of an open call, which the store does not have before the call has ended."""
+
+    identity: str
+    id: str
+    last_at: float
+
+
+class State(msgspec.Struct, frozen=True, tag=True):
+    """The state that is not in the store."""
+
+    spools: tuple[Spool, ...]
+    limits: tuple[BucketState, ...]
+    sessions: tuple[OpenSession, ...]
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The new process has opened the journal and the store, and can serve."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The old process has given up the listening sockets, the journal and the store."""
+
+
+class Reserve(msgspec.Struct, frozen=True, tag=True):
+    """The request of a replaced process to reserve the claims of one of its calls."""
+
+    spool: str
+    call: str
+    claims: tuple[Claim, ...]
+
+
+class Reserved(msgspec.Struct, frozen=True, tag=True):
+    notices: tuple[tuple[str, int], ...]
+    """The nearly used buckets of money (`Reservation.notices`)."""
+
+
+class NotReserved(msgspec.Struct, frozen=True, tag=True):
+    """The values of the exception `Exceeded`."""
+
+    chain: tuple[Bucket, ...]
+    rule: Rule
+    balance: int
+    retry_after: int
+
+
+Message = Hello | Declined | Sockets | Commit | State | Ready | Done | Reserve | Reserved | NotReserved
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(Message)
+
+
+class Broken(Exception):
+    """The error for a peer that has closed the connection, or that sends something else than a message."""
+
+
+class PathInFolder:
+    """A path for a unix socket that is short enough, even if the folder's path is longer than such a path may be."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def of(self, name: str) -> str:
+        return f"/proc/self/fd/{self._descriptor}/{name}"
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def peer_process(connection: socket.socket) -> int:
+    """Return the process id of the peer. Raises `PermissionError` if the peer is another user's process."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, _ = _CREDENTIALS.unpack(data)
+    if user != os.geteuid():
+        raise PermissionError(f"process {process} belongs to user {user}")
+    return int(process)
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    """Send a message on a blocking socket. Raises `OSError` if the peer is gone."""
+    data = _ENCODER.encode(message)
+    connection.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
+    """Return the next message on a blocking socket, and its descriptors.
+
+    Raises `OSError` or `Broken` if there is no message.
+    """
+    head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_DESCRIPTORS)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    data = bytearray()
+    size = _size(head)
+    while len(data) < size:
+        if not (part := connection.recv(size - len(data))):
+            raise Broken("the connection was closed")
+        data += part
+    return _decoded(data), descriptors
+
+
+async def send_soon(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+    """Send a message on a socket that does not block. Raises `OSError` if the peer is gone."""
+    data = _ENCODER.encode(message)
+    # the buffer of the socket is empty, because each side waits for the other after a message
+    socket.send_fds(connection, [_LENGTH.pack(len(data))], descriptors)
+    await asyncio.get_running_loop().sock_sendall(connection, data)
+
+
+async def receive_soon(connection: socket.socket) -> Message:
+    """Return the next message on a socket that does not block. Raises `OSError` or `Broken` if there is none."""
+    return _decoded(await _exactly(connection, _size(await _exactly(connection, _LENGTH.size))))
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        if not (part := await asyncio.get_running_loop().sock_recv(connection, size - len(data))):
+            raise Broken("the connection was closed")
+        data += part
+    return bytes(data)
+
+
+def _size(head: bytes) -> int:
+    if len(head) < _LENGTH.size:
+        raise Broken("the connection was closed")
+    size: int = _LENGTH.unpack(head)[0]
+    if size > MAX_BYTES:
+        raise Broken("the message is too long")
+    return size
+
+
+def _decoded(data: bytes | bytearray) -> Message:
+    try:
+        message: Message = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Broken(f"the message cannot be read: {error}") from None
+    return message

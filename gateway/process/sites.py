@@ -1,0 +1,76 @@
+"""The listeners of the gateway, which can stop accepting connections for a moment, or for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.process.sockets import Bound
+
+BACKLOG: Final = 1024
+"""Maximum number of connections that wait in the queue of a listening socket, as they do during a hand-over."""
+
+
+class Site(web.SockSite):
+    """A site of aiohttp whose connections begin with a PROXY header if the listener's mode is `proxy-protocol`.
+
+    The site uses a copy of the socket. So the socket still listens when the site is stopped.
+    """
+
+    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
+        super().__init__(runner, bound.socket)
+        self._bound = bound
+        self._modes = modes
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        factory = self._modes.protocol(self._bound.listener, server)
+        copy = self._bound.socket.dup()
+        self._server = await asyncio.get_running_loop().create_server(factory, sock=copy, backlog=BACKLOG)
+
+
+class Sites:
+    """All listeners for calls."""
+
+    def __init__(self, bounds: list[Bound], modes: Modes) -> None:
+        self._modes = modes
+        self._runner: web.AppRunner | None = None
+        self.bounds: Final = bounds
+        self._given_up = False
+
+    async def start(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        for bound in self.bounds:
+            await Site(runner, bound, self._modes).start()
+
+    async def pause(self) -> None:
+        """Accept no more connections. New connections wait until this process or another one accepts them."""
+        for site in () if self._runner is None else self._runner.sites:
+            await site.stop()
+
+    async def resume(self) -> None:
+        """Accept connections again."""
+        if self._runner is not None:
+            await self.start(self._runner)
+
+    def own_files(self, names: Collection[str]) -> None:
+        """Remove the files of these unix sockets at the end. Another process has created them and given them up."""
+        self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
+
+    def give_up(self) -> None:
+        """Close the sockets, which another process has now. It also has the files of unix sockets."""
+        self._given_up = True
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets, and remove the files of unix sockets."""
+        for bound in self.bounds:
+            if not self._given_up:
+                bound.remove_file()
+            bound.socket.close()

@@ -1,0 +1,66 @@
+"""The files of a journal in one folder, as their reader sees them: numbers, paths, complete lines.
+
+`journal.py` writes the files. Another process may read them while they are written.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from gateway.store.base import JournalOffset, StoreFailed
+from gateway.telemetry.log import Logger
+
+_SUFFIX: Final = ".jsonl"
+_NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
+"""Pattern of the names of the journal's files; other files in the folder are ignored."""
+
+
+class Segments:
+    """The files of a journal."""
+
+    def __init__(self, folder: Path, log: Logger) -> None:
+        self._folder = folder
+        self._log = log
+
+    def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
+        """Return complete lines that begin at `offset`, and the offset after the last of them.
+
+        The lines have at most `limit` bytes together, unless the first line is longer. All lines are from one file: the
+        file of `offset`, or the next file if the file of `offset` has no more complete lines. May be called from
+        any thread. Raises `StoreFailed` if a file cannot be read.
+        """
+        while True:
+            # listed before the file is read, because only a file that has a later one is complete
+            later = min((number for number in self.numbers() if number > offset.segment), default=0)
+            data = self._read(offset, limit)
+            if lines := data.rfind(b"\n") + 1:
+                return data[: lines - 1].split(b"\n"), JournalOffset(offset.segment, offset.byte + lines)
+            if len(data) == limit:
+                limit *= 2
+            elif not later:
+                return [], offset
+            else:
+                if data:
+                    self._log.error("journal.torn_line", file=str(self.path(offset.segment)), bytes=len(data))
+                offset = JournalOffset(later, 0)
+
+    def _read(self, offset: JournalOffset, limit: int) -> bytes:
+        try:
+            with self.path(offset.segment).open("rb") as file:
+                file.seek(offset.byte)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StoreFailed(
+                f"{error.filename}: the journal cannot be read: {error.strerror}; run irisgate doctor"
+            ) from None
+
+    def numbers(self) -> list[int]:
+        named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]
+        return [int(name[1]) for path, name in named if name and path.is_file()]
+
+    def path(self, number: int) -> Path:
+        return self._folder / f"{number:012d}{_SUFFIX}"

@@ -1,0 +1,279 @@
+"""A hand-over that fails, processes that are killed during it, and its socket."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from decimal import Decimal
+
+import pytest
+
+from gateway.testkit import scenarios
+from tests.end_to_end.test_restarts import CHAT, COST, configuration, listed
+from tests.helpers.processes import family, irisgate
+from tests.helpers.waiting import eventually
+
+STREAM = {**CHAT, "stream": True}
+HELLO = {"type": "Hello", "protocol": 1, "schema": 6, "database": "", "sync": False}
+
+
+@contextlib.asynccontextmanager
+async def held_stream(gateway, simulated):
+    """Begin a stream that goes no further than its first bytes, and yield the reply and the gate that holds it."""
+    gate = scenarios.Gate()
+    simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
+    async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=STREAM) as reply:
+        await reply.content.readany()
+        yield reply, gate
+
+
+async def finish(reply, gate):
+    gate.let_pass(100)
+    assert b"[DONE]" in await reply.content.read()
+
+
+async def balance(gateway):
+    async with gateway.session.get(f"{gateway.url}/api/quotas") as reply:
+        (bucket,) = (await reply.json())["quotas"]
+    return Decimal(str(bucket["balance_usd"])), Decimal(str(bucket["reserved_usd"]))
+
+
+async def one_record_each(gateway, outcomes):
+    """Check that there are exactly these outcomes, and each call was charged once."""
+    await eventually(lambda: len(gateway.entries("call.finished")) >= len(outcomes))
+    for _ in range(500):
+        if len(calls := await listed(gateway)) >= len(outcomes):
+            break
+        await asyncio.sleep(0.02)
+    assert sorted(call["outcome"] for call in calls) == sorted(outcomes)
+    assert len({call["id"] for call in calls}) == len(calls)
+    charged = sum(Decimal(str(call["charges_usd"].get("all", 0))) for call in calls)
+    assert await balance(gateway) == (1000 - charged, 0)
+
+
+def exchange(connection, message):
+    """Send a message on a socket of the hand-over, and return the answer; None if the connection is closed."""
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+    connection.sendall(len(data).to_bytes(4, "big") + data)
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 50)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    answer = b""
+    while len(answer) < int.from_bytes(head, "big"):
+        answer += connection.recv(65536)
+    return json.loads(answer) if head else None
+
+
+def talk(state, *messages):
+    """Send messages on one connection to the socket of the hand-over, and return the last answer."""
+    with connected(state) as connection:
+        return [exchange(connection, message) for message in messages][-1]
+
+
+def connected(state):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    # relative to the folder, because the path of a socket may not be long
+    folder = os.open(state, os.O_RDONLY)
+    connection.connect(f"/proc/self/fd/{folder}/handover.sock")
+    os.close(folder)
+    return connection
+
+
+async def test_a_configuration_with_errors_leaves_the_old_process_alone(tmp_path, bedrock_sim):
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    async with family(tmp_path, *arguments) as gateway:
+        async with held_stream(gateway, bedrock_sim) as (reply, gate):
+            good = (tmp_path / "config.hujson").read_text()
+            (tmp_path / "config.hujson").write_text("{ broken")
+            os.kill(gateway.current, signal.SIGUSR2)
+            await gateway.line("restart.failed")
+            assert (await gateway.chat())[0] == 200
+            await finish(reply, gate)
+        (tmp_path / "config.hujson").write_text(good)
+        await one_record_each(gateway, ["ok"] * 2)
+        await gateway.restart()
+        assert (await gateway.chat())[0] == 200
+        await gateway.session.close()
+        await gateway.end()
+
+
+@pytest.mark.parametrize("fault", ["a listener in use", "another database", "another sync"])
+async def test_a_new_process_that_cannot_start_is_no_fault_of_the_old(tmp_path, bedrock_sim, fault):
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    async with family(tmp_path, *arguments) as gateway:
+        document = json.loads((tmp_path / "config.hujson").read_text())
+        if fault == "a listener in use":
+            document["server"]["listeners"].append({"listen": bedrock_sim.url.removeprefix("http://")})
+        else:
+            document["storage"] = {"url": "sqlite:b.db"} if fault == "another database" else {"sync": True}
+        (tmp_path / "other.hujson").write_text(json.dumps(document))
+        other = ["serve", "--take-over", "--config", "other.hujson", "--state", str(tmp_path / "state")]
+        status, out, err = await irisgate(tmp_path, *other)
+        assert (status, "Traceback" in err, "listening" in out) == (2, False, False)
+        assert ("cannot listen" if "listener" in fault else "does not hand over") in err
+        assert (tmp_path / "http.sock").is_socket()
+        assert (await gateway.chat())[0] == 200
+        await one_record_each(gateway, ["ok"])
+
+
+async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_path, bedrock_sim):
+    """Check that calls that end while the new process has the journal are recorded once, and new calls are served."""
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    state = tmp_path / "state"
+    async with family(tmp_path, *arguments) as gateway:
+        hello = {**HELLO, "database": str(state / "irisgate.db")}
+        async with held_stream(gateway, bedrock_sim) as (reply, gate):
+            with connected(state) as taker:
+                for message, kind in ((hello, "Sockets"), ({"type": "Commit"}, "State")):
+                    assert (await asyncio.to_thread(exchange, taker, message))["type"] == kind
+                early = asyncio.create_task(gateway.chat())
+                await finish(reply, gate)
+                assert not early.done()
+        assert (await asyncio.wait_for(early, 10))[0] == 200
+        await gateway.line("handover.failed")
+        assert not list((state / "journal").glob("replaced-*"))
+        assert (await gateway.chat())[0] == 200
+        await one_record_each(gateway, ["ok"] * 3)
+        await gateway.restart()
+        assert (await gateway.chat())[0] == 200
+        await one_record_each(gateway, ["ok"] * 4)
+
+
+async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock_sim):
+    async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
+        old = gateway.current
+        async with held_stream(gateway, bedrock_sim) as (reply, _):
+            await gateway.restart()
+            assert (await balance(gateway))[1] > 0
+            os.kill(old, signal.SIGKILL)
+            with contextlib.suppress(Exception):
+                await reply.content.read()
+        await gateway.line("calls.lost")
+        assert (await gateway.chat())[0] == 200
+        await one_record_each(gateway, ["lost", "ok"])
+        assert not list((tmp_path / "state" / "journal").glob("replaced-*"))
+
+
+async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
+    """Check that a third process records and charges what the first one ended before and after it has started."""
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    async with family(tmp_path, *arguments) as gateway:
+        async with held_stream(gateway, bedrock_sim) as early, held_stream(gateway, bedrock_sim) as late:
+            await gateway.restart()
+            os.kill(gateway.current, signal.SIGKILL)
+            await finish(*early)
+            listen = ["--listen", gateway.url.removeprefix("http://")]
+            async with family(tmp_path, *arguments, *listen) as third:
+                assert (await third.chat())[0] == 200
+                await finish(*late)
+                await one_record_each(third, ["ok"] * 3)
+                calls = await listed(third)
+        assert {Decimal(str(call["charges_usd"]["all"])) for call in calls if call["stream"]} == {COST}
+
+
+async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_sim):
+    async with (
+        family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway,
+        contextlib.AsyncExitStack() as held,
+    ):
+        streams = []
+        for _ in range(3):
+            streams.append(await held.enter_async_context(held_stream(gateway, bedrock_sim)))
+            await gateway.restart()
+        reserved = (await balance(gateway))[1]
+        for reply, gate in streams:
+            await finish(reply, gate)
+        assert reserved > 0
+        await one_record_each(gateway, ["ok"] * 3)
+
+
+async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
+    """Check the balance that a kept connection to the old process meets: it is refused what the new process has spent."""
+    arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
+    document = json.loads((tmp_path / "config.hujson").read_text())
+    document["quotas"]["all"]["capacity"] = "$0.0001"
+    (tmp_path / "config.hujson").write_text(json.dumps(document))
+    async with family(tmp_path, *arguments) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        kept = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        body = json.dumps(CHAT).encode()
+        request = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+        for reader, writer in kept:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+        await gateway.restart()
+        replies = []
+        for reader, writer in kept:
+            writer.write(request)
+            replies.append(await asyncio.wait_for(reader.read(), 10))
+            writer.close()
+            while (await gateway.chat())[0] == 200:
+                pass
+        assert [b"HTTP/1.1 200" in reply for reply in replies] == [True, False], replies
+        assert b"quota" in replies[1]
+        assert all(b"Connection: close" in reply for reply in replies)
+
+
+STRANGER = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+os.setresuid(0, 65534, 0)
+with socket.socket(socket.AF_UNIX) as one:
+    one.connect("handover.sock")
+    print(one.recv(1))
+"""
+"""A program of root that connects as another user."""
+
+
+async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
+    """Check the mode of the socket, and that another user gets no answer even if the mode were another one."""
+    state = tmp_path / "state"
+    async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
+        path = state / "handover.sock"
+        await eventually(path.exists)
+        assert (stat.S_IMODE(path.lstat().st_mode), path.lstat().st_uid) == (0o600, os.geteuid())
+        if os.geteuid() == 0:
+            state.chmod(0o711)
+            path.chmod(0o666)
+            stranger = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", STRANGER, str(state), stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await asyncio.wait_for(stranger.communicate(), 20)
+            assert (stranger.returncode, out) == (0, b"b''\n")
+            await gateway.line("handover.refused")
+
+
+MESSAGES = [
+    b"",
+    b"\xff" * 9,
+    b"[" * 100_000,
+    {"type": "Commit"},
+    {"type": "Ready"},
+    {"type": "Nothing"},
+    {**HELLO, "protocol": 2},
+    {**HELLO, "schema": 5},
+    {**HELLO, "database": "/another.db"},
+    {"type": "Reserve", "spool": "../x", "call": "c", "claims": []},
+    {"type": "Reserve", "spool": "", "call": "c", "claims": [["a", None, 1, []]]},
+]
+"""Messages that a gateway declines or does not answer."""
+
+
+async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock_sim):
+    state = tmp_path / "state"
+    async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
+        for message in MESSAGES:
+            answer = await asyncio.to_thread(talk, state, message)
+            assert answer is None or answer["type"] == "Declined", message
+        assert (await gateway.chat())[0] == 200
+        await gateway.restart()
+        assert (await gateway.chat())[0] == 200
+        await one_record_each(gateway, ["ok"] * 2)

@@ -101,7 +101,8 @@ class Predecessor:
             lines, offset = await asyncio.to_thread(spool.read, self.offset, BATCH_BYTES)
             entries, unreadable = decode(lines)
             if unreadable:
-                parts.log.error("journal.unreadable_lines", lines=unreadable)
+                aside = await asyncio.to_thread(Segments(self.folder.parent, parts.log).set_aside, unreadable)
+                parts.log.error("journal.unreadable_lines", lines=len(unreadable), kept=str(aside))
             known = await self._known(entries, parts.store) if self.recovered else frozenset[str]()
             for entry in entries:
                 self._apply(entry, parts, known)

@@ -19,7 +19,7 @@ import os
 import shlex
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -39,8 +39,6 @@ WAITING_BYTES: Final = 64 * 1024 * 1024
 These are about 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
-UNREADABLE: Final = "unreadable"
-"""Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 _HIGHEST: Final = 10**12 - 1
 
 
@@ -264,19 +262,6 @@ class Journal(Segments):
         lines, after = super().read(offset, limit)
         return lines, after if lines else max(after, JournalOffset(end.segment, 0))
 
-    def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Append unreadable lines to a separate file, and return its path. The release that wrote them can read them.
-
-        May be called from any thread. Raises `StoreFailed` if the file cannot be written.
-        """
-        path = self._folder / UNREADABLE
-        try:
-            with open(path, "ab", opener=_private) as file:
-                file.write(b"".join(line + b"\n" for line in lines))
-        except OSError as error:
-            raise StoreFailed(f"{path}: unreadable lines cannot be kept: {error.strerror}") from None
-        return path
-
     def discard(self, before: JournalOffset) -> None:
         """Delete the files with lower numbers than the file of `before`, except the current file.
 
@@ -325,10 +310,6 @@ def is_locked(folder: Path) -> bool:
     finally:
         os.close(lock)
     return False
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def require_unlocked(folder: Path) -> None:

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
+UNREADABLE: Final = "unreadable"
+"""Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files; other files in the folder are ignored."""
@@ -58,9 +62,26 @@ class Segments:
                 f"{error.filename}: the journal cannot be read: {error.strerror}; run irisgate doctor"
             ) from None
 
+    def set_aside(self, lines: Sequence[bytes]) -> Path:
+        """Append unreadable lines to a separate file, and return its path. The release that wrote them can read them.
+
+        May be called from any thread. Raises `StoreFailed` if the file cannot be written.
+        """
+        path = self._folder / UNREADABLE
+        try:
+            with open(path, "ab", opener=_private) as file:
+                file.write(b"".join(line + b"\n" for line in lines))
+        except OSError as error:
+            raise StoreFailed(f"{path}: unreadable lines cannot be kept: {error.strerror}") from None
+        return path
+
     def numbers(self) -> list[int]:
         named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]
         return [int(name[1]) for path, name in named if name and path.is_file()]
 
     def path(self, number: int) -> Path:
         return self._folder / f"{number:012d}{_SUFFIX}"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

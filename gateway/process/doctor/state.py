@@ -21,7 +21,7 @@ from gateway.process.doctor.result import Result, error, ok, repaired, warning
 from gateway.store.base import StoreFailed, rfc3339
 from gateway.store.disk_probe import DiskProbe
 from gateway.store.examine import Database, Segment, examine_database, examine_segment, opened
-from gateway.store.journal import UNREADABLE, WAITING_BYTES, JournalLocked, require_unlocked
+from gateway.store.journal import WAITING_BYTES, JournalLocked, require_unlocked
 from gateway.store.repair import (
     move_aside,
     rebuild_database,
@@ -29,6 +29,7 @@ from gateway.store.repair import (
     repair_segment,
     retry_unreadable,
 )
+from gateway.store.segments import UNREADABLE
 
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes under which the disk may be full soon: four times what the journal keeps in memory."""

@@ -117,6 +117,8 @@ class Machine(RuleBasedStateMachine):
         self.now = self.book.clock()
 
     def keep(self, charges):
+        if not charges:
+            return
         line = encode(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
         (entry,), unreadable = decode([line])
         assert not unreadable

@@ -25,14 +25,18 @@ class Site(web.SockSite):
         super().__init__(runner, bound.socket)
         self._bound = bound
         self._modes = modes
+        self._copy = bound.socket
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None
         factory = self._modes.protocol(self._bound.listener, server)
-        copy = self._bound.socket.dup()
-        self._server = await asyncio.get_running_loop().create_server(factory, sock=copy, backlog=BACKLOG)
+        self._copy = self._bound.socket.dup()
+        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._copy, backlog=BACKLOG)
+
+    def stop_accepting(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._copy.fileno())
 
 
 class Sites:
@@ -41,17 +45,24 @@ class Sites:
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
         self._runner: web.AppRunner | None = None
+        self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._given_up = False
 
     async def start(self, runner: web.AppRunner) -> None:
         self._runner = runner
-        for bound in self.bounds:
-            await Site(runner, bound, self._modes).start()
+        self._sites = [Site(runner, bound, self._modes) for bound in self.bounds]
+        for site in self._sites:
+            await site.start()
 
     async def pause(self) -> None:
         """Accept no more connections. New connections wait until this process or another one accepts them."""
-        for site in () if self._runner is None else self._runner.sites:
+        sites, self._sites = self._sites, []
+        for site in sites:
+            site.stop_accepting()
+        # asyncio begins a connection in a task of its own, which fails once the server is closed
+        await asyncio.sleep(0)
+        for site in sites:
             await site.stop()
 
     async def resume(self) -> None:

@@ -47,6 +47,8 @@ SHOWN = {
         ("end_to_end/test_kill.py", "test_a_killed_process_has_each_finished_call_exactly_once"),
     "the machine loses power":
         ("store/test_disk_sync.py", "test_lines_of_a_failed_flush_are_on_the_disk_after_the_next"),
+    "the gateway is restarted with SIGUSR2 or `--take-over`":
+        ("end_to_end/test_restarts.py", "test_restarts_under_load_fail_lose_and_double_no_call"),
     "the gateway is stopped":
         ("end_to_end/test_process.py", "test_a_stop_lets_a_stream_finish_and_takes_no_new_calls"),
     "a client goes away":

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
+from gateway.access.identity.proxy_protocol import Room
 from gateway.process.sockets import Bound
 
 BACKLOG: Final = 1024
@@ -21,8 +22,9 @@ class Site(web.SockSite):
     The site uses a copy of the socket. So the socket still listens when the site is stopped.
     """
 
-    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
+    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes, room: Room) -> None:
         super().__init__(runner, bound.socket)
+        self._room = room
         self._bound = bound
         self._modes = modes
         self._copy = bound.socket
@@ -31,7 +33,7 @@ class Site(web.SockSite):
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None
-        factory = self._modes.protocol(self._bound.listener, server)
+        factory = self._modes.protocol(self._bound.listener, server, self._room)
         self._copy = self._bound.socket.dup()
         self._server = await asyncio.get_running_loop().create_server(factory, sock=self._copy, backlog=BACKLOG)
 
@@ -44,14 +46,16 @@ class Sites:
 
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
-        self._runner: web.AppRunner | None = None
+        self._served: tuple[web.AppRunner, Room] | None = None
+        """The server of the connections, and the room that it has for them; None before `start`."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
-        self._given_up = False
+        self._has_files = True
+        """Whether this process removes the files of unix sockets when it closes the sockets."""
 
-    async def start(self, runner: web.AppRunner) -> None:
-        self._runner = runner
-        self._sites = [Site(runner, bound, self._modes) for bound in self.bounds]
+    async def start(self, runner: web.AppRunner, room: Room) -> None:
+        self._served = runner, room
+        self._sites = [Site(runner, bound, self._modes, room) for bound in self.bounds]
         for site in self._sites:
             await site.start()
 
@@ -67,8 +71,8 @@ class Sites:
 
     async def resume(self) -> None:
         """Accept connections again."""
-        if self._runner is not None:
-            await self.start(self._runner)
+        if self._served is not None:
+            await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
         """Remove the files of these unix sockets at the end. Another process has created them and given them up."""
@@ -76,12 +80,13 @@ class Sites:
 
     def give_up(self) -> None:
         """Close the sockets, which another process has now. It also has the files of unix sockets."""
-        self._given_up = True
+        self._has_files = False
         self.close()
 
     def close(self) -> None:
         """Close the sockets, and remove the files of unix sockets."""
         for bound in self.bounds:
-            if not self._given_up:
+            if self._has_files:
                 bound.remove_file()
             bound.socket.close()
+        self._has_files = False

@@ -160,7 +160,7 @@ async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_s
         journal._waiting_size = journal._waiting_bytes
         reply = await gw.post(path, body)
         assert (reply.status, reply.headers["retry-after"]) == (503, "10")
-        assert "its disk is full" in message(await reply.json())
+        assert "cannot write its records" in message(await reply.json())
         assert bedrock_sim.requests == []
         journal._waiting_size = 0
         assert (await gw.post(path, body)).status == 200

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.contract.errors import GatewayError, PluginFailed
-from gateway.contract.hooks import Hook, definition
+from gateway.contract.hooks import Hook
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 
@@ -38,11 +38,10 @@ class PluginReports:
             request_id=request_id, traceback=failure.trace,
         )  # fmt: skip
 
-    def slow(self, hook: Hook, seconds: float) -> None:
+    def slow(self, hook: Hook, seconds: float, place: str) -> None:
         """Log that a call of a hook held the event loop, unless a line about this hook was logged just before."""
         now, key = monotonic(), (hook.plugin, hook.name)
         if now - self._logged.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
             return
         self._logged[key] = now
-        at = "" if hook.function is None else definition(hook.function)
-        self.log.warning("plugin.slow", plugin=hook.plugin, hook=hook.name, at=at, seconds=round(seconds, 3))
+        self.log.warning("plugin.slow", plugin=hook.plugin, hook=hook.name, at=place, seconds=round(seconds, 3))

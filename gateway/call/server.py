@@ -300,7 +300,8 @@ class Server:
         return partial(self.gateway.reports.report, request_id=inbound.id)
 
     def _events(self, call: Call, encoder: Encoder) -> StreamEvents:
-        return StreamEvents(call, encoder, self.pool, self._stopping, self._report(call.inbound), self.gateway.log)
+        log, native = self.gateway.log, call.is_native
+        return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
         """Return the stream's response, whose head is not sent unless it was sent early. Raises `PluginFailed`."""

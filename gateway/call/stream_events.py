@@ -35,6 +35,8 @@ NO_DROP: Final = DropRelay(lambda _: None)
 class StreamEvents:
     call: Call
     encoder: Encoder
+    native: bool
+    """Whether the provider's own bytes are passed on."""
     pool: ProcessPool
     stopping: Callable[[], bool]
     """Whether the call's task was cancelled because the gateway stops. If so, the cancellation is undone."""
@@ -96,7 +98,7 @@ class StreamEvents:
         `passed` has the events so far; None if none was sent.
         """
         self.report(fault)
-        native = self.call.is_native and passed is not None
+        native = self.native and passed is not None
         if native and isinstance(fault, UpstreamFailed) and fault.raw:
             return fault.raw
         hooks, encoder = self.call.flag.hooks, self.encoder
@@ -114,7 +116,7 @@ class StreamEvents:
 
         Raises `GatewayError` if the client can still be told of a failure.
         """
-        if not self.call.is_native:
+        if not self.native:
             self.call.read_facts()
             return self.call.flag.hooks["encoder.close"].run(self.encoder.close), None
         try:
@@ -126,7 +128,7 @@ class StreamEvents:
 
     async def _encoded_elsewhere(self, batch: Batch) -> tuple[bytes, GatewayError | None]:
         """Do the work of `_encoded` in a worker process, for costly events."""
-        native, hook = self.call.is_native, self.call.flag.hooks["encoder.feed"]
+        native, hook = self.native, self.call.flag.hooks["encoder.feed"]
         parts, failure = [], None
         for event in batch.events:
             if native and event.raw is not None:
@@ -139,11 +141,12 @@ class StreamEvents:
 
     def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
         """Return the bytes of events, and the failure of the encoder that ended them, or None."""
+        if self.native:
+            parts = [event.raw for event in events if event.raw is not None]
+            if len(parts) == len(events):
+                return b"".join(parts), None
         encoder, hook = self.encoder, self.call.flag.hooks["encoder.feed"]
-        if not self.call.is_native:
-            # events without raw bytes are only for the meter, such as those after the end of a reply
-            return hook.joined(encoder.feed, [event for event in events if event.raw != b""])
-        parts = [event.raw for event in events if event.raw is not None]
-        if len(parts) == len(events):
-            return b"".join(parts), None
-        return hook.joined(lambda event: encoder.feed(event) if event.raw is None else event.raw, events)
+        if self.native:
+            return hook.joined(lambda event: encoder.feed(event) if event.raw is None else event.raw, events)
+        # events without raw bytes are only for the meter, such as those after the end of a reply
+        return hook.joined(encoder.feed, [event for event in events if event.raw != b""])

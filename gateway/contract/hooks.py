@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from time import perf_counter
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
@@ -45,7 +45,11 @@ SHOWN_FRAMES: Final = 10
 """Number of the innermost frames in the traceback of a failure. A recursion would have a thousand frames."""
 
 
-def _ignored(_hook: Hook, _seconds: float) -> None:
+class HookTooSlow(BaseException):
+    """The exception that interrupts a hook that takes too long."""
+
+
+def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
     """Report no slow hook. This is the default for hooks outside of a gateway."""
 
 
@@ -68,7 +72,8 @@ class Hook:
         self.seconds = 0.0
         """The time that all calls took together, in seconds."""
         self.slow_seconds = SLOW_SECONDS
-        self.report_slow: Callable[[Hook, float], None] = _ignored
+        self.report_slow: Callable[[Hook, float, str], None] = _ignored
+        """A function that gets the seconds that a call took, and the file and line of the plugin's function."""
 
     def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
         """Return what a worker process needs, which does not report numbers."""
@@ -94,7 +99,7 @@ class Hook:
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
-            self.ran(perf_counter() - began)
+            self.ran(perf_counter() - began, function)
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
@@ -103,7 +108,8 @@ class Hook:
             events = function(*args)
             require(hasattr(events, "__iter__"), events, "events")
             for event in events:
-                require(type(event) is Event, event, "Event")
+                if type(event) is not Event:
+                    raise wrong_result(event, "Event")  # noqa: TRY301 (reported as the exceptions of the plugin are)
                 try:
                     yield event
                 except GeneratorExit:
@@ -118,19 +124,14 @@ class Hook:
 
         An event for which `tolerated` is raised is no failure.
         """
-        failed_at, failure = len(events), None
-        began = perf_counter()
         for at, event in enumerate(events):
             try:
                 feed(event)
             except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
                 failure = self.failure(error, feed)
                 if tolerated is None or not isinstance(failure, tolerated):
-                    failed_at = at
-                    break
-                failure = None
-        self.ran(perf_counter() - began)
-        return failed_at, failure
+                    return at, failure
+        return len(events), None
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
         """Return the sum of the numbers that the hook returns for events. An event that cannot be read has none.
@@ -140,20 +141,17 @@ class Hook:
         function = self.function
         assert function is not None
         total = 0
-        failed_at, failure = len(events), None
-        began = perf_counter()
         for at, event in enumerate(events):
             try:
                 number = function(event)
-                require(type(number) is int, number, "int")
+                if type(number) is not int:
+                    raise wrong_result(number, "int")  # noqa: TRY301 (reported as the exceptions of the plugin are)
                 total += number
             except BadFrame:
                 continue
             except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
-                failed_at, failure = at, self.failure(error, function)
-                break
-        self.ran(perf_counter() - began)
-        return total, failed_at, failure
+                return total, at, self.failure(error, function)
+        return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
         """Return the bytes that `function` returns for the events, and the failure that ended them, or None."""
@@ -196,12 +194,12 @@ class Hook:
         except WrongResult as wrong:
             raise self.failure(wrong, steps) from wrong
 
-    def ran(self, seconds: float) -> None:
+    def ran(self, seconds: float, function: Any = None) -> None:
         """Count a call that took `seconds` on the event loop, and report a call that took too long."""
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:
-            self.report_slow(self, seconds)
+            self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
         """Return the exception to raise in place of `error`, which a call of `function` raised or should have raised.
@@ -227,6 +225,16 @@ class Hook:
             if _package(frame.f_globals.get("__name__")) == self.home:
                 place = f"{frame.f_code.co_filename}:{line}"
         return place or definition(function)
+
+
+def running_hook(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the hook whose plugin's code runs in `frame`; None if no plugin's code runs there."""
+    own = frame
+    while frame is not None and frame.f_code.co_filename != __file__:
+        frame = frame.f_back
+    if frame is None or frame is own or frame.f_code not in _GUARDS:
+        return None
+    return frame
 
 
 def definition(function: Any) -> str:
@@ -272,6 +280,10 @@ def _package(name: Any) -> str:
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 
+_GUARDS: Final = frozenset(
+    function.__code__ for function in (Hook.run, Hook.each, Hook.feed, Hook.total, Hook.joined, Hook.advance)
+)
+"""The code that calls plugins and catches what they raise."""
 WRAPPED: Final = (
     "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder", "error",
     "reply_headers",

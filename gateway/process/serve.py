@@ -29,6 +29,7 @@ from gateway.process.draining import drained, first, left
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
 from gateway.process.handover.wire import PROTOCOL, Broken, Hello
+from gateway.process.hook_alarm import hook_alarm
 from gateway.process.output import say
 from gateway.process.reload import Reloader, with_listener
 from gateway.process.restarts import Restarts
@@ -296,6 +297,7 @@ async def serve(
         running = await stack.enter_async_context(
             listening(config, registry, state=state, log=log, passed=passed, taker=taker)
         )
+        stack.enter_context(hook_alarm())
         reloader = running.gateway.reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state))
 
         def end() -> None:

@@ -24,10 +24,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
+from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
 from gateway.upstream.allocator import give_memory_back
 
@@ -43,6 +44,9 @@ MANY_VALUES: Final = 2_000
 Plugins take up to 10 microseconds for each of the small values that commas divide."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
+
+WORK_SECONDS: Final = 60.0
+"""Seconds after which a plugin's work in a worker process is interrupted. The work on the largest body takes some."""
 
 R = TypeVar("R")
 
@@ -73,8 +77,9 @@ class DropRelay:
 class ProcessPool:
     """The worker processes in which plugins' work on large bodies runs. They are not started before they are needed."""
 
-    def __init__(self, large: int = LARGE) -> None:
+    def __init__(self, large: int = LARGE, work_seconds: float = WORK_SECONDS) -> None:
         self._large = large
+        self._work_seconds = work_seconds
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
@@ -105,7 +110,7 @@ class ProcessPool:
             return function(*args)
         loop = asyncio.get_running_loop()
         try:
-            packed = await loop.run_in_executor(self._start(), _work, work)
+            packed = await loop.run_in_executor(self._start(), _work, work, self._work_seconds)
         except BrokenProcessPool:
             self._executor = None
             raise GatewayError(_ENDED) from None
@@ -146,10 +151,17 @@ def _initialize() -> None:
     Memory of large bodies is given back to the system.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, _interrupt)
     give_memory_back()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), name="end-with-gateway", daemon=True).start()
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    """Raise `HookTooSlow` in the code of a plugin that takes too long."""
+    if running_hook(frame) is not None:
+        raise HookTooSlow("took too long in a worker process")
 
 
 def _end_with(sentinel: int) -> None:
@@ -161,19 +173,24 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _work(packed: bytes) -> bytes | None:
-    """Call a packed function in this worker process. Return its packed outcome, or None if it cannot be pickled."""
+def _work(packed: bytes, seconds: float) -> bytes | None:
+    """Call a packed function in this worker process. Return its packed outcome, or None if it cannot be pickled.
+
+    A plugin that takes more than `seconds` is interrupted.
+    """
     dropped: list[str] = []
     drop = DropRelay(dropped.append)
     function, args = _unpack(packed, (drop,))
     outcome: tuple[list[str], GatewayError | None, Any]
     # the garbage collector would examine the many small values of a body repeatedly, which doubles the time
     gc.disable()
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         outcome = (dropped, None, function(*args))
     except GatewayError as error:
         outcome = (dropped, error, None)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         gc.enable()
     try:
         return _pack(outcome, (drop, *args))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.reply_work import read_event
@@ -63,22 +64,18 @@ def _read(attempt: Attempt, batch: Batch) -> Batch:
     Return the batch. If an event cannot be read, return the events before it and the fault. A `BadFrame` is no fault
     if the client gets the provider's own bytes.
     """
-    metering, flag = attempt.metering, attempt.candidate.flag
+    metering, candidate = attempt.metering, attempt.candidate
     assert metering is not None
-    tolerated = BadFrame if attempt.candidate.way is Way.NATIVE else None
-    read, failure = flag.hooks["meter.feed"].feed(metering.meter.feed, batch.events, tolerated)
-    passed = batch if failure is None else Batch(batch.events[:read], failure)
+    hooks = candidate.flag.hooks
+    hook, tolerated = hooks["meter.feed"], BadFrame if candidate.way is Way.NATIVE else None
+    began = perf_counter()
+    count, failure = hook.feed(metering.meter.feed, batch.events, tolerated)
+    read = batch if failure is None else Batch(batch.events[:count], failure)
     if batch.events or batch.fault is None:
         # a fault before any event is no reply: `delivered` stays None
-        return _measured(attempt, passed)
-    return passed
-
-
-def _measured(attempt: Attempt, batch: Batch) -> Batch:
-    """Add the number of bytes that the model wrote in a batch to `attempt.delivered`, and return the batch.
-
-    If the plugin fails, return the events before, and the fault.
-    """
-    size, measured, fault = attempt.candidate.flag.hooks["output_bytes"].total(batch.events)
-    attempt.delivered = (attempt.delivered or 0) + size
-    return batch if fault is None else Batch(batch.events[:measured], fault)
+        size, count, failure = hooks["output_bytes"].total(read.events)
+        attempt.delivered = (attempt.delivered or 0) + size
+        if failure is not None:
+            read = Batch(read.events[:count], failure)
+    hook.ran(perf_counter() - began, metering.meter.feed)
+    return read

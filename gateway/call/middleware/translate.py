@@ -103,5 +103,5 @@ def _events(
             translated.extend(hook.each(feed, event))
     except GatewayError as error:
         fault = error
-    hook.ran(perf_counter() - began)
+    hook.ran(perf_counter() - began, feed)
     return translated, fault

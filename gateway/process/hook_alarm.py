@@ -1,0 +1,72 @@
+"""Interrupts a hook of a plugin that holds the event loop for too long, so that it costs its own call only.
+
+- Hooks run on the event loop, so while one of them sleeps or loops, no other call goes on.
+- The event loop postpones an alarm of the operating system again and again. The alarm rings when the loop is held. It
+  interrupts what runs only if that is the same call of a hook (`contract/hooks.py`) for `HOOK_SECONDS`.
+- The interruption is an exception in the plugin's code, which `contract/hooks.py` reports as any other failure.
+- Code that Python cannot interrupt, such as a long computation of a library in C, is interrupted when it returns.
+
+Worker processes have an alarm of their own (`upstream/process_pool.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+from typing import Final
+
+from gateway.contract.hooks import HookTooSlow, running_hook
+
+HOOK_SECONDS: Final = 5.0
+"""Seconds after which a hook is interrupted. The hooks of a request at the limit of bodies take less than a second, and
+a few seconds on a loaded machine."""
+BEATS: Final = 4
+"""Number of times that the alarm is postponed, or rings, in `HOOK_SECONDS`."""
+
+
+@contextmanager
+def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
+    """Interrupt hooks that hold the running event loop within this block. The block must be in the main thread."""
+    alarm = _Alarm(seconds)
+    former = signal.signal(signal.SIGALRM, alarm.ring)
+    alarm.beat()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+        signal.signal(signal.SIGALRM, former)
+
+
+class _Alarm:
+    """The alarm, with the call of a hook that ran when it rang last."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._period = seconds / BEATS
+        self._loop = asyncio.get_running_loop()
+        self._frame: FrameType | None = None
+        self._since = 0.0
+        """The time at which the hook was seen first, by the monotonic clock, in seconds."""
+
+    def beat(self) -> None:
+        """Postpone the alarm. The event loop calls this method as long as it is not held."""
+        self._frame = None
+        signal.setitimer(signal.ITIMER_REAL, 2 * self._period, self._period)
+        self._timer = self._loop.call_later(self._period, self.beat)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def ring(self, _number: int, frame: FrameType | None) -> None:
+        """Note the hook that runs. Raises `HookTooSlow` in the plugin's code if it is the same for too long."""
+        running = running_hook(frame)
+        if running is None or running is not self._frame:
+            self._frame, self._since = running, monotonic()
+        elif monotonic() - self._since >= self._seconds - 2 * self._period:
+            self._frame = None
+            raise HookTooSlow(f"held the event loop for {self._seconds:g} seconds")

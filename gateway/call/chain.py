@@ -118,15 +118,17 @@ class Metering:
     hook: Hook
     """The hook `meter.facts` of the meter's plugin."""
     facts: Facts = field(default_factory=Facts)
+    stale: bool = True
+    """Whether the meter has read more of the reply since then."""
     failed: bool = False
     """Whether the meter has failed to return facts. Then it is not asked again."""
 
     def read(self) -> Facts:
         """Return the facts so far. Raises `PluginFailed` the first time that the meter fails."""
-        if not self.failed:
+        if self.stale and not self.failed:
             self.failed = True
             self.facts = self.hook.run(self.meter.facts)
-            self.failed = False
+            self.failed = self.stale = False
         return self.facts
 
 

@@ -68,13 +68,13 @@ class Running:
     app: web.Application
     sites: Sites
     connections: Connections
+    hurry: asyncio.Event
+    """An event that ends the wait for calls in flight; the second signal sets it."""
     metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of the separate listener of the metrics."""
     metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
     """The URL of the metrics on a separate listener; "" if there is no such listener."""
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that ends the wait for calls in flight; the second signal sets it."""
     replaced: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set when another process has taken over the listeners and the journal."""
 
@@ -102,12 +102,14 @@ async def listening(
     log: Logger,
     passed: Sequence[Passed] = (),
     taker: Taker | None = None,
+    hurry: asyncio.Event | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
     `passed` are listening sockets that another process has opened; each must have the address of a listener. `taker` is
-    the connection to a running gateway that this process replaces; None to start beside no other process.
+    the connection to a running gateway that this process replaces; None to start beside no other process. `hurry` is
+    an event that ends the wait for calls in flight.
 
     At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
     calls that are left, and close everything.
@@ -125,7 +127,7 @@ async def listening(
         gateway = app[GATEWAY]
         connections = Connections(lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client)
         runner = _runner(app, connections, config, log)
-        running = Running(app, sites, connections)
+        running = Running(app, sites, connections, hurry or asyncio.Event())
         try:
             await _set_up(runner)
             for bound in sites.bounds:
@@ -290,21 +292,22 @@ async def serve(
     give_memory_back()
     config = with_listener(loaded.config, options.listener)
     hello = Hello(PROTOCOL, len(MIGRATIONS), str(database_path(config, state).resolve()), config.storage.sync)
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    # before the listeners open, because a supervisor may stop the gateway as soon as it answers
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, end)
     async with AsyncExitStack() as stack:
         taker, passed = _passed(state, hello) if options.take_over else (None, _from_systemd())
         running = await stack.enter_async_context(
-            listening(config, registry, state=state, log=log, passed=passed, taker=taker)
+            listening(config, registry, state=state, log=log, passed=passed, taker=taker, hurry=hurry)
         )
         stack.enter_context(hook_alarm())
         reloader = running.gateway.reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state))
-
-        def end() -> None:
-            (running.hurry if stop.is_set() else stop).set()
-
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, end)
         loop.add_signal_handler(signal.SIGHUP, _reload, reloader)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)

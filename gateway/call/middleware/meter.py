@@ -51,6 +51,7 @@ async def _read_elsewhere(attempt: Attempt, batch: Batch, pool: ProcessPool) -> 
     tolerated = BadFrame if candidate.way is Way.NATIVE else None
     for at, event in enumerate(batch.events):
         work = read_event, hooks, metering.meter, tolerated, attempt.request, event.kind, event.payload
+        metering.stale = True
         metering.meter, size, fault = await pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
         attempt.delivered = (attempt.delivered or 0) + size
         if fault is not None:
@@ -69,6 +70,7 @@ def _read(attempt: Attempt, batch: Batch) -> Batch:
     hooks = candidate.flag.hooks
     hook, tolerated = hooks["meter.feed"], BadFrame if candidate.way is Way.NATIVE else None
     began = perf_counter()
+    metering.stale = True
     count, failure = hook.feed(metering.meter.feed, batch.events, tolerated)
     read = batch if failure is None else Batch(batch.events[:count], failure)
     if batch.events or batch.fault is None:

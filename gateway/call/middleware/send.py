@@ -118,7 +118,7 @@ class CallProvider:
         head = attempt.head
         assert head is not None
         assert attempt.metering is not None
-        attempt.metering.meter = reading.meter
+        attempt.metering.meter, attempt.metering.stale = reading.meter, True
         attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)

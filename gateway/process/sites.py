@@ -14,6 +14,10 @@ from gateway.process.sockets import Bound
 
 BACKLOG: Final = 1024
 """Maximum number of connections that wait in the queue of a listening socket, as they do during a hand-over."""
+ACCEPTED_AT_ONCE: Final = 100
+"""Maximum number of connections that asyncio accepts in one turn of the loop, before the first of them is counted.
+
+It is below `RESERVED_DESCRIPTORS`, so that a crowd of connections does not use the last descriptor."""
 
 
 class Site(web.SockSite):
@@ -35,7 +39,10 @@ class Site(web.SockSite):
         assert server is not None
         factory = self._modes.protocol(self._bound.listener, server, self._room)
         self._copy = self._bound.socket.dup()
-        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._copy, backlog=BACKLOG)
+        loop = asyncio.get_running_loop()
+        # asyncio takes the length of the queue for the number of connections to accept at once too
+        self._server = await loop.create_server(factory, sock=self._copy, backlog=ACCEPTED_AT_ONCE)
+        self._copy.listen(BACKLOG)
 
     def stop_accepting(self) -> None:
         asyncio.get_running_loop().remove_reader(self._copy.fileno())

@@ -237,6 +237,7 @@ async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(pr
     assert await (await connected(proxied, first=ONE + WHOAMI)).ended()
     assert (await proxied.lines.until("connections.refused"))[0]["peer"] == "100.64.0.7"
     assert await login(await connected(proxied, first=BOBS + WHOAMI)) == "bob@example.com"
+    await Raw.close_all()  # the gateway would wait for the two bodies
 
 
 async def test_connections_from_tailscale_serve_do_not_count_by_address():

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.access.identity.modes import Modes
 from gateway.config.model import Listener
-from gateway.process.serve import Site
+from gateway.process.sites import Site
 from gateway.process.sockets import bind
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
@@ -31,6 +31,16 @@ REQUEST = (
 )
 """A request with the headers of an agent behind `tailscale serve`. Every mode gets the same request,
 so the gateway looks at all headers in each mode."""
+
+
+class Endless:
+    """A limit on connections that admits all of them."""
+
+    def admit(self, _connection, _peer):
+        return True
+
+    def remove(self, _connection):
+        pass
 
 
 class Connection:
@@ -110,7 +120,7 @@ class Hall:
         bound = bind(listener, [])
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)
-        await Site(self._runner, bound, modes).start()
+        await Site(self._runner, bound, modes, Endless()).start()
         if listener.unix:
             _, writer = await asyncio.open_unix_connection(listener.unix)
         else:

@@ -209,6 +209,7 @@ async def measured(folder, *, seconds, calls):
         watching.cancel()
         _sample(*of)
         figures.records = await _records(session, gateway.url, figures.calls)
+        _sample(*of)
     return figures
 
 

@@ -270,7 +270,8 @@ async def test_the_request_of_a_flag_can_be_built_elsewhere(shared, relay, name)
 async def test_a_large_request_and_reply_go_through_a_gateway(tmp_path, bedrock_sim):
     begun = multiprocessing.active_children()
     body = {"model": HAIKU, "unknown_member": 1, "messages": [{"role": "user", "content": "x" * 3_000_000}]}
-    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=("bedrock_converse",))}) as gw:
+    provider = bedrock(bedrock_sim.url, flags=("bedrock_converse",))
+    async with gate(tmp_path, {"b": provider}, pool=ProcessPool()) as gw:
         assert multiprocessing.active_children() == begun
         answer = await gw.post("/v1/chat/completions", body)
         assert answer.status == 200

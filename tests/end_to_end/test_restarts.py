@@ -6,6 +6,7 @@
 import asyncio
 import json
 import os
+import time
 from collections import Counter
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from gateway.testkit import scenarios
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import family
 from tests.helpers.raw_http import Raw
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import SECONDS, eventually
 
 RESTARTS = int(os.environ.get("IRISGATE_RESTARTS", "2"))
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
@@ -103,7 +104,21 @@ class Load:
             self.faults.append((status, data[-300:]))
 
 
-async def listed(gateway):
+async def listed(gateway, count):
+    """Return all calls that the store has, once there are at least `count`, or after `SECONDS`.
+
+    The store gets a call a moment after its client has the reply and the log has its line.
+    """
+    until = time.monotonic() + SECONDS
+
+    async def look():
+        calls = await _listed(gateway)
+        return calls if len(calls) >= count or time.monotonic() > until else None
+
+    return await eventually(look, 2 * SECONDS)
+
+
+async def _listed(gateway):
     calls, cursor = [], ""
     while cursor is not None:
         async with gateway.session.get(f"{gateway.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
@@ -139,13 +154,14 @@ async def test_restarts_under_load_fail_lose_and_double_no_call(tmp_path, bedroc
             assert load.faults == [], restart
         await load.end()
         assert load.faults == []
-        await eventually(lambda: len(gateway.entries("call.finished")) >= len(load.ids))
-        calls = await listed(gateway)
+        await eventually(lambda: len(gateway.entries("gateway.predecessor_ended")) == RESTARTS, 30)
+        calls = await listed(gateway, len(load.ids))
         async with gateway.session.get(f"{gateway.url}/api/quotas") as reply:
             (bucket,) = (await reply.json())["quotas"]
         await gateway.session.close()
         await gateway.end()
     assert Counter(call["id"] for call in calls) == Counter(load.ids)
+    assert Counter(entry["id"] for entry in gateway.entries("call.finished")) == Counter(load.ids)
     assert {call["outcome"] for call in calls} == {"ok"}
     assert len(calls) == len(bedrock_sim.requests)
     charged = sum(Decimal(str(call["charges_usd"]["all"])) for call in calls)

@@ -78,7 +78,7 @@ class Admission:
         self._all_held -= size
 
     def enter_provider(self, provider: Provider) -> None:
-        """Count a call that goes to a provider. Raises `Refused` if the provider has its limit of calls in flight."""
+        """Count a call that goes to a provider. Raises `Refused` if the provider's limit is reached."""
         limit, count = provider.calls_in_flight, self._by_provider[provider.id]
         if limit is not None and count >= limit:
             message = f'provider "{provider.id}" has {limit} calls in flight already, the limit; try again'

@@ -119,7 +119,7 @@ class Metering:
     """The hook `meter.facts` of the meter's plugin."""
     facts: Facts = field(default_factory=Facts)
     stale: bool = True
-    """Whether the meter has read more of the reply since then."""
+    """Whether the meter has read more of the reply since the facts were read."""
     failed: bool = False
     """Whether the meter has failed to return facts. Then it is not asked again."""
 

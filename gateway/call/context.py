@@ -107,7 +107,7 @@ class Gateway:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether clients are to open new connections, because this process stops or is replaced."""
+        """Whether clients should open new connections, because this process stops or is replaced."""
         return self.draining or self.follower.is_replaced
 
     @property

@@ -1,9 +1,9 @@
 """The head and the pings of a stream, which the client gets while the provider has sent no event for a long time.
 
-- Without them, clients and load balancers give up a stream that is still to come.
+- Without them, clients and load balancers close the connection before the first event comes.
 - The server otherwise sends no head before the first event, because the status of an early error is in the head. An
   error that comes after an early head is written into the stream.
-- A usual call pays for a timer, and for nothing else.
+- A usual call costs one timer more.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the early head is later if the provider has not sent its head, because its status is still to come.
+"""Factor by which the wait for the early head is longer while the provider's own head, with its status, has not come.
 
 The early head then comes after 45 seconds, because load balancers close a silent connection after 60.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that returns the response to begin with, and the bytes of a ping; b"" if the format has no ping."""
+"""A function that returns the response whose head is sent early, and the bytes of a ping (b"" without pings)."""
 
 
 class EarlyStream:
-    """The early head of one streamed call, if one becomes necessary."""
+    """The early head and the pings of one streamed call, if they become necessary."""
 
     def __init__(self, request: web.Request, opening: Opening, seconds: float, patience: float) -> None:
         self._request = request

@@ -1,7 +1,7 @@
 """The choice of the process that has the balances of the quotas: this one, or another one that replaces it.
 
-While another process takes them over, calls wait with their reservations until that has succeeded or failed. After it
-has succeeded, this process reserves over a connection to the other one.
+While another process takes over the balances, the reservations of calls wait until the hand-over has succeeded or
+failed. After a successful hand-over, this process reserves over a connection to the other process.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Keeper:
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
-        """The outcome of a hand-over: how the other process is asked, or None if this process keeps the balances."""
+        """The outcome of a hand-over: the function that reserves in the other process, or None if it has failed."""
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has the balances, and no other one is taking them over."""
+        """Whether this process has the balances, and no other process is taking them over."""
         return self._outcome is None
 
     def begin(self) -> None:
@@ -45,7 +45,7 @@ class Keeper:
             self._outcome = None
 
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
-        """Reserve what the call may use, in this process or the other one. Raises the exceptions of `reserve`."""
+        """Reserve what the call may use, in the process that has the balances. Raises the exceptions of `reserve`."""
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:
             return reserve(call, quotas, size)

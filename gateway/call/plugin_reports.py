@@ -31,7 +31,7 @@ class PluginReports:
             self.failed(error, request_id)
 
     def failed(self, failure: PluginFailed, request_id: str) -> None:
-        """Log and count a failure that a call has come upon."""
+        """Log and count a failure that occurred during a call."""
         self.metrics.plugins.failed(failure.plugin, failure.hook)
         self.log.error(
             "plugin.failed", plugin=failure.plugin, hook=failure.hook, at=failure.place, cause=failure.cause,

@@ -1,8 +1,8 @@
-"""The calls of a process that was replaced by this one, and that still ends its open calls.
+"""The calls of a process that this one has replaced, and that is still finishing its open calls.
 
 - The replaced process writes its calls to a spool, a journal of its own. This process reads the spool, charges the
   calls, and writes their records to the one journal.
-- The replaced process holds the lock of its spool until its end. Calls that are open then are `lost`.
+- The replaced process holds the lock of its spool until it ends. Calls that are still open then are `lost`.
 - If this process is killed, the next one reads the spool from its beginning, and leaves out the calls that the store
   has. So each call is recorded and charged once.
 """
@@ -167,7 +167,7 @@ class Predecessors:
         return self._journal / name
 
     async def recover(self) -> None:
-        """Read the spools that an earlier process has left, and record the calls as lost that no process ends.
+        """Read the spools that an earlier process has left. Record open calls that no process will end as lost.
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """

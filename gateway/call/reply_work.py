@@ -2,8 +2,8 @@
 
 - A whole body is decoded once for the meter, the decoder and the translation.
 - The facts of a reply (usage, stop reason, ...) are read in the provider's dialect, before it is translated.
-- A whole body that the meter cannot read is no reply of the dialect, so every client gets an error. The tokens that it
-  reports are kept.
+- A whole body that the meter cannot read is no reply of the dialect, so every client gets an error. The tokens
+  that the body reports are kept.
 
 Everything here can be pickled, and nothing here does I/O.
 """
@@ -46,11 +46,11 @@ class Reading:
     problem: Problem | None = None
     """The problem that the reply reports; None if it reports none."""
     is_stream: bool = False
-    """Whether the request was for a stream, and the body is one although its content type is another."""
+    """Whether the request was for a stream, and the body is a stream although its content type says otherwise."""
     decoded: bytes = b""
     """The body as JSON of the target's dialect."""
     fault: UpstreamFailed | None = None
-    """The error for a body that is no reply of the provider's dialect; None if it is one."""
+    """The error for a body that is no reply of the provider's dialect; None if the body is such a reply."""
     delivered: int | None = None
     """The number of bytes that the model has written; None if it has written nothing."""
     is_whole: bool = False
@@ -137,7 +137,7 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Return the decoder and the redaction after a frame, the frame's events, and the fault that followed them.
 
-    Objects that are arguments on their own are not sent back from a worker process.
+    `_redaction` is a part of `redacted`. It is a separate argument so that a worker process does not send it back.
     """
     events: list[Event] = []
     fault = None

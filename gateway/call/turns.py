@@ -1,7 +1,7 @@
-"""Turns of streams on the event loop: a flood from one provider does not starve other streams and health checks.
+"""Turns of streams on the event loop. A flood from one provider does not starve other streams and health checks.
 
-- In each iteration of the event loop, all streams together work for at most `SLICE_SECONDS` and the piece that is being
-  worked on then. A stream whose turn does not come waits in a queue.
+- In each iteration of the event loop, all streams together work for at most `SLICE_SECONDS`, and the last
+  of them may then complete its piece of work. A stream whose turn does not come waits in a queue.
 - Only streams with many events at once take turns. A usual stream has a few events in a read, and is not delayed.
 """
 
@@ -14,10 +14,11 @@ from time import monotonic
 from typing import Final
 
 SLICE_SECONDS: Final = 0.01
-"""Maximum seconds in which streams work in one iteration of the event loop. A health check needs some five iterations,
-so it is answered in about 50 ms during a flood."""
+"""Maximum number of seconds for which streams work in one iteration of the event loop.
+
+A health check needs about five iterations, so it is answered in about 50 ms during a flood."""
 MAX_WAKES: Final = 32
-"""Maximum number of waiting streams that are woken for one iteration. Those for which no time is left wait on."""
+"""Maximum number of waiting streams that are woken for one iteration. Streams for which no time is left wait again."""
 
 
 class Turns:
@@ -29,11 +30,11 @@ class Turns:
         """The time at which this iteration's time for streams ends; None before the first turn of the iteration."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._first: list[asyncio.Future[None]] = []
-        """The streams that were woken in vain, which come before all others."""
+        """The streams that were woken when no time was left. They come before all others."""
         self._is_scheduled = False
 
     async def take(self) -> None:
-        """Return when the stream may work on a piece of its events."""
+        """Wait until the stream may work on a piece of its events."""
         if not self._waiting and not self._first and self._has_time():
             return
         loop = asyncio.get_running_loop()

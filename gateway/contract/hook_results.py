@@ -1,7 +1,7 @@
 """Checks of what the hooks of plugins return, and of the errors that they raise.
 
-A check raises `WrongResult`. It looks at everything that the gateway uses without looking again: types, statuses,
-characters of headers, and numbers of tokens.
+A check raises `WrongResult`. Everything that the gateway later uses without another check is checked here: types,
+statuses, characters of headers, and numbers of tokens.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _are_texts(values: Any) -> bool:
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether text can be stored. Half of a character cannot."""
+    """Return whether text can be stored. Text with half of a surrogate pair cannot."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -1,10 +1,10 @@
-"""Calls of plugins: the one place where what a plugin raises, returns or takes too long for is judged.
+"""Calls of plugins. Only this module judges what a plugin raises, what it returns and how long it takes.
 
 - A `Hook` is one function of one plugin, or one method of an object that a plugin made, such as `meter.feed`.
 - The contract allows a plugin to raise a `GatewayError`. Anything else, even `SystemExit`, becomes a `PluginFailed`,
   which names the plugin, the hook, the file and the line. So does a result of a wrong type, such as a coroutine.
 - Hooks that run once per call are called through `Hook.run`. The loops over the events of a stream call the plugin's
-  methods directly and use `Hook.failure` and `Hook.ran`, because a call more per event would slow down streams.
+  methods directly and use `Hook.failure` and `Hook.ran`, because one more call per event would slow down streams.
 - Each hook counts its calls and the time that they took. The metrics read these numbers.
 
 The types of results are in `hook_results.py`.
@@ -36,7 +36,7 @@ from gateway.contract.messages import Event, Steps
 R = TypeVar("R")
 
 SLOW_SECONDS: Final = 0.1
-"""Seconds that a hook may hold the event loop without a warning: the budget of asyncio's own debug mode."""
+"""Seconds that a hook may hold the event loop without a warning: the limit in asyncio's debug mode."""
 OBSERVER_SECONDS: Final = 1.0
 """Seconds that an observer may take for one record without a warning. It has a thread of its own."""
 MAX_CAUSE: Final = 300
@@ -134,7 +134,7 @@ class Hook:
         return len(events), None
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
-        """Return the sum of the numbers that the hook returns for events. An event that cannot be read has none.
+        """Return the sum of the numbers that the hook returns for events. An event that cannot be read is left out.
 
         The second value is the number of events before the failure, and the third is the failure, or None.
         """
@@ -292,7 +292,7 @@ WRAPPED: Final = (
 _NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event"}
 )
-"""Hooks that may raise no error for the client, because they end a call or are not called for a client."""
+"""Hooks that must not raise an error for the client, because they end a call or are not called for a client."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "steps.work", "steps.close",

@@ -2,7 +2,7 @@
 
 - Hooks run on the event loop, so while one of them sleeps or loops, no other call goes on.
 - The event loop postpones an alarm of the operating system again and again. The alarm rings when the loop is held. It
-  interrupts what runs only if that is the same call of a hook (`contract/hooks.py`) for `HOOK_SECONDS`.
+  interrupts the running code only if the same call of a hook (`contract/hooks.py`) has run for `HOOK_SECONDS`.
 - The interruption is an exception in the plugin's code, which `contract/hooks.py` reports as any other failure.
 - Code that Python cannot interrupt, such as a long computation of a library in C, is interrupted when it returns.
 
@@ -63,7 +63,7 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Note the hook that runs. Raises `HookTooSlow` in the plugin's code if it is the same for too long."""
+        """Note the hook that runs. Raises `HookTooSlow` in the plugin's code if the same call has run for too long."""
         running = running_hook(frame)
         if running is None or running is not self._frame:
             self._frame, self._since = running, monotonic()

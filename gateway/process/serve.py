@@ -108,7 +108,7 @@ async def listening(
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
     `passed` are listening sockets that another process has opened; each must have the address of a listener. `taker` is
-    the connection to a running gateway that this process replaces; None to start beside no other process. `hurry` is
+    the connection to a running gateway that this process replaces; None if this process replaces no gateway. `hurry` is
     an event that ends the wait for calls in flight.
 
     At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the

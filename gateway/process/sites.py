@@ -40,7 +40,7 @@ class Site(web.SockSite):
         factory = self._modes.protocol(self._bound.listener, server, self._room)
         self._copy = self._bound.socket.dup()
         loop = asyncio.get_running_loop()
-        # asyncio takes the length of the queue for the number of connections to accept at once too
+        # asyncio uses the length of the queue also as the number of connections that it accepts at once
         self._server = await loop.create_server(factory, sock=self._copy, backlog=ACCEPTED_AT_ONCE)
         self._copy.listen(BACKLOG)
 

@@ -1,6 +1,6 @@
 """A test of whether the disk takes new data. It writes a small file into a folder, and removes the file.
 
-The free space alone does not show a quota of the user, a read-only mount or a failing disk.
+The amount of free space does not reveal a quota of the user, a read-only mount or a failing disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 KNOWN_SECONDS: Final = 1.0
-"""Seconds for which a result is used again."""
+"""Number of seconds for which a result is reused."""
 WAIT_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for the disk. A monitor that asks for the result may wait for one second only."""
 _DATA: Final = b"\0" * 4096

@@ -116,9 +116,9 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that is only read. Raises `sqlite3.Error`.
+    """Open a database for reading only. Raises `sqlite3.Error`.
 
-    Without a write-ahead log, nobody uses the database, and SQLite must make no log beside it.
+    If there is no write-ahead log, nobody uses the database. It is then opened so that SQLite makes no log beside it.
     """
     is_used = path.with_name(f"{path.name}-wal").exists()
     uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_used else '&immutable=1'}"

@@ -155,7 +155,7 @@ class JournalFollower:
             raise StoreFailed("the journal cannot be written at the moment")
 
     def redirect(self, spool: Journal, sync: DiskSync | None) -> None:
-        """Write all further entries to the spool, although nothing applies them here."""
+        """Write all further entries to the spool, which this process does not apply."""
         self._main = self._journal, self._sync
         self._journal, self._sync = spool, sync
         self._task = asyncio.create_task(self._tend())

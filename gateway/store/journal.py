@@ -76,7 +76,7 @@ class Journal(Segments):
         self._unflushed: list[int] = []
         """Descriptors of former files whose content may not be on the disk yet; used only if `sync` is True."""
         self._is_new = False
-        """True if the folder's entry of a new file is possibly not on the disk yet."""
+        """Whether the directory entry of a new file may not be on the disk yet."""
         self._sync = sync
         self._suspects: deque[tuple[JournalOffset, bytes]] = deque()
         """Lines that may not be on the disk yet, each with the offset after it; used only if `sync` is True."""

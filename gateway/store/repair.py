@@ -3,8 +3,8 @@
 - Nothing is deleted. The damaged files are kept in a folder of their own.
 - No gateway may run on the files meanwhile (`journal.locked`).
 - A repaired file replaces the damaged one in one step, so a killed repair can be run again.
-- The journal is idempotent: the store ignores what it has. So a database that has lost rows gets those that the journal
-  still has, at the next start.
+- The store ignores entries of the journal that it has already. At the next start, a database that has lost rows gets
+  back the rows that the journal still has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLANK: Final = b" "
 _REPAIRED: Final = ".repaired"
 """End of the name of a file that is not in its place yet."""
 _MOST_ROWS_OF_PAGE: Final = 1024
-"""Number of rows that no page of a table has. A page has 4,096 bytes."""
+"""A number of rows that exceeds those of any page of a table. A page has 4,096 bytes."""
 _BEYOND: Final = 2**53
 """A number that is larger than the keys of all rows."""
 
@@ -58,10 +58,10 @@ TABLES: Final = (
 
 
 def repair_segment(segment: Segment, aside: Path) -> None:
-    """Replace the damaged lines of a journal's file by blanks, and cut a line without an end off.
+    """Replace the damaged lines of a journal's file by blanks, and cut off a line without an end.
 
-    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store knows by its
-    offset what it has applied. Lines of another release stay. Raises `OSError`.
+    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store keeps the
+    offset up to which it has applied the journal. Lines of another release stay. Raises `OSError`.
     """
     data = bytearray(segment.path.read_bytes())
     for line in segment.bad:
@@ -78,7 +78,7 @@ def repair_segment(segment: Segment, aside: Path) -> None:
 
 
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
-    """Move the lines that can be read by now to a new file of the journal, and return their number.
+    """Move the lines that this release can read to a new file of the journal, and return their number.
 
     `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises `OSError`.
     """
@@ -243,7 +243,7 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Make the sessions and sums of calls that have lost them, and remove rows of sessions that are lost."""
+    """Make sessions and sums anew for calls that lack them, and remove the models and tools of lost sessions."""
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
     columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)

@@ -198,7 +198,7 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: the bytes that wait for the store or the disk, and which of both fails."""
+        """Add the metrics of the journal: the bytes that wait for the store or the disk, and which of the two fails."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),

@@ -46,7 +46,7 @@ WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
 
 WORK_SECONDS: Final = 60.0
-"""Seconds after which a plugin's work in a worker process is interrupted. The work on the largest body takes some."""
+"""Seconds after which a plugin's work in a worker process is interrupted. The largest body takes a few."""
 
 R = TypeVar("R")
 

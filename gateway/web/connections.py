@@ -33,11 +33,11 @@ MAX_FRAMING_BYTES: Final = 64 * 1024
 """Maximum number of bytes of a request's body that are chunk sizes, chunk extensions and the like, apart from
 `FRAMING_RATIO` bytes for each byte of content. Extensions have no limit otherwise (CVE-2024-22019 in Node)."""
 FRAMING_RATIO: Final = 8
-"""Number of bytes on the wire for each byte of content that are allowed. A chunk of one byte takes six."""
+"""Maximum number of bytes on the wire for each byte of content. A chunk of one byte takes six."""
 CLOSE_SECONDS: Final = 5.0
 """Seconds after which a closed connection is given up, although not all bytes of its reply are sent.
 
-As long, the rest of a refused request's body is read, so that the client can read the reply."""
+For the same time, the rest of a refused request's body is read, so that the client can read the reply."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -272,5 +272,5 @@ class Runner(web.AppRunner):
 
 
 def _answer_with_version_11(request: web.BaseRequest) -> None:
-    """Let the status line of the reply say HTTP/1.1. It would repeat the version of the request, or say HTTP/1.0."""
+    """Let the status line of the reply say HTTP/1.1. It would otherwise say HTTP/1.0 or the request's version."""
     request._cache["version"] = HttpVersion11  # noqa: SLF001 (`version` has no setter)

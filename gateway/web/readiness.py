@@ -25,7 +25,7 @@ from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
 
 WATCH_SECONDS: Final = 5.0
-"""Seconds between two checks if no monitor asks. The time since which a check fails may be wrong by so many seconds."""
+"""Seconds between two checks if no monitor asks. A fault may be noticed this much later than it began."""
 IDENTITY_SECONDS: Final = 1.0
 """Seconds for which the answers of tailscaled are used again, so that many monitors do not burden it."""
 
@@ -126,7 +126,7 @@ class Readiness:
         )
 
     def _current(self, disk: str) -> dict[str, Fault]:
-        """Return the failing checks. `disk` is the fault of the disk, which is "" if it has none."""
+        """Return the failing checks. `disk` is the fault of the disk; "" if the disk has none."""
         gateway = self._gateway
         faults: dict[str, Fault] = {}
         if disk:

@@ -155,7 +155,7 @@ async def test_unusual_requests_are_served(gateway):
 
 
 async def test_small_chunks_with_a_short_extension_are_read(gateway):
-    """Check that a body in chunks of one byte is no attack."""
+    """Check that a body in chunks of one byte is not refused as an attack."""
     raw = await connected(gateway)
     raw.writer.write(
         CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in b"{" + b" " * 60_000) + b"1;a=b\r\n}\r\n0\r\n\r\n"

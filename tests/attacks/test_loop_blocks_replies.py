@@ -1,7 +1,7 @@
 """No reply of a provider holds the event loop, whole or streamed, natively or converted.
 
-- Every client dialect is tried with every way from a provider. Each reply has one value or list many times.
-- The holds are CPU time of the loop's thread, so that other work on the machine hardly changes them. Code that loops
+- Every client dialect is tried with every way from a provider. Each reply repeats one value or list.
+- The time is CPU time of the loop's thread, so that other work on the machine hardly changes it. Code that loops
   over such a reply on the event loop takes 100 to 1,000 milliseconds.
 """
 
@@ -33,7 +33,7 @@ PAIRS = [
     for column, way in enumerate(DIALECTS)
     if client == way == "openai_responses" or (way != "openai_responses" and (ALL or (row + column) % 5 == 0))
 ]
-"""Five of the pairs of client and way, in which each way occurs; all of them with IRISGATE_ALL_LOOPS=1.
+"""Five pairs of client and way, in which each way occurs; with IRISGATE_ALL_LOOPS=1, all pairs.
 
 Requests are not translated to Responses."""
 

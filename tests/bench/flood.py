@@ -2,8 +2,8 @@
 
 The provider is a process of its own, and so is the gateway. The provider writes events as fast as they are taken. The
 clients of the streams read nothing, or as fast as they can. On a machine that others use, wall time tells little, so the
-CPU time that the gateway uses during a health check is measured too. `ratio` is its slowest hundredth beside the
-streams over that without streams.
+CPU time that the gateway uses during a health check is measured too. `ratio` is the slowest hundredth of this CPU
+time beside the streams, divided by the slowest hundredth without streams.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.helpers.processes import served
 
 PROBE_PAUSE_SECONDS = 0.01
 WARM_UP = 10
-"""Health checks before the first one that counts, while the streams begin."""
+"""Number of health checks that are not measured, because the streams are still beginning."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 START = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 0}}}
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}

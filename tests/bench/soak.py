@@ -2,7 +2,7 @@
 
 - Every call is a new session, with texts, user agents and unknown members of its own. All client dialects are used with
   all providers' flags, streamed and whole.
-- One call in twenty has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
+- One call in 19 has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
 - The gateway is a process of its own. Its resident memory and its descriptors are read every second.
 - Tables with a bound, such as that of sessions, fill up during the first calls. The report has the slope of memory
   after these calls, by least squares, and whether there are as many records as calls.
@@ -38,9 +38,9 @@ SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
 """Number of calls before the slope is measured. The largest table, with 10,000 sessions, is full after 25,000 calls."""
 FAULT_EVERY = 19
-"""Number of calls of which one has a fault. It is no multiple of the number of dialects, so that all have faults."""
+"""One call in so many has a fault. The number is no multiple of the number of dialects, so each dialect has faults."""
 SETTLE_SECONDS = 60
-"""Maximum seconds until the records of all calls are in the store."""
+"""Maximum number of seconds until the records of all calls are in the store."""
 PROVIDERS = {
     "c": ("bedrock_converse", BedrockSim),
     "i": ("bedrock_model_invoke", BedrockSim),

@@ -1,7 +1,7 @@
-"""Every cache and every table in memory has a bound, and those of names that clients or providers choose a small one.
+"""Every cache and table in memory has a bound. It is small if clients or providers choose the names in the cache.
 
-- A cache that is not in `CACHES` fails the first test: its bound must be known before it is there.
-- The others fill each cache of chosen names with more names than it holds, many of them long, and look at the memory.
+- A cache that is not in `CACHES` fails the first test: a cache may be added only with a known bound.
+- The other tests fill each cache of such names with more names than it holds, many of them long, and measure memory.
 """
 
 import ast

@@ -23,7 +23,7 @@ HELLO = {"type": "Hello", "protocol": 1, "schema": 6, "database": "", "sync": Fa
 
 @contextlib.asynccontextmanager
 async def held_stream(gateway, simulated):
-    """Begin a stream that goes no further than its first bytes, and yield the reply and the gate that holds it."""
+    """Begin a stream that stops after its first bytes, and yield the reply and the gate that holds the stream."""
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
     async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=STREAM) as reply:
@@ -156,7 +156,7 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that a third process records and charges what the first one ended before and after it has started."""
+    """Check that a third process records and charges calls that the first one ended before and after the third began."""
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments) as gateway:
         async with held_stream(gateway, bedrock_sim) as early, held_stream(gateway, bedrock_sim) as late:
@@ -189,7 +189,7 @@ async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_s
 
 
 async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
-    """Check the balance that a kept connection to the old process meets: it is refused what the new process has spent."""
+    """Check that a call on a kept connection to the old process is refused after the new one has spent the balance."""
     arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
     document = json.loads((tmp_path / "config.hujson").read_text())
     document["quotas"]["all"]["capacity"] = "$0.0001"
@@ -226,7 +226,7 @@ with socket.socket(socket.AF_UNIX) as one:
     one.connect("handover.sock")
     print(one.recv(1))
 """
-"""A program of root that connects as another user."""
+"""A program that root runs, and that connects as another user."""
 
 
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):

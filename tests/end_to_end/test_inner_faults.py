@@ -127,7 +127,7 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 
 
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim):
-    """Check a start with each of several pages damaged: it succeeds, or its error names the file and the repair."""
+    """Check starts with one damaged page, for several pages: a start succeeds, or its error names the file and the repair."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         for _ in range(3):
             assert (await running.post(CHAT_PATH, CHAT)).status == 200

@@ -68,7 +68,7 @@ def hooks(way, mode):
 
 
 def fails(hook, fault):
-    """Return whether a fault is one for a hook."""
+    """Return whether a fault applies to a hook."""
     if fault in {"type", "coroutine", "text", "none", "generated"} and hook in UNCHECKED:
         return False
     if fault == "none" and hook in NONE_ALLOWED:

@@ -32,7 +32,7 @@ WAYS = [
     (f"/bedrock/model/{HAIKU}/converse-stream", CONVERSE, b"metadata"),
     (f"/bedrock/model/{HAIKU}/invoke", INVOKE, b'"stop_reason"'),
 ]
-"""Paths and bodies of calls, and what only a complete reply has."""
+"""Paths and bodies of calls, and bytes that only a complete reply has."""
 COST = Decimal("0.0000517")
 """The price of 12 input and 7 output tokens, which each reply reports."""
 SLOW = scenarios.replace(scenarios.NAMED["text"], delay=0.1, stall_after=2, stall_seconds=0.4)

@@ -1,4 +1,4 @@
-"""Replies whose chunks are damaged (RFC 9112, 7.1): an error at once, and not when the read timeout is over."""
+"""Replies whose chunks are damaged (RFC 9112, 7.1) end with an error at once, without waiting for the read timeout."""
 
 import asyncio
 import json

@@ -1,9 +1,9 @@
-"""Exchanges with a provider that break at every byte offset of the request and of the reply, on every conversion.
+"""Exchanges with a provider are broken at every byte offset of the request and of the reply, on every conversion.
 
 - A call whose exchange breaks has a right reply or an error in the client's dialect, within a deadline, and one record.
 - Nothing is left behind: no task, socket, buffered byte or reservation; a broken connection is closed and not used again.
-- One offset of each kind of fault is tried; with IRISGATE_ALL_OFFSETS=1, all of them, which takes about an hour, and
-  with IRISGATE_ALL_OFFSETS=7, each seventh.
+- By default, one offset is tried for each kind of fault. IRISGATE_ALL_OFFSETS=1 tries all offsets, which takes about an
+  hour, and IRISGATE_ALL_OFFSETS=7 tries every seventh offset.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
 """Distance of the offsets that are tried; 0 for a sample."""
 LANES = {True: 64 if STEP else 16, False: 16}
-"""Calls at a time, by whether a fault may make a call wait for the read timeout."""
+"""Number of calls at once, by whether a fault may make a call wait for the read timeout."""
 READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
-"""Read timeout of the providers, by whether a fault may make a call wait for it."""
+"""Read timeout of the providers, by whether a fault may make a call wait for this timeout."""
 HANG_SECONDS = 20.0
-"""Seconds after which a call has hung, on a loaded machine too."""
+"""Seconds after which a call counts as hung, even on a loaded machine."""
 REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))
 FAULTS = {
     # whether the faults may make a call wait for the read timeout: kinds by side
@@ -41,7 +41,7 @@ FAULTS = {
 
 
 def offsets(length, seed):
-    """Return the offsets to try in `length` bytes. Both the sample and the first offset are repeatable."""
+    """Return the offsets to try in `length` bytes. Every run tries the same offsets."""
     chosen = Random(seed)
     return range(chosen.randrange(STEP), length, STEP) if STEP else [chosen.randrange(length)]
 
@@ -106,7 +106,7 @@ class Trial:
 @pytest.mark.parametrize("waits", [False, True], ids=["close, reset, split", "stall, corrupt"])
 @pytest.mark.parametrize("flag", PROVIDERS)
 async def test_an_exchange_broken_anywhere_is_right_or_an_error(flag, waits, tmp_path, caplog):
-    caplog.set_level("CRITICAL", "aiohttp.server")  # of the simulated provider, which is broken off
+    caplog.set_level("CRITICAL", "aiohttp.server")  # the log of the simulated provider, whose connections break
     before = descriptors()
     async with lanes([flag], LANES[waits], tmp_path, read_seconds=READ_SECONDS[waits]) as opened:
         opened.simulated[flag].default = REPLY

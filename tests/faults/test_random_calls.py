@@ -27,7 +27,7 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
 MOST_CALLS = 3
-"""Calls in flight at a time."""
+"""Maximum number of calls in flight at once."""
 READ_SECONDS = 0.3
 HANG_SECONDS = 20.0
 GLANCE_SECONDS = 0.01

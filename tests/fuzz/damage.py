@@ -34,7 +34,7 @@ def replies(dialect):
 
 
 def stream_of(provider, events):
-    """Return the bytes of a provider's stream of those events that are still pairs of (event type, data)."""
+    """Return the bytes of a provider's stream with the events that are pairs of (event type, data) despite the damage."""
     pairs = [pair for pair in events if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)]
     if provider.startswith("bedrock_"):
         return framed(provider, pairs)[0]

@@ -1,4 +1,4 @@
-"""Damaged requests and replies on every conversion: each is converted, or refused with an error of its own kind.
+"""Damaged requests and replies on every conversion: each is converted or refused.
 
 The seeds are the golden files; `corpus` has the inputs that once failed. IRISGATE_EXAMPLES=20 tries twenty times as many.
 """

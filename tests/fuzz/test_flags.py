@@ -1,4 +1,4 @@
-"""Damaged requests, replies and streams in the hands of one flag, as on a native road, and of what reads each request."""
+"""Damaged requests, replies and streams, read by one flag as in a native call, and by the steps of every request."""
 
 import json
 from contextlib import suppress
@@ -46,7 +46,7 @@ def replies_of(flag):
 
 
 def reader_of(flag, *, stream):
-    """Return a request of the flag as its replies are read for it."""
+    """Return the undamaged request to which the flag's replies are read."""
     return FLAGS[flag].parse(request_of(FLAGS[flag], requests(DIALECTS[flag])[0], stream=stream))
 
 

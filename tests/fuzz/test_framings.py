@@ -1,4 +1,4 @@
-"""Damaged streams and configurations: frames do not depend on how the bytes are cut, and each fault has a place."""
+"""Damaged streams and configurations: frames do not depend on how the bytes are cut, and refusals name a place."""
 
 import json
 from contextlib import suppress

@@ -232,7 +232,7 @@ def read_events(flag, dialect, data):
 
 
 CHUNK_SIZES = (1, 2, 3, 7, 64)
-"""Numbers of bytes of a chunk. Chunks of one byte break a stream at every place."""
+"""Sizes of chunks in bytes. Chunks of one byte break a stream at every place."""
 
 
 def chunkings(data):

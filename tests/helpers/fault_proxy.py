@@ -2,7 +2,8 @@
 
 - The bytes are counted as they cross the network: request line or status line, headers, body, and framing of chunks.
 - A fault applies to the next exchange alone; exchanges without a fault pass unchanged.
-- The proxy counts what the gateway does with a broken connection: whether it closes it, and whether it uses it again.
+- The proxy counts what the gateway does with a broken connection: whether it closes the connection, and
+  whether it uses the connection again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ENDS = ("close", "reset", "stall")
 
 @dataclass(frozen=True)
 class Fault:
-    """The break of an exchange, when `at` bytes of its request or its reply have crossed the proxy."""
+    """A fault that breaks an exchange after `at` bytes of its request or its reply have crossed the proxy."""
 
     side: Literal["request", "reply"]
     kind: Kind
@@ -35,7 +36,7 @@ class Fault:
 
     @property
     def mask(self) -> int:
-        """The bit of the byte at `at` that a corruption turns over; neighbouring bytes have different ones."""
+        """The bit that a corruption flips in the byte at `at`. In neighbouring bytes, different bits are flipped."""
         return 1 << (self.at % 7)
 
 
@@ -99,7 +100,7 @@ class FaultProxy:
 
 
 class _Connection:
-    """One connection of the gateway, and the proxy's own to the provider."""
+    """One connection from the gateway to the proxy, and the connection from the proxy to the provider."""
 
     def __init__(self, proxy: FaultProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy

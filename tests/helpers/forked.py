@@ -1,6 +1,6 @@
 """The `irisgate` command in processes that are forked from a process that has already imported the gateway.
 
-- The imports take a second of CPU time, and the tests start the command some hundred times.
+- The imports take a second of CPU time, and the tests start the command several hundred times.
 - A forked process has its own id, signals, outputs, environment, folder and exit status.
 - The start and the end of the interpreter are not those of `irisgate`. The tests in `end_to_end/test_command_line.py`
   and `release/test_wheel.py` start the command as operators do.

@@ -30,7 +30,7 @@ class SharedPool(ProcessPool):
     """A pool of worker processes that the next gateway uses too, because a worker process takes a second to start."""
 
     def close(self):
-        """Leave the worker processes to the end of this process."""
+        """Keep the worker processes until this process ends."""
 
 
 POOL = SharedPool()
@@ -137,7 +137,7 @@ def built_in():
 
 @cache
 def empty_store():
-    """Return the bytes of an empty store's file. To copy them takes a tenth of the time that a new store takes."""
+    """Return the bytes of an empty store's file. Copying them takes a tenth of the time of making a new store."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / STORE
         prepare(path)

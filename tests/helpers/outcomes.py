@@ -96,9 +96,9 @@ def terminal_events(client, events):
 def is_right(wire, reply, *, stream, right=None):
     """Return whether a reply is right; False for an error. Fails for anything that is neither.
 
-    `right` is the right reply, where the provider's bytes are known to be right as far as they come. Where they may be
-    damaged, a client of the provider's dialect gets damaged members and events unchanged. A client of the provider's
-    own format gets the provider's own errors unchanged.
+    `right` is the right reply if the bytes that come from the provider are undamaged, and None if they may be damaged.
+    A client of the provider's dialect gets damaged members and events unchanged. A client of the provider's own format
+    gets the provider's own errors unchanged.
     """
     if reply.status >= 400:
         assert wire.client == wire.provider or error_message(wire.client, reply.body)

@@ -1,4 +1,4 @@
-"""Plugins of a format of their own whose hooks fail as a test says, and the folder in which the gateway finds them.
+"""Plugins of a format of their own whose hooks fail in the way that a test sets, and the folder in which the gateway finds them.
 
 The format is Chat Completions under other names. `acme` is the clients' flag. A provider of `acme` is native, one of
 `acme_envelope` has the same dialect, and one of `acme_upstream` is reached by the translator `acme__acme_upstream`.
@@ -195,7 +195,7 @@ def write(folder):
 
 
 def providers(url):
-    """Return a provider of each way, whose model has the way's name."""
+    """Return a provider for each way (native, envelope, translated). The name of its model is the name of the way."""
     flags = {"native": "acme", "envelope": "acme_envelope", "translated": "acme_upstream"}
     return {
         way: {

@@ -15,7 +15,7 @@ def turns_of(dialect, body):
 def _chat(messages):
     """Yield the turns of a Chat body.
 
-    Tool results, which are messages of their own there, are counted to the user's turn.
+    Tool results, which are separate messages in Chat, are part of the user's turn.
     """
 
     def side(message):

@@ -1,4 +1,4 @@
-"""Waiting for a change that another task, thread or process makes, by looking until it is there."""
+"""Waiting for a change that another task, thread or process makes, by checking again and again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 10.0
-"""Seconds after which a change that has not come is taken for missing. A loaded machine needs one or two."""
+"""Seconds after which a test stops waiting for a change. A loaded machine needs one or two."""
 PAUSE = 0.005
 """Seconds between two looks."""
 

@@ -32,7 +32,7 @@ NOW = time.time()
 
 
 def call(number):
-    """Return a call of one of some sessions, in one of some hours."""
+    """Return a call that belongs to one of several sessions and to one of several hours."""
     return record(id=f"c{number}", session_id=f"s{number % 7}", at=NOW - 86_400 + number * 60, agent=f"a{number % 3}")
 
 
@@ -236,7 +236,7 @@ async def test_half_a_line_at_the_end_is_reported_and_cut_off(state, capfd):
 
 
 async def test_lines_that_can_be_read_by_now_are_applied(state, capfd):
-    """Check lines that an older release kept aside: the release that wrote them takes them over."""
+    """Check that lines that an older release has set aside are applied by the release that wrote them."""
     unreadable = state / "journal" / "unreadable"
     unreadable.touch(0o600)
     unreadable.write_bytes(LINE + b"\nnonsense\n")
@@ -422,7 +422,7 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
 
 
 async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
-    """Check each mode of identity: the listeners of the gateway that runs on the state are no fault."""
+    """Check for each mode of identity that listeners of the gateway that runs on the state are no fault."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     listeners = [

@@ -1,4 +1,4 @@
-"""A hook that holds the event loop is interrupted, whatever it waits for, and nothing else is."""
+"""A hook that holds the event loop is interrupted, whatever it waits for. Nothing else is interrupted."""
 
 import asyncio
 import re

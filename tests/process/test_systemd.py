@@ -78,7 +78,7 @@ def supervisor(tmp_path):
 
 
 async def test_sockets_of_systemd_serve_their_listeners_and_outlive_the_gateway(tmp_path, bedrock_sim, supervisor):
-    """Check that each listener uses the socket with its address, in any order, and a second gateway the same sockets.
+    """Check that each listener uses the socket with its address, in any order, and that a second gateway uses them too.
 
     A client that connects while no gateway runs is served by the second one.
     """

@@ -1,4 +1,4 @@
-"""Floods of events that others cause write one line of each kind, and a later line has the number of the others."""
+"""A flood of events of one kind writes one line to the log. A later line has the number of events without a line."""
 
 from types import SimpleNamespace
 

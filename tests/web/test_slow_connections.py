@@ -21,7 +21,7 @@ from tests.helpers.waiting import eventually
 
 CROWD = 200
 SECONDS = 0.5
-"""Deadline of every kind in these tests."""
+"""Value of every deadline in these tests."""
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n{"
 LARGE = b"GET /aperture/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 60
@@ -88,7 +88,7 @@ async def test_a_crowd_of_slow_connections_is_gone_by_its_deadline(tmp_path, bed
 
 
 async def test_five_thousand_connections_leave_a_small_process_alive(tmp_path, bedrock_sim):
-    """Check a gateway with 1,024 descriptors, at which 5,000 connections come that say nothing."""
+    """Check a gateway with 1,024 descriptors while 5,000 connections are opened that send nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 6000:
         pytest.skip("this process may not open 5,000 connections")

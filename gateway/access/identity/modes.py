@@ -93,7 +93,7 @@ class Modes:
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the address of a connection's client, by which connections are counted; "" if they are not.
+        """Return the address of a connection's client, by which connections are counted; "" if it is not counted.
 
         Behind a proxy, this is the address in the PROXY header. `tailscale serve` forwards the connections of all
         callers from its own address and names the caller in each request only, so these are not counted by address.

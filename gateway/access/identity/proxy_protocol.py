@@ -43,7 +43,7 @@ class Sources:
         self._sources[connection] = source
 
     def peer(self, connection: Any) -> Any:
-        """Return the address of the caller; "" if the proxy named none. Other connections have that of their peer."""
+        """Return the address of the caller; "" if the proxy named none. Without a PROXY header, it is the peer."""
         if connection in self._sources:
             return self._sources[connection] or ""
         return connection.get_extra_info("peername")

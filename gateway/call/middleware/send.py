@@ -114,7 +114,7 @@ class CallProvider:
         return await self.pool.run_reply(body, drop, WholeReader.read, reader, metering.meter, data)
 
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
-        """Return the response for a whole reply. Raises `UpstreamFailed` if the reply reports an error or is none."""
+        """Return the response for a whole reply. Raises `UpstreamFailed` if the body is an error or no reply."""
         head = attempt.head
         assert head is not None
         assert attempt.metering is not None
@@ -122,7 +122,7 @@ class CallProvider:
         attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)
-            raw = reading.body if head.status >= 400 else b""  # no client gets the body of another status as an error
+            raw = reading.body if head.status >= 400 else b""  # with another status, the body is not passed on
             raise UpstreamFailed(reading.problem, raw, forwarded(head.headers), head.status)
         self.sender.key_accepted(attempt)
         if reading.is_stream:
@@ -273,8 +273,8 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
-    If the decoder has the stream's final event, a connection that breaks, says nothing more, or brings invalid bytes is
-    no fault.
+    After the decoder has read the stream's final event, it is no fault if the connection breaks, falls silent or brings
+    invalid bytes.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
 

@@ -21,7 +21,7 @@ LARGE: Final = 64 * 1024
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. A line takes a microsecond to read, and a usual event has two lines."""
 MAX_FIELD: Final = 4096
-"""Number of bytes at the beginning of a line other than `data` that are read, such as an event's name."""
+"""Maximum number of bytes that are read of a line other than `data`, such as a line with an event's name."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """Two line ends in a row. CR followed by LF is one line end, not two."""

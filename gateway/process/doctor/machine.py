@@ -23,11 +23,11 @@ from gateway.config.model import Config, Listener, Provider
 from gateway.process.doctor.result import Result, error, ok, warning
 
 FEW_DESCRIPTORS: Final = 4096
-"""Number of file descriptors under which a busy gateway refuses connections. Half of them are for clients."""
+"""Number of file descriptors below which a busy gateway refuses connections. Half of them are for clients."""
 CONNECT_SECONDS: Final = 5.0
 """Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
 ANSWER_SECONDS: Final = 1.0
-"""Maximum number of seconds to wait for what listens on an address of a listener."""
+"""Maximum number of seconds to wait for an answer from a listener's address."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -99,7 +99,7 @@ def _unix_fault(path: str) -> int | None:
 
 
 def _answers(listener: Listener) -> bool:
-    """Return whether a gateway listens there. A proxy's listener answers no request, so a connection is enough."""
+    """Return whether a gateway answers there. For a listener with the PROXY protocol, a connection is enough."""
     family = socket.AF_UNIX if listener.unix else socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
@@ -139,7 +139,7 @@ async def _tailscaled_fault(path: str) -> str:
 
 
 def providers(config: Config) -> Sequence[Result]:
-    """Return a result for each provider: whether its host can be looked up, connected to, and proves who it is."""
+    """Return a result for each provider: whether its host is found, can be reached, and has a valid certificate."""
     enabled = [provider for provider in config.providers.values() if provider.baseurl and not provider.disabled]
     with ThreadPoolExecutor(max_workers=16) as threads:
         return [*threads.map(_provider, enabled)]

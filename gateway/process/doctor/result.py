@@ -61,5 +61,5 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def is_healthy(results: Sequence[Result]) -> bool:
-    """Return whether nothing is left to do."""
+    """Return whether every check is good or its fault has been repaired."""
     return all(result.state in {"ok", "repaired"} for result in results)

@@ -32,7 +32,7 @@ from gateway.store.repair import (
 from gateway.store.segments import UNREADABLE
 
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
-"""Number of free bytes under which the disk may be full soon: four times what the journal keeps in memory."""
+"""Number of free bytes below which the disk may be full soon: four times what the journal keeps in memory."""
 CLOCK_SECONDS: Final = 60.0
 """Seconds by which the last record may be later than now. Clocks of virtual machines are corrected by seconds."""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"

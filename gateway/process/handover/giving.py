@@ -55,7 +55,8 @@ _SOCKET_MODE: Final = 0o600
 class Giver:
     """The side of the running gateway.
 
-    A new process must agree with `hello`. `replaced` is called with the id of the process that has taken over.
+    The first message of a new process must have the values of `hello`. `replaced` is called with the id of the process
+    that has taken over.
     """
 
     def __init__(

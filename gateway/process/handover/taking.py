@@ -42,7 +42,7 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Seconds for which a replaced process tries to reserve in the other process. It then reserves by its own balances."""
+"""Seconds for which a replaced process tries to reserve in the other process. After that, it uses its own balances."""
 AGAIN_SECONDS: Final = 0.05
 """Seconds between two of these tries."""
 
@@ -135,13 +135,13 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The balances in the process that has replaced this one. A call is asked for in a thread of its own."""
+    """The balances in the process that has replaced this one. Each reservation blocks a thread of its own."""
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state
         self._spool = spool
         self._local = local
-        """The function that reserves by the balances of this process, if the other process cannot be reached."""
+        """The function that reserves from the balances of this process if the other process gives no answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve the claims of a call in the other process. Raises `Exceeded` if they are refused there."""

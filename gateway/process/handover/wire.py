@@ -38,7 +38,7 @@ FILE: Final = "handover.sock"
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Maximum length of a message. The state of 100,000 buckets takes about 20 MB."""
 MAX_DESCRIPTORS: Final = 250
-"""Maximum number of descriptors that Linux sends with one message is 253 (`SCM_MAX_FD`)."""
+"""Maximum number of descriptors with one message. Linux allows 253 (`SCM_MAX_FD`)."""
 _LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")
 """The process id, the user and the group of a peer (`struct ucred`)."""
@@ -132,11 +132,11 @@ _DECODER: Final = msgspec.json.Decoder(Message)
 
 
 class Broken(Exception):
-    """The error for a peer that has closed the connection, or that sends something else than a message."""
+    """The error for a peer that has closed the connection, or that sends anything other than a message."""
 
 
 class PathInFolder:
-    """A path for a unix socket that is short enough, even if the folder's path is longer than such a path may be."""
+    """Paths for unix sockets in a folder whose own path may be longer than Linux allows for a socket."""
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -31,7 +31,6 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
-from gateway.contract.framing import eventstream
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
@@ -119,7 +118,7 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return ConverseDecoder(request.operation)
 
 
-class ConverseDecoder:
+class ConverseDecoder(runtime_api.EventStreamReader):
     """Decodes frames to events. An event's kind is the event type of its frame.
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
@@ -128,18 +127,9 @@ class ConverseDecoder:
     """
 
     def __init__(self, operation: str = "") -> None:
-        self.done = False
+        super().__init__()
         self._missing = {"messageStop", "metadata"}
         self._operation = operation
-        self.framing: eventstream.Decoder | None = eventstream.Decoder()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the bytes of the frames."""
-        return {**self.__dict__, "framing": None}
-
-    def frames(self, data: bytes) -> Iterator[Frame]:
-        assert self.framing is not None
-        return runtime_api.frames(self, self.framing, data)
 
     def events(self, frame: Frame) -> Iterator[Event]:
         yield self._event(frame)

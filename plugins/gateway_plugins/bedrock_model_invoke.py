@@ -38,7 +38,6 @@ from gateway.contract.flag import (
     UpstreamRequest,
     Usage,
 )
-from gateway.contract.framing import eventstream
 from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
@@ -138,7 +137,7 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
     return InvokeDecoder(request.operation, target.dialect, opaque_facts.counts_of_headers(head.headers))
 
 
-class InvokeDecoder:
+class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes chunks to the events inside them.
 
     Anthropic's clients read all token counts from `message_delta`, but in GovCloud only the metrics in the last event
@@ -150,20 +149,11 @@ class InvokeDecoder:
     """
 
     def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
-        self.done = False
+        super().__init__()
         self._operation = operation
         self._claude = dialect != OPAQUE
-        self.framing: eventstream.Decoder | None = eventstream.Decoder()
         self._reports = Reports(billed)
         self._waiting: Event | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the bytes of the frames."""
-        return {**self.__dict__, "framing": None}
-
-    def frames(self, data: bytes) -> Iterator[Frame]:
-        assert self.framing is not None
-        return runtime_api.frames(self, self.framing, data)
 
     def events(self, frame: Frame) -> Iterator[Event]:
         return self._event(_inner(frame.payload), b"" if self.done else frame.raw)

@@ -18,7 +18,6 @@ from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed, 
 from gateway.contract.flag import (
     ClientApi,
     ClientRequest,
-    Decoder,
     Drop,
     Frame,
     Head,
@@ -253,21 +252,35 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     )
 
 
-def frames(decoder: Decoder, framing: eventstream.Decoder, data: bytes) -> Iterator[Frame]:
-    """Yield the frames that `data` completes. Raises the failure that a frame reports; `BadFrame` for invalid bytes.
+class EventStreamReader:
+    """The part of a decoder that reads frames of an event stream."""
 
-    Once the decoder is done, the reply is complete. Then frames with a failure and invalid bytes are ignored.
-    """
-    try:
-        for frame in framing.feed(data):
-            failure = stream_failure(frame)
-            if failure is None:
-                yield frame
-            elif not decoder.done:
-                raise failure
-    except BadFrame:
-        if not decoder.done:
-            raise
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the reply is complete."""
+        self.framing: eventstream.Decoder | None = eventstream.Decoder()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the bytes of the frames."""
+        return {**self.__dict__, "framing": None}
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes.
+
+        Raises the failure that a frame reports, and `BadFrame` for invalid bytes. Once the reply is complete, frames
+        with a failure and invalid bytes are ignored.
+        """
+        assert self.framing is not None
+        try:
+            for frame in self.framing.feed(data):
+                failure = stream_failure(frame)
+                if failure is None:
+                    yield frame
+                elif not self.done:
+                    raise failure
+        except BadFrame:
+            if not self.done:
+                raise
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:

@@ -22,11 +22,11 @@ RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
 
 
 class Keeper:
-    """The process that has the balances."""
+    """Reservations in the process that has the balances."""
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
-        """The outcome of a hand-over: the function that reserves in the other process, or None if it has failed."""
+        """The outcome of a hand-over: a function that reserves in the other process; None if the hand-over failed."""
 
     @property
     def is_here(self) -> bool:

@@ -151,7 +151,7 @@ class Encoder(json_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the members of an event; none for no event and for one that is no JSON, which clients get unchanged."""
+    """Return the members of an event; {} without an event, or if the event is no JSON, which clients get unchanged."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

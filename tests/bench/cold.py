@@ -19,7 +19,7 @@ from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_eve
 FRESH = 5
 """Number of times that each first-time action is done."""
 LIST_US = 200_000
-"""Maximum microseconds for making a list. A list that would take longer is not measured."""
+"""Maximum number of microseconds for making a list. A list that would take longer is not measured."""
 LISTS = ("the list of models, first", "the list of models, rendered", "a model that does not exist")
 
 

@@ -218,11 +218,11 @@ def resident(pid):
 
 
 WARM = 2_000
-"""Number of calls after which everything has its size."""
+"""Number of calls after which the tables and caches of the process have their full size."""
 CALLS = int(os.environ.get("IRISGATE_CALLS", "6000"))
 """Total number of calls. With more calls the rate of a leak is measured more exactly."""
 GROWTH = 1.3
-"""Maximum growth of the memory in kilobytes per call, for the calls after the first ones."""
+"""Maximum growth of the memory in kilobytes per call, for the calls after the first `WARM` calls."""
 
 
 async def test_memory_does_not_grow_with_the_number_of_calls(tmp_path, bedrock_sim):

@@ -43,7 +43,10 @@ class Sources:
         self._sources[connection] = source
 
     def peer(self, connection: Any) -> Any:
-        """Return the address of the caller; "" if the proxy named none. Without a PROXY header, it is the peer."""
+        """Return the address of the caller; "" if the proxy named none.
+
+        Without a PROXY header, this is the address of the connection's peer.
+        """
         if connection in self._sources:
             return self._sources[connection] or ""
         return connection.get_extra_info("peername")

@@ -176,7 +176,7 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 
     If the client switches thinking off, and the model would think by itself, the plan switches it off. If the model's
     thinking cannot be switched off, the plan has the weakest effort, and the client's members are reported as dropped.
-    They are also reported for an unknown model, because it may think by itself.
+    The members are also reported for an unknown model, because the model may think by itself.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()

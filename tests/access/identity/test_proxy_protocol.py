@@ -80,7 +80,7 @@ async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxi
     ],
 )
 def test_only_named_proxies_or_else_this_machine_are_trusted(peer, proxies, expected):
-    """Check that only the named proxies may name an address, or only this machine if no proxy is named."""
+    """Check that only configured proxies may state a caller's address; without such proxies, only this machine may."""
     assert trusted(peer, proxies) is expected
 
 

@@ -22,7 +22,7 @@ FAULTS = (
 
 
 class Watching(BedrockSim):
-    """A provider that records the path, the key and the header of each request. All three name a configuration."""
+    """A provider that records the path, the key and the header of each request. Each of the three identifies a configuration."""
 
     def __init__(self):
         super().__init__()

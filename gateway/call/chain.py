@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -24,6 +24,7 @@ from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
 from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.runtime import Runtime
+from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import GatewayError, Problem
 from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target
 from gateway.contract.hooks import Hook
@@ -34,11 +35,6 @@ from gateway.upstream.catalog import Offer
 from gateway.upstream.fetch.fetches import Fetches
 
 T = TypeVar("T")
-
-MAX_DROPPED: Final = 100
-"""Maximum number of dropped fields that an attempt lists, because a body can have any number of such fields."""
-MAX_POINTER: Final = 200
-"""Maximum length in characters of the path of a dropped field."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -166,9 +162,7 @@ class Attempt:
 
     def drop(self, path: str) -> None:
         """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""
-        if len(self.dropped) < MAX_DROPPED:
-            # the path may contain bytes that are not UTF-8, which neither a response's header nor the store can hold
-            self.dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None
+        add_dropped(self.dropped, path)
 
 
 @dataclass(frozen=True, slots=True)

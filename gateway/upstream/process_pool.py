@@ -2,7 +2,7 @@
 
 - Threads would not help, because JSON is parsed and written while the interpreter's lock is held.
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
-- Dropped fields are collected in the worker process, and reported in the gateway's process.
+- Dropped fields are collected in the worker process, up to the maximum, and reported in the gateway's process.
 - An argument that is part of the result, such as the client's request, is not sent back. The result then contains the
   original object.
 - Work that cannot be pickled (a plugin from a single file, a translation that contains a closure) is done on the event
@@ -23,10 +23,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait
 from types import FrameType, MappingProxyType
 from typing import Any, Final, TypeVar
 
+from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
@@ -178,10 +180,11 @@ def _work(packed: bytes, seconds: float) -> bytes | None:
 
     A plugin that takes more than `seconds` is interrupted.
     """
-    dropped: list[str] = []
-    drop = DropRelay(dropped.append)
+    # a set, because one reply can report the same field a million times
+    dropped: dict[str, None] = {}
+    drop = DropRelay(partial(add_dropped, dropped))
     function, args = _unpack(packed, (drop,))
-    outcome: tuple[list[str], GatewayError | None, Any]
+    outcome: tuple[dict[str, None], GatewayError | None, Any]
     # the garbage collector would examine the many small values of a body repeatedly, which doubles the time
     gc.disable()
     signal.setitimer(signal.ITIMER_REAL, seconds)

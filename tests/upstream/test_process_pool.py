@@ -15,6 +15,7 @@ from types import MappingProxyType
 import pytest
 
 from gateway.contract.capabilities import capabilities
+from gateway.contract.dropped_fields import MAX_DROPPED
 from gateway.contract.errors import (
     BadFrame,
     GatewayError,
@@ -129,6 +130,17 @@ async def test_dropped_fields_are_told_here_also_later_on(shared, relay, drops):
     assert drops == ["/a", "/b"]
     back("/c")
     assert drops == ["/a", "/b", "/c"]
+
+
+async def test_fields_that_are_dropped_many_times_are_reported_once(shared, relay, drops):
+    await shared.run(LARGE, relay, dropping, relay, *["/a"] * 1000, "/b", *["/a"] * 1000)
+    assert drops == ["/a", "/b"]
+
+
+async def test_no_more_dropped_fields_are_reported_than_an_attempt_lists(shared, relay, drops):
+    paths = [f"/{number}" for number in range(2 * MAX_DROPPED)]
+    await shared.run(LARGE, relay, dropping, relay, *paths)
+    assert drops == paths[:MAX_DROPPED]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class Predecessor:
 
         Return whether nothing is left to do. Raises `StoreFailed` if the spool or the store cannot be read.
         """
-        # looked at first, because lines may be written until the lock is free
+        # looked at before reading, because lines may be written until the lock is free
         alive = is_locked(self.folder)
         await self.apply(parts)
         if alive:

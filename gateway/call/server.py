@@ -128,7 +128,7 @@ class Server:
         except (asyncio.CancelledError, ConnectionError):
             self._finish(exchange, 499, "cancelled")
             raise
-        except (Exception, SystemExit, KeyboardInterrupt):  # the latter two would end the process
+        except (Exception, SystemExit, KeyboardInterrupt):  # the last two would otherwise end the process
             self.gateway.log.exception("call.crashed", request_id=inbound.id)
             return await self._crashed(exchange)
         finally:

@@ -64,7 +64,7 @@ class StreamEvents:
             if not self.stopping():
                 raise
             fault = GatewayError(STOPPING)
-        except (Exception, SystemExit, KeyboardInterrupt):  # the latter two would end the process
+        except (Exception, SystemExit, KeyboardInterrupt):  # the last two would otherwise end the process
             self.log.exception("call.crashed", request_id=self.call.id)
             fault = GatewayError(CRASHED)
         return self.last_words(fault, passed), fault.problem

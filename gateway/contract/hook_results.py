@@ -42,7 +42,7 @@ def require(is_right: bool, result: Any, expected: str) -> None:
 
 def wrong_result(result: Any, expected: str) -> WrongResult:
     if inspect.iscoroutine(result):
-        result.close()  # it would otherwise warn that nobody awaits it
+        result.close()  # a coroutine that is neither awaited nor closed causes a warning
     return WrongResult(f"returned {type(result).__name__}; {expected} is expected")
 
 

@@ -67,7 +67,7 @@ class Connections:
         """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
         self._by_peer: dict[str, dict[Connection, None]] = {}
         self._idle: OrderedDict[Connection, float] = OrderedDict()
-        """Connections without a request, in the order in which they became idle, each with the time of that."""
+        """Connections without a request, each with the time at which it became idle, in the order of these times."""
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._refusals = Throttle()
         self._http_errors = Throttle()
@@ -122,7 +122,7 @@ class Connections:
             self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
 
     def _sweep(self) -> None:
-        """Close the connections that have been idle for too long, now and again while there are connections.
+        """Close the connections that have been idle for too long, now and repeatedly while there are connections.
 
         There is one timer for all connections, so that a reload applies to those that are open.
         """

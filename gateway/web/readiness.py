@@ -100,7 +100,7 @@ class Readiness:
             await asyncio.sleep(WATCH_SECONDS)
 
     def close(self) -> None:
-        """Let the thread end. A test of the disk that is under way is not waited for."""
+        """Let the thread end, without waiting for a running test of the disk."""
         self._thread.shutdown(wait=False)
 
     async def look(self) -> Mapping[str, Fault]:

@@ -38,7 +38,7 @@ SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
 """Number of calls before the slope is measured. The largest table, with 10,000 sessions, is full after 25,000 calls."""
 FAULT_EVERY = 19
-"""One call in so many has a fault. The number is no multiple of the number of dialects, so each dialect has faults."""
+"""Number of calls of which one has a fault. It is no multiple of the number of dialects, so each dialect has faults."""
 SETTLE_SECONDS = 60
 """Maximum number of seconds until the records of all calls are in the store."""
 PROVIDERS = {

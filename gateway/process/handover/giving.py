@@ -46,7 +46,7 @@ from gateway.store.base import StoreFailed
 READY_SECONDS: Final = 30.0
 """Maximum number of seconds from `Commit` to `Ready`, in which the new process opens the journal and the store."""
 COMMIT_SECONDS: Final = 120.0
-"""Maximum number of seconds in which the new process prepares everything else. Nobody waits for it meanwhile."""
+"""Maximum number of seconds in which the new process prepares everything else. No call waits in this time."""
 ACCEPT_AGAIN_SECONDS: Final = 1.0
 """Seconds until the next connection is accepted if no descriptor was left for one."""
 _SOCKET_MODE: Final = 0o600

@@ -61,7 +61,7 @@ class Taker:
         """The state of the running gateway; empty before `commit`."""
 
     def offer(self, hello: Hello) -> list[Passed]:
-        """Return the listening sockets of the running gateway. Raises `CannotTake` if it declines."""
+        """Return the listening sockets of the running gateway. Raises `CannotTake` if that gateway declines."""
         try:
             message, descriptors = self._answer(hello, Sockets)
         except Broken as error:

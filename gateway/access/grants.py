@@ -113,7 +113,7 @@ class Access:
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
-        """Return the headers that capabilities add to a request for a model, in the order of the capabilities."""
+        """Return the headers that the capabilities of the grants add to a request for a model, in their order."""
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:

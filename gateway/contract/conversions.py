@@ -61,9 +61,10 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
-    """Return the names of the flags whose clients can call `generate` for a model.
+    """Return the names of the APIs through which clients can have a model generate text.
 
-    `enabled` are the names of the flags that the model's provider has; `caps` are the model's capabilities.
+    APIs are named by their compatibility flags, such as `openai_chat`. `enabled` are the flags of the model's provider;
+    `caps` are the model's capabilities.
     """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(

@@ -16,7 +16,7 @@ MAX_KINDS: Final = 256
 
 
 class Throttle:
-    """The kinds of one event, each with the time of its last line and the number of events since."""
+    """The limit on the log lines of one event. For each kind of the event, it counts what no line has reported yet."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}

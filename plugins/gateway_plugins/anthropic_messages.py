@@ -1,9 +1,9 @@
 """Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, named server-sent events.
 
-- Bedrock serves the same API below /anthropic. So this flag has routes there too, and a provider whose `baseurl` ends
+- Bedrock serves the same API below /anthropic. So this plugin has routes there too, and a provider whose `baseurl` ends
   with /anthropic is Bedrock.
-- Anthropic's SDK for Go, set up for Bedrock with a base URL that ends with /bedrock, sends requests of this API below
-  /bedrock, because the SDK recognizes the path of a request only if the path has no prefix.
+- Anthropic's SDK for Go, set up for Bedrock, rewrites /v1/messages to InvokeModel, but only if the path has no prefix.
+  With a base URL that ends with /bedrock, it sends /bedrock/v1/messages instead. So this plugin has routes there too.
 - InvokeModel on Bedrock wraps the same dialect for Claude. It has its own flag, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).

@@ -1,6 +1,6 @@
-"""Requests that came over real connections to listeners of every identity mode. They are held open for measurements.
+"""Requests over real connections to listeners of every identity mode. The connections stay open for measurements.
 
-Everything between the socket and the identity is real: `Modes` and the sites are the gateway's own. The simulated
+Everything between the socket and the identity is real: `Modes` and `Site` are the gateway's own. The simulated
 tailscaled runs in another thread, so that its work is not counted.
 """
 

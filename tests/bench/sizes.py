@@ -1,7 +1,7 @@
 """Configurations of any size, with as many models as grants, and callers for them.
 
-The number of grants grows in three ways: one for each user, all for everyone, or in the tailnet's policy, from which a
-caller's grants come with the identity.
+Grants are written in one of three ways: one grant for each user, many grants that all apply to everyone, or grants in
+the tailnet's policy, which tailscaled returns together with the caller's identity.
 """
 
 from dataclasses import dataclass, replace

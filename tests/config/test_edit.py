@@ -1,4 +1,7 @@
-"""Marks in an edited text that become keys again: the allowed places, and the errors for other places."""
+"""Marks that stand for hidden secrets in a configuration that an admin edits.
+
+The saved file has the secrets again, if the marks are in the places of the secrets. Other places are errors.
+"""
 
 from pathlib import Path
 

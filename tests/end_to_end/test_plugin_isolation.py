@@ -48,7 +48,7 @@ EACH_KIND = {
     "build", "steps", "error", "meter.facts", "meter.feed", "output_bytes", "decoder.feed", "encoder.feed",
     "translation.feed",
 }  # fmt: skip
-"""Hooks that are called in different manners."""
+"""Hooks of plugins, at least one for each way in which the gateway calls hooks."""
 UNCALLED = {
     ("native", "whole"): {"encoder", "encoder.whole"},
     ("native", "stream"): {"encoder.feed", "encoder.close"},

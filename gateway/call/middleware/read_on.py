@@ -46,7 +46,7 @@ class ReadOn:
                 raise asyncio.CancelledError
 
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
-        """Return whether the call goes on now that its client leaves. If so, cancel the call after `seconds`."""
+        """Return whether the call continues without its client. If so, it is cancelled `ReadOn.seconds` from now."""
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False
         call.left = True

@@ -1,7 +1,7 @@
 """Does the I/O that a plugin's `steps` need before a request can be built.
 
-- Steps run twice in an attempt. The steps of the client's flag run before the middleware `translate`, in the client's
-  dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
+- An attempt runs two sets of steps: those of the plugin of the client's API before the middleware `translate`, in the
+  client's dialect, and those of the plugin of the provider's API after `translate`, in the provider's dialect.
 - A plugin yields a request to send or a file to fetch, and receives the response. A plugin opens no connection.
 """
 
@@ -153,7 +153,7 @@ async def drive(
 
 
 def _not_a_stream(flag: Plugin) -> PluginFailed:
-    """Return the failure of steps that answer a request for a stream with a whole body, which no client would read."""
+    """Return the failure of a plugin whose `steps` returned a whole body although the client asked for a stream."""
     hook = flag.hooks["steps"]
     return PluginFailed(
         flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)

@@ -169,7 +169,7 @@ class Priced:
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> int | None:
-        """Return the cost of a call in nanodollars; None if the price of a kind that the call used is unknown.
+        """Return the cost of a call in nanodollars; None if the price of a kind of token or of a tool is unknown.
 
         The cost is computed exactly, and then rounded half up once. The arguments are those of `amount`.
         """
@@ -185,7 +185,7 @@ class Priced:
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> Amount | None:
-        """Return the exact cost of a part of a call; None if the price of a kind that the part used is unknown.
+        """Return the exact cost of a part of a call; None if the price of a kind of token or of a tool is unknown.
 
         `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Uses of
         tools without a published fee cost nothing. `at` is the Unix time of the call, now by default.

@@ -112,10 +112,10 @@ class Estimate:
         return max(costs, default=0)
 
     def _usages(self, price: Priced) -> Iterable[Usage]:
-        """Yield the ways in which a model may count the tokens, without those for which it has no own price.
+        """Yield each usage that the provider may report for the estimated tokens.
 
-        Some models of OpenAI write every prompt into a cache without being asked. Some models have a price for
-        thinking.
+        The input may be plain, or written to a cache: some models of OpenAI do that without being asked. The output
+        may be thinking. A cache write and thinking are left out if the model has no separate price for them.
         """
         given = ["input", *(kind for kind in self._writes if self.tiered or price.unit(kind) is not None)]
         thought = (0, self.output) if self.tiered or price.unit("reasoning") is not None else (0,)

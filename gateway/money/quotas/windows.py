@@ -22,7 +22,7 @@ UTC_ZONE: Final = "UTC"
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
-"""Year from which no border is computed, because `datetime` ends with the year 9999."""
+"""First year for which no start of a window is computed, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
 """The border of a time outside the years of `datetime`, in nanoseconds of Unix time: a time that no clock shows."""
 

@@ -10,8 +10,8 @@ A message is JSON behind its length in four bytes. Descriptors are sent along wi
 - Before `Commit`, the old process serves as if nothing had happened. Between `Commit` and `Done`, nobody accepts
   connections, and new connections wait in the queues of the listening sockets.
 - If the new process ends before `Done`, the old process continues.
-- Later the old process asks for reservations of calls that began there, each on a connection of its own: `Reserve`, and
-  then `Reserved`, `NotReserved` or `Declined`.
+- Later the old process asks the new one to reserve money in the quotas for calls that began in the old process:
+  `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the members `system` and `messages`.
 
-        If the provider enforces a schema for the answer, the model cannot continue a last message of the assistant.
+        `prefill` is whether the model can continue a last message of the assistant. In any case it cannot if it always
+        thinks, or if the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)

@@ -69,7 +69,7 @@ def test_a_bucket_of_nothing_refuses_all():
 
 
 def test_a_call_dearer_than_the_balance_may_begin():
-    """Check that a call that may cost more than the balance may begin as long as the balance is positive."""
+    """Check that a call is admitted while the balance is positive, even if the call could cost more."""
     ledger = Ledger()
     ledger.reserve([claim(3 * TEN)], 0)
     assert refused(ledger).balance == TEN

@@ -47,7 +47,7 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """Return the decoded events, as (kind, data), that calls of the writer's methods make."""
+    """Make `calls` of the writer's methods. Return the events that it writes, each as (kind, decoded data)."""
     return events_of(Stream(options or ReplyOptions()), *calls)
 
 

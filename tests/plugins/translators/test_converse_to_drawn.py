@@ -32,10 +32,10 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""Kinds of blocks that are not drawn.
+"""Kinds of blocks that the random generator leaves out.
 
-They are blocks that are always refused, blocks of betas, which the simulated provider does not know, and thinking,
-whose place in a turn the service model does not define.
+`s3Location` is always refused. The simulated provider does not know the two blocks of a beta, `toolAddition` and
+`toolRemoval`. The service model does not define the place of `reasoningContent` in a turn.
 """
 
 

@@ -197,7 +197,7 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """Check that a save is refused if the file that it is based on is no longer in use."""
+    """Check that a save is refused if the file is the same, but the gateway has refused to use it since."""
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))

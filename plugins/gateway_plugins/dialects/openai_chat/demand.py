@@ -30,7 +30,7 @@ _FAILED: Final = "Error: "
 """Beginning of a tool result that is an error. Chat has no member to mark it."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""Pattern of a call's id. OpenAI refuses an id of more than 40 characters."""
+"""Pattern of a tool call's id. OpenAI refuses an id of more than 40 characters."""
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 
 

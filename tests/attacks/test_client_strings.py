@@ -38,6 +38,10 @@ async def gated(tmp_path, bedrock_sim):
         yield running
 
 
+PLUGINS = "irisgate_plugin_"
+"""Beginning of the series that each hook of a plugin has after its first call. There are as many as hooks."""
+
+
 async def series(gated):
     lines = (await (await gated.get("/metrics")).text()).splitlines()
     return [line for line in lines if not line.startswith("#")]
@@ -65,7 +69,7 @@ async def test_metrics_do_not_grow_with_what_clients_make_up(gated, bedrock_sim)
     after = await series(gated)
     assert len(after) - len(before) <= SERIES * 5
     assert [line for line in after if "made-up" in line] == []
-    names = {re.sub(r'le="[^"]*",?', "", line.rpartition(" ")[0]) for line in after}
+    names = {re.sub(r'le="[^"]*",?', "", line.rpartition(" ")[0]) for line in after if not line.startswith(PLUGINS)}
     assert len(names - {line.rpartition(" ")[0] for line in before}) <= SERIES
 
 

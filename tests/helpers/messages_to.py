@@ -20,7 +20,6 @@ GPT = "gpt-5.4"
 GPT_4O = "gpt-4o"
 DEEPSEEK = "deepseek-chat"
 CONVERSE_MODELS = (HAIKU, OPUS_4_5, OPUS_5, NOVA, LLAMA, MISTRAL, GPT_OSS)
-CHAT_MODELS = (GPT, GPT_4O, DEEPSEEK, GPT_OSS, "some-model")
 
 MINE = f"irisgate1:claude:{SIGNATURE}1"
 """A signature of the simulated provider, with the tag under which a client gets it. The rules accept it."""

@@ -48,9 +48,6 @@ def called(hook, function, *args):
 def open(request, target, drop):
     return called("open", Translation, called, request)
 """
-CALLED_AT = {"acme__acme_upstream.py": 10}
-"""The line of the innermost frame in each file."""
-FLAG_LINE = 11
 HOOKS = (
     "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
     "output_bytes", "error", "reply_headers",

@@ -62,7 +62,7 @@ class WholeReader:
     """The hooks of the provider's flag that read a reply to one request."""
 
     hooks: Mapping[str, Hook]
-    """The hooks in `READING_HOOKS`."""
+    """The hooks of the flag, at least those in `READING_HOOKS`."""
     request: ClientRequest
     target: Target
     head: Head
@@ -123,7 +123,7 @@ class WholeReader:
 READING_HOOKS: Final = (
     "problem", "meter.whole", "meter.feed", "decoder", "decoder.whole", "decoder.feed", "decoder.close", "output_bytes",
 )  # fmt: skip
-"""Names of the hooks that read a reply. The others need not be pickled."""
+"""Names of the hooks that read a reply. The others are not sent to a worker process."""
 
 
 def decode(

@@ -6,8 +6,6 @@ The bytes of the body are reserved in the budget of all calls (`admission.py`) w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -17,22 +15,11 @@ from gateway.call import content_codings
 from gateway.call.admission import Admitted
 from gateway.config.model import Limits
 from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused, invalid
-from gateway.contract.flag import ClientRequest, HttpRequest
 
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
 GRACE_SECONDS: Final = 30.0
 """Seconds from the first wait for a body during which its rate may be below `Limits.body_bytes_per_second`."""
-
-PARSED_ELSEWHERE: Final = 4 * 1024 * 1024
-"""Minimum number of bytes of a body that is parsed in a worker process.
-
-Parsing this many takes 6 ms, and 40 ms if all of the text is halves of characters."""
-
-
-def parsed(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Return the parsed request. `body` is not in `message`, so that a worker process need not send it back."""
-    return parse(replace(message, body=body))
 
 
 class MalformedBody(web.RequestPayloadError):

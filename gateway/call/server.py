@@ -1,7 +1,7 @@
 """The handler of API calls: the only file that writes the responses of calls.
 
-- `handle` receives every request. It reads the body (`request_body.py`), parses the request, runs the chain, and then
-  writes a whole body or a stream.
+- `handle` receives every request. It reads the body (`request_body.py`), parses the request (`request_parsing.py`),
+  runs the chain, and then writes a whole body or a stream.
 - Every request gets exactly one record, however the request ends.
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -33,8 +33,9 @@ from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
+from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
-from gateway.call.stream_events import CRASHED, NO_DROP, STOPPING, StreamEvents
+from gateway.call.stream_events import CRASHED, STOPPING, StreamEvents
 from gateway.call.stream_writer import StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
@@ -44,9 +45,9 @@ from gateway.contract.errors import (
     Problem,
     Refused,
 )
-from gateway.contract.flag import ClientRequest, Encoder, HttpRequest, Route
+from gateway.contract.flag import Encoder, HttpRequest, Route
 from gateway.contract.registry import Plugin
-from gateway.upstream.process_pool import ProcessPool
+from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 PING_SECONDS: Final = 15.0
 """Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
@@ -139,8 +140,7 @@ class Server:
 
     async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
         """Write a large response while the call still holds its bytes. aiohttp writes others after the call."""
-        if self.gateway.draining:
-            response.force_close()
+        self._close_if_leaving(response)
         await response.prepare(request)
         await response.write_eof()
 
@@ -173,11 +173,7 @@ class Server:
         """Begin the stream early if the provider's first event takes long."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
-            headers = response_headers(exchange.inbound, call, stream_headers(call))
-            exchange.captured(headers)
-            response = web.StreamResponse(headers=headers)
-            if self.gateway.is_leaving:
-                response.force_close()
+            response = self._stream_response(exchange, call, 200, stream_headers(call))
             encoder = call.flag.encoder(call.request)
             return response, call.flag.hooks["encoder.ping"].run(encoder.ping)
 
@@ -204,9 +200,9 @@ class Server:
         inbound = exchange.inbound
         body, admitted = await self._read(inbound, stack, request)
         received = monotonic()
-        message = _request(route, request, body)
+        message = http_request(route, request, body)
         exchange.capture = _capture(inbound, message)
-        parsed = await self._parsed(inbound.flag, message)
+        parsed = await parse_request(self.pool, inbound.flag, message)
         if inbound.identity is None:
             raise unknown("the caller is not known")
         call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack, admitted)
@@ -229,14 +225,6 @@ class Server:
         admitted = self.gateway.admission.enter(login, request_body.announced(request, limits.body_bytes))
         stack.callback(admitted.leave)
         return await request_body.read(request, limits, admitted), admitted
-
-    async def _parsed(self, flag: Plugin, message: HttpRequest) -> ClientRequest:
-        """Return the parsed request. A very large body is parsed in a worker process. Raises `Refused`."""
-        body = message.body
-        if len(body) < request_body.PARSED_ELSEWHERE:
-            return flag.parse(message)
-        work = request_body.parsed, flag.parse, replace(message, body=b""), body
-        return await self.pool.run(len(body), NO_DROP, *work)
 
     def _stopping(self) -> bool:
         """Return whether a call was cancelled because the gateway is stopping, and not because its client left.
@@ -310,12 +298,23 @@ class Server:
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
             headers = stream.headers if call.is_native else stream_headers(call)
-            headers = response_headers(exchange.inbound, call, headers)
-            exchange.captured(headers)
-            response = web.StreamResponse(status=stream.status, headers=headers)
-            if self.gateway.is_leaving:
-                response.force_close()
+            response = self._stream_response(exchange, call, stream.status, headers)
         return _Opened(response, self._events(call, encoder), ping, stream.batches)
+
+    def _stream_response(
+        self, exchange: _Exchange, call: Call, status: int, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Return the response of a stream, whose head is not sent yet."""
+        headers = response_headers(exchange.inbound, call, headers)
+        exchange.captured(headers)
+        response = web.StreamResponse(status=status, headers=headers)
+        self._close_if_leaving(response)
+        return response
+
+    def _close_if_leaving(self, response: web.StreamResponse) -> None:
+        """Tell the client to use the connection no more if this process is leaving."""
+        if self.gateway.is_leaving:
+            response.force_close()
 
     async def _stream(
         self, exchange: _Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
@@ -352,24 +351,6 @@ class Server:
             request.transport.abort()  # this ends the call in the same way as when a client leaves
 
 
-def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
-    """Return the request with its decoded body, and without the headers that describe the body as it was sent."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        key = name.lower()
-        if key in _OF_THE_SENT_BODY and "Content-Encoding" in request.headers:
-            continue
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return HttpRequest(
-        route=route,
-        path=request.raw_path.partition("?")[0],
-        query=request.rel_url.raw_query_string,
-        headers=headers,
-        params=dict(request.match_info),
-        body=body,
-    )
-
-
 def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
     """Return the copy of the bodies, or None where bodies are not kept."""
     limit = inbound.runtime.config.bodies.limit
@@ -389,7 +370,6 @@ def _outcome(error: GatewayError) -> str:
     return "refused" if isinstance(error, Refused) else "failed"
 
 
-_OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 _EMPTY: Final = Batch(())
 _NO_ROOM: Final = Problem(
     UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10

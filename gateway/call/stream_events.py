@@ -21,14 +21,10 @@ from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, GatewayError, Problem, UpstreamFailed
 from gateway.contract.flag import Encoder, Event
 from gateway.telemetry.log import Logger
-from gateway.upstream.process_pool import DropRelay, ProcessPool
+from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")
 STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
-
-
-NO_DROP: Final = DropRelay(lambda _: None)
-"""The callback of encoders, which drop nothing."""
 
 
 @dataclass(slots=True)
@@ -73,24 +69,23 @@ class StreamEvents:
         self, writer: StreamWriter, first: Batch, batches: Batches, passed: PassedEvents
     ) -> GatewayError | None:
         """Write the events, and return the fault that followed them; None if the stream is complete."""
-        data, failure = await self._encoded_elsewhere(first) if first.costly else self._encoded(first.events)
+        fault = await self._write_batch(writer, first, passed)
+        if fault is None:
+            async for batch in batches:
+                fault = await self._write_batch(writer, batch, passed)
+                if fault is not None:
+                    break
+        return fault
+
+    async def _write_batch(self, writer: StreamWriter, batch: Batch, passed: PassedEvents) -> GatewayError | None:
+        if batch.costly:
+            data, failure = await self._encoded_elsewhere(batch)
+        else:
+            passed.note(batch.events)
+            data, failure = self._encoded(batch.events)
         if data:
             await writer.write(data)
-        fault = failure or first.fault
-        if fault is not None:
-            return fault
-        async for batch in batches:
-            if batch.costly:
-                data, failure = await self._encoded_elsewhere(batch)
-            else:
-                passed.note(batch.events)
-                data, failure = self._encoded(batch.events)
-            if data:
-                await writer.write(data)
-            fault = failure or batch.fault
-            if fault is not None:
-                return fault
-        return None
+        return failure or batch.fault
 
     def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
         """Return the bytes that report a fault in the stream; None if the client's flag cannot write them.

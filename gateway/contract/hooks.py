@@ -60,7 +60,7 @@ class Hook:
     given to `run`.
     """
 
-    __slots__ = ("calls", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
+    __slots__ = ("calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
 
     def __init__(self, plugin: str, name: str, home: str, function: Callable[..., Any] | None = None) -> None:
         self.plugin = plugin
@@ -68,6 +68,8 @@ class Hook:
         self.home = home
         """The top-level package of the plugin's code. A failure is located in the innermost frame of this package."""
         self.function = function
+        self.check = RESULTS.get(name)
+        """The check of results; None if the gateway does not use them."""
         self.calls = 0
         self.seconds = 0.0
         """The time that all calls took together, in seconds."""
@@ -94,8 +96,8 @@ class Hook:
         began = perf_counter()
         try:
             result = function(*args)
-            if (check := RESULTS.get(self.name)) is not None:
-                check(result)
+            if self.check is not None:
+                self.check(result)
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
@@ -177,16 +179,15 @@ class Hook:
             wanted = steps.send(value)
             check_step(wanted)
         except StopIteration as end:
-            result, is_end = end.value, True
+            result = end.value
         except BaseException as error:
             raise self.failure(error, steps) from error
         else:
-            result, is_end = wanted, False
+            return wanted, False
         finally:
             self.ran(perf_counter() - began)
-        if is_end:
-            self._check_end(result, steps)
-        return result, is_end
+        self._check_end(result, steps)
+        return result, True
 
     def _check_end(self, result: Any, steps: Steps) -> None:
         try:

@@ -76,6 +76,10 @@ class DropRelay:
         self._drop(path)
 
 
+NO_DROP: Final = DropRelay(lambda _path: None)
+"""The callback of functions that drop nothing."""
+
+
 class ProcessPool:
     """The worker processes in which plugins' work on large bodies runs. They are not started before they are needed."""
 

@@ -7,7 +7,6 @@ A refusal says how long to wait. The reservation is settled when the record of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.call.chain import Call, Next, Response
 from gateway.call.keeper import Keeper
@@ -17,9 +16,7 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.estimate import measure
 from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
-from gateway.upstream.process_pool import DropRelay, ProcessPool
-
-_NO_DROPS: Final = DropRelay(lambda _path: None)
+from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Quota:
         call.output_limit = call.flag.limit(call.request)
         if call.runtime.grants.access(call.identity).metered:
             body = call.request.top.body
-            size = await self.pool.run(len(body), _NO_DROPS, measure, body)
+            size = await self.pool.run(len(body), NO_DROP, measure, body)
             try:
                 if self.keeper.is_here:
                     call.reservation, call.candidates = reserve(call, self.quotas, size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
@@ -105,13 +105,14 @@ class CallProvider:
     async def _read(self, attempt: Attempt, head: Head, body: bytes) -> Reading:
         target, metering = attempt.candidate.target, attempt.metering
         assert metering is not None
-        hooks = {name: attempt.candidate.flag.hooks[name] for name in READING_HOOKS}
-        reader = WholeReader(hooks, attempt.request, target, head, attempt.redaction)
         if head.status < 400:
             attempt.delivered = len(body)  # the model has worked, even if the plugin or the worker process fails
-        data = body if is_costly(body) else DecodedOnce(body)
-        drop = DropRelay(attempt.drop)
-        return await self.pool.run_reply(body, drop, WholeReader.read, reader, metering.meter, data)
+        hooks = attempt.candidate.flag.hooks
+        reader = WholeReader(hooks, attempt.request, target, head, attempt.redaction)
+        if not is_costly(body):
+            return reader.read(metering.meter, DecodedOnce(body))
+        reader = replace(reader, hooks={name: hooks[name] for name in READING_HOOKS})
+        return await self.pool.run_reply(body, DropRelay(attempt.drop), WholeReader.read, reader, metering.meter, body)
 
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
         """Return the response for a whole reply. Raises `UpstreamFailed` if the body is an error or no reply."""
@@ -229,25 +230,23 @@ class CallProvider:
 class _Incomplete:
     """The bytes of a stream that complete no event. An event can announce any length, or never end."""
 
-    __slots__ = ("_call", "_held", "size")
+    __slots__ = ("_call", "size")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.size = self._held = 0
+        self.size = 0
 
     def grow(self, size: int) -> None:
         """Count the bytes of a read. Raises `UpstreamFailed` if there is no room for them."""
         self.size += size
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(self.size)
-            self._held = self.size
 
     def clear(self) -> None:
         """Note that the bytes have completed an event, which is passed on."""
-        self.size = 0
-        if self._held:
+        if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(0)
-            self._held = 0
+        self.size = 0
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:

@@ -117,15 +117,12 @@ class Estimate:
         The input may be plain, or written to a cache: some models of OpenAI do that without being asked. The output
         may be thinking. A cache write and thinking are left out if the model has no separate price for them.
         """
-        given = ["input", *(kind for kind in self._writes if self.tiered or price.unit(kind) is not None)]
+        writes = ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
+        given = ["input", *(kind for kind in writes if self.tiered or price.unit(kind) is not None)]
         thought = (0, self.output) if self.tiered or price.unit("reasoning") is not None else (0,)
         for kind in given:
             for reasoning in thought:
                 yield Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
-
-    @property
-    def _writes(self) -> tuple[str, ...]:
-        return ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
 
     def _fees(self, price: Priced) -> int:
         unit = price.unit("web_search") if self.searches else None

@@ -371,15 +371,14 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
     within a second, because buckets refill at different rates and at different borders.
     """
     buckets = [bucket for _, bucket in chain]
-    gains = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
-    alone = [bucket.at - now + gain for bucket, gain in gains if gain is not None]
-    if len(buckets) == 1:
-        return min(alone, default=None)
-    alone += _until_full(buckets, missing, now)
-    if not alone:
-        return None
+    alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
+    bounds = [bucket.at - now + wait for bucket, wait in alone if wait is not None]
+    if (full := _until_full(buckets, missing, now)) is not None:
+        bounds.append(full)
+    if len(buckets) == 1 or not bounds:
+        return min(bounds, default=None)
     target = sum(bucket.balance for bucket in buckets) + missing
-    low, high = 0, min(alone)
+    low, high = 0, min(bounds)
     while high - low > SECOND:
         middle = (low + high) // 2
         enough = sum(bucket.state(now + middle)[0] for bucket in buckets) >= target
@@ -387,14 +386,11 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
     return high
 
 
-def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> list[int]:
-    """Return a list with the nanoseconds until all buckets with a refill are full.
-
-    The list is empty if the buckets do not gain `missing` units by then.
-    """
+def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
+    """Return the nanoseconds until all buckets with a refill are full; None if they gain less than `missing` units."""
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
-    return [max(bucket.at - now + wait for bucket, wait in full)] if full and gained >= missing else []
+    return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None
 
 
 def _seconds(nanoseconds: int) -> int:

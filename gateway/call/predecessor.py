@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from gateway.call.finish import Finish
-from gateway.money.quotas.book import Quotas, Settlement
+from gateway.money.quotas.book import Quotas, Settlement, money_terms
 from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.ledger import Reservation
 from gateway.store.base import JournalOffset, Store, StoreFailed
@@ -134,14 +134,9 @@ class Predecessor:
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
     """Charge a call by its bill. `held` is what the call has reserved; None if nothing is known to be reserved."""
     if held is None:
-        money = tuple(tuple((name, terms) for _, name, terms in chain) for chain in bill.chains if _is_money(chain))
-        return quotas.charge_unreserved(money, bill.money)
+        return quotas.charge_unreserved(money_terms(bill.chains), bill.money)
     chains = [tuple(Bucket(kind, name) for kind, name, _ in chain) for chain in bill.chains]
     return quotas.charge(held, chains, Settlement(bill.requests, bill.tokens, bill.money, bill.estimated))
-
-
-def _is_money(chain: tuple[tuple[Kind, str, str], ...]) -> bool:
-    return chain[0][0] == "money"
 
 
 class Predecessors:

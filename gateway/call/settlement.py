@@ -83,7 +83,7 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
     if (reservation := call.reservation) is None:
         return None
     offer, due = _due(call, reservation, cost, complete=complete)
-    return Bill(reservation.chain_terms(offer), due.requests, due.tokens, due.money, due.estimated)
+    return Bill(reservation.terms(offer), due.requests, due.tokens, due.money, due.estimated)
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> tuple[str, Settlement]:

@@ -20,7 +20,7 @@ from gateway.call.cost_of_call import UNBILLED_OPERATIONS
 from gateway.contract.errors import INTERNAL
 from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
-from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.book import Quotas, money_terms
 from gateway.money.quotas.buckets import Charge
 from gateway.money.quotas.estimate import Estimate, rough
 from gateway.store.entries import SentCall
@@ -62,7 +62,7 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
         agent=call.inbound.agent,
         cost=None if price is None else estimated.cost([price]),
         cost_basis="" if price is None else price.row(call.at),
-        chains=call.reservation.terms(offer.name) if call.reservation is not None else (),
+        chains=money_terms(call.reservation.terms(offer.name)) if call.reservation is not None else (),
     )
 
 

@@ -29,8 +29,10 @@ Clock = Callable[[], int]
 BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order. What a bucket cannot cover, the next one pays. Most chains have one bucket."""
 
-ChainTerms = tuple[tuple[tuple[str, str], ...], ...]
-"""Chains of buckets of money, each bucket by its name and the terms of its rule (`Rule.terms`)."""
+ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
+"""Chains of buckets, each bucket by its kind, its name and the terms of its rule (`Rule.terms`)."""
+MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
+"""Chains of buckets of money, each bucket by its name and the terms of its rule."""
 
 MAX_KEPT: Final = 1_000
 """Maximum number of balances that are stored in one entry of the journal, so that no line becomes very long."""
@@ -87,16 +89,10 @@ class CallReservation:
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of money that are charged if `offer` serves the call, in the form in which they are stored.
+        """Return the chains that are charged if `offer` serves the call.
 
-        If this process ends before the call does, a later process charges these chains.
+        If this process ends before the call does, a later process charges the chains of money.
         """
-        rules = {name: bucket.rule for name, bucket, _ in self.held["money"].parts}
-        chains = (chain for chain in self.chains[offer] if chain[0].kind == "money")
-        return tuple(tuple((bucket.name, rules[bucket.name].terms) for bucket in chain) for chain in chains)
-
-    def chain_terms(self, offer: str) -> tuple[tuple[tuple[Kind, str, str], ...], ...]:
-        """Return all chains that are charged if `offer` serves the call: kind, name and terms of each bucket."""
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
@@ -207,7 +203,7 @@ class Quotas:
         only = _names(chains, "money")
         return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
 
-    def charge_unreserved(self, chains: ChainTerms, amount: int) -> tuple[Charge, ...]:
+    def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
         """Charge chains of money for a call whose reservation ended with an earlier process, and return the charges.
 
         A bucket whose quota is no longer defined is charged too, in case the quota is defined again.
@@ -298,6 +294,11 @@ class Quotas:
             return self.rules[bucket]
         fitting = [prefix for prefix in self._prefixes if bucket.startswith(prefix) and bucket != prefix]
         return self._prefixes[max(fitting, key=len)] if fitting else None
+
+
+def money_terms(chains: ChainTerms) -> MoneyTerms:
+    """Return those of the chains that are of money."""
+    return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
 
 
 def _as_charge(balance: StoredBalance) -> Charge:

@@ -126,14 +126,13 @@ class Connections:
 
         There is one timer for all connections, so that a reload applies to those that are open.
         """
-        seconds = self.limits().idle_seconds
-        longest_ago = monotonic() - seconds
-        while self._idle and (since := next(iter(self._idle.values()))) <= longest_ago:
+        now, seconds = monotonic(), self.limits().idle_seconds
+        while self._idle and next(iter(self._idle.values())) < now - seconds:
             connection, _ = self._idle.popitem(last=False)
             if connection.has_no_head:
                 connection.force_close()
             elif connection.awaits_head:
-                self._idle[connection] = since + seconds  # the head has a deadline of its own
+                self._idle[connection] = now  # the head has a deadline of its own
         self._sweep_timer = None
         if self._open:
             self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)

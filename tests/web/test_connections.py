@@ -4,16 +4,19 @@ import asyncio
 import json
 import resource
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 
 from gateway.call.runtime import runtime
 from gateway.config.model import Limits
+from gateway.telemetry.log import configure
+from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits
 from gateway.web import connections as connections_module
 from gateway.web.connection_limits import RESERVED_DESCRIPTORS, most_connections
-from tests.helpers.gateway import bedrock, gate
+from tests.helpers.gateway import Lines, bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
 
@@ -139,6 +142,28 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
         late = await opened(running, b"GET /")
         await asyncio.wait_for(late.reader.read(), 10)
         assert (await raw.ask("/healthz"))[0] == 200
+
+
+async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
+    """Check that a very short `idle_seconds` does not let a sweep pass a connection many times."""
+    now, looks = [0.0], []
+
+    class HalfAHead:
+        has_no_head = False
+
+        @property
+        def awaits_head(self):
+            looks.append(now[0])
+            return True
+
+    monkeypatch.setattr(connection_limits, "monotonic", lambda: now[0])
+    limits = Limits(idle_seconds=0.01)
+    metrics = Metrics(SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0)))
+    connections = connection_limits.Connections(lambda: limits, metrics, configure(Lines()))
+    assert connections.admit(HalfAHead(), "")
+    now[0] = 100.0
+    connections._sweep()
+    assert looks == [100.0]
 
 
 def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Any, Final
 
@@ -143,7 +143,7 @@ class Readiness:
         return faults
 
     def _is_ready(self, faults: Mapping[str, Fault]) -> bool:
-        return not self._gateway.draining and not any(fault.refuses_calls for fault in faults.values())
+        return not self._gateway.draining and not _refusals(faults)
 
     def _failing(self) -> Mapping[str, float]:
         faults = self._current(self._gateway.follower.disk_fault())
@@ -153,17 +153,16 @@ class Readiness:
         """Keep the failing checks, each with the time at which it was first seen, and log a change of the readiness."""
         now = time()
         self._faults = {
-            name: Fault(fault.reason, fault.refuses_calls, self._faults[name].since if name in self._faults else now)
+            name: replace(fault, since=self._faults[name].since if name in self._faults else now)
             for name, fault in faults.items()
         }
-        ready = not any(fault.refuses_calls for fault in faults.values())
-        if ready != self._ready:
-            self._ready = ready
-            if ready:
-                self._gateway.log.info("gateway.ready")
-            else:
-                reasons = {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
+        reasons = _refusals(faults)
+        if bool(reasons) == self._ready:
+            self._ready = not reasons
+            if reasons:
                 self._gateway.log.warning("gateway.unready", reasons=reasons)
+            else:
+                self._gateway.log.info("gateway.ready")
 
     async def _ask_tailscaled(self) -> None:
         """Learn whether callers can be identified. Requests at the same time share one question."""
@@ -179,6 +178,11 @@ class Readiness:
             self._identified_at = monotonic()
         finally:
             self._identifying = None
+
+
+def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:
+    """Return the reasons of those faults because of which calls are refused, by the name of the check."""
+    return {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
 
 
 def _problem(check: Check, fault: Fault) -> dict[str, Any]:

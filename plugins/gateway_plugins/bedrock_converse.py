@@ -132,18 +132,11 @@ class ConverseDecoder(runtime_api.EventStreamReader):
         self._operation = operation
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        yield self._event(frame)
-
-    def feed(self, data: bytes) -> Iterator[Event]:
-        for frame in self.frames(data):
-            yield self._event(frame)
-
-    def _event(self, frame: Frame) -> Event:
         kind = frame.headers.get(":event-type", "")
         raw = b"" if self.done else frame.raw
         self._missing.discard(kind)
         self.done = not self._missing
-        return Event(kind, frame.payload, raw)
+        yield Event(kind, frame.payload, raw)
 
     def close(self) -> Iterator[Event]:
         if not self.done:

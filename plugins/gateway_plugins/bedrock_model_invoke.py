@@ -160,8 +160,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
 
     def feed(self, data: bytes) -> Iterator[Event]:
         try:
-            for frame in self.frames(data):
-                yield from self.events(frame)
+            yield from super().feed(data)
         except UpstreamFailed:
             yield from self._release({})
             if not self.done:

@@ -7,6 +7,7 @@ vercel/ai#17523 for the suffix in the error header, and for errors that come wit
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from gateway.contract.flag import (
     ClientApi,
     ClientRequest,
     Drop,
+    Event,
     Frame,
     Head,
     Headers,
@@ -252,7 +254,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     )
 
 
-class EventStreamReader:
+class EventStreamReader(ABC):
     """The part of a decoder that reads frames of an event stream."""
 
     def __init__(self) -> None:
@@ -281,6 +283,14 @@ class EventStreamReader:
         except BadFrame:
             if not self.done:
                 raise
+
+    @abstractmethod
+    def events(self, frame: Frame) -> Iterator[Event]:
+        """Return the events of a frame."""
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for frame in self.frames(data):
+            yield from self.events(frame)
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:

@@ -25,10 +25,11 @@ from gateway.call.request_body import MalformedBody
 from gateway.web.connection_limits import Connections
 
 UNREAD_SECONDS: Final = 120.0
-"""Maximum number of seconds for which a client does not read a reply. The connection is then closed.
+"""Maximum number of seconds for which a client does not read a reply. The connection is then closed."""
+MIN_READ_BYTES: Final = 1024 * 1024
+"""Minimum number of bytes that a client must read of a long reply in `UNREAD_SECONDS`.
 
-A client that reads 64 KB in this time keeps its connection.
-"""
+This is about 8 KB in a second, the rate that bodies of requests must have (`Limits.body_bytes_per_second`)."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Maximum number of bytes of a request's body that are chunk sizes, chunk extensions and the like, apart from
 `FRAMING_RATIO` bytes for each byte of content. Extensions have no limit otherwise (CVE-2024-22019 in Node)."""
@@ -111,7 +112,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._raw is not None and self._unread_timer is None:
-            self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._raw.abort)
+            self._expect_reading(self._raw)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -232,6 +233,18 @@ class Connection(web.RequestHandler):
             self._connections.late(self)
             self.transport.write(_LATE_HEAD % (len(_LATE), new_id().encode()) + _LATE)
             self.force_close()
+
+    def _expect_reading(self, raw: asyncio.Transport) -> None:
+        """Abort the connection in `UNREAD_SECONDS`, unless the client has read enough by then."""
+        unread = raw.get_write_buffer_size()
+        self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
+
+    def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
+        """Abort the connection if the client has read too little. `unread` bytes waited for the client before."""
+        if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
+            raw.abort()
+        else:
+            self._expect_reading(raw)
 
     def _stop_unread_timer(self) -> None:
         if self._unread_timer is not None:

@@ -6,15 +6,23 @@ import resource
 import socket
 import sys
 from contextlib import suppress
+from time import monotonic
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gateway.call import request_body
+from gateway.config.model import Limits
+from gateway.telemetry.log import configure
+from gateway.telemetry.metrics import Metrics
 from gateway.web import connections as connections_module
+from gateway.web.connection_limits import Connections
+from gateway.web.connections import Runner
 from tests.helpers import processes
-from tests.helpers.gateway import EVERYTHING, HAIKU, bedrock, gate
+from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock, gate
 from tests.helpers.processes import environment
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
@@ -35,6 +43,8 @@ KINDS = {
     "idle": (GET + b"\r\n", b""),
     "an unread reply": (LARGE, b""),
 }
+LONG = 64 * 1024 * 1024
+"""Length of a reply that the kernel's buffers do not hold."""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -85,6 +95,37 @@ async def test_a_crowd_of_slow_connections_is_gone_by_its_deadline(tmp_path, bed
         assert count("irisgate_buffered_bytes") == 0
         throttled = {"connections.refused", "http.error"}
         assert sum(len(running.lines.entries(event)) for event in throttled) < 10
+
+
+async def long_reply(_request):
+    return web.Response(body=bytes(LONG))
+
+
+@pytest.mark.parametrize(("least", "is_whole"), [(64 * 1024, True), (2**40, False)])
+async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monkeypatch, least, is_whole):
+    """Check a client whose reading takes longer than `UNREAD_SECONDS`, and reads more or less than it must."""
+    monkeypatch.setattr(connections_module, "UNREAD_SECONDS", SECONDS)
+    monkeypatch.setattr(connections_module, "MIN_READ_BYTES", least)
+    app = web.Application()
+    app.add_routes([web.get("/", long_reply)])
+    metrics = Metrics(SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0)))
+    limits = Limits()
+    runner = Runner(app, Connections(lambda: limits, metrics, configure(Lines())))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        raw = await Raw.open(*runner.addresses[0], first=b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head = await raw.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        read, began = 0, monotonic()
+        with suppress(ConnectionError):
+            while piece := await raw.reader.read(min(LONG - read, 512 * 1024)):
+                read += len(piece)
+                # the deadline passes while most of the reply is not read yet
+                await asyncio.sleep(0.01 if monotonic() - began < 3 * SECONDS else 0)
+        assert (read == LONG) is is_whole
+    finally:
+        await runner.cleanup()
 
 
 async def test_five_thousand_connections_leave_a_small_process_alive(tmp_path, bedrock_sim):

@@ -102,7 +102,9 @@ class Predecessor:
             entries, unreadable = decode(lines)
             if unreadable:
                 aside = await asyncio.to_thread(Segments(self.folder.parent, parts.log).set_aside, unreadable)
-                parts.log.error("journal.unreadable_lines", lines=len(unreadable), kept=str(aside))
+                parts.log.error(
+                    "journal.unreadable_lines", segment=offset.segment, lines=len(unreadable), kept=str(aside)
+                )
             known = await self._known(entries, parts.store) if self.recovered else frozenset[str]()
             for entry in entries:
                 self._apply(entry, parts, known)

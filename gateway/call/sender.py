@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.call.chain import Attempt, Call
-from gateway.call.write_ahead import announce
-from gateway.contract.errors import UNAVAILABLE, UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
+from gateway.call.write_ahead import UNWRITABLE, announce
+from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import UpstreamRequest
 from gateway.store.base import StoreFailed
 from gateway.store.follower import JournalFollower
@@ -29,9 +29,6 @@ MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
 _AUTH_STATUSES: Final = (401, 403)
 """Statuses with which a provider refuses a key, or refuses a model to a key."""
-_NOT_DURABLE: Final = Problem(
-    UNAVAILABLE, "the gateway cannot write its records to the disk; try again later", retry_after=10
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ async def _durable(pending: Awaitable[None]) -> None:
     try:
         await pending
     except StoreFailed:
-        raise Refused(_NOT_DURABLE) from None
+        raise Refused(UNWRITABLE) from None
 
 
 def _is_our_key(attempt: Attempt) -> bool:

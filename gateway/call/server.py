@@ -37,10 +37,10 @@ from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
 from gateway.call.stream_events import CRASHED, STOPPING, StreamEvents
 from gateway.call.stream_writer import StreamWriter
+from gateway.call.write_ahead import UNWRITABLE
 from gateway.contract.errors import (
     INTERNAL,
     STATUS,
-    UNAVAILABLE,
     GatewayError,
     Problem,
     Refused,
@@ -219,7 +219,7 @@ class Server:
         if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
             raise Refused(NO_ROLE)  # before the body is read, which would take room from the bodies of others
         if self.gateway.follower.full:
-            raise Refused(_NO_ROOM)
+            raise Refused(UNWRITABLE)
         limits = inbound.runtime.config.server.limits
         login = inbound.identity.login if inbound.identity else ""
         admitted = self.gateway.admission.enter(login, request_body.announced(request, limits.body_bytes))
@@ -371,7 +371,4 @@ def _outcome(error: GatewayError) -> str:
 
 
 _EMPTY: Final = Batch(())
-_NO_ROOM: Final = Problem(
-    UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10
-)
 _NO_STREAM: Final = Problem(INTERNAL, "the reply is no stream, although the request asks for one")

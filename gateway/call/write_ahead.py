@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost_of_call import UNBILLED_OPERATIONS
-from gateway.contract.errors import INTERNAL
+from gateway.contract.errors import INTERNAL, UNAVAILABLE, Problem
 from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
 from gateway.money.quotas.book import Quotas, money_terms
@@ -26,6 +26,9 @@ from gateway.money.quotas.estimate import Estimate, rough
 from gateway.store.entries import SentCall
 from gateway.store.follower import JournalFollower
 
+UNWRITABLE: Final = Problem(
+    UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10
+)
 _STATUS: Final = 500
 _MESSAGE: Final = "the gateway was killed, or its machine lost power, before the call had ended"
 

@@ -90,10 +90,11 @@ class Departure:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def end(self, hold: RemoteHold) -> None:
-        """Give up the journal and the listeners. `hold` reserves in the new process."""
-        await self._gateway.follower.release()
+        """Give up the listeners and the journal. `hold` reserves in the new process."""
+        # nothing is awaited before, because the new process has the files of unix sockets already
         self._sites.give_up()
         self._gateway.keeper.end(hold)
+        await self._gateway.follower.release()
 
 
 async def _failure(step: Callable[[], Awaitable[None]]) -> str:

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from gateway.process.handover.departure import Departure
 from gateway.process.handover.taking import RemoteQuotas
 from gateway.process.handover.wire import (
     FILE,
+    MAX_DESCRIPTORS,
     Broken,
     Commit,
     Declined,
@@ -155,11 +156,17 @@ class Giver:
             return 'its "storage" is configured otherwise; stop it, and then start the new process'
         if not self._gateway.keeper.is_here or self._one_at_a_time.locked():
             return "another process is replacing it already"
+        if len(self._bounds) > MAX_DESCRIPTORS:
+            return f"it has more than {MAX_DESCRIPTORS} listeners; stop it, and then start the new process"
         return ""
+
+    @property
+    def _bounds(self) -> Sequence[Bound]:
+        return *self._sites.bounds, *self._metrics
 
     async def _hand_over(self, connection: socket.socket, process: int) -> None:
         """Hand over to the process at the other end of the connection. If that fails, serve on."""
-        bounds = (*self._sites.bounds, *self._metrics)
+        bounds = self._bounds
         sockets = Sockets(tuple((bound.listener.listen, bound.file) for bound in bounds))
         await send_soon(connection, sockets, [bound.socket.fileno() for bound in bounds])
         async with asyncio.timeout(COMMIT_SECONDS):
@@ -168,18 +175,17 @@ class Giver:
         lock = self._gateway.follower.lock
         journal = self._state / "journal"
         departure = Departure(self._gateway, self._sites, journal, sync=self._hello.sync)
-        try:
+        async with AsyncExitStack() as unless_replaced:
+            # also after an error that nobody expects, because no other process serves then
+            unless_replaced.push_async_callback(departure.undo)
             reason = await _failure(connection, departure, lock)
-        except asyncio.CancelledError:
-            await departure.undo()
-            raise
+            if not reason:
+                unless_replaced.pop_all()
+                remote = RemoteQuotas(self._state, departure.spool.name, self._gateway.quotas.reserve)
+                await departure.end(remote.reserve)
+                self._replaced(process)
         if reason:
-            await departure.undo()
             self._gateway.log.error("handover.failed", reason=reason, process=process)
-        else:
-            remote = RemoteQuotas(self._state, departure.spool.name, self._gateway.quotas.reserve)
-            await departure.end(remote.reserve)
-            self._replaced(process)
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:

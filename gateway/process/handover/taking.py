@@ -5,6 +5,7 @@ The new process serves nobody yet, so it waits for each message and blocks meanw
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -88,23 +89,28 @@ class Taker:
         Return the listeners whose unix sockets have a file that the running gateway created. Raises `Broken` if the
         running gateway has not given up its listeners.
         """
-        with closing(self._connection):
-            self._answer(Ready(), Done)
+        self._answer(Ready(), Done)
+        self._connection.close()
         return self._files
 
-    def close(self) -> None:
-        self._connection.close()
-
     def _answer(self, message: Message, expected: type[T]) -> tuple[T, Sequence[int]]:
-        """Send a message, and return the answer and its descriptors. Raises `Broken` if no such answer comes."""
-        try:
-            send(self._connection, message)
-            answer, descriptors = receive(self._connection)
-        except OSError as error:
-            raise Broken(str(error)) from None
-        if isinstance(answer, expected):
-            return answer, descriptors
-        raise Broken(answer.reason if isinstance(answer, Declined) else "it speaks otherwise")
+        """Send a message, and return the answer and its descriptors.
+
+        Raises `Broken` if no such answer comes. The connection is closed then.
+        """
+        with ExitStack() as unless_answered:
+            unless_answered.callback(self._connection.close)
+            try:
+                send(self._connection, message)
+                answer, descriptors = receive(self._connection)
+            except OSError as error:
+                raise Broken(str(error)) from None
+            if not isinstance(answer, expected):
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                raise Broken(answer.reason if isinstance(answer, Declined) else "it speaks otherwise")
+            unless_answered.pop_all()
+        return answer, descriptors
 
 
 def _declined(error: Broken) -> str:

@@ -21,6 +21,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -164,20 +165,36 @@ def send(connection: socket.socket, message: Message) -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
-    """Return the next message on a blocking socket, and its descriptors.
+    """Return the next message on a blocking socket, and its descriptors, which the caller closes.
 
-    Raises `OSError` or `Broken` if there is no message.
+    Raises `OSError` or `Broken` if there is no message with its descriptors. No descriptor is left open then.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_DESCRIPTORS)
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    data = bytearray()
-    size = _size(head)
-    while len(data) < size:
-        if not (part := connection.recv(size - len(data))):
-            raise Broken("the connection was closed")
-        data += part
-    return _decoded(data), descriptors
+    with ExitStack() as unless_kept:
+        for descriptor in descriptors:
+            unless_kept.callback(os.close, descriptor)
+            os.set_inheritable(descriptor, False)
+        data = bytearray()
+        size = _size(head)
+        while len(data) < size:
+            if not (part := connection.recv(size - len(data))):
+                raise Broken("the connection was closed")
+            data += part
+        message = _decoded(data)
+        if len(descriptors) != _descriptors(message):
+            raise Broken(f"{len(descriptors)} descriptors came, and {_descriptors(message)} belong to the message")
+        unless_kept.pop_all()
+    return message, descriptors
+
+
+def _descriptors(message: Message) -> int:
+    """Return the number of descriptors that belong to a message."""
+    match message:
+        case Sockets(sockets):
+            return len(sockets)
+        case State():
+            return 1
+    return 0
 
 
 async def send_soon(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -1,0 +1,120 @@
+"""The messages of a hand-over with descriptors that do not fit, and a running gateway that keeps serving."""
+
+import asyncio
+import json
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.money.quotas.buckets import Rule
+from gateway.money.quotas.ledger import Claim
+from gateway.process.handover.giving import Giver
+from gateway.process.handover.taking import CannotTake, Taker, connect
+from gateway.process.handover.wire import MAX_DESCRIPTORS, Broken, Hello
+from gateway.store.base import StoreFailed
+from tests.helpers.gateway import gate
+
+HELLO = Hello(1, 1, "", False)
+STATE = {"type": "State", "spools": [], "limits": [], "sessions": []}
+
+
+def open_files():
+    return set(Path("/proc/self/fd").iterdir())
+
+
+def sockets(count):
+    return {"type": "Sockets", "sockets": [[f"127.0.0.1:{number}", None] for number in range(count)]}
+
+
+def answered(message, descriptors):
+    """Return the connection of a new process to a gateway that has sent an answer with some descriptors already."""
+    ours, theirs = socket.socketpair()
+    data = json.dumps(message).encode()
+    socket.send_fds(theirs, [len(data).to_bytes(4, "big") + data], descriptors)
+    theirs.shutdown(socket.SHUT_WR)
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [
+        (sockets(2), 1),
+        (sockets(2), 3),
+        (sockets(0), 1),
+        (sockets(MAX_DESCRIPTORS + 1), MAX_DESCRIPTORS + 1),
+        (STATE, 1),
+        ({"type": "Declined", "reason": "busy"}, 1),
+        ({"type": "Nothing"}, 1),
+    ],
+)
+def test_sockets_that_do_not_fit_are_declined_and_closed(message, count):
+    with socket.socket() as one:
+        ours, theirs = answered(message, [one.fileno()] * count)
+        with ours, theirs:
+            before = open_files()
+            with pytest.raises(CannotTake, match="the running gateway does not hand over"):
+                Taker(ours).offer(HELLO)
+            assert open_files() < before
+
+
+@pytest.mark.parametrize(("message", "count"), [(STATE, 0), (STATE, 2), (sockets(1), 1)])
+def test_a_state_without_the_one_lock_is_a_failure(message, count):
+    with socket.socket() as one:
+        ours, theirs = answered(message, [one.fileno()] * count)
+        with ours, theirs:
+            before = open_files()
+            with pytest.raises(StoreFailed, match="the running gateway does not hand over"):
+                Taker(ours).commit()
+            assert open_files() < before
+
+
+@asynccontextmanager
+async def giving(state, listeners):
+    """Run a gateway that hands over its listener `listeners` times."""
+    state.mkdir(mode=0o700)
+    async with gate(state, {}) as gateway:
+        running, replaced = gateway.running, []
+        metrics = running.sites.bounds * (listeners - 1)
+        giver = Giver(state, HELLO, running.gateway, running.sites, metrics, replaced.append)
+        giver.start()
+        yield gateway, replaced
+        await giver.close()
+
+
+@pytest.mark.parametrize("listeners", [1, MAX_DESCRIPTORS])
+async def test_the_sockets_of_all_listeners_come_at_once(tmp_path, listeners):
+    state = tmp_path / "state"
+    async with giving(state, listeners) as (gateway, replaced):
+        taker = connect(state)
+        passed = await asyncio.to_thread(taker.offer, HELLO)
+        for one in passed:
+            one.socket.close()
+        with pytest.raises(Broken):
+            await asyncio.to_thread(taker.finish)
+        assert ((await gateway.get("/healthz")).status, len(passed), replaced) == (200, listeners, [])
+
+
+@pytest.mark.parametrize("listeners", [MAX_DESCRIPTORS + 1, MAX_DESCRIPTORS + 10])
+async def test_a_gateway_with_too_many_listeners_says_so(tmp_path, listeners):
+    state = tmp_path / "state"
+    async with giving(state, listeners) as (gateway, replaced):
+        with pytest.raises(CannotTake, match="it has more than 250 listeners"):
+            await asyncio.to_thread(connect(state).offer, HELLO)
+        assert ((await gateway.get("/healthz")).status, replaced) == (200, [])
+
+
+async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
+    """Check that a hand-over that fails for a reason that nobody has thought of is undone."""
+    state = tmp_path / "state"
+    async with giving(state, 1) as (gateway, replaced):
+        quotas = gateway.running.gateway.quotas
+        quotas.reserve([Claim("\ud800", Rule("requests", 5, kind="requests"), 1)])
+        taker = connect(state)
+        for one in await asyncio.to_thread(taker.offer, HELLO):
+            one.socket.close()
+        with pytest.raises(StoreFailed):
+            await asyncio.to_thread(taker.commit)
+        assert (await gateway.get("/healthz")).status == 200
+        assert (gateway.running.gateway.keeper.is_here, replaced) == (True, [])

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.contract.registry import Registry
 from gateway.process.serve import CannotStart, Options, serve
+from gateway.process.sockets import require_free
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.telemetry.log import configure
@@ -142,13 +142,8 @@ def _free(listener: Listener) -> Listener:
     If none of `_PORTS_TRIED` ports is free, the listener is returned unchanged.
     """
     for port in range(listener.port, min(listener.port + _PORTS_TRIED, 65536)):
-        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-        with closing(socket.socket(family)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((listener.host, port))
-            except OSError:
-                continue
+        with suppress(OSError):
+            require_free(replace(listener, port=port))
             return replace(listener, port=port)
     return listener
 

@@ -77,9 +77,23 @@ def bind(listener: Listener, passed: list[Passed]) -> Bound:
         raise CannotListen(f"cannot listen on {listener.listen}: the host is no name that can be looked up") from None
 
 
+def family(listener: Listener) -> socket.AddressFamily:
+    """Return the address family of a listener's socket."""
+    if listener.unix:
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+
+
+def require_free(listener: Listener) -> None:
+    """Raise `OSError` if no socket can be opened at the address of a listener that is no unix socket."""
+    with socket.socket(family(listener)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((listener.host, listener.port))
+        probe.listen(1)
+
+
 def _inet(listener: Listener) -> Bound:
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    bound = socket.create_server((listener.host, listener.port), family=family)
+    bound = socket.create_server((listener.host, listener.port), family=family(listener))
     bound.setblocking(False)
     return _bound(listener, bound)
 
@@ -109,8 +123,8 @@ def _endpoint(listener: Listener) -> str:
     """Return the name that the listener's socket will have. Raises `OSError` if its host cannot be looked up."""
     if listener.unix:
         return endpoint(listener.unix)
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    return endpoint(socket.getaddrinfo(listener.host, listener.port, family, socket.SOCK_STREAM)[0][4])
+    addresses = socket.getaddrinfo(listener.host, listener.port, family(listener), socket.SOCK_STREAM)
+    return endpoint(addresses[0][4])
 
 
 def refuse_rest(passed: list[Passed]) -> None:

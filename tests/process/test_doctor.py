@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -408,6 +409,9 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
                 {"listen": f"unix:{tmp_path}/none/sock", "identity": "serve-headers"},
                 {"listen": "192.0.2.1:80", "identity": "static", "login": "ci"},
                 {"listen": f"unix:{tmp_path}/free.sock", "identity": "serve-headers"},
+                {"listen": "name.invalid:80", "identity": "static", "login": "ci"},
+                {"listen": f"unix:/{'p' * 107}", "identity": "serve-headers"},
+                {"listen": f"unix:/{'p' * 400}", "identity": "serve-headers"},
             ]
             status, results = doctor(capfd, state, "--config", configured(tmp_path, listeners=listeners))
     assert status == 1
@@ -417,7 +421,11 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
         "a file that is no socket stands there",
         "No such file or directory",
         "Cannot assign requested address",
+        of(results, "listener name.invalid")[0]["message"],
+        "File name too long",
+        "File name too long",
     ]
+    assert "the name name.invalid cannot be looked up" in of(results, "listener name.invalid")[0]["message"]
     assert not (tmp_path / "free.sock").exists()
 
 
@@ -429,6 +437,8 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
         {"listen": f"127.0.0.1:{port}"},
         {"listen": f"127.0.0.2:{port}", "identity": "static", "login": "ci"},
         {"listen": f"127.0.0.3:{port}", "identity": "proxy-protocol", "proxies": ["127.0.0.1"]},
+        {"listen": f"127.0.0.4:{port}", "identity": "proxy-protocol", "proxies": ["192.0.2.1"]},
+        {"listen": f"127.0.0.5:{port}", "identity": "proxy-protocol"},
         {"listen": f"unix:{tmp_path}/http.sock", "identity": "serve-headers"},
     ]
     config = configured(tmp_path, listeners=listeners)
@@ -437,9 +447,57 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
     async with gate(state, {}, server={"listeners": listeners}):
         arguments = ["doctor", "--state", str(state), "--config", str(config), "--json"]
         checks = await examined(arguments, capfd)
-        assert [each["message"] for each in of(checks, "listener")] == ["held by the running gateway"] * 4
+        assert [each["message"] for each in of(checks, "listener")] == ["held by the running gateway"] * len(listeners)
         assert {each["check"].partition(" ")[0] for each in checks if each["state"] == "error"} <= {"tailscaled"}
-    assert [each["message"] for each in of(await examined(arguments, capfd), "listener")] == ["free"] * 4
+    assert [each["message"] for each in of(await examined(arguments, capfd), "listener")] == ["free"] * len(listeners)
+
+
+async def test_a_listener_of_another_program_is_not_held_by_the_gateway(tmp_path, capfd):
+    """Check a program that closes each connection, and one that answers in HTTP, for the modes of identity."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+
+    async def closed(_reader, writer):
+        writer.close()
+
+    async def answered(reader, writer):
+        await reader.readuntil(b"\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nServer: other\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with (
+        gate(state, {}),
+        await asyncio.start_server(closed, "127.0.0.1", 0) as first,
+        await asyncio.start_server(answered, "127.0.0.1", 0) as second,
+    ):
+        ports = [server.sockets[0].getsockname()[1] for server in (first, second)]
+        modes = [{"identity": "proxy-protocol"}, {"identity": "proxy-protocol", "proxies": ["127.0.0.1"]}, {}]
+        for mode in modes:
+            config = configured(tmp_path, listeners=[{"listen": f"127.0.0.1:{port}", **mode} for port in ports])
+            checks = await examined(["doctor", "--state", str(state), "--config", str(config), "--json"], capfd)
+            assert [each["message"] for each in of(checks, "listener")] == ["another process listens there"] * 2
+
+
+CLOSED_FOLDER = """
+import os, sys
+from gateway.config.model import Config, Listener, Server
+from gateway.process.doctor import machine
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+listener = Listener(f"unix:{sys.argv[1]}", host="", unix=sys.argv[1])
+print(*machine.listeners(Config(server=Server(listeners=(listener,))), running=False))
+"""
+"""A program that checks a listener as a user who may not search the folder of the socket."""
+
+
+async def test_the_socket_in_a_folder_that_may_not_be_searched_is_reported(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    command = [sys.executable, "-c", CLOSED_FOLDER, str(folder / "http.sock")]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    folder.chmod(0o700)
+    assert (process.returncode, b"Permission denied" in out) == (0, True)
 
 
 async def examined(arguments, capfd):

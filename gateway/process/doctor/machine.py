@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 
 from gateway.access.identity.endpoints import address
 from gateway.access.identity.lookups import Lookups
+from gateway.access.identity.proxy_protocol import trusted
 from gateway.config.model import Config, Listener, Provider
 from gateway.process.doctor.result import Result, error, ok, warning
+from gateway.process.sockets import family, require_free
 
 FEW_DESCRIPTORS: Final = 4096
 """Number of file descriptors below which a busy gateway refuses connections. Half of them are for clients."""
@@ -28,6 +30,10 @@ CONNECT_SECONDS: Final = 5.0
 """Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
 ANSWER_SECONDS: Final = 1.0
 """Maximum number of seconds to wait for an answer from a listener's address."""
+MAX_PATH_BYTES: Final = 107
+"""Maximum number of bytes of the path of a unix socket (`sun_path` in unix(7), without the zero at its end)."""
+_NO_CALLER: Final = b"PROXY UNKNOWN\r\n"
+"""The PROXY header of a proxy that names no caller."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -51,7 +57,12 @@ def listeners(config: Config, *, running: bool) -> Iterator[Result]:
 
 def _listener(listener: Listener, *, running: bool) -> Result:
     check = f"listener {listener.listen}"
-    fault = _unix_fault(listener.unix) if listener.unix else _inet_fault(listener)
+    try:
+        fault = _fault(listener)
+    except socket.gaierror as failure:
+        return error(
+            check, f"the name {listener.host} cannot be looked up: {failure.strerror}", _REMEDIES[errno.EADDRNOTAVAIL]
+        )
     if fault is None:
         return ok(check, "free")
     if fault in {errno.EADDRINUSE, errno.EEXIST}:
@@ -60,22 +71,27 @@ def _listener(listener: Listener, *, running: bool) -> Result:
         if fault == errno.EEXIST:
             return error(check, "a file that is no socket stands there", "remove it, or choose another path")
         return error(check, "another process listens there", "end that process, or choose another address")
-    remedies = {
-        errno.EACCES: "allow it (CAP_NET_BIND_SERVICE, or the folder's permissions), or choose a port from 1024 on",
-        errno.EADDRNOTAVAIL: "write an address of this machine; tailscaled may not be up yet",
-        errno.ENOENT: "make the folder of the socket",
-    }
-    return error(check, os.strerror(fault), remedies.get(fault, "choose another address"))
+    return error(check, os.strerror(fault), _REMEDIES.get(fault, "choose another address"))
 
 
-def _inet_fault(listener: Listener) -> int | None:
-    """Return the error number of an address that cannot be listened on; None if it can."""
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+_REMEDIES: Final = {
+    errno.EACCES: "allow it (CAP_NET_BIND_SERVICE, or the folder's permissions), or choose a port from 1024 on",
+    errno.EADDRNOTAVAIL: "write an address of this machine; tailscaled may not be up yet",
+    errno.ENOENT: "make the folder of the socket",
+}
+
+
+def _fault(listener: Listener) -> int | None:
+    """Return the error number of an address that cannot be listened on; None if it can.
+
+    Raises `socket.gaierror` for a name that cannot be looked up.
+    """
     try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((listener.host, listener.port))
-            probe.listen(1)
+        if listener.unix:
+            return _unix_fault(listener.unix)
+        require_free(listener)
+    except socket.gaierror:
+        raise
     except OSError as failure:
         return failure.errno or errno.EINVAL
     return None
@@ -84,9 +100,12 @@ def _inet_fault(listener: Listener) -> int | None:
 def _unix_fault(path: str) -> int | None:
     """Return the error number of a socket's path that cannot be listened on; None if it can.
 
-    A socket that nobody listens on is left by a killed gateway. The next gateway removes it.
+    A socket that nobody listens on is left by a killed gateway. The next gateway removes it. Raises `OSError` if the
+    folder may not be searched.
     """
     file = Path(path)
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        return errno.ENAMETOOLONG
     if file.is_socket():
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(ANSWER_SECONDS)
@@ -99,14 +118,18 @@ def _unix_fault(path: str) -> int | None:
 
 
 def _answers(listener: Listener) -> bool:
-    """Return whether a gateway answers there. For a listener with the PROXY protocol, a connection is enough."""
-    family = socket.AF_UNIX if listener.unix else socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    """Return whether a gateway answers there.
+
+    A gateway does not answer if it takes connections from other proxies only. Then a connection is enough.
+    """
     try:
-        with socket.socket(family) as probe:
+        with socket.socket(family(listener)) as probe:
             probe.settimeout(ANSWER_SECONDS)
             probe.connect(listener.unix or (listener.host, listener.port))
             if listener.identity == "proxy-protocol":
-                return True
+                if not trusted(probe.getsockname(), listener.proxies):
+                    return True
+                probe.sendall(_NO_CALLER)
             probe.sendall(_PROBE)
             reply = b""
             while part := probe.recv(4096):

@@ -25,7 +25,7 @@ from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.ledger import Reservation
 from gateway.store.base import JournalOffset, Store, StoreFailed
 from gateway.store.entries import Bill, Entry, decode
-from gateway.store.journal import is_locked
+from gateway.store.journal import lock_holder
 from gateway.store.segments import Segments
 from gateway.telemetry.log import Logger
 
@@ -79,7 +79,7 @@ class Predecessor:
         Return whether nothing is left to do. Raises `StoreFailed` if the spool or the store cannot be read.
         """
         # looked at before reading, because lines may be written until the lock is free
-        alive = is_locked(self.folder)
+        alive = lock_holder(self.folder) != ""
         await self.apply(parts)
         if alive:
             return False

@@ -42,10 +42,6 @@ HOLDER_BYTES: Final = 200
 _HIGHEST: Final = 10**12 - 1
 
 
-class JournalLocked(StoreFailed):
-    """The error for a journal that another process has locked. The message names the process."""
-
-
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
@@ -87,11 +83,11 @@ class Journal(Segments):
         self._probe = DiskProbe(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _lock_file(folder / "lock") if lock is None else lock
+            self._lock = _lock(folder) if lock is None else lock
             _write_holder(self._lock)
             self._begin(max([*self.numbers(), after]) + 1)
         except OSError as error:
-            raise StoreFailed(f"{error.filename or folder}: the journal cannot be written: {error.strerror}") from None
+            raise _unusable(folder, error) from None
 
     @property
     def lock(self) -> int:
@@ -295,61 +291,71 @@ class Journal(Segments):
         self.abandon()
 
 
-def is_locked(folder: Path) -> bool:
-    """Return whether a process has locked the journal in `folder`. Raises `StoreFailed` if that cannot be found out."""
+def lock_holder(folder: Path) -> str:
+    """Return which process has locked the journal in `folder`; "" if none has.
+
+    Raises `StoreFailed` if that cannot be found out.
+    """
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return ""
     except OSError as error:
-        raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
+        raise _unusable(folder, error) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return _holder(lock)
     finally:
         os.close(lock)
-    return False
+    return ""
 
 
 def require_unlocked(folder: Path) -> None:
-    """Raise `StoreFailed` if another process has locked the journal in `folder`."""
-    if folder.exists():
-        try:
-            os.close(_lock_file(folder / "lock"))
-        except OSError as error:
-            raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
+    """Raise `StoreFailed` if another process has locked the journal in `folder`. The message names that process."""
+    if holder := lock_holder(folder):
+        raise _in_use(folder, holder)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the journal in `folder`. Raises `JournalLocked`, and `StoreFailed` if it cannot be opened."""
+    """Hold the lock of the journal in `folder`. Raises `StoreFailed` if another process holds it."""
     try:
-        lock = _lock_file(folder / "lock")
+        lock = _lock(folder)
     except OSError as error:
-        raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
-    _write_holder(lock)
+        raise _unusable(folder, error) from None
     try:
+        _write_holder(lock)
         yield
     finally:
         os.close(lock)
 
 
-def _lock_file(path: Path) -> int:
-    """Lock a file until the process ends, and return its file descriptor.
+def _lock(folder: Path) -> int:
+    """Lock the journal in `folder` until the process ends, and return the descriptor of the lock file.
 
-    Raises `StoreFailed` if another process holds the lock; the message names that process.
+    Raises `OSError` if the lock file cannot be opened, and `StoreFailed` if another process holds the lock.
     """
-    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace") or "its number is not known"
+        holder = _holder(lock)
         os.close(lock)
-        raise JournalLocked(
-            f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"
-        ) from None
+        raise _in_use(folder, holder) from None
     return lock
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace") or "its number is not known"
+
+
+def _in_use(folder: Path, holder: str) -> StoreFailed:
+    return StoreFailed(f"{folder}: another gateway keeps its records there ({holder}); give each its own --state")
+
+
+def _unusable(folder: Path, error: OSError) -> StoreFailed:
+    return StoreFailed(f"{error.filename or folder}: the journal cannot be written: {error.strerror}")
 
 
 def _write_holder(lock: int) -> None:

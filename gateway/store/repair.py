@@ -83,8 +83,9 @@ def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
     `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises `OSError`.
     """
     lines = unreadable.read_bytes().split(b"\n")
-    still = [line for line in lines if decode([line])[1]]
-    again = [line for line in lines if line.strip() and line not in set(still)]
+    still = decode(lines)[1]
+    bad = frozenset(still)
+    again = [line for line in lines if line.strip() and line not in bad]
     if not again:
         return 0
     _keep(unreadable, aside)

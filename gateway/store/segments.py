@@ -76,11 +76,20 @@ class Segments:
         return path
 
     def numbers(self) -> list[int]:
-        named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]
-        return [int(name[1]) for path, name in named if name and path.is_file()]
+        return segment_numbers(self._folder)
 
     def path(self, number: int) -> Path:
-        return self._folder / f"{number:012d}{_SUFFIX}"
+        return segment_path(self._folder, number)
+
+
+def segment_numbers(folder: Path) -> list[int]:
+    """Return the numbers of the files of the journal in `folder`, in no order."""
+    named = [(path, _NAME.fullmatch(path.name)) for path in folder.glob(f"*{_SUFFIX}")]
+    return [int(name[1]) for path, name in named if name and path.is_file()]
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:012d}{_SUFFIX}"
 
 
 def _private(path: str, flags: int) -> int:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from gateway.config.findings import ConfigError
-from gateway.config.load import Loaded, load
+from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.process.app import database_path
 from gateway.process.doctor import machine, state
 from gateway.process.doctor.result import Result, error, ok, warning
 from gateway.process.doctor.state import StateFolder
 from gateway.store.base import StoreFailed
-from gateway.store.journal import locked
+from gateway.store.journal import lock_holder, locked
 
 
 class NoRepair(Exception):
@@ -39,10 +39,10 @@ def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequen
     results: list[Result] = []
     config = _config(options.config, known_flags, results)
     folder = StateFolder(options.state, database_path(config or Config(), options.state), options.repair)
-    running = state.holder(folder)
+    running = _holder(folder)
     if running and options.repair:
         raise NoRepair(f"a gateway runs on {options.state} ({running}); stop it first, and then repair")
-    results.append(ok("gateway", f"{running}" if running else "none runs on the state folder"))
+    results.append(ok("gateway", running or "none runs on the state folder"))
     results += _state(folder)
     results.append(machine.descriptors())
     if config is not None:
@@ -53,13 +53,20 @@ def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequen
     return results
 
 
+def _holder(folder: StateFolder) -> str:
+    """Return which process runs a gateway on the state folder; "" if none does."""
+    with suppress(StoreFailed):  # the checks of the folder say why the lock cannot be opened
+        return lock_holder(folder.journal)
+    return ""
+
+
 def _config(path: Path | None, known_flags: Collection[str], results: list[Result]) -> Config | None:
     """Return the configuration, and append the results about it; None if there is no valid one."""
     if path is None:
         results.append(ok("configuration", "not checked; name it with --config FILE"))
         return None
     try:
-        loaded: Loaded = load(path, known_flags=known_flags)
+        loaded = load(path, known_flags=known_flags)
     except ConfigError as failure:
         results += [error("configuration", str(finding), "mend the file") for finding in failure.findings]
         return None

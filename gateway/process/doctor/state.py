@@ -6,10 +6,9 @@ With `repair`, damaged files are kept aside and made anew from what can be read 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Final
 
 from gateway.call.sessions import load_key
 from gateway.process.doctor.result import Result, error, ok, repaired, warning
-from gateway.store.base import StoreFailed, rfc3339
+from gateway.store.base import rfc3339
 from gateway.store.disk_probe import DiskProbe
 from gateway.store.examine import Database, Segment, examine_database, examine_segment, opened
-from gateway.store.journal import WAITING_BYTES, JournalLocked, require_unlocked
+from gateway.store.journal import WAITING_BYTES
 from gateway.store.repair import (
     move_aside,
     rebuild_database,
@@ -29,14 +28,13 @@ from gateway.store.repair import (
     repair_segment,
     retry_unreadable,
 )
-from gateway.store.segments import UNREADABLE
+from gateway.store.segments import UNREADABLE, segment_numbers, segment_path
 
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes below which the disk may be full soon: four times what the journal keeps in memory."""
 CLOCK_SECONDS: Final = 60.0
 """Seconds by which the last record may be later than now. Clocks of virtual machines are corrected by seconds."""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
-_SEGMENT: Final = re.compile(r"[0-9]{12}\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +60,6 @@ class StateFolder:
 
 
 _STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def holder(state: StateFolder) -> str:
-    """Return which process runs a gateway on the state folder; "" if none does."""
-    lock = state.journal / "lock"
-    try:
-        if lock.exists():
-            require_unlocked(state.journal)
-    except JournalLocked:
-        return lock.read_text(errors="replace").strip() or "its number is not known"
-    except (OSError, StoreFailed):
-        return ""  # the checks of the folder say why the lock cannot be opened
-    return ""
 
 
 def checks(state: StateFolder) -> Iterator[Result]:
@@ -149,9 +134,9 @@ def _key(state: StateFolder) -> Result:
 
 
 def _journal(state: StateFolder) -> Iterator[Result]:
-    paths = sorted(path for path in state.journal.glob("*") if _SEGMENT.fullmatch(path.name))
+    numbers = sorted(segment_numbers(state.journal))
     lines = 0
-    for path in paths:
+    for path in (segment_path(state.journal, number) for number in numbers):
         try:
             segment = examine_segment(path)
         except FileNotFoundError:
@@ -161,8 +146,8 @@ def _journal(state: StateFolder) -> Iterator[Result]:
             continue
         lines += segment.lines - len(segment.bad)
         yield from _segment(state, segment)
-    yield ok("journal", f"{lines} lines in {len(paths)} files can be read")
-    yield from _unreadable(state, paths)
+    yield ok("journal", f"{lines} lines in {len(numbers)} files can be read")
+    yield from _unreadable(state, numbers)
 
 
 def _segment(state: StateFolder, segment: Segment) -> Iterator[Result]:
@@ -181,13 +166,12 @@ def _segment(state: StateFolder, segment: Segment) -> Iterator[Result]:
                 yield error("journal", f"{place} is damaged", REPAIR)
 
 
-def _unreadable(state: StateFolder, paths: list[Path]) -> Iterator[Result]:
+def _unreadable(state: StateFolder, numbers: Sequence[int]) -> Iterator[Result]:
     path = state.journal / UNREADABLE
     if not path.exists():
         return
     if state.repair:
-        highest = max([int(each.name[:12]) for each in paths], default=0)
-        following = state.journal / f"{highest + 1:012d}.jsonl"
+        following = segment_path(state.journal, max(numbers, default=0) + 1)
         if again := retry_unreadable(path, following, state.aside):
             yield repaired("journal", f"{path}: {again} lines can be read by now and are applied at the next start")
     if rest := path.read_bytes().count(b"\n"):

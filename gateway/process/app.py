@@ -44,7 +44,7 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
-from gateway.store.bodies import Bodies
+from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
@@ -149,7 +149,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     journal = Journal(state / "journal", log, after=store.start_offset.segment, sync=sync, lock=lock)
     disk_sync = DiskSync(journal, log) if sync else None
     follower = JournalFollower(journal, store, log, retention=current.call_retention, sync=disk_sync)
-    bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
+    bodies = Bodies(bodies_path(database), log, current.body_retention)
 
     def keep(charges: Sequence[Charge]) -> None:
         follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))

@@ -39,13 +39,13 @@ class Bound:
 
     def owning(self) -> Bound:
         """Return this socket as one whose file `remove_file` removes, although another process has created it."""
-        return replace(self, file=_file(self.listener.unix)) if self.listener.unix else self
+        return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:
         """Remove the file of a unix socket that is still open, unless another file has replaced it."""
         path = self.listener.unix
         with suppress(FileNotFoundError):
-            if self.file is not None and _file(path) == self.file:
+            if self.file is not None and file_id(path) == self.file:
                 Path(path).unlink()
 
 
@@ -101,16 +101,21 @@ def _inet(listener: Listener) -> Bound:
 def _unix(listener: Listener) -> Bound:
     path = listener.unix
     _make_room(path)
+    return _bound(listener, open_unix(path, _SOCKET_MODE), file_id(path))
+
+
+def open_unix(path: str, mode: int) -> socket.socket:
+    """Return a new unix socket that listens at a path. `mode` is the mode of its file."""
     with ExitStack() as unless_kept:
-        bound = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
-        bound.bind(path)
+        opened = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
+        opened.bind(path)
         # set before `listen`, so that nobody connects earlier: a process that can write to the socket can claim to be
         # any caller; chmod does not depend on the umask
-        Path(path).chmod(_SOCKET_MODE)
-        bound.listen()
-        bound.setblocking(False)
+        Path(path).chmod(mode)
+        opened.listen()
+        opened.setblocking(False)
         unless_kept.pop_all()
-    return _bound(listener, bound, _file(path))
+    return opened
 
 
 def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | None = None) -> Bound:
@@ -160,6 +165,7 @@ def _make_room(path: str) -> None:
     raise CannotListen(f"cannot listen on unix:{path}: address in use by another process")
 
 
-def _file(path: str) -> tuple[int, int]:
+def file_id(path: str | Path) -> tuple[int, int]:
+    """Return the device and inode numbers of a file."""
     status = os.lstat(path)
     return status.st_dev, status.st_ino

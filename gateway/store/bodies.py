@@ -74,6 +74,11 @@ Retention = Callable[[], float | None]
 The function is called before each write, read and deletion, because the configuration may change."""
 
 
+def bodies_path(database: Path) -> Path:
+    """Return the path of the file of bodies beside a database."""
+    return database.with_name(f"{database.name}-bodies")
+
+
 class Bodies:
     """The bodies in the file `path`, and the thread that writes them. The first body creates the file."""
 

@@ -18,6 +18,7 @@ from typing import Final
 from gateway.call.sessions import load_key
 from gateway.process.doctor.result import Result, error, ok, repaired, warning
 from gateway.store.base import rfc3339
+from gateway.store.bodies import bodies_path
 from gateway.store.disk_probe import DiskProbe
 from gateway.store.examine import Database, Segment, examine_database, examine_segment, opened
 from gateway.store.journal import WAITING_BYTES
@@ -51,7 +52,7 @@ class StateFolder:
 
     @property
     def bodies(self) -> Path:
-        return self.database.with_name(f"{self.database.name}-bodies")
+        return bodies_path(self.database)
 
     @property
     def aside(self) -> Path:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from gateway.call.context import Gateway
@@ -29,11 +28,11 @@ RETRY_SECONDS: Final = 1.0
 class Departure:
     """One hand-over, from `begin` to `undo` or `end`."""
 
-    def __init__(self, gateway: Gateway, sites: Sites, journal: Path, *, sync: bool) -> None:
+    def __init__(self, gateway: Gateway, sites: Sites, *, sync: bool) -> None:
         self._gateway = gateway
         self._sites = sites
         self._sync = sync
-        self.spool: Final = journal / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        self.spool: Final = gateway.predecessors.folder(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
         self._held: dict[str, Mapping[Kind, Reservation]] = {}
         """The reservations of the calls that were open when the state was taken."""
 

@@ -41,7 +41,7 @@ from gateway.process.handover.wire import (
     send_soon,
 )
 from gateway.process.sites import Sites
-from gateway.process.sockets import Bound
+from gateway.process.sockets import Bound, file_id, open_unix
 from gateway.store.base import StoreFailed
 
 READY_SECONDS: Final = 30.0
@@ -99,7 +99,7 @@ class Giver:
         if self._listening is not None:
             self._listening.close()
             with suppress(OSError):
-                if _identity(self._state / FILE) == self._file:
+                if file_id(self._state / FILE) == self._file:
                     (self._state / FILE).unlink()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -173,8 +173,7 @@ class Giver:
             if not isinstance(await receive_soon(connection), Commit):
                 return
         lock = self._gateway.follower.lock
-        journal = self._state / "journal"
-        departure = Departure(self._gateway, self._sites, journal, sync=self._hello.sync)
+        departure = Departure(self._gateway, self._sites, sync=self._hello.sync)
         async with AsyncExitStack() as unless_replaced:
             # also after an error that nobody expects, because no other process serves then
             unless_replaced.push_async_callback(departure.undo)
@@ -208,24 +207,14 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
 
 
 def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return the listening socket, which replaces one of an earlier process, and the identity of its file.
+    """Return the listening socket, which replaces one of an earlier process, and the id of its file.
 
     Raises `OSError` if the socket cannot be opened.
     """
     name = f".{FILE}.{os.getpid()}"
     with ExitStack() as unless_kept, closing(PathInFolder(state)) as folder:
         (state / name).unlink(missing_ok=True)
-        listening = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
-        listening.bind(folder.of(name))
-        # set before `listen`, so that nobody connects earlier
-        (state / name).chmod(_SOCKET_MODE)
-        listening.listen()
-        listening.setblocking(False)
+        listening = unless_kept.enter_context(open_unix(folder.of(name), _SOCKET_MODE))
         (state / name).rename(state / FILE)
         unless_kept.pop_all()
-    return listening, _identity(state / FILE)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.lstat()
-    return status.st_dev, status.st_ino
+    return listening, file_id(state / FILE)

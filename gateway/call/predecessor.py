@@ -182,8 +182,8 @@ class Predecessors:
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Follow all spools in the background."""
-        self._tasks = [asyncio.create_task(self._follow(one)) for one in self._all.values()]
+        """Follow all spools in the background, unless that is done already."""
+        self._tasks = self._tasks or [asyncio.create_task(self._follow(one)) for one in self._all.values()]
 
     async def _follow(self, predecessor: Predecessor) -> None:
         await predecessor.follow(self._parts)

@@ -163,8 +163,10 @@ class JournalFollower:
     async def resume(self) -> None:
         """Write entries to the journal again, and apply it from where the store is. The spool is closed.
 
-        Raises `StoreFailed` if the journal or the store fails.
+        Do nothing if the journal is being applied. Raises `StoreFailed` if the journal or the store fails.
         """
+        if not self._paused:
+            return
         if self._main is not None:
             journal, sync = self._main
             journal.reopen()

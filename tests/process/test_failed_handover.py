@@ -1,20 +1,26 @@
-"""The messages of a hand-over with descriptors that do not fit, and a running gateway that keeps serving."""
+"""A hand-over that fails: descriptors that do not fit, a state that cannot be sent, and an end at the beginning."""
 
 import asyncio
 import json
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
+from gateway.call.predecessor import Predecessor
 from gateway.money.quotas.buckets import Rule
 from gateway.money.quotas.ledger import Claim
+from gateway.process.handover.departure import Departure
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
 from gateway.process.handover.wire import MAX_DESCRIPTORS, Broken, Hello
 from gateway.store.base import StoreFailed
+from gateway.store.entries import Entry, encode
+from gateway.store.journal import Journal
 from tests.helpers.gateway import gate
+from tests.helpers.records import record
+from tests.helpers.waiting import eventually
 
 HELLO = Hello(1, 1, "", False)
 STATE = {"type": "State", "spools": [], "limits": [], "sessions": []}
@@ -118,3 +124,25 @@ async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
             await asyncio.to_thread(taker.commit)
         assert (await gateway.get("/healthz")).status == 200
         assert (gateway.running.gateway.keeper.is_here, replaced) == (True, [])
+
+
+async def test_a_hand_over_that_is_cancelled_at_its_beginning_is_undone(tmp_path):
+    """Check that nothing is followed twice afterwards, as entries would then be applied twice."""
+    state = tmp_path / "state"
+    async with giving(state, 1) as (gateway, _):
+        parts = gateway.running.gateway
+        with closing(Journal(parts.predecessors.folder("replaced-1"), parts.log)) as spool:
+            parts.predecessors.add(Predecessor(parts.predecessors.folder("replaced-1")))
+            parts.predecessors.start()
+            spool.append(encode(Entry(call=record(id="c1"))))
+            before = len(asyncio.all_tasks())
+            departure = Departure(parts, gateway.running.sites, sync=False)
+            begun = asyncio.create_task(departure.begin())
+            await asyncio.sleep(0)
+            begun.cancel()
+            await asyncio.gather(begun, return_exceptions=True)
+            await departure.undo()
+            assert len(asyncio.all_tasks()) == before
+            assert (await gateway.get("/healthz")).status == 200
+        await eventually(lambda: not list(parts.predecessors.all()))
+        assert [entry["id"] for entry in await gateway.calls()] == ["c1"]

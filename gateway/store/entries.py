@@ -111,6 +111,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Entry)
+_SENT_CALL_DECODER = msgspec.json.Decoder(SentCall)
 _EMPTY = Entry()
 
 
@@ -143,6 +144,14 @@ def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
             if line.strip():
                 unreadable.append(line)
     return entries, unreadable
+
+
+def decode_sent_call(line: bytes) -> SentCall | None:
+    """Return a call from its line in the store's table of open calls; None if the line is damaged."""
+    try:
+        return _SENT_CALL_DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return None
 
 
 def _clean(value: Any) -> Any:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
-import msgspec
 import orjson
 
-from gateway.store.entries import SentCall, decode
+from gateway.store.entries import decode, decode_sent_call
 from gateway.store.file import BUSY_SECONDS
 from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import HOUR
@@ -146,13 +145,19 @@ def _examined(connection: sqlite3.Connection) -> Database:
         ]
         return Database("damaged", f"it lacks {', '.join(names)}")
     calls, last_at = connection.execute("SELECT count(*), max(at) FROM calls").fetchone()
+    if isinstance(last_at, str | bytes):
+        # a column of integers may hold text, which comes after all numbers
+        return Database("damaged", "the time of a call is no number")
+    open_calls = connection.execute("SELECT line FROM open_calls")
     return Database(
         "good",
         calls=calls,
         last_at=-math.inf if last_at is None else last_at / 1000,
         wrong_sums=connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()[0],  # noqa: S608 (our own)
         wrong_balances=tuple(_wrong_balances(connection)),
-        wrong_open_calls=sum(not _is_sent_call(line) for (line,) in connection.execute("SELECT line FROM open_calls")),
+        wrong_open_calls=sum(
+            not decode_sent_call(line) for (line,) in connection.execute("SELECT line FROM open_calls")
+        ),
     )
 
 
@@ -182,15 +187,7 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
             yield str(bucket)
 
 
-def _is_sent_call(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=SentCall)
-    except (msgspec.DecodeError, TypeError):
-        return False
-    return True
-
-
-COUNTED_SUMS: Final = f"""
+_COUNTED_SUMS: Final = f"""
 SELECT at - at % {HOUR} AS time, identity, provider, iif(provider = '', '', model) AS model, agent,
     count(*) AS calls, sum(outcome <> 'ok') AS failed, sum(input) AS input, sum(output) AS output,
     sum(cache_read) AS cache_read, sum(cache_write_5m) AS cache_write_5m, sum(cache_write_1h) AS cache_write_1h,
@@ -200,7 +197,7 @@ FROM calls GROUP BY 1, 2, 3, 4, 5
 """  # noqa: S608 (our own number)
 """Query for the hourly sums of the stored calls, with the columns of `usage_hourly` in their order."""
 MISSING_SUMS: Final = f"""
-SELECT counted.* FROM ({COUNTED_SUMS}) counted
+SELECT counted.* FROM ({_COUNTED_SUMS}) counted
 LEFT JOIN usage_hourly kept USING (time, identity, provider, model, agent)
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from gateway.contract.record import Record
 from gateway.store import rows, usage
 from gateway.store.base import (
@@ -31,13 +29,12 @@ from gateway.store.base import (
     UsageRow,
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
-from gateway.store.entries import Balance, Entry, SentCall
+from gateway.store.entries import Balance, Entry, SentCall, decode_sent_call
 from gateway.store.file import REPAIR, WRITER_CACHE_KB, connect, prepare, remedy
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
-_SENT_CALL: Final = msgspec.json.Decoder(SentCall)
 _OFFSET: Final = "SELECT segment, offset FROM place"
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
 READER_CACHE_KB: Final = 2_000
@@ -119,7 +116,8 @@ class SqliteStore:
 
     async def open_calls(self) -> Sequence[SentCall]:
         lines = await self._read(_OPEN_CALLS, [])
-        return sorted(filter(None, (_sent_call(line) for (line,) in lines)), key=lambda call: call.at)
+        # `irisgate doctor` reports damaged lines
+        return sorted(filter(None, (decode_sent_call(line) for (line,) in lines)), key=lambda call: call.at)
 
     async def balances(self) -> Sequence[Balance]:
         statement = "SELECT bucket, amount, remainder, at, terms FROM balances"
@@ -140,14 +138,6 @@ class SqliteStore:
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
-
-
-def _sent_call(line: bytes) -> SentCall | None:
-    """Return an open call; None for a damaged line, which `irisgate doctor` reports."""
-    try:
-        return _SENT_CALL.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
-        return None
 
 
 class _Thread:

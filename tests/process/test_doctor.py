@@ -282,8 +282,11 @@ def test_sums_of_expired_calls_stay(state, capfd):
         ("DROP TABLE balances", "it lacks the table balances", "doctor --repair"),
         ("DROP INDEX calls_by_time", "it lacks the index calls_by_time", "doctor --repair"),
         ("ALTER TABLE calls DROP COLUMN geo", "it lacks the column calls.geo", "doctor --repair"),
+        ("UPDATE calls SET at = 'x' WHERE n = 9", "the time of a call is no number", "doctor --repair"),
+        ("UPDATE calls SET at = x'00' WHERE n = 9", "the time of a call is no number", "doctor --repair"),
         ("UPDATE balances SET at = 9e999", "the balances of daily:ada cannot be used", "refill"),
         ("INSERT INTO open_calls VALUES ('x', 'nonsense')", "1 calls that were sent", "run the release"),
+        ("INSERT INTO open_calls VALUES ('x', x'5b22ff225d')", "1 calls that were sent", "run the release"),
         ("UPDATE calls SET at = at + 864000000 WHERE n = 400", "seconds behind the last record", "set the clock"),
     ],
 )

@@ -216,9 +216,8 @@ async def test_nothing_that_a_client_says_chooses_where_a_call_goes(tmp_path, pr
 @pytest.mark.parametrize("mode", ["override", "passthrough"])
 async def test_a_redirect_by_a_provider_is_not_followed_and_the_key_stays(tmp_path, providers, status, mode):
     async def elsewhere(incoming):
-        await (
-            incoming.read()
-        )  # a server that leaves a body unread resets the connection, at times before its reply is read
+        # a server that leaves a body unread resets the connection, at times before its reply is read
+        await incoming.read()
         location = f"{providers.bedrock.url}{incoming.path}"
         return web.Response(status=status, headers={"location": location, "refresh": f"0;url={location}"})
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from contextlib import suppress
 
 import pytest
 
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.hostile_http import connected, statuses
-from tests.helpers.raw_http import raw_connections  # noqa: F401 (a fixture of every test here)
+from tests.helpers.hostile_http import connected, heard, statuses
 
 HOST = b"Host: 127.0.0.1\r\n"
 GET = b"GET /api/whoami HTTP/1.1\r\n" + HOST
@@ -93,16 +91,6 @@ def headers_of(answer):
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
 
 
-async def answer_of(raw, data):
-    """Return everything up to the close or the reset of the other end, which does not read all of `data`."""
-    raw.writer.write(data)
-    answer = b""
-    with suppress(ConnectionError):
-        while part := await asyncio.wait_for(raw.reader.read(65536), 5):
-            answer += part
-    return answer
-
-
 @pytest.fixture
 async def gateway(tmp_path, bedrock_sim):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
@@ -111,7 +99,7 @@ async def gateway(tmp_path, bedrock_sim):
 
 async def test_a_malformed_request_gets_the_gateways_own_error_page(gateway):
     for name, data in REFUSED.items():
-        answer = await answer_of(await connected(gateway), data)
+        answer = await heard(await connected(gateway), data)
         head, _, body = answer.partition(b"\r\n\r\n")
         headers = headers_of(answer)
         assert head.startswith(b"HTTP/1.0 4" if "in HTTP/1.0" in name else b"HTTP/1.1 4"), name
@@ -137,7 +125,7 @@ async def test_a_malformed_body_is_refused_in_the_clients_dialect(gateway, is_la
         if is_late:
             raw.writer.write(b"1\r\n \r\n")
             await asyncio.sleep(0.05)
-        answer = await answer_of(raw, data)
+        answer = await heard(raw, data)
         assert statuses(answer) == [400], name
         assert headers_of(answer)["connection"] == "close"
         assert b"valid HTTP" in answer or b"framing of the body" in answer, name

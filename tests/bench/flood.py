@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.bench.measure import table
+from tests.helpers.every_client import START, USER, sse
 from tests.helpers.gateway import EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import served
 
@@ -23,26 +24,20 @@ PROBE_PAUSE_SECONDS = 0.01
 WARM_UP = 10
 """Number of health checks that are not measured, because the streams are still beginning."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-START = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 0}}}
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
 DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}}
-USER = [{"role": "user", "content": "hello"}]
 WAYS = {
     "native Messages": ("/v1/messages", {"model": HAIKU, "max_tokens": 9, "stream": True, "messages": USER}),
     "chat to Messages": ("/v1/chat/completions", {"model": HAIKU, "stream": True, "messages": USER}),
 }
 
 
-def _sse(event):
-    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode())
-
-
 async def _flooding(pipe):
-    events = _sse(DELTA) * 500
+    events = sse(DELTA) * 500
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(HEAD + _sse(START) + _sse(BLOCK))
+        writer.write(HEAD + sse(START, BLOCK))
         try:
             while True:
                 writer.write(events)

@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.bench.measure import table
 from tests.helpers.gateway import EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import environment, running
+from tests.helpers.providers import provider
 
 PAUSE_SECONDS = 0.1
 REPLY = {
@@ -34,19 +35,10 @@ def _turn(content):
     return {"role": "user", "content": content}
 
 
-async def provider():
-    async def answer(request):
-        await request.read()
-        await asyncio.sleep(1)
-        return web.json_response(REPLY)
-
-    app = web.Application(client_max_size=2**30)
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    return runner, f"http://127.0.0.1:{site.port}"
+async def _answer(request):
+    await request.read()
+    await asyncio.sleep(1)
+    return web.json_response(REPLY)
 
 
 def resident(pid):
@@ -99,20 +91,19 @@ def _config(folder, url):
 
 async def measured(calls, megabytes, pause=5):
     """Return a table of the replies by status, and of the resident memory, for each of `WAYS`."""
-    runner, url = await provider()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        config = _config(Path(folder), url)
-        for name, (path, made) in WAYS.items():
-            serve = ("serve", "--config", str(config), "--listen", "127.0.0.1:0")
-            async with running(
-                sys.executable, "-m", "gateway", *serve, cwd=folder, env=environment(Path(folder))
-            ) as served:
-                before = resident(served.process.pid)
-                body = json.dumps(made("x " * (megabytes * 500_000))).encode()
-                statuses, peak, after = await _measured(served, path, body, calls, pause)
-                rows.append((name, [str(dict(statuses)), f"{before:.0f}", f"{peak:.0f}", f"{after:.0f}"]))
-    await runner.cleanup()
+    async with provider(_answer, 2**30) as url:
+        with tempfile.TemporaryDirectory() as folder:
+            config = _config(Path(folder), url)
+            for name, (path, made) in WAYS.items():
+                serve = ("serve", "--config", str(config), "--listen", "127.0.0.1:0")
+                async with running(
+                    sys.executable, "-m", "gateway", *serve, cwd=folder, env=environment(Path(folder))
+                ) as served:
+                    before = resident(served.process.pid)
+                    body = json.dumps(made("x " * (megabytes * 500_000))).encode()
+                    statuses, peak, after = await _measured(served, path, body, calls, pause)
+                    rows.append((name, [str(dict(statuses)), f"{before:.0f}", f"{peak:.0f}", f"{after:.0f}"]))
     return table("way", ["replies by status", "MB before", "MB at the peak", "MB later"], rows)
 
 

@@ -3,7 +3,7 @@
 - Every call is a new session, with texts, user agents and unknown members of its own. All client dialects are used with
   all providers' flags, streamed and whole.
 - One call in 19 has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
-- The gateway is a process of its own. Its resident memory and its descriptors are read every second.
+- The gateway is a process of its own. Its resident memory and its descriptors are read twice a second.
 - Tables with a bound, such as that of sessions, fill up during the first calls. The report has the slope of memory
   after these calls, by least squares, and whether there are as many records as calls.
 """
@@ -29,6 +29,7 @@ from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
 from tests.bench.memory import resident
+from tests.helpers.descriptors import descriptors
 from tests.helpers.gateway import CAP, HAIKU, bedrock
 from tests.helpers.processes import environment, running
 
@@ -158,12 +159,8 @@ async def _call(session, url, number, figures):
     figures.statuses[outcome] = figures.statuses.get(outcome, 0) + 1
 
 
-def _descriptors(pid):
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def _sample(pid, figures, begun):
-    figures.samples.append((figures.calls, time.monotonic() - begun, resident(pid), _descriptors(pid)))
+    figures.samples.append((figures.calls, time.monotonic() - begun, resident(pid), descriptors(pid)))
 
 
 async def _sampled(*of):

@@ -8,7 +8,6 @@ import ast
 import gc
 import tracemalloc
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ from gateway.contract.members import Members
 from gateway.money.prices.table import MAX_SERVED, Prices
 from gateway.store import calls
 from gateway.telemetry import log, metrics
+from tests.helpers.source_tree import SOURCES, name, trees
 
-ROOT = Path(__file__).resolve().parents[2]
 CHOSEN, CONFIGURED, CONSTANT = "chosen by clients or providers", "named by the configuration", "constant"
 CONNECTIONS = "open connections"
 CACHES = {
@@ -65,12 +64,11 @@ CACHES = {
 KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")
 
 
-def caches_of(path):
-    """Yield the names of caches and tables that a file uses, except in types and imports."""
-    tree = ast.parse(path.read_text())
+def caches_of(tree):
+    """Yield the names of caches and tables in the syntax tree of a file, except in types and imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            yield from (name for each in node.decorator_list if (name := ast.unparse(each).partition("(")[0]) in KINDS)
+            yield from (kind for each in node.decorator_list if (kind := ast.unparse(each).partition("(")[0]) in KINDS)
         elif isinstance(node, ast.Call):
             is_partial = isinstance(node.func, ast.Call) and ast.unparse(node.func.func) == "lru_cache"
             is_factory = any(
@@ -81,9 +79,8 @@ def caches_of(path):
 
 
 def test_every_cache_is_in_the_table():
-    files = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
-    used = {str(path.relative_to(ROOT)): len(names) for path in files if (names := list(caches_of(path)))}
-    assert used == {name: len(kinds) for name, kinds in CACHES.items()}
+    used = {name(path): len(names) for path, tree in trees(SOURCES).items() if (names := list(caches_of(tree)))}
+    assert used == {file: len(kinds) for file, kinds in CACHES.items()}
 
 
 def sessions():
@@ -125,10 +122,10 @@ FILLED = {
 }
 
 
-@pytest.mark.parametrize("name", FILLED)
-def test_a_table_of_chosen_names_takes_little_memory(name):
-    make, entries, megabytes = FILLED[name]
-    tail = {"hosts": "h" * 8000, "user agents": "u" * 8000}.get(name, "x" * 4000)
+@pytest.mark.parametrize("table", FILLED)
+def test_a_table_of_chosen_names_takes_little_memory(table):
+    make, entries, megabytes = FILLED[table]
+    tail = {"hosts": "h" * 8000, "user agents": "u" * 8000}.get(table, "x" * 4000)
     numbers = count()
 
     def fill(add, many):

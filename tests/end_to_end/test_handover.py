@@ -13,7 +13,8 @@ from decimal import Decimal
 import pytest
 
 from gateway.testkit import scenarios
-from tests.end_to_end.test_restarts import CHAT, COST, configuration, listed
+from tests.end_to_end.test_restarts import COST, configuration, listed
+from tests.helpers.hostile_http import CHAT
 from tests.helpers.processes import family, irisgate
 from tests.helpers.waiting import eventually
 
@@ -195,6 +196,10 @@ async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_pat
     document["quotas"]["all"]["capacity"] = "$0.0001"
     (tmp_path / "config.hujson").write_text(json.dumps(document))
     async with family(tmp_path, *arguments) as gateway:
+
+        async def is_refused():
+            return (await gateway.chat())[0] != 200
+
         host, port = gateway.url.removeprefix("http://").split(":")
         kept = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
         body = json.dumps(CHAT).encode()
@@ -211,8 +216,7 @@ async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_pat
             writer.write(request)
             replies.append(await asyncio.wait_for(reader.read(), 10))
             writer.close()
-            while (await gateway.chat())[0] == 200:
-                pass
+            await eventually(is_refused)
         assert [b"HTTP/1.1 200" in reply for reply in replies] == [True, False], replies
         assert b"quota" in replies[1]
         assert all(b"Connection: close" in reply for reply in replies)

@@ -1,11 +1,9 @@
 """Faults of the machine below a running gateway: calls go on or are refused in their format, and it recovers."""
 
-import asyncio
-import os
-import resource
+import random
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
@@ -13,38 +11,12 @@ from gateway.__main__ import main
 from gateway.process.serve import CannotStart
 from gateway.store import follower
 from gateway.testkit.bedrock import BedrockSim
+from tests.helpers.descriptors import no_descriptor_left
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.waiting import eventually
 
 CHAT_PATH = "/v1/chat/completions"
-
-
-async def readiness(running):
-    reply = await running.get("/readyz")
-    return reply.status, await reply.json()
-
-
-async def becomes(running, status):
-    """Wait until /readyz has a status, and return its body."""
-    for _ in range(500):
-        if (seen := await readiness(running))[0] == status:
-            return seen[1]
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not {status}: {seen[1]}")
-
-
-@contextmanager
-def no_descriptor_left():
-    """Set the limit of descriptors so that no further one can be opened."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
@@ -59,8 +31,8 @@ async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, be
                     assert (reply.status, (await reply.json())["error"]["code"]) == (503, "unavailable")
                 assert (await running.post(CHAT_PATH, {**CHAT, "model": HAIKU})).status == 200
                 assert (await running.get("/healthz")).status == 200
-                assert (await becomes(running, 503))["problems"][0]["reason"] == "Too many open files"
-            await becomes(running, 200)
+                assert (await running.becomes(503))["problems"][0]["reason"] == "Too many open files"
+            await running.becomes(200)
             assert (await running.post(CHAT_PATH, {**CHAT, "model": NOVA})).status == 200
             calls = await running.calls(6)
             assert [call["outcome"] for call in calls] == ["ok", *["failed"] * 3, "ok", "ok"]
@@ -89,10 +61,10 @@ async def test_a_state_that_cannot_be_written_refuses_no_call_and_is_reported(tm
         fault(state)
         assert (await running.post(CHAT_PATH, CHAT)).status == 200
         await running.lines.until("journal.removed")
-        assert (await becomes(running, 503))["disk"] == "unwritable"
+        assert (await running.becomes(503))["disk"] == "unwritable"
         place = state if state.is_file() else state / "journal"
         place.unlink()
-        await becomes(running, 200)
+        await running.becomes(200)
         assert (await running.post(CHAT_PATH, CHAT)).status == 200
         # the database is new where the state folder is; the call in between is in it, because the journal kept it
         await running.running.gateway.follower.flush()
@@ -112,7 +84,7 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
         for _ in range(3):
             assert (await running.post(CHAT_PATH, CHAT)).status == 200
         await eventually(lambda: running.running.gateway.follower.failing)
-        status, body = await readiness(running)
+        status, body = await running.readiness()
         assert (status, body["store"]) == (200, "failing")
         (line,) = await running.lines.until("store.write_failed")
         assert line["reason"].endswith("file is not a database; stop the gateway and run irisgate doctor --repair")
@@ -133,9 +105,9 @@ async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start
             assert (await running.post(CHAT_PATH, CHAT)).status == 200
     path = tmp_path / "irisgate.db"
     good, size = path.read_bytes(), 4096
-    errors = []
+    errors, chance = [], random.Random(0)
     for page in range(0, len(good) // size, 2):
-        path.write_bytes(good[: page * size] + os.urandom(size) + good[(page + 1) * size :])
+        path.write_bytes(good[: page * size] + chance.randbytes(size) + good[(page + 1) * size :])
         try:
             async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
                 assert (await running.post(CHAT_PATH, CHAT)).status == 200
@@ -168,16 +140,17 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
     more = {"storage": {"retention": "90d"}}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, more=more) as running:
         store = running.running.gateway.store
+
+        async def is_empty():
+            return not (await store.calls(None, None, 10)).rows
+
         assert (await running.post(CHAT_PATH, CHAT)).status == 200
         await running.running.gateway.follower.flush()
         jump = 315_360_000
-        for _ in range(500):
-            if not (await store.calls(None, None, 10)).rows:
-                break
-            await asyncio.sleep(0.02)
+        await eventually(is_empty)
         jump = 0
         assert (await running.post(CHAT_PATH, CHAT)).status == 200
         first, second = await running.calls(2)
         await running.running.gateway.follower.flush()
         assert [row.id for row in (await store.calls(None, None, 10)).rows] == [second["id"]]
-        assert (first["outcome"], (await readiness(running))[0]) == ("ok", 200)
+        assert (first["outcome"], (await running.readiness())[0]) == ("ok", 200)

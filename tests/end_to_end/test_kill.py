@@ -45,17 +45,6 @@ async def load(url, whole):
         await asyncio.gather(*(calling(session) for _ in range(TOGETHER)), return_exceptions=True)
 
 
-async def listed(running):
-    """Return all calls that the gateway has recorded."""
-    ids, cursor = [], ""
-    while cursor is not None:
-        async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
-            page = await reply.json()
-        ids += page["calls"]
-        cursor = page["next"]
-    return ids
-
-
 async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, bedrock_sim):
     """Check that a killed process has stored every call whose last byte was sent, and none twice."""
     config = tmp_path / "config.hujson"
@@ -75,7 +64,7 @@ async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, be
             running.process.kill()
             await loading
     async with served(tmp_path, *serve) as running:
-        calls = await listed(running)
+        calls = await running.stored()
         async with running.session.get(f"{running.url}/api/quotas") as reply:
             (bucket,) = (await reply.json())["quotas"]
         async with running.session.get(f"{running.url}/api/sessions?limit=200") as reply:

@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 
 from gateway.testkit.scenarios import NAMED
-from tests.end_to_end.test_kill import listed
 from tests.end_to_end.test_quotas import PRICE
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import served
@@ -115,7 +114,7 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
     async with gateway(tmp_path, config) as running:
-        calls, balance = await listed(running), await bucket(running)
+        calls, balance = await running.stored(), await bucket(running)
     sent = [call for call in calls if call["attempts"]]
     lost = [call for call in calls if call["outcome"] == "lost"]
     assert len(lost) >= KILLS

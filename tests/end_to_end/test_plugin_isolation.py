@@ -13,10 +13,9 @@ import pytest
 
 from tests.helpers import plugin_faults
 from tests.helpers.gateway import CAP, gate
-from tests.helpers.plugin_faults import FAULTS, REFUSAL, STREAM, UNUSUAL, USUAL, WHOLE
+from tests.helpers.plugin_faults import FAULTS, REFUSAL, STREAM, UNUSUAL, USUAL, WAYS, WHOLE
 from tests.helpers.scripted import scripted
 
-WAYS = {"native": "acme", "envelope": "acme_envelope", "translated": "acme_upstream"}
 GRANTS = [
     {
         "src": ["*"],
@@ -39,7 +38,7 @@ STREAM_HOOKS = {
     "client": ("encoder.feed", "encoder.ping", "encoder.close", "encoder.fail"),
     "provider": ("meter.feed", "output_bytes", "decoder.feed", "decoder.close"),
     "translator": ("translation.feed", "translation.close"),
-}  # fmt: skip
+}
 NONE_ALLOWED = {"retry", "limit", "problem"}
 """Hooks for which None is an answer."""
 UNCHECKED = {"meter.feed", "meter.whole"}

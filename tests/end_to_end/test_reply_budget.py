@@ -18,7 +18,7 @@ from tests.helpers.every_client import (
     whole,
 )
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
+from tests.helpers.raw_http import Raw
 from tests.helpers.raw_provider import chunk, sends
 from tests.helpers.waiting import eventually
 

@@ -14,15 +14,12 @@ import aiohttp
 
 from gateway.testkit import scenarios
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
+from tests.helpers.hostile_http import CHAT, CLAUDE, CONVERSE, MESSAGES
 from tests.helpers.processes import family
 from tests.helpers.raw_http import Raw
 from tests.helpers.waiting import SECONDS, eventually
 
 RESTARTS = int(os.environ.get("IRISGATE_RESTARTS", "2"))
-CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
-MESSAGES = {**CHAT, "max_tokens": 9}
-CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
-INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": CHAT["messages"]}
 WAYS = [
     ("/v1/chat/completions", CHAT, b'"finish_reason"'),
     ("/v1/chat/completions", {**CHAT, "stream": True}, b"[DONE]"),
@@ -30,7 +27,7 @@ WAYS = [
     ("/v1/messages", {**MESSAGES, "stream": True}, b"message_stop"),
     ("/v1/responses", {"model": HAIKU, "input": "hello", "stream": True}, b"response.completed"),
     (f"/bedrock/model/{HAIKU}/converse-stream", CONVERSE, b"metadata"),
-    (f"/bedrock/model/{HAIKU}/invoke", INVOKE, b'"stop_reason"'),
+    (f"/bedrock/model/{HAIKU}/invoke", CLAUDE, b'"stop_reason"'),
 ]
 """Paths and bodies of calls, and bytes that only a complete reply has."""
 COST = Decimal("0.0000517")
@@ -112,20 +109,10 @@ async def listed(gateway, count):
     until = time.monotonic() + SECONDS
 
     async def look():
-        calls = await _listed(gateway)
+        calls = await gateway.stored()
         return calls if len(calls) >= count or time.monotonic() > until else None
 
     return await eventually(look, 2 * SECONDS)
-
-
-async def _listed(gateway):
-    calls, cursor = [], ""
-    while cursor is not None:
-        async with gateway.session.get(f"{gateway.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
-            page = await reply.json()
-        calls += page["calls"]
-        cursor = page["next"]
-    return calls
 
 
 def configuration(tmp_path, url, **limits):

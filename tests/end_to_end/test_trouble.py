@@ -72,13 +72,7 @@ class Load:
 
 async def listed(running):
     """Return the ids of all calls that the store has."""
-    ids, cursor = [], ""
-    while cursor is not None:
-        async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
-            page = await reply.json()
-        ids += [call["id"] for call in page["calls"]]
-        cursor = page["next"]
-    return ids
+    return [call["id"] for call in await running.stored()]
 
 
 async def all_there(running, ids):

@@ -15,8 +15,9 @@ from random import Random
 import pytest
 
 from gateway.testkit.scenarios import Canned, Scenario, Tokens, Tool
+from tests.helpers.descriptors import descriptors
 from tests.helpers.fault_proxy import ENDS, Fault
-from tests.helpers.lanes import descriptors, gateway_tasks, lanes
+from tests.helpers.lanes import gateway_tasks, lanes
 from tests.helpers.outcomes import is_right
 from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES

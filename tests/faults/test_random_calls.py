@@ -18,17 +18,19 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from tests.helpers.descriptors import descriptors
 from tests.helpers.examples import examples
 from tests.helpers.fault_proxy import Fault
 from tests.helpers.gateway import Reply
-from tests.helpers.lanes import descriptors, gateway_tasks, lanes
+from tests.helpers.lanes import gateway_tasks, lanes
 from tests.helpers.outcomes import is_right
 from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
 MOST_CALLS = 3
 """Maximum number of calls in flight at once."""
-READ_SECONDS = 0.3
+READ_SECONDS = 1.0
+"""Read timeout of the providers. A right reply comes within it on a loaded machine too."""
 HANG_SECONDS = 20.0
 GLANCE_SECONDS = 0.01
 """Seconds for which a slow client waits for the next bytes."""

@@ -24,7 +24,7 @@ fuzzed = settings(max_examples=examples(150), deadline=None, suppress_health_che
 
 
 def read(decoder, chunks):
-    """Return the bytes of all frames, the frames with a content, and whether the stream is invalid."""
+    """Return the frames, and whether the stream is invalid."""
     frames = []
     try:
         for chunk in chunks:

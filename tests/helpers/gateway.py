@@ -110,6 +110,20 @@ class Gate:
         await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
+    async def readiness(self):
+        """Return the status and the body of a reply of /readyz."""
+        reply = await self.get("/readyz")
+        return reply.status, await reply.json()
+
+    async def becomes(self, status):
+        """Return the body of a reply of /readyz as soon as it has this status."""
+
+        async def look():
+            seen, body = await self.readiness()
+            return body if seen == status else None
+
+        return await eventually(look)
+
     async def log_is_written(self):
         """Wait until everything logged so far has been written. A thread of the log writes the lines in order."""
         mark = f"test.mark_{len(self.lines.data)}"

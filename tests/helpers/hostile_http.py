@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tests.helpers.gateway import HAIKU, NOVA
 from tests.helpers.raw_http import Raw
+from tests.helpers.waiting import SECONDS
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 MESSAGES = {**CHAT, "max_tokens": 5}
@@ -48,12 +49,15 @@ def _bytes(text):
     return text if isinstance(text, bytes) else text.encode()
 
 
-async def heard(raw, data, seconds=5):
-    """Send the bytes, and return everything that is received until the other end closes the connection."""
+async def heard(raw, data):
+    """Return everything that is received until the other end, which may not read all of `data`, closes or resets."""
     raw.writer.write(data)
+    answer = b""
     with suppress(ConnectionError):
-        return await asyncio.wait_for(raw.reader.read(-1), seconds)
-    return b""
+        async with asyncio.timeout(SECONDS):
+            while part := await raw.reader.read(65536):
+                answer += part
+    return answer
 
 
 def statuses(answer):

@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
 from pathlib import Path
 
+import gateway
 from tests.helpers.fault_proxy import FaultProxy
 from tests.helpers.gateway import CAP, KEY, gate
 from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS
 
-GATEWAY = f"{os.sep}gateway{os.sep}"
-"""A part of the path of each source file of the gateway."""
+GATEWAY = f"{Path(gateway.__file__).parent}{os.sep}"
+"""The beginning of the path of each source file of the gateway."""
 QUOTA = "all"
 CAPACITY = 10**15
 """Nanodollars in the quota of all calls."""
@@ -74,14 +75,14 @@ class Lanes:
 
     async def all_given_back(self):
         """Wait until no call holds anything: task, budget of bytes, reservation, stream or broken connection."""
-        gateway = self.gw.running.gateway
-        await eventually(lambda: not gateway.open_calls)
+        running = self.gw.running.gateway
+        await eventually(lambda: not running.open_calls)
         await eventually(lambda: not any(lane.proxy.broken for lane in self._lanes))
         await eventually(lambda: all(len(lane.proxy.open) <= 1 for lane in self._lanes))
         assert sum(lane.proxy.reused for lane in self._lanes) == 0
-        assert [level.reserved for level in gateway.quotas.levels() if level.reserved] == []
+        assert [level.reserved for level in running.quotas.levels() if level.reserved] == []
         for name in ("open_streams", "calls_in_flight", "buffered_bytes"):
-            assert gateway.metrics.registry.get_sample_value(f"irisgate_{name}") == 0, name
+            assert running.metrics.registry.get_sample_value(f"irisgate_{name}") == 0, name
 
     async def records(self):
         """Return the records of all calls, by id. Each call has one, and the quota is charged what the calls cost."""
@@ -127,13 +128,8 @@ def _provider(flag, url):
     }
 
 
-def descriptors():
-    """Return the number of descriptors that the process has open; 0 where the system does not tell."""
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.exists() else 0
-
-
 def gateway_tasks():
     """Return the tasks that run a function of the gateway, by the function's name."""
     tasks = [task.get_coro() for task in asyncio.all_tasks()]
-    return Counter(coro.__qualname__ for coro in tasks if GATEWAY in getattr(coro, "cr_code", coro).co_filename)
+    files = [(coro, getattr(coro, "cr_code", coro).co_filename) for coro in tasks]
+    return Counter(coro.__qualname__ for coro, file in files if file.startswith(GATEWAY))

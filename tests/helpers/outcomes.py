@@ -17,7 +17,6 @@ OWN_NAMES = {
 }  # fmt: skip
 """Members that differ between two equal replies: ids, times, padding, and the name by which a model was called."""
 _ENDS = {
-    "openai_chat": (),
     "openai_responses": ("response.completed", "response.incomplete"),
     "anthropic_messages": ("message_stop",),
     "bedrock_model_invoke": ("message_stop",),

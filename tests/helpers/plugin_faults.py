@@ -48,6 +48,8 @@ def called(hook, function, *args):
 def open(request, target, drop):
     return called("open", Translation, called, request)
 """
+WAYS = {"native": "acme", "envelope": "acme_envelope", "translated": "acme_upstream"}
+"""The flag of the provider of each way."""
 HOOKS = (
     "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
     "output_bytes", "error", "reply_headers",
@@ -193,13 +195,12 @@ def write(folder):
 
 def providers(url):
     """Return a provider for each way (native, envelope, translated). The name of its model is the name of the way."""
-    flags = {"native": "acme", "envelope": "acme_envelope", "translated": "acme_upstream"}
     return {
         way: {
             "baseurl": url, "apikey": "k", "models": [way], "compatibility": {flag: True}, "cost_basis": "openai",
             "model_cost_map": [{"match": "**", "as": "openai/gpt-4o"}],
         }
-        for way, flag in flags.items()
+        for way, flag in WAYS.items()
     }  # fmt: skip
 
 

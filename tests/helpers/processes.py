@@ -56,6 +56,16 @@ class Served:
         async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:
             return reply.status, await reply.read()
 
+    async def stored(self):
+        """Return all calls that the store has."""
+        calls, cursor = [], ""
+        while cursor is not None:
+            async with self.session.get(f"{self.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
+                page = await reply.json()
+            calls += page["calls"]
+            cursor = page["next"]
+        return calls
+
     async def end(self):
         self.process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(self.process.wait(), 15)

@@ -9,28 +9,22 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.config.load import loads
-from gateway.contract.registry import discover
-from gateway.process.serve import listening
-from gateway.telemetry.log import configure
-from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock
-from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture)
+from tests.helpers.gateway import HAIKU, bedrock, gate
+from tests.helpers.hostile_http import CHAT, CLAUDE, CONVERSE, MESSAGES, connected
+from tests.helpers.raw_http import raw_connections  # noqa: F401 (a fixture)
 from tests.helpers.waiting import eventually
 
-CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
-MESSAGES = {"max_tokens": 9, "anthropic_version": "bedrock-2023-05-31", "messages": CHAT["messages"]}
-CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 MODEL = quote(HAIKU, safe="")
 CALLS = [
     ("/v1/chat/completions", CHAT),
     ("/v1/chat/completions", {**CHAT, "stream": True}),
-    ("/v1/messages", {**CHAT, "max_tokens": 9}),
-    ("/v1/messages", {**CHAT, "max_tokens": 9, "stream": True}),
+    ("/v1/messages", MESSAGES),
+    ("/v1/messages", {**MESSAGES, "stream": True}),
     ("/v1/responses", {"model": HAIKU, "input": "hello"}),
     (f"/bedrock/model/{MODEL}/converse", CONVERSE),
     (f"/bedrock/model/{MODEL}/converse-stream", CONVERSE),
-    (f"/bedrock/model/{MODEL}/invoke", MESSAGES),
-    (f"/bedrock/model/{MODEL}/invoke-with-response-stream", MESSAGES),
+    (f"/bedrock/model/{MODEL}/invoke", CLAUDE),
+    (f"/bedrock/model/{MODEL}/invoke-with-response-stream", CLAUDE),
 ]
 LENGTHS = ["content-length", "chunked", "100-continue"]
 
@@ -50,24 +44,15 @@ def parts(path, body, length):
 
 @pytest.mark.parametrize("length", LENGTHS)
 async def test_a_body_in_flight_at_a_stop_is_read_and_answered(tmp_path, bedrock_sim, length):
-    config = loads(
-        json.dumps(
-            {
-                "providers": {"b": bedrock(bedrock_sim.url)},
-                "grants": EVERYTHING,
-                "server": {"listeners": [{"listen": "127.0.0.1:0"}]},
-            }
-        )
-    ).config
-    context = listening(config, discover(), state=tmp_path, log=configure(Lines()))
+    context = gate(tmp_path, {"b": bedrock(bedrock_sim.url)})
     running = await context.__aenter__()
-    host, port = running.urls[0].removeprefix("http://").split(":")
-    raws = [await Raw.open(host, int(port)) for _ in CALLS]
+    gateway = running.running.gateway
+    raws = [await connected(running) for _ in CALLS]
     for raw, (path, body) in zip(raws, CALLS, strict=True):
         raw.writer.write(parts(path, body, length)[0])
-    await eventually(lambda: len(running.gateway.open_calls) == len(CALLS))
+    await eventually(lambda: len(gateway.open_calls) == len(CALLS))
     stopping = asyncio.create_task(context.__aexit__(None, None, None))
-    await eventually(lambda: running.gateway.draining)
+    await eventually(lambda: gateway.draining)
     for raw, (path, body) in zip(raws, CALLS, strict=True):
         raw.writer.write(parts(path, body, length)[1])
     for raw, call in zip(raws, CALLS, strict=True):
@@ -76,5 +61,5 @@ async def test_a_body_in_flight_at_a_stop_is_read_and_answered(tmp_path, bedrock
         status, headers, body = await raw.reply()
         assert (status, headers["connection"], call) == (200, "close", call), body
         assert body
-        await raw.ended()
+        assert await raw.ended()
     await stopping

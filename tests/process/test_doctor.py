@@ -146,9 +146,9 @@ async def test_one_bad_page_costs_the_rows_of_that_page_alone(state, capfd):
     """Check every fifth page of the file: a repair ends well, and what other pages hold is there."""
     path = state / "irisgate.db"
     good, size = path.read_bytes(), page_size(state)
-    lost = []
+    lost, chance = [], random.Random(0)
     for number in range(1, len(good) // size, 5):
-        path.write_bytes(good[: number * size] + os.urandom(size) + good[(number + 1) * size :])
+        path.write_bytes(good[: number * size] + chance.randbytes(size) + good[(number + 1) * size :])
         for leftover in state.glob("damaged-*"):
             leftover.rename(state.parent / f"{leftover.name}-{number}")
         status, _ = doctor(capfd, state, "--repair")
@@ -296,7 +296,7 @@ def test_faults_of_the_content_are_reported(state, capfd, statement, words, reme
     status, results = doctor(capfd, state)
     assert status == 1
     assert any(words in each["message"] and remedy in each["remedy"] for each in results), results
-    if remedy == "doctor --repair" and words:
+    if remedy == "doctor --repair":
         assert doctor(capfd, state, "--repair")[0] == 0
         assert doctor(capfd, state) == (0, [])
 
@@ -527,7 +527,7 @@ def test_tailscaled_that_is_away_is_reported(tmp_path, state, capfd):
     ("url", "words"),
     [
         ("http://127.0.0.1:{closed}", "Connection refused"),
-        ("https://127.0.0.1:{open}", "no"),
+        ("https://127.0.0.1:{open}", "no answer in time"),
         ("http://name.invalid", "the name name.invalid cannot be looked up"),
         ("http://127.0.0.1:{open}", ""),
     ],

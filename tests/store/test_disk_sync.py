@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import resource
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from gateway.store import disk_sync
 from gateway.store.base import StoreFailed
 from gateway.store.disk_sync import DiskSync
 from gateway.store.journal import Journal
+from tests.helpers.descriptors import descriptors, no_descriptor_left
 from tests.helpers.records import logger
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import SECONDS, eventually
 from tests.store.test_follower import keeping
 from tests.store.test_journal import room
 from tests.store.test_open_calls import sent
@@ -96,23 +96,14 @@ async def synced(folder, **options):
         journal.close()
 
 
-def descriptors():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def lowest_free_descriptor():
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    os.close(descriptor)
-    return descriptor
-
-
 async def flushed(sync):
     """Wait for a flush that succeeds. After a failed flush, the next attempt comes a moment later."""
-    while True:
-        try:
-            return await sync.wait()
-        except StoreFailed:
-            await asyncio.sleep(0.01)
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                return await sync.wait()
+            except StoreFailed:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_line_is_on_the_disk_when_the_wait_ends(tmp_path, disk):
@@ -258,14 +249,9 @@ async def test_a_full_disk_fails_the_wait(tmp_path):
 async def test_too_many_open_files_fail_the_wait(tmp_path):
     async with synced(tmp_path) as sync:
         sync.journal.append(b"a")
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         # the loop's executor has its thread already, so that only the flush needs a descriptor
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), limits[1]))
-        try:
-            with pytest.raises(StoreFailed, match="Too many open files"):
-                await sync.wait()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with no_descriptor_left(), pytest.raises(StoreFailed, match="Too many open files"):
+            await sync.wait()
         await flushed(sync)
 
 

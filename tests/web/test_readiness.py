@@ -22,27 +22,12 @@ from tests.helpers.waiting import eventually, eventually_without_a_loop
 from tests.store.test_journal import room
 
 GOOD = {check.name: check.good for check in CHECKS}
-BAD = {check.name: check.bad for check in CHECKS}
-
-
-async def asked(running, path="/readyz"):
-    reply = await running.get(path)
-    return reply.status, await reply.json()
 
 
 async def metric(running, name):
     text = await (await running.get("/metrics")).text()
     (line,) = [line for line in text.splitlines() if line.startswith(f"irisgate_{name} ")]
     return float(line.split()[-1])
-
-
-async def becomes(running, status):
-    """Wait until /readyz has a status, and return its body."""
-    for _ in range(500):
-        if (seen := await asked(running))[0] == status:
-            return seen[1]
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"/readyz answers {seen[0]}, not {status}")
 
 
 @pytest.fixture
@@ -52,7 +37,7 @@ async def running(tmp_path, bedrock_sim):
 
 
 async def test_a_gateway_without_a_fault_is_ready(running):
-    assert await asked(running) == (200, {"status": "ready", **GOOD, "problems": []})
+    assert await running.readiness() == (200, {"status": "ready", **GOOD, "problems": []})
     assert await metric(running, "ready") == 1
     for name in GOOD:
         assert await metric(running, f'check_failing{{check="{name}"}}') == 0
@@ -60,7 +45,7 @@ async def test_a_gateway_without_a_fault_is_ready(running):
 
 async def test_a_full_disk_is_seen_before_the_first_call(running):
     with room(0):
-        body = await becomes(running, 503)
+        body = await running.becomes(503)
         assert (body["status"], body["disk"]) == ("unready", "unwritable")
         (problem,) = body["problems"]
         assert (problem["reason"], problem["refuses_calls"]) == ("File too large", True)
@@ -68,20 +53,20 @@ async def test_a_full_disk_is_seen_before_the_first_call(running):
         assert await metric(running, "journal_full") == 1
         assert await metric(running, "ready") == 0
         assert await metric(running, 'check_failing{check="disk"}') == 1
-    await becomes(running, 200)
+    await running.becomes(200)
     assert await metric(running, "journal_full") == 0
 
 
 async def test_records_that_wait_in_memory_are_seen_at_once(running, monkeypatch):
     monkeypatch.setattr(disk_probe, "KNOWN_SECONDS", 3600.0)
-    assert (await asked(running))[0] == 200
+    assert (await running.readiness())[0] == 200
     with room(0):
         assert (await running.post("/v1/chat/completions", CHAT)).status == 200
-        status, body = await asked(running)
+        status, body = await running.readiness()
         assert (status, body["disk"], body["problems"][0]["reason"]) == (503, "unwritable", "lines wait in memory")
         assert await metric(running, "journal_waiting_bytes") > 0
         assert await metric(running, "journal_full") == 1
-    await becomes(running, 200)
+    await running.becomes(200)
     assert await metric(running, "journal_waiting_bytes") == 0
 
 
@@ -90,20 +75,20 @@ async def test_a_store_that_refuses_is_reported_and_calls_go_on(tmp_path, runnin
     holder.execute("BEGIN EXCLUSIVE")
     assert (await running.post("/v1/chat/completions", CHAT)).status == 200
     await eventually(lambda: running.running.gateway.follower.failing)
-    status, body = await asked(running)
+    status, body = await running.readiness()
     assert (status, body["status"], body["store"]) == (200, "ready", "failing")
     assert [problem["refuses_calls"] for problem in body["problems"]] == [False]
     assert await metric(running, "store_failing") == 1
     holder.execute("ROLLBACK")
     holder.close()
     await eventually(lambda: not running.running.gateway.follower.failing)
-    assert (await asked(running))[1]["store"] == "working"
+    assert (await running.readiness())[1]["store"] == "working"
 
 
 async def test_a_refused_key_takes_no_gateway_out_of_rotation(running, bedrock_sim):
     bedrock_sim.keys = {"another"}
     assert (await running.post("/v1/chat/completions", CHAT)).status == 502
-    status, body = await asked(running)
+    status, body = await running.readiness()
     assert (status, body["keys"]) == (200, "refused")
     assert await metric(running, 'check_failing{check="keys"}') == 1
     assert await metric(running, "ready") == 1
@@ -119,7 +104,7 @@ async def test_nothing_of_the_configuration_is_in_the_reply(tmp_path, running, b
 
 async def test_a_stop_is_told_at_once(running):
     running.running.gateway.draining = True
-    status, body = await asked(running)
+    status, body = await running.readiness()
     assert (status, body["status"], body["problems"]) == (503, "draining", [])
     assert await metric(running, "ready") == 0
     running.running.gateway.draining = False
@@ -135,13 +120,13 @@ async def test_a_probe_may_ask_for_the_status_alone(running):
 
 async def test_the_time_of_a_fault_is_that_of_its_beginning(running):
     running.running.gateway.config_error = "broken"
-    first = (await asked(running))[1]["problems"]
+    first = (await running.readiness())[1]["problems"]
     assert datetime.fromisoformat(first[0]["since"]).tzinfo is not None
-    assert (await asked(running))[1]["problems"] == first
+    assert (await running.readiness())[1]["problems"] == first
     running.running.gateway.config_error = ""
-    assert (await asked(running))[1]["problems"] == []
+    assert (await running.readiness())[1]["problems"] == []
     running.running.gateway.config_error = "broken again"
-    assert (await asked(running))[1]["problems"][0]["since"] > first[0]["since"]
+    assert (await running.readiness())[1]["problems"][0]["since"] > first[0]["since"]
 
 
 async def test_a_change_of_readiness_is_logged_without_a_monitor(tmp_path, bedrock_sim, monkeypatch):
@@ -269,5 +254,5 @@ def test_a_part_of_a_block_is_a_full_disk(tmp_path):
 
 
 def test_every_check_says_what_to_do():
-    assert json.dumps(GOOD) != json.dumps(BAD)
+    assert all(check.good != check.bad for check in CHECKS)
     assert all(check.remedy.endswith(".") for check in CHECKS)

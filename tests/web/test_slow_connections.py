@@ -22,8 +22,8 @@ from gateway.web import connections as connections_module
 from gateway.web.connection_limits import Connections
 from gateway.web.connections import Runner
 from tests.helpers import processes
-from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock, gate
-from tests.helpers.processes import environment
+from tests.helpers.gateway import EVERYTHING, Lines, bedrock, gate
+from tests.helpers.processes import CHAT, environment
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
 
@@ -45,7 +45,6 @@ KINDS = {
 }
 LONG = 64 * 1024 * 1024
 """Length of a reply that the kernel's buffers do not hold."""
-CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 
 
 async def dripped(raw, data):
@@ -152,7 +151,7 @@ async def test_five_thousand_connections_leave_a_small_process_alive(tmp_path, b
                 if number % 1000 == 999:
                     async with session.get(running.url + "/healthz") as reply:
                         assert reply.status == 200
-                    async with session.post(running.url + "/v1/chat/completions", json=processes.CHAT) as reply:
+                    async with session.post(running.url + "/v1/chat/completions", json=CHAT) as reply:
                         assert reply.status == 200
             assert len(running.lines) < 100
     finally:

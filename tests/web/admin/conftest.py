@@ -60,7 +60,7 @@ class Served(Gate):
         return await self.ask("GET", "/aperture/config", headers=headers)
 
     async def put(self, text, etag=None, **headers):
-        """Save a text. The entity tag is that of the present file, unless `tag` is given; "" sends no tag."""
+        """Save a text. The entity tag is that of the present file, unless `etag` is given; "" sends no tag."""
         if etag is None:
             etag = (await self.config())[0].headers["etag"]
         headers = {**({"If-Match": etag} if etag else {}), **headers}

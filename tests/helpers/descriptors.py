@@ -1,0 +1,25 @@
+"""The descriptors that a process has open, and a limit that allows no further one."""
+
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def descriptors(pid="self"):
+    """Return the number of descriptors that a process has open; 0 where the system does not tell."""
+    folder = Path(f"/proc/{pid}/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+@contextmanager
+def no_descriptor_left():
+    """Set the limit of descriptors so that this process can open no further one."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

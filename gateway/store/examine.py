@@ -155,9 +155,7 @@ def _examined(connection: sqlite3.Connection) -> Database:
         last_at=-math.inf if last_at is None else last_at / 1000,
         wrong_sums=connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()[0],  # noqa: S608 (our own)
         wrong_balances=tuple(_wrong_balances(connection)),
-        wrong_open_calls=sum(
-            not decode_sent_call(line) for (line,) in connection.execute("SELECT line FROM open_calls")
-        ),
+        wrong_open_calls=sum(not decode_sent_call(line) for (line,) in open_calls),
     )
 
 

@@ -68,16 +68,16 @@ class Sites:
 
     async def pause(self) -> None:
         """Accept no more connections. New connections wait until this process or another one accepts them."""
-        sites, self._sites = self._sites, []
-        for site in sites:
+        for site in self._sites:
             site.stop_accepting()
         # asyncio begins a connection in a task of its own, which fails once the server is closed
         await asyncio.sleep(0)
-        for site in sites:
-            await site.stop()
+        while self._sites:
+            await self._sites.pop().stop()
 
     async def resume(self) -> None:
-        """Accept connections again."""
+        """Accept connections again, also after a `pause` that was cancelled."""
+        await self.pause()
         if self._served is not None:
             await self.start(*self._served)
 

@@ -216,6 +216,7 @@ async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_pat
             writer.write(request)
             replies.append(await asyncio.wait_for(reader.read(), 10))
             writer.close()
+            await listed(gateway, 1)  # until the first call is charged, its larger reservation may cause the refusal
             await eventually(is_refused)
         assert [b"HTTP/1.1 200" in reply for reply in replies] == [True, False], replies
         assert b"quota" in replies[1]

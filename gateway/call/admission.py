@@ -1,12 +1,12 @@
 """Admission of calls: limits on the calls in flight, and on the bytes that the process holds for them.
 
-- A call is refused before its body is read, so a refusal is cheap in an overload.
-- The bytes of all bodies share one budget. A body of known length is reserved as a whole. A body of unknown length, or
-  one that grows when it is decompressed, is reserved piece by piece.
-- A call holds the bytes of its body until it ends, because a second try needs the body again.
-- What is buffered of a provider's reply counts too: a whole reply until the client has it, and the part of an event of
-  a stream that is not complete yet.
-- Health checks, metrics, pages and the API are no calls, so they are not counted.
+- A call that exceeds a limit is refused before its body is read, so that a refusal costs little in an overload.
+- The bytes of all bodies share one budget. For a body of known length, all bytes are reserved at once. For a body of
+  unknown length, and for a body that grows when it is decompressed, bytes are reserved piece by piece.
+- A call keeps the reservation for its body until the call ends, because a second attempt needs the body again.
+- Buffered bytes of a provider's reply count too. A whole reply counts until the client has received it. Of a stream,
+  the bytes of an incomplete event count.
+- Requests for health checks, metrics, pages and the gateway's own API are not calls, so they are not counted.
 
 Connections are limited in `web/connection_limits.py`, and the time for a body in `request_body.py`.
 """
@@ -24,7 +24,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import Throttle
 
 RETRY_SECONDS: Final = 1
-"""Seconds that a refused client is told to wait. A place is free as soon as any call ends."""
+"""Seconds after which a refused client may try again (`Retry-After`). The wait is short, because any call that ends
+makes room for another call."""
 _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": True}
 
 
@@ -40,7 +41,7 @@ class Admission:
         self._held: Counter[str] = Counter()
         """The number of bytes that are reserved for bodies and replies, by the login of the caller."""
         self._all_calls = self._all_held = 0
-        """The totals of these two numbers over all callers. They are stored, because every call needs them."""
+        """The totals of `_calls` and `_held` over all callers. They are stored, because every call needs them."""
         self._by_provider: Counter[str] = Counter()
         """The number of calls in flight, by the id of the provider."""
         self._refusals = Throttle()
@@ -62,9 +63,10 @@ class Admission:
         return admitted
 
     def hold(self, login: str, size: int) -> None:
-        """Reserve bytes for a caller. Raises `Refused` if the budget, or half of it for one caller, is used up.
+        """Reserve bytes for a caller. Raises `Refused` if the budget does not have this many bytes left.
 
-        The half is for the others: a caller may announce large bodies and send nothing.
+        One caller gets at most half of the budget, except for a single larger body. Otherwise a caller could announce
+        large bodies, send nothing, and so block all other callers.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):
@@ -111,7 +113,7 @@ class Admitted:
         self._size = 0
         """The number of bytes that are reserved for the body of the request."""
         self._reply = 0
-        """The number of bytes that are reserved for what is buffered of the reply."""
+        """The number of bytes that are reserved for the buffered part of the reply."""
 
     def hold(self, size: int) -> None:
         """Reserve `size` more bytes. Raises `Refused` if the budget is used up."""
@@ -129,9 +131,9 @@ class Admitted:
         self._size = size
 
     def hold_reply(self, size: int) -> None:
-        """Reserve `size` bytes for what is buffered of the reply, in place of those reserved for it before.
+        """Set the number of bytes that are reserved for the buffered part of the reply to `size`.
 
-        Raises `UpstreamFailed` if the budget is used up, because the provider has done its work by then.
+        If the budget is used up, raises `UpstreamFailed` and not `Refused`, because the provider has already worked.
         """
         more = size - self._reply
         if more <= 0:
@@ -144,5 +146,5 @@ class Admitted:
         self._reply = size
 
     def leave(self) -> None:
-        """Give the place and the bytes back."""
+        """Give back the place of the call and all its reserved bytes."""
         self._admission.leave(self._login, self._size + self._reply)

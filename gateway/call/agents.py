@@ -1,10 +1,11 @@
 """The agent of a call: the family of the client program, by the rules in `agents.json`.
 
-- A rule matches by the beginning of the `User-Agent` header, by a header that only this program sends, or by two
-  headers that only this program sends with the same value. The first rule that matches is used. So programs come before
-  the frameworks and SDKs that they are built on, and SDKs before general HTTP clients.
-- Agents are labels of metrics and of usage totals, so their number is bounded: the names in the table, "other" for
-  every other client, and "" for a request without a `User-Agent` header.
+- There are three kinds of rules. A rule compares the beginning of the `User-Agent` header, or looks for a header that
+  only one program sends, or looks for two headers that only one program sends with equal values.
+- The first rule that matches is used. So programs come before the frameworks and SDKs that they are built on, and SDKs
+  come before general HTTP clients.
+- Agents are labels of metrics and of usage totals, so their number is bounded: the names in `agents.json`, "other" for
+  every other client, and "" for a request without a `User-Agent` header that no rule matches.
 - Each rule has its source: a capture of the client's requests, or the client's repository.
 """
 
@@ -33,7 +34,8 @@ class Rule(NamedTuple):
     header: str
     """Name of a header that only this program sends, in lower case; "" for a rule about the `User-Agent` header."""
     equal_to: tuple[str, ...]
-    """Names of headers of which one must have the same value as `header`; () if any value matches."""
+    """Names of other headers. At least one of them must have the same value as `header`. If this is (), any value of
+    `header` matches."""
     cache_key: bool
     """True if the program uses one `prompt_cache_key` for each session."""
 
@@ -58,11 +60,11 @@ RULES: Final = tuple(map(_rule, orjson.loads(Path(__file__).with_name("agents.js
 AGENTS: Final = frozenset({rule.agent for rule in RULES} | {OTHER, ""})
 """All values that `agent` may return."""
 WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_key)
-"""Agents whose `prompt_cache_key` names the session. Other clients use one key for several sessions."""
+"""Agents that use one `prompt_cache_key` for each session. Other clients use the same key for several sessions."""
 
 
 def agent(headers: Mapping[str, str]) -> str:
-    """Return the agent that sent a request with these headers, whose names are compared in lower case."""
+    """Return the agent that sent a request with these headers. The names of the headers must be in lower case."""
     name = headers.get("user-agent", "")
     number = _by_user_agent(name[:MAX_USER_AGENT])
     first = next((at for at, rule in _HEADER_RULES if at < number and rule.matches(headers)), number)

@@ -1,7 +1,7 @@
 """A copy of the bodies of one call, which the server makes while it reads the request and writes the reply.
 
-- A copy is cut off at a maximum size. Copying neither delays a call nor makes it fail.
-- No secret in a header is stored: `redacted` removes secrets, in the thread that writes to the disk.
+- A copy is cut off at a maximum size. Copying does not delay a call, and cannot make a call fail.
+- `redacted` removes the secrets from the headers before they are stored. It runs in the thread that writes to the disk.
 
 `store/bodies.py` decides where bodies are stored and for how long. `web/admin/bodies.py` decides who may read them.
 """
@@ -18,12 +18,12 @@ from gateway.telemetry.log import REDACTED, redact
 _SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Names of headers and URL parameters whose values are removed. The log hides the values of fewer names. More names are
-used here, because clients choose names freely, and hiding a harmless header is better than storing a key."""
+"""Names of headers and URL parameters whose values are removed. The list is longer than the list that the log uses.
+Clients choose the names of headers freely, and it is better to hide a harmless header than to store a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
-"""The login (`user:password`) of a URL, or one of the URL's query parameters, as in the headers `referer` and
-`location`. No alternative may match the beginning of another alternative. Otherwise the time of a search would grow
-with the square of a header's length."""
+"""The login (`user:password`) of a URL, or a query parameter of a URL. URLs are in headers such as `referer` and
+`location`. The two alternatives of the pattern must not match the same beginning of a text. Otherwise the time of a
+search would grow with the square of the header's length."""
 
 
 class Capture:
@@ -74,7 +74,7 @@ class Capture:
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with secrets replaced by a mark.
 
-    A value is a secret if its name suggests so, or if the value has a form that the log also hides.
+    A value is treated as a secret if the header's name suggests a secret, or if the log would hide it too.
     """
     named = {
         # a header may contain bytes that are not UTF-8, which JSON cannot represent

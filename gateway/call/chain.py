@@ -1,10 +1,11 @@
 """The state of a call and the chain of middlewares around it.
 
-- aiohttp's own middlewares see a response only after its last byte. So a step that must see the events of a stream is a
-  middleware of this chain. Each middleware awaits the next step, and returns the response of that step with or without
-  changes.
-- A `Middleware` is called once per call, an `AttemptMiddleware` once per attempt.
-- A middleware that wraps a stream maps the events and passes a fault on. Only the server turns a fault into a reply.
+- aiohttp's own middlewares get a response only after its last byte was sent. So a step that must see the events of a
+  stream is a middleware of this chain. Each middleware awaits the next step, and returns the response of that step with
+  or without changes.
+- A `Middleware` runs once per call. An `AttemptMiddleware` runs once per attempt to serve the call.
+- A middleware that wraps a stream may change the events, and passes an error (`Batch.fault`) on. Only `server.py` turns
+  the error into a reply.
 
 Nothing here does I/O, and nothing here knows a dialect.
 """
@@ -38,10 +39,10 @@ T = TypeVar("T")
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events from one read of the provider's reply, or a part of them. They are written to the client in one write.
+    """All or some of the events from one read of the provider's reply. They are sent to the client in one write.
 
-    This is a msgspec struct because an instance is made for every read, and making a dataclass or a named tuple takes
-    three times as long.
+    This is a msgspec struct because an instance is created for every read. Creating a dataclass or a named tuple would
+    take three times as long.
     """
 
     events: Sequence[Event]
@@ -95,7 +96,7 @@ class Stopwatch:
 
     waited: float = 0.0
     stopped: bool = False
-    """Whether the first event of a stream has come. After that, waiting is not measured."""
+    """Whether the first event of a stream has come. After the first event, waiting is not measured."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
         """Await `reply` and add the time that this takes to `waited`."""
@@ -108,19 +109,19 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class Metering:
-    """The meter of one reply, with the facts that were read from it last."""
+    """The plugin object that reads the usage in one reply (the meter), with the facts that it returned last."""
 
     meter: Meter
     hook: Hook
     """The hook `meter.facts` of the meter's plugin."""
     facts: Facts = field(default_factory=Facts)
     stale: bool = True
-    """Whether the meter has read more of the reply since the facts were read."""
+    """Whether the meter has been given more of the reply since `facts` was set."""
     failed: bool = False
     """Whether the meter has failed to return facts. Then it is not asked again."""
 
     def read(self) -> Facts:
-        """Return the facts so far. Raises `PluginFailed` the first time that the meter fails."""
+        """Return the facts so far. Raises `PluginFailed` if the meter fails, but only for its first failure."""
         if self.stale and not self.failed:
             self.failed = True
             self.facts = self.hook.run(self.meter.facts)
@@ -136,8 +137,8 @@ class Attempt:
     request: ClientRequest
     """The request with the changes of all steps so far; after the step `translate`, in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
-    """Headers that the gateway adds, with names in lower case: those of the grants and of the provider's configuration,
-    and the credential."""
+    """Headers that the gateway adds, with names in lower case. They come from the grants and from the provider's
+    configuration, and include the credential."""
     dropped: dict[str, None] = field(default_factory=dict)
     """JSON pointers of the fields that are not sent on, in the order in which they were found. The values are unused:
     the dict serves as an ordered set."""
@@ -149,14 +150,14 @@ class Attempt:
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of bytes of the model's output that have been received so far; for a reply that is not a stream, the
-    number of bytes of its body. None before a reply."""
+    """The number of bytes that have been received so far: of the model's output in a stream, or of the whole body of
+    another reply. None before a reply."""
     whole: bool = False
     """Whether a reply that is not a stream has been read to its end, so that its report of usage is final."""
 
     @property
     def redaction(self) -> Redaction:
-        """The remover of the keys that are sent to the provider, for everything that the provider sends back."""
+        """The object that removes the gateway's keys from everything that the provider sends back."""
         provider = self.candidate.offer.provider
         return redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
 
@@ -196,7 +197,7 @@ class Call:
     """The clean-up of everything that is opened for the call. The `finally` blocks of the stream's generators
     are not enough: if a generator is closed before it has started, none of its `finally` blocks runs."""
     admitted: Admitted | None = field(default=None, repr=False)
-    """The place of the call among those in flight, with the bytes that it holds; None for a call that is not sent."""
+    """The call's place among the calls in flight, with the bytes reserved for it. None for a call that is not sent."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
@@ -210,7 +211,7 @@ class Call:
     announced: bool = False
     """Whether the journal has a line that the call is about to be sent (`write_ahead.py`)."""
     left: bool = False
-    """Whether the client has left, and the provider's reply is only read to know its costs."""
+    """Whether the client has disconnected. The provider's reply is then read only to learn what the call costs."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)
     """The function that is called when the client leaves, and returns whether the call goes on without the client.
 
@@ -221,7 +222,7 @@ class Call:
     """The time of a stream's first event, by the monotonic clock, in seconds; None if no event has come."""
 
     def hold_reply(self, size: int) -> None:
-        """Reserve `size` bytes for what is buffered of the reply. Raises `UpstreamFailed` if there is no room."""
+        """Reserve `size` bytes for the buffered part of the reply. Raises `UpstreamFailed` if the budget is used up."""
         if self.admitted is not None:
             self.admitted.hold_reply(size)
 
@@ -257,12 +258,12 @@ class Call:
 
     @property
     def sent(self) -> int:
-        """The number of requests of all attempts that providers may have received."""
+        """The number of requests that providers may have received and may charge for, in all attempts."""
         return sum(attempt.sent for attempt in self.attempts)
 
     @property
     def stepped(self) -> int:
-        """The number of requests that `steps` of plugins have sent to providers."""
+        """The number of requests that `steps` of plugins have sent to providers, in all attempts."""
         return sum(attempt.stepped for attempt in self.attempts)
 
     @property

@@ -2,9 +2,9 @@
 
 - The limit of a body counts decoded bytes. A body is decoded in small steps, so that a body of a few kilobytes that
   would become gigabytes is refused after `limit` bytes.
-- Several codings may be applied one after the other. The limit holds for the result of each.
-- Nothing here reads a request. Decoding takes a while for a large body, so `request_body.py` decodes in a thread: all
-  four libraries release the interpreter's lock.
+- A client may apply several codings one after the other. The result of each decoding must stay within the limit.
+- Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. This does
+  not block the event loop, because all four libraries release the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Maximum number of bytes that are given to a decoder in one step, and maximum number that it returns in one step."""
+"""Maximum number of bytes that a decoder gets in one step, and maximum number that it returns in one step."""
 SLICE: Final = 1024 * 1024
-"""Number of decoded bytes after which memory for them is reserved."""
+"""Number of decoded bytes after which decoding pauses, so that the caller can reserve memory for them."""
 MAX_CODINGS: Final = 4
-"""Maximum number of codings of one body. Each coding can cost the work of a body of the maximum size."""
+"""Maximum number of codings of one body. Decoding each may take as much work as a body of the maximum size."""
 MAX_FRAMES: Final = 1000
-"""Maximum number of gzip members or zstd frames in one body. Each costs a step, and may decode to nothing."""
+"""Maximum number of gzip members or zstd frames in one body. A member or frame that decodes to nothing costs a step
+too, so the limit of decoded bytes alone is not enough."""
 _SHOWN: Final = 50
 """Maximum number of characters of an unknown coding that the error message repeats."""
 _WINDOW_LOG: Final = 23
@@ -34,7 +35,7 @@ _ZLIB_HEADER: Final = 2
 """Bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
-"""Function that yields the decoded parts of a body. Raises one of the exceptions in `_errors_of` for damaged data."""
+"""Function that yields the decoded parts of a body. For damaged data, it raises an exception of `_errors_of`."""
 
 
 class _Cut(ValueError):
@@ -60,20 +61,20 @@ def names(values: Iterable[str]) -> list[str]:
 
 
 class Decoding:
-    """The removal of a body's codings, in slices, so that the caller can reserve memory for each slice before the next.
+    """Decodes a body in slices, so that the caller can reserve memory for each slice before the next slice is decoded.
 
-    An empty body is not changed, whatever its codings are.
+    An empty body stays empty, whatever its codings are.
     """
 
     def __init__(self, body: bytes, codings: Iterable[str], limit: int) -> None:
         self.body = body
-        """The body; at the end without its codings."""
+        """The body. Each coding is removed from it when that coding has been decoded to the end."""
         self._codings = list(codings)
         self._limit = limit
         self._slices = self._decode()
 
     def slice(self) -> int | None:
-        """Decode at most about `SLICE` bytes. Return the number of bytes held in all; None at the end.
+        """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data; None at the end.
 
         Raises `Refused` if the body is damaged, or is larger than the limit after one of its codings is removed.
         """
@@ -155,7 +156,7 @@ def _unzstd(body: bytes) -> Iterator[bytes]:
 
 
 def _frames(body: bytes, new: Callable[[], Any], most: int = MAX_FRAMES) -> Iterator[bytes]:
-    """Yield the decoded parts of one to `most` frames, each read by a decompressor of its own."""
+    """Yield the decoded parts of a body that has from one to `most` frames. `new` makes the decompressor of a frame."""
     decompressor, count = new(), 1
     for start in range(0, len(body), STEP):
         data = body[start : start + STEP]
@@ -184,7 +185,7 @@ def _unbrotli(body: bytes) -> Iterator[bytes]:
 
 
 def _library(name: str) -> Any:
-    """Return the module that decodes a coding. It is imported at its first use, because few clients use it."""
+    """Return the module that decodes a coding. It is imported at its first use, because few clients use br or zstd."""
     return importlib.import_module(_LIBRARIES[name][0])
 
 

@@ -1,4 +1,4 @@
-"""The objects that handlers use through the aiohttp application. They live as long as the process.
+"""The objects that request handlers get from the aiohttp application. They live as long as the process.
 
 This file only declares them: `process/app.py` makes them, and `process/reload.py` replaces the configuration.
 """
@@ -63,10 +63,10 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration with the listener of the command line, if any, in place of those of the file."""
+        """Return the configuration; a listener given on the command line replaces the listeners of the file."""
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of `data`, the file's content, and of `error`, the reason of a refusal."""
+        """Return an entity tag for `data`, the file's content, and `error`, the reason why the content was refused."""
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
         """Replace the file's content by `text`, if the content is `expected`, and use the new configuration.
@@ -83,7 +83,7 @@ class Gateway:
     registry: Registry
     store: Store
     follower: JournalFollower
-    """The writer of records. It writes them into the journal, and from the journal into the store."""
+    """The writer of the records of calls. It writes them into the journal, and copies them from there to the store."""
     bodies: Bodies
     quotas: Quotas
     metrics: Metrics
@@ -103,7 +103,7 @@ class Gateway:
     reloader: ConfigReloader | None = None
     """The reloader of the configuration file; None if the configuration was not read from a file."""
     config_error: str = ""
-    """The reason why the last reload was refused; "" if the configuration in use is that of the file."""
+    """The reason why the last reload was refused; "" if the gateway uses the configuration in the file."""
 
     @property
     def is_leaving(self) -> bool:

@@ -6,10 +6,11 @@ are in `money/prices/rates.py`. The amount that a quota reserves before a call i
 - Each part of a call has the price of the model that did its work, in the provider's price list.
 - If the provider says expressly that another model worked (a fallback, an advisor), and that model has no price, the
   cost is unknown.
-- If only the reply's `model` is another name without a price, the name may be an alias. Then the price of the called
-  model applies, and the cost is marked as an estimate if the name has a number and does not resemble the called one.
-- A router's own statement of what it charged (`usage.cost`) is the cost if the provider's configured price list is the
-  router's, and no rule of `model_cost_map` applies. Other providers' statements have no documented unit.
+- If only the reply's `model` differs from the called model, and this name has no price, the name may be an alias. Then
+  the price of the called model applies. The cost is marked as an estimate if the two names do not resemble each other.
+- A router is a provider that forwards calls to other providers. It states the amount that it charged (`usage.cost`).
+  This amount is the cost if the provider is configured with the router's price list and no rule of `model_cost_map`
+  applies. Statements of other providers are ignored, because their unit is not documented.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from gateway.money.prices.table import matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
-"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. With other
-statuses of errors (408, 424, 504) a model may have run."""
+"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. After other
+error statuses (408, 424, 504) a model may have run."""
 
 
 class Cost(NamedTuple):
@@ -40,7 +41,7 @@ class Cost(NamedTuple):
     basis: str
     """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
     estimated: bool = False
-    """Whether the provider did not report all tokens of the call."""
+    """Whether a token count or a price of the cost is an estimate."""
 
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
@@ -58,11 +59,11 @@ was made before most of the reply was written."""
 
 
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost by the provider's report, else by an estimate; 0 if no request reached a model.
+    """Return the cost by the provider's report of usage, or by an estimate without a report; 0 if no model was reached.
 
-    A reply has broken off if it is neither `complete` nor read to its end, and has no stop reason. A stream also counts
-    as broken off if it has output, and its usage report has input tokens but no output tokens. The usage report of such
-    a reply is only a lower bound, so the cost is marked as estimated.
+    A reply that broke off has a report that is only a lower bound, so its cost is marked as estimated. A reply broke
+    off if it has no stop reason, is not `complete`, and was not read to its end. A stream also counts as broken off if
+    it has output, and its report has input tokens but no output tokens.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation in UNBILLED_OPERATIONS:
@@ -109,7 +110,7 @@ def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part],
 
 
 def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices of the model that did a part of a call, and whether they are assumed."""
+    """Return the prices of the model that did a part of a call, and whether these prices are a guess."""
     offer, prices = attempt.candidate.offer, call.runtime.prices
     own = prices.of(offer.provider, offer.model)
     if part.model in {"", offer.model}:
@@ -122,7 +123,7 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
-    """Return whether the provider refused the request before a model ran: by a status, or by a stream's first event."""
+    """Return whether the provider refused the request before a model ran, by its status or a stream's first event."""
     if attempt.head is None or attempt.delivered is not None:
         return False
     problem = call.problem
@@ -130,16 +131,16 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
 
 
 def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Sequence[Part]:
-    """Return the parts of a call whose usage the provider did not report completely, with probable tokens.
+    """Return the parts of a call with probable numbers of tokens, for a usage report that is missing or incomplete.
 
-    - Tokens are at least those that the provider reported.
+    - No number is less than the number that the provider reported.
     - Without a report, input tokens are estimated from the body that was sent (`money/quotas/estimate.py`). No input
       counts as cached.
-    - Output tokens are the bytes of the received text, thinking and tool arguments divided by three, if there are far
-      more bytes than the reported output tokens explain.
+    - Output tokens are estimated from the bytes of the received text, thinking and tool arguments, at three bytes per
+      token. This estimate is used if there are more than `MOST_BYTES` bytes for each reported output token.
     - If the reply is not `complete`, output tokens are also estimated from the time since the request was received.
-      Otherwise thinking that the provider does not send would be free, and so would the whole output for a client that
-      leaves just before the end.
+      Without this estimate, thinking that the provider does not send would be free. The whole output would be free for
+      a client that disconnects just before the end.
     """
     reply, *others = facts.parts
     given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0
@@ -155,7 +156,7 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def expected(call: Call) -> Estimate:
-    """Return the maximum usage of a call: what was reserved, or a rough estimate if nothing was."""
+    """Return the maximum usage of a call: the reserved amount, or a rough estimate if nothing was reserved."""
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]

@@ -1,9 +1,9 @@
-"""The head and the pings of a stream, which the client gets while the provider has sent no event for a long time.
+"""The early head of a stream: the head and pings that the client gets if the provider's first event takes long.
 
-- Without them, clients and load balancers close the connection before the first event comes.
-- The server otherwise sends no head before the first event, because the status of an early error is in the head. An
-  error that comes after an early head is written into the stream.
-- A usual call costs one timer more.
+- Without an early head, clients and load balancers close the connection before the first event comes.
+- Usually the server sends the head together with the first event, so that the status can still become that of an error.
+  An error that occurs after an early head is written into the stream.
+- The cost for a call whose first event comes in time is one timer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the wait for the early head is longer while the provider's own head, with its status, has not come.
+"""Factor by which the wait for the early head is longer if the provider's own head has not come either.
 
-The early head then comes after 45 seconds, because load balancers close a silent connection after 60.
+With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]

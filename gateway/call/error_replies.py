@@ -20,7 +20,7 @@ def error_reply(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return the status, the headers and the body of the reply for an error before the first byte is sent.
 
-    It is the provider's own error reply if the client speaks the provider's format.
+    With `native`, the client speaks the provider's format. Then an error reply of the provider is returned unchanged.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:

@@ -1,7 +1,7 @@
 """Fingerprints of chats: keyed hashes of the caller, the agent, the system prompt and the first user message.
 
-- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed, because the
-  marks of cached parts move from turn to turn.
+- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed: the marks of
+  prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
 - Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
 - The hash is keyed, because a short prompt could be guessed from a plain hash.
 """
@@ -21,10 +21,10 @@ from gateway.contract.flag import ClientRequest, Members
 WINDOW: Final = 1024 * 1024
 """Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read. Longer lists are hostile: the first user
-message of a chat comes after a few system messages."""
+"""Maximum number of messages, and of blocks of a message, that are read. Real chats need fewer, because the first user
+message comes after a few system messages. The limit bounds the work for hostile requests."""
 MAX_CUT: Final = 64 * 1024
-"""Number of characters of a message longer than `WINDOW` that are hashed."""
+"""Number of characters that are hashed of a message that does not end within `WINDOW`."""
 SMALL: Final = 64 * 1024
 """Maximum number of bytes of a member that is decoded to find the name of a session."""
 
@@ -62,7 +62,7 @@ def small_member(top: Members, name: str) -> Any:
 
 
 def _messages(top: Members) -> Opening | None:
-    """Read a body of OpenAI's chat API, Anthropic's API or Converse.
+    """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
 
     The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
     """
@@ -97,7 +97,7 @@ def _opening(system: str, items: Iterator[tuple[Any, str]]) -> Opening | None:
         if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
             texts.append(_text(item))
         elif role == "user":
-            # a message that is only an image has no text; its JSON distinguishes it from other images
+            # a message with an image alone has no text, so its JSON is hashed instead
             return "".join(texts), _text(item) or source
     return None
 
@@ -111,9 +111,9 @@ def _member_text(top: Members, name: str) -> str:
 
 
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
-    """Yield the first items of a list, each decoded and as JSON text.
+    """Yield the first items of a list. Each is yielded as a pair: the decoded value, and the JSON text of the item.
 
-    An item that does not end within the window may be the first user message, because its role is unknown. It is
+    An item that does not end within the first `WINDOW` bytes cannot be decoded, so its role is unknown. Such an item is
     yielded as a user message without a text.
     """
     text = _window(top, name)

@@ -1,9 +1,10 @@
-"""The end of a call: the call is charged, and its record goes to the store, the metrics, the observers and the log.
+"""The end of a call: charges it, and passes its record to the store, the metrics, the observers and the log.
 
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` has a record too. It is charged nothing.
 - A call whose process was killed gets its record when the next process starts.
-- In a process that was replaced, the record goes to the spool. The new process charges the call (`predecessor.py`).
+- In a process that a new one has replaced, the record goes to a spool on the disk. The new process reads the spool and
+  charges the call (`predecessor.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MAX_MESSAGE: Final = 500
 """Maximum number of characters of an error's message, and of a provider's request id, in a record."""
 _FAILED: Final = 500
 _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
-"""Headers in which providers send their own id of a request. The support of a provider asks for this id."""
+"""Headers in which providers send their own id of a request. A provider's support staff ask for this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Finish:
             self.metrics.overhead(call.flag.name, overhead)
 
     def _facts(self, call: Call) -> Facts:
-        """Return the facts of the call. If the meter fails, these are the facts that were read before."""
+        """Return the facts of the call. If the meter fails, return the facts that it returned last."""
         try:
             return call.read_facts() or Facts()
         except PluginFailed as failure:
@@ -82,7 +83,7 @@ class Finish:
             self.log.warning("calls.lost", calls=len(calls))
 
     def put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
-        """Write the record of a call, and tell the metrics, the observers and the log."""
+        """Write the record of a call, and pass it to the metrics, the observers and the log."""
         self.follower.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
         self.metrics.observe(record)
         self.observers.put(record)

@@ -1,9 +1,11 @@
 """aiohttp middlewares in front of every route: request id, cross-site guard, identity, and errors in plain JSON.
 
-A request that two programs could understand differently (another host in its target, an unusual transfer coding) is
-refused with 400. Callers are identified by their place in the network, so any web page that is open on a caller's
-machine could send requests as that caller. Therefore every route except the health checks refuses a Host that is not
-this gateway's (DNS rebinding), an Origin that is not this gateway's, and requests that the browser marks as cross-site.
+If a proxy and the gateway could understand a request differently, the request is refused with 400. Examples are a host
+in the request's target, and an unusual transfer coding.
+
+Callers are identified by their network address, so any web page that is open on a caller's machine could send requests
+as that caller. Therefore every route except the health checks refuses a Host or Origin that is not this gateway's, and
+requests that the browser marks as cross-site. The check of Host prevents DNS rebinding.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. A refusal on these routes is left to the server, which words it in the client's
-    dialect.
+    `calls` are the routes of API calls. On these routes, the guard does not reply to a refused request. `server.py`
+    writes the reply in the client's dialect.
     """
     refusals = Throttle()
 
@@ -78,7 +80,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers of every reply. If this process is leaving, tell the client to use the connection no more."""
+    """Add the headers that every reply has. If this process stops or is replaced, have the connection closed."""
     response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers["server"] = "irisgate"
     if request.app[GATEWAY].is_leaving:
@@ -86,7 +88,7 @@ def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Routes without identification, for monitors without an identity. The replies reveal nothing of the configuration."""
+"""Routes that need no identified caller, for monitoring systems. Their replies reveal nothing of the configuration."""
 
 
 def _local(request: web.Request) -> Any:
@@ -123,7 +125,7 @@ def ambiguous(request: web.BaseRequest) -> str:
 
 
 def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Response:
-    """Return the reply to an ambiguous request, after which the connection is closed. Log it if a line is due."""
+    """Return the reply to an ambiguous request. The connection is then closed. Log lines are rate-limited."""
     if count := refusals.due(_AMBIGUOUS):
         log = request.app[GATEWAY].log
         log.warning("http.error", kind=_AMBIGUOUS, request_id=request[REQUEST_ID], count=count)
@@ -134,7 +136,7 @@ def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Resp
 
 _AMBIGUOUS: Final = "AmbiguousRequest"
 _SINGLE: Final = ("Host", "Origin", "Content-Type", "Sec-Fetch-Site")
-"""Headers that decide how a request is treated, and of which two programs could read different values."""
+"""Headers that decide how a request is handled. If one is repeated, two programs could use different values of it."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
@@ -142,8 +144,8 @@ def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bo
     """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
 
     Return None for a request that is allowed. `served` is True if `tailscale serve` forwards the requests. Then Host is
-    `localhost`, and X-Forwarded-Host is the host that the client called. serve removes this header from clients'
-    requests, and forwards requests only for its own names.
+    `localhost`, and X-Forwarded-Host is the host that the client called. This header can be trusted, because
+    `tailscale serve` removes it from clients' requests, and forwards requests only for its own host names.
     """
     host = headers.get("Host", "")
     place = _place(host)
@@ -182,8 +184,8 @@ class _Place(NamedTuple):
 def _place(text: str) -> _Place | None:
     """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
 
-    Return None for anything else. No URL parser is used, because parsers accept and correct malformed input (full-width
-    digits, `/..`) in other ways than browsers do.
+    Return None for anything else. No URL parser is used, because parsers correct malformed input (full-width digits,
+    `/..`) in other ways than browsers.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -219,7 +221,7 @@ def _is_address(name: str) -> bool:
 def new_id() -> str:
     """Return a unique id of a request, which begins with the time in milliseconds.
 
-    So later ids are greater, and an index of ids grows at its end only.
+    Later ids are therefore greater, and a database index of ids only grows at its end.
     """
     return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 

@@ -1,7 +1,7 @@
-"""The choice of the process that has the balances of the quotas: this one, or another one that replaces it.
+"""The choice of the process that keeps the balances of the quotas: this process, or the process that replaces it.
 
-While another process takes over the balances, the reservations of calls wait until the hand-over has succeeded or
-failed. After a successful hand-over, this process reserves over a connection to the other process.
+While another process takes over the balances, new calls wait with their reservations until this hand-over has succeeded
+or failed. After a successful hand-over, this process makes reservations over a connection to the other process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.ledger import Claim, Reservation
 
 RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the claims of a call, given by its id, in another process. It blocks its thread."""
+"""A function that takes the id of a call and its claims, and reserves the claims in another process. It blocks."""
 
 
 class Keeper:
-    """Reservations in the process that has the balances."""
+    """Makes reservations in the process that keeps the balances."""
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
@@ -34,7 +34,7 @@ class Keeper:
         return self._outcome is None
 
     def begin(self) -> None:
-        """Let reservations wait for the end of a hand-over."""
+        """Begin a hand-over. New reservations wait until `end` is called."""
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, hold: RemoteHold | None) -> None:
@@ -45,7 +45,10 @@ class Keeper:
             self._outcome = None
 
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
-        """Reserve what the call may use, in the process that has the balances. Raises the exceptions of `reserve`."""
+        """Reserve the maximum that the call may use, in the process that keeps the balances.
+
+        Raises the exceptions of `settlement.reserve`.
+        """
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:
             return reserve(call, quotas, size)

@@ -1,9 +1,9 @@
-"""Removes the keys of a request from everything that its provider sends back: headers, bodies, events and errors.
+"""Removes the gateway's keys from everything that a provider sends back: headers, bodies, events and errors.
 
 Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found as it is, with
 characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is divided between
-two or more consecutive events. There are two limits: if a key is divided, a first part of less than `KNOWN_BY`
-characters is not removed; and a key inside two encodings (base64 of an escaped key) is not found.
+two or more consecutive events. There are two limits. If a key is divided, a first part of less than `KNOWN_BY`
+characters is not removed. A key inside two encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs a few searches of its bytes.
 """
@@ -26,15 +26,15 @@ from gateway.contract.flag import Event, Head
 E = TypeVar("E", bound=UpstreamFailed)
 
 SHORTEST_KEY: Final = 16
-"""Minimum length in characters of a value that is removed as a key. A shorter value may be an ordinary word of a reply,
-as placeholders for local servers are (`not-needed`)."""
+"""Minimum length in characters of a value that is removed as a key. A shorter value may also be an ordinary word in a
+reply, such as the placeholder `not-needed` that is configured for local servers."""
 KNOWN_BY: Final = 8
-"""Number of characters at either end of a key by which a part of it is recognised."""
+"""Number of characters at the beginning or end of a key that are enough to recognise a part of the key."""
 MAX_MESSAGE: Final = 64 * 1024
 """Maximum number of characters of a provider's error message that clients get."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
-"""Member in which a frame of InvokeModel has its payload as base64."""
+"""JSON member that contains the base64 payload in a stream frame of Bedrock's InvokeModel API."""
 
 _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|credential|signature|jwt", re.IGNORECASE)
 """Names of headers and URL parameters whose values are keys."""
@@ -59,7 +59,7 @@ def secrets_of(apikey: str, baseurl: str, headers: Iterable[tuple[str, str]]) ->
     if "@" in baseurl or "?" in baseurl:
         url = URL(baseurl)
         values += [url.password or "", *(value for name, value in url.query.items() if _SECRET_NAMED.search(name))]
-    # the longest first, so that no part of a key remains beside another key
+    # the longest first: if one key contains another, the longer one must be removed as a whole
     return tuple(sorted({value for value in values if len(value) >= SHORTEST_KEY}, key=len, reverse=True))
 
 
@@ -72,7 +72,7 @@ def _parts(value: str) -> list[str]:
 
 @lru_cache(maxsize=_MAX_CACHED)
 def redaction(apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...]) -> Redaction:
-    """Return the remover of the keys of a request (`secrets_of`)."""
+    """Return the `Redaction` that removes the keys of a request. The arguments are those of `secrets_of`."""
     return Redaction(secrets_of(apikey, baseurl, headers))
 
 
@@ -89,11 +89,11 @@ class Redaction:
 
     @cached_property
     def _all_patterns(self) -> list[re.Pattern[bytes]]:
-        """The patterns of the keys. They are compiled when data are suspect, because a long key takes 10 ms or more."""
+        """The patterns of the keys. They are compiled at the first use, because a long key takes 10 ms or more."""
         return [pattern for secret in self._secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
-        """Return whether `data` may contain a key or a part of one. This is fast, and rarely true without a key."""
+        """Return whether `data` may contain a key or a part of a key. The check is fast and has few false positives."""
         find = data.find  # takes a third of the time of `in`
         for sign in self._signs:  # noqa: SIM110 (half the time of `any` with a generator)
             if find(sign) >= 0:
@@ -125,8 +125,8 @@ class Redaction:
     def failure(self, error: E) -> E:
         """Remove the keys from an error of the provider, and return it.
 
-        If the frame of an error event contains a key, the frame is left out, because its checksum would be wrong. The
-        client's flag then writes the error.
+        If the frame of an error event contains a key, `raw` is emptied: without the key, the frame's checksum would be
+        wrong. The plugin of the client's API then encodes the error.
         """
         problem = error.problem
         error.problem = replace(
@@ -143,7 +143,7 @@ class Redaction:
 
 
 def _patterns(secret: str) -> list[re.Pattern[bytes]]:
-    """Return patterns that match a key with any of its characters escaped. All begin with fixed bytes, for speed."""
+    """Return patterns that match a key, even with some characters escaped. For speed, all begin with fixed bytes."""
     first, rest = secret[0], secret[1:]
     head = match[0] if (match := _HEAD.match(secret)) else first
     plain = re.escape(_utf8(head)) + b"".join(map(_any_form, secret[len(head) :]))
@@ -159,7 +159,7 @@ _SHORT: Final[Mapping[str, tuple[bytes, ...]]] = {"/": (rb"\\+/",), '"': (rb'\\+
 
 
 def _escapes(character: str) -> list[bytes]:
-    """Return patterns for a character escaped as in JSON and as in a URL, with digits of either case.
+    """Return patterns for a character escaped as in JSON and as in a URL, with hexadecimal digits of either case.
 
     JSON text inside JSON text has several backslashes in place of one.
     """
@@ -179,7 +179,7 @@ def _utf8(text: str) -> bytes:
 def _base64_forms(key: bytes) -> list[bytes]:
     """Return the base64 of a key as it appears inside longer data, which has three forms, in both alphabets."""
     forms = []
-    for shift, mixed in enumerate((0, 2, 3)):  # characters at the beginning that also depend on the bytes before
+    for shift, mixed in enumerate((0, 2, 3)):  # `mixed` characters also depend on preceding bytes
         complete = (shift + len(key)) * 8 // 6
         encoded = base64.b64encode(bytes(shift) + key)[mixed:complete]
         forms += [encoded, encoded.translate(_URL_SAFE)]
@@ -187,7 +187,7 @@ def _base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return byte strings. All data that contain the key, or a large part of it, contain at least one of them."""
+    """Return byte strings of which at least one is in any data that contain the key or a large part of the key."""
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone
@@ -203,17 +203,17 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 class EventRedaction:
     """Removes the keys from the events of one stream, including keys that are divided between consecutive events.
 
-    Events are looked at one by one as soon as the bytes of the stream are suspect. An event that ends with the first
-    part of a key is held back until the next event shows whether it has the rest of the key.
+    Events are searched one by one as soon as a search of the stream's bytes finds a sign of a key. An event that ends
+    with the first part of a key is held back, until the next event shows whether the rest of the key follows.
     """
 
     def __init__(self, redaction: Redaction) -> None:
         self._redaction = redaction
         self._end = b""
-        """The last bytes of the stream, in which a sign of a key may begin."""
+        """The last bytes of the stream so far. A sign of a key may begin in them and end in the next bytes."""
         self._suspect = False
         self._packed = False
-        """Whether a frame of InvokeModel has come. Its base64 hides an escaped key from a search of the stream."""
+        """Whether a frame of InvokeModel has come. A search of the stream cannot find an escaped key in its base64."""
         self._ends = [(key[:KNOWN_BY], key[-KNOWN_BY:]) for key in redaction.keys]
         self._held: list[Event] = []
 
@@ -231,7 +231,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Return events of the bytes that were searched, without keys."""
+        """Return the events without keys. The bytes of these events were given to `look` before."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -254,8 +254,8 @@ class EventRedaction:
     def _without_keys(self, event: Event) -> Event:
         """Return the event without keys.
 
-        If there is a key, the flag's encoder writes the event again, since a frame may have a checksum. A comment with
-        a key is left out.
+        An event that had a key loses its raw bytes, because the frame may have a checksum. The flag's encoder then
+        writes the event again. A comment that had a key is left out.
         """
         payload = self._redaction.bytes(event.payload)
         raw = event.raw or b""
@@ -264,8 +264,8 @@ class EventRedaction:
         return Event(event.kind, payload, None if payload else b"")
 
     def _join(self, event: Event) -> Iterator[Event]:
-        """Add an event to the events that are held back, and yield those that cannot have a part of a key any more."""
-        if not event.payload:  # a comment may stand between the parts
+        """Hold an event back. If no held event can contain the beginning of a key, yield all held events."""
+        if not event.payload:  # a comment may come between two parts of a key
             yield event
             return
         self._held.append(event)
@@ -294,9 +294,9 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Return functions that remove the parts of a key from strings, by the position of the value with the strings."""
+    """Return functions that remove the parts of a key from strings, by the index in `values` to which each applies."""
     last = len(values) - 1
-    for size in range(len(key) - KNOWN_BY, 0, -1):  # the key's beginning may have been sent already
+    for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent
         if len(values) == 1 and _has(values[0], key[size:], str.startswith):
             return {0: _cut_start(key[size:])}
     for size in range(len(key) - 1, KNOWN_BY - 1, -1):

@@ -1,4 +1,4 @@
-"""Reports of plugins that fail or hold the event loop: a log line and a metric for each failure.
+"""Reports of plugins that fail (a log line and a metric), and of plugins that block the event loop (a log line).
 
 `contract/hooks.py` finds out what failed. The server and `finish.py` report each failure once, where the call ends.
 """
@@ -15,7 +15,7 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 
 QUIET_SECONDS: Final = 60.0
-"""Seconds between two log lines about one slow hook. The metrics count every call."""
+"""Minimum seconds between two log lines about the same slow hook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PluginReports:
         )  # fmt: skip
 
     def slow(self, hook: Hook, seconds: float, place: str) -> None:
-        """Log that a call of a hook held the event loop, unless a line about this hook was logged just before."""
+        """Log that a call of a hook blocked the event loop. Only one line per hook is logged in `QUIET_SECONDS`."""
         now, key = monotonic(), (hook.plugin, hook.name)
         if now - self._logged.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
             return

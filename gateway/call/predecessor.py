@@ -1,10 +1,11 @@
-"""The calls of a process that this one has replaced, and that is still finishing its open calls.
+"""The calls that a replaced process is still finishing, after this process has taken its place.
 
-- The replaced process writes its calls to a spool, a journal of its own. This process reads the spool, charges the
-  calls, and writes their records to the one journal.
-- The replaced process holds the lock of its spool until it ends. Calls that are still open then are `lost`.
-- If this process is killed, the next one reads the spool from its beginning, and leaves out the calls that the store
-  has. So each call is recorded and charged once.
+- The replaced process writes its calls to a spool, which is a journal of its own. This process reads the spool, charges
+  the calls, and writes their records to the main journal.
+- The replaced process holds the lock of its spool until it ends. Calls that are still open when it has ended get the
+  outcome `lost`.
+- If this process is killed, the next process reads the spool from its beginning. It skips the calls that are in the
+  store already, so each call is recorded and charged once.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from gateway.telemetry.log import Logger
 PREFIX: Final = "replaced-"
 """The beginning of the names of spools, which are folders in the folder of the journal."""
 POLL_SECONDS: Final = 0.05
-"""Seconds between two looks at a spool. A call of the replaced process can be read from the store a moment later."""
+"""Seconds between two reads of a spool. The interval is short, so that new calls in the spool reach the store soon."""
 BATCH_BYTES: Final = 1024 * 1024
-"""Maximum number of bytes of a spool that are read at once."""
+"""Maximum number of bytes of a spool in one read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of this process that record and charge calls of a replaced process."""
+    """The objects of this process that record and charge the calls of a replaced process."""
 
     finish: Finish
     quotas: Quotas
@@ -49,13 +50,13 @@ class Parts:
 
 @dataclass(slots=True)
 class Predecessor:
-    """A replaced process, as its spool shows it."""
+    """The state of a replaced process, as far as its spool has been read."""
 
     folder: Path
     offset: JournalOffset = field(default_factory=JournalOffset)
     """The offset up to which the spool has been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
-    """The amounts that the open calls have reserved in this process, by the id of the call."""
+    """The amounts that the replaced process's open calls have reserved in this process, by the id of the call."""
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that were sent and have not ended."""
     recovered: bool = False
@@ -74,11 +75,12 @@ class Predecessor:
             await asyncio.sleep(POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Apply what is new in the spool. If the replaced process has ended, record its open calls as lost.
+        """Apply the new entries of the spool. If the replaced process has ended, record its open calls as lost.
 
-        Return whether nothing is left to do. Raises `StoreFailed` if the spool or the store cannot be read.
+        Return True if the replaced process has ended, so that everything is done. Raises `StoreFailed` if the spool or
+        the store cannot be read.
         """
-        # looked at before reading, because lines may be written until the lock is free
+        # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
         await self.apply(parts)
         if alive:
@@ -134,7 +136,7 @@ class Predecessor:
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
-    """Charge a call by its bill. `held` is what the call has reserved; None if nothing is known to be reserved."""
+    """Charge a call by its bill. `held` has the call's reservations; None if no reservation of the call is known."""
     if held is None:
         return quotas.charge_unreserved(money_terms(bill.chains), bill.money)
     chains = [tuple(Bucket(kind, name) for kind, name, _ in chain) for chain in bill.chains]
@@ -142,7 +144,7 @@ def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas
 
 
 class Predecessors:
-    """All replaced processes that still end their open calls. There may be several after quick restarts."""
+    """All replaced processes that are still finishing calls. After quick restarts there may be more than one."""
 
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts
@@ -164,7 +166,7 @@ class Predecessors:
         return self._journal / name
 
     async def recover(self) -> None:
-        """Read the spools that an earlier process has left. Record open calls that no process will end as lost.
+        """Read the spools that exist when this process starts. Record the calls that no process can finish as lost.
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
@@ -177,12 +179,12 @@ class Predecessors:
         still_open = set[str]().union(*(one.ids for one in self._all.values()))
         if lost := [call for call in await store.open_calls() if call.id not in still_open]:
             finish.lost(lost, quotas)
-            # the pages then show these calls at once; if the store fails, the journal has the calls
+            # flushed so that the web pages show these calls at once; if the store fails, the journal has the calls
             with suppress(StoreFailed):
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Follow all spools in the background, unless that is done already."""
+        """Start to follow all spools in the background. Do nothing if they are followed already."""
         self._tasks = self._tasks or [asyncio.create_task(self._follow(one)) for one in self._all.values()]
 
     async def _follow(self, predecessor: Predecessor) -> None:
@@ -198,6 +200,6 @@ class Predecessors:
         self._tasks.clear()
 
     async def take_back(self, predecessor: Predecessor) -> None:
-        """Apply the spool of this process itself, which no other process has taken over, and remove the spool."""
+        """Apply this process's own spool and remove it, after a failed hand-over: no other process reads that spool."""
         await predecessor.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)

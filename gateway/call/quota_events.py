@@ -1,6 +1,6 @@
-"""The event that a quota is nearly used, for the log and for observers.
+"""The event that a quota is nearly used up, for the log and for observers.
 
-`gateway.money.quotas` decides when a bucket is nearly used. A bucket is reported once, until it has been refilled.
+`gateway.money.quotas` decides when a bucket is nearly used up. It reports a bucket again only after a refill.
 """
 
 from __future__ import annotations

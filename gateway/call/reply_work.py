@@ -1,9 +1,9 @@
-"""Work on a provider's reply, in pieces that run in a worker process if the reply is large.
+"""Functions that process a provider's reply. For a large reply they run in a worker process.
 
-- A whole body is decoded once for the meter, the decoder and the translation.
+- A whole body is decoded once; the meter, the decoder and the translation share the result.
 - The facts of a reply (usage, stop reason, ...) are read in the provider's dialect, before it is translated.
-- A whole body that the meter cannot read is no reply of the dialect, so every client gets an error. The tokens
-  that the body reports are kept.
+- If the meter cannot read a whole body, the body is not a reply of the provider's dialect, and the client gets an
+  error. Tokens that the body reports are still counted.
 
 Everything here can be pickled, and nothing here does I/O.
 """
@@ -69,7 +69,7 @@ class WholeReader:
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply. The result has the meter, with the facts of the reply. Raises `PluginFailed`."""
+        """Read a reply. Return the result with the meter, which then has the reply's facts. Raises `PluginFailed`."""
         body = self.redaction.bytes(body)
         reading = Reading(body, meter, self.hooks["problem"](self.head, body))
         if reading.problem is not None:
@@ -86,7 +86,7 @@ class WholeReader:
         return decoder
 
     def _with_facts(self, reading: Reading) -> Reading:
-        """Read the facts of a reply, and decode it to the target's dialect."""
+        """Give a reply to the meter, and decode it to JSON of the target's dialect."""
         body = reading.body
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
@@ -96,12 +96,12 @@ class WholeReader:
             if is_stream(body):
                 return self._unwanted_stream(reading)
             return replace(reading, fault=not_a_reply(body, fault), delivered=len(body) if is_cut(body) else None)
-        # an unchanged body is not sent back from a worker process
+        # if the decoder changed nothing, use the original body, so that a worker process need not send a second one
         decoded = body if decoded is shared else decoded
         return replace(reading, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, reading: Reading) -> Reading:
-        """Read the facts of a stream that came in place of a whole reply."""
+        """Give the meter the events of a stream that came although the request did not ask for a stream."""
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, reading.body)
         delivered: int | None = None
@@ -123,7 +123,7 @@ class WholeReader:
 READING_HOOKS: Final = (
     "problem", "meter.whole", "meter.feed", "decoder", "decoder.whole", "decoder.feed", "decoder.close", "output_bytes",
 )  # fmt: skip
-"""Names of the hooks that read a reply. The others are not sent to a worker process."""
+"""Names of the hooks that read a reply. Only these hooks are sent to a worker process."""
 
 
 def decode(
@@ -135,9 +135,9 @@ def decode(
     payload: bytes,
     raw: bytes,
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
-    """Return the decoder and the redaction after a frame, the frame's events, and the fault that followed them.
+    """Return the decoder and the redaction after a frame, the frame's events, and the fault that followed the events.
 
-    `_redaction` is a part of `redacted`. It is a separate argument so that a worker process does not send it back.
+    `_redaction` is a part of `redacted`. It is a separate argument too, so that a worker process does not send it back.
     """
     events: list[Event] = []
     fault = None
@@ -158,7 +158,7 @@ def read_event(
 ) -> tuple[Meter, int, GatewayError | None]:
     """Return the meter after an event, the number of bytes that the model wrote, and the fault of the event.
 
-    An event for which `tolerated` is raised has no fault.
+    An exception of the type `tolerated` is not returned as a fault.
     """
     events = (Event(kind, payload),)
     _, fault = hooks["meter.feed"].feed(meter.feed, events, tolerated)
@@ -171,9 +171,9 @@ def read_event(
 def translate(
     hook: Hook, translation: Translation, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Translation, list[bytes], GatewayError | None]:
-    """Return the translation after an event, the translated events, and the fault that followed them.
+    """Return the translation after an event, the translated events, and the fault that followed these events.
 
-    The events are pickled in parts of `PART_EVENTS`, because one event can become a million of them.
+    The translated events are pickled in parts of `PART_EVENTS`, because a single event can become a million events.
     """
     events: list[Event] = []
     fault = None
@@ -186,7 +186,7 @@ def translate(
 
 
 def unpacked(part: bytes) -> list[Event]:
-    """Return a part of the events of `translate`."""
+    """Unpickle one part of the events that `translate` returned."""
     events: list[Event] = pickle.loads(part)  # noqa: S301 (written by a worker process of the gateway)
     return events
 
@@ -194,7 +194,7 @@ def unpacked(part: bytes) -> list[Event]:
 def encode(
     hook: Hook, encoder: Encoder, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Encoder, bytes, GatewayError | None]:
-    """Return the encoder after an event, the bytes of the event for the client, and the fault of the encoder."""
+    """Return the encoder after an event, the event encoded for the client, and the encoder's failure, if any."""
     data, fault = hook.joined(encoder.feed, (Event(kind, payload),))
     return encoder, data, fault
 
@@ -204,7 +204,7 @@ PART_EVENTS: Final = 256
 
 
 def is_stream(body: bytes) -> bool:
-    """Return whether a body begins as server-sent events."""
+    """Return whether a body begins like server-sent events."""
     return _SSE.match(body) is not None
 
 

@@ -1,6 +1,6 @@
-"""Reads the body of a call, bounded in size and time, and removes its content codings (`content_codings.py`).
+"""Reads the body of a call within limits of size and time, and removes its content codings (`content_codings.py`).
 
-The bytes of the body are reserved in the budget of all calls (`admission.py`) while they are read.
+While the body is read, its bytes are reserved in the budget of all calls (`admission.py`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused, invalid
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
 GRACE_SECONDS: Final = 30.0
-"""Seconds from the first wait for a body during which its rate may be below `Limits.body_bytes_per_second`."""
+"""Seconds from the beginning of the body during which it may come slower than `Limits.body_bytes_per_second`."""
 
 
 class MalformedBody(web.RequestPayloadError):
-    """The error for a body whose framing is malformed, or is nearly all of it (`web/connections.py`)."""
+    """The error for a body whose chunked framing is malformed or is far longer than the data (`web/connections.py`)."""
 
 
 def is_compressed(request: web.Request) -> bool:
@@ -33,9 +33,9 @@ def is_compressed(request: web.Request) -> bool:
 
 
 def announced(request: web.Request, limit: int) -> int:
-    """Return the length of the body that the request's head gives; 0 if it gives none.
+    """Return the length of the body that `Content-Length` gives; 0 without this header.
 
-    Raises `Refused` if the length is over `limit`.
+    Raises `Refused` if the length is greater than `limit`.
     """
     size = request.content_length or 0
     if size > limit:
@@ -46,7 +46,7 @@ def announced(request: web.Request, limit: int) -> int:
 async def read(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
     """Return the body without its content codings.
 
-    `limits.body_bytes` is the maximum number of bytes, both of what the client sends and of the decoded body. Raises
+    `limits.body_bytes` is the maximum number of bytes of the encoded body, and of the decoded body. Raises
     `Refused` if the body is too large, too slow or damaged, or if the budget of all calls is used up.
     """
     codings = content_codings.names(request.headers.getall("Content-Encoding", ()))
@@ -54,7 +54,7 @@ async def read(request: web.Request, limits: Limits, admitted: Admitted) -> byte
     if not codings or not body:
         return body
     decoding = content_codings.Decoding(body, codings, limits.body_bytes)
-    # in a thread: a small body may become a large one
+    # in a thread, because even a small body may decode to a large one
     while (size := await asyncio.to_thread(decoding.slice)) is not None:
         admitted.ensure(size)
     decoded = decoding.body

@@ -1,4 +1,7 @@
-"""Turns an HTTP request with its decoded body into the request of a flag. A very large body is parsed elsewhere."""
+"""Turns an HTTP request with its decoded body into a `ClientRequest` of the client's API (flag).
+
+A very large body is parsed in a worker process.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from gateway.upstream.process_pool import NO_DROP, ProcessPool
 PARSED_ELSEWHERE: Final = 4 * 1024 * 1024
 """Minimum number of bytes of a body that is parsed in a worker process.
 
-Parsing this many takes 6 ms, and 40 ms if all of the text is halves of characters."""
+Parsing a body of this size takes 6 ms, and 40 ms if all of its text is escaped surrogate halves."""
 _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 
@@ -38,7 +41,7 @@ def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest
 
 
 async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -> ClientRequest:
-    """Return the parsed request. Raises `Refused` if it is wrong, and `PluginFailed`."""
+    """Return the parsed request. Raises `Refused` if the request is wrong, and `PluginFailed` if the flag fails."""
     body = message.body
     if len(body) < PARSED_ELSEWHERE:
         return flag.parse(message)
@@ -46,5 +49,5 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Return the parsed request. `body` is not in `message`, so that a worker process need not send it back."""
+    """Return the parsed request. `body` is separate from `message`, so that a worker process does not send it back."""
     return parse(replace(message, body=body))

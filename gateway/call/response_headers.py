@@ -1,4 +1,4 @@
-"""The headers of responses to calls. Text that clients choose, such as names of fields, is quoted in them."""
+"""The headers of responses to calls. Text that clients choose, such as names of fields, is percent-encoded there."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import quote
 from gateway.call.chain import Call, Inbound
 
 MAX_HEADER: Final = 2000
-"""Maximum number of characters of a header that lists dropped fields or quotas; the record has all fields."""
+"""Maximum number of characters of a header that lists dropped fields or quotas. The call's record has all fields."""
 
 
 def response_headers(
     inbound: Inbound, call: Call | None, headers: Mapping[str, str], *, shows_usage: bool = False
 ) -> dict[str, str]:
-    """Return the response's headers: those that clients expect of the flag, `headers`, and the gateway's own.
+    """Return the headers of the client's API (flag), together with `headers` and the gateway's own headers.
 
-    `shows_usage` is True for a complete response that this gateway wrote. The flag's headers may then state the usage.
+    `shows_usage` is True for a complete response that this gateway wrote. The API's headers may then state the usage.
     `call` is None for a request that was refused before it was parsed.
     """
     facts = call.facts if shows_usage and call is not None else None
@@ -47,6 +47,6 @@ def made_here(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _header_value(text: str) -> str:
-    """Return text in a form safe for a header: quoted and cut off. Clients choose the text, such as names of fields."""
+    """Return text in a form that is safe in a header: percent-encoded, and cut off at `MAX_HEADER`."""
     safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."

@@ -1,4 +1,4 @@
-"""A configuration, and the objects for calls that are computed from it. A reload replaces all of these at once."""
+"""A configuration, with the objects that are computed from it for calls. A reload replaces all of them at once."""
 
 from __future__ import annotations
 

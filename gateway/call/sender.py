@@ -1,8 +1,8 @@
-"""The one way from a call to its provider: every request that a call causes is sent, counted and logged here.
+"""Sends, counts and logs every request that a call causes to its provider. No other file sends such requests.
 
 - A request counts as sent as soon as the provider may have received a byte of it.
-- Before the first request of a billed call, the journal has a line about the call (`write_ahead.py`).
-- A refused key and an unreachable provider are logged for all these requests.
+- Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
+- If the provider refuses the gateway's key or cannot be reached, this is logged for every request.
 
 What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
 """
@@ -28,7 +28,7 @@ from gateway.upstream.refused_keys import RefusedKeys
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
 _AUTH_STATUSES: Final = (401, 403)
-"""Statuses with which a provider refuses a key, or refuses a model to a key."""
+"""Statuses with which a provider refuses a key, or refuses access to a model with this key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Sender:
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
         """Send the request that answers the call, and return the reply, whose body is not read yet.
 
-        Raises `UpstreamFailed` if there is no reply. Raises `Refused`, and sends nothing, if `storage.sync` requires
-        the journal to be on the disk and it cannot be written there.
+        Raises `UpstreamFailed` if there is no reply. If `storage.sync` requires that the journal is flushed to the disk
+        first, and this fails, raises `Refused` and sends nothing.
         """
         former = attempt.sent, attempt.head, attempt.metering
 
         def before() -> Awaitable[None] | None:
-            # from here on, the reply to an earlier request of the attempt says nothing about the costs
+            # from here on, the costs depend on the reply to this request, and not on an earlier reply
             attempt.sent, attempt.head, attempt.metering = attempt.sent + 1, None, None
             pending = announce(call, attempt, self.follower)
             return None if pending is None else _durable(pending)
@@ -87,9 +87,9 @@ class Sender:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def check_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        """Count and log an error by which a provider refuses the gateway's key, or refuses a model to that key.
+        """Count and log an error by which a provider refuses the gateway's key, or access to a model with this key.
 
-        Raises `UpstreamFailed` if the key itself is refused. The message tells the caller who can help.
+        Raises `UpstreamFailed` if the key itself is refused. Its message tells the caller to ask an administrator.
         """
         if problem.status not in _AUTH_STATUSES or not _is_our_key(attempt):
             return
@@ -111,7 +111,7 @@ class Sender:
 
 
 async def _durable(pending: Awaitable[None]) -> None:
-    """Wait until the line of the call is on the disk. Raises `Refused` if it cannot be written."""
+    """Wait until the call's journal line is on the disk. Raises `Refused` if the line cannot be written."""
     try:
         await pending
     except StoreFailed:

@@ -6,8 +6,9 @@
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
 - Events that came before a fault are written before the fault.
-- A plugin's failure costs its own call only. If the plugin cannot write the error either, the error before the first
-  byte has the gateway's own form, and a stream is aborted, so that no client takes it for complete.
+- A plugin's failure affects only the current call. If the plugin fails to write the error too, there are two cases. An
+  error before the first byte is sent in the gateway's own form. A stream is aborted, so that no client takes it for
+  complete.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 PING_SECONDS: Final = 15.0
-"""Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
-has come for 30 seconds."""
+"""Seconds without an event after which a ping is written into a stream. Some clients close a connection after 30
+seconds without data."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read is disconnected, to free its connection and its reservation."""
+"""Seconds after which a client that does not read is disconnected, to release its connection and its reservation."""
 
 HELD_BYTES: Final = 64 * 1024
-"""Minimum length of an unstreamed reply whose bytes count in the budget until the client has taken them."""
+"""Replies longer than this number of bytes, except streams, count in the budget until the client has read them."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,9 +73,9 @@ class _Exchange:
     capture: Capture | None = None
     """The copy of the bodies; None if bodies are not kept."""
     early: EarlyStream | None = None
-    """The early head of a streamed call; None for other calls."""
+    """The sender of an early head, for a streamed call; None for other calls."""
     begun: bool = False
-    """Whether the head of a stream may have been sent, other than early."""
+    """Whether the server has begun to write a stream. An early head does not count."""
     finished: bool = False
     """Whether the record was written."""
 
@@ -139,7 +140,10 @@ class Server:
                 self.gateway.bodies.put(exchange.capture)
 
     async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
-        """Write a large response while the call still holds its bytes. aiohttp writes others after the call."""
+        """Write a large response while its bytes are still reserved for the call.
+
+        aiohttp writes a small response after the call has ended.
+        """
         self._close_if_leaving(response)
         await response.prepare(request)
         await response.write_eof()
@@ -170,7 +174,7 @@ class Server:
         return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
-        """Begin the stream early if the provider's first event takes long."""
+        """Start the timer after which the stream's head is sent early if the provider's first event takes long."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
             response = self._stream_response(exchange, call, 200, stream_headers(call))
@@ -181,9 +185,9 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error that occurs before the first event. Its head may have been sent early.
+        """Return the response for an error before the first event. The response's head may have been sent early.
 
-        Raises `ConnectionAbortedError` if the client cannot be told of the error.
+        Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
@@ -196,7 +200,7 @@ class Server:
         return await StreamWriter(response, exchange.capture).end(last)
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
-        """Read and parse the request, and return the call. Raises `Refused` if the request is wrong or not admitted."""
+        """Read and parse the request, and return the call. Raises `Refused` if it is invalid or not admitted."""
         inbound = exchange.inbound
         body, admitted = await self._read(inbound, stack, request)
         received = monotonic()
@@ -210,14 +214,14 @@ class Server:
         return call
 
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
-        """Return the request's body, and the place of the call.
+        """Return the request's body, and the call's place among the calls in flight.
 
         Raises `Refused` if the guard, a limit or a full disk refuses the request.
         """
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
-            raise Refused(NO_ROLE)  # before the body is read, which would take room from the bodies of others
+            raise Refused(NO_ROLE)  # before the body is read, so that it takes no part of the budget
         if self.gateway.follower.full:
             raise Refused(UNWRITABLE)
         limits = inbound.runtime.config.server.limits
@@ -240,8 +244,8 @@ class Server:
     async def _first(self, call: Call, stream: Stream) -> Batch:
         """Return the first batch of the stream. Raises `UpstreamFailed` if the stream failed before any event.
 
-        The server waits for the first batch before it sends a status, so that such a failure gets the status of an
-        error.
+        The server waits for the first batch before it sends a status. So a failure before any event is sent with the
+        status of an error.
         """
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
@@ -278,7 +282,7 @@ class Server:
         return web.Response(status=status, headers=headers, body=body)
 
     async def _crashed(self, exchange: _Exchange) -> web.StreamResponse:
-        """Return the response for a fault of the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
+        """Return the response for a bug in the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
         if not exchange.begun:
             return await self._failed(exchange, GatewayError(CRASHED))
         self._finish(exchange, STATUS[INTERNAL], "failed", CRASHED)
@@ -292,7 +296,10 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
-        """Return the stream's response, whose head is not sent unless it was sent early. Raises `PluginFailed`."""
+        """Return the stream, ready to be written. Its head is sent later, or has been sent early.
+
+        Raises `PluginFailed` if the client's flag fails.
+        """
         encoder = call.flag.encoder(call.request)
         ping = call.flag.hooks["encoder.ping"].run(encoder.ping)
         response = await exchange.early.end() if exchange.early is not None else None
@@ -312,14 +319,14 @@ class Server:
         return response
 
     def _close_if_leaving(self, response: web.StreamResponse) -> None:
-        """Tell the client to use the connection no more if this process is leaving."""
+        """Have the connection closed after the response if this process stops or is replaced."""
         if self.gateway.is_leaving:
             response.force_close()
 
     async def _stream(
         self, exchange: _Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
     ) -> web.StreamResponse:
-        """Write the stream. Raises `ConnectionAbortedError` if it ends with a fault that the client cannot be told."""
+        """Write the stream. Raises `ConnectionAbortedError` if an error cannot be written into the stream."""
         response = opened.response
         exchange.begun = True
         if not response.prepared:
@@ -333,7 +340,7 @@ class Server:
         return await writer.end(last)
 
     def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
-        """Write the record of the request, unless this has been done."""
+        """Write the record of the request. Do nothing if it has been written already."""
         if exchange.finished:
             return
         exchange.finished = True
@@ -348,7 +355,7 @@ class Server:
         await writer.watch(ping, self.ping_seconds, self.stalled_seconds)
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
         if request.transport is not None:
-            request.transport.abort()  # this ends the call in the same way as when a client leaves
+            request.transport.abort()  # this ends the call as if the client had disconnected
 
 
 def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
@@ -361,7 +368,7 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if the head of a stream has been sent, so that a whole body can no longer follow."""
+    """Raise `GatewayError` if a stream's head has been sent early: a whole body cannot follow such a head."""
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)
 

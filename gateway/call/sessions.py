@@ -1,11 +1,12 @@
 """The session that a call belongs to.
 
 - Clients such as Claude Code, Codex and opencode send the id of the session. If a client sends no id, the session is
-  found by the fingerprint of the chat's beginning (`fingerprints.py`). A request without a user message is a session of
-  its own, with a random id.
-- Two chats may have the same beginning, such as "hi". So a session that is found by its fingerprint ends when no call
-  has come for `IDLE_SECONDS`. A later call with the same fingerprint begins a new session.
-- The same id from two callers means two sessions. So a client that invents an id cannot reach another caller's session.
+  found by a fingerprint: a hash of the chat's beginning (`fingerprints.py`). A request without a user message is a
+  session of its own, with a random id.
+- Two chats may have the same beginning, such as "hi". So a session that was found by its fingerprint ends after
+  `IDLE_SECONDS` without a call. A later call with the same fingerprint begins a new session.
+- The same id from two callers means two sessions. So a caller who sends the id of another caller's session does not
+  reach that session.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ ID_HEADERS: Final = (
 IDLE_SECONDS: Final = 4 * 3600
 """Seconds without a call after which a session that was found by its fingerprint ends.
 
-A person comes back to a chat after a meal or a meeting. The next day, the same first words are mostly a new chat."""
+People return to a chat after a meal or a meeting. On the next day, the same first message usually begins a new chat."""
 MAX_OPEN: Final = 10_000
-"""Maximum number of sessions that are remembered by their fingerprints: about 4 MB. The session without a call for the
-longest time is forgotten first."""
+"""Maximum number of sessions that are remembered by their fingerprints. They take about 4 MB of memory. The session
+whose last call is the oldest is forgotten first."""
 KEY_BYTES: Final = 32
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -63,7 +64,7 @@ class _Open(NamedTuple):
 
 
 class StoredSession(Protocol):
-    """The properties of a session by which it is remembered after a restart."""
+    """The properties that are needed to remember a session after a restart."""
 
     @property
     def id(self) -> str: ...
@@ -86,14 +87,14 @@ class Sessions:
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
 
     def id_of(self, request: ClientRequest, login: str, agent: str) -> str:
-        """Return the id of the session that a call belongs to. It is unique only among the sessions of one caller."""
+        """Return the id of the session that a call belongs to. The id is unique only among the caller's sessions."""
         if session := named_session(request, agent):
             return session
         begin = fingerprint(request, login, agent, self._key)
         return self._current(login, begin) if begin else f"r_{secrets.token_hex(8)}"
 
     def restore(self, stored: Iterable[StoredSession]) -> None:
-        """Remember the sessions in the store after a restart. `stored` has the last used session first."""
+        """Remember sessions of the store, after a restart. In `stored`, the most recently used session is first."""
         for session in reversed(list(stored)):
             if own := _OWN_ID.fullmatch(session.id):
                 self._remember((session.identity, own[1]), _Open(session.id, session.last_at))
@@ -108,7 +109,7 @@ class Sessions:
         if known is None or now - known.last > IDLE_SECONDS:
             session = f"{begin}_{int(now):x}"
         else:
-            # a clock that was set back makes no session end earlier
+            # if the clock was set back, the session must not end earlier
             session, now = known.id, max(now, known.last)
         self._remember((login, begin), _Open(session, now))
         return session
@@ -129,7 +130,7 @@ def named_session(request: ClientRequest, agent: str) -> str:
     if session := _id_in_metadata(top) or _conversation(top) or _valid_id(small_member(top, "session_id")):
         return session
     key = _valid_id(small_member(top, "prompt_cache_key"))
-    # most clients use one cache key for several sessions; a key that equals the request's id names a single session
+    # most clients use one cache key for several sessions, but a key equal to `x-client-request-id` names one session
     return key if agent in WITH_CACHE_KEYS or headers.get(_REQUEST_ID) == key else ""
 
 
@@ -160,14 +161,14 @@ def _conversation(top: Members) -> str:
 
 
 def _valid_id(value: Any) -> str:
-    """Return `value` if it is a valid id, which is safe in a path, a log and a table; "" otherwise."""
+    """Return `value` if it is a valid session id, which is safe in a path, a log and a table; "" otherwise."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
 def load_key(state: Path) -> bytes:
-    """Return the key of this gateway's fingerprints, and create it in the folder `state` if there is none.
+    """Return the key for fingerprints from the folder `state`. Create the key if there is none.
 
-    Raises `OSError`, and `ValueError` if the file is damaged.
+    Raises `OSError` if the file cannot be read or written, and `ValueError` if it is damaged.
     """
     path = state / "session.key"
     with suppress(FileNotFoundError):

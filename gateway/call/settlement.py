@@ -1,10 +1,10 @@
-"""The amounts that a call reserves in quotas and rate limits before it is sent, and is charged when it has ended.
+"""The amounts that are reserved in quotas and rate limits before a call is sent, and charged when it has ended.
 
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
-- A call that several offers could serve reserves in the buckets of all these offers. It is charged only to the buckets
-  of the offer that served it.
-- If the price of a call is unknown, its quotas refuse the call. Quotas that only notify do not refuse it.
+- If several offers could serve a call, amounts are reserved in the buckets of all these offers. When the call has
+  ended, only the buckets of the offer that served the call are charged.
+- If the price of a call is unknown, the caller's quotas refuse the call, except for quotas that only notify.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
 
@@ -37,7 +37,7 @@ Rules = Mapping[BucketChain, Sequence[Rule]]
 
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves claims, or raises `Exceeded`."""
+"""A function that reserves claims. It raises `Exceeded` if a bucket does not have the amount."""
 
 
 def reserve(
@@ -45,8 +45,8 @@ def reserve(
 ) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body, if it was measured already. `hold` reserves in place of `quotas`, if
-    another process has the balances.
+    `size` is the size of the request's body, if it was measured already. If another process keeps the balances, `hold`
+    reserves the amounts there, in place of `quotas`.
 
     Raises `Exceeded` if a bucket of every candidate refuses the call, and `Refused` if a quota cannot be charged,
     because the quota is not defined or no price is known.
@@ -66,8 +66,8 @@ def reserve(
 def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
     """Charge a call that has ended, release its reservation, and return the charges.
 
-    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. Settling a call a
-    second time charges nothing and returns the same charges.
+    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. Settling again
+    charges nothing and returns the same charges.
     """
     if (reservation := call.reservation) is None:
         return ()
@@ -76,7 +76,7 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 
 
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
-    """Return what a call that has ended is charged, for the process that has the balances.
+    """Return the amounts to charge for a call that has ended, for the process that keeps the balances.
 
     The arguments are those of `settle`. Return None if the call has no reservation.
     """
@@ -99,10 +99,9 @@ def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool
 def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, complete: bool) -> Settlement:
     """Return the amounts that a sent call is charged.
 
-    - The money is the cost in the call's record, if the record has a cost. Otherwise it is the cost of the reported
-      tokens, or else of the probable tokens, at the nearest known prices.
-    - The tokens are those that the provider reported. If the call broke off or has no report, they are the probable
-      tokens.
+    - The tokens are the tokens that the provider reported. If the call broke off or has no report, they are estimated.
+    - The money is the cost in the call's record. If the record has no cost, it is the price of these tokens at the
+      nearest known prices.
     """
     facts = call.facts
     reported = facts is not None and facts.reported
@@ -162,7 +161,7 @@ def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
-    """Return the candidates that can be charged: the price is known, or every quota only notifies.
+    """Return the candidates that can be charged, because the price is known or every quota only notifies.
 
     Raises `Refused` if there is no such candidate.
     """
@@ -192,7 +191,7 @@ def _reserve(
     size: Size | None,
     hold: Hold,
 ) -> CallReservation:
-    """Reserve in the buckets of all candidates. The money reserved is the cost at the candidates' highest price.
+    """Reserve amounts in the buckets of all candidates. For money, the highest price of the candidates is used.
 
     Raises `Exceeded` if a bucket refuses the call.
     """
@@ -214,7 +213,7 @@ def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
 
 
 def _is_priced(price: Priced | None) -> bool:
-    """Return whether there is a price for both input and output. A price set by an operator may lack one of them."""
+    """Return whether input and output both have a price. An operator may have set only one of these prices."""
     return price is not None and price.cost(_ONE_TOKEN_EACH) is not None
 
 
@@ -230,7 +229,7 @@ def _unusable(message: str) -> Refused:
 
 
 def problem_for(exceeded: Exceeded) -> Problem:
-    """Return the error for a call that a bucket, or a chain of buckets, refused."""
+    """Return the error for a call that was refused by a bucket or a chain of buckets."""
     rule, seconds = exceeded.rule, exceeded.retry_after
     again = f"try again in {seconds} s" if seconds != MAX_RETRY_AFTER else "an admin can refill it"
     if rule.window is not None:

@@ -1,8 +1,8 @@
 """Decodes the bytes of a stream to batches of events, without the provider's keys.
 
-- Usually the decoder gets the bytes of one read, and yields the events that these complete.
-- If a read may complete a frame that is costly to read, its frames are looked at one by one. The events of a costly
-  frame are decoded in a worker process (`middleware/send.py`).
+- Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
+- If a read may complete a frame that takes long to decode (a costly frame), the frames are handled one by one. The
+  events of a costly frame are decoded in a worker process (`middleware/send.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 
 BATCH_EVENTS: Final = 64
-"""Maximum number of events in a batch. After each full batch, the stream waits for its turn (`call/turns.py`)."""
+"""Maximum number of events in a batch. After a full batch, the stream waits for its turn (`call/turns.py`)."""
 
 
 @dataclass(slots=True)
@@ -49,17 +49,17 @@ class Decoding:
 
 @dataclass(slots=True)
 class LightFrames:
-    """The events of the frames of one read, up to a costly frame."""
+    """Decodes the frames of one read on the event loop, and stops at each costly frame."""
 
     hook: Hook
     decoding: Decoding
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The costly frame that ended the events; None if there was none."""
+    """The costly frame at which the last call of `events` stopped; None if it reached the end of the read."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the next frames, without keys. Raises `GatewayError`."""
+        """Return the events of the frames up to the next costly frame, without keys. Raises `GatewayError`."""
         self.costly = None
         return self.decoding.redacted.clean(self.hook.each(self._events))
 
@@ -74,9 +74,9 @@ class LightFrames:
 
 
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
+    """Yield the events of one read in batches. `hook` counts the time that the decoder takes.
 
-    Raises the `GatewayError` that the iteration of `events` raises. `hook` counts the time of the decoder.
+    If the iteration of `events` raises a `GatewayError`, yields the events before the error and then raises it.
     """
     batch: list[Event] = []
     began = perf_counter()

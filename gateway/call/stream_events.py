@@ -1,9 +1,10 @@
 """Turns the events of a stream into the bytes that the client gets, until the stream ends or fails.
 
 - Events that came before a fault are written before the fault.
-- After the head of a stream, only the stream's own error event can report a fault. If the client's flag cannot write
-  that event, the stream must be aborted, so that no client takes it for complete.
-- If the meter of a native stream fails at the end, the client already has the whole reply, and nothing more is written.
+- After the head of a stream, a fault can only be reported by an error event in the stream. If the client's flag cannot
+  write that event, the stream must be aborted, so that no client takes it for complete.
+- A native stream has the provider's own bytes. If its meter fails at the end, the client already has the whole reply.
+  Then nothing more is written.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ class StreamEvents:
     call: Call
     encoder: Encoder
     native: bool
-    """Whether the provider's own bytes are passed on."""
+    """Whether the provider's own bytes are passed to the client."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """Whether the call's task was cancelled because the gateway stops. If so, the cancellation is undone."""
+    """A function that returns whether the call was cancelled because the gateway stops. If so, it undoes the
+    cancellation."""
     report: Callable[[GatewayError], None]
-    """Logs and counts an error if it is the failure of a plugin."""
+    """A function that logs and counts an error if it is the failure of a plugin."""
     log: Logger
 
     async def write(self, writer: StreamWriter, first: Batch, batches: Batches) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
-        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream; None if
-        the stream is complete. The bytes are None if the stream must be aborted.
+        Return a pair. Its first value has the last bytes of the stream, which are not written yet; None if the stream
+        must be aborted. Its second value is the problem that ended the stream; None if the stream is complete.
         """
         passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
@@ -90,7 +92,7 @@ class StreamEvents:
     def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
         """Return the bytes that report a fault in the stream; None if the client's flag cannot write them.
 
-        `passed` has the events so far; None if none was sent.
+        `passed` has the first and last event that were sent; None if no event was sent.
         """
         self.report(fault)
         native = self.native and passed is not None
@@ -107,9 +109,9 @@ class StreamEvents:
             return None
 
     def _end(self) -> tuple[bytes, Problem | None]:
-        """Return the last bytes of a complete stream, and the problem of a native stream whose meter fails.
+        """Return the last bytes of a complete stream, and the problem if the meter of a native stream fails.
 
-        Raises `GatewayError` if the client can still be told of a failure.
+        For other streams, raises `GatewayError` if the meter or the encoder fails, so that the client gets an error.
         """
         if not self.native:
             self.call.read_facts()
@@ -135,7 +137,7 @@ class StreamEvents:
         return b"".join(parts), failure
 
     def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the bytes of events, and the failure of the encoder that ended them, or None."""
+        """Return the encoded events, and the encoder's failure; None if the encoder did not fail."""
         if self.native:
             parts = [event.raw for event in events if event.raw is not None]
             if len(parts) == len(events):
@@ -143,5 +145,5 @@ class StreamEvents:
         encoder, hook = self.encoder, self.call.flag.hooks["encoder.feed"]
         if self.native:
             return hook.joined(lambda event: encoder.feed(event) if event.raw is None else event.raw, events)
-        # events without raw bytes are only for the meter, such as those after the end of a reply
+        # events whose raw bytes are empty are only for the meter, such as events after the end of a reply
         return hook.joined(encoder.feed, [event for event in events if event.raw != b""])

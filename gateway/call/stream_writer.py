@@ -1,6 +1,6 @@
-"""Writes the body of a streamed response, with pings, and finds out whether the client still reads.
+"""Writes the body of a streamed response, with pings, and detects a client that has stopped reading.
 
-`server.py` decides what is written. The formats of events and pings are those of the flag's encoder.
+`server.py` decides what is written. The encoder of the client's flag determines the formats of events and pings.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class PassedEvents:
         self._last = next((event for event in reversed(events) if event.payload), self._last)
 
     def tell(self, feed: Callable[[Event], bytes]) -> None:
-        """Give both events to the encoder, so that an error event that it writes continues their sequence numbers.
+        """Give both events to the encoder by the function `feed`.
 
-        `feed` gives an event to the encoder.
+        An error event that the encoder then writes continues the sequence numbers of these events.
         """
         for event in (self._first, self._last):
             if event is not None:
@@ -37,7 +37,7 @@ class PassedEvents:
 
 
 class StreamWriter:
-    """Writes the body of a stream in complete frames, with pings between them while there are no events."""
+    """Writes the body of a stream in complete frames, and writes pings while there are no events."""
 
     def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
         self._response = response
@@ -57,7 +57,8 @@ class StreamWriter:
     async def end(self, last: bytes | None) -> web.StreamResponse:
         """Write the last bytes and the end of the stream, and return the response.
 
-        Raises `ConnectionAbortedError` for None. aiohttp then closes the connection without the end of the body.
+        If `last` is None, raises `ConnectionAbortedError`. aiohttp then closes the connection, and the client sees that
+        the body is incomplete.
         """
         if last is None:
             raise ConnectionAbortedError
@@ -67,10 +68,10 @@ class StreamWriter:
         return self._response
 
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
-        """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
+        """Write a ping whenever nothing has been written for `seconds`. Return when the client has stopped reading.
 
-        `patience` is in seconds too. The method also returns if its own write of a ping has waited for `patience`.
-        There is one timer for the whole stream, not one for each write.
+        This is assumed when a write, of events or of a ping, has waited for `patience` seconds. The whole stream has a
+        single timer, because a timer for each write would cost more.
         """
         turn = min(seconds, patience)
         while True:

@@ -1,8 +1,8 @@
-"""Turns of streams on the event loop. A flood from one provider does not starve other streams and health checks.
+"""Turns of streams on the event loop, so that many events from one provider do not delay other streams for long.
 
-- In each iteration of the event loop, all streams together work for at most `SLICE_SECONDS`, and the last
-  of them may then complete its piece of work. A stream whose turn does not come waits in a queue.
-- Only streams with many events at once take turns. A usual stream has a few events in a read, and is not delayed.
+- In each iteration of the event loop, all streams together work for about `SLICE_SECONDS`. The last stream may exceed
+  this time, to complete its piece of work. Streams for which no time is left wait in a queue.
+- Only a stream that gets many events at once takes turns. A usual stream gets a few events in a read, and never waits.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Final
 SLICE_SECONDS: Final = 0.01
 """Maximum number of seconds for which streams work in one iteration of the event loop.
 
-A health check needs about five iterations, so it is answered in about 50 ms during a flood."""
+A health check needs about five iterations, so the reply takes about 50 ms while streams use all their time."""
 MAX_WAKES: Final = 32
 """Maximum number of waiting streams that are woken for one iteration. Streams for which no time is left wait again."""
 
 
 class Turns:
-    """The queue of the streams that have more to do than the time of an iteration allows."""
+    """The queue of streams whose events take more time than one iteration of the event loop has for streams."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._ends: float | None = None
-        """The time at which this iteration's time for streams ends; None before the first turn of the iteration."""
+        """The end of the time for streams in this iteration, by `clock`; None before the iteration's first turn."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._first: list[asyncio.Future[None]] = []
-        """The streams that were woken when no time was left. They come before all others."""
+        """The streams that were woken and found no time left. In the next iteration they come before all others."""
         self._is_scheduled = False
 
     async def take(self) -> None:
@@ -72,5 +72,5 @@ class Turns:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-        # the woken streams run in the next iteration, and then this method wakes those after them
+        # the woken streams run in the next iteration; then this method wakes the streams that are next in the queue
         self._schedule()

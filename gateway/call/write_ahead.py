@@ -1,9 +1,9 @@
-"""The line that a billed call writes to the journal before it is sent, and what becomes of a call that never ended.
+"""The journal line that is written before a billed call is sent, and the charge for a call that never ended.
 
-- The line is written once for each call, when there is a connection to the provider. So no call that was sent is
-  missing in the journal.
+- The line is written once for each call, after the connection to the provider is opened and before the request is sent.
+  So the journal has every call that was sent.
 - If a process is killed, the next process finds the calls that were sent and have not ended. Each of them gets a record
-  with the outcome `lost`, and is charged the most that it may have cost: nobody knows how far it came.
+  with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is unknown.
 - The record and its charges are one line of the journal. So each call is charged once, even if the next process is
   killed while it starts.
 
@@ -34,9 +34,9 @@ _MESSAGE: Final = "the gateway was killed, or its machine lost power, before the
 
 
 def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitable[None] | None:
-    """Write the line of a call that is about to be sent, unless the call has a line or costs nothing.
+    """Write the line of a call that is about to be sent. Do nothing if the call has a line or costs nothing.
 
-    If an awaitable is returned, the request may be sent only after the awaitable is done. The awaitable raises
+    If an awaitable is returned, the request must not be sent before the awaitable is done. The awaitable raises
     `StoreFailed` if the line cannot be flushed to the disk.
     """
     if call.announced or call.operation in UNBILLED_OPERATIONS:
@@ -70,14 +70,14 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
 
 
 def _estimate(call: Call, attempt: Attempt) -> Estimate:
-    """Return the estimate of the reservation, or a rough one if the caller has no quota."""
+    """Return the estimate on which the call's reservation is based; a rough estimate if there is no reservation."""
     if call.reservation is not None:
         return call.reservation.estimate
     return rough(call.request, call.output_limit, attempt.candidate.offer.caps.max_output)
 
 
 def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge]]:
-    """Charge a call that was sent by an earlier process and has no end. Return its record and the charges."""
+    """Charge a call that an earlier process sent and never ended. Return the call's record and the charges."""
     charges = quotas.charge_unreserved(call.chains, call.cost or 0)
     record = Record(
         id=call.id,

@@ -2,9 +2,10 @@
 
 - Bedrock serves the same API below /anthropic. So this plugin has routes there too, and a provider whose `baseurl` ends
   with /anthropic is Bedrock.
-- Anthropic's SDK for Go, set up for Bedrock, rewrites /v1/messages to InvokeModel, but only if the path has no prefix.
-  With a base URL that ends with /bedrock, it sends /bedrock/v1/messages instead. So this plugin has routes there too.
-- InvokeModel on Bedrock wraps the same dialect for Claude. It has its own flag, `bedrock_model_invoke.py`.
+- Anthropic's SDK for Go, when it is set up for Bedrock, turns calls of /v1/messages into calls of InvokeModel. It does
+  so only if the path has no prefix. With a base URL that ends with /bedrock, the SDK sends /bedrock/v1/messages
+  unchanged. So this plugin has routes below /bedrock too.
+- For Claude, InvokeModel wraps the same dialect. InvokeModel has its own flag, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
@@ -56,7 +57,7 @@ routes = tuple(
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",
-    # paths such as /v1/models exist in OpenAI's API too: there the header tells which API the client means
+    # paths such as /v1/models exist in OpenAI's API too: for these, the header tells which API the client means
     paths=("/v1/complete", "/v1/messages/batches", "/v1/messages/batches/{id}"),
     headers=("anthropic-version",),
 )
@@ -71,7 +72,7 @@ _THREAD: Final = "thread"
 this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the whole conversation instead
 (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
-"""Value of `anthropic-version` if the client sent none, because the API requires the header."""
+"""Value of the header `anthropic-version` to send if the client sent no such header. The API requires the header."""
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
@@ -154,7 +155,7 @@ def _envelope(target: Target) -> str:
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without a beta if the provider refused one of them; None for any other problem."""
+    """Return the request without the betas that the provider refused; None if the problem is not a refused beta."""
     if not beta_refusals.is_refusal(problem):
         return None
     _, sent = _fitted(request, target, lambda _: None)

@@ -46,7 +46,7 @@ _LIMITS: Final = (
     *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
     (_MODEL_FIELDS, "inferenceConfig", "max_new_tokens"),
 )
-"""Paths to the members of a body that limit the output: Converse's own member, and members for single models."""
+"""Paths to the members of a body that limit the output: Converse's own member, then members of particular models."""
 
 api = 1
 dialects = (_OWN,)
@@ -84,7 +84,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes unwanted betas and the members that need them; {} if there are none."""
+    """Return the change that removes unwanted betas and the members that need them; {} if no beta is unwanted."""
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
     fields = _model_fields(request.top)
@@ -93,9 +93,9 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without a beta if the model refused one; None for any other problem.
+    """Return the request without the betas that the model refused; None if the problem is not a refused beta.
 
-    Converse has betas in `additionalModelRequestFields`.
+    A Converse request names betas in `additionalModelRequestFields`.
     """
     if _MODEL_FIELDS not in request.top or not beta_refusals.is_refusal(problem):
         return None
@@ -109,7 +109,7 @@ def _model_fields(top: Members) -> Members:
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit in Converse's member and the model's own fields; None if there is none."""
+    """Return the largest output limit among the members in `_LIMITS`; None if the request has none of them."""
     limits = (runtime_api.limit(request, *path) for path in _LIMITS)
     return max((limit for limit in limits if limit is not None), default=None)
 

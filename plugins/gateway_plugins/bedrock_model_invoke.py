@@ -83,15 +83,15 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even if that model takes Chat bodies."""
+    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even if it takes Chat bodies."""
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
-    """Fetch the files that the request names by URL. For CountTokens on Bedrock, return the reply with the count.
+    """Return the request with the files that it names by URL. For CountTokens on Bedrock, return the reply instead.
 
-    Counting takes several requests if Bedrock refuses the first. If the provider has another API, InvokeModel's
-    headers with options that this API lacks are reported as dropped.
+    Counting takes several requests if Bedrock refuses the first. If the provider has another API, some options in
+    InvokeModel's headers have no counterpart there. These headers are reported as dropped.
     """
     result = yield from remote_files.steps(request, target, drop)
     if isinstance(result, StepResponse):
@@ -120,7 +120,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without a beta if Bedrock refused a beta (claude-code#56595); None for any other problem."""
+    """Return the request without the betas that Bedrock refused (claude-code#56595); None for any other problem."""
     if target.dialect == OPAQUE or not beta_refusals.is_refusal(problem):
         return None
     sent = Members(build(request, target, lambda _: None).body)
@@ -177,7 +177,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
 
     def _with_counts(self, body: bytes) -> bytes:
-        """Return the body of a whole reply, with the counts that only the reply's headers have."""
+        """Return the body of a whole reply, completed with the counts that only the reply's headers have."""
         members = json_api.json_members(body)
         usage = lenient.mapping(json_api.reply_member(members, "usage"))
         self._reports.add(usage)
@@ -200,7 +200,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
         if event.kind == "message_delta":
             self._waiting = event
-            # the output must be counted now: a client that disconnects before the last event has received all of it
+            # the output must be counted now: a client that disconnects before the last event has received all output
             yield Event(messages_facts.INVOCATION_METRICS, orjson.dumps(_output_metrics(event)), b"")
         else:
             yield event

@@ -38,7 +38,7 @@ _SEARCH: Final = "tool_search_tool"
 class Feature:
     """A beta, and the members that need the beta.
 
-    An attribute with members is empty if none of its kind need the beta.
+    An attribute that lists members is empty if no members of that kind need the beta.
     """
 
     beta: str
@@ -49,7 +49,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Names of members of `thinking` that need the beta."""
     value: str = ""
-    """The only value of these members of `thinking` for which the beta is needed; "" if it is needed for any value."""
+    """The value of the members in the attribute `thinking` for which the beta is needed; "" if any value needs it."""
     tool: tuple[str, ...] = ()
     """Names of members of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Feature:
 
 @cache
 def features() -> tuple[Feature, ...]:
-    """Return the betas that are needed by members, each with the places of these members."""
+    """Return every beta that some members of a request need, with the places of these members in a request."""
     return tuple(msgspec.convert(rule, Feature) for rule in messages_betas.features())
 
 
@@ -125,7 +125,7 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes to a body that names betas: unwanted betas, and the members that need them, are removed.
+    """Return the changes that remove unwanted betas, and the members that need them, from a body that names betas.
 
     Unwanted betas are those that the configuration drops, and those that the provider has refused (`without`).
 
@@ -148,9 +148,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings to search for, by the part of the body.
+    """Return, for each part of the body, byte strings that show that the part may have members of the feature.
 
-    A part that has members of the feature contains at least one of the byte strings for this part.
+    A part that contains none of its byte strings has no such members, and need not be decoded.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -176,7 +176,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield the members of cache breakpoints. Parts of the body without any of `marks` are not decoded."""
+    """Yield the members of cache breakpoints that need the beta. Body parts without any of `marks` are not decoded."""
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in marks):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
@@ -234,7 +234,7 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block is a call of a tool search, whose result is a block of the feature."""
+    """Return whether a block calls a tool search, if the beta of `feature` is for the results of such searches."""
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 
@@ -258,7 +258,7 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 
 
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
-    """Return a function that removes a block. For a reference to a tool, it puts the tool's name as text there."""
+    """Return a function that removes a block. A reference to a tool is replaced by a text with the tool's name."""
 
     def take_out() -> None:
         name = text(block.get("tool_name")) if block.get("type") == _REFERENCE else ""

@@ -28,14 +28,14 @@ _DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})$")
 
 
 def is_refusal(problem: Problem) -> bool:
-    """Return whether the provider may have refused a request because of a beta, or of a member that needs one."""
+    """Return whether the provider may have refused a request because of a beta, or because of a beta's member."""
     message = problem.message.lower()
     words = (_UNKNOWN_MEMBER, *messages_betas.refusal_words())
     return problem.code == errors.INVALID_REQUEST and any(word in message for word in words)
 
 
 def retry(request: ClientRequest, sent: Sequence[str], envelope: str, problem: Problem) -> ClientRequest | None:
-    """Return the request without the betas that the provider refused; None if it refused none.
+    """Return the request without the betas that the provider refused; None if it refused no beta that was sent.
 
     `sent` are the betas of the refused request.
     """
@@ -62,6 +62,6 @@ def _names(message: str, words: Sequence[str]) -> bool:
 
 
 def _age(name: str) -> tuple[int, ...]:
-    """Return a number that is smaller for a newer beta. A beta without a date counts as new."""
+    """Return a sort key by which newer betas come first. A beta without a date counts as the newest."""
     date = _DATE.search(name)
     return tuple(-int(part) for part in date.groups()) if date else (-9999,)

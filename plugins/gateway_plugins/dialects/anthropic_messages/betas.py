@@ -1,7 +1,7 @@
 """Anthropic's betas (names of features under test): those that a client requests, and those that a provider takes.
 
 - A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
-  member `anthropic_beta`. Claude Code names different betas in the two.
+  member `anthropic_beta`. Claude Code names different betas in the header and in the member.
 - An envelope is the form in which a provider takes a Messages request: Anthropic's API, InvokeModel, Converse, or
   Bedrock's Messages API ("mantle"). Each envelope takes certain betas and answers 400 to others. The lists
   change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration overrides
@@ -66,19 +66,19 @@ def _envelope(name: str) -> _Envelope:
 
 
 def features() -> list[dict[str, Any]]:
-    """Return the data about the members that need a beta."""
+    """Return the rules in `betas.json` that say which members need which beta."""
     rules: list[dict[str, Any]] = _data()["features"]["rules"]
     return rules
 
 
 def refusal_words() -> list[str]:
-    """Return words in an error message that show that the provider refused the request because of a beta."""
+    """Return the words by which an error message shows that the provider refused the request because of a beta."""
     words: list[str] = _data()["refusals"]["words"]
     return words
 
 
 def is_listed(name: str, envelope: str) -> bool:
-    """Return whether the data name the beta among those that the envelope takes."""
+    """Return whether `betas.json` lists the beta among those that the envelope takes."""
     rules = _data()["envelopes"][envelope]
     return name in (*rules["take"], *rules.get("body", ()))
 

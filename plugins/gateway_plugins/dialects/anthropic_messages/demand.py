@@ -60,7 +60,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
         if not _calls(runs[-1][1]):
             drop(runs[-1][1][-1].path)
-        # Claude 4.6 and later refuse to continue a turn (kortix#6489), and clients of other dialects do not expect it
+        # Claude 4.6 and later refuse to continue a turn (kortix#6489); other dialects have no such continuation
         runs.append(("user", [] if _calls(runs[-1][1]) else [Turn("user", [text(CONTINUE)], "/messages")]))
     ids = ToolIds()
     messages: list[Block] = []
@@ -177,7 +177,7 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Put a breakpoint on the last block in `blocks` that can carry it. Thinking and blank text cannot.
+        """Put a breakpoint on the last block in `blocks` that can carry a breakpoint: not thinking, not blank text.
 
         `section` is tools, system or messages. `path` is the JSON pointer of the client's breakpoint.
         """
@@ -223,7 +223,7 @@ class CacheBreakpoints:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
+    """Return the blocks for earlier thinking. The gateway's tag is removed from its signature or redacted data.
 
     Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
     dropped if it is from another model family, if the model does not accept it, or if it has neither signature nor

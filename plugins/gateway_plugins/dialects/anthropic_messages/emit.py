@@ -45,8 +45,8 @@ _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_i
 """Names of the counts in `message_start`. SDKs replace each by the count in `message_delta`."""
 _PROMPT: Final = ("tools", "system", "messages")
 _NOT_TEXT: Final = (b'"image"', b'"document"', b'"web_search', b'"web_fetch', b"\\u00")
-"""A prompt with images, documents or web tools has at least one of these texts. Any other prompt is measured by its
-length, because decoding a prompt takes a millisecond for 100 kB."""
+"""Byte strings to search for. A prompt with images, documents or web tools contains at least one of them. Any other
+prompt is measured by its length, because decoding a prompt takes a millisecond for 100 kB."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
@@ -126,9 +126,9 @@ def _tool_use(tool_id: str, name: str) -> Block:
 class Stream:
     """Writes the events of one streamed reply (`reply_events.StreamWriter`).
 
-    `message_start` has an estimate of the input, because most providers report counts at the end of the stream, and
-    Claude Code shows the first count as its context (CLIProxyAPI#1700). The counts in `message_delta` replace the
-    estimate.
+    `message_start` has an estimate of the input tokens, because most providers report counts only at the end of the
+    stream. Claude Code shows the first count as its context (CLIProxyAPI#1700). The counts in `message_delta` replace
+    the estimate.
     """
 
     def __init__(self, model: str, estimate: int = 0) -> None:

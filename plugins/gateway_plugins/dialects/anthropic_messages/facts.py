@@ -1,6 +1,6 @@
-"""Parts, stop reason, models and called tools of a reply in Anthropic's dialect, from any provider.
+"""The facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
 
-The reader of replies (`walk.py`) uses the same `usage.Reports`, so clients get the counts that the record has. A member
+The reader of replies (`walk.py`) uses the same `usage.Reports`, so clients get the counts that are recorded. A member
 of a wrong type is ignored.
 """
 
@@ -23,9 +23,9 @@ INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 
 The event that passes these counts to the meter has this name as its kind."""
 CODE_EXECUTION: Final = "code_execution"
-"""End of the names of the tools that run in a container, such as `bash_code_execution`.
+"""Suffix of the names of the tools that run in a container, such as `bash_code_execution`.
 
-A container is billed by the time for which it runs, which a reply does not say."""
+A container is billed by its running time, and a reply does not have this time."""
 _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
 """Prefixes of types of web tools. Code execution is free in a request with such a tool (Anthropic's price page)."""
 

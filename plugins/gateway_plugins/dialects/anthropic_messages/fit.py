@@ -1,7 +1,7 @@
 """Changes to the parameters of a Messages request that stays in its dialect, so that the model accepts them.
 
-- The request comes from the Messages API and goes to InvokeModel, or the other way. A translated request passes here
-  too, and is not changed, because its conversion has made the same decisions.
+- The request comes from the Messages API and goes to InvokeModel, or the other way round. A translated request passes
+  here too, but is not changed, because its conversion has made the same decisions.
 - `shared/settings.py` and `shared/thinking.py` decide for all conversions. This module reads the client's members and
   writes the decisions. Only members with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are fitted.
@@ -41,7 +41,7 @@ _FORCED: Final = ("any", "tool")
 
 
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
-    """Fit the members of a request to the model, and return the betas that they need.
+    """Fit the members of a request to the model, and return the betas that the fitted members need.
 
     `given` are the betas that the client names. Bedrock supports JSON schemas and strict tools for fewer models than
     Anthropic's own API does. `on_bedrock` is true if the request goes to Bedrock. Raises `Refused` for a malformed
@@ -193,7 +193,7 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return whether the last turn may be the assistant's, by the last names of roles in the JSON text.
+    """Return whether the last turn may be the assistant's, judging by the last name of a role in the JSON text.
 
     Decoding a long conversation only for its last role would take milliseconds.
     """
@@ -219,7 +219,7 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the smallest allowed `max_tokens`, for a request to count tokens: more than the thinking budget."""
+    """Return the smallest `max_tokens` that is allowed beside the thinking budget, for a request to count tokens."""
     return _budget(edited) + 1
 
 

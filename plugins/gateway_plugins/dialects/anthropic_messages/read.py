@@ -134,7 +134,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """Return the lifetime in `cache_control`: None without that member, "" without a lifetime in it.
+    """Return the lifetime in `cache_control`: None if that member is missing, "" if it names no lifetime.
 
     Other members of `cache_control`, such as `scope`, are reported as dropped.
     """
@@ -150,7 +150,7 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return the blocks with citations removed and reported, since only answers of the model have citations."""
+    """Return the blocks without citations, which only the model's answers have. Citations are reported as dropped."""
     uncited: list[Block] = []
     for block in blocks:
         if isinstance(block, Text) and block.citations:
@@ -326,12 +326,12 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return the summary of earlier turns as text. It is blank if Anthropic's servers failed to write one."""
+    """Return the summary of earlier turns as text. The text is blank if Anthropic's servers wrote no summary."""
     return Text(at, text_of(raw.get("content"), f"{at}/content"), ttl_of(raw, at, drop))
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return a text that names a tool found by a tool search, because other dialects have no block for this."""
+    """Return a text that names a tool found by a tool search, because other dialects have no such block."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 

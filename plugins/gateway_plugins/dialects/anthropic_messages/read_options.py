@@ -29,11 +29,11 @@ _CARRIED: Final = frozenset(
 )  # fmt: skip
 """Members that `leftovers` does not report."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member: values that ask for nothing. A member with such a value is left out without a report
+    # member: values without effect. A member with such a value is left out without a report
     "speed": ("standard",),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
-    # no other dialect has a place for `user_id`: AWS writes `requestMetadata` into logs, in a narrow alphabet
+    # no other dialect has a place for `user_id`: AWS logs `requestMetadata`, and allows few characters in it
     "metadata": ({}, {"user_id": None}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
@@ -60,7 +60,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no conversion from Messages carries, unless its value asks for nothing.
+    """Report every member that no conversion from Messages carries, except members with values in `_NEUTRAL`.
 
     Raises `Refused` if the request has a member in `REFUSED_MEMBERS`.
     """
@@ -118,7 +118,7 @@ def ttl(top: Members, drop: Drop) -> Ttl:
 
 
 def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
-    """Return thinking, limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
+    """Return the thinking, output limit, sampling and stop sequences that are requested. Raises `Refused` for a malformed value."""
     return Parameters(
         thinking=_thinking(top, caps, drop),
         limit=checks.limit(top, "max_tokens"),
@@ -180,7 +180,7 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `output_config.format`, or from its older name `output_format`; None for none."""
+    """Return the answer's format from `output_config.format`, or from its older name `output_format`; else None."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"

@@ -1,4 +1,4 @@
-"""Writer of thinking for a Messages request, and `merge`, which joins the members of several writers.
+"""Writer of the thinking in a Messages request, and `merge`, which joins the members that several writers return.
 
 `shared/thinking.py` decides which thinking to request. Turns and cache breakpoints are in `demand.py`, tools and the
 answer's format in `tools.py`. Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
@@ -32,8 +32,8 @@ def thinking(plan: ThinkingPlan) -> Body:
 def merge(*bodies: Body) -> Body:
     """Return the members of all bodies in one body.
 
-    The values of `output_config` and of `anthropic_beta` are joined. Of any other member, the value in
-    the last body is used.
+    The values of `output_config` and of `anthropic_beta` are joined. For any other member, the value in
+    the last body that has it is used.
     """
     merged: Body = {}
     for body in bodies:

@@ -1,4 +1,4 @@
-"""The parts of a call in Anthropic's dialect, from the usage reports of the reply.
+"""The separately billed parts of a call in Anthropic's dialect, from the usage reports of the reply.
 
 - Reports follow each other in `message_start`, `message_delta` and Bedrock's metrics (`shared/usage_counts.py`).
 - The counts at the top of `usage` are the sum of the iterations of the model that answered. Iterations of compaction
@@ -104,7 +104,7 @@ class Reports:
         return next(served, "")
 
     def begin(self, report: Any) -> None:
-        """Add the `usage` of `message_start`. Its output is a guess, which is used until a report has an output."""
+        """Add the `usage` of `message_start`. Its output count is a guess, used until another report has that count."""
         usage = mapping(report)
         if not self._has_output:
             self._first_output = count(usage.get("output_tokens")) or 0
@@ -126,9 +126,9 @@ class Reports:
     def add_metrics(self, metrics: Any) -> None:
         """Add Bedrock's invocation metrics, which have one sum of all cache writes.
 
-        A value that is no object is ignored. The counts in the metrics are those of the invoice. Some replies have
-        cache counts only in the metrics (new-api#2881), and some only in `usage` (litellm#34373). So a 0 in the metrics
-        replaces nothing.
+        A value that is no object is ignored. AWS's invoice has the counts of the metrics, so these replace other counts.
+        Some replies have cache counts only in `usage` (litellm#34373), and some only in the metrics (new-api#2881). So
+        a 0 in the metrics replaces nothing.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)
@@ -185,7 +185,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts and `part`. If there are `MAX_PARTS` already, its tokens are added to the last one instead."""
+    """Return the parts with `part` added. Beyond `MAX_PARTS` parts, its tokens are added to the last part instead."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

@@ -66,7 +66,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply of `maker`. `Maker.tagged` marks signatures, because other model families refuse them."""
+    """Reads one reply of the model family `maker`. Its name is added to signatures, as other families refuse them."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -198,7 +198,7 @@ class Reader:
 
     def _text(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if piece := lenient.text(delta.get("text")):
-            if self._kind in {"tool_use", "thinking"}:  # a block whose beginning is missing
+            if self._kind in {"tool_use", "thinking"}:  # a text block whose start event is missing
                 self._end_block(writer)
             self._kind = self._kind or "text"
             writer.text(piece)

@@ -4,8 +4,8 @@
   user at the same place (`reminder`). Moving it to the top would change the cached prefix of the prompt
   (bifrost#5931).
 - Images and documents by URL or file id are refused, because Bedrock reads neither.
-- Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has them if
-  earlier turns were answered there.
+- Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
+  blocks if these servers answered its earlier turns.
 - `messages` are decoded only if their bytes may contain a system message, a URL or file id, or a block of Anthropic's
   own servers.
 """

@@ -1,7 +1,7 @@
 """Changes to Anthropic's dialect for InvokeModel.
 
-- The model and the wish to stream move from the body to the path. The API version and the betas move from the headers
-  into the body.
+- The model's name and the choice to stream move from the body to the path. The API version and the betas move from the
+  headers into the body.
 - Bedrock refuses members that it does not know ("Extra inputs are not permitted"). Such a member is removed and
   reported as dropped. If the request would mean something else without the member, the request is refused.
 - All other members are passed on byte for byte.
@@ -30,7 +30,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
 _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
-    # top-level member that InvokeModel refuses: values that ask for nothing, and whose removal is not reported
+    # top-level member that InvokeModel refuses: values without effect, whose removal is not reported
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -219,7 +219,7 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
     """Remove the members of a cache breakpoint that Bedrock refuses. Return whether any was removed.
 
-    Bedrock refuses `scope`, and for a model that has only the default lifetime also `ttl`.
+    Bedrock always refuses `scope`. It refuses `ttl` only for a model that has no lifetime but the default.
     """
     refused = [name for name in ("scope", "ttl") if name in control and not (name == "ttl" and caps.cache_ttl)]
     for name in refused:

@@ -154,7 +154,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API, which also counts models that have only profiles."""
+    """Return a request to count_tokens of Bedrock's Messages API, which counts models that CountTokens does not."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))

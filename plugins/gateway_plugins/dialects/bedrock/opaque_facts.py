@@ -133,8 +133,8 @@ def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
     """Return the counts of a usage member.
 
-    In OpenAI's form, the prompt includes the tokens that were read from a cache. If the usage does not have the
-    count of these tokens, a header may have it.
+    In OpenAI's form, the count of the prompt includes the tokens that were read from a cache. If the usage does not
+    have the count of these cached tokens, a header may have it.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

@@ -33,7 +33,7 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""Value of each member that means the same as leaving it out."""
+"""Value of each member that has the same effect as leaving the member out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:

@@ -118,7 +118,7 @@ def ttl(top: Members, drop: Drop) -> Ttl:
 
 
 def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
-    """Return the thinking, output limit, sampling and stop sequences that are requested. Raises `Refused` for a malformed value."""
+    """Return the client's thinking, output limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
     return Parameters(
         thinking=_thinking(top, caps, drop),
         limit=checks.limit(top, "max_tokens"),

@@ -126,7 +126,7 @@ class Reports:
     def add_metrics(self, metrics: Any) -> None:
         """Add Bedrock's invocation metrics, which have one sum of all cache writes.
 
-        A value that is no object is ignored. AWS's invoice has the counts of the metrics, so these replace other counts.
+        A value that is no object is ignored. AWS's invoice has the counts of the metrics, so they replace others.
         Some replies have cache counts only in `usage` (litellm#34373), and some only in the metrics (new-api#2881). So
         a 0 in the metrics replaces nothing.
         """

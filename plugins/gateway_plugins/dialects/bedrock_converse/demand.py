@@ -180,7 +180,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
                 to = results
                 results += [block] if ids.answer(block["toolResult"], "toolUseId", pointer(block, turn.path)) else []
             elif "cachePoint" in block:
-                to.append(block)  # it stays after the same block as in the client's message
+                to.append(block)  # the cache point stays after the same block as in the client's message
             else:
                 to = others
                 others.append(_reminder(block) if turn.role == "system" else block)
@@ -268,7 +268,7 @@ class CachePoint(Block):
 
 
 class CacheBreakpoints:
-    """Writer of the cache points of one request. It leaves out those that the model or Bedrock would refuse."""
+    """Writer of the cache points of one request. It leaves out points that the model or Bedrock would refuse."""
 
     MAX: Final = 4
     """Maximum number of cache points that Bedrock accepts in one request."""
@@ -364,7 +364,7 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
+    """Return the blocks for earlier thinking. The gateway's tag is removed from its signature or redacted data.
 
     Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
     dropped if it is from another model family, if it has neither signature nor data, or if the model does not accept

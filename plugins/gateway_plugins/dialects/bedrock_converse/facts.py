@@ -55,7 +55,7 @@ class Reports:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return the counts of a `usage`. `cacheDetails` has the cache writes of each ttl."""
+    """Return the counts of a `usage` object. Its member `cacheDetails` has the cache writes of each ttl."""
 
     def first(names: tuple[str, ...]) -> int | None:
         counts = [number for name in names if (number := lenient.count(usage.get(name))) is not None]

@@ -57,7 +57,7 @@ _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
-    # objects that have an effort besides the extra fields for thinking; these efforts count first, in this order
+    # paths of objects with an `effort`. The first effort takes precedence, and each precedes the thinking fields' efforts
     ("outputConfig",),
     (EXTRAS[1:], "output_config"),
 )
@@ -161,7 +161,7 @@ def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingReq
     """Return the thinking that the client requests.
 
     The client may use the form of any model family, or the effort that Converse itself has. An effort that differs from
-    the first one is reported as dropped.
+    the first effort found is reported as dropped.
     """
     efforts = {}
     for steps in _EFFORTS:

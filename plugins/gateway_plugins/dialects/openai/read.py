@@ -61,7 +61,7 @@ def service_tier(top: Members) -> str:
 
 
 def chat_members(top: Members) -> dict[str, float]:
-    """Return the members in `CHAT_MEMBERS` that ask for something. Raises `Refused` for a value that is no number."""
+    """Return the members in `CHAT_MEMBERS` that have an effect. Raises `Refused` for a value that is no number."""
     given = {name: member(top, name) for name in CHAT_MEMBERS}
     for name, value in given.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):

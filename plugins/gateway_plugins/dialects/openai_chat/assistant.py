@@ -53,7 +53,7 @@ class AssistantMessage:
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Members of calls that hold tokens of reasoning, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking that had the tokens of a call, by the client's id of this call."""
+    """JSON pointer of the thinking block that carried the tokens of a call, by the client's id of this call."""
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that was added to the message."""
     _after_text: bool = False
@@ -70,7 +70,7 @@ class AssistantMessage:
             self._after_text = isinstance(piece, str)
 
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
-        """Write what has been added to a message, which may have an earlier turn of the assistant already.
+        """Write all added pieces into `message`, which may already contain an earlier turn of the assistant.
 
         `call_id` returns the provider's id of a call.
         """
@@ -118,7 +118,7 @@ class AssistantMessage:
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Take the tokens that came with thinking, and the thinking in the form in which it came."""
+        """Add the tokens that came with a block of thinking, and the thinking in the provider's original form."""
         for name, value in tokens.message.items():
             _merge(self._members, name, value)
         for call_id, members in tokens.calls.items():
@@ -151,7 +151,7 @@ class AssistantMessage:
 
 
 def complete(messages: Sequence[Block], caps: Caps) -> None:
-    """Add to the assistant's messages what the model demands of every history, wherever the history was made.
+    """Add to the assistant's messages what the model demands of every history, whichever model wrote the history.
 
     - A model that thinks between its calls may demand thinking. DeepSeek demands it of every message of the assistant,
       also of those without calls (openclaw#73417, opencode#25000).

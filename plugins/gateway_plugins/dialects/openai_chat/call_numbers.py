@@ -67,9 +67,9 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return the number of the call of each entry in `tool_calls`, with the entry.
+        """Return a pair for each entry in `tool_calls`: the number of the entry's call, and the entry.
 
-        Each entry of a whole message is a call of its own. An entry that only repeats a complete call is left out.
+        Each entry of a whole message is a call of its own. In a stream, an entry that repeats a complete call is left out.
         """
         seen: set[int] = set()
         numbered = []
@@ -84,7 +84,7 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call of a piece; None for a repetition. `seen` are the numbers of the calls in the same delta."""
+        """Return the call of a piece; None if the piece repeats a call. `seen` has the call numbers in the same delta."""
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
             if call.arguments == piece.arguments.strip() and call.number not in seen:
@@ -100,7 +100,7 @@ class CallNumbers:
         """Return the known call that a piece continues; None if the piece begins a call."""
         if piece.id in self._by_id:
             known = self._by_id[piece.id]
-            # several calls have the same id if a piece with another index names itself again
+            # a piece with a name and another index begins another call, which has the same id
             is_other = bool(piece.name) and None not in (piece.index, known.index) and piece.index != known.index
             return None if is_other else known
         last = self._calls[-1] if self._calls else None
@@ -145,7 +145,7 @@ def _piece(entry: Mapping[str, Any]) -> _Piece:
 
 
 def _index(value: Any) -> int | None:
-    """Return an index that is a whole number, as text too; None for any other value."""
+    """Return the index as an integer if it is a whole number or a text of digits; None for any other value."""
     if isinstance(value, str) and value.isdecimal() and len(value) < len("1000"):
         return int(value)
     if isinstance(value, float) and value.is_integer():

@@ -41,7 +41,7 @@ _MARKS: Final = frozenset({"thought"})
 """Members inside `extra_content` that only describe a delta, and are not sent back."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
-"""Members inside `_LITELLMS` that hold tokens. The others repeat what the reply has elsewhere."""
+"""Members inside `_LITELLMS` that hold tokens. The other members repeat what the reply has elsewhere."""
 TEXT: Final = "reasoning_content"
 """The usual member for thinking as text."""
 PART: Final = "thinking"
@@ -130,7 +130,7 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` in a stream. The pieces of one entry follow each other with its index."""
+    """Add an entry of `reasoning_details` in a stream. The pieces of one entry are consecutive and share an index."""
     last = entries[-1] if entries else {}
     kind, joined = entry.get("type"), _JOINED.get(text(entry.get("type")), "")
     if not joined or kind != last.get("type") or entry.get("index") != last.get("index"):
@@ -159,7 +159,7 @@ class Returned:
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the tokens in a signature or in redacted data, as far as `maker` takes them.
+    """Return the tokens in a signature or in redacted data, as far as they may be sent to `maker`.
 
     Returns None if the value was not made by `Gathered.take`, or was made for another model family.
     """

@@ -3,7 +3,7 @@
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
 - A Chat client gets text, thinking and calls in three lists. So a block of thinking that came after text or calls has
-  the number of characters and of calls before it (`PLACE`). The reader restores the order with these.
+  the number of characters and of calls before it (`PLACE`). The reader uses these numbers to restore the order.
 - Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).

@@ -41,6 +41,6 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return the reason why a choice has ended; "" before that, for which some servers write "null" (AIShell#350)."""
+    """Return the reason why a choice has ended; "" if it has not. Some servers then send "null" (AIShell#350)."""
     reason = text(choice.get("finish_reason"))
     return "" if reason == "null" else reason

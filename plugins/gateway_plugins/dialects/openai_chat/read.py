@@ -127,7 +127,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in `cache_control`: None without that member, "" without a lifetime in it.
+    """Return the lifetime in `cache_control`: None if that member is missing, "" if it names no lifetime.
 
     opencode sends this member, which is Anthropic's, on messages, parts and tools.
     """

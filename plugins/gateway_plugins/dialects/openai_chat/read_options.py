@@ -1,6 +1,6 @@
 """Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every member of the body is read, refused, or reported as dropped, unless its value asks for nothing.
+Every member of the body is read, refused, or reported as dropped. Members with a value in `_NEUTRAL` are ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CARRIED: Final = frozenset({
     "response_format", "cache_control", "service_tier", "guardrailConfig", *THINKING_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # member: values that ask for nothing. A member with such a value is left out without a report
+    # member: values without effect. A member with such a value is left out without a report
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),

@@ -1,11 +1,11 @@
 """The usage of a reply in the Chat dialect, from one or several reports. Responses has the same form under other names.
 
-- A stream may have several reports. Each is cumulative, and the last one is the whole (OpenAI's API reference:
+- A stream may have several reports. Each is cumulative, so the last has the whole usage (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
   from an earlier one. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
 - A report without tokens (empty, null, zeros) replaces nothing.
 - The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
-  these tokens. This is recognized by the total, or by a prompt that is smaller than its cached part.
+  these tokens. Such servers are recognised by the total, or by a prompt that is smaller than its cached part.
 - xAI and Gemini leave thinking out of the completion, and count it in the total (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
 """
@@ -165,12 +165,12 @@ class Reports:
 
     @property
     def _beyond(self) -> int:
-        """The number of tokens in the total that are neither prompt nor completion."""
+        """The number of tokens in the total that are in neither the prompt's nor the completion's count."""
         return max(0, (self._total or 0) - self._prompt - self._completion)
 
     @property
     def _more_output(self) -> int:
-        """The number of output tokens that the completion leaves out, which is at most `MAX_COUNT`."""
+        """The number of output tokens that `completion_tokens` leaves out, limited to `MAX_COUNT`."""
         if self._is_cache_outside:
             return max(0, min(self._beyond - self._cached.get("read", 0) - self._written, MAX_COUNT))
         if not self._total and self._reasoning > self._completion:

@@ -41,7 +41,7 @@ _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_comp
 """Types of items that stand for earlier turns, in a form that only the server that made them can read."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Beginnings of the ids of items that would be left out anyway. So a reference to such an item can be left out."""
+"""Prefixes of the ids of items that are left out even if a client sends the items. References to them are too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -207,7 +207,7 @@ class _Items:
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Drop a reference to an item that would be left out anyway. Refuse others, because a turn would be lost."""
+        """Drop a reference to an item that would be left out anyway. Refuse any other reference: a turn would be lost."""
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
             return

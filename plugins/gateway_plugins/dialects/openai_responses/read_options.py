@@ -28,7 +28,7 @@ _CARRIED: Final = frozenset({
     "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS, *CHAT_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # member: values that ask for nothing, and are left out without a report
+    # member: values without effect. A member with such a value is left out without a report
     "background": (False,),
     "store": (False,),
     "metadata": ({},),

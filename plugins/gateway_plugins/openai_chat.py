@@ -181,7 +181,7 @@ def _has_words(data: dict[str, Any]) -> bool:
 
 
 _METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Members of chunks from which the meter reads. Chunks without any of these members are not decoded for it."""
+"""Members of chunks from which the meter reads. A chunk without any of them is not decoded for the meter."""
 
 
 class ChatMeter:

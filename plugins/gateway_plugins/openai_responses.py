@@ -151,7 +151,7 @@ class Encoder(json_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the members of an event; {} without an event, or if the event is no JSON, which clients get unchanged."""
+    """Return the members of an event; {} if there is no event, or if its payload is not JSON."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

@@ -1,8 +1,8 @@
 """Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Chat Completions request.
 
-It is used only for requests of Responses, because requests of Chat are sent to Chat without a conversion. Rules for
-every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source: OpenAI's
-API reference (Chat, Migrate to Responses).
+This mapping is used only for requests of Responses, because requests of Chat are sent to Chat without a conversion.
+Rules for every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source:
+OpenAI's API reference (Chat, Migrate to Responses).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
 - A member that is null counts as missing.
 - A member that cannot be passed on to the provider is refused if the request would mean something else without it.
-  Any other member that cannot be passed on is reported as dropped, unless its value asks for nothing.
+  Any other member that cannot be passed on is reported as dropped if its value has an effect.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """
@@ -117,8 +117,8 @@ def _without_empty_names(value: Any) -> Any:
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise `Refused` if the request has a member that is not passed on and that changes the request's meaning.
 
-    `meaning` maps the names of these members to the advice in the error. `neutral` maps names of members to values that
-    ask for nothing, which are accepted.
+    `meaning` maps the names of these members to the advice in the error. `neutral` maps names of members to values
+    without effect, which are accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):
@@ -139,7 +139,7 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
 def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, drop: Drop) -> None:
     """Report as dropped each member of the object at `at` that is not in `carried`.
 
-    Members that are null, "", [], 0 or false ask for nothing and are not reported.
+    Members that are null, "", [], 0 or false have no effect and are not reported.
     """
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):

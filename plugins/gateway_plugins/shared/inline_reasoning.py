@@ -4,7 +4,7 @@
   has their tags.
 - A translated client gets the thinking as a thinking block. A client of the provider's own dialect gets the text as it
   came.
-- Only tags at the start of the text count. A tag inside the text is the user's subject, not thinking. The thinking ends
+- Only tags at the start of the text count. A later tag may be part of an answer about such tags. The thinking ends
   at the first closing tag, because a model that thinks about tags rarely closes them in pairs.
 - The block's signature has the tags and the white space around them (form `FORM`), so that the model gets its exact
   text back in the next turn.
@@ -114,7 +114,7 @@ class InlineReasoning:
     def finish(self, stop: Stop) -> None:
         """End the reply. If the reply is only a thought without a closing tag, the thought is also written as text.
 
-        This applies if the model ended its turn by itself. Kimi K2 Thinking answers so (seen in recorded traffic).
+        This applies only if the model ended its turn by itself. Kimi K2 Thinking answers in this way (recorded traffic).
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:

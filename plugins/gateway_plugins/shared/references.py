@@ -2,9 +2,9 @@
 
 - Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or do
   not see them.
-- A reference inside the definition to which it refers would never end. It becomes only the type and the description of
-  this definition. So does a reference with which the schema would become too deep or too large. A reference that leads
-  nowhere is removed. Each of these losses is reported.
+- A definition may refer to itself, so that replacing its references would never end. Such a reference is replaced only
+  by the type and the description of the definition. The same applies to a reference that would make the schema too
+  deep or too large. A reference that leads nowhere is removed. Each of these losses is reported.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one file: Anthropic's limit of a request with a PDF. The configuration may lower it."""
 
 MAX_PLACES: Final = 500
-"""Maximum number of URLs in one request. The walk of a body ends there. No provider takes more images in a request."""
+"""Maximum number of URLs in one request. A request with more is refused. No provider takes more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
 """Maximum number of bytes that files add to one body. A file counts at each of its places."""
 
@@ -45,9 +45,9 @@ _BEGINNING: Final = b'"http'
 Other spellings, such as HTTP in capitals, are not searched for, because that takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Member whose value is an address, by dialect.
+"""Name of the member whose value is a URL, by dialect.
 
-It is searched for by name, because no other code reads a data: URL in it.
+Bodies are searched for this name, because the member may have a data: URL, which no other code reads.
 """
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100

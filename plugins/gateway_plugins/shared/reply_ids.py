@@ -1,6 +1,6 @@
 """Ids of replies in the form of the client's API, which some clients check.
 
-The rest of the provider's id is kept, so that the reply can be found in the provider's logs.
+Only the prefix of the provider's id is replaced, so that the reply can be found in the provider's logs.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class UpstreamRules:
     max_temperature: float = 1
     """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if the restrictions of `Plan.thinks` also apply to a model that thinks without being asked."""
+    """True if the restrictions of `Plan.thinks` also apply to a model that always thinks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.thinking import AnthropicThinking, ThinkingRequest, parse_thinking
 
 _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
-"""Values that ask for nothing. A member that is not read here is not reported if it has one of these values."""
+"""Values without effect. An unknown member with one of these values is ignored without a report."""
 
 
 @dataclass(frozen=True, slots=True)

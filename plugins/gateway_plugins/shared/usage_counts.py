@@ -4,7 +4,7 @@ Used for dialects whose input count excludes cache tokens (Messages, Converse).
 
 - A report is cumulative. A count in a later report replaces the count in an earlier report, whether it is larger or
   smaller. Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which
-  replace each count that is not null. Providers with the same API first guess, and then report the whole
+  replace each count that is not null. Other providers with this API first report a guess, and later the final counts
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
 - No prompt has 0 tokens, and output does not become 0 again. So the counts of the prompt (input, cache reads and

@@ -118,8 +118,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the members `system` and `messages`.
 
-        `prefill` is whether the model can continue a last message of the assistant. In any case it cannot if it always
-        thinks, or if the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue a last message of the assistant. It has no effect if the model
+        always thinks, or if the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -130,7 +130,7 @@ class _Conversion:
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
         """Return the members `tools` and `tool_choice`, and `output_config` with the answer's format.
 
-        A hint that asks for the format is appended to `system` if it is needed.
+        A hint that asks for the format is appended to `system` if needed.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)

@@ -118,7 +118,7 @@ def ttl(top: Members, drop: Drop) -> Ttl:
 
 
 def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
-    """Return the client's thinking, output limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
+    """Return the thinking, output limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
     return Parameters(
         thinking=_thinking(top, caps, drop),
         limit=checks.limit(top, "max_tokens"),
@@ -158,7 +158,7 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
     or if the model needs a beta for efforts. `answer_effort` returns the effort in these cases.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
-        if caps.thinking_off != BETWEEN_TOOLS:  # such thinking is not shown
+        if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
             drop("/thinking/type")
         raw = {"type": "disabled" if caps.thinking_off == BETWEEN_TOOLS else "adaptive"}
     anthropic = parse_thinking(raw)

@@ -66,7 +66,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply of the model family `maker`. Its name is added to signatures, as other families refuse them."""
+    """Reads one reply of the model `maker`. Signatures are passed on with the tag that `Maker.tagged` adds."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

@@ -163,7 +163,8 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
     """Report InvokeModel's header options as dropped if the provider's flag (`upstream`) does not have them.
 
-    Converse has a member for each of these options (`as_members`). Raises `Refused` for a guardrail, which must not be dropped.
+    Converse has a member for each of these options (`as_members`). Raises `Refused` for a guardrail, which must not be
+    dropped.
     """
     if upstream == "bedrock_converse":
         return
@@ -217,7 +218,7 @@ _EXCEPTION: Final = re.compile(
     rb'\s*\{\s*(?:"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*%b"|"__type"\s*:\s*"[^"]*(?:Exception|Error)")'
     % _UNKNOWN_NAME.encode()
 )
-"""Beginning of a body that reports an exception. AWS reports an unknown path in this form, with `Output` and status 200."""
+"""Beginning of a body that reports an exception. For an unknown path, AWS sends `Output` and status 200."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:

@@ -57,7 +57,7 @@ _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
-    # paths of objects with an `effort`. The first effort takes precedence, and each precedes the thinking fields' efforts
+    # paths of objects with an `effort`. The first effort takes precedence, also over the extra fields for thinking
     ("outputConfig",),
     (EXTRAS[1:], "output_config"),
 )

@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reader of one reply of the model family `maker`. Its name is added to signatures, as other families refuse them."""
+    """Reader of one reply of the model `maker`. Signatures are passed on with the tag that `Maker.tagged` adds."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -148,7 +148,7 @@ class Reader:
         if self._hidden:
             return
         for kind, value in lenient.mapping(data.get("delta")).items():
-            if kind != "toolUse" and self._calls.is_open:  # another block whose start is missing, with the index of the call
+            if kind != "toolUse" and self._calls.is_open:  # a block whose start is missing, with the call's index
                 self._close(writer)
                 self._open(index, writer)
             match kind:

@@ -69,7 +69,7 @@ class CallNumbers:
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
         """Return a pair for each entry in `tool_calls`: the number of the entry's call, and the entry.
 
-        Each entry of a whole message is a call of its own. In a stream, an entry that repeats a complete call is left out.
+        Each entry of a whole message is a call of its own. In a stream, an entry that repeats a whole call is left out.
         """
         seen: set[int] = set()
         numbered = []
@@ -84,7 +84,7 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call of a piece; None if the piece repeats a call. `seen` has the call numbers in the same delta."""
+        """Return the call of a piece; None if it only repeats a call. `seen` are the call numbers in the same delta."""
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
             if call.arguments == piece.arguments.strip() and call.number not in seen:

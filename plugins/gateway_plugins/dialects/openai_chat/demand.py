@@ -163,12 +163,12 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the client's id, or an id derived from it if neither OpenAI nor the model accepts the client's id."""
+        """Return the client's id, or an id derived from it if neither OpenAI nor the model accepts that id."""
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Move everything since the last assistant turn into the messages: results, their files, then other messages."""
+        """Move all that follows the last assistant turn into the messages: results, their files, then the rest."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:

@@ -2,7 +2,7 @@
 
 - A stream may have several reports. Each is cumulative, so the last has the whole usage (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
-  from an earlier one. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
+  from an earlier report. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
 - A report without tokens (empty, null, zeros) replaces nothing.
 - The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
   these tokens. Such servers are recognised by the total, or by a prompt that is smaller than its cached part.

@@ -85,7 +85,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply of the model family `maker`. Its name is added to thinking, as other families refuse it."""
+    """Reads one reply of the model `maker`. Thinking is passed on with the tag that `Maker.tagged` adds."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

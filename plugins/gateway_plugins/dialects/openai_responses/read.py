@@ -207,7 +207,7 @@ class _Items:
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Drop a reference to an item that would be left out anyway. Refuse any other reference: a turn would be lost."""
+        """Drop a reference to an item that would be left out anyway. Refuse all others: a turn would be lost."""
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
             return

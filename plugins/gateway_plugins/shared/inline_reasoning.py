@@ -114,7 +114,7 @@ class InlineReasoning:
     def finish(self, stop: Stop) -> None:
         """End the reply. If the reply is only a thought without a closing tag, the thought is also written as text.
 
-        This applies only if the model ended its turn by itself. Kimi K2 Thinking answers in this way (recorded traffic).
+        This applies if the model ended its turn by itself. Kimi K2 Thinking answers in this way (recorded traffic).
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:

@@ -13,7 +13,7 @@ from typing import Final
 from gateway.contract.flag import ClientRequest
 
 FIVE_MINUTES: Final = "5m"
-"""The lifetime of an entry whose mark names none."""
+"""The lifetime of a cache entry whose mark names no lifetime."""
 HOUR: Final = "1h"
 MIXED: Final = "mixed"
 """The result for a request with marks of both lifetimes."""

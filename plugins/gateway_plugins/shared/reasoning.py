@@ -34,8 +34,8 @@ MAX_VALUE: Final = 1 << 20
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
 """First bytes of Claude's signatures and redacted data, decoded from base64 (seen in recorded traffic).
 
-They are protocol buffers: field 2 is a message that begins with its field 1, and this is a message that begins with a
-number. The first bytes of Gemini's signatures are different.
+They are protocol buffers. Field 2 is a message that begins with its field 1, and this field 1 is a message that begins
+with a number. The first bytes of Gemini's signatures are different.
 """
 _CLAUDES_START: Final = 16
 """Number of base64 characters that contain the first bytes in `_CLAUDES`."""

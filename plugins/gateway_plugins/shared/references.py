@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 MAX_NODES: Final = 5_000
 """Maximum number of references that are replaced in one schema.
 
-Definitions that refer to each other twice would otherwise double the schema with each level.
+Without this limit, definitions that each refer twice to the next one would double the schema with each level.
 """
 MAX_LEVELS: Final = 24
 """Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""

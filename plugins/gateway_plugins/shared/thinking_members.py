@@ -40,7 +40,7 @@ class _Wish:
         return self.effort == "none" if self.anthropic is None else self.anthropic.mode == "disabled"
 
     def equals(self, other: _Wish) -> bool:
-        """Return whether both members ask for the same."""
+        """Return whether both members ask for the same thinking."""
         same = (self.effort, self.anthropic) == (other.effort, other.anthropic)
         return same or (self.is_off and other.is_off)
 
@@ -115,7 +115,7 @@ def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Ma
     """Return the thinking that the members of the object at the JSON pointer `at` ask for.
 
     `values` has the members of that object. `efforts` has the efforts that the client sets elsewhere, by their JSON
-    pointers. They take precedence over efforts in `values`.
+    pointers. These efforts take precedence over efforts in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

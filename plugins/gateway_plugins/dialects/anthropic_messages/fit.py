@@ -36,7 +36,7 @@ from gateway_plugins.shared.turns import CONTINUE
 
 _TYPES: Final = ("enabled", "adaptive", "disabled", BETWEEN_TOOLS)
 _PLANNED: Final = ("type", "budget_tokens")
-"""Members of `thinking` that a plan sets. The others are left as the client sent them."""
+"""Members of `thinking` that a plan sets. Other members are left as the client sent them."""
 _FORCED: Final = ("any", "tool")
 
 

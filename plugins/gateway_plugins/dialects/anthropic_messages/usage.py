@@ -124,11 +124,11 @@ class Reports:
         self._repriced = self._repriced or credit.get("type") == "redeemed"
 
     def add_metrics(self, metrics: Any) -> None:
-        """Add Bedrock's invocation metrics, which have one sum of all cache writes.
+        """Add Bedrock's invocation metrics. They have one count for all cache writes, whatever the lifetime.
 
-        A value that is no object is ignored. AWS's invoice has the counts of the metrics, so they replace others.
-        Some replies have cache counts only in `usage` (litellm#34373), and some only in the metrics (new-api#2881). So
-        a 0 in the metrics replaces nothing.
+        A value that is no object is ignored. AWS bills by the metrics, so their counts replace other counts. Some
+        replies have cache counts only in `usage` (litellm#34373), and some only in the metrics (new-api#2881). So a 0
+        in the metrics replaces nothing.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)

@@ -231,7 +231,7 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     """Put a cache breakpoint on the last block if the body has a top-level `cache_control`.
 
-    Anthropic's API itself does so, but Bedrock does not know the top-level member.
+    Anthropic's own API does the same, but Bedrock does not know the top-level member.
     """
     control = edited["cache_control"]
     if control is None:

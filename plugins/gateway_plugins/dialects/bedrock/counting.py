@@ -77,7 +77,7 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def _body_text(top: Members) -> str:
-    """Return the base64 text in `body`. Raises `ValueError` for anything but a string, without parsing it."""
+    """Return the base64 text in the member `body`. Raises `ValueError`, before any parsing, if it is not a string."""
     if not top.get("body", b"").startswith(b'"'):
         raise ValueError("the body is no string")
     return str(top.decode("body"))

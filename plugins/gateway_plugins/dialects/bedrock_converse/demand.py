@@ -45,7 +45,7 @@ ATTACHED: Final = "(attached)"
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Extension of a file name. Other dots in a title do not match: "Dr. Who", "Release 1.2"."""
+"""Pattern of a file name's extension. It does not match other dots in a title, as in "Dr. Who" or "Release 1.2"."""
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190

@@ -68,7 +68,7 @@ class ReplyOptions:
     """The facts about a client's request that are needed to write the reply."""
 
     paths: tuple[str, ...] = ()
-    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to members of Anthropic's own reply."""
+    """JSON pointers in `additionalModelResponseFieldPaths`. The pointers refer to members of Anthropic's own reply."""
     started: float = field(default_factory=monotonic)
     """Time of the request on the monotonic clock, in seconds."""
 

@@ -43,7 +43,7 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""Format of audio, by the other names that Converse has for the same format."""
+"""The gateway's name of an audio format, by other names that Converse accepts for the same format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
 """Kind of a citation, and name of the location's index member, by the name of Converse's location."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)

@@ -103,7 +103,7 @@ def extras(top: Members) -> dict[str, Any]:
 
 
 def parameters(top: Members, extra: Mapping[str, Any], drop: Drop) -> Parameters:
-    """Return the output limit, sampling, stop sequences and thinking. Raises `Refused` if one of them is malformed."""
+    """Return the output limit, sampling, stop sequences and thinking. Raises `Refused` if a value is malformed."""
     config = _config(top, drop)
     sampling, sampling_at = _sampling(config, extra)
     return Parameters(

@@ -58,7 +58,7 @@ class Message:
     call_id: str = ""
     """Id of the call that a tool's message answers."""
     call_at: str = ""
-    """JSON pointer of the client's member with this id."""
+    """JSON pointer of the client's member that has `call_id`."""
 
 
 @dataclass(frozen=True, slots=True)

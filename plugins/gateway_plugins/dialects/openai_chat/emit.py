@@ -74,7 +74,7 @@ class _OpenBlock:
         self._block_start = 0
         """Offset at which the open text block begins in the reply's text, in characters."""
         self._unsigned: list[str] = []
-        """Pieces of thinking in the open block, until its signature comes."""
+        """Pieces of thinking in the open block, kept until the signature of the block comes."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
         """Return the open thinking block. `calls` is the number of calls so far."""

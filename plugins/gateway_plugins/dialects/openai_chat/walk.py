@@ -293,7 +293,7 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the tokens of a call. Those of the schema tool's call are dropped, because the client gets no call."""
+        """Gather the tokens of a call. Tokens of a call of the schema tool are dropped: the client does not get it."""
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)
         elif call.carried:

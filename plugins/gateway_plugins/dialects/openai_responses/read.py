@@ -41,7 +41,7 @@ _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_comp
 """Types of items that stand for earlier turns, in a form that only the server that made them can read."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Prefixes of the ids of items that are left out even if a client sends the items. References to them are too."""
+"""Prefixes of the ids of items that are always left out. A reference to such an item is left out too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

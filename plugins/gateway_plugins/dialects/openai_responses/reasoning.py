@@ -52,7 +52,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """Return the change of `input` that removes reasoning items that the gateway wrote, or {} if there are none.
 
     The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
-    content that they did not write. They look up an item without encrypted content by its id
+    content that they did not write. These models look up an item without encrypted content by its id
     (farion1231/cc-switch#5825). The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
@@ -66,7 +66,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
 
 
 def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
-    """Return whether this is a reasoning item that the gateway wrote. If so, report it as dropped."""
+    """Return whether `item` is a reasoning item that the gateway wrote. If so, report the item as dropped."""
     if not _may_be_ours(item):
         return False
     value = lenient_json.loads(item)

@@ -84,7 +84,7 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call of a piece; None if the piece repeats a call. `seen` has the numbers of calls in the delta."""
+        """Return the call of a piece; None if the piece repeats a call. `seen` has the call numbers in the delta."""
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
             if call.arguments == piece.arguments.strip() and call.number not in seen:

@@ -145,7 +145,8 @@ class Limits:
     header_bytes: int = 16 * 1024
     """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
     body_bytes_per_second: int = 8192
-    """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network is faster."""
+    """Minimum average rate of a request's body, in bytes per second: N bytes may take 30 s plus N divided by the rate.
+    Even a slow mobile network is faster."""
     buffer_bytes: int = 192 * 1024 * 1024
     """Maximum number of bytes of bodies and buffered replies of all calls in flight.
 
@@ -161,7 +162,7 @@ class Limits:
     head_seconds: float = 15
     """Maximum number of seconds from the first byte of a request's head to its last."""
     idle_seconds: float = 75
-    """Seconds after which a connection without a request is closed. Load balancers reuse connections for a minute."""
+    """Seconds after which a connection without a request is closed. Load balancers reuse idle ones for 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class Storage:
     retention: float | None = None
     """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
     sync: bool = False
-    """Whether a call is sent only when its line in the journal is on the disk."""
+    """True if a call waits until its line in the journal is on the disk, and is sent only then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +237,12 @@ class Timeouts:
 
     The head of an unstreamed reply comes when the model is ready. The SDKs of OpenAI and Anthropic wait as long."""
     first_event_seconds: float = 300
-    """Maximum number of seconds from the head of a stream to its first event. A local server reads a long prompt in
-    this time."""
+    """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
+    to process a long prompt."""
     read_seconds: float = 600
     """Maximum number of seconds between two events of a stream, and for the body of an unstreamed reply.
 
-    A model may think for minutes. A body may take more time for its size."""
+    A model may think for minutes. A large body may take longer than this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,21 +93,21 @@ class Caps:
     """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The family whose signatures are valid at every provider of the model, and reach clients unchanged; "" if there is
-    none."""
+    """The model family whose signatures all providers of the model accept. The gateway sends these signatures to
+    clients unchanged. "" if there is no such family."""
     reasoning_content: bool = False
     """True if earlier thinking is sent back as text: in OpenAI Chat as the assistant message's `reasoning_content`, in
     Messages as thinking without a signature."""
     needs_reasoning_content: bool = False
     """True if an assistant message with tool calls is refused without `reasoning_content` in OpenAI Chat."""
     call_signature: str = ""
-    """The signature that replaces a missing one on the first tool call of a turn in OpenAI Chat; "" if none is
-    needed."""
+    """The signature that is added in OpenAI Chat if the first tool call of a turn has no signature; "" if the model
+    requires no signature."""
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags between which the model may write its thinking at the start of its text."""
     own_tool_ids: str = ""
-    """A glob for the ids of the model's own tool calls, which it needs back unchanged although other providers refuse
-    them; "" if there is none."""
+    """A glob for the ids that the model gives to its tool calls. The model requires these ids back unchanged, and other
+    providers refuse them. "" if the model has no special ids."""
 
     tools: bool = True
     strict_tools: bool = False
@@ -115,7 +115,7 @@ class Caps:
     forced_tool_choice: bool = True
     """True if a request may force the model to call a tool (`any`, or one tool by name)."""
     forced_tool_choice_with_thinking: bool = False
-    """True if a request may also force a tool call while the model thinks in Anthropic's form."""
+    """True if a request that asks for Anthropic's form of thinking may also force a tool call."""
     tool_choice_fields: bool = False
     """True if a Converse request may have Anthropic's tool_choice in additionalModelRequestFields.
 

@@ -163,9 +163,9 @@ class Flag(Protocol):
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Texts that show that `build` decodes more than a few small members of a native request's body.
+        """Byte strings that show that `build` will decode more than a few small members of a native request's body.
 
-        For a large native body that contains one of these texts, `build` runs in a worker process.
+        If a large native body contains one of these byte strings, `build` runs in a worker process.
         """
 
     @property

@@ -28,10 +28,10 @@ def _segment_matches(pattern: str, text: str) -> bool:
 
 
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Match a sequence against a pattern. `same` compares two items; the item `star` matches any number of items.
+    """Return whether the sequence `text` matches the sequence `pattern`.
 
-    The match is greedy and retries only from the last star. So the time never grows exponentially, as it could with a
-    regex.
+    `same` compares two items. The item `star` of the pattern matches any number of items. The match is greedy and
+    retries only from the last star. So the time never grows exponentially, as it could with a regex.
     """
     at = seen = resume = 0
     last_star = -1

@@ -35,7 +35,7 @@ def is_valid_error(error: GatewayError) -> bool:
 
 
 def require(is_right: bool, result: Any, expected: str) -> None:
-    """Raise `WrongResult` unless a result is right."""
+    """Raise `WrongResult` if `is_right` is false. The message says what was returned, and what is `expected`."""
     if not is_right:
         raise wrong_result(result, expected)
 
@@ -59,7 +59,7 @@ def _of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
 
 
 def _with_methods(*names: str) -> Callable[[Any], None]:
-    """Return a check of an object that a plugin made. The methods of a class are looked at once."""
+    """Return a function that checks that an object made by a plugin has these methods. Each class is checked once."""
     checked: WeakSet[type] = WeakSet()
 
     def check(result: Any) -> None:
@@ -192,7 +192,7 @@ def _part(part: Any) -> None:
 
 
 def _nothing(result: Any) -> None:
-    """Refuse a coroutine, which nobody would await. Any other result is ignored."""
+    """Raise `WrongResult` for a coroutine, because nobody would await it. Accept any other result."""
     require(not inspect.isawaitable(result), result, "None")
 
 
@@ -219,7 +219,7 @@ def _are_texts(values: Any) -> bool:
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether text can be stored. Text with half of a surrogate pair cannot."""
+    """Return whether text can be stored. Text with half of a surrogate pair cannot be stored."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

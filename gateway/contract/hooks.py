@@ -50,14 +50,14 @@ class HookTooSlow(BaseException):
 
 
 def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
-    """Report no slow hook. This is the default for hooks outside of a gateway."""
+    """Do nothing. This is the default of `Hook.report_slow`, for hooks that run outside of a gateway."""
 
 
 class Hook:
     """One hook of one plugin.
 
-    A hook can be called if it has a `function`. The hooks of objects that a plugin makes have none: the methods are
-    given to `run`.
+    The hook of a function of the plugin has this `function` and can be called. The hook of a method has no `function`,
+    because each object that the plugin makes has its own method. The caller passes the method to `run`.
     """
 
     __slots__ = ("calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
@@ -78,7 +78,7 @@ class Hook:
         """A function that gets the seconds that a call took, and the file and line of the plugin's function."""
 
     def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
-        """Return what a worker process needs, which does not report numbers."""
+        """Return the parts for pickling. The counters are left out, because worker processes do not report them."""
         return Hook, (self.plugin, self.name, self.home, self.function)
 
     def __call__(self, *args: Any) -> Any:
@@ -203,9 +203,9 @@ class Hook:
             self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return the exception to raise in place of `error`, which a call of `function` raised or should have raised.
+        """Return the exception to raise in place of `error`: `error` itself if the contract allows it.
 
-        This is `error` itself if the contract allows it.
+        A call of `function`, or the check of its result, has raised `error`.
         """
         if isinstance(error, PluginFailed):
             return error
@@ -229,7 +229,9 @@ class Hook:
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the hook whose plugin's code runs in `frame`; None if no plugin's code runs there."""
+    """Return the frame of this module that called the plugin's code which runs in `frame`.
+    None if no plugin's code runs in `frame`.
+    """
     own = frame
     while frame is not None and frame.f_code.co_filename != __file__:
         frame = frame.f_back

@@ -161,7 +161,7 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 
 
 MAX_START: Final = 65_536
-"""Number of bytes of a stream without events after which no further bytes are kept for the error message."""
+"""Number of kept bytes of a stream without events, at which no more are kept. An error message quotes these bytes."""
 SHORTEST_WORDS: Final = 8
 """Minimum number of bytes of a stream without events that are quoted as the provider's words.
 

@@ -56,7 +56,7 @@ def is_known(translator: str) -> bool:
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Return the loss of a conversion between two dialects. `translator` is None unless the way is `TRANSLATED`."""
+    """Return the loss of a conversion between two dialects. `translator` is given only for `Way.TRANSLATED`."""
     same, conversions = _data()
     if translator is None:
         return same[way]

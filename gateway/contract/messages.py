@@ -1,6 +1,6 @@
 """The values that flags and translators take and return: frames, events, routes, requests and replies.
 
-All of them are immutable but `Event`, which keeps its decoded payload. Plugins import these classes from `flag.py`,
+All of them are immutable except `Event`, which caches its decoded payload. Plugins import these classes from `flag.py`,
 with the rest of the contract.
 """
 
@@ -164,9 +164,9 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A computation that `steps` needs: `function(*args)`, of which `steps` gets the result.
+    """A computation that `steps` yields: the gateway calls `function(*args)` and sends the result into `steps`.
 
-    If the request's body is large, a worker process computes it, so that the event loop serves other calls meanwhile.
+    If the request's body is large, a worker process calls the function, so that the event loop is free meanwhile.
     The function must be one that a worker process can import, and its arguments and result must be picklable.
     """
 

@@ -1,9 +1,9 @@
-"""Errors in providers' replies: the words, the class and the wait that a reply reports, and bodies that are no reply.
+"""Reads errors in providers' replies: the message, the kind of the error, and the seconds to wait before a retry.
 
 - `problem_of` reads the reply to a request that failed: its status decides the class of the error.
 - `reported_problem` reads an error without a status, in an event of a stream or in a body with status 200. The number
   or the name in the error decides its class.
-- `not_a_reply` makes the error for a body that is no reply of its dialect, with the words of the provider in it.
+- `not_a_reply` makes the error for a successful reply whose body does not belong to the dialect.
 
 The names of errors are those of OpenAI's and Anthropic's API references, which most compatible servers use.
 """
@@ -25,11 +25,11 @@ from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import Head
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum number of a provider's `Retry-After` seconds that clients get.
+"""Maximum of a provider's `Retry-After`, in seconds, that is passed on to clients.
 
 A provider may send any number, and clients wait for that number of seconds."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum number of `Retry-After` seconds in a reply: a quota of a calendar month is empty for less than 32 days."""
+"""Maximum of `Retry-After` in a reply to a client, in seconds. A quota by calendar month refills within 32 days."""
 
 MAX_WORDS: Final = 500
 """Maximum number of characters of a provider's plain text in an error message."""
@@ -276,7 +276,7 @@ def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str
 
 
 def _layers(value: Any) -> list[Any]:
-    """Return an error and the errors inside it, the outermost first. Of a list of errors, the first one counts."""
+    """Return an error and the errors inside it, the outermost first. Of a list of errors, only the first is used."""
     layers = [value]
     while len(layers) <= len(_ENVELOPES):
         last = layers[-1]

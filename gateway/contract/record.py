@@ -83,9 +83,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if the row has a
-    first day. Rows of several parts are separated by commas. It is "" if no row was used, and `openrouter/usage.cost`
-    if the router's own statement was used."""
+    """The row of the price table that was used, as `book/model` or, if the row has a first day, `book/model@day`. Rows
+    of several parts are separated by commas. It is "" if no row was used, and `openrouter/usage.cost` if the router's
+    own statement was used."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Charges in nanodollars, by the name of the quota bucket."""

@@ -99,7 +99,7 @@ def load_plugin(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Hook]:
-    """Return the hooks that take the place of the plugin's functions, by the name of the function."""
+    """Return the hooks that replace the flag's functions, by the name of the function."""
     return {name: hooks[name] for name in WRAPPED if name in hooks}
 
 

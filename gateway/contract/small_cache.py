@@ -1,4 +1,4 @@
-"""A cache of results for texts that a client or a provider chooses, with a bound in bytes and not only in entries."""
+"""A cache of results for texts that a client or a provider chooses, with a limit on bytes as well as on entries."""
 
 from __future__ import annotations
 

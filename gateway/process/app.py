@@ -105,9 +105,9 @@ def build(
     """Return the application.
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. `pool` is closed with the application. `taker` takes the journal over from a running gateway; None
-    if no gateway is running. `seconds` are intervals of `Server`. Raises `PluginError` if two flags have the same
-    route, and `StoreFailed` if the store cannot be opened.
+    ports are known. `pool` is closed with the application. `taker` is the connection to a running
+    gateway whose journal is taken over; None if no gateway is running. `seconds` are intervals of `Server`. Raises
+    `PluginError` if two flags have the same route, and `StoreFailed` if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)

@@ -45,7 +45,7 @@ class Places(NamedTuple):
     claude: str
     """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
     nova: str
-    """The prefix of Nova's inference profiles; "" where the demo calls Nova by its model id."""
+    """The prefix of Nova's inference profiles; "" in regions where the demo uses Nova's model id."""
     cost_basis: str
 
 
@@ -93,7 +93,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
             url, key = simulated.url, _SIMULATED_KEY
         path = state / "demo.hujson"
         try:
-            # before the file is written, because a demo that already runs in this folder would load the new file
+            # checked before the file is written, because a demo that runs in this folder would load the new file
             require_unlocked(state / "journal")
             path.write_text(_config(url, key, models, cost_basis))
             path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""The waits at the end of a process: for a signal, for calls in flight, and for clients that are to leave."""
+"""Functions that wait at the end of a process: for a signal, for calls in flight, and for clients to disconnect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
 LEFT_POLL_SECONDS: Final = 0.1
-"""Seconds between two looks at the clients that a replaced process still has."""
+"""Seconds between two checks whether a replaced process still has clients."""
 
 
 async def first(*events: asyncio.Event) -> None:
@@ -33,7 +33,7 @@ async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
 
 
 async def drained(calls: set[asyncio.Task[Any]], hurry: asyncio.Event, seconds: float) -> None:
-    """Wait for calls in flight, at most `seconds` or until `hurry` is set, then cancel those that are left.
+    """Wait for calls in flight, at most `seconds` or until `hurry` is set. Then cancel the calls that have not ended.
 
     A cancelled call has `LAST_WORD_SECONDS` to send an error to its client.
     """

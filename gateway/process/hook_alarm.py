@@ -1,9 +1,9 @@
-"""Interrupts a hook of a plugin that holds the event loop for too long, so that it costs its own call only.
+"""Interrupts a plugin's hook that blocks the event loop for too long, so that only the hook's own call fails.
 
 - Hooks run on the event loop, so while one of them sleeps or loops, no other call goes on.
-- The event loop postpones an alarm of the operating system again and again. The alarm rings when the loop is held. It
-  interrupts the running code only if the same call of a hook (`contract/hooks.py`) has run for `HOOK_SECONDS`.
-- The interruption is an exception in the plugin's code, which `contract/hooks.py` reports as any other failure.
+- The event loop postpones a timer of the operating system (SIGALRM) again and again. So the alarm rings only while the
+  loop is blocked. It interrupts the running code only if one call of a hook has run for `HOOK_SECONDS`.
+- The interruption is an exception in the plugin's code. `contract/hooks.py` reports it like any other exception.
 - Code that Python cannot interrupt, such as a long computation of a library in C, is interrupted when it returns.
 
 Worker processes have an alarm of their own (`upstream/process_pool.py`).
@@ -42,7 +42,7 @@ def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
 
 
 class _Alarm:
-    """The alarm, with the call of a hook that ran when it rang last."""
+    """The alarm, and the call of a hook that was running when the alarm last rang."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -53,7 +53,7 @@ class _Alarm:
         """The time at which the hook was seen first, by the monotonic clock, in seconds."""
 
     def beat(self) -> None:
-        """Postpone the alarm. The event loop calls this method as long as it is not held."""
+        """Postpone the alarm. The event loop calls this method regularly as long as nothing blocks the loop."""
         self._frame = None
         signal.setitimer(signal.ITIMER_REAL, 2 * self._period, self._period)
         self._timer = self._loop.call_later(self._period, self.beat)

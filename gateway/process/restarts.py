@@ -13,7 +13,7 @@ TAKE_OVER: Final = "--take-over"
 
 
 class Restarts:
-    """The children that were started to replace this process, one at a time."""
+    """The child processes that were started to replace this process. Only one child runs at a time."""
 
     def __init__(self, command: Sequence[str], log: Logger) -> None:
         self._command = command
@@ -21,7 +21,7 @@ class Restarts:
         self._child: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
-        """Start a child, unless an earlier one is still running."""
+        """Start a child process. If an earlier child is still running, do nothing."""
         if self._child is not None and self._child.poll() is None:
             return
         try:

@@ -53,8 +53,8 @@ CLOSE_SECONDS: Final = 0.5
 SERVED_HEADER_BYTES: Final = 256 * 1024
 """Length of a header line in bytes that is always accepted if a listener is behind `tailscale serve`.
 
-One header then has all grants of the tailnet policy. With hundreds of grants for one caller, that header is longer than
-the configured maximum for headers usually is."""
+`tailscale serve` sends all grants of the tailnet policy for a caller in one header. With hundreds of grants, that
+header is longer than the usual maximum."""
 
 
 class CannotStart(Exception):
@@ -228,7 +228,7 @@ async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes
 
 @asynccontextmanager
 async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
-    """Warn in the background if a process of this machine that calls the tailnet address is an admin."""
+    """Warn in the background if processes of this machine are admins when they call the machine's tailnet address."""
 
     async def warn() -> None:
         for identity in await modes.machines():
@@ -267,9 +267,9 @@ class Options:
     """The listener of the command line, which is used instead of the file's listeners; None if there is none."""
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
-    """Whether to replace the gateway that runs with the same state folder, if there is one."""
+    """True to replace a gateway that already runs with the same state folder."""
     restart: Sequence[str] = ()
-    """The command by which SIGUSR2 starts a process that takes over; empty to leave SIGUSR2 alone."""
+    """The command that SIGUSR2 starts, whose process takes over; if empty, SIGUSR2 is not handled."""
 
 
 async def serve(

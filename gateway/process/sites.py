@@ -13,7 +13,7 @@ from gateway.access.identity.proxy_protocol import Room
 from gateway.process.sockets import Bound
 
 BACKLOG: Final = 1024
-"""Maximum number of connections that wait in the queue of a listening socket, as they do during a hand-over."""
+"""Maximum number of connections that wait in the queue of a listening socket, for example during a hand-over."""
 ACCEPTED_AT_ONCE: Final = 100
 """Maximum number of connections that asyncio accepts in one turn of the loop, before the first of them is counted.
 
@@ -54,11 +54,11 @@ class Sites:
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
         self._served: tuple[web.AppRunner, Room] | None = None
-        """The server of the connections, and the room that it has for them; None before `start`."""
+        """The server for the connections, and the limit on their number; None before `start`."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._has_files = True
-        """Whether this process removes the files of unix sockets when it closes the sockets."""
+        """True if this process removes the files of unix sockets when it closes the sockets."""
 
     async def start(self, runner: web.AppRunner, room: Room) -> None:
         self._served = runner, room
@@ -82,11 +82,11 @@ class Sites:
             await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
-        """Remove the files of these unix sockets at the end. Another process has created them and given them up."""
+        """Make `close` remove the files of these unix sockets, which another process created and has given up."""
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:
-        """Close the sockets, which another process has now. It also has the files of unix sockets."""
+        """Close this process's copies of the sockets. Keep the files of unix sockets for the other process."""
         self._has_files = False
         self.close()
 

@@ -38,7 +38,7 @@ class Bound:
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def owning(self) -> Bound:
-        """Return this socket as one whose file `remove_file` removes, although another process has created it."""
+        """Return a copy whose `remove_file` removes the socket's file, although another process created that file."""
         return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:
@@ -59,9 +59,9 @@ class Passed:
 
 
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
-    """Return the socket of a listener: the one of `passed` with its name or address, or a new one.
+    """Return the listener's socket: a passed socket with the listener's name or address, or else a new socket.
 
-    A socket of `passed` that is used is removed there.
+    A passed socket that is used is removed from `passed`.
 
     Raises `CannotListen` if a new socket cannot be opened.
     """
@@ -85,7 +85,7 @@ def family(listener: Listener) -> socket.AddressFamily:
 
 
 def require_free(listener: Listener) -> None:
-    """Raise `OSError` if no socket can be opened at the address of a listener that is no unix socket."""
+    """Raise `OSError` if no TCP socket can be opened at the listener's address. The listener is no unix socket."""
     with socket.socket(family(listener)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((listener.host, listener.port))
@@ -133,7 +133,7 @@ def _endpoint(listener: Listener) -> str:
 
 
 def refuse_rest(passed: list[Passed]) -> None:
-    """Raise `CannotListen` if a socket was passed that no listener uses: its connections would wait for ever."""
+    """Raise `CannotListen` if no listener uses a passed socket, because connections to it would wait for ever."""
     for one in passed:
         where = endpoint(one.socket.getsockname())
         raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')

@@ -1,4 +1,4 @@
-"""The protocol of systemd: listening sockets that it passes, and the notifications that it gets.
+"""The protocol of systemd: listening sockets from systemd, and notifications to systemd.
 
 - With a socket unit, systemd opens the sockets, and keeps them open while the gateway is restarted (sd_listen_fds(3)).
 - With `Type=notify`, systemd knows when the gateway is ready, reloading or stopping, and which process is the main
@@ -63,7 +63,7 @@ def main_process(process: int) -> str:
 
 
 def notify(state: str) -> None:
-    """Send a notification to the supervisor of this process, if it wants any. A failure is ignored."""
+    """Send a notification to the supervisor, if `NOTIFY_SOCKET` names its socket. A failure is ignored."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path.startswith(("/", "@")):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

@@ -27,7 +27,7 @@ class BadCursor(ValueError):
 
 
 class Ambiguous(LookupError):
-    """The error for a session id that several callers have used, so that the caller's name must be given too."""
+    """The error for a session id that several callers have used, if the caller is not given too."""
 
     def __init__(self, session_id: str, identities: tuple[str, ...]) -> None:
         super().__init__(f'"{session_id}" is a session of several callers')

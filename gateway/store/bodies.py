@@ -168,7 +168,7 @@ class Bodies:
     def _report_lost(self, *, at_once: bool) -> None:
         """Log the number of bodies lost since the last report.
 
-        Unless `at_once` is True, there is at most one report in `REPORT_SECONDS`.
+        If `at_once` is False, there is at most one report in `REPORT_SECONDS`.
         """
         lost = self._unwritten + self._too_fast
         if lost > self._reported and (at_once or monotonic() >= self._report_at):

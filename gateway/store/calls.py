@@ -44,8 +44,8 @@ def call_row(record: Record) -> tuple[Any, ...]:
     """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
     The values are listed one by one for speed, because a busy gateway writes tens of thousands of rows in a second. `+`
-    converts booleans to 0 and 1. sqlite3 binds numbers faster than booleans, because it searches an adapter for each
-    boolean.
+    converts booleans to 0 and 1. sqlite3 binds numbers faster than booleans, because it looks for an adapter for
+    each boolean.
     """
     usage = record.usage
     return (

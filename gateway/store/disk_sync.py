@@ -71,7 +71,7 @@ class DiskSync:
         self._reason = ""
         """The error message of the last failure."""
         self._retry_at = 0.0
-        """Time by the monotonic clock before which no flush is tried, after one has failed."""
+        """Time by the monotonic clock before which no flush is tried, after a flush has failed."""
         self._round: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
 
@@ -113,7 +113,7 @@ class DiskSync:
         self._journal.flushed(files.end)
 
     def _failed(self, error: OSError | StoreFailed) -> StoreFailed:
-        """Log the first of several failures, and return the error for those that wait."""
+        """Log the first of several failures in a row, and return the exception for the calls that wait."""
         cause = error.strerror if isinstance(error, OSError) else str(error)
         self._reason = f"the journal cannot be flushed to the disk: {cause}"
         if not self._failures:

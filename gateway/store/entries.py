@@ -125,9 +125,9 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
-    """Return the entries of the readable lines, and the unreadable lines. Blank lines are neither.
+    """Return the entries of the readable lines, and the unreadable lines. Blank lines are skipped.
 
-    A line of a later release may have only members that are not known here, and is unreadable too.
+    A line with unknown members only, which a later release may have written, is unreadable too.
     """
     entries = []
     unreadable = []

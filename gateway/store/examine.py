@@ -80,7 +80,7 @@ class Database:
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""
     wrong_sums: int = 0
-    """Number of hourly sums that lack calls, although the calls are stored."""
+    """Number of hourly sums in which stored calls are not counted."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose balance cannot be used."""
     wrong_open_calls: int = 0
@@ -88,7 +88,7 @@ class Database:
 
 
 def examine_database(path: Path) -> Database:
-    """Return the state of a database. It may be in use by a gateway."""
+    """Return the state of a database, which a gateway may be using at the same time."""
     try:
         if path.stat().st_size == 0:
             return Database("good")
@@ -139,14 +139,14 @@ def _examined(connection: sqlite3.Connection) -> Database:
     if version < len(MIGRATIONS):
         return Database("good", f"its schema is version {version}; the next start brings it to {len(MIGRATIONS)}")
     if lost := _expected() - objects:
-        # the columns of a table that is missing need not be named
+        # of a missing table, only the table is named, and not its columns
         names = [
             name for name in sorted(lost) if name.replace("column", "table").partition(".")[0] not in lost - {name}
         ]
         return Database("damaged", f"it lacks {', '.join(names)}")
     calls, last_at = connection.execute("SELECT count(*), max(at) FROM calls").fetchone()
     if isinstance(last_at, str | bytes):
-        # a column of integers may hold text, which comes after all numbers
+        # SQLite can store text in a column of integers, and sorts text after all numbers
         return Database("damaged", "the time of a call is no number")
     open_calls = connection.execute("SELECT line FROM open_calls")
     return Database(
@@ -199,4 +199,4 @@ SELECT counted.* FROM ({_COUNTED_SUMS}) counted
 LEFT JOIN usage_hourly kept USING (time, identity, provider, model, agent)
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for the hourly sums with fewer calls than are stored. Sums with more calls are right: calls expire."""
+"""Query for the hourly sums that count fewer calls than are stored. Sums that count more are right: calls expire."""

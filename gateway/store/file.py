@@ -19,7 +19,7 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 
 REPAIR: Final = "; stop the gateway and run irisgate doctor --repair"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""Primary codes of errors of a damaged file. The low byte of an extended code is its primary code."""
+"""SQLite's primary error codes for a damaged file. The low byte of an extended code is its primary code."""
 WRITER_CACHE_KB: Final = 8_000
 """Size of the page cache of the connection that writes. It holds the indexes of a busy hour."""
 
@@ -36,7 +36,7 @@ def prepare(path: Path) -> None:
 
 
 def remedy(error: Exception) -> str:
-    """Return what to do about an error of SQLite, as the end of a message; "" if the error's words say enough."""
+    """Return what to do about an error of SQLite, as the end of a message; "" if nothing needs to be added."""
     return REPAIR if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else ""
 
 

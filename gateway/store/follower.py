@@ -1,6 +1,6 @@
 """The follower of the journal. It writes entries to the journal at once, and applies them to the store a moment later.
 
-- Every billed call uses `put_sent` before it is sent, and every call uses `put` when it has ended.
+- `put_sent` is called before a billed call is sent, and `put` when any call has ended.
 - A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.
@@ -161,7 +161,7 @@ class JournalFollower:
         self._task = asyncio.create_task(self._tend())
 
     async def resume(self) -> None:
-        """Write entries to the journal again, and apply it from where the store is. The spool is closed.
+        """Write entries to the journal again, and apply the journal from the store's offset on. Close the spool.
 
         Do nothing if the journal is being applied. Raises `StoreFailed` if the journal or the store fails.
         """
@@ -214,7 +214,7 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Write lines of the spool that wait in memory, again and again."""
+        """Try regularly to write the spool's lines that wait in memory, until this task is cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._journal.retry()
@@ -265,7 +265,7 @@ class JournalFollower:
         await self._advance(self._offset)
 
     def _read(self) -> tuple[Sequence[Entry], Sequence[bytes], JournalOffset]:
-        """Return the next batch of entries, its unreadable lines, and the offset after it.
+        """Return the entries of the next batch of lines, the unreadable lines, and the offset after the batch.
 
         Runs in a thread. Raises `StoreFailed` if the journal cannot be read.
         """

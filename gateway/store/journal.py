@@ -72,7 +72,7 @@ class Journal(Segments):
         self._unflushed: list[int] = []
         """Descriptors of former files whose content may not be on the disk yet; used only if `sync` is True."""
         self._is_new = False
-        """Whether the directory entry of a new file may not be on the disk yet."""
+        """True if the directory entry of a new file may not be on the disk yet."""
         self._sync = sync
         self._suspects: deque[tuple[JournalOffset, bytes]] = deque()
         """Lines that may not be on the disk yet, each with the offset after it; used only if `sync` is True."""
@@ -292,9 +292,9 @@ class Journal(Segments):
 
 
 def lock_holder(folder: Path) -> str:
-    """Return which process has locked the journal in `folder`; "" if none has.
+    """Return text that names the process that has locked the journal in `folder`; "" if the journal is not locked.
 
-    Raises `StoreFailed` if that cannot be found out.
+    Raises `StoreFailed` if this cannot be determined.
     """
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)

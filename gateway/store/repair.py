@@ -1,6 +1,6 @@
 """Repair of the journal's files and of a database, for `irisgate doctor --repair`.
 
-- Nothing is deleted. The damaged files are kept in a folder of their own.
+- Nothing is deleted. The damaged files are kept in a separate folder.
 - No gateway may run on the files meanwhile (`journal.locked`).
 - A repaired file replaces the damaged one in one step, so a killed repair can be run again.
 - The store ignores entries of the journal that it has already. At the next start, a database that has lost rows gets
@@ -27,9 +27,9 @@ from gateway.store.writing import add_sessions
 
 _BLANK: Final = b" "
 _REPAIRED: Final = ".repaired"
-"""End of the name of a file that is not in its place yet."""
+"""Suffix of the name of a new file, until the file replaces the damaged one."""
 _MOST_ROWS_OF_PAGE: Final = 1024
-"""A number of rows that exceeds those of any page of a table. A page has 4,096 bytes."""
+"""An upper bound for the number of rows in a page of a table. A page has 4,096 bytes."""
 _BEYOND: Final = 2**53
 """A number that is larger than the keys of all rows."""
 
@@ -40,7 +40,7 @@ class Table(NamedTuple):
     name: str
     key: str
     is_numbered: bool = True
-    """Whether the key is a number, so that reading can go on after damaged rows."""
+    """True if the key is a number, so that reading can continue at a higher key after damaged rows."""
 
 
 TABLES: Final = (
@@ -106,9 +106,9 @@ def move_aside(path: Path, aside: Path) -> None:
 
 
 def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
-    """Make a database anew from the rows that can be read. Return the number of rows by table.
+    """Replace a database by a new one with all rows that can be read. Return the number of rows by table.
 
-    The damaged files are kept in the folder `aside`. Raises `OSError` and `StoreFailed`.
+    The damaged files are kept in the folder `aside`. Raises `OSError` or `StoreFailed` if this fails.
     """
     new = path.with_name(path.name + _REPAIRED)
     for leftover in _parts(new):
@@ -139,7 +139,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
 
 
 def rebuild_sums(path: Path) -> None:
-    """Correct the sums that lack stored calls. Raises `sqlite3.Error` and `StoreFailed`."""
+    """Correct the sums in which stored calls are not counted. Raises `sqlite3.Error` or `StoreFailed` on failure."""
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         _complete_sums(connection)
@@ -159,11 +159,11 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) 
         return 0
     names = ", ".join(columns)
     marks = ", ".join("?" for _ in columns)
-    # a new database has a row in `place` already
+    # the table `place` of a new database already has a row
     insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 (our own names)
     kinds = [types[name] for name in columns]
     copied = 0
-    most = pages * _MOST_ROWS_OF_PAGE  # pages that point to each other yield rows without end
+    most = pages * _MOST_ROWS_OF_PAGE  # damaged pages that point to each other would yield rows endlessly
     select = f"SELECT {names} FROM {table.name}"  # noqa: S608 (our own names)
     for row in islice(_rows(source, select, table), most):
         if _is_sound(table, columns, row, kinds):
@@ -218,7 +218,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the first key after `start` at which reading can go on, at least `step` later."""
+    """Return the first key, at least `start` + `step`, from which rows can be read again."""
     bad = start + step - 1
     good = start + step
     while not _is_readable(source, query, good):
@@ -244,7 +244,7 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Make sessions and sums anew for calls that lack them, and remove the models and tools of lost sessions."""
+    """Add missing sessions and sums of the stored calls, and remove the models and tools of lost sessions."""
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
     columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
@@ -257,7 +257,7 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace the hourly sums that lack stored calls, then the daily sums that lack calls of the hourly sums."""
+    """Replace hourly sums that count too few of the stored calls, then daily sums that count fewer than the hourly."""
     connection.execute(f"INSERT OR REPLACE INTO usage_hourly {MISSING_SUMS}")
     keys = "identity, provider, model, agent"
     amounts = [name for _, name, *_ in connection.execute("PRAGMA table_info(usage_hourly)")][5:]
@@ -275,7 +275,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Give a file a second name in the folder `aside`, or copy it there."""
+    """Keep a file in the folder `aside`, as a hard link or as a copy."""
     aside.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = aside / path.name
     if kept.exists():

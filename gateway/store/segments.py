@@ -1,4 +1,4 @@
-"""The files of a journal in one folder, as their reader sees them: numbers, paths, complete lines.
+"""Reads the files of a journal in one folder: their numbers, paths and complete lines.
 
 `journal.py` writes the files. Another process may read them while they are written.
 """

@@ -80,7 +80,7 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
     """Add the calls that were sent to the open calls, and remove those that have ended.
 
-    In the journal, a call is sent before it ends. So a call that does both in one batch gets no row.
+    In the journal, a call is sent before it ends. So a call that was sent and has ended in the same batch gets no row.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]
@@ -142,7 +142,7 @@ def _clamp(amount: int) -> int:
 
 
 def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
-    """Insert a change of the configuration, unless it is there: a line of the journal may come twice."""
+    """Insert a change of the configuration. Do nothing if it is stored already, as after a repeated journal line."""
     changed = orjson.dumps(version.changed).decode()
     row = (version.at, version.who, version.etag, changed)
     connection.execute(
@@ -171,6 +171,6 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
             connection.execute("ROLLBACK")
         raise
     if 0 < deleted < limit:
-        # the write-ahead log still contains the deleted rows, so empty it; a reader may delay this to a later expiry
+        # the write-ahead log still contains the deleted rows, so it is emptied; a reader may delay this until later
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted

@@ -80,8 +80,8 @@ class Logger(Protocol):
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
     """Return a logger that writes to `stream`, or to standard output if `stream` is None.
 
-    The lines are JSON if `json` is true, and readable text if it is false. If `json` is None, the lines are JSON
-    unless the output is a terminal.
+    The lines are JSON if `json` is true, and readable text if it is false. If `json` is None, the lines are
+    readable text on a terminal and JSON on any other output.
     """
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
@@ -189,7 +189,7 @@ class Lines:
         self._wake = threading.Event()
         self._closing = False
         self._broken_line = False
-        """True if the last write broke off within a line."""
+        """True if the last write ended in the middle of a line."""
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -231,7 +231,8 @@ class Lines:
     def _write(self, data: bytes) -> bool:
         """Write bytes, and return False if the output fails.
 
-        If a write breaks off within a line, the next write begins with a line end, so that later lines can be parsed.
+        If a write ends in the middle of a line, the next write begins with a line end, so that later lines can be
+        parsed.
         """
         if self._broken_line:
             data = b"\n" + data

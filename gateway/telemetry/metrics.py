@@ -198,7 +198,7 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: the bytes that wait for the store or the disk, and which of the two fails."""
+        """Add the metrics of the journal: bytes that wait for the store or the disk, and which of them fails."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),
@@ -217,7 +217,7 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of the calls in flight, in all and by provider, and of the bytes that they hold."""
+        """Add the metrics of the calls in flight (in total and by provider) and of the bytes that these calls hold."""
         text = "Calls in flight that go to a provider."
         self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
@@ -351,7 +351,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Values(Collector):
-    """A collector that reads values by the name of their label at every scrape. A removed name leaves no series."""
+    """A collector that gets all values, by label, at every scrape. A label without a value has no series."""
 
     def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
         self._name = name

@@ -30,7 +30,7 @@ CLOSE_SECONDS: Final = 5.0
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that logs and counts a failure, given the id of the call; "" for the failure to take an event."""
+"""A function that logs and counts a failure. Its arguments are the failure and the id of the call; "" for an event."""
 
 
 class Observers:
@@ -72,7 +72,7 @@ class _Delivery:
             self._lost += 1
 
     def end(self) -> None:
-        """Let the thread end when the queue is empty. This never blocks, since a thread with a full queue is awake."""
+        """Make the thread end when its queue is empty. This never blocks: with a full queue, no wake-up is needed."""
         self._ending = True
         with suppress(Full):
             self._queue.put_nowait(None)

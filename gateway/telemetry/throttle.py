@@ -1,7 +1,7 @@
 """A throttle of log lines about events that others cause, such as refused connections: a flood must not fill the log.
 
-An event of a kind is logged at once, and then at most once in `QUIET_SECONDS`. A line has the number of events since
-the line before.
+An event of a kind is logged at once, and then at most once in `QUIET_SECONDS`. Each line has the number of events since
+the previous line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_KINDS: Final = 256
 
 
 class Throttle:
-    """The limit on the log lines of one event. For each kind of the event, it counts what no line has reported yet."""
+    """The limit on the log lines of one event. It counts, for each kind, the events that no line has reported yet."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}

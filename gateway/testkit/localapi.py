@@ -211,7 +211,7 @@ class LocalApiSim:
         self.answer: tuple[int, bytes] | None = None
         """A status and a JSON body to send instead of the real answer."""
         self.tun = False
-        """Whether tailscaled has a network device. Without one, it forwards connections from 127.0.0.1."""
+        """True if tailscaled has a network device. Without a network device, it forwards connections from 127.0.0.1."""
         self.late_seconds = LATE_SECONDS
         """Seconds for which whois waits for the registration of an unknown address with a port."""
         self._table = asyncio.Lock()

@@ -1,6 +1,6 @@
 """The parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
 
-`read` reads every dialect but Responses. A missing text is "".
+`read` reads every dialect except Responses, and `read_responses` reads Responses. A missing text is "".
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Scenarios of simulated providers: a canned reply and its faults, independent of any dialect.
 
-The scenario of a request is the next one that a test has queued (`Simulator.script`), else the one that the last user
-text names as `[[scenario: NAME]]`, else the simulator's `default`. Failing these, the answer quotes the prompt.
+The scenario of a request is the next one that a test has queued (`Simulator.script`), else the scenario that the last
+user text names as `[[scenario: NAME]]`, else the simulator's `default`. If there is none of these, the reply quotes the
+prompt.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Scenario:
     """The name of an AWS exception (a key of `bedrock.STATUS`) to answer with instead of the reply; "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of events of a stream before `error`, which is then sent in the stream and not as the response."""
+    """Number of events of a stream before `error` is sent in the stream; None to send `error` as the response."""
     stall_after: int | None = None
     """Number of events of a stream before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
@@ -160,7 +161,8 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name, beside `tools`, which calls the first two tools of the request."""
+"""The scenarios that a prompt can name, in addition to `tools`, whose reply calls the first two tools of the
+request."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:

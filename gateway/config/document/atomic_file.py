@@ -77,8 +77,8 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
     """Replace the content of a file by `data`, if the content is still `expected`.
 
     Raises `CannotReplace` if the file has another content, may not be written, or does not fit on the disk. Raises
-    `OSError` for any other error of the disk. After an exception the old content is still in place, or the new content
-    if only the last step failed, which flushes the folder. No temporary file is left.
+    `OSError` for any other error of the disk. If the last step fails, the flush of the folder, the file has the new
+    content. After any other exception the file has the old content. No temporary file is left.
     """
     check(path)
     target = _target(path)

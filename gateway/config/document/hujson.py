@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 MAX_DEPTH: Final = 64
 """Maximum depth of nesting. No configuration needs this depth, and a much deeper text would exhaust the stack."""
 MAX_NUMBER: Final = 400
-"""Maximum length of a number in characters. It is longer than any double, and below Python's limit for integers."""
+"""Maximum length of a number in characters. Every double fits, and Python converts integers of this length."""
 MAX_PIECES: Final = 600_000
 """Maximum number of keys, values and punctuation marks in a text. A text with more would take seconds to read.
 

@@ -198,7 +198,7 @@ def read_capabilities(
 def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
     """Return the settings that plugins read about betas, or {} if the gateway's own data apply to the provider.
 
-    A provider at an address of AWS gets the envelope `mantle` unless the section names an envelope.
+    If the section names no envelope, a provider at an address of AWS gets the envelope `mantle`.
     """
     section = reading.section(BetasSection, raw, path) or BetasSection.model_validate({})
     settings = section.model_dump(exclude_none=True, exclude_defaults=True)

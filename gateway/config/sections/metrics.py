@@ -17,7 +17,7 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Return the address. Raises `ValueError` unless it is a loopback address.
+    """Return the address. Raises `ValueError` if it is not a loopback address.
 
     The listener must not be reachable by others, because it serves metrics without requiring a grant.
     """

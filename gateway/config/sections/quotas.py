@@ -120,7 +120,8 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of a quota whose template makes a bucket called `name` for some caller, or else `name`.
+    """Return the name of a quota with a template that has a bucket called `name` for some caller.
+    If there is no such quota, return `name` itself.
 
     `before` has the quotas with a template, by the part of their name before the template.
     """

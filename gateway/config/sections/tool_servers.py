@@ -80,7 +80,7 @@ def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], re
 
 
 def check_tool_patterns(key: str, patterns: Iterable[str], servers: ToolServers, path: Path, report: Report) -> None:
-    """Warn of patterns that name an undeclared server, unless servers may register themselves."""
+    """Warn of patterns that name an undeclared server. If servers may register themselves, do nothing."""
     if servers.accept_registrations:
         return
     names = (servers.mcp, servers.connectors)

@@ -90,9 +90,10 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows of the earlier list that the later list does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that the list keeps although the sources no longer have all of their prices, mapped to the member `dropped`.
+    """Rows that stay in the list although the sources no longer have all prices of the row, mapped to `dropped`.
 
-    Only rows of the earlier list whose `dropped` is new or has changed are reported."""
+    The member `dropped` of a row names the missing prices. Only rows of the earlier list whose `dropped` is new or has
+    changed are reported."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """New and changed rows with implausible prices or with jumps, mapped to the reasons."""
 

@@ -1,7 +1,7 @@
 """Published prices that are not a row of a price list: factors by geography, and fees of tools.
 
-`modifiers.json` has the factors and fees of each book, with their sources. A factor applies to tokens
-of every kind, and not to fees.
+`modifiers.json` has the factors and fees of each book (the prices of one seller), with their sources. A factor applies
+to tokens of every kind, and not to fees.
 """
 
 from __future__ import annotations

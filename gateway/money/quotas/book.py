@@ -257,7 +257,7 @@ class Quotas:
     def used(self) -> Mapping[str, float]:
         """Return the highest used fraction among the buckets of each quota, for metrics.
 
-        Reserved amounts count as used. A quota of $0 is used completely. May be called from any thread.
+        Reserved amounts count as used. A quota of $0 counts as completely used. May be called from any thread.
         """
         untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
         return untouched | self._money.used(self.clock())

@@ -16,7 +16,7 @@ _MICROSECOND: Final = 1_000
 
 A store keeps times as seconds in a float, which holds a whole microsecond exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which the time is slower than the monotonic clock while the machine's clock is behind it.
+"""Factor by which the returned time is slower than the monotonic clock while the machine's clock is behind it.
 
 So the machine's clock catches up with the time at some point, and buckets refill meanwhile."""
 

@@ -30,7 +30,7 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Bytes of a body that count as one token. English text and code have about four, so the estimate is rather high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes): the highest number of tokens in this number of lower-case letters and spaces.
+"""A pair (tokens, bytes): text of this number of lower-case letters and spaces has at most this number of tokens.
 
 Random lower-case letters have 1.6 bytes for each token in OpenAI's o200k and cl100k and in Anthropic's published
 tokenizer, and words have 3.5. Every other byte may be a token of its own, as in digits, base64, Chinese characters and
@@ -38,8 +38,8 @@ emoji; no tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
 
-All of a body with more quotes and commas counts as text. Large bodies are measured in a worker process, where there is
-no such limit."""
+A body with more quotes and commas is not decoded and counts as text. Large bodies are measured in a worker process,
+where there is no such limit."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of an answer's output tokens, even if the client's limit is higher. No model has a higher limit."""
 MAX_ROUGH_INPUT: Final = 200_000
@@ -88,10 +88,10 @@ class Estimate:
     usual: int = MAX_OUTPUT
     """Maximum number of output tokens that are reserved in a bucket of a rate limit.
 
-    It may be less than `output` for calls without an output limit. Few of these write the maximum, and reserving the
-    maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
+    It may be less than `output` for calls without an output limit. Few of these calls use the maximum, and reserving
+    the maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
     usual_input: int | None = None
-    """Usual number of input tokens of such a request; None if this number equals `input`."""
+    """Usual number of input tokens of a request with such a body; None if this number equals `input`."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0

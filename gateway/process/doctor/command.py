@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequence[Result]:
-    """Return the results of all checks. Raises `NoRepair` if a repair is wanted and cannot be made."""
+    """Return the results of all checks. Raises `NoRepair` if the options ask for a repair that is not possible."""
     results: list[Result] = []
     config = _config(options.config, known_flags, results)
     folder = StateFolder(options.state, database_path(config or Config(), options.state), options.repair)
@@ -54,14 +54,16 @@ def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequen
 
 
 def _holder(folder: StateFolder) -> str:
-    """Return which process runs a gateway on the state folder; "" if none does."""
+    """Return text that names the process of the gateway that uses the state folder; "" if no gateway uses it."""
     with suppress(StoreFailed):  # the checks of the folder say why the lock cannot be opened
         return lock_holder(folder.journal)
     return ""
 
 
 def _config(path: Path | None, known_flags: Collection[str], results: list[Result]) -> Config | None:
-    """Return the configuration, and append the results about it; None if there is no valid one."""
+    """Return the configuration, or None if no file is given or the file is invalid. Append the findings to
+    `results`.
+    """
     if path is None:
         results.append(ok("configuration", "not checked; name it with --config FILE"))
         return None

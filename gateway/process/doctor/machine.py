@@ -1,4 +1,4 @@
-"""Checks of the machine: file descriptors, the listeners' addresses, tailscaled, and, if wanted, the providers.
+"""Checks of the machine: file descriptors, the listeners' addresses, tailscaled, and with `--online` the providers.
 
 No request is sent to a provider, and no key leaves the machine: a connection is opened and closed again.
 """
@@ -49,7 +49,7 @@ def descriptors() -> Result:
 
 
 def listeners(config: Config, *, running: bool) -> Iterator[Result]:
-    """Yield a result for each listener. `running` is whether a gateway runs on the state folder."""
+    """Yield a result for each listener. `running` is True if a gateway uses the state folder at the moment."""
     all_listeners = [*config.server.listeners, *filter(None, [config.metrics.listener])]
     for listener in all_listeners:
         yield _listener(listener, running=running)
@@ -82,7 +82,7 @@ _REMEDIES: Final = {
 
 
 def _fault(listener: Listener) -> int | None:
-    """Return the error number of an address that cannot be listened on; None if it can.
+    """Return the `errno` of the error that listening on the address would raise; None if listening is possible.
 
     Raises `socket.gaierror` for a name that cannot be looked up.
     """
@@ -98,10 +98,10 @@ def _fault(listener: Listener) -> int | None:
 
 
 def _unix_fault(path: str) -> int | None:
-    """Return the error number of a socket's path that cannot be listened on; None if it can.
+    """Return the `errno` of the error that listening on the path would raise; None if listening is possible.
 
-    A socket that nobody listens on is left by a killed gateway. The next gateway removes it. Raises `OSError` if the
-    folder may not be searched.
+    If nobody listens on an existing socket, a killed gateway has left it behind, and the next gateway removes it.
+    Raises `OSError` if the folder may not be searched.
     """
     file = Path(path)
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -118,9 +118,10 @@ def _unix_fault(path: str) -> int | None:
 
 
 def _answers(listener: Listener) -> bool:
-    """Return whether a gateway answers there.
+    """Return whether a gateway answers at the listener's address.
 
-    A gateway does not answer if it takes connections from other proxies only. Then a connection is enough.
+    A gateway in the mode `proxy-protocol` may accept only certain proxies, and does not answer anybody else. The result
+    is then True if the address accepts a connection.
     """
     try:
         with socket.socket(family(listener)) as probe:

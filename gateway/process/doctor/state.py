@@ -1,6 +1,7 @@
 """Checks of the state folder: its permissions and its disk, the journal, the database, the quotas and the clock.
 
-With `repair`, damaged files are kept aside and made anew from what can be read (`store/repair.py`).
+With `repair`, damaged files are kept in a separate folder, and new files are made from the readable parts
+(`store/repair.py`).
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def _permissions(state: StateFolder) -> Result:
 def _is_shared(path: Path) -> bool:
     """Return whether a file or folder of this user is open to others.
 
-    A volume may belong to another user, who has set its mode. Sockets are open to a group on purpose. A file that a
-    running gateway removes in the meantime is not open to anybody.
+    The result is False for files of another user, who has chosen the mode, and for sockets, which are open to a group
+    on purpose. It is also False for a file that a running gateway removes in the meantime.
     """
     try:
         status = path.lstat()

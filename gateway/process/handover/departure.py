@@ -89,7 +89,7 @@ class Departure:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def end(self, hold: RemoteHold) -> None:
-        """Give up the listeners and the journal. `hold` reserves in the new process."""
+        """Give up the listeners and the journal. `hold` is the function that reserves amounts in the new process."""
         # nothing is awaited before, because the new process has the files of unix sockets already
         self._sites.give_up()
         self._gateway.keeper.end(hold)
@@ -97,7 +97,7 @@ class Departure:
 
 
 async def _failure(step: Callable[[], Awaitable[None]]) -> str:
-    """Run a step, and return the reason of its failure; "" if it has succeeded."""
+    """Run a step of the hand-over. Return why the step has failed; "" if it has succeeded."""
     try:
         await step()
     except (StoreFailed, OSError) as error:

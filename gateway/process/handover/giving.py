@@ -1,9 +1,9 @@
-"""The running gateway of a hand-over: it answers new processes, and replaced processes, on a unix socket.
+"""The running gateway's side of a hand-over: it answers new processes, and replaced processes, on a unix socket.
 
 - Only processes of the same user are answered.
 - A new process gets the listeners, the journal and the state (`departure.py`). If it ends before it is ready, this
   process serves on.
-- A process that this one has replaced gets reservations for calls that began there (`Reserve`).
+- A process that was replaced by this process can reserve amounts here for its remaining calls (`Reserve`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ READY_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 120.0
 """Maximum number of seconds in which the new process prepares everything else. No call waits in this time."""
 ACCEPT_AGAIN_SECONDS: Final = 1.0
-"""Seconds until the next connection is accepted if no descriptor was left for one."""
+"""Seconds until the next try to accept a connection, after accepting failed for lack of file descriptors."""
 _SOCKET_MODE: Final = 0o600
 
 
@@ -134,7 +134,7 @@ class Giver:
                         await self._hand_over(connection, process)
 
     def _reserved(self, wanted: Reserve) -> Message:
-        """Reserve for a call of a replaced process."""
+        """Reserve the claims of a call of a replaced process, and return the answer."""
         predecessor = self._gateway.predecessors.get(wanted.spool)
         if predecessor is None or not self._gateway.keeper.is_here:
             return Declined("this process does not have the balances")
@@ -175,7 +175,7 @@ class Giver:
         lock = self._gateway.follower.lock
         departure = Departure(self._gateway, self._sites, sync=self._hello.sync)
         async with AsyncExitStack() as unless_replaced:
-            # also after an error that nobody expects, because no other process serves then
+            # runs after an unexpected error too, because no other process accepts connections then
             unless_replaced.push_async_callback(departure.undo)
             reason = await _failure(connection, departure, lock)
             if not reason:
@@ -188,7 +188,7 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return why that has failed; "" if it has not."""
+    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" without one."""
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])
@@ -207,7 +207,7 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
 
 
 def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return the listening socket, which replaces one of an earlier process, and the id of its file.
+    """Return a new listening socket, and the id of its file, which replaces the file of an earlier process.
 
     Raises `OSError` if the socket cannot be opened.
     """

@@ -1,6 +1,6 @@
-"""The new process of a hand-over: it asks the running gateway for its listeners, its journal and its state.
+"""The new process's side of a hand-over: it asks the running gateway for its listeners, its journal and its state.
 
-The new process serves nobody yet, so it waits for each message and blocks meanwhile.
+The new process has no clients yet, so it may block while it waits for a message.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ ANSWER_SECONDS: Final = 60.0
 ASK_SECONDS: Final = 5.0
 """Seconds for which a replaced process tries to reserve in the other process. After that, it uses its own balances."""
 AGAIN_SECONDS: Final = 0.05
-"""Seconds between two of these tries."""
+"""Seconds between two tries of a replaced process to reserve in the other process."""
 
 
 class CannotTake(Exception):
-    """The error for a running gateway that does not hand over. The message has the reason."""
+    """The error if the running gateway refuses the hand-over. The message has the reason."""
 
 
 class Taker:
-    """The connection to the running gateway, until it has given up its listeners."""
+    """The connection to the running gateway, used until the running gateway has given up its listeners."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class Taker:
         return [Passed(name, socket.socket(fileno=one)) for name, one in zip(names, descriptors, strict=True)]
 
     def commit(self) -> int:
-        """Let the running gateway stop writing its journal and its store.
+        """Make the running gateway stop writing its journal and its store.
 
         Return the descriptor of the journal's lock. Raises `StoreFailed` if the running gateway declines.
         """
@@ -96,7 +96,7 @@ class Taker:
     def _answer(self, message: Message, expected: type[T]) -> tuple[T, Sequence[int]]:
         """Send a message, and return the answer and its descriptors.
 
-        Raises `Broken` if no such answer comes. The connection is closed then.
+        Raises `Broken` if no answer of the type `expected` comes. The connection is then closed.
         """
         with ExitStack() as unless_answered:
             unless_answered.callback(self._connection.close)
@@ -141,7 +141,7 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The balances in the process that has replaced this one. Each reservation blocks a thread of its own."""
+    """The quota balances, which are in the process that has replaced this one. Each `reserve` blocks its thread."""
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state

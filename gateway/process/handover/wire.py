@@ -1,6 +1,6 @@
 """The messages between a gateway that is replaced and the gateway that replaces it, and their form on a unix socket.
 
-A message is JSON behind its length in four bytes. Descriptors are sent along with the length (`SCM_RIGHTS`).
+A message is its length in four bytes, followed by JSON. Descriptors are sent along with the length (`SCM_RIGHTS`).
 
     new process                                old process
     Hello                                      Sockets, with the listening sockets, or Declined
@@ -46,7 +46,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first message of the new process. The old process declines if one of the values differs from its own."""
+    """The first message of the new process. The old process declines if any of its own values is different."""
 
     protocol: int
     schema: int
@@ -67,11 +67,13 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """The new process has opened everything but the journal and the store, and asks for them."""
+    """The request for the journal and the store, after the new process has opened everything else."""
 
 
 class Spool(msgspec.Struct, frozen=True):
-    """The spool of a replaced process, which is to be read from `offset` on (`gateway.call.predecessor`)."""
+    """The second journal of a replaced process. The new process reads it from `offset` on
+    (`gateway.call.predecessor`).
+    """
 
     name: str
     offset: JournalOffset
@@ -82,7 +84,7 @@ class Spool(msgspec.Struct, frozen=True):
 
 
 class OpenSession(msgspec.Struct, frozen=True):
-    """The session of an open call, which the store does not have before the call has ended."""
+    """The session of an open call. The store gets the session only when the call ends."""
 
     identity: str
     id: str
@@ -90,7 +92,7 @@ class OpenSession(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, tag=True):
-    """The state that is not in the store."""
+    """The state of the old process that is only in memory and not in the store."""
 
     spools: tuple[Spool, ...]
     limits: tuple[BucketState, ...]
@@ -98,11 +100,11 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The new process has opened the journal and the store, and can serve."""
+    """The message that the new process has opened the journal and the store, and can serve."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The old process has given up the listening sockets, the journal and the store."""
+    """The message that the old process has given up the listening sockets, the journal and the store."""
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True):
@@ -167,7 +169,8 @@ def send(connection: socket.socket, message: Message) -> None:
 def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
     """Return the next message on a blocking socket, and its descriptors, which the caller closes.
 
-    Raises `OSError` or `Broken` if there is no message with its descriptors. No descriptor is left open then.
+    Raises `OSError` or `Broken` if no complete message with all descriptors arrives. Received descriptors are then
+    closed.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_DESCRIPTORS)
     with ExitStack() as unless_kept:

@@ -215,7 +215,7 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Encrypted thinking must: in recorded traffic, it is Anthropic's base64 text, encoded in base64 once more.
+    Encrypted thinking must decode to ASCII: in recorded traffic it is Anthropic's base64 text in base64 once more.
     """
     return base64.b64decode(data).isascii()
 

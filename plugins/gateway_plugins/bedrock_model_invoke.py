@@ -90,8 +90,8 @@ def dialect_for(caps: Caps) -> str:
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     """Return the request with the files that it names by URL. For CountTokens on Bedrock, return the reply instead.
 
-    Counting takes several requests if Bedrock refuses the first. If the provider has another API, some options in
-    InvokeModel's headers have no counterpart there. These headers are reported as dropped.
+    Counting takes several requests if Bedrock refuses the first. If the provider has another API, some of
+    InvokeModel's headers have no counterpart in that API. These headers are reported as dropped.
     """
     result = yield from remote_files.steps(request, target, drop)
     if isinstance(result, StepResponse):

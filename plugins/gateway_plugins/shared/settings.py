@@ -180,7 +180,7 @@ def supported_sampling(
 
 
 def supported_stops(stops: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
-    """Return the stop sequences that the model accepts. `at` is the JSON pointer of their list."""
+    """Return the stop sequences that the model accepts. `at` is the JSON pointer of the client's stop sequences."""
     supported = [stop for stop in stops if caps.blank_stops or stop.strip()] if caps.stop_sequences else []
     if len(supported) < len(stops):
         drop(at)

@@ -46,7 +46,7 @@ class Counts:
         return self._counts.get(name, 0)
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace the counts that a later report has. None means that a count is missing."""
+        """Replace counts by those in a later report. In `report`, None means that a count is missing."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(counts.get(name) for name in (*PROMPT, *WRITES)):
             self._replace_prompt(counts)

@@ -57,7 +57,7 @@ class Feature:
     edits: tuple[str, ...] = ()
     """Types of edits in `context_management` that need the beta."""
     blocks: tuple[str, ...] = ()
-    """Types of blocks in messages that need the beta."""
+    """Types of message blocks that need the beta."""
     message: tuple[str, ...] = ()
     """Names of members of a message that need the beta."""
     cache: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount",),
 }
 _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
-"""Path of the number of uses of each tool that has a fee. Fetching web pages has none (Anthropic's price page)."""
+"""Path of the count of uses, by the tool that has a fee. Fetching web pages is free (Anthropic's price page)."""
 _TEXTS: Final = ("service_tier", "speed", "inference_geo")
 _NO_GEOS: Final = frozenset({"global", "not_available"})
 """Values of `inference_geo` that say nothing about the price (Anthropic's documentation, data residency)."""

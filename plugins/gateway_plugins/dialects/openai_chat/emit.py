@@ -26,7 +26,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Members of a block of thinking: the characters of text, and the calls, that came before the block."""
+"""Members of a block of thinking: the number of characters of text, and the number of calls, before the block."""
 CHUNK: Final = "chat.completion.chunk"
 
 

@@ -1,4 +1,4 @@
-"""Finds plugins: built-in modules, entry points of installed packages, and single files in a folder.
+"""Finds plugins: built-in modules, entry points of installed packages, and files in a folder.
 
 A plugin is checked once, when it is loaded:
 
@@ -13,12 +13,10 @@ This module names no flag.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, make_dataclass
-from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +27,7 @@ from gateway.contract.flag import API, Flag, Observer, Route, Translation, Trans
 from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import WRAPPED, Hook, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.losses import is_known
+from gateway.contract.plugin_files import failed_line, import_plugin, plugin_paths, use_folder
 
 _BUILT_IN: Final = "gateway_plugins"
 _FLAGS: Final = "irisgate.flags"
@@ -218,17 +217,18 @@ def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
     for group in (_FLAGS, _TRANSLATORS, _OBSERVERS):
         for entry in installed.select(group=group):
             yield entry.name, _load(f"plugin {entry.name}", entry.load)
-    for file in sorted(folder.glob("*.py")) if folder else ():
-        yield file.stem, _from_file(file)
+    if folder is not None:
+        use_folder(str(folder.absolute()))
+        for plugin in plugin_paths(folder.absolute()):
+            yield plugin.stem, _from_file(plugin)
 
 
-def _from_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"irisgate_plugin_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{file}: is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    _load(str(file), partial(spec.loader.exec_module, module))
-    return module
+def _from_file(path: Path) -> ModuleType:
+    """Return the module of a file or package. Raises `PluginError`, with file and line, if it cannot be loaded."""
+    try:
+        return import_plugin(path)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{failed_line(error, path)}: {type(error).__name__}: {error}") from error
 
 
 def _load(name: str, load: Callable[[], Any]) -> Any:

@@ -5,8 +5,8 @@
 - Dropped fields are collected in the worker process, up to the maximum, and reported in the gateway's process.
 - An argument that is part of the result, such as the client's request, is not sent back. The result then contains the
   original object.
-- Work that cannot be pickled (a plugin from a single file, a translation that contains a closure) is done on the event
-  loop. Work on small bodies is done there too, because sending the bodies would take more time.
+- Work that cannot be pickled (a translation that contains a closure) is done on the event loop. Work on small bodies is
+  done there too, because sending the bodies would take more time.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
+from gateway.contract.plugin_files import folder_in_use, use_folder
 from gateway.upstream.allocator import give_memory_back
 
 LARGE: Final = LARGE_BODY
@@ -141,7 +142,9 @@ class ProcessPool:
         if self._executor is None:
             # not forked: in a copy of a process with threads, locks that another thread held stay locked for ever
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_initialize)
+            self._executor = ProcessPoolExecutor(
+                WORKERS, mp_context=context, initializer=_initialize, initargs=(folder_in_use(),)
+            )
         return self._executor
 
 
@@ -151,11 +154,12 @@ _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
 _ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body came to an end; try again", status=503)
 
 
-def _initialize() -> None:
+def _initialize(folder: str | None) -> None:
     """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends.
 
-    Memory of large bodies is given back to the system.
+    Memory of large bodies is given back to the system. Plugins can be imported from `folder`.
     """
+    use_folder(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)
     give_memory_back()

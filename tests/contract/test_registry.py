@@ -101,7 +101,7 @@ def test_two_flags_with_one_route_are_an_error_that_names_both(tmp_path):
 
 def test_a_file_that_does_not_load_is_named_with_its_fault(tmp_path):
     (tmp_path / "sick.py").write_text("1 / 0")
-    with pytest.raises(PluginError, match=r"sick.py: ZeroDivisionError: division by zero"):
+    with pytest.raises(PluginError, match=r"sick.py:1: ZeroDivisionError: division by zero"):
         discover(tmp_path)
 
 

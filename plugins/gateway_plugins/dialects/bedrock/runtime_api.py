@@ -92,7 +92,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Replacements for exceptions of InvokeModel's stream that ConverseStream does not have, as in `_IN_STREAM`."""
+"""Replacement for each exception that InvokeModel's stream has but ConverseStream lacks, as in `_IN_STREAM`."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",

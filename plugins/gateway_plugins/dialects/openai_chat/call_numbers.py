@@ -40,7 +40,7 @@ class _Known:
 
 
 def is_complete(pieces: Sequence[str]) -> bool:
-    """Return whether pieces of arguments are a complete JSON value together."""
+    """Return whether the pieces of arguments, joined, are a complete JSON value."""
     if not pieces or pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
         return False
     try:

@@ -52,8 +52,8 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """Return the change of `input` that removes reasoning items that the gateway wrote, or {} if there are none.
 
     The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
-    content that they did not write. These models look up an item without encrypted content by its id
-    (farion1231/cc-switch#5825). The bytes of all other items stay the same.
+    content that they did not write. To remove only this content is not enough, because OpenAI would look up the item by
+    its id, which OpenAI does not know (farion1231/cc-switch#5825). The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

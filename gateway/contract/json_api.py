@@ -55,7 +55,7 @@ _SHOWN: Final = 100
 """Maximum number of characters of a refused name that the error message repeats."""
 
 UNLIMITED: Final = 64_000
-"""Output tokens, thinking included, that are assumed if a request has no output limit.
+"""Number of output tokens, including thinking, that is assumed if a request has no output limit.
 
 No Claude model writes more output tokens. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is
 lower."""
@@ -163,7 +163,7 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 MAX_START: Final = 65_536
 """Number of kept bytes of a stream without events, at which no more are kept. An error message quotes these bytes."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes of a stream without events that are quoted as the provider's words.
+"""Minimum length in bytes of a stream without events whose text an error message quotes.
 
 Fewer bytes may be the beginning of a field."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")

@@ -50,7 +50,7 @@ class _Alarm:
         self._loop = asyncio.get_running_loop()
         self._frame: FrameType | None = None
         self._since = 0.0
-        """The time at which the hook was seen first, by the monotonic clock, in seconds."""
+        """The time at which the alarm first found this call running, in seconds of the monotonic clock."""
 
     def beat(self) -> None:
         """Postpone the alarm. The event loop calls this method regularly as long as nothing blocks the loop."""

@@ -42,7 +42,7 @@ The file system does not record who edited a file."""
 
 
 class _Ready(NamedTuple):
-    """A configuration that was loaded, with the results that take long to compute."""
+    """A loaded configuration, with those values computed from it that take long to compute."""
 
     loaded: Loaded
     runtime: Runtime

@@ -121,7 +121,7 @@ class Bodies:
         return await asyncio.to_thread(self._read, call, identity)
 
     def close(self) -> None:
-        """Write the rest of the queue and end the thread. Return after at most `CLOSE_SECONDS`."""
+        """Make the thread write the rest of the queue and end. Wait for that at most `CLOSE_SECONDS`."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)

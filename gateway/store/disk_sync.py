@@ -35,7 +35,7 @@ class Unflushed(NamedTuple):
     lines: int
     """Number of lines written to the journal since the process started. The flush writes all of them to the disk."""
     end: JournalOffset
-    """The end of these lines in the journal."""
+    """The offset after the last of the `lines` in the journal."""
 
 
 class Flushable(Protocol):
@@ -66,7 +66,7 @@ class DiskSync:
         self._journal = journal
         self._log = log
         self._flushed = 0
-        """Number of lines that are on the disk."""
+        """Number of the journal's lines that are on the disk."""
         self._failures = 0
         self._reason = ""
         """The error message of the last failure."""

@@ -22,7 +22,7 @@ from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import HOUR
 
 LineState = Literal["torn", "damaged", "unknown"]
-"""State of a line that cannot be read: it has no end, is no JSON, or is of another release."""
+"""Why a line cannot be read: it has no line end, it is no JSON, or another release wrote it."""
 
 
 class BadLine(NamedTuple):
@@ -75,7 +75,7 @@ class Database:
 
     state: DatabaseState
     detail: str = ""
-    """SQLite's words about a database that is not good."""
+    """SQLite's message about a database that is not good."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""

@@ -21,7 +21,7 @@ REPAIR: Final = "; stop the gateway and run irisgate doctor --repair"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """SQLite's primary error codes for a damaged file. The low byte of an extended code is its primary code."""
 WRITER_CACHE_KB: Final = 8_000
-"""Size of the page cache of the connection that writes. It holds the indexes of a busy hour."""
+"""Size in KB of the page cache of the connection that writes, enough for the indexes of a busy hour."""
 
 
 def prepare(path: Path) -> None:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _OFFSET: Final = "SELECT segment, offset FROM place"
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
 READER_CACHE_KB: Final = 2_000
-"""Size of the page cache of the connection that reads. The operating system caches the file too."""
+"""Size in KB of the page cache of the connection that reads. The operating system caches the file too."""
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""
 

@@ -4,8 +4,8 @@
   must not block.
 - In every line, a value under a key that names a secret is replaced by `[redacted]`. Numbers, booleans and null are
   not replaced.
-- The thread never ends before the process does. Lines that the output refuses (a full disk, a closed pipe) are lost and
-  counted, and the count is logged when the output takes lines again.
+- The thread never ends before the process does. Lines that cannot be written (a full disk, a closed pipe) are lost and
+  counted, and the count is logged when writing succeeds again.
 - Names of events have dots: `call.finished`, `config.reloaded`.
 
 The callers decide which events are logged.

@@ -205,7 +205,7 @@ class LocalApiSim:
         self.path = Path(path)
         self.me = me
         self.asked: list[dict[str, str]] = []
-        """The query parameters of every whois request with accepted headers and method."""
+        """The query parameters of every whois request whose headers and method were accepted."""
         self.delay = 0.0
         """Number of seconds before each reply."""
         self.answer: tuple[int, bytes] | None = None
@@ -231,7 +231,7 @@ class LocalApiSim:
         self._nodes |= {ipaddress.ip_address(address): node for address in node.addresses}
 
     def remove(self, node: Node) -> None:
-        """Remove a machine. Its registered connections remain, but whois finds no node for them."""
+        """Remove a machine. The machine's registered connections remain, but whois finds no node for them."""
         del self._keys[node.key]
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 

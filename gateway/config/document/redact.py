@@ -29,7 +29,7 @@ followed by the step `(name)`.
 
 
 class Known(NamedTuple):
-    """The secret behind a mark."""
+    """The secret that a mark replaces."""
 
     text: str
     """The secret as it is written in the document, with escapes and without quotes."""

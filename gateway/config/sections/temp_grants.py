@@ -31,7 +31,7 @@ class OldModelSection(Section):
 
 
 class OldItemSection(CapabilitySection):
-    """A capability of the older form, which names models by `providers` as well."""
+    """A capability in the older form of grants. In this form, the key `providers` can name models too."""
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
         (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'

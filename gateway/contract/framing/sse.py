@@ -24,7 +24,7 @@ MAX_FIELD: Final = 4096
 """Maximum number of bytes that are read of a line other than `data`, such as a line with an event's name."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
-"""Two line ends in a row. CR followed by LF is one line end, not two."""
+"""A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4

@@ -22,7 +22,8 @@ from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Reservation
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""Kinds of ledgers, in the order in which a call reserves in them. The first ledger that refuses gives the reason."""
+"""Kinds of ledgers, in the order in which a call reserves in them. If a ledger refuses the call, later ledgers are not
+asked."""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to a multiple of 1000."""

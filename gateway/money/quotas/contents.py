@@ -63,7 +63,7 @@ _FILE_TYPES: Final = frozenset(
         "image_generation_call",
     }
 )  # fmt: skip
-"""Types of blocks with a file (`_media`)."""
+"""Values of `type` of blocks that contain a file. `_media` reads these blocks."""
 
 SEARCHES: Final = 10
 """Number of searches assumed for a web search without a limit. A model hardly ever makes more in one call."""
@@ -93,9 +93,9 @@ class Contents:
     size: int = 0
     """Number of the body's bytes that are not text: base64 of media."""
     usual: int = 0
-    """Tokens that the media and tools usually have."""
+    """Usual number of tokens of the media and of the tools' results."""
     most: int = 0
-    """Tokens that the media and tools hardly ever exceed."""
+    """Number of tokens that the media and the tools' results hardly ever exceed."""
     searches: int = 0
     """Number of searches that the provider may charge for."""
     fees: int = 0

@@ -33,7 +33,7 @@ ANSWER_SECONDS: Final = 1.0
 MAX_PATH_BYTES: Final = 107
 """Maximum number of bytes of the path of a unix socket (`sun_path` in unix(7), without the zero at its end)."""
 _NO_CALLER: Final = b"PROXY UNKNOWN\r\n"
-"""The PROXY header of a proxy that names no caller."""
+"""A PROXY header that names no caller."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 

@@ -67,7 +67,7 @@ class Problem:
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
     should_retry: bool | None = None
-    """The provider's word on whether the client should try again (`x-should-retry`); None if it says nothing."""
+    """Whether the client should try again, as the provider says (`x-should-retry`); None without this header."""
     reason: str = ""
     """The cause in one word, such as `no_such_host`. The call's record has this word if `native` is ""."""
     key_refused: bool = False

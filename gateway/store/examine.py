@@ -22,7 +22,7 @@ from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import HOUR
 
 LineState = Literal["torn", "damaged", "unknown"]
-"""Why a line cannot be read: it has no line end, it is no JSON, or another release wrote it."""
+"""Reason why a line cannot be read: it has no line end, it is no JSON, or another release wrote it."""
 
 
 class BadLine(NamedTuple):

@@ -98,7 +98,7 @@ def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
 
 
 def move_aside(path: Path, aside: Path) -> None:
-    """Move a database with its write-ahead log to the folder `aside`, so that a new one is made. Raises `OSError`."""
+    """Move a database with its write-ahead log to `aside`. The next start makes a new database. Raises `OSError`."""
     for part in _parts(path):
         _keep(part, aside)
     for part in reversed(_parts(path)):

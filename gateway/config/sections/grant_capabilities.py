@@ -30,7 +30,7 @@ POLICY: Final = "tailnet policy"
 
 
 class CapabilitySection(Section):
-    """Capabilities that a grant gives. A caller has the capabilities of all objects together."""
+    """Capabilities that one object of a grant gives. A caller has the capabilities of all objects that apply."""
 
     role: Role | None = Field(
         None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'

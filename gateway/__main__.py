@@ -268,7 +268,7 @@ def _usage(options: argparse.Namespace) -> int:
         answer = usage.answer(options)
     except (usage.BadUsage, usage.NoUsage) as error:
         raise UsageError(f"irisgate usage: {error}") from None
-    # bytes, because a text stream would change the line ends of CSV
+    # written as bytes, because a text stream would change the line ends of CSV
     say(answer if answer.endswith(b"\n") else answer + b"\n")
     return 0
 
@@ -304,7 +304,7 @@ def _registry(options: argparse.Namespace) -> Registry:
     folder: Path | None = options.plugins
     if folder is not None:
         try:
-            # list the folder now: glob treats a folder that cannot be listed like an empty one
+            # raises an error for a folder that cannot be listed, which glob would treat like an empty folder
             os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
         except OSError as error:
             raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None

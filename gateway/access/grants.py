@@ -3,8 +3,8 @@
 - Access is denied unless a grant allows it. A grant only ever adds access, and the role `admin` outranks `user`.
 - To use a model, a caller needs both a role and a pattern that matches the model. The two may come from different
   grants.
-- A permission must be granted by its own name. No role includes a permission, and a permission needs no role: a scraper
-  of metrics has a permission and no role.
+- A permission, such as `read_metrics`, must be granted by its own name. No role includes a permission. A caller needs
+  no role to have a permission: a scraper of metrics has only a permission.
 - A changed configuration makes a new `Grants`, so the caches here never need to be invalidated.
 
 How a caller is identified, how a refusal is worded and which models exist is decided elsewhere.
@@ -14,8 +14,8 @@ Sources of a grant (`src`), as Aperture's documentation defines them:
 * `*` matches every caller, including the local machine's `(loopback)`.
 * Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
   `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
-  (Aperture's documentation: "src must equal that whole string"). A node that is given another tag becomes a different
-  caller, so it loses access rather than gaining it.
+  (Aperture's documentation: "src must equal that whole string"). If a node gets another tag, it becomes a different
+  caller. So it loses the access of the former caller.
 * `group:x` also matches the members of a group that the identity names `x` or `group:x`. A group may be named by its
   mail address (SCIM).
 """
@@ -34,7 +34,7 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 MAX_CALLERS: Final = 1024
 """Maximum number of callers whose access is cached. Even a large tailnet has fewer callers active at once."""
 MAX_MODELS: Final = 64
-"""Maximum number of models whose terms are cached for each caller. A caller uses fewer models at once."""
+"""Maximum number of models for which a caller's terms (`_Terms`) are cached. Callers use fewer models at once."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
@@ -43,7 +43,7 @@ Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 class Patterns:
     """Globs that match names of the form "provider/model".
 
-    The globs are indexed by the text before their first star, so that a name is compared with few of the globs.
+    The globs are indexed by the text before their first star, so that a name is compared with only a few globs.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -70,7 +70,7 @@ class Patterns:
 
 
 class _Terms(NamedTuple):
-    """The terms on which a caller may use one model."""
+    """The headers, quotas and rate limits that apply when a caller uses one model."""
 
     allowed: bool
     headers: Headers
@@ -85,7 +85,7 @@ class Access:
         roles = {capability.role for capability in capabilities}
         self.capabilities = capabilities
         self.role: Role | None = "admin" if "admin" in roles else "user" if "user" in roles else None
-        """The highest granted role; None for a caller without a role, who may use no model."""
+        """The highest granted role. None for a caller without a role; such a caller may use no model."""
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
@@ -113,7 +113,7 @@ class Access:
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
-        """Return the headers that the capabilities of the grants add to a request for a model, in their order."""
+        """Return the headers that grants add to a request for a model, in the order of the capabilities."""
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
@@ -163,8 +163,8 @@ class Grants:
 def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
     """Return, for each source, the capabilities by position in the configuration.
 
-    A position is the pair of the grant's index and the capability's index in that grant. With the returned mapping,
-    the access of a caller is computed without trying every grant.
+    A position is the pair of the grant's index and the capability's index in that grant. The mapping makes it possible
+    to compute a caller's access without checking every grant.
     """
     by_source: dict[str, dict[tuple[int, int], Capability]] = {}
     for outer, grant in enumerate(grants):
@@ -175,7 +175,7 @@ def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capab
 
 
 def sources(identity: Identity) -> frozenset[str]:
-    """Return every value of `src` that matches this caller."""
+    """Return all values of a grant's `src` that match this caller."""
     joined = ",".join(sorted(identity.tags))
     groups = identity.groups
     return frozenset({"*", identity.login, *groups, *(f"group:{group}" for group in groups)} | ({joined} - {""}))

@@ -1,8 +1,8 @@
-"""Settings of the C library's allocator, so that memory goes back to the system after a peak of large bodies.
+"""Settings of the C library's allocator, so that memory is returned to the system after a peak of large bodies.
 
-By default glibc keeps one pool of memory for each thread, and after large blocks have been freed it raises the size
-from which a block is mapped on its own. Freed bodies then stay in the pools. 64 translated calls of 4 MB at once left
-1,100 MB resident with the defaults, and 240 MB with these settings, at the same speed
+By default glibc keeps several pools of memory for the threads. When large blocks are freed, glibc raises the minimum
+size of a block that gets its own mapping. Freed bodies then stay in the pools. After 64 concurrent translated calls of
+4 MB, 1,100 MB were resident with the defaults, and 240 MB with these settings, at the same speed
 (`python -m tests.bench.memory`; mallopt(3)).
 """
 
@@ -12,11 +12,11 @@ import ctypes
 from typing import Final
 
 _ARENA_MAX: Final = (-8, 2)
-"""M_ARENA_MAX: at most two pools. Few threads allocate at a time, because Python runs one of them at a time."""
+"""M_ARENA_MAX: at most two pools. More would not be faster, because Python runs one thread at a time."""
 _TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
-"""M_TRIM_THRESHOLD: minimum number of free bytes at the top of a pool that are given back to the system."""
+"""M_TRIM_THRESHOLD: number of free bytes at the top of a pool from which they are returned to the system."""
 _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
-"""M_MMAP_THRESHOLD: minimum size in bytes of a block that is mapped on its own, and given back when it is freed."""
+"""M_MMAP_THRESHOLD: minimum size in bytes of a block that gets its own mapping, which ends when the block is freed."""
 
 
 def give_memory_back() -> None:

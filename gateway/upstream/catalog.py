@@ -21,7 +21,7 @@ from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
-"""Maximum number of different access rights (`Access`) for which the list of usable offers is cached."""
+"""Maximum number of `Access` objects (the rights of a caller) for which the list of usable offers is cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ _PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
     "first": lambda _turn, _session: 0,
     "random": lambda _turn, _session: random.getrandbits(32),
     "round_robin": lambda turn, _session: next(turn),
-    # a conversation always uses the same provider, which caches the conversation's prompt
+    # a session always uses the same offer, because the provider caches the session's prompt
     "session": lambda _turn, session: crc32(session.encode()),
 }
 

@@ -40,8 +40,8 @@ MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is read as a whole into memory; a larger reply is an error."""
 
 SLOWEST_BODY: Final = 8192
-"""Bytes of an unstreamed reply that must come in each second beyond `Timeouts.read_seconds`. A provider that sends a
-byte now and then would otherwise hold the call for ever."""
+"""Minimum rate, in bytes per second, of a reply that is not a stream, after `Timeouts.read_seconds`. Without it, a
+provider that sends a byte now and then could keep the call open for ever."""
 
 WRITE_CHUNK_BYTES: Final = 1024 * 1024
 """Maximum number of bytes of a body that are sent in one write.
@@ -56,7 +56,7 @@ _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{
 
 
 BeforeSending = Callable[[], Awaitable[None] | None]
-"""A function that is called once for a request, when there is a connection and nothing of the request is written yet.
+"""A function that is called once for a request, after the connection is opened and before anything is written to it.
 
 If it returns an awaitable, the request is written only after the awaitable is done."""
 
@@ -69,7 +69,7 @@ class _Sending:
     used: WeakSet[asyncio.BaseProtocol]
     """The connections on which a request was sent before."""
     deadline: asyncio.Timeout
-    """The time limit of the request, which is set when there is a connection."""
+    """The time limit of the request. It starts when the connection is open."""
     head_seconds: float
     announced: bool = False
     """Whether `before` was called."""
@@ -79,15 +79,15 @@ _SENDING: Final = ContextVar[_Sending]("sending")
 
 
 class _Silence(Exception):
-    """The error for a provider that sends nothing, or nothing complete, for too long."""
+    """The error for a provider that sends nothing, or completes no event, for too long."""
 
 
 class _ConnectionClosed(Exception):
-    """The error for a kept connection that the provider has closed, before anything of the request was written."""
+    """The error if a kept connection was closed by the provider before anything of the request was written."""
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that is written only to a connection that is open."""
+    """A request that is written to a kept connection only if the connection is still open."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Call `before`, check the connection, and begin to write the request.
@@ -109,7 +109,7 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Protocol(ResponseHandler):
-    """A connection whose damaged reply ends at once.
+    """A connection on which a damaged reply fails at once.
 
     If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection but does not tell the reader of the
     body, who then waits for ever.
@@ -129,7 +129,7 @@ def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 def _is_closed(conn: Connection) -> bool:
     """Return whether the provider has closed a connection that no request uses, or has sent something on it.
 
-    The event loop may not have read the provider's close yet, so the socket is asked. If anything arrives
+    The event loop may not have noticed the provider's close yet, so the socket itself is checked. If anything has come
     without a request, such as TLS's close notification, the connection must not be used.
     """
     transport = conn.transport
@@ -143,8 +143,8 @@ def _is_closed(conn: Connection) -> bool:
 class UpstreamResponse:
     """A reply whose head has arrived. `close` closes the connection unless the body has been read to its end.
 
-    One timer limits the silence of the provider. It is set for the whole reply, not for each read. Time in which the
-    gateway does not wait for the provider, because the client does not read, does not count.
+    A timer limits how long the provider may be silent. The whole reply has a single timer, not a timer for each read.
+    While the client does not read, the gateway does not wait for the provider, and this time does not count.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, provider: str, timeouts: Timeouts) -> None:
@@ -153,7 +153,7 @@ class UpstreamResponse:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        """The time of the head, or of the last event of a stream, by the clock of the event loop."""
+        """The time of the reply's head or, in a stream, of the last event. The clock is that of the event loop."""
         self._seconds = timeouts.read_seconds
         """Maximum number of seconds of silence from `_since`."""
         self._has_event = False
@@ -166,7 +166,7 @@ class UpstreamResponse:
         )
 
     def events(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of a stream as they arrive. The caller calls `event_came` for the events in them.
+        """Yield the pieces of a stream as they arrive. The caller must call `event_came` if a piece completes an event.
 
         Raises `Truncated` if the connection breaks, and `Stalled` if no event comes for too long.
         """
@@ -174,7 +174,7 @@ class UpstreamResponse:
         return self._chunks()
 
     def event_came(self) -> None:
-        """Note that an event of the stream has come and was passed on. Bytes that complete no event do not count."""
+        """Restart the measurement of silence, because an event of the stream has come and was passed on."""
         self._since = self._loop.time()
         if not self._has_event:
             self._has_event = True
@@ -182,7 +182,7 @@ class UpstreamResponse:
             self._begin(self._timeouts.read_seconds)
 
     async def read(self, limit: int, hold: Callable[[int], None]) -> bytes:
-        """Return the whole body. `hold` is called with the number of bytes that have come, and may raise.
+        """Return the whole body. `hold` is called with the number of bytes so far, and may raise an exception.
 
         Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if it
         has more than `limit` bytes.
@@ -265,7 +265,7 @@ class Upstream:
 
         The request is sent at most once. If the provider closed a kept connection before anything was written to it,
         another connection is used. If a connection breaks later, the provider may have read the request, so it is not
-        sent again (RFC 9110, 9.2.2). `before` is called before the first byte is written, and may raise.
+        sent again (RFC 9110, 9.2.2). `before` is called before the first byte is written, and may raise an exception.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
@@ -295,7 +295,7 @@ class Upstream:
     async def _request(
         self, target: URL, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """Send the request on the first connection that is open. Only kept connections can turn out to be closed."""
+        """Send the request. If a kept connection turns out to be closed, use another connection."""
         while True:
             try:
                 return await self._client().request(
@@ -315,7 +315,7 @@ class Upstream:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # calls are limited elsewhere, so connections are not; no cookies are kept, as callers would share them
+            # no limit of connections, because calls are limited elsewhere; no cookies, because callers would share them
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
             connector._factory = partial(_protocol, asyncio.get_running_loop())  # noqa: SLF001 (there is no option)
             self._session = aiohttp.ClientSession(

@@ -32,7 +32,7 @@ class Unreachable(NamedTuple):
 
 
 def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
-    """Return the reason for an exception that aiohttp raised before there was a connection."""
+    """Return the reason for an exception that aiohttp raised while it opened a connection."""
     place = f"{host}:{port}"
     match error:
         case aiohttp.ClientConnectorDNSError():

@@ -1,10 +1,10 @@
 """Search for names that are similar to a wanted name, such as one that a client has misspelled.
 
-- Names that contain the wanted name come first, and among them those that begin or end with it: `claude-haiku-4-5` for
-  `claude-haiku`.
+- Names that contain the wanted name come first: `claude-haiku-4-5` for `claude-haiku`. Of these, the names that begin
+  or end with the wanted name precede the others.
 - Names that contain all words of the wanted name in any order come next: `claude-haiku-4-5` for `claude-4.5-haiku`.
-- Names that the wanted name contains come next.
-- Names that are spelled alike, as a whole or in a part, come last: `claude-haiku-4-5` for `cluade-haiku-4-5`.
+- Names that are contained in the wanted name come next.
+- Names with a similar spelling, as a whole or in a part, come last: `claude-haiku-4-5` for `cluade-haiku-4-5`.
 
 Upper and lower case are not distinguished. This module does not check who may see a name: its callers pass only visible
 names.
@@ -28,9 +28,9 @@ MAX_SCANNED: Final = 500
 MAX_LENGTH: Final = 100
 """Maximum length of a name in comparisons; further characters are ignored."""
 LEAST_RATIO: Final = 0.7
-"""Minimum ratio of `difflib.SequenceMatcher` for names that are spelled alike; `gpt-5` and `gpt-down` have 0.62."""
+"""Minimum ratio of `difflib.SequenceMatcher` for similar names. `gpt-5` and `gpt-down`, with 0.62, are not similar."""
 _SHORTEST: Final = 3
-"""Minimum length of a name that is searched for inside of another name."""
+"""Minimum length of a name for which the search inside other names is made."""
 _WORD: Final = re.compile(r"[a-z]+|[0-9]+")
 _NUMBER_AFTER: Final = re.compile(r"[0-9]")
 
@@ -62,7 +62,8 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 def _place(part: str, whole: str) -> float | None:
     """Return a number for the position of `part` in `whole`; None if `part` is not found.
 
-    0: `part` and `whole` are equal; 1: whole words at an end; 2: whole words in the middle; 3: parts of words.
+    The number is 0 if `part` and `whole` are equal, 1 for whole words at an end, 2 for whole words in the middle, and 3
+    for parts of words.
     """
     if part == whole:
         return 0
@@ -95,8 +96,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare.
 
-    If there are more names, only those that contain the longest wanted word are examined, and those with the most
-    wanted words are returned.
+    If there are more names, only names that contain the longest wanted word are examined. Of these, the names with the
+    most wanted words are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

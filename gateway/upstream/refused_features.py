@@ -1,7 +1,8 @@
 """A memory of the features, such as Anthropic's betas, that a provider has refused for a model.
 
-The next call for the model leaves them out, so that it does not fail first. An entry is forgotten after a while,
-because the provider may support the feature by then. The memory is bounded, and lost when the gateway ends.
+Later calls for the model leave these features out, so that the provider does not refuse the calls first. An entry is
+forgotten after a while, because the provider may support the feature by then. The memory is bounded, and is lost when
+the gateway ends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 KEPT: Final = 3600.0
-"""Seconds after which a refusal is forgotten. One failed try in an hour costs less than a feature that stays lost."""
+"""Seconds after which a refusal is forgotten. One failed try per hour is cheaper than never using the feature again."""
 MAX_MODELS: Final = 1000
 """Maximum number of models in the memory. The models that were used least recently are forgotten first."""
 
@@ -38,7 +39,7 @@ class RefusedFeatures:
         return names
 
     def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
-        """Remember that the provider refuses these features for the model, in place of the features known before."""
+        """Remember the features that the provider refuses for the model. They replace those remembered before."""
         self._refused[provider, model] = (self.clock(), names)
         self._refused.move_to_end((provider, model))
         while len(self._refused) > MAX_MODELS:

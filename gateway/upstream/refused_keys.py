@@ -1,7 +1,7 @@
 """A memory of the providers that refused the gateway's key, until a later reply shows that the key works.
 
-A refusal is remembered together with the provider's configuration. If the configuration changes, as with a new key, the
-refusal no longer counts.
+A refusal is remembered together with the provider's configuration. If this configuration changes, for example to a new
+key, the refusal no longer counts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The provider's headers that are passed on to clients, by name.
 
-- Only the headers in `_NAMES` are passed on. Some of the others describe the account that sends the request, such as
-  `openai-organization`, `openai-project` and `anthropic-organization-id`. The account is the gateway's.
-- Others concern the connection to the provider, or would apply a policy of the provider to this gateway's host name,
-  as Strict-Transport-Security does.
+- Only the headers in `_NAMES` are passed on.
+- Some other headers describe the gateway's account at the provider, which clients need not know:
+  `openai-organization`, `openai-project` and `anthropic-organization-id`.
+- Some other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's
+  host name, such as Strict-Transport-Security.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
 botocore's service model.

@@ -1,4 +1,7 @@
-"""The flags and paths that the gateway shows to launchers, according to a provider's `advertise` setting."""
+"""The flags (API formats) and paths that the gateway lists for launchers: programs that configure and start clients.
+
+A provider's `advertise` setting decides which flags are listed.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Limits on the connections of clients: their number, in all and of one address, and the time that they may be idle.
+"""Limits on the connections of clients: the total number, the number for each address, and the time of being idle.
 
-- If there are too many connections, the connection that has been idle for longest is closed for the new one. A
-  connection with a call in flight is never closed for another one.
-- The limits are read from the current configuration, so a reload changes them, also for open connections.
+- If there are too many connections, the connection that has been idle for longest is closed to make room for the new
+  connection. A connection with a call in flight is never closed for this reason.
+- The limits are read from the current configuration. So a reload also changes them for connections that are open.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import Throttle
 
 RESERVED_DESCRIPTORS: Final = 200
-"""Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
+"""Number of file descriptors that are kept free of client connections: for the store, the journal, the log, bodies and
+tailscaled."""
 MAX_CONNECTIONS: Final = 20_000
-"""Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
+"""Maximum number of connections if no limit is configured. An idle connection takes about 20 KB of memory."""
 SWEEP_SECONDS: Final = 1.0
-"""Maximum number of seconds between two looks for connections that have been idle for too long."""
+"""Maximum number of seconds between two searches for connections that have been idle for too long."""
 
 
 def peer_of(transport: asyncio.BaseTransport) -> Any:
@@ -60,7 +61,7 @@ class Connections:
     ) -> None:
         self.limits = limits
         self.client = client
-        """A function that returns the address of a connection's client; "" if the client is not counted by address."""
+        """A function that returns the address of a connection's client; "" if the limit per address does not apply."""
         self._log = log
         self._metrics = metrics
         self._open: dict[Connection, str] = {}
@@ -122,9 +123,9 @@ class Connections:
             self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
 
     def _sweep(self) -> None:
-        """Close the connections that have been idle for too long, now and repeatedly while there are connections.
+        """Close the connections that have been idle for too long. Repeat this as long as there are connections.
 
-        There is one timer for all connections, so that a reload applies to those that are open.
+        All connections share one timer, which uses the current limits. So a reload also applies to open connections.
         """
         now, seconds = monotonic(), self.limits().idle_seconds
         while self._idle and next(iter(self._idle.values())) < now - seconds:
@@ -138,7 +139,7 @@ class Connections:
             self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)
 
     def _close_one(self, among: Mapping[Connection, object]) -> bool:
-        """Close the first idle connection of `among`. Return False if none is idle."""
+        """Close the first idle connection of `among`. Return False if no connection is idle."""
         connection = next((one for one in among if one.awaits_head), None)
         if connection is None:
             return False
@@ -163,14 +164,14 @@ def most_connections(limits: Limits) -> int:
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the process's soft limit of descriptors to the hard limit, which every process may do for itself."""
+    """Raise the process's soft limit of file descriptors to the hard limit. This needs no privilege."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client on another machine; "" for this machine, where proxies and tailscaled run."""
+    """Return the host of a client on another machine; "" for this machine, whose proxies serve many clients."""
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

@@ -1,10 +1,10 @@
-"""The connections of clients: how long a request's head may take, clients that do not read, and malformed requests.
+"""The connections of clients: time limits for a request's head and for clients that do not read; malformed requests.
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
   `_waiter`, `_messages`, `_force_close`, `_current_request`, `_task_handler` and `_process_keepalive` of
   `RequestHandler`, `_ErrInfo`, `_cache` of a request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
-- A malformed request gets an error page of the gateway's own.
+- The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
 and refuses requests because of their headers.
@@ -25,18 +25,19 @@ from gateway.call.request_body import MalformedBody
 from gateway.web.connection_limits import Connections
 
 UNREAD_SECONDS: Final = 120.0
-"""Maximum number of seconds for which a client does not read a reply. The connection is then closed."""
+"""Seconds after which the connection is closed if the client has not read enough of a reply (`MIN_READ_BYTES`)."""
 MIN_READ_BYTES: Final = 1024 * 1024
 """Minimum number of bytes that a client must read of a long reply in `UNREAD_SECONDS`.
 
-This is about 8 KB in a second, the rate that bodies of requests must have (`Limits.body_bytes_per_second`)."""
+This is about 8 KB per second, like the minimum rate of request bodies (`Limits.body_bytes_per_second`)."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Maximum number of bytes of a request's body that are chunk sizes, chunk extensions and the like, apart from
-`FRAMING_RATIO` bytes for each byte of content. Extensions have no limit otherwise (CVE-2024-22019 in Node)."""
+"""Maximum number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions. A body
+may have this many bytes in addition to `FRAMING_RATIO` bytes for each byte of content. Without this limit, chunk
+extensions could be endless (CVE-2024-22019 in Node)."""
 FRAMING_RATIO: Final = 8
-"""Maximum number of bytes on the wire for each byte of content. A chunk of one byte takes six."""
+"""Maximum number of bytes on the wire for each byte of content. A chunk with one byte of content takes six bytes."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds after which a closed connection is given up, although not all bytes of its reply are sent.
+"""Seconds after which a connection that is being closed is aborted, even if a part of its reply is not sent yet.
 
 For the same time, the rest of a refused request's body is read, so that the client can read the reply."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
@@ -68,28 +69,28 @@ class Connection(web.RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
         self._is_malformed = False
-        """Whether a part of the current request's body is not valid HTTP. The rest is not read."""
+        """Whether a part of the current request's body is not valid HTTP. The rest of the body is then not read."""
         self._body_bytes = 0
         """The number of bytes on the wire that have come for the body of the current request."""
         self._is_last = False
         """Whether the connection is to be closed after the reply to the current request."""
         self._raw: asyncio.Transport | None = None
-        """The transport, which aiohttp forgets when it closes the connection."""
+        """The transport. It is kept here, because aiohttp drops its own reference when it closes the connection."""
 
     @property
     def awaits_head(self) -> bool:
-        """True if aiohttp waits for the head of a request: nothing of the last request is left to read or to send."""
+        """True if aiohttp waits for the head of a request, and the last request and its reply are complete."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
     def has_no_head(self) -> bool:
-        """True if aiohttp waits for the head of a request, of which nothing has come."""
+        """True if aiohttp waits for the head of a request, and nothing of this head has come."""
         return self.awaits_head and self._head_timer is None
 
     def close(self) -> None:
         """Accept no further request. If the head of a request was read, read its body and send the reply first.
 
-        aiohttp ignores all bytes that come after a close, so the close is delayed.
+        The close is delayed until then, because aiohttp ignores all bytes that come after a close.
         """
         if self._current_request is None and not self._messages:
             super().close()
@@ -97,7 +98,7 @@ class Connection(web.RequestHandler):
             self._is_last = True
 
     def abort(self) -> None:
-        """Close the connection at once, and give up what is not sent yet."""
+        """Close the connection at once. Bytes that are not sent yet are lost."""
         self.force_close()
         if self._raw is not None:
             self._raw.abort()
@@ -153,7 +154,7 @@ class Connection(web.RequestHandler):
     async def finish_response(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
         request, response, *rest = arguments
         if isinstance(response, web.HTTPException):
-            # a page of aiohttp's own, such as for an unknown Expect header
+            # this is aiohttp's own page, such as the page for an unknown Expect header; replace it
             response = self._page(response.status, f"{response.reason or 'error'}: the request is not served")
         if request.version not in _VERSIONS:
             _answer_with_version_11(request)
@@ -175,7 +176,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the reply to a malformed request, which repeats nothing of the request. The connection is closed."""
+        """Return the reply to a malformed request, and close the connection. The reply quotes nothing of it."""
         _ = message
         _answer_with_version_11(request)
         request_id = new_id()
@@ -193,7 +194,7 @@ class Connection(web.RequestHandler):
         return self._page(status, text, request_id)
 
     def _page(self, status: int, text: str, request_id: str = "") -> web.Response:
-        """Return an error page of the gateway's own, after which the connection is closed."""
+        """Return the gateway's own error page. The connection is closed after it is sent."""
         response = json_error(status, text)
         response.headers["x-request-id"] = request_id or new_id()
         response.headers["server"] = "irisgate"
@@ -201,9 +202,9 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """Let the reading of the body fail if its framing is malformed or takes far more bytes than the content.
+        """Make the handler's read of the body fail if the framing is malformed or is far longer than the content.
 
-        aiohttp itself would let the handler wait for the rest of the body.
+        Without this check, the handler would wait for the rest of the body.
         """
         content = request.content
         if content.is_eof():
@@ -235,12 +236,12 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def _expect_reading(self, raw: asyncio.Transport) -> None:
-        """Abort the connection in `UNREAD_SECONDS`, unless the client has read enough by then."""
+        """Check after `UNREAD_SECONDS` whether the client has read enough. If it has not, abort the connection then."""
         unread = raw.get_write_buffer_size()
         self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
 
     def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little. `unread` bytes waited for the client before."""
+        """Abort the connection if the client has read too little. `unread` bytes were unread at the last check."""
         if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
             raw.abort()
         else:
@@ -285,5 +286,5 @@ class Runner(web.AppRunner):
 
 
 def _answer_with_version_11(request: web.BaseRequest) -> None:
-    """Let the status line of the reply say HTTP/1.1. It would otherwise say HTTP/1.0 or the request's version."""
+    """Make the reply's status line say HTTP/1.1. Otherwise it would say HTTP/1.0 or the request's version."""
     request._cache["version"] = HttpVersion11  # noqa: SLF001 (`version` has no setter)

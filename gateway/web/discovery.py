@@ -24,7 +24,8 @@ from gateway.web.advertised import endpoints
 from gateway.web.wrong_paths import in_dialect
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
-"""The date given for every model. The formats of the lists require a date, but providers report no date."""
+"""The release date of every model in the lists. The formats require a date, but the gateway does not know the real
+dates."""
 _RELEASED_UNIX: Final = 1767225600
 
 
@@ -129,7 +130,7 @@ def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict
 
 
 def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
-    """Return the entries of the aliases with a granted target, by name. An alias hides a model of the same name."""
+    """Return the entries of the aliases with a granted target, by name. An alias replaces a model of the same name."""
     identity = identity_of(request)
     gateway = request.app[GATEWAY]
     runtime = gateway.runtime
@@ -145,7 +146,7 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
 def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[str, Any]:
     """Return the entry of a model or alias in the list.
 
-    `pricing` is left out if no price is known, since clients expect an object of numbers.
+    If no price is known, `pricing` is left out, because clients expect an object of numbers there.
     """
     provider = offer.provider
     priced = prices.of(offer.provider, offer.model)
@@ -163,7 +164,7 @@ def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[
                 "id": provider.id,
                 "name": provider.name or provider.id,
                 "description": provider.description,
-                # Aperture's hosted service has a name here, and its launcher requires one
+                # Aperture's hosted service sends a name here, and its launcher requires a name
                 "upstream": provider.id,
                 "requires_client_auth": provider.auth_mode == "passthrough" and not provider.apikey,
             }

@@ -1,10 +1,9 @@
-"""GET /readyz: whether the gateway serves calls, and what an operator must know and do if something is wrong.
+"""GET /readyz: whether the gateway serves calls, and which faults an operator must mend.
 
-- The status is 503 while every call would be refused, or its record could be lost: the gateway is being stopped, the
-  disk takes no records, or no listener can identify its callers. Monitors need only the status.
-- Other faults are in the reply, and the status stays 200. Calls are still served during these faults, and other
-  gateways often have the same fault at the same time. A status of 503 would then end the service
-  (BerriAI/litellm#34934).
+- The status is 503 while the gateway is being stopped, cannot write records to its disk, or cannot identify callers at
+  any listener. Calls are refused then, or their records could be lost. Monitors need only the status.
+- Other faults are listed in the reply, and the status stays 200, because calls are still served. Several gateways often
+  have such a fault at the same time. With 503, a load balancer would stop using all of them (BerriAI/litellm#34934).
 - The reply names no provider, path or address, because everybody may read it. The log names them.
 """
 
@@ -25,14 +24,14 @@ from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
 
 WATCH_SECONDS: Final = 5.0
-"""Seconds between two checks if no monitor asks. A fault may be noticed this much later than it began."""
+"""Seconds between two checks if no monitor asks. A fault may be noticed this many seconds after it began."""
 IDENTITY_SECONDS: Final = 1.0
-"""Seconds for which the answers of tailscaled are used again, so that many monitors do not burden it."""
+"""Seconds for which an answer of tailscaled is reused, so that many monitors do not cause many questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part of the gateway that may fail, with the words for both states."""
+    """A part of the gateway that may fail, with the texts for both states: failing and working."""
 
     name: str
     good: str
@@ -89,7 +88,7 @@ class Readiness:
         self._identified_at = -IDENTITY_SECONDS
         self._identifying: asyncio.Task[None] | None = None
         self._ready = True
-        # the usual threads may be busy in an overload, in which monitors must get their replies
+        # monitors must get replies even in an overload, when asyncio's default threads may all be busy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         gateway.metrics.checks(self._failing, lambda: self._is_ready(self._current(gateway.follower.disk_fault())))
 
@@ -165,7 +164,7 @@ class Readiness:
                 self._gateway.log.info("gateway.ready")
 
     async def _ask_tailscaled(self) -> None:
-        """Learn whether callers can be identified. Requests at the same time share one question."""
+        """Update the information whether callers can be identified. Concurrent requests share one question."""
         if self._identifying is None:
             if monotonic() - self._identified_at < IDENTITY_SECONDS:
                 return
@@ -181,7 +180,7 @@ class Readiness:
 
 
 def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:
-    """Return the reasons of those faults because of which calls are refused, by the name of the check."""
+    """Return the reasons of the faults that cause calls to be refused, by the name of the check."""
     return {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
 
 

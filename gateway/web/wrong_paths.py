@@ -34,7 +34,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
         if request.match_info.http_exception is None:
             raise
         answer = _answer(request, error)
-        # no call has begun, so the request has no record
+        # the request is not a call and gets no record, so it is logged here
         request.app[GATEWAY].log.info(
             "request.no_route", request_id=request[REQUEST_ID], method=request.method, path=_shown(request.path),
             status=error.status, identity=identity.login if (identity := identity_of(request)) else "",
@@ -45,7 +45,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
-    """Return the problem in the client's dialect, or None if headers and path do not show what the dialect is."""
+    """Return the problem in the client's dialect; None if the headers and the path do not show the dialect."""
     plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
     return None if plugin is None else _said(request, plugin, problem)
 

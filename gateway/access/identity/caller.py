@@ -11,7 +11,7 @@ from gateway.contract.errors import PERMISSION, Problem, Refused
 
 LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
-"""The login that tailscaled gives for every node with tags (`tailcfg`). So it identifies no particular caller."""
+"""The login that tailscaled reports for every tagged node (Tailscale's package `tailcfg`). It identifies no caller."""
 LONGEST_LOGIN: Final = 1024
 """Maximum length of a login in characters. A tagged node's login can be long, because all its tags are joined in it."""
 
@@ -21,8 +21,8 @@ class Identity:
     """A caller. `login` is never empty: a caller without a login is refused before a `Call` is made."""
 
     login: str
-    """The login name of a user; for a tagged node, all its tags, sorted and joined by ","; for a caller in mode
-    `loopback`, `(loopback)`."""
+    """The login name of a user. For a tagged node, this is all its tags, sorted and joined by ",". In mode `loopback`,
+    this is `(loopback)`."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
@@ -63,8 +63,8 @@ class Identify(Protocol):
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.
 
-        Raises `Refused`: with the code `PERMISSION` if the caller is unknown, and with the code `UNAVAILABLE` if
-        identification is not possible at the moment.
+        Raises `Refused` with the code `PERMISSION` if the caller is unknown. Raises `Refused` with the code
+        `UNAVAILABLE` if callers cannot be identified at the moment.
         """
 
 
@@ -78,8 +78,8 @@ def user(
 ) -> Identity:
     """Return the identity of a user. Groups whose names are reserved are left out.
 
-    Raises `Refused` if the login is empty, too long or not printable. Raises `Refused` also if, in the `src` of a
-    grant, the text of the login would mean a tag, tagged nodes, a group, everybody or the local machine.
+    Raises `Refused` if the login is empty, too long or not printable. Also raises `Refused` for a login with another
+    meaning in the `src` of a grant: a tag, tagged nodes, a group, everybody or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")

@@ -1,7 +1,7 @@
-"""The names of listening sockets. The listener of a connection is found by the name of its socket.
+"""The names of listening sockets, by which the listener of a connection is found.
 
-A name is made from the address of the gateway's end of a connection. A name has the host as well as the port, because
-two listeners may use the same port. `process/sockets.py` opens the sockets.
+A name is made from the address of the gateway's end of a connection. It consists of the host and the port, because two
+listeners may use the same port on different hosts. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def endpoint(name: Any) -> str:
 def endpoints(name: Any) -> tuple[str, ...]:
     """Return the names that the listener of a connection may have.
 
-    `name` is the address of the gateway's end of the connection. The first returned name is for the exact address. The
-    second is for the wildcard address; a unix socket has no second name.
+    `name` is the address of the gateway's end of the connection. The first returned name has this exact address. The
+    second has the wildcard address, because the listener may accept connections to all addresses. A unix socket has no
+    second name.
 
     An IPv4-mapped address (`::ffff:127.0.0.1`) is not converted to IPv4. A connection with such an address came through
     an IPv6 listener, and must not be assigned to an IPv4 listener of the same address.

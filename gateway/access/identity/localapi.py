@@ -1,4 +1,4 @@
-"""A client of tailscaled's LocalAPI. It asks over tailscaled's unix socket who has an address, and how tailscaled runs.
+"""A client of tailscaled's LocalAPI. It asks tailscaled who has an address, and for the status of tailscaled.
 
 Facts about the API (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
@@ -16,7 +16,7 @@ import msgspec
 from gateway.access.identity.endpoints import address
 
 ANSWER_SECONDS: Final = 2.0
-"""Maximum seconds for a complete answer: tailscaled answers from memory, and a call waits for the answer."""
+"""Maximum seconds for a complete answer. This is short, because tailscaled answers from memory, and calls wait."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
 """Maximum number of bytes of an answer. An answer can be long, because it contains the policy's grants."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
@@ -25,7 +25,7 @@ _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
-    """The error if tailscaled gave no usable answer. The message says why, without quoting the answer."""
+    """The error if tailscaled gave no usable answer. The message has the reason, but does not quote the answer."""
 
 
 class NotRunning(LocalApiFailed):
@@ -78,7 +78,7 @@ class LocalApi:
         return None if status == 404 else _decoded(status, body, WhoIs, "whois")
 
     async def status(self) -> Status:
-        """Return how tailscaled runs. Raises `LocalApiFailed` if tailscaled gives no usable answer."""
+        """Return tailscaled's status. Raises `LocalApiFailed` if tailscaled gives no usable answer."""
         return _decoded(*await self._get(_STATUS, {"peers": "false"}), Status, "status")
 
     async def _get(self, url: str, query: dict[str, str]) -> tuple[int, bytes]:

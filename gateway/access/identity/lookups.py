@@ -1,13 +1,14 @@
-"""A client of one tailscaled that limits its questions, so that callers from outside the tailnet do not delay others.
+"""Limits the gateway's questions to a tailscaled, so that callers from outside the tailnet do not delay other callers.
 
 - tailscaled answers at once for an address of the tailnet. For another address it waits up to 0.4 seconds for a late
-  registration, under one lock (tailscale/tailscale, net/proxymap). So only a few questions about addresses outside the
+  registration, and holds a global lock meanwhile (tailscale/tailscale, net/proxymap).
+  So only a few questions about addresses outside the
   tailnet are asked at the same time.
 - Callers with the same address of the tailnet share one question. If tailscaled answers that nobody has a tailnet
   address, it is not asked about this address again for some seconds.
-- An answer for 127.0.0.1 is never shared, since with userspace networking every caller has this address.
+- An answer for 127.0.0.1 is never shared, because with userspace networking every caller has this address.
 
-What an answer means is decided in `whois.py`.
+`whois.py` interprets the answers.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunnin
 UNCERTAIN_AT_ONCE: Final = 2
 """Maximum number of simultaneous questions about addresses outside the tailnet.
 
-Each of them may hold tailscaled's lock for 0.18 s. A question about a tailnet address must be answered within
-`ANSWER_SECONDS`.
+Each such question may hold tailscaled's lock for 0.18 s. A question about a tailnet address waits for the same lock,
+and must be answered within `ANSWER_SECONDS`.
 """
 WAIT_SECONDS: Final = 10.0
 """Maximum number of seconds for which a question waits for its turn."""
 NOBODY_SECONDS: Final = 5.0
-"""Seconds for which the answer that nobody has an address is used. A node that joins the tailnet may be refused for as
-long."""
+"""Seconds for which the answer that nobody has an address is reused. A node that has just joined the tailnet may be
+refused for this long."""
 MAX_WAITING: Final = 64
 """Maximum number of questions at the same time. Further questions about addresses outside the tailnet are refused.
 
-The last question would otherwise wait longer than `WAIT_SECONDS`: two are asked at the same time, each for 0.18 s or
-longer.
+With more questions, the last would wait longer than `WAIT_SECONDS`, because only `UNCERTAIN_AT_ONCE` are asked at the
+same time and each takes 0.18 s or longer.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""
 MAX_NOBODIES: Final = 4096
-"""Maximum number of remembered addresses that nobody has."""
+"""Maximum number of remembered tailnet addresses that belong to nobody."""
 
 _TAILNET: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
@@ -53,7 +54,7 @@ _TAILNET: Final = (
 
 @dataclass(slots=True)
 class _Question:
-    """A question that is being asked."""
+    """A question to tailscaled that waits for its turn or its answer."""
 
     task: asyncio.Task[WhoIs | None]
     callers: int = 0
@@ -70,7 +71,7 @@ class Lookups:
         self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
-        """The socket file of the tailscaled that reported `_userspace`. A restarted tailscaled makes a new file."""
+        """The identity of the socket file when `_userspace` was set. It changes when tailscaled is restarted."""
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
@@ -95,15 +96,15 @@ class Lookups:
         finally:
             question.callers -= 1
             if not question.callers and not question.task.done():
-                # nobody waits for the answer any more, so that the turn is another question's
+                # nobody waits for the answer any more, so give the turn to another question
                 self._pending.pop(key, None)
                 question.task.cancel()
 
     async def is_userspace(self) -> bool:
         """Return whether tailscaled runs without a network device, and so forwards connections from 127.0.0.1.
 
-        Without a running tailscaled, nothing is forwarded. Raises `LocalApiFailed` if a tailscaled may be running but
-        does not say whether it has a device.
+        Return False if no tailscaled is running. Raises `LocalApiFailed` if a tailscaled may be running but does not
+        report whether it has a device.
         """
         instance = _instance(self.socket)
         if instance is None:
@@ -119,8 +120,8 @@ class Lookups:
     async def fault(self, *, is_needed: bool) -> str:
         """Return why callers cannot be identified at the moment; "" if they can.
 
-        If tailscaled is not needed, callers can be identified unless it may have forwarded their connections and does
-        not answer.
+        `is_needed` is True if tailscaled identifies the callers. If it is False, the only fault is this: tailscaled may
+        have forwarded the connections, and does not answer.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):
@@ -173,7 +174,7 @@ class Lookups:
 def _instance(socket: str) -> tuple[int, ...] | None:
     """Return a value that identifies the socket's file; None if there is no file.
 
-    Raises `LocalApiFailed` if it cannot be found out whether there is a file.
+    Raises `LocalApiFailed` if the gateway cannot determine whether the file exists.
     """
     try:
         status = Path(socket).stat()

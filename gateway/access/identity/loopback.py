@@ -26,11 +26,11 @@ from gateway.contract.small_cache import small_cache
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
-"""The beginnings of the names of further headers by which a proxy is recognized. RFC 7239 defines only `Forwarded`."""
+"""Prefixes of the header names by which a proxy is recognized, besides the header `Forwarded` of RFC 7239."""
 
 
 class Loopback:
-    """The mode `loopback`. `daemons` returns the tailscaled processes that may forward connections to this machine."""
+    """The mode `loopback`. `daemons` returns the tailscaled processes that may forward connections to the gateway."""
 
     def __init__(self, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._daemons = daemons
@@ -46,7 +46,7 @@ class Loopback:
         return LOOPBACK
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
-        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled does not say who has it."""
+        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled gives no usable answer."""
         for daemon in tuple(self._daemons()):
             try:
                 forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None

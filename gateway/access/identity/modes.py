@@ -67,7 +67,7 @@ class Modes:
                 return None
 
     def is_served(self, local: object) -> bool:
-        """Return whether `tailscale serve` forwards the requests that arrive at `local`, the gateway's address."""
+        """Return whether `tailscale serve` forwards the requests of the listener with the gateway's address `local`."""
         listener = self.listener(local)
         return listener is not None and listener.identity == "serve-headers"
 
@@ -84,24 +84,24 @@ class Modes:
     ) -> Callable[[], asyncio.BaseProtocol]:
         """Return the factory that makes the asyncio protocol object of each new connection of a listener.
 
-        `server` is the factory for HTTP and is returned in all modes but `proxy-protocol`. In that mode, the returned
-        factory makes an object that reads the PROXY header and then hands the connection over to HTTP. Until then, the
-        connection counts in `room`.
+        `server` is the factory for HTTP. It is returned in all modes except `proxy-protocol`. In mode `proxy-protocol`,
+        the returned factory makes an object that first reads the PROXY header and then hands the connection over to
+        HTTP. `room` counts the connection until it is handed over.
         """
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the address of a connection's client, by which connections are counted; "" if it is not counted.
+        """Return the client's address, by which connections are limited; "" if no limit per address applies.
 
-        Behind a proxy, this is the address in the PROXY header. `tailscale serve` forwards the connections of all
-        callers from its own address and names the caller in each request only, so these are not counted by address.
+        In mode `proxy-protocol`, this is the address in the PROXY header. For connections of `tailscale serve`, it is
+        "": they all come from the same address, and only their requests name the callers.
         """
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities that a process of this machine has at listeners of mode `whois`, without duplicates.
+        """Return the identities that listeners of mode `whois` give to processes of this machine, without duplicates.
 
         A listener whose tailscaled does not answer is left out.
         """
@@ -113,7 +113,7 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return why callers cannot be identified at the moment, and whether this is so at all listeners of calls.
+        """Return why callers cannot be identified at the moment, and whether this affects all listeners of calls.
 
         The reason is "" if there is no fault.
         """

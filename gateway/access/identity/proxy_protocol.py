@@ -1,10 +1,10 @@
-"""Connections that a trusted proxy forwards, as `tailscale serve --tcp --proxy-protocol` does.
+"""Connections that a trusted proxy forwards with a PROXY header, such as `tailscale serve --tcp --proxy-protocol`.
 
 - The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
 - The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
-- A proxy can claim any address for the caller. So only the proxies that the configuration of the listener names may
-  connect. If the configuration names no proxies, only this machine may connect. In that case every process of this
-  machine can claim any address, and `config/advice.py` warns of this.
+- A proxy can state any address as the caller's. So only the proxies that the listener's configuration names may
+  connect. If it names no proxies, only processes of this machine may connect. Then every process of this machine can
+  state any address as the caller's, and `config/advice.py` warns the operator.
 - If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
   send a header of its own. tailscaled registers these connections, but not those of `tailscale serve`. So a connection
   from this machine that tailscaled assigns to a node is refused.
@@ -65,14 +65,14 @@ class Sources:
 class Proxied:
     """The mode `proxy-protocol`.
 
-    A PROXY header, if there is one, names an address, and `whois` returns its identity.
+    The caller's address comes from the PROXY header, and tailscaled is asked who has this address.
     """
 
     def __init__(self, whois: Whois, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._whois = whois
         self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
-        """Connections that are known to come from a proxy."""
+        """The connections that were found to come from a proxy, and not from a node of the tailnet."""
 
     async def __call__(self, caller: Caller) -> Identity:
         if caller.connection not in self._proxies:
@@ -81,7 +81,7 @@ class Proxied:
         return await self._whois(caller)
 
     async def _refuse_nodes(self, caller: Caller) -> None:
-        """Raise `Refused` if a node of the tailnet sent the header, or if that cannot be found out."""
+        """Raise `Refused` if a node of the tailnet may have sent the PROXY header."""
         if not isinstance(caller.peer, tuple) or not (host := bare(caller.peer[0])).is_loopback:
             return
         try:
@@ -101,7 +101,7 @@ class Proxied:
 
 
 class ProxyRefusals:
-    """The log lines about refused connections. All connections share them, so that a flood is throttled."""
+    """The logger of refused connections. All connections share it, so that the number of log lines stays limited."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -113,7 +113,7 @@ class ProxyRefusals:
 
 
 class Room(Protocol):
-    """The limit on the connections of the process, in which connections that wait for a header count too."""
+    """The limit on the connections of the process. Connections that still wait for a PROXY header count too."""
 
     def admit(self, connection: Handover, peer: object) -> bool: ...
 
@@ -124,7 +124,7 @@ class Handover(asyncio.Protocol):
     """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
 
     awaits_head = has_no_head = True
-    """True, because the connection has no request. `Room` may close it for another connection."""
+    """True, because the connection has no request yet. So `Room` may close it to make room for another connection."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class Handover(asyncio.Protocol):
         self.abort()
 
     def _leave(self) -> None:
-        """Stop the deadline of the header, and count the connection no longer."""
+        """Cancel the deadline for the header, and stop counting the connection."""
         if self._room is not None:
             self._room.remove(self)
         if self._deadline is not None:

@@ -1,7 +1,7 @@
 """The two modes in which all callers of a listener have the same identity, whatever a client sends.
 
-In mode `loopback` every caller is `(loopback)`: the listener is on 127.0.0.1 or ::1, which only this machine reaches.
-In mode `static` the configuration names the caller. This is useful for a listener that only one service can reach.
+In mode `loopback` every caller is `(loopback)`, because only this machine can reach the listener's address (127.0.0.1
+or ::1). In mode `static` the configuration names the caller. This is useful if only one service can reach the listener.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Identity by tailscaled: the gateway asks tailscaled who has the address from which a connection comes.
 
-- An answer is used for one connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
-  confused: with userspace networking all callers come from 127.0.0.1, differ only by port, and ports are soon reused.
-  Because answers expire, a caller that is removed from the tailnet soon loses access.
+- An answer is used for one connection only. With userspace networking, all callers come from 127.0.0.1, differ only by
+  port, and ports are soon reused. So an answer must not be used for a later connection.
+- An answer expires after `LIFE_SECONDS`, so that a caller that is removed from the tailnet soon loses access.
 - If tailscaled does not answer, the request is refused. An expired answer is never used.
-- An address in 100.64.0.0/10 alone proves nothing, because network carriers use that range too.
+- An address in 100.64.0.0/10 does not prove that the caller is in the tailnet: network carriers use this range too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VALIDATION_CHUNK_BYTES: Final = 16 * 1024
 """Maximum number of bytes of a set of grants that is validated on the event loop. A larger set is validated in a
 thread, because its validation takes milliseconds."""
 RETRY_SECONDS: Final = 2
-"""Seconds that a client is told to wait when tailscaled does not answer. A restart of tailscaled takes about 2 s."""
+"""Value of `Retry-After` in seconds if tailscaled does not answer. A restart of tailscaled takes about 2 s."""
 
 Peer = Callable[[Caller], Any]
 """A function that returns the address of a caller: the peer of the connection, or the address that a proxy names."""
@@ -47,7 +47,7 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The result for one connection.
 
-    It does not contain an exception, because a traceback would refer to the connection.
+    A refusal is not stored as an exception, because its traceback would keep the connection object in memory.
     """
 
     identity: Identity | None
@@ -56,7 +56,7 @@ class _Known:
 
 
 class Whois:
-    """The modes `whois` and `proxy-protocol`, which differ only in `peer`, the function that finds the address."""
+    """The modes `whois` and `proxy-protocol`. They differ only in `peer`, which returns the caller's address."""
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups
@@ -78,7 +78,7 @@ class Whois:
         return known.identity
 
     async def machine(self) -> Identity | None:
-        """Return the identity of a process of this machine that calls the tailnet address; None if it has none.
+        """Return the identity that a process of this machine has as a caller over the tailnet; None if it has none.
 
         Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant can name this machine.
         """
@@ -88,7 +88,7 @@ class Whois:
         return None if answer is None else await self._read(answer)
 
     async def _identify(self, caller: Caller) -> _Known:
-        """Return the result for a connection. Raises `Refused` if there is none, for example if tailscaled is down."""
+        """Return the result for a connection. Raises `Refused` if there is none, such as if tailscaled is down."""
         host, port = host_and_port(self._peer(caller))
         until = monotonic() + LIFE_SECONDS
         answer = await self._ask(host, port)

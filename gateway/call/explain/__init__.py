@@ -1,5 +1,5 @@
 """Explanations why a caller may, or may not, use a model.
 
-Other packages import `explain` and `own_view` from `explain.py`, and the text form from `text.py`. The same functions
-decide about access here and in calls.
+Other packages import `explain` and `own_view` from `explain.py`, and the text form from `text.py`. An
+explanation uses the same functions that decide about access in calls.
 """

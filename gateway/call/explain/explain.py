@@ -2,8 +2,8 @@
 
 - Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
 - `explain` includes what is granted to others, so it is for administrators.
-- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, and
-  is not an extract of the full explanation. So neither its content nor the time that it takes reveals what else exists.
+- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, and not
+  from the full explanation. So neither its content nor the time to compute it reveals which other models exist.
 
 The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
@@ -66,7 +66,7 @@ class Offered:
     headers: tuple[str, ...] = ()
     """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
     quotas: tuple[Chain, ...] = ()
-    """Names of the quotas to which calls are charged. Each is followed by the quotas that pay when it is empty."""
+    """Chains of quotas to which calls are charged. A chain is a quota's name and the names of its overdraft quotas."""
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The places, in the configuration or policy, of all capabilities that give the caller's role."""
+    """The places of all capabilities that give the caller's role, in the configuration or the tailnet policy."""
     alias: Strategy | None
     """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
@@ -93,15 +93,15 @@ class Explanation:
     """Names similar to `model`, if there is no model of that name."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """A grant that gives the caller exactly what is missing, written as an element of "grants" in the configuration;
-    "" if no grant is missing or none would help."""
+    """A grant that would give the caller exactly what is missing, written as an element of "grants" in the
+    configuration; "" if nothing is missing or no grant would help."""
     policy: str = ""
     """A note on how `grant` must be changed for the tailnet policy; "" if there is no such note."""
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation. It has names of other callers, so it is for administrators only. Raises nothing."""
+    """Return the full explanation. It names other callers, so it is for administrators only. Raises no exception."""
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
@@ -136,7 +136,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
     """Return the explanation for a caller who is not an admin. Nothing in it depends on what is granted to others.
 
-    Raises nothing.
+    Raises no exception.
     """
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
@@ -155,7 +155,7 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         alias=alias.strategy if alias and allowed else None,
         offers=tuple(_without_places(_explain_offer(access, offer)) for offer in granted),
         near=() if allowed else tuple(catalog.near(model, access)),
-        # no `grant`: the right grant would reveal whether and where the model exists
+        # `grant` stays empty, because the right grant would reveal whether the model exists, and at which provider
         note="" if allowed else ASK_ADMIN,
     )
 
@@ -163,9 +163,9 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
     """Return the identity of a caller whom an administrator asks about.
 
-    For a node, `login` may be the tags of the node, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because these capabilities are known only when a caller connects. Raises `NoSuchCaller`
-    if no caller can have these values.
+    For a tagged node, `login` may be its tags, joined by "," in any order. The identity has no capabilities of the
+    tailnet policy, because tailscaled reports these only when a caller connects. Raises `NoSuchCaller` if no caller can
+    have these values.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)
@@ -209,7 +209,7 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return models that `name` refers to but that cannot be used by anybody.
+    """Return the models to which `name` refers and which nobody can use.
 
     These are models of disabled providers and, for an alias, targets that are disabled or do not exist.
     """
@@ -226,9 +226,9 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """Return the reason of the decision: the first that applies, in the order in which the chain checks them.
+    """Return the reason of the decision. If several reasons apply, return the one that a call would meet first.
 
-    If no offer is left, the reason is the first that applies of: not granted, disabled, unknown.
+    If the caller can use no offer, the order of the reasons is: not granted, disabled, unknown.
     """
     states = {offer.state for offer in offers}
     if "allowed" in states:
@@ -263,5 +263,5 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """Return the path of a capability within the document, without the file name, line and column in parentheses."""
+    """Return the path of a capability in its document, by removing the part in parentheses: file, line and column."""
     return origin.partition(" (")[0]

@@ -1,7 +1,7 @@
-"""Near misses: grants that fail to give a caller access, because they are for somebody else or have a mistake.
+"""Near misses: grants that would give a caller access if they were not for somebody else or did not have a mistake.
 
-The mistake may be in a source or in a model pattern. Near misses name other callers and other models, so they are for
-administrators only. Access itself is decided in `access/grants.py`, never here.
+The mistake may be in a source (`src`) or in a model pattern. Near misses name other callers and other models, so they
+are for administrators only. This file decides nothing about access; `access/grants.py` does.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gateway.contract.globs import matches
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 
 MOST: Final = 8
-"""Maximum number of near misses in an explanation. Beyond this number, reading the configuration helps more."""
+"""Maximum number of near misses in an explanation. With more, an administrator should read the configuration."""
 MOST_SOURCES: Final = 5
 """Maximum number of sources of one grant that a near miss names."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A source or a model pattern of a grant that nearly applies to the caller or the model, but does not."""
+    """A source of a grant that nearly matches the caller, or a grant's model pattern that nearly matches the model."""
 
     kind: Kind
     written: str
@@ -42,8 +42,8 @@ class Wanted:
 
     role: bool
     names: Collection[str]
-    """The wanted model as `provider/model`, for each provider that has it; empty if a pattern of the caller already
-    covers one of these names."""
+    """The wanted model as `provider/model`, for each provider that has the model. Empty if a pattern of the caller
+    already matches one of these names."""
 
     def given_by(self, capability: Capability) -> bool:
         return (self.role and capability.role is not None) or any(
@@ -54,7 +54,7 @@ class Wanted:
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Return the near misses: first of the caller's own patterns, then mistakes in sources, then grants for others.
+    """Return the near misses in three groups: the caller's own patterns, mistakes in sources, and grants for others.
 
     `own` are the caller's capabilities.
     """
@@ -68,7 +68,7 @@ def near_misses(
 
 
 def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
-    """Yield the caller's own patterns that would cover one of the names if they were written a little differently."""
+    """Yield the caller's own patterns that nearly match one of the names, such as patterns with a typing mistake."""
     for capability in own:
         for pattern in capability.models:
             for kind, meant in _MEANT.items():
@@ -99,9 +99,9 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind and the description of a mistake in a source that seems to mean the caller but does not match.
+    """Return the kind and the description of the mistake in a source that was probably meant to match the caller.
 
-    Return None for any other source.
+    Return None if there is no such mistake.
     """
     if set(source.split(",")) & set(identity.tags):
         whole = ",".join(sorted(identity.tags))

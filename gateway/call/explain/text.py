@@ -11,8 +11,8 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""A pattern for the part of an origin that has the number of the capability within a grant. The text leaves this part
-out, because the line and column that follow already give the place."""
+"""Pattern for the part of an origin that gives the capability's number within a grant. The text omits it, because the
+line and column that follow already say where the capability is."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",
@@ -56,7 +56,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's login with the groups, and with the tags unless the login already consists of the tags."""
+    """Return the caller's login and groups. Add the tags, except if the login itself consists of the tags."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

@@ -1,4 +1,4 @@
-"""The start of an attempt, with the client's unchanged request, at the first candidate."""
+"""The step that starts an attempt at the first candidate, with the client's unchanged request."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Attempts:
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's flag builds.
 
-    Of headers with the same name, the credential replaces a header of the provider's configuration, and a header of the
-    provider's configuration replaces a header of a grant.
+    If several of them have the same name, the credential is used first, then the header of the provider's
+    configuration, then the header of a grant.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

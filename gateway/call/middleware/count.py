@@ -1,7 +1,7 @@
-"""Replies to a request for a count of tokens with an estimate if the provider cannot count, and logs every estimate.
+"""Replies to a token-counting request with an estimate if the provider cannot count tokens, and logs every estimate.
 
-A flag's `steps` may return an estimate too, if the provider can count tokens only for some models. Responses with
-either estimate have the header `x-irisgate-estimated`. The estimate itself is computed in `money/quotas/estimate.py`.
+If a provider can count tokens only for some models, the `steps` of its flag may return an estimate too. A response with
+an estimate from either source has the header `x-irisgate-estimated`. `money/quotas/estimate.py` computes estimates.
 """
 
 from __future__ import annotations

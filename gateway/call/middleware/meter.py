@@ -1,8 +1,8 @@
 """Reads the facts of a stream (usage, stop reason, ...) from the provider's own events, before they are translated.
 
 - `CallProvider` makes the meter when the head of the reply has come, and reads the facts of a whole body
-  (`call/reply_work.py`). The meter is kept in the attempt, so a call that breaks off is charged by the facts known at
-  that point.
+  (`call/reply_work.py`). The meter is kept in the attempt. If a call breaks off, it is charged by the facts
+  that the meter has then.
 - The bytes that the model wrote are counted as they are received. If the call breaks off before the provider has
   reported the final usage, the cost is estimated from this number of bytes (`call/cost_of_call.py`).
 - A client that speaks the provider's format gets every event, even an event that the meter cannot read.
@@ -62,8 +62,8 @@ async def _read_elsewhere(attempt: Attempt, batch: Batch, pool: ProcessPool) -> 
 def _read(attempt: Attempt, batch: Batch) -> Batch:
     """Give the events of a batch to the meter, and count the bytes that the model wrote.
 
-    Return the batch. If an event cannot be read, return the events before it and the fault. A `BadFrame` is no fault
-    if the client gets the provider's own bytes.
+    Return the batch. If the meter cannot read an event, return the events before this event and the fault. If the
+    client gets the provider's own bytes, a `BadFrame` is ignored.
     """
     metering, candidate = attempt.metering, attempt.candidate
     assert metering is not None
@@ -74,7 +74,7 @@ def _read(attempt: Attempt, batch: Batch) -> Batch:
     count, failure = hook.feed(metering.meter.feed, batch.events, tolerated)
     read = batch if failure is None else Batch(batch.events[:count], failure)
     if batch.events or batch.fault is None:
-        # a fault before any event is no reply: `delivered` stays None
+        # if a fault comes before any event, there was no reply, so `delivered` stays None
         size, count, failure = hooks["output_bytes"].total(read.events)
         attempt.delivered = (attempt.delivered or 0) + size
         if failure is not None:

@@ -1,6 +1,6 @@
-"""Reserves the maximum that a call may use in quotas and rate limits, or refuses the call, before anything is sent.
+"""Reserves the maximum that a call may use in quotas and rate limits, or refuses the call. Nothing is sent before.
 
-A refusal says how long to wait. The reservation is settled when the record of the call is made
+A refusal tells the client how long to wait. The reservation is settled when the record of the call is made
 (`gateway.call.settlement.settle`), however the call ends.
 """
 

@@ -1,11 +1,10 @@
-"""Reads the reply of a call to its end although the client has left, so that the call costs what the provider reports.
+"""Reads the whole reply of a call although its client has disconnected, because the reply reports the exact usage.
 
-- A provider goes on with a reply that is not a stream, and bills all of it, whether or not anybody reads it.
-- The reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
-- If the model has no price or costs nothing, such as a model on a local server, the provider is left at once: there is
-  no cost to find out, and the server can stop.
-- This does not apply to streams. Most providers stop when the connection is closed, and the cost is estimated from what
-  came.
+- This is done only for replies that are not streams. A provider completes and bills them even if nobody reads them.
+  Most providers stop a stream when the connection is closed, and its cost is estimated from the received part.
+- Reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
+- If the model has no price or costs nothing, such as a model on a local server, the provider's connection is closed at
+  once. There is no cost to find out, and a local server can stop its work.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gateway.call.chain import Attempt, AttemptNext, Call, Response
 from gateway.contract.flag import Usage
 
 READ_ON_SECONDS: Final = 120.0
-"""Maximum seconds for which a reply is read after the client has left. Few unstreamed replies take longer."""
+"""Maximum seconds for which a reply is read after the client has disconnected. Few replies take longer."""
 
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
@@ -28,11 +27,11 @@ _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 @dataclass(frozen=True, slots=True)
 class ReadOn:
     draining: Callable[[], bool]
-    """Whether the gateway is stopping."""
+    """A function that returns whether the gateway is stopping."""
     seconds: float = READ_ON_SECONDS
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        """Run the next step. Raises `asyncio.CancelledError` after that step if the client has left meanwhile."""
+        """Run the next step. Raises `asyncio.CancelledError` after that step if the client disconnected during it."""
         if attempt.request.stream:
             return await following(call, attempt)
         task = asyncio.current_task()
@@ -46,7 +45,7 @@ class ReadOn:
                 raise asyncio.CancelledError
 
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
-        """Return whether the call continues without its client. If so, it is cancelled `ReadOn.seconds` from now."""
+        """Return whether the call continues without its client. If so, limit the call to `ReadOn.seconds` from now."""
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False
         call.left = True

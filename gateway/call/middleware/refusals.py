@@ -1,7 +1,7 @@
-"""Leaves out of a request what the provider refused before for this model, and remembers what a retry left out.
+"""Leaves out of a request the features that the provider has refused for this model before.
 
-A flag's `retry` puts the names of what it leaves out into `ClientRequest.without`. They are remembered if the provider
-then accepts the request.
+If a provider refuses a feature, the flag's `retry` leaves the feature out and adds its name to `ClientRequest.without`.
+If the provider then accepts the request, this step remembers these names for later calls.
 """
 
 from __future__ import annotations

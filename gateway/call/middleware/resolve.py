@@ -1,7 +1,7 @@
 """Finds the offers of the model that a request names.
 
-The call keeps the model's name as the client sent it. Until the step `grants` has allowed the call, nothing may reveal
-which model the name means.
+The call keeps the model's name as the client sent it. The name may be an alias. Before the step `grants` has allowed
+the call, nothing may reveal for which model the alias stands.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return a tuple with the target that the alias's strategy picks; () if no target is granted.
+    """Return a tuple with the target that the alias's strategy picks; () if the caller is granted no target.
 
-    The strategy picks among the granted targets only, so that its choice never makes a call fail.
+    The strategy picks only among granted targets. Otherwise a call could be refused because of the strategy's choice.
     """
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

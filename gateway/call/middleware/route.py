@@ -1,9 +1,12 @@
-"""The choice of the conversion from the client's format to that of the provider, for each offer.
+"""The choice, for each offer, of the conversion from the client's API format (flag) to the provider's.
 
-A conversion is native (the same flag, or a flag whose requests the provider's flag accepts), an envelope (another flag
-with the same dialect), or a translation by exactly one translator. If there are several conversions to a provider, the
-conversion with the least loss is used (`contract/losses.py`). The order of the offers is not changed. If a request is
-for a count of tokens, and the provider cannot count, the gateway replies with its own estimate.
+There are three kinds of conversions. A native conversion needs the same flag on both sides, or a provider's flag that
+accepts the client's requests. An envelope connects two flags with the same dialect. A translation is done by exactly
+one translator.
+
+If there are several conversions to a provider, the conversion with the least loss is used (`contract/losses.py`). The
+order of the offers is not changed. If the provider cannot count tokens, the gateway answers a token-counting request
+with its own estimate.
 """
 
 from __future__ import annotations
@@ -51,9 +54,9 @@ class Route:
         return None
 
     def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
-        """Return the refusal of a request that the provider cannot serve. It names a flag to enable, if any would help.
+        """Return the refusal of a request that the provider cannot serve. It names a flag that would help if enabled.
 
-        If several flags would help, it names the flag that has the longest common prefix with an enabled flag.
+        If several flags would help, it names the flag whose name has the longest common prefix with an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

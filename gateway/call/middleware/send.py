@@ -1,4 +1,4 @@
-"""The last step of an attempt: builds the request in the provider's envelope, sends it, and decodes the reply.
+"""The last step of an attempt: builds the HTTP request for the provider, sends it, and decodes the reply.
 
 - The request goes to the provider through `call/sender.py`.
 - Events that came before a fault are passed on before the fault.
@@ -43,7 +43,7 @@ AFTER_LAST: Final = 2.0
 """Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
 
 LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum number of bytes of a read for which the stream waits for its turn. Usual reads have a few events."""
+"""Minimum number of bytes of a read for which the stream waits for its turn (`call/turns.py`). Most are smaller."""
 UNCOUNTED_BYTES: Final = 32 * 1024
 """Maximum number of bytes of an incomplete event that are not counted in the budget. Nearly all events are smaller."""
 MAX_ERROR: Final = 1024 * 1024
@@ -53,8 +53,8 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that a flag changes a refused request. Each change after the first must leave out more
-features than the change before."""
+"""Maximum number of times that a flag may change a refused request, for another try. After the first change, each
+change must leave out more features than the previous change did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class CallProvider:
             return self._streamed(call, attempt, head, reply.events(), reply.event_came)
         body = await _body(call, attempt, reply)
         if not is_success and head.status < 400:
-            # a redirect is neither followed nor passed on: either way the target would get the prompt
+            # a redirect is neither followed nor passed on, because then its target would receive the prompt
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         return self._whole(call, attempt, await self._read(attempt, head, body))
@@ -174,7 +174,7 @@ class CallProvider:
     ) -> Batches:
         """Yield the events of the stream in batches. A fault is not raised; it is in the last batch.
 
-        `event_came` is called after each batch with an event that is no comment.
+        `event_came` is called after each batch that has an event other than a comment.
         """
         fault: GatewayError | None = None
         decoding = Decoding(decoder, EventRedaction(attempt.redaction), hasattr(decoder, "frames"), self.turns)
@@ -228,7 +228,7 @@ class CallProvider:
 
 
 class _Incomplete:
-    """The bytes of a stream that complete no event. An event can announce any length, or never end."""
+    """The buffered bytes of an event that is not complete yet. They are limited, because an event may never end."""
 
     __slots__ = ("_call", "size")
 
@@ -237,23 +237,23 @@ class _Incomplete:
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Count the bytes of a read. Raises `UpstreamFailed` if there is no room for them."""
+        """Add the bytes of a read. Raises `UpstreamFailed` if the budget for buffered bytes is used up."""
         self.size += size
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(self.size)
 
     def clear(self) -> None:
-        """Note that the bytes have completed an event, which is passed on."""
+        """Release the bytes, because their event is complete and has been passed on."""
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(0)
         self.size = 0
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
-    """Yield the events that have not been returned yet. Then raise the fault, if there is one.
+    """Yield the remaining events at the end of a stream. Then raise the fault, if there is one.
 
-    The decoder's last events without a payload are yielded only if the reply is complete, because they mark the end of
-    a complete stream.
+    Events without a payload that the decoder adds at its close mark the end of a complete stream. They are yielded only
+    if the reply is complete.
     """
     try:
         for event in redacted.feed(b"", hook.each(decoder.close)):
@@ -262,7 +262,7 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
     except Truncated as error:
         fault = fault or error
     except GatewayError as error:
-        # a decoder that has failed may fail again, and the first failure is the cause
+        # a decoder that has failed may fail again at its close; the first failure is the cause, so it is raised
         fault = fault if isinstance(fault, PluginFailed) else error
     yield from redacted.rest()
     if fault is not None and not _is_complete(decoder, fault):
@@ -272,14 +272,14 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
-    After the decoder has read the stream's final event, it is no fault if the connection breaks, falls silent or brings
-    invalid bytes.
+    If the decoder has read the stream's final event, the stream is complete. A fault of the connection after that event
+    does not matter.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
 
 
 async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
-    """Return the body of a reply. If a reply breaks off and is not an error, its cost is estimated."""
+    """Return the body of a reply. If a successful reply breaks off, mark the call so that its cost is estimated."""
     is_error = reply.head.status >= 400
     try:
         return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY, call.hold_reply))

@@ -15,7 +15,7 @@ class Session:
 
     async def __call__(self, call: Call, following: Next) -> Response:
         request = call.request
-        # parsing a large body has just blocked the event loop
+        # a large body has just been parsed on the event loop, so let other tasks run
         await yield_to_loop(len(request.top.body))
         call.session_id = self.sessions.id_of(request, call.identity.login, call.inbound.agent)
         return await following(call)

@@ -1,8 +1,9 @@
-"""Does the I/O that a plugin's `steps` need before a request can be built.
+"""Does the I/O for a plugin's `steps`, which a plugin may need before a request can be built.
 
-- An attempt runs two sets of steps: those of the plugin of the client's API before the middleware `translate`, in the
-  client's dialect, and those of the plugin of the provider's API after `translate`, in the provider's dialect.
-- A plugin yields a request to send or a file to fetch, and receives the response. A plugin opens no connection.
+- An attempt runs two sets of steps. The steps of the client's flag run before the middleware `translate`, in the
+  client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
+- The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
+  no connection.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
 
 
 async def work_here(work: Work) -> Any:
-    """Return the result of a computation that is done on the event loop."""
+    """Do a computation on the event loop, and return its result."""
     return work.function(*work.args)
 
 

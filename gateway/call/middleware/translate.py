@@ -1,8 +1,8 @@
-"""Translates requests to the upstream's dialect, and responses to the client's.
+"""Translates requests to the provider's dialect, and responses to the client's dialect.
 
-If the client speaks the provider's format, nothing is changed. Otherwise at most one translation is opened for an
-attempt. This translation gets every event of the reply, and is closed at the end. Large bodies are translated in
-another process (`upstream/process_pool.py`).
+If the client speaks the provider's format, nothing is changed. Otherwise an attempt has at most one translation object.
+It gets every event of the reply, and is closed at the end. Large bodies are translated in a worker process
+(`upstream/process_pool.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Translate:
             attempt.request = translation.request
         response = await following(call, attempt)
         match response:
-            # a count of tokens has one form in all dialects
+            # the reply to a token-counting request has the same form in all dialects
             case Whole(body=body) if hooks and translation is not None and attempt.request.operation != COUNT_TOKENS:
                 work = self.pool.run_reply(body, drop, hooks["translation.whole"].run, translation.whole, body)
                 return replace(response, body=await work)
@@ -75,7 +75,7 @@ class _Stream:
             yield Batch(last)
 
     async def _elsewhere(self, batch: Batch) -> Batches:
-        """Yield the translated events in batches, between which other tasks run."""
+        """Yield the translated events in batches. Between two batches, other tasks run."""
         hook = self.hooks["translation.feed"]
         for event in batch.events:
             work = translate, hook, self.translation, self.translation.request, event.kind, event.payload
@@ -94,7 +94,7 @@ class _Stream:
 def _events(
     hook: Hook, feed: Callable[[Event], Sequence[Event]], batch: Batch
 ) -> tuple[list[Event], GatewayError | None]:
-    """Return the translated events of a batch, and the fault that followed them; None if there was none."""
+    """Return the translated events of a batch, and the fault that followed them; None if no fault occurred."""
     fault = batch.fault
     translated: list[Event] = []
     began = perf_counter()

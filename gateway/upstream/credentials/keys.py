@@ -1,4 +1,4 @@
-"""The credential of a request to a provider: the key that is configured for the provider, the client's own, or none."""
+"""The credential of a request to a provider: the provider's configured key, the client's own key, or no key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
 _SIGNED: Final = "AWS4-"
 """Prefix of AWS signatures in `authorization`, which are not sent on.
 
-A signature is valid only for the host name to which the client sent the request: that of the gateway."""
+A signature covers the host name to which the client sent the request, which is the gateway's. So a provider would
+refuse it."""
 
 _MEMBERS: Final = frozenset(
     {

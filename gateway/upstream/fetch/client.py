@@ -34,7 +34,7 @@ from gateway.upstream.fetch.guard import NotFetched, shown
 MAX_REDIRECTS: Final = 3
 """Maximum number of redirects that are followed; file storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Maximum number of concurrent fetches of the process. Others wait, and their timeouts include the wait."""
+"""Maximum number of concurrent fetches of the process. Further fetches wait, and the wait counts in their timeouts."""
 LOOKUPS: Final = 8
 """Number of threads that resolve host names.
 
@@ -46,7 +46,7 @@ _HEADERS: Final = {
     "accept": "image/*, application/pdf, text/*;q=0.9, */*;q=0.5",
     "accept-encoding": "identity",
 }
-"""Headers of every request. `identity` asks for an uncompressed file, because a compressed one could expand a lot."""
+"""Headers of every request. `identity` asks for an uncompressed file, because a compressed file may expand a lot."""
 
 Lookup = Callable[[str, int], Sequence[str]]
 
@@ -68,7 +68,7 @@ def is_reachable(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Return whether an address belongs to this machine. No packet is sent.
 
-    For a connection to this machine, the operating system uses the same address as source and as destination.
+    For a connection to one of its own addresses, the operating system chooses this address as the source too.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -242,7 +242,7 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
         try:
             yield response
         finally:
-            # closed, not released: a release would wait for the rest of an unwanted body, and could fail
+            # not `release`, which would wait for the rest of an unwanted body, and could fail
             response.close()
 
 

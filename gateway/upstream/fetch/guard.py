@@ -40,7 +40,7 @@ _NOT_PUBLIC: Final = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        # an address in the public range, at which Azure's virtual machines reach platform services
+        # Azure's virtual machines reach platform services at this address, although it is in the public range
         "168.63.129.16/32",
         # special ranges inside of 2000::/3: Teredo and other protocols, documentation, 6to4
         "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",

@@ -3,8 +3,8 @@
 The paths are those of Aperture's documentation.
 
 - Keys are never shown. Marks replace them (`config/document/redact.py`), and a configuration with marks can be saved.
-- A request to save has the entity tag of the configuration that was edited (`If-Match`), so that nobody overwrites a
-  change unseen. With `If-Match: *`, the current configuration is overwritten, whatever it is.
+- A request to save must have the entity tag of the configuration that was edited (`If-Match`). So nobody overwrites a
+  change without having seen it. With `If-Match: *`, the current configuration is overwritten in any case.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
 """
@@ -37,8 +37,7 @@ from gateway.web.admin.problems import REPLACED, Refusal, problem_response
 MAX_BODY: Final = 1024 * 1024
 """Maximum number of bytes of a body.
 
-The configuration of a large tailnet has tens of thousands of bytes. Checking a much larger text would keep a thread
-busy.
+The configuration of a large tailnet has tens of thousands of bytes. A much larger text would block a thread for long.
 """
 BODY_SECONDS: Final = 30.0
 """Maximum number of seconds until the whole body has arrived."""
@@ -199,7 +198,7 @@ def _proposal(
 async def _text(request: web.Request) -> str:
     """Return the member `config` of the body. Raises `Refusal` if the body cannot be used."""
     if request.content_type != "application/json" or is_compressed(request):
-        # without a CORS preflight request, a form on another site can send neither this content type nor PUT
+        # a browser sends this content type, and PUT, to another site only after a CORS preflight request
         headers = {"accept-encoding": "identity"}
         raise Refusal(415, "the body must be application/json, not compressed", headers=headers)
     try:
@@ -220,8 +219,8 @@ async def _text(request: web.Request) -> str:
 async def _read(request: web.Request) -> bytes:
     """Return the body. Raises `Refusal` if it is larger than `MAX_BODY`.
 
-    The configured limit for the bodies of calls does not apply here. Otherwise a limit that is too small could not be
-    corrected, because the corrected configuration would be refused.
+    The configured limit for the bodies of calls does not apply here. If it were set too low, it would otherwise
+    prevent an admin from saving the corrected configuration.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:
@@ -235,7 +234,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _match(request: web.Request, etag: str) -> None:
-    """Raise `Refusal` unless `If-Match` has the current tag or is `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
+    """Raise `Refusal` if `If-Match` is not `*` and lacks the current tag. Weak tags never match (RFC 9110, 13.1.1)."""
     given = request.headers.get("If-Match")
     if given is None:
         raise Refusal(428, "If-Match is missing; send the ETag of the configuration that this one is made from")

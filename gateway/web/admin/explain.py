@@ -1,8 +1,8 @@
-"""GET /api/explain and /api/whoami: why a caller may use a model or not, and the identity of a caller.
+"""GET /api/explain and /api/whoami: why a caller may or may not use a model, and the identity of a caller.
 
 Both routes also serve callers without a role, because these callers need an explanation most. This file decides who may
-ask about whom; `gateway.call.explain.explain` writes the explanation. The guard refuses requests without an identity
-before they reach these routes.
+ask about whom, and `gateway.call.explain.explain` makes the explanation. Requests of unidentified callers do not reach
+these routes, because `call/guard.py` refuses them.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation, for admins only. It is made in a thread, because checking every grant takes time."""
+    """Return the full explanation, for admins only. A thread makes it, because checking every grant takes time."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The gateway
-    does not know the groups, tags and tailnet grants of anybody else.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only then are the
+    caller's groups, tags and tailnet grants known. The gateway does not know those of anybody else.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -34,9 +34,9 @@ def check_names(query: MultiMapping[str], known: Sequence[str]) -> None:
 
 
 def filters(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str | int]:
-    """Return, by column, the value that rows must have. An empty parameter counts as absent.
+    """Return the values that rows must have, by column. An empty parameter counts as absent.
 
-    Raises `BadQuery` if `status` is no HTTP status.
+    Raises `BadQuery` if `status` is not an HTTP status.
     """
     given: dict[str, str | int] = {name: query[name] for name in names if query.get(name)}
     if (status := query.get("status")) and "status" in names:

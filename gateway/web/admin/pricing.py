@@ -28,7 +28,7 @@ def routes() -> list[web.RouteDef]:
 async def pricing(request: web.Request) -> web.Response:
     """Return the prices of all granted models, or only of the model in the path.
 
-    The model in a path is written as `model` or `provider/model`.
+    The path has the model in the form `model` or `provider/model`.
     """
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime

@@ -15,7 +15,7 @@ from aiohttp import web
 
 PREFIX: Final = "/aperture/"
 REPLACED: Final = "another process is taking the place of this gateway; try again"
-"""The message to an administrator whose request changes something, and reaches the process that is being replaced."""
+"""The error message for an administrator's request that would change something in a process that is being replaced."""
 CONTENT_TYPE: Final = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

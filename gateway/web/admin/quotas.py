@@ -28,14 +28,14 @@ from gateway.store.base import rfc3339
 from gateway.web.admin.problems import REPLACED
 
 MAX_ROWS: Final = 1_000
-"""Maximum number of buckets in one answer; the emptiest come first."""
+"""Maximum number of buckets in one answer. The emptiest buckets come first."""
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
 """Maximum number of characters of a bucket's name, which consists of a definition's name and a login."""
 LATEST: Final = 250_000_000_000.0
 """Latest Unix time in seconds that `refills_at` shows, in the year 9892.
 
-A bucket that becomes full only after this time is shown like a bucket that never becomes full.
+If a bucket becomes full only after this time, it is shown like a bucket that never becomes full.
 """
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
@@ -78,7 +78,7 @@ async def refill(request: web.Request) -> web.Response:
     if identity is None or gateway.runtime.grants.access(identity).role != "admin":
         return json_error(403, "access denied: only an admin may refill a quota")
     if request.content_type != "application/json" or is_compressed(request):
-        # a form on another site cannot send this content type without a CORS preflight request
+        # a browser sends this content type to another site only after a CORS preflight request
         refused = json_error(415, "the body must be application/json, not compressed")
         refused.headers["accept-encoding"] = "identity"
         return refused

@@ -86,9 +86,9 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 
 def _api_scope(request: web.Request) -> Scope:
-    """Return the scope of a request to the API. Raises `BadQuery` for an empty login, which a form of a page may send.
+    """Return the scope of a request to the API. Raises `Denied` in the same cases as `scope`.
 
-    Raises `Denied` as `scope` does.
+    Raises `BadQuery` for an empty login. Only the pages accept an empty login, because their forms may send it.
     """
     if request.query.get("identity") == "":
         raise BadQuery("identity: is empty; name a login, or leave it out")

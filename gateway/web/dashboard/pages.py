@@ -97,7 +97,7 @@ async def sessions(request: web.Request) -> web.Response:
     cursor = request.query.get("cursor")
     limit = limit_of(request.query)
     where = filters(request.query, SESSION_FILTERS)
-    # in an admin's form, an empty field `identity` means the sessions of everybody
+    # in an admin's form, an empty field `identity` selects the sessions of all callers
     narrowed = (seen.identity or None) if seen.admin else seen.identity
     page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
     query = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}

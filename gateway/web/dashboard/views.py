@@ -55,9 +55,9 @@ def provider_cards(
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
-    `granted` has the pairs (provider id, model) that the caller may use. Disabled providers have no pairs there. If
-    `everything` is true, all providers and models are shown, otherwise only the granted models and their providers.
-    `keys` has the providers that refuse the gateway's key.
+    `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
+    `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
+    shown. `keys` has the providers that refuse the gateway's key.
     """
     cards = []
     for provider in providers:

@@ -1,7 +1,7 @@
-"""The command `irisgate usage`, which asks a running gateway, or reads the state file of a gateway that is down.
+"""The command `irisgate usage`, which asks a running gateway, or reads the database of a gateway that is down.
 
-Both sources give the same output as /api/usage. The state file is opened read-only. It must have the schema of this
-release, because only the gateway migrates an older file. The caller of `answer` prints the result.
+Both sources give the same output as /api/usage. The database file is opened read-only. It must have the schema of this
+release, because only the gateway itself migrates an older file. The caller of `answer` prints the result.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STORE: Final = "irisgate.db"
 
 
 class NoUsage(Exception):
-    """An error that says in one line why there is no usage to show."""
+    """An error because usage cannot be shown. The message gives the reason in one line."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ SUMS: Final = (
 )  # fmt: skip
 """Columns of the CSV after the columns of the groups."""
 
-# the last four are the full-width forms of the first four; some programs treat both forms alike
+# the last four are the full-width forms of the first four; some spreadsheets treat both forms alike
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

@@ -19,7 +19,7 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Number of days that a report by hour without `from` covers, because nobody reads the rows of every hour of a year."""
+"""Number of days in a report by hour if `from` is missing. A report of every hour of a year would be too long."""
 MAX_SHOWN: Final = 50
 """Maximum number of characters of a wrong value that an error message repeats."""
 
@@ -32,7 +32,7 @@ _SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
 
 
 class BadUsage(ValueError):
-    """An error for a wrong parameter. The message begins with the parameter's name and says what would be right."""
+    """An error for a wrong parameter. The message begins with the parameter's name and says which values are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class UsageRequest:
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
-    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if any is wrong.
+    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if one is wrong.
 
-    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`, or before `now`
-    (Unix time in seconds) if there is no `to`. If `now` is None, such a request has no start.
+    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`. Without `to`,
+    `now` (Unix time in seconds) takes the place of that end. If `now` is None too, the request has no start.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -1,4 +1,4 @@
-"""Grants: which callers match, which globs match, and what is granted."""
+"""Tests of grants: which callers and which models they match, and what they allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bodies that parsers read in different ways: each is refused in the client's dialect, or has one meaning for all."""
+"""Tests of bodies that two parsers may read differently.
+
+Each body is refused in the client's dialect, or has the same meaning for every parser.
+"""
 
 import json
 
@@ -53,7 +56,7 @@ async def sent(gated, path, body):
 
 
 def with_member(body, text):
-    """Return a body, as text, with a member before all others."""
+    """Return a body as text, with a member put before all its other members."""
     return f"{{{text},{json.dumps(body)[1:]}".encode()
 
 
@@ -92,10 +95,10 @@ async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_si
 
 
 async def test_an_escaped_member_name_is_authorised_and_forwarded(gated):
-    """Check that a member's name in escaped letters is authorised and forwarded.
+    """Check that a member whose name has escaped letters is authorised and forwarded.
 
-    JSON has many spellings of one name. A name that occurs once means the same to every reader, so it is forwarded
-    unchanged.
+    JSON has many spellings of one name. A name that occurs once means the same to every reader, so the body is
+    forwarded unchanged.
     """
     messages = json.dumps(CHAT["messages"])
     body = f'{{"mod\\u0065l":"\\u006d","messages":{messages}}}'.encode()
@@ -158,7 +161,7 @@ async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedro
 
 
 async def test_deeply_nested_members_crash_nothing(gated):
-    """Check that deeply nested members cause no crash, even if only a full decoder would find them."""
+    """Check that deeply nested members cause no crash, even at places that only a full decoder reads."""
     text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
     for path, body in ROUTES.items():
         data = json.dumps({**body, "messages": 0}).encode().replace(b'"messages": 0', b'"messages":' + text)

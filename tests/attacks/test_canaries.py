@@ -1,6 +1,4 @@
-"""A secret in every place that may have one.
-
-The tests search for these secrets in everything that the gateway puts out.
+"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for these secrets.
 """
 
 import json
@@ -40,7 +38,8 @@ ABSENT = frozenset({"/ui/sessions/nobodys"})
 
 
 def text(url, echo):
-    """Return a configuration with three providers: one works, one does not run, one repeats the key that it refuses."""
+    """Return a configuration with three providers: one works, one is not running, one refuses each key and repeats it.
+    """
     common = {"compatibility": {"bedrock_converse": True}, "cost_basis": "bedrock-us"}
     providers = {
         "works": {
@@ -86,7 +85,7 @@ async def served(tmp_path, bedrock_sim, monkeypatch):
 def found_in(data):
     """Return the places whose secret is in the bytes.
 
-    The secret in a comment is not counted, because it is no key in use.
+    The secret in a comment does not count, because no provider uses it.
     """
     return [place for place, canary in CANARIES.items() if canary.encode() in data and place != "comment"]
 
@@ -107,7 +106,7 @@ async def everything_is_asked(served):
     await served.running.gateway.follower.flush()
     for page in PAGES:
         reply = await served.get(page)
-        # aiohttp's client follows the way from "/" to the first page
+        # aiohttp's client follows the redirect from "/" to the first page
         assert reply.status == (404 if page in ABSENT else 200), (page, reply.body)
         heard.append(reply.body + repr(reply.headers).encode())
     return b"\n".join(heard)

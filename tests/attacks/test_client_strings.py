@@ -39,7 +39,10 @@ async def gated(tmp_path, bedrock_sim):
 
 
 PLUGINS = "irisgate_plugin_"
-"""Beginning of the series that each hook of a plugin has after its first call. There are as many as hooks."""
+"""First letters of the metric series that each hook of a plugin has after its first call.
+
+Their number is limited by the number of hooks.
+"""
 
 
 async def series(gated):

@@ -216,7 +216,7 @@ async def test_nothing_that_a_client_says_chooses_where_a_call_goes(tmp_path, pr
 @pytest.mark.parametrize("mode", ["override", "passthrough"])
 async def test_a_redirect_by_a_provider_is_not_followed_and_the_key_stays(tmp_path, providers, status, mode):
     async def elsewhere(incoming):
-        # a server that leaves a body unread resets the connection, at times before its reply is read
+        # a server that leaves a body unread resets the connection, sometimes before the client has read the reply
         await incoming.read()
         location = f"{providers.bedrock.url}{incoming.path}"
         return web.Response(status=status, headers={"location": location, "refresh": f"0;url={location}"})
@@ -235,7 +235,7 @@ async def test_a_redirect_by_a_provider_is_not_followed_and_the_key_stays(tmp_pa
 
 
 async def test_a_client_that_breaks_off_in_its_head_leaves_its_key_nowhere(tmp_path, providers, capfd, monkeypatch):
-    monkeypatch.setattr(throttle, "QUIET_SECONDS", 0.0)  # so that each of them writes a line
+    monkeypatch.setattr(throttle, "QUIET_SECONDS", 0.0)  # so that each of these calls writes a line
     async with gated(tmp_path, providers) as running:
         for head in (
             f"Authorization: Bearer {SECRET}\x01", f"Authorization : Bearer {SECRET}", f"{SECRET}", f"Cookie: {SECRET}\rx",

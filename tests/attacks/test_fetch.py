@@ -1,4 +1,6 @@
-"""URLs that a client names: no form, name, redirect or server leads to a connection to an internal address."""
+"""Tests of URLs in a client's request: no spelling, name, redirect or server leads to a connection to an internal
+address.
+"""
 
 import asyncio
 import json
@@ -481,8 +483,8 @@ async def test_tls_is_verified(any_port, tmp_path):
     guard._PORTS.update(ports)
     try:
         for name, tls, match in (
-            ("images.test", None, "certificate"),  # nobody vouches for it
-            ("cdn.test", trusting, "certificate"),  # vouched for, by another name
+            ("images.test", None, "certificate"),  # no authority has signed this certificate
+            ("cdn.test", trusting, "certificate"),  # this certificate is trusted, but for another host name
             ("images.test", trusting, None),
         ):
             fetching = Fetcher(lookup=Names(), judge=lambda address: address == OUTSIDE, tls=tls)

@@ -1,4 +1,4 @@
-"""Headers with a false identity: they have no effect in any mode, and none of them is sent to a provider."""
+"""Tests of headers that claim a false identity. They have no effect in any mode, and are never sent to a provider."""
 
 import itertools
 import json
@@ -40,9 +40,9 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""Headers of `tailscale serve`, and spellings that some software takes for these headers.
+"""Headers of `tailscale serve`, and spellings that some software reads as these headers.
 
-An honest request never has the same header twice, in any spelling.
+An honest request never has the same header twice, in whatever spellings.
 """
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",
@@ -86,7 +86,7 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""The login that each mode gives an honest caller, if it is not Alice's."""
+"""The login of an honest caller by mode, for the modes in which it is not Alice's."""
 
 
 @pytest.fixture
@@ -128,7 +128,8 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Return the status, and the gateway's answer about the caller; None if the request is refused."""
+    """Return the status, and the caller whom the gateway's answer names; None for the caller if the request is refused.
+    """
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None

@@ -1,4 +1,7 @@
-"""Malformed and unusual HTTP: served by the rules, or answered with the gateway's own error page and one log line."""
+"""Tests of malformed and unusual HTTP.
+
+The gateway serves it by the standard, or answers with its own error page and writes one line to the log.
+"""
 
 import asyncio
 import json
@@ -68,7 +71,7 @@ REFUSED = {
     "a chunk that is longer": CHUNKED + b"2\r\n{}x\r\n0\r\n\r\n",
     "a long trailer": CHUNKED + b"2\r\n{}\r\n0\r\nSecret: " + LONG + b"\r\n\r\n",
 }
-"""Requests that are answered before or without their body."""
+"""Requests that the gateway may refuse before it has received their whole body."""
 BODIES = {
     # bodies whose framing turns out to be wrong when the handler reads them
     "a chunk of size zz": b"zz\r\n{}\r\n0\r\n\r\n",

@@ -74,7 +74,10 @@ MEMBERS = {
     "bedrock_converse": "inferenceConfig additionalModelRequestFields requestMetadata performanceConfig system",
     "bedrock_model_invoke": "metadata anthropic_beta anthropic_version max_tokens service_tier context_management",
 }
-"""Members that are read on the way to every provider. Each of them is a long list of numbers in one request."""
+"""Members that the gateway reads for every provider.
+
+In one of the hostile requests each member is a long list of numbers.
+"""
 
 
 async def answer(request):
@@ -123,12 +126,12 @@ TOOLS = {
 
 
 def packed_text(dialect, text):
-    """Return a text as the content of a message, as JSON."""
+    """Return JSON of a text as the content of a message."""
     return json.dumps([{"text": text}] if dialect == "bedrock_converse" else text).encode()
 
 
 def shapes(dialect):
-    """Yield hostile bodies, each as the name of what is repeated, the value of the messages, and other members."""
+    """Yield hostile bodies as (name of the repeated value, value of `messages`, other members)."""
     said = packed_text(dialect, "x")
     yield "parts with URLs", turn(many(PARTS[dialect])), {}
     yield "messages", many(b'{"role":"user","content":' + said + b"}"), {}
@@ -223,9 +226,9 @@ PAIRS = [
     for column, way in enumerate(WAYS)
     if "IRISGATE_ALL_LOOPS" in os.environ or (row + column) % len(WAYS) == 0
 ]
-"""A fifth of all pairs, in which each route and each conversion occurs.
+"""Pairs of route and conversion: a fifth of all, in which each route and each conversion occurs.
 
-IRISGATE_ALL_LOOPS=1 tries all (six minutes).
+IRISGATE_ALL_LOOPS=1 tries all pairs, which takes six minutes.
 """
 
 

@@ -23,7 +23,10 @@ ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
 """Number of bytes of a reply that goes to a worker process only if it has many values."""
 CONVERTED, NATIVE = (4_000_000, 4_000_000) if ALL else (300_000, 1_000_000)
-"""Numbers of bytes of replies that always go to a worker process. To read one takes less time than to convert it."""
+"""Numbers of bytes of replies that always go to a worker process.
+
+A native reply is only read, which takes less time than a conversion, so its usual number is higher.
+"""
 STREAMED = {
     "bedrock_converse": "/model/{}/converse-stream",
     "bedrock_model_invoke": "/model/{}/invoke-with-response-stream",
@@ -58,9 +61,9 @@ def provider():
 
 
 async def longest(gw, client, *, stream):
-    """Return the longest CPU time in seconds that the loop's thread works at once for a reply.
+    """Return the longest uninterrupted CPU time, in seconds, that the loop's thread spends on a reply.
 
-    The result is the smallest of up to five runs. The runs end when the result is short enough.
+    The result is the smallest of up to five runs. No further run is made when the result is short enough.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}
@@ -76,9 +79,9 @@ async def longest(gw, client, *, stream):
 
 
 def replies(shapes, client, way):
-    """Yield the names, sizes and bodies of the replies that a pair is tried with.
+    """Yield (name, size, body) of each reply to try with a pair.
 
-    One shape is small, the next one is large. With IRISGATE_ALL_LOOPS=1, each shape has both sizes.
+    Small and large shapes alternate. With IRISGATE_ALL_LOOPS=1, each shape has both sizes.
     """
     sizes = SMALL, NATIVE if client == way else CONVERTED
     for first, size in enumerate(sizes, PAIRS.index((client, way))):

@@ -1,4 +1,4 @@
-"""Tests that a caller cannot see the sessions, calls and rights of others, nor whether they exist.
+"""Tests that a caller cannot see the sessions, calls and rights of other people, nor whether these people exist.
 
 A caller without a role sees nothing.
 """

@@ -1,4 +1,7 @@
-"""Model names that look like paths: the request that is authorised is the one that is forwarded, and nothing else is."""
+"""Tests of model names that look like paths.
+
+Exactly the model and operation that were authorised are requested upstream.
+"""
 
 import json
 from urllib.parse import quote
@@ -21,7 +24,7 @@ OPERATIONS = {
 }
 WIDE = "".join(chr(ord(character) + 0xFEE0) if character.isalpha() else character for character in HAIKU)
 HONEST = [HAIKU, quote(HAIKU, safe=""), HAIKU.replace("u", "%75"), f"b/{HAIKU}", f"b%2F{HAIKU}", f"%62/{HAIKU}"]
-"""Spellings of a model's name that all mean the granted model."""
+"""Spellings of the granted model's name, all of which must work."""
 HOSTILE = [
     SONNET,
     f"b/{SONNET}",
@@ -102,7 +105,7 @@ async def answered(gated, path, body):
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_sim, operation):
     """Check that only the granted model is ever requested upstream, and only by the operation of the route."""
-    # CountTokens knows no inference profiles, so that the model itself is asked
+    # CountTokens knows no inference profiles, so it gets the name of the model itself
     model = base_id(HAIKU) if operation == "count-tokens" else HAIKU
     path = f"/model/{quote(model, safe='')}/{operation}"
     for prefix in ("", "/bedrock"):

@@ -31,7 +31,7 @@ PROMPT = 1.0
 
 
 def two(source=(100, 64, 0, 7), more=b"", *, command=0x21, family=0x11, length=None):
-    """Return a header of version 2, with `more` after its addresses."""
+    """Return a PROXY header of version 2, with the bytes `more` after its addresses."""
     data = struct.pack("!4s4sHH", bytes(source), bytes((127, 0, 0, 1)), 4711, 80) + more
     return SIGNATURE + struct.pack("!BBH", command, family, len(data) if length is None else length) + data
 
@@ -169,7 +169,7 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 async def test_while_many_say_nothing_others_are_served(proxied):
     """Check that callers are served while many other connections are silent.
 
-    These connections stopped before, inside or after the PROXY header, or inside a request.
+    The silent connections have stopped before, inside or after the PROXY header, or inside a request.
     """
     openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):
@@ -186,9 +186,9 @@ async def test_while_many_say_nothing_others_are_served(proxied):
 
 
 async def test_a_silent_connection_is_closed_despite_earlier_bytes(proxied, monkeypatch):
-    """Check that a connection that falls silent inside its PROXY header is closed.
+    """Check that a connection that stops inside its PROXY header is closed at the usual deadline.
 
-    Bytes that came earlier do not extend the time.
+    The bytes that it has sent do not extend the deadline.
     """
     monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.2)
     waiting = [await connected(proxied, first=first) for first in (b"", b"P", SIGNATURE, two()[:-1], ONE[:-1])]
@@ -237,11 +237,14 @@ async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(pr
     assert await (await connected(proxied, first=ONE + WHOAMI)).ended()
     assert (await proxied.lines.until("connections.refused"))[0]["peer"] == "100.64.0.7"
     assert await login(await connected(proxied, first=BOBS + WHOAMI)) == "bob@example.com"
-    await Raw.close_all()  # the gateway would wait for the two bodies
+    await Raw.close_all()  # without this, the gateway would wait for the two bodies
 
 
 async def test_connections_from_tailscale_serve_do_not_count_by_address():
-    """Check that a proxy on another machine, which names callers by request only, is not taken for one caller."""
+    """Check that a proxy on another machine is not limited as if it were one caller.
+
+    This proxy names a caller in each request, and its connections have no caller of their own.
+    """
 
     class Transport:
         """The addresses of a connection from another machine."""

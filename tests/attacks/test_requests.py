@@ -1,4 +1,7 @@
-"""Requests that two programs could read differently: each gets a 4xx, and no part of it becomes a second request."""
+"""Tests of requests that two programs could read differently.
+
+Each gets a 4xx, and no part of a request is read as a second request.
+"""
 
 import json
 
@@ -150,7 +153,7 @@ async def gated(tmp_path, bedrock_sim):
 async def refused(gated, bedrock_sim, table):
     """Check that each request is refused.
 
-    An honest request follows on the same connection: it gets its own answer or none.
+    An honest request follows on the same connection, and gets its own answer or none.
     """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():

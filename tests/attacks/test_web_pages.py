@@ -1,4 +1,7 @@
-"""Pages of other origins in a caller's browser: they can spend, change and read nothing on any route."""
+"""Tests of web pages of other origins in a caller's browser.
+
+Such a page can spend, change and read nothing on any route.
+"""
 
 import json
 import re
@@ -19,7 +22,7 @@ from tests.helpers.hostile_http import (
 from tests.web.admin.conftest import from_file
 
 OPEN = {"/healthz", "/readyz"}
-"""Routes that show and change nothing, so a monitor may call them under any host name."""
+"""Routes that reveal and change nothing. A monitor may therefore call these routes under any host name."""
 FOREIGN = {
     "another origin": ["Origin: https://evil.example"],
     "an origin that is none": ["Origin: null"],
@@ -106,7 +109,7 @@ async def test_every_route_refuses_a_name_that_was_bound_to_our_address(served, 
 
 
 async def test_no_preflight_is_ever_allowed(served):
-    """Check that no preflight request is allowed. A browser then does not send the real request."""
+    """Check that no preflight request is allowed, because a browser then does not send the real request."""
     for _, path in [*routes(served), ("GET", "/healthz"), ("GET", "/nowhere")]:
         for headers in (PREFLIGHT, PREFLIGHT[1:], ["Origin: http://ai", *PREFLIGHT[1:]]):
             (status,) = statuses(await answers(served, request_bytes("OPTIONS", path, *headers)))

@@ -29,12 +29,14 @@ REQUEST = (
     b'Tailscale-App-Capabilities: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}\r\n'
     b"Content-Type: application/json\r\nContent-Length: 0\r\n\r\n"
 )
-"""A request with the headers of an agent behind `tailscale serve`. Every mode gets the same request,
-so the gateway looks at all headers in each mode."""
+"""A request with the headers of an agent behind `tailscale serve`.
+
+Every mode gets the same request, so the gateway reads the same headers in each mode.
+"""
 
 
 class Endless:
-    """A limit on connections that admits all of them."""
+    """A limit on connections that accepts every connection."""
 
     def admit(self, _connection, _peer):
         return True
@@ -101,7 +103,7 @@ def _listeners(folder, tailscaled_at):
 
 
 class Hall:
-    """An application that holds all requests, and answers them only when it closes."""
+    """An application that answers no request until it is closed, so that all connections stay open."""
 
     def __init__(self):
         self._came = asyncio.Queue()
@@ -116,7 +118,10 @@ class Hall:
         await self._runner.setup()
 
     async def receive(self, listener, modes, preface):
-        """Return a request over a connection to this listener, and the client's port; None for a unix socket."""
+        """Return a request over a connection to this listener, and the client's port.
+
+        The port is None for a unix socket.
+        """
         bound = bind(listener, [])
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)

@@ -1,6 +1,7 @@
-"""The costs of identity and grants before anything is cached: a caller's first call, lists, whois, a new configuration.
+"""Measures the costs of identity and grants before anything is cached.
 
-The results are rows of (name, way in which grants grow, microseconds). None means that a time was not measured.
+These are the costs of a caller's first call, of lists, of whois and of a new configuration. The results are rows of
+(name, way in which grants grow, microseconds). None means that a time was not measured.
 """
 
 from contextlib import suppress
@@ -24,7 +25,7 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 
 async def decisions(setup, plugin, through):
-    """Return the rows of one setup. `through` is the chain that a call goes through."""
+    """Return the rows of one setup. Its calls go through the chain `through`."""
     grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
     identity = setup.identities[0]
@@ -43,7 +44,9 @@ async def decisions(setup, plugin, through):
 
 
 async def _lists(setup, through, call):
-    """Return the times of a caller's list of models, made and rendered, and of a call for a model that does not exist."""
+    """Return the times to make a caller's list of models, to write it as JSON, and to refuse a call for an unknown
+    model.
+    """
     catalog, grants, registry = setup.runtime.catalog, setup.runtime.grants, discover()
     call.request = replace(call.request, model=f"{call.request.model}x")
 

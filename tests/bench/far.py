@@ -1,4 +1,4 @@
-"""The other side of `overhead.py`: a provider and its clients. They are a separate process and are not measured.
+"""The provider and the clients of `overhead.py`, in a separate process that is not measured.
 
 Each task is a line of JSON on standard input, `{"url", "body", "connections", "calls"}`. Each finished task is a line
 on standard output. The first output line is the provider's address. The provider does not check requests.
@@ -16,7 +16,7 @@ from gateway.contract.framing.eventstream import encode
 
 DELTAS = 20
 DELTA_SECONDS = 0.005
-"""Seconds between two events. Without a pause, several events would arrive in one read."""
+"""Seconds between two events of a stream. Without this pause, the gateway would read several events at once."""
 USAGE = {"inputTokens": 7, "outputTokens": 30, "totalTokens": 37}
 WHOLE = {
     "metrics": {"latencyMs": 1},

@@ -80,9 +80,9 @@ def _figures(times):
 
 
 async def _probes(place, pid, count):
-    """Return milliseconds of health checks on new connections.
+    """Return the median and the slowest hundredth of health checks on new connections, in milliseconds.
 
-    These are the median and the slowest hundredth of the wall time, then those of the gateway's CPU time.
+    Both are given first for the wall time, and then for the gateway's CPU time.
     """
     times, cpu = [], []
     for number in range(WARM_UP + count):
@@ -115,7 +115,9 @@ def _row(name, figures, alone):
 
 
 async def measured(streams, probes):
-    """Return a table of the milliseconds of health checks, for each of `WAYS`, with unread and with read streams."""
+    """Return a table of the milliseconds of health checks for each of `WAYS`, beside streams that are not read and
+    streams that are read.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_provider, args=(theirs,), daemon=True)

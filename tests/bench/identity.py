@@ -1,4 +1,4 @@
-"""The costs of identity and grants for a call, with 10 to 10,000 grants and as many models.
+"""Measures the costs of identity and grants for a call, with 10 to 10,000 grants and as many models.
 
 Run by hand: `python -m tests.bench.identity`. Warm costs are those of a call whose caller and model have been seen
 before. Cold costs occur once, and are in a separate table.
@@ -25,7 +25,7 @@ ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
 """Modes that read the policy's grants again for each connection.
 
-Only there can two equal callers be different objects.
+Only in these modes can two equal callers be different objects.
 """
 
 
@@ -34,7 +34,7 @@ async def nothing(_call):
 
 
 async def with_headers(call):
-    """Look up the headers of the caller's grants as `attempt` does, and answer without a request to a provider."""
+    """Compute the extra headers that the caller's grants add, as `attempt` does. No request is sent to a provider."""
     offer = call.offers[0]
     call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return ANSWER
@@ -45,7 +45,9 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return microseconds: those of identity by mode, of grants by way and size, and the cold ones by name and way."""
+    """Return microseconds: those of identity by mode, those of grants by way and size, and the cold costs by name and
+    way.
+    """
     plugin = discover().flags["openai_chat"]
     once = {}
     async with arrivals(folder) as (sim, modes, requests):
@@ -69,7 +71,7 @@ async def _identified(modes, request):
 
 
 async def _decided(made, plugin, **options):
-    """Return the microseconds that resolve, grants and headers add to an empty chain.
+    """Return the microseconds that resolution, grants and headers take in addition to an empty chain.
 
     The keys are the ways in which the number of grants grows. Each value is a list with one figure for each size.
     """

@@ -1,7 +1,7 @@
-"""Measuring work in CPU time of the thread, and tables of the results.
+"""Measures work in CPU time of the thread, and makes tables of the results.
 
-CPU time is used because other processes share the machine: a waiting thread uses none. This module does not know what
-is measured.
+CPU time is used because other processes share the machine: a waiting thread uses none. This module does not depend on
+what is measured.
 """
 
 import gc
@@ -24,10 +24,10 @@ class Nowhere:
 
 
 async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
-    """Return the median microseconds of a step that has run before, by the name of its group.
+    """Return the median microseconds of a step, by the name of the step's group, after a warm-up.
 
-    `groups` are sequences of functions without arguments, by name. The groups run in turns, so that a change in the
-    machine's speed affects all of them.
+    `groups` has a sequence of functions without arguments for each name. The groups run in turns, so that a change in
+    the machine's speed affects all of them.
     """
     laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():
@@ -42,7 +42,10 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
 
 
 async def once_us(steps):
-    """Return the median microseconds of `steps`, each of which runs once. The function is for work that is cached."""
+    """Return the median microseconds of `steps`, each of which runs once.
+
+    Use this for work whose second run would find cached results.
+    """
     return median([await _laps([step], 1) / 1000 for step in steps])
 
 

@@ -1,7 +1,8 @@
-"""The times of answers and pages over a store of a million calls. Run by hand: python -m tests.bench.million
+"""Measures the times of answers and pages for a store with a million calls.
 
-The figures are wall times over loopback, for one request after the other. The store is written in batches, as the
-follower writes it. With a folder as the second argument, the store is kept there and used again.
+Run by hand: python -m tests.bench.million The figures are wall times over loopback, with one request after the other.
+The store is written in batches, as the follower writes it. If the second argument is a folder, the store is kept there
+and used again.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ ROUNDS = 5
 
 
 def one(number, count):
-    """Return a call. The times are evenly spread. Each user has one client, and a session mostly has one model."""
+    """Return the record of a call.
+
+    The calls' times are evenly spread. Each user has one client, and a session mostly has one model.
+    """
     session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
     is_long = number % 50 == 0
     user = 0 if is_long else session * 7 % len(USERS)
@@ -74,7 +78,10 @@ def build(path, count):
 
 
 async def cursors(path):
-    """Return query parameters for second pages and for one page far down the list; "" for a list with a single page."""
+    """Return query parameters for the second page of each list, and for one page far down the list.
+
+    They are "" for a list with a single page.
+    """
     store = SqliteStore(path)
     positions = {
         "sessions": (await store.sessions(None, 50)).next,
@@ -121,7 +128,9 @@ def lists(after):
 
 
 def usage():
-    """Return the paths of usage reports: all groups, all pairs, the finest division, and typical requests of people."""
+    """Return the paths of usage reports: by every group, by every pair of groups, by the shortest time step, and as
+    people usually request them.
+    """
     day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
     last = rfc3339(END)[:10]
     pairs = [",".join(pair) for pair in combinations(GROUPS, 2)]

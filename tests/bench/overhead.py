@@ -1,8 +1,8 @@
-"""The cost of a call for the gateway's event loop, compared with a bare pass-through: `python -m tests.bench.overhead`.
+"""Measures the CPU cost of a call for the gateway's event loop: `python -m tests.bench.overhead`.
 
-The pass-through consists of aiohttp's server and client only, so it shows the cost of the libraries. Gateway and
-pass-through run in turns on one event loop of this process. The provider and the clients run in `far.py`, another
-process.
+The gateway is compared with a bare pass-through. The pass-through consists of aiohttp's server and client only, so it
+shows the cost of the libraries. Gateway and pass-through run in turns on one event loop of this process. The provider
+and the clients run in `far.py`, another process.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ async def measured(folder, *, rounds=ROUNDS, calls=None):
     async with far() as other:
         provider = await other.line()
         async with pass_through(provider) as bare, gateway(provider, folder) as ours:
-            # the first round warms: connections, caches, and the code that is imported late
+            # the first round is a warm-up: it opens connections, fills caches, and imports code that is imported late
             for turn in range(rounds + 1):
                 for way, connections in [(way, count) for way in WAYS for count in CONNECTIONS]:
                     count = calls[way.streamed, connections]

@@ -1,4 +1,4 @@
-"""The costs of a call's record: during the call, in the store, and with a flushed disk (`storage.sync`).
+"""Measures the costs of a call's record: during the call, in the store, and with a flushed disk (`storage.sync`).
 
 Run by hand: python -m tests.bench.records
 """
@@ -27,7 +27,7 @@ USERS, MODELS, SESSIONS = 50, 6, 400
 AHEAD = 1000
 """Number of calls in flight."""
 TOGETHER, FLUSHED = (1, 16, 256), 512
-"""Numbers of simultaneous calls, and the total number of calls, that wait for the disk."""
+"""Numbers of calls that wait for the disk at the same time, and the total number of calls in each measurement."""
 
 
 def some(count):

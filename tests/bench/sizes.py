@@ -25,7 +25,7 @@ CALLERS = 8
 NAMED = 4
 """Number of callers, and of models that each of them calls in turn. They are spread over the whole configuration."""
 IN_POLICY = 2
-"""Number of callers with grants from the policy. Each of them has all of these grants."""
+"""Number of callers with grants from the policy. Each of these callers has all grants of the policy."""
 IN_POLICY_AT = "100.64.1.0"
 """Address of the first caller with grants from the policy."""
 HEADER = ("x-team", "research")
@@ -33,7 +33,7 @@ EACH, EVERYONE, POLICY = "a user for each grant", "all grants for everyone", "al
 
 
 def model(number):
-    """Return the provider and the model of a number. The name is about as long as Bedrock's names."""
+    """Return the provider and the name of the model with this number. The name is about as long as Bedrock's names."""
     return f"provider-{number % PROVIDERS}", f"us.anthropic.claude-{number:05d}-20251001-v1:0"
 
 
@@ -42,7 +42,10 @@ def login(number):
 
 
 def own(number):
-    """Return a glob that matches one model and must be tried, because it is neither a name nor a whole provider."""
+    """Return a glob that matches one model.
+
+    The glob is neither a full name nor a whole provider, so it must be matched as a pattern.
+    """
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
 
@@ -57,7 +60,10 @@ def config(size):
 
 
 def grant_each(size):
-    """Return a grant for each user: `**`, so that a user may call all models, and a glob of the user's own."""
+    """Return a grant for each user with two globs:
+
+    `**`, which allows all models, and a glob that only this user has.
+    """
     return [
         Grant((login(number),), (Capability("user", (own(number), "**"), add_headers=(HEADER,)),))
         for number in range(size)
@@ -92,7 +98,7 @@ class Setup:
         return [new_call(self.runtime, plugin, identity, name) for identity in identities for _, name in self.models]
 
     def fresh(self, count):
-        """Return the first caller on `count` other nodes, for which nothing is cached."""
+        """Return the first caller on `count` other tailnet nodes, for which nothing is cached."""
         return [replace(self.identities[0], node=f"fresh-{number}") for number in range(count)]
 
 

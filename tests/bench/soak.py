@@ -188,7 +188,7 @@ async def measured(folder, *, seconds, calls):
         path = folder / "config.hujson"
         path.write_text(json.dumps(config({name: sim.url for name, sim in simulated.items()})))
         command = (sys.executable, "-m", "gateway", "serve", "--config", str(path), "--listen", "127.0.0.1:0")
-        # not forked from a process of the tests, whose memory would count too
+        # a process that is forked from the tests' process would count the tests' memory too
         gateway = await stack.enter_async_context(running(*command, cwd=folder, env=environment(folder)))
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         begun = time.monotonic()

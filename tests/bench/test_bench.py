@@ -12,7 +12,7 @@ MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
 @pytest.fixture
 def folder():
-    # short, since the path of a socket is limited to some 100 bytes
+    # the folder's name is short, because the path of a socket is limited to some 100 bytes
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
 

@@ -1,4 +1,7 @@
-"""Names of client programs from a request's headers. A client cannot add a metric label of its own."""
+"""Tests of the names of client programs, which are read from a request's headers.
+
+A client cannot add a metric label of its own.
+"""
 
 import re
 

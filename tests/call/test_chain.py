@@ -1,4 +1,4 @@
-"""The stages of a stream, the stopwatch of an attempt, and the number of requests that a call sent."""
+"""Tests of the stages of a stream, the stopwatch of an attempt, and the count of requests that a call has sent."""
 
 import asyncio
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def read(event):
 
 
 class Translation:
-    """A translation that passes events on, fails at the bad event, and adds an event at the end."""
+    """A translation that passes events on, fails at the event `bad`, and adds an event at the end."""
 
     def feed(self, event):
         return read(event)
@@ -64,7 +64,7 @@ async def test_an_upstream_fault_follows_the_events_before_it():
 
 
 async def test_events_before_an_untranslatable_one_share_its_batch():
-    """Check that the fault of an event that cannot be translated is in the same batch as the events before."""
+    """Check that the fault of an event that cannot be translated is in the same batch as the events before it."""
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)

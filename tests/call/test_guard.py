@@ -1,4 +1,4 @@
-"""Requests from web pages that are open on a caller's machine, which do not count as the caller's requests."""
+"""Tests that requests from web pages in a caller's browser are not served as requests of the caller."""
 
 import asyncio
 import socket

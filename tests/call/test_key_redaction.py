@@ -1,4 +1,5 @@
-"""Removal of keys from a provider's replies: every form of a key, every place, and the time of the search."""
+"""Tests of the removal of keys from a provider's replies: every form of a key, every place, and the time that it takes.
+"""
 
 import base64
 import itertools
@@ -43,7 +44,7 @@ def test_a_key_inside_base64_is_found_at_every_offset(before, encode):
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(FORMS)))
 def test_no_form_is_left_in_any_bytes(noise, form):
-    """Check that no form of a key is left, whatever is around it."""
+    """Check that no form of a key is left, whatever bytes surround the key."""
     data = noise + FORMS[form].encode() + noise
     assert FORMS[form].encode() not in Redaction((KEY,)).bytes(data)
 
@@ -110,7 +111,7 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 
 @pytest.mark.parametrize("ping", [False, True])
 def test_a_key_divided_between_two_events_is_removed(ping):
-    """Check every division of a key between two events. A short first part may remain."""
+    """Check every division of a key between two events. A short first part may remain in the reply."""
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])
         comment = [Event("", b"", b": ping\n\n")] if ping else []

@@ -1,4 +1,4 @@
-"""Headers of a response that hold text chosen by clients."""
+"""Tests of response headers that contain text chosen by clients."""
 
 import pytest
 

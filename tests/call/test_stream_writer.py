@@ -8,7 +8,7 @@ from gateway.call.stream_writer import StreamWriter
 
 
 class Client:
-    """The client's side of a stream. It accepts some writes, and then no more."""
+    """The client's side of a stream. It accepts some writes, and then does not read any more."""
 
     def __init__(self, takes):
         self.takes = takes

@@ -1,4 +1,6 @@
-"""Turns of streams: in each iteration of the event loop they work for a bounded time, one after the other."""
+"""Tests of how streams share the event loop: in each iteration they work one after the other, for a bounded time in
+total.
+"""
 
 import asyncio
 from collections import Counter
@@ -6,11 +8,11 @@ from collections import Counter
 from gateway.call.turns import MAX_WAKES, SLICE_SECONDS, Turns
 
 PIECE = SLICE_SECONDS / 5
-"""Seconds that a piece of work takes by the clock of these tests."""
+"""Seconds by which a piece of work advances the clock of these tests."""
 
 
 class Work:
-    """Streams that always have another piece to work on, and a clock that only their work moves."""
+    """Streams that always have another piece of work, and a clock that advances only when a piece is done."""
 
     def __init__(self):
         self.now = 0.0
@@ -24,7 +26,7 @@ class Work:
             self.done[name] += 1
 
     async def iterations(self, count):
-        """Return the number of pieces in each iteration of the event loop."""
+        """Return the number of pieces that are done in each iteration of the event loop."""
         pieces = []
         for _ in range(count):
             before = self.done.total()
@@ -53,7 +55,7 @@ async def test_every_stream_has_as_many_turns_as_the_others():
     work = Work()
     await flood(work, 3 * MAX_WAKES, 1000)
     assert len(work.done) == 3 * MAX_WAKES
-    # the stream that comes first has the time of one iteration for itself
+    # the stream that comes first may use the whole time of an iteration
     assert max(work.done.values()) - min(work.done.values()) <= 6
 
 
@@ -73,7 +75,7 @@ async def test_a_stream_that_is_left_gives_its_turn_to_others():
 
 
 async def test_a_stream_alone_waits_for_no_turn():
-    """Check that a stream whose work fits into the time of an iteration does not let others run in between."""
+    """Check that a stream whose work fits into the time of an iteration does its work without a pause."""
     work = Work()
     others = asyncio.create_task(work.iterations(1))
     await work.stream("alone", 4)

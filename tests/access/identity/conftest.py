@@ -1,4 +1,4 @@
-"""Fixtures: a simulated tailscaled that knows Alice, and lookups of one gateway at it."""
+"""Fixtures: a simulated tailscaled that knows Alice, and a gateway's lookups of callers at this tailscaled."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Lookups at tailscaled are few and shared. Lookups for tailnet callers do not wait for lookups for strangers."""
+"""Tests that few lookups at tailscaled run at once, and that equal lookups are shared.
+
+Lookups for tailnet callers do not wait for lookups for strangers.
+"""
 
 import asyncio
 import time
@@ -42,7 +45,10 @@ async def test_a_tailnet_address_of_nobody_is_not_asked_again_at_once(lookups, s
 
 
 async def test_tailnet_callers_are_answered_while_strangers_wait(lookups, sim):
-    """Check that tailnet callers do not wait while tailscaled is busy with many local processes, for 180 ms each."""
+    """Check that tailnet callers are answered at once while tailscaled is busy with callers from local processes.
+
+    Each of the lookups for local processes takes 180 ms.
+    """
     strangers = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 17)]
     await asyncio.sleep(0)
     answer = await lookups.whois("100.64.0.7", 1)
@@ -81,7 +87,7 @@ def test_a_tailnet_has_two_networks():
 
 
 async def test_callers_that_left_take_no_turn(lookups, sim):
-    """Check that many callers that disconnect at once do not delay the next caller."""
+    """Check that lookups of callers that have disconnected do not delay the next caller, even if there are many."""
     leaving = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 50)]
     await asyncio.sleep(0)
     for task in leaving:

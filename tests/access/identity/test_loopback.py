@@ -1,4 +1,4 @@
-"""A loopback listener distinguishes local callers from callers that come through a proxy or tailscaled."""
+"""Tests of a loopback listener, which distinguishes local callers from callers behind a proxy or tailscaled."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The PROXY protocol's header, whole and in pieces."""
+"""Tests of the parser of PROXY protocol headers, with whole headers and headers that arrive in pieces."""
 
 import struct
 
@@ -81,7 +81,7 @@ def test_no_bytes_do_anything_else(data):
 
 
 def line_of(size):
-    """Return a line of version 1 with this number of bytes, including the line's end."""
+    """Return a PROXY header of version 1 with this number of bytes, including the line's end."""
     start, end = b"PROXY UNKNOWN ", b"\r\n"
     return start + b"x" * (size - len(start) - len(end)) + end
 

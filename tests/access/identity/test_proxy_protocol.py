@@ -1,4 +1,4 @@
-"""Tests of which peers may name another address by the PROXY protocol, on real connections."""
+"""Tests of which peers may state another caller's address by the PROXY protocol, on real connections."""
 
 import asyncio
 
@@ -15,7 +15,10 @@ LOCAL, LOCAL_6, OTHER, PROXY = ("127.0.0.1", 1), ("::1", 1, 0, 0), ("127.0.0.2",
 
 
 class Following(asyncio.Protocol):
-    """The protocol that takes over the connection after its header. It writes the address of the caller."""
+    """The protocol that handles the connection after the PROXY header.
+
+    It writes the caller's address to the connection.
+    """
 
     def __init__(self, sources):
         self.sources = sources
@@ -80,7 +83,7 @@ async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxi
     ],
 )
 def test_only_named_proxies_or_else_this_machine_are_trusted(peer, proxies, expected):
-    """Check that only configured proxies may state a caller's address; without such proxies, only this machine may."""
+    """Check that only configured proxies may state a caller's address. If none is configured, only this machine may."""
     assert trusted(peer, proxies) is expected
 
 

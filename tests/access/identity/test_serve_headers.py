@@ -1,4 +1,4 @@
-"""The headers of `tailscale serve`, on the listener that trusts them."""
+"""Tests of the headers that `tailscale serve` adds, on a listener that trusts these headers."""
 
 import json
 
@@ -56,7 +56,10 @@ async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
     ],
 )
 async def test_a_login_of_only_an_encoded_word_is_not_decoded(login):
-    """Check that a login that consists of one encoded word is not decoded. The result may be another's login."""
+    """Check that a login that consists of one encoded word is not decoded.
+
+    The decoded text could be another caller's login.
+    """
     assert (await identity_by((LOGIN, login))).login == login
 
 

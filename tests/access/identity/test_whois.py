@@ -1,4 +1,4 @@
-"""Lookups at tailscaled of who is calling: the meaning of its answers, and the result without an answer."""
+"""Tests of lookups at tailscaled: what its answers mean, and what happens if it does not answer."""
 
 import asyncio
 import gc
@@ -98,7 +98,8 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Check that a tag without the prefix of tags is refused, because a grant's source would read it as another caller."""
+    """Check that a tag without the prefix `tag:` is refused, because a grant would match it as another kind of caller.
+    """
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
@@ -140,7 +141,7 @@ async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
 
 
 class Tailscaled:
-    """A server that gives the same answer to every question, records the questions, and may close the connection."""
+    """A server that gives the same answer to every question. It records the questions, and may close the connection."""
 
     def __init__(self, path, body, *, head=b"HTTP/1.1 200 OK", answers=None):
         self.path = path
@@ -203,7 +204,7 @@ async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path):
 
 
 async def test_unreadable_policy_grants_give_nothing_and_are_logged(asking, sim):
-    """Check that grants of the tailnet policy that cannot be read give nothing and are logged."""
+    """Check that grants of the tailnet policy that cannot be read allow nothing and are logged."""
     whois, lines = asking
     large, own = b'[{"role": ' + b"9" * 5000 + b"}]", b'[{"role": "user"}]'
     caps = b'{"%b": %b, "irisgate.dev/cap/irisgate": %b}' % (CAP.encode(), large, own)
@@ -281,7 +282,7 @@ async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection
 
 
 async def test_the_life_of_an_answer_begins_with_the_question(asking, sim, clock):
-    """Check that the age of an answer is counted from its question, however long the answer took."""
+    """Check that the age of an answer is counted from the time of the question, however long the answer took."""
     whois, _ = asking
     connection = Connection()
     sim.delay = 0.1
@@ -315,7 +316,7 @@ async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, 
         assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == UNAVAILABLE
     await sim.start()
     assert (await whois(caller(connection, ("100.64.0.7", 4711)))).login == "alice@example.com"
-    # lines are written in their order: whatever was told before the last one is there
+    # the log's lines are written in order, so all lines before the last one are there
     assert len(await lines.until("identity.available")) == len(lines.entries("identity.unavailable")) == 1
 
 
@@ -350,7 +351,7 @@ async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
     ],
 )
 async def test_an_unreadable_answer_is_no_identity_but_temporary(asking, sim, answer):
-    """Check that an unreadable answer of tailscaled gives no identity, and that the refusal says to try again."""
+    """Check that an unreadable answer of tailscaled gives no identity. The caller is refused and told to try again."""
     whois, _ = asking
     sim.answer = answer
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE

@@ -1,4 +1,7 @@
-"""Tests of the explanation why a caller may use a model: the verdict equals the chain's, and the words give advice."""
+"""Tests of the explanation whether and why a caller may use a model.
+
+Its verdict equals the chain's, and its text gives advice.
+"""
 
 import asyncio
 import json
@@ -160,10 +163,9 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
-    """Check that a caller's explanation is the same without the configuration.
+    """Check that a caller's explanation is made without reading the configuration.
 
-    So the time for an explanation depends neither on other callers' grants nor on the meaning of a model's name to
-    other callers.
+    Its time then does not depend on other callers' grants, nor on what a model's name means for other callers.
     """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)

@@ -1,5 +1,4 @@
-"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for these secrets.
-"""
+"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for these secrets."""
 
 import json
 
@@ -38,8 +37,7 @@ ABSENT = frozenset({"/ui/sessions/nobodys"})
 
 
 def text(url, echo):
-    """Return a configuration with three providers: one works, one is not running, one refuses each key and repeats it.
-    """
+    """Return a configuration with three providers: one works, one is not running, one refuses each key and repeats it."""
     common = {"compatibility": {"bedrock_converse": True}, "cost_basis": "bedrock-us"}
     providers = {
         "works": {

@@ -1,4 +1,6 @@
-"""Fixtures: a gateway in front of the simulated Bedrock, and an environment without settings of clients."""
+"""Fixtures: a gateway in front of the simulated Bedrock, and an environment without the developer's settings of
+clients.
+"""
 
 import os
 

@@ -43,7 +43,7 @@ class Program:
             try:
                 out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
             finally:
-                # whatever the program started ends with it
+                # this also ends whatever the program has started
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()

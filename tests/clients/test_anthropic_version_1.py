@@ -47,6 +47,6 @@ async def test_version_1_of_the_sdk_gets_the_same_answers_and_errors(gw, bedrock
     assert {record["agent"] for record in await gw.calls()} == {"Anthropic/Python"}
     for seen in bedrock_sim.requests:
         if "[[scenario: throttle]]" in seen.body.decode():
-            # the simulated service's own refusal, which was asked for
+            # the test has asked for this refusal, which is the simulated service's own
             seen.refused = ""
     check_upstream(bedrock_sim)

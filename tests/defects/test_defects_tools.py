@@ -213,7 +213,7 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object(conversion, stre
 @both_ways
 @conversions(upstreams=("openai_chat",))
 def test_defect_18_empty_arguments_are_an_empty_object(conversion, stream):
-    """Arguments that a server leaves empty become an empty object."""
+    """Empty arguments, which some servers send, become an empty object."""
     events, whole = rendered("openai_chat", Canned(tools=(Tool("look"),)))
     reply = json.loads(json.dumps([events, whole]).replace('"arguments": "{}"', '"arguments": ""'))
     silent = [pair for pair in reply[0] if not continues_a_call(pair[1])]

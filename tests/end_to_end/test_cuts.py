@@ -85,7 +85,9 @@ def is_error(flag, data, fault=None):
 
 
 def wrong_cuts(flag, data, whole, *, broken):
-    """Return the cuts with a wrong result: an error after at least `whole` bytes, or no error after fewer."""
+    """Return the positions whose cut has a wrong result: an error after at least `whole` bytes, or no error after
+    fewer.
+    """
     fault = Truncated("broken") if broken else None
     return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], fault) == (cut >= whole)]
 

@@ -36,7 +36,7 @@ async def test_a_messages_stream_without_event_lines_is_whole_and_counted(wire, 
         events = read_stream(reply.body, reply.headers["content-type"])
         assert "error" not in {kind for kind, _ in events}
         (record,) = await opened.gw.calls()
-    if wire.client == "anthropic_messages":  # SDKs read the kind of an event from its line
+    if wire.client == "anthropic_messages":  # SDKs read the type of an event from its event line
         frames = list(sse.Decoder().feed(reply.body))
         assert [frame.headers.get("event") for frame in frames] == [event["type"] for event in EVENTS]
     else:

@@ -17,7 +17,10 @@ CALLS = 2000
 FINISHED = 6
 """Number of calls of a round that have ended before the process may be killed."""
 LONGEST = 0.5
-"""Maximum number of seconds between the end of these calls and the kill. A whole round would take about five seconds."""
+"""Maximum number of seconds between the end of the last of these calls and the kill.
+
+A whole round takes about five seconds.
+"""
 TOGETHER = 8
 
 

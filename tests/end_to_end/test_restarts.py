@@ -53,7 +53,7 @@ class Load:
         self.tasks += [asyncio.create_task(self._dripped(wait)) for wait in (0.05, 0.3, 0.9)]
 
     async def end(self):
-        """Let each client end its call. Clients that have failed raise what they have failed with."""
+        """Let each client finish its call. An exception of a client is raised here."""
         self.is_over = True
         await asyncio.gather(*self.tasks)
 

@@ -45,7 +45,7 @@ class Load:
         self.failed = []
 
     async def run(self, count, *, until=lambda: False):
-        """Make `count` calls. No further call begins once `until()` is true."""
+        """Make `count` calls. As soon as `until()` is true, no further call begins."""
         end = self.made + count
 
         async def calling(session):

@@ -50,7 +50,10 @@ def _bytes(text):
 
 
 async def heard(raw, data):
-    """Return everything that is received until the other end, which may not read all of `data`, closes or resets."""
+    """Return all bytes that the other end sends until it closes or resets the connection.
+
+    It may not read all of `data`.
+    """
     raw.writer.write(data)
     answer = b""
     with suppress(ConnectionError):

@@ -50,7 +50,7 @@ class Lane:
         return say.path(self.model, stream=stream), body
 
     async def call(self, say, fault=None, *, stream):
-        """Make a call of a client, of which the fault breaks the exchange with the provider, and return the reply."""
+        """Make a call of a client, and return the reply. The fault breaks the call's exchange with the provider."""
         self.proxy.fault = fault
         return await self.gw.post(*self.request(say, stream=stream))
 

@@ -1,4 +1,7 @@
-"""A flood of events of one kind writes one line to the log. A later line has the number of events without a line."""
+"""Tests that a flood of equal events writes one line to the log.
+
+A later line has the number of events that were not written.
+"""
 
 from types import SimpleNamespace
 

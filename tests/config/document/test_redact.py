@@ -72,7 +72,7 @@ def hidden(text, *active):
     ],
 )
 def test_a_secret_is_hidden_wherever_a_name_tells_of_it(text):
-    # a short one is looked for nowhere else
+    # a short secret is searched for nowhere else
     for secret in (SECRET, SHORT):
         full = text.replace("%s", secret)
         redaction = redacted(full)

@@ -88,7 +88,7 @@ def test_an_event_goes_out_with_its_blank_line_and_waits_for_no_other(end):
 
 
 def test_a_line_feed_cut_from_its_blank_line_ends_no_frame():
-    """Check that the LF of a CR LF that was cut in two is passed on and does not end a frame."""
+    """Check that the LF of a CR LF, divided between two chunks, is passed on and does not end a frame."""
     first, half, second = frames(b"data: x\r\n\r", b"\n", b"data: y\n\n")[0]
     assert (first.payload, half, second.payload) == (b"x", Frame({}, b"", b"\n"), b"y")
 

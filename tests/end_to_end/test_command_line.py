@@ -126,9 +126,9 @@ async def test_standard_input_without_an_end_is_read_to_the_limit(tmp_path):
 
 async def test_a_plugin_that_ends_the_process_is_named_like_other_faults(tmp_path, config):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins/sick.py").write_text("raise SystemExit(7)")
+    (sick := tmp_path / "plugins/sick.py").write_text("raise SystemExit(7)")
     status, out, err = await irisgate(tmp_path, "check", str(config), "--plugins", "plugins")
-    assert (status, out, err) == (2, "", "plugins/sick.py: SystemExit: 7\n")
+    assert (status, out, err) == (2, "", f"{sick}:1: SystemExit: 7\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for these secrets."""
+"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for them."""
 
 import json
 
@@ -37,7 +37,7 @@ ABSENT = frozenset({"/ui/sessions/nobodys"})
 
 
 def text(url, echo):
-    """Return a configuration with three providers: one works, one is not running, one refuses each key and repeats it."""
+    """Return a configuration with three providers: one works, one is down, one repeats the key that it refuses."""
     common = {"compatibility": {"bedrock_converse": True}, "cost_basis": "bedrock-us"}
     providers = {
         "works": {

@@ -128,7 +128,7 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Return the status, and the caller whom the gateway's answer names; None for the caller if the request is refused."""
+    """Return the status, and the caller whom the gateway's answer names; no caller (None) if it is refused."""
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None

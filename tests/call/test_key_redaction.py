@@ -1,4 +1,4 @@
-"""Tests of the removal of keys from a provider's replies: every form of a key, every place, and the time that it takes."""
+"""Tests of the removal of keys from a provider's replies: every form, every place, and the time of the search."""
 
 import base64
 import itertools

@@ -98,7 +98,7 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Check that a tag without the prefix `tag:` is refused, because a grant would match it as another kind of caller."""
+    """Check that a tag without the prefix `tag:` is refused, because grants would match it as another caller."""
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION

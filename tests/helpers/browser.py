@@ -1,0 +1,129 @@
+"""A Chromium without a window, driven over its DevTools protocol: https://chromedevtools.github.io/devtools-protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.helpers.waiting import eventually
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+"""The names of the program in Debian, in Alpine and from Google."""
+START_SECONDS = 30
+"""Maximum number of seconds for the browser to start. On a loaded machine the first start takes several."""
+FOREIGN_HOST = "elsewhere.example"
+"""A host name that the browser resolves to this machine."""
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",  # as root the sandbox does not start
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--no-proxy-server",
+    "--remote-debugging-port=0",
+    f"--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1",
+)
+
+
+def chromium() -> str:
+    """Return the path of Chromium. Skip the test if it is not installed."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("chromium (of Debian's package chromium) is not installed")
+    return path
+
+
+class Tab:
+    """A tab of the browser. One command runs at a time."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._last = 0
+
+    async def command(self, method, **parameters):
+        """Return the result of a command. Events that arrive before the result are dropped."""
+        self._last += 1
+        await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
+        while True:
+            message = await self._socket.receive_json(timeout=START_SECONDS)
+            if message.get("id") == self._last:
+                assert "error" not in message, message
+                return message["result"]
+
+    async def screen(self, width, height=844):
+        """Set the size of the screen in CSS pixels. A narrow screen is a phone's."""
+        await self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
+    async def prefer(self, scheme):
+        """Set the preferred colour scheme, "light" or "dark"."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.command("Emulation.setEmulatedMedia", features=features)
+
+    async def open(self, url, headers):
+        """Open a page, and return once it has loaded with its style sheets. The headers go with each request."""
+        await self.command("Network.enable")
+        await self.command("Network.setExtraHTTPHeaders", headers=headers)
+        # the reply comes when the new document has replaced the old one
+        navigation = await self.command("Page.navigate", url=url)
+        assert "errorText" not in navigation, navigation
+        await eventually(lambda: self.evaluate("document.readyState === 'complete'"))
+
+    async def evaluate(self, script):
+        """Return the value of an expression of JavaScript."""
+        reply = await self.command("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
+
+    async def add_style(self, css):
+        """Add a style sheet to the page, whatever the page's policy of content forbids."""
+        await self.evaluate(
+            f"(sheet => {{ sheet.replaceSync({json.dumps(css)}); document.adoptedStyleSheets = [sheet] }})"
+            "(new CSSStyleSheet())"
+        )
+
+
+@asynccontextmanager
+async def browser_tab():
+    """Run a browser with a profile of its own during an `async with` block. Yield its tab."""
+    program = chromium()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = await asyncio.create_subprocess_exec(
+            program, *OPTIONS, f"--user-data-dir={profile}", "about:blank",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            async with aiohttp.ClientSession() as session:
+                address = await _address(process, Path(profile), session)
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    yield Tab(socket)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _address(process, profile, session):
+    """Return the address of the first tab. The browser writes its port into the profile when it listens."""
+    file = profile / "DevToolsActivePort"
+
+    def port():
+        assert process.returncode is None, f"chromium ended with {process.returncode}"
+        return file.is_file() and file.read_text().partition("\n")[0]
+
+    async def page():
+        async with session.get(f"http://127.0.0.1:{await eventually(port, START_SECONDS)}/json/list") as reply:
+            return next((tab["webSocketDebuggerUrl"] for tab in await reply.json() if tab["type"] == "page"), None)
+
+    return await eventually(page, START_SECONDS)

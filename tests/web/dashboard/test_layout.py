@@ -1,0 +1,148 @@
+"""No page is wider than the screen, and no text is cut, spills out of its box or is too small to read.
+
+A browser lays out every page with long names and many rows, and its empty state, as a phone and a desk show them.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.call.context import GATEWAY
+from gateway.config.model import Capability, Config, Grant, Provider
+from gateway.contract.flag import Usage
+from tests.helpers.browser import FOREIGN_HOST, browser_tab
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.records import HAIKU, NOON, Kept, record
+from tests.web.dashboard.application import CONFIG, NOBODY, POOR, USER, application
+
+PHONE, DESK = 390, 1280
+"""Widths of screens in CSS pixels."""
+FAULTS = (Path(__file__).parent / "layout.js").read_text()
+
+UNSTYLED = {"wrong host"}
+"""Pages without a style sheet: the guard refuses every path under a foreign host name, the style sheet too."""
+LOGIN = f"{'grace.brewster.murray.hopper.' * 4}@a-long-name-of-a-company.example.com"
+UNBROKEN = "abcdefghij" * 12
+MODEL = f"arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/{UNBROKEN}"
+SESSION = f"{UNBROKEN}{UNBROKEN[:80]}"
+HUGE = 98_765_432_109
+ROWS = 50
+
+LONG = Provider(
+    id=f"provider-{UNBROKEN}",
+    name=UNBROKEN,
+    description=f"{'A description of several words. ' * 10}{UNBROKEN}",
+    baseurl=f"https://{'a' * 60}.{'b' * 60}.us-gov-east-1.example.com",
+    models=(MODEL, HAIKU),
+    flags=("bedrock_model_invoke", "bedrock_converse", "anthropic_messages", "openai_chat", f"flag_{UNBROKEN}"),
+    cost_basis=f"basis-{UNBROKEN}",
+)
+CROWDED = Config(
+    providers={**CONFIG.providers, LONG.id: LONG},
+    grants=(
+        Grant((LOGIN,), (Capability("admin", (f"{LONG.id}/**",)),)),
+        Grant((USER, POOR), (Capability("user", ()),)),
+    ),
+)
+
+
+def crowd(store):
+    """Add sessions and calls whose names and numbers are as long as they can get."""
+    large = Usage(input=HUGE, output=HUGE, cache_read=HUGE, cache_write_5m=HUGE, cache_write_1h=HUGE, reasoning=HUGE)
+    long = {
+        "session_id": SESSION, "identity": LOGIN, "provider": LONG.id, "model": MODEL, "agent": UNBROKEN,
+        "usage": large, "cost": HUGE * 1_000_000, "duration_ms": 98_765_432.0, "first_event_ms": 87_654_321.0,
+        "api": "anthropic_messages", "upstream_api": "bedrock_model_invoke",
+    }  # fmt: skip
+    endings = (
+        {"stop": f"stop_{UNBROKEN}"},
+        {"outcome": "failed", "status": 503, "error": "overloaded", "error_native": UNBROKEN},
+        {"cost": None, "dropped": (f"/{UNBROKEN}",) * 9},
+    )
+    for number in range(ROWS):
+        ending = endings[number % len(endings)]
+        store.put(record(**{**long, **ending, "id": f"a{number}", "at": NOON + number}))
+        store.put(record(**{**long, **ending, "id": f"b{number}", "session_id": f"{number}-{SESSION}"}))
+    store.put(record(id="twice", session_id="s2", identity=LOGIN))
+    store.put(record(id="again", session_id="s2", identity=f"other.{LOGIN}"))
+
+
+def pages(crowded, empty, wrong):
+    """Return the URL and the caller of each page, by name. The arguments make URLs of three gateways."""
+    return {
+        "providers": (crowded("/ui/"), LOGIN),
+        "providers without a grant": (crowded("/ui/"), POOR),
+        "providers, none configured": (empty("/ui/"), LOGIN),
+        "sessions": (crowded(f"/ui/sessions?limit=40&identity={LOGIN}"), LOGIN),
+        "sessions, none yet": (empty("/ui/sessions"), LOGIN),
+        "sessions, none with a value": (crowded(f"/ui/sessions?model={UNBROKEN}"), LOGIN),
+        "sessions, none of a caller": (crowded(f"/ui/sessions?identity={UNBROKEN}"), LOGIN),
+        "session": (crowded(f"/ui/sessions/{SESSION}?limit=40"), LOGIN),
+        "session of two callers": (crowded("/ui/sessions/s2"), LOGIN),
+        "session that is missing": (crowded(f"/ui/sessions/x{SESSION}"), LOGIN),
+        "no access": (crowded("/ui/"), f"{NOBODY}.{LOGIN}"),
+        "wrong address": (crowded(f"/ui/sessions?{UNBROKEN}=1"), LOGIN),
+        "wrong path": (wrong(f"/ui/{UNBROKEN}{UNBROKEN}"), ""),
+        "wrong host": (wrong("/ui/").replace("127.0.0.1", FOREIGN_HOST), ""),
+    }
+
+
+BREAKS = [
+    # a style sheet's fault, the page that shows it on a phone, and the kind of fault
+    (".lead { width: 500px }", "sessions", "wide"),
+    (".lead h1 { margin-left: -40px }", "sessions", "off the screen"),
+    ("td code, td span { white-space: nowrap }", "sessions", "outside its box"),
+    (".lead p { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }", "session", "cut"),
+    (".tiles > div { height: 20px; overflow: clip }", "session", "cut"),
+    (".note { font-size: 10px }", "sessions", "small"),
+]
+
+
+@pytest.fixture
+async def tab():
+    async with browser_tab() as tab:
+        yield tab
+
+
+@pytest.fixture
+async def every_page(store, aiohttp_client, tmp_path, bedrock_sim):
+    crowd(store)
+    await store.flush()
+    full = application(store, CROWDED)
+    full[GATEWAY].config_error = f"line 3: unknown member {UNBROKEN}"
+    full[GATEWAY].keys = (LONG,)
+    crowded = await aiohttp_client(full)
+    vacant = Kept(tmp_path / "vacant.db")
+    empty = await aiohttp_client(application(vacant, Config(grants=CROWDED.grants)))
+    async with gate(tmp_path / "gateway", {"b": bedrock(bedrock_sim.url)}) as gw:
+        yield pages(lambda path: str(crowded.make_url(path)), lambda path: str(empty.make_url(path)), gw.url.__add__)
+    await vacant.close()
+
+
+async def faults(tab, width):
+    return await tab.evaluate(FAULTS.replace("SCREEN", str(width)))
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page, width):
+    wrong, grounds = {}, set()
+    await tab.screen(width)
+    for name, (url, login) in every_page.items():
+        await tab.open(url, {"x-test-login": login})
+        for scheme in ("light", "dark"):
+            await tab.prefer(scheme)
+            if name not in UNSTYLED:
+                grounds.add(await tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+            if lines := await faults(tab, width):
+                wrong[name, scheme] = lines
+    assert wrong == {}
+    assert len(grounds) == 2
+
+
+async def test_each_kind_of_fault_is_seen(tab, every_page):
+    await tab.screen(PHONE)
+    for css, name, kind in BREAKS:
+        url, login = every_page[name]
+        await tab.open(url, {"x-test-login": login})
+        await tab.add_style(css)
+        assert kind in {line.partition(":")[0] for line in await faults(tab, PHONE)}, css

@@ -7,8 +7,9 @@ statuses, characters of headers, and numbers of tokens.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -174,21 +175,23 @@ def _facts(result: Any) -> None:
     require(isinstance(result.parts, (tuple, list)) and len(result.parts) > 0, result.parts, "a sequence of parts")
     for part in result.parts:
         _part(part)
-    require(result.charged is None or _is_count(result.charged), result.charged, "an amount")
-    require(isinstance(result.stop, str) and _is_utf8(result.stop), result.stop, "text")
-    is_right = isinstance(result.tools, (list, tuple)) and _are_texts(result.tools) and all(map(_is_utf8, result.tools))
-    require(is_right, result.tools, "names of tools")
+    require(result.charged is None or not _wrong_counts((result.charged,)), result.charged, "an amount")
+    require(_are_utf8((result.stop,)), result.stop, "text")
+    require(isinstance(result.tools, (list, tuple)) and _are_utf8(result.tools), result.tools, "names of tools")
 
 
 def _part(part: Any) -> None:
     require(isinstance(part, Part), part, "Part")
-    usage, texts = part.usage, (part.kind, part.model, part.tier, part.geo)
+    usage, extra = part.usage, part.extra
     require(isinstance(usage, Usage), usage, "Usage")
-    for kind in USAGE_KINDS:
-        require(_is_count(count := getattr(usage, kind)), count, "a number of tokens")
-    require(_are_texts(texts) and all(map(_is_utf8, texts)), part, "Part with the documented types")
-    extra = part.extra
-    require(isinstance(extra, Mapping) and _are_texts(extra) and all(map(_is_count, extra.values())), extra, "counts")
+    for count in _wrong_counts(_tokens_of(usage)):
+        require(False, count, "a number of tokens")
+    texts = (part.kind, part.model, part.tier, part.geo)
+    require(_are_utf8(texts), part, "Part with the documented types")
+    require(isinstance(extra, Mapping) and _are_texts(extra) and not _wrong_counts(extra.values()), extra, "counts")
+
+
+_tokens_of: Final = attrgetter(*USAGE_KINDS)
 
 
 def _nothing(result: Any) -> None:
@@ -206,20 +209,28 @@ def _is_problem(value: Any) -> bool:
     )
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_COUNT
+def _wrong_counts(values: Collection[Any]) -> list[Any]:
+    """Return the values that are not numbers of tokens or nanodollars."""
+    return [value for value in values if type(value) is not int or not 0 <= value <= MAX_COUNT]
 
 
 def _is_status(value: Any, lowest: int) -> bool:
     return type(value) is int and lowest <= value <= 599
 
 
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
+def _are_texts(values: Collection[Any]) -> bool:
+    return set(map(type, values)) <= _TEXT or all(isinstance(value, str) for value in values)
 
 
-def _is_utf8(text: str) -> bool:
-    """Return whether text can be stored. Text with half of a surrogate pair cannot be stored."""
+_TEXT: Final = frozenset({str})
+"""The usual type of texts. A comparison of types is faster than a check of each text."""
+
+
+def _are_utf8(values: Collection[Any]) -> bool:
+    """Return whether all values are text that can be stored. Text with half of a surrogate pair cannot be stored."""
+    if not _are_texts(values):
+        return False
+    text = "".join(values)
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -227,11 +238,11 @@ def _are_headers(headers: Any) -> bool:
     """Return whether headers are text without characters that would end a header."""
     if not isinstance(headers, Mapping):
         return False
-    return all(_is_line(name) and _is_line(value) for name, value in headers.items())
-
-
-def _is_line(text: Any) -> bool:
-    return isinstance(text, str) and (text.isprintable() or not any(end in text for end in "\r\n\0"))
+    texts = [text for name, value in headers.items() for text in (name, value)]
+    if not _are_texts(texts):
+        return False
+    text = "".join(texts)
+    return text.isprintable() or not any(end in text for end in "\r\n\0")
 
 
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {

@@ -19,7 +19,6 @@ from gateway.contract.flag import (
     Event,
     Head,
     HttpRequest,
-    Steps,
     Target,
     Usage,
 )
@@ -47,8 +46,8 @@ class Defaults:
     def dialect_for(self, _caps: Caps) -> str:
         return self._dialect
 
-    def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps:
-        return json_api.no_steps(request, target, drop)
+    def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
+        return request
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
         return None

@@ -187,10 +187,11 @@ class Flag(Protocol):
         request without it would mean something else.
         """
 
-    def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps:
+    def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
         """Yield the requests, downloads and computations that must be done before `build`.
 
-        `yield` returns the reply to a request or download, or the result of a computation. The code between two `yield`
+        If nothing must be done, the function returns the request instead of a generator, which takes less time. `yield`
+        returns the reply to a request or download, or the result of a computation. The code between two `yield`
         runs on the event loop, so it must not loop over a body. The gateway runs the steps of the client's flag with
         the request in the client's dialect, then the steps of the provider's flag with the request in the upstream's
         dialect. The generator returns the request to continue with. If the generator instead returns a reply in the

@@ -107,6 +107,13 @@ def _upstream_request(result: Any) -> None:
     require(is_right and _are_headers(result.headers), result, "UpstreamRequest with the documented types")
 
 
+def _steps(result: Any) -> None:
+    if isinstance(result, ClientRequest):
+        _client_request(result)
+    else:
+        require(isinstance(result, Generator), result, "a generator or ClientRequest")
+
+
 def check_step(result: Any) -> None:
     """Check what the generator of `steps` yields."""
     match result:
@@ -249,7 +256,7 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,
     "dialect_for": _of_type(str),
     "build": _upstream_request,
-    "steps": lambda result: require(isinstance(result, Generator), result, "a generator"),
+    "steps": _steps,
     "retry": _retried,
     "limit": _limit,
     "problem": _problem,

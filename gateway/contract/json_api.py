@@ -30,14 +30,11 @@ from gateway.contract.errors import (
 )
 from gateway.contract.flag import (
     ClientRequest,
-    Drop,
     Event,
     Frame,
     HttpRequest,
     Members,
     StepResponse,
-    Steps,
-    Target,
     Work,
 )
 from gateway.contract.framing import sse
@@ -137,13 +134,6 @@ def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> G
         return function(*args)
     result: R = yield Work(function, args)
     return result
-
-
-def no_steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
-    """Return the request unchanged, without any step before `build`."""
-    _ = target, drop
-    yield from ()
-    return request
 
 
 def limit(request: ClientRequest) -> int | None:

@@ -64,10 +64,10 @@ def parse(request: HttpRequest) -> ClientRequest:
     return runtime_api.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
 
 
-def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
+def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
     if request.operation == COUNT_TOKENS and target.flag == _OWN:
         return counting.steps(request, target, drop)
-    return json_api.no_steps(request, target, drop)
+    return request
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:

@@ -87,13 +87,20 @@ def dialect_for(caps: Caps) -> str:
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
-def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
+def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
     """Return the request with the files that it names by URL. For CountTokens on Bedrock, return the reply instead.
 
     Counting takes several requests if Bedrock refuses the first. If the provider has another API, some of
     InvokeModel's headers have no counterpart in that API. These headers are reported as dropped.
     """
-    result = yield from remote_files.steps(request, target, drop)
+    fetched = remote_files.steps(request, target, drop)
+    if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
+        return request
+    return _steps(fetched, target, drop)
+
+
+def _steps(fetched: Steps | ClientRequest, target: Target, drop: Drop) -> Steps:
+    result = fetched if isinstance(fetched, ClientRequest) else (yield from fetched)
     if isinstance(result, StepResponse):
         return result
     if target.flag != _OWN:

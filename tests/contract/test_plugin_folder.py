@@ -25,6 +25,16 @@ def steps(ask, target, drop):
 
 COUNT = b'{"input":{"converse":{"messages":[{"role":"user","content":[{"text":"hi"}]}]}}}'
 """
+CHANGING = """
+from gateway_plugins.openai_chat import *
+
+routes = ()
+dialects = ("openai_chat",)
+
+
+def steps(ask, target, drop):
+    return ask.with_body(ask.dialect, {"model": ask.model, "messages": [{"role": "user", "content": "changed"}]})
+"""
 OBSERVING = """
 import json
 from pathlib import Path
@@ -57,6 +67,16 @@ async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_p
         assert counted.path.endswith("/count-tokens")
         assert "inputTokens" in request.json["messages"][0]["content"]
         assert request.headers["authorization"] == counted.headers["authorization"]
+
+
+async def test_steps_may_return_a_request_without_yielding(tmp_path, bedrock_sim):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "changing.py").write_text(CHANGING)
+    provider = bedrock(bedrock_sim.url, flags=["changing"], apikey="k")
+    async with gate(tmp_path, {"b": provider}, plugins=plugins) as gw:
+        await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})
+        assert bedrock_sim.requests[0].json["messages"] == [{"role": "user", "content": "changed"}]
 
 
 async def test_steps_without_an_end_are_stopped():

@@ -11,7 +11,7 @@ from gateway.call.sessions import Sessions
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INTERNAL, BadFrame, Problem, Refused, UpstreamFailed
 from gateway.contract.facts import Facts
-from gateway.contract.flag import Fetch, Head, StepResponse, Target
+from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, Target
 from gateway.contract.registry import discover
 from gateway.money.quotas.estimate import estimate, measure
 from gateway.testkit.scenarios import Canned, Tokens, Tool
@@ -57,6 +57,8 @@ def dropped(_path):
 def stepped(flag, request):
     """Return the request after the flag's steps, with the same file behind each URL."""
     steps = flag.steps(request, target_of(flag.name), dropped)
+    if isinstance(steps, ClientRequest):
+        return steps
     try:
         wanted = next(steps)
         while True:

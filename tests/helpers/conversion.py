@@ -166,6 +166,8 @@ class ConvertedCall:
 
     def _stepped(self, flag, ask):
         steps = flag.steps(ask, self.target, self._drop)
+        if isinstance(steps, ClientRequest):
+            return steps
         try:
             wanted = next(steps)
             while True:

@@ -4,6 +4,7 @@
   client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
 - The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
   no connection.
+- Most requests need no steps. The plugin then returns the request instead of a generator.
 """
 
 from __future__ import annotations
@@ -64,23 +65,12 @@ class Steps:
     flag_of: Callable[[Call, Attempt], Plugin]
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        drop = DropRelay(attempt.drop)
-        size = len(attempt.request.top.body)
-
-        flag = self.flag_of(call, attempt)
-        hook = flag.hooks["steps.work"]
-
-        async def worker(work: Work) -> Any:
-            return await self.pool.run(size, drop, hook.run, work.function, *work.args)
-
+        flag, drop = self.flag_of(call, attempt), DropRelay(attempt.drop)
         try:
-            result = await drive(
-                flag.steps(attempt.request, attempt.candidate.target, drop),
-                partial(self._send, call, attempt),
-                partial(self.fetching.get, call, attempt),
-                flag.hooks,
-                worker,
-            )
+            result: ClientRequest | StepResponse | PluginSteps
+            result = flag.steps(attempt.request, attempt.candidate.target, drop)
+            if not isinstance(result, ClientRequest):
+                result = await self._run(call, attempt, flag, result, drop)
         except UpstreamFailed as error:
             self.sender.failed(attempt, error)
             raise
@@ -95,6 +85,18 @@ class Steps:
             return Whole(result.status, result.headers, body)
         attempt.request = result
         return await following(call, attempt)
+
+    async def _run(
+        self, call: Call, attempt: Attempt, flag: Plugin, steps: PluginSteps, drop: DropRelay
+    ) -> ClientRequest | StepResponse:
+        size = len(attempt.request.top.body)
+        hook = flag.hooks["steps.work"]
+
+        async def worker(work: Work) -> Any:
+            return await self.pool.run(size, drop, hook.run, work.function, *work.args)
+
+        sender, getter = partial(self._send, call, attempt), partial(self.fetching.get, call, attempt)
+        return await drive(steps, sender, getter, flag.hooks, worker)
 
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
         """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""

@@ -72,7 +72,7 @@ class Place:
         return param("".join(f"/{step}" for step in self.at))
 
 
-def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps:
+def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps | ClientRequest:
     """Yield the fetches that the request needs, and return the request with the files in place of their URLs.
 
     Raises `Refused` for a file of the wrong type, such as a document in place of an image. If the provider has the
@@ -80,8 +80,11 @@ def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps:
     """
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
-    if not _may_have_urls(request):  # most bodies need not be decoded
-        return request
+    # most bodies need not be decoded
+    return _fetches(request) if _may_have_urls(request) else request
+
+
+def _fetches(request: ClientRequest) -> Steps:
     places = yield from compute(request, _places, request)
     wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
     order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]

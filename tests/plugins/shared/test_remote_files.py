@@ -32,6 +32,8 @@ def run(request, to=None, files=None):
     dropped = []
     steps = remote_files.steps(request, to or target(), dropped.append)
     fetches = []
+    if isinstance(steps, ClientRequest):
+        return steps, fetches
     try:
         wanted = next(steps)
         while True:

@@ -25,8 +25,6 @@ MAX_ITEMS: Final = 1_000
 message comes after a few system messages. The limit bounds the work for hostile requests."""
 MAX_CUT: Final = 64 * 1024
 """Number of characters that are hashed of a message that does not end within `WINDOW`."""
-SMALL: Final = 64 * 1024
-"""Maximum number of bytes of a member that is decoded to find the name of a session."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()
@@ -53,10 +51,8 @@ def fingerprint(request: ClientRequest, login: str, agent: str, key: bytes) -> s
 
 def small_member(top: Members, name: str) -> Any:
     """Return the value of a member; None if it is missing, too large, or not strictly valid JSON."""
-    if len(top.get(name, b"")) > SMALL:
-        return None
     try:
-        return top.decode(name)
+        return top.small(name)
     except Refused:
         return None
 

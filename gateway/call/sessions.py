@@ -125,7 +125,7 @@ def named_session(request: ClientRequest, agent: str) -> str:
     """Return the id of the session that the client names; "" if it names none."""
     headers, top = request.headers, request.top
     for name in ID_HEADERS:
-        if session := _valid_id(headers.get(name)):
+        if name in headers and (session := _valid_id(headers[name])):
             return session
     if session := _id_in_metadata(top) or _conversation(top) or _valid_id(small_member(top, "session_id")):
         return session

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
+
+T = TypeVar("T")
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
@@ -54,6 +56,15 @@ class Members(Mapping[str, bytes]):
         _, start, end = self._spans[name]
         return self.body[start:end]
 
+    @overload
+    def get(self, name: str) -> bytes | None: ...
+    @overload
+    def get(self, name: str, default: bytes | T) -> bytes | T: ...
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a member's bytes, or `default`. The method of `Mapping` raises an exception for a missing member."""
+        span = self._spans.get(name)
+        return default if span is None else self.body[span[1] : span[2]]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
 
@@ -83,7 +94,9 @@ class Members(Mapping[str, bytes]):
         Functions that run on the event loop use this method, because decoding a list of megabytes takes a second.
         Raises `Refused` for a larger value, and if the value is not valid JSON.
         """
-        _, start, end = self._spans.get(name, (0, 0, 0))
+        if (span := self._spans.get(name)) is None:
+            return default
+        _, start, end = span
         if end - start > MAX_SMALL:
             raise invalid(f"{name} has {end - start} bytes; at most {MAX_SMALL} are taken", name)
         return self.decode(name, default)

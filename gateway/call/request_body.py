@@ -68,14 +68,18 @@ async def _received(request: web.Request, limits: Limits, admitted: Admitted) ->
 
     Raises `Refused` if the body is too large or too slow, or if the budget of all calls is used up.
     """
+    content = request.content
     parts: list[bytes] = []
     size = 0
     begun = monotonic()
     while True:
         slowest = begun + GRACE_SECONDS + size / limits.body_bytes_per_second - monotonic()
         try:
-            async with asyncio.timeout(min(BODY_SECONDS, slowest)):
-                data = await request.content.readany()
+            if content.is_eof():  # the whole body has come, so the read does not wait and needs no timer
+                data = await content.readany()
+            else:
+                async with asyncio.timeout(min(BODY_SECONDS, slowest)):
+                    data = await content.readany()
         except TimeoutError:
             raise Refused(Problem(REQUEST_TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
         except MalformedBody:

@@ -29,12 +29,12 @@ def text(value: Any) -> str:
 
 
 def whole_number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0
 
 
 def count(value: Any) -> int | None:
     """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def encoded(value: Any) -> str:

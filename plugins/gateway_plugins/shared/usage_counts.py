@@ -24,15 +24,16 @@ PROMPT: Final = ("input", "cache_read", "cache_write")
 """Names of the counts of a prompt. `cache_write` is the sum of all cache writes."""
 WRITES: Final = ("cache_write_5m", "cache_write_1h")
 """Names of the cache writes by lifetime, which are parts of `cache_write`."""
-_NONE: Final[Mapping[str, int]] = {}
-NAMES: Final = (*PROMPT, *WRITES, "output", "reasoning")
+_OF_PROMPT: Final = (*PROMPT, *WRITES)
+NAMES: Final = (*_OF_PROMPT, "output", "reasoning")
+_NONE: Final[Mapping[str, int]] = dict.fromkeys(NAMES, 0)
 
 
 class Counts:
     """The counts of one reply so far, by the names in `NAMES`."""
 
     def __init__(self, counts: Mapping[str, int] = _NONE) -> None:
-        self._counts = dict(counts)
+        self._counts = {**_NONE, **counts}
 
     def copy(self) -> Counts:
         return Counts(self._counts)
@@ -43,12 +44,12 @@ class Counts:
         return any(self._counts.values())
 
     def get(self, name: str) -> int:
-        return self._counts.get(name, 0)
+        return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
         """Replace counts by those in a later report. In `report`, None means that a count is missing."""
         counts = {name: count for name, count in report.items() if count is not None}
-        if any(counts.get(name) for name in (*PROMPT, *WRITES)):
+        if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
@@ -65,12 +66,13 @@ class Counts:
 
         If the marks are mixed, these writes are counted as writes of an hour, which cost more.
         """
-        five, hour, unknown = self.get("cache_write_5m"), self.get("cache_write_1h"), self._unknown_writes
+        counts = self._counts
+        five, hour, unknown = counts["cache_write_5m"], counts["cache_write_1h"], self._unknown_writes
         if unknown and marks.lifetime != FIVE_MINUTES:
             hour += unknown
         else:
             five += unknown
-        return Usage(self.get("input"), self.get("output"), self.get("cache_read"), five, hour, self.get("reasoning"))
+        return Usage(counts["input"], counts["output"], counts["cache_read"], five, hour, counts["reasoning"])
 
     def is_exact(self, marks: Marks) -> bool:
         """Return whether the lifetime of every cache write is known."""
@@ -79,11 +81,12 @@ class Counts:
     @property
     def _unknown_writes(self) -> int:
         """The number of tokens in cache writes without a reported lifetime."""
-        return max(0, self.get("cache_write") - self.get("cache_write_5m") - self.get("cache_write_1h"))
+        counts = self._counts
+        return max(0, counts["cache_write"] - counts["cache_write_5m"] - counts["cache_write_1h"])
 
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
         """Replace the counts of the prompt. Lifetimes of an earlier report that exceed the new sum are forgotten."""
-        self._counts |= {name: counts[name] for name in (*PROMPT, *WRITES) if name in counts}
-        lifetimes = self.get("cache_write_5m") + self.get("cache_write_1h")
-        if not any(name in counts for name in WRITES) and lifetimes > counts.get("cache_write", lifetimes):
+        self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
+        lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]
+        if counts.keys().isdisjoint(WRITES) and lifetimes > counts.get("cache_write", lifetimes):
             self._counts |= dict.fromkeys(WRITES, 0)

@@ -14,12 +14,14 @@ from gateway_plugins.shared import lenient
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.usage_counts import Counts
 
-_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
-    # name of a count: members with the count. In some replies the names of the cache counts end with "Count"
-    "input": ("inputTokens",),
-    "output": ("outputTokens",),
-    "cache_read": ("cacheReadInputTokens", "cacheReadInputTokenCount"),
-    "cache_write": ("cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+_COUNTS: Final[Mapping[str, str]] = {
+    # member of `usage`: name of the count. In some replies the names of the cache counts end with "Count"
+    "inputTokens": "input",
+    "outputTokens": "output",
+    "cacheReadInputTokens": "cache_read",
+    "cacheReadInputTokenCount": "cache_read",
+    "cacheWriteInputTokens": "cache_write",
+    "cacheWriteInputTokenCount": "cache_write",
 }
 
 
@@ -34,10 +36,9 @@ class Reports:
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Add a report. `data` is the event `metadata` or a whole reply."""
-        usage = lenient.mapping(data.get("usage"))
-        self._counts.add(_counts(usage))
-        names = ("inputTokens", "outputTokens")
-        self.reported = self.reported or any(lenient.count(usage.get(name)) is not None for name in names)
+        counts = _counts(lenient.mapping(data.get("usage")))
+        self._counts.add(counts)
+        self.reported = self.reported or "input" in counts or "output" in counts
         self._tier = tier_of(data) or self._tier
         router = lenient.mapping(lenient.mapping(data.get("trace")).get("promptRouter"))
         self._model = lenient.text(router.get("invokedModelId")) or self._model
@@ -54,14 +55,15 @@ class Reports:
         return self._counts.is_exact(marks)
 
 
-def _counts(usage: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return the counts of a `usage` object. Its member `cacheDetails` has the cache writes of each ttl."""
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of a `usage` object. Its member `cacheDetails` has the cache writes of each ttl.
 
-    def first(names: tuple[str, ...]) -> int | None:
-        counts = [number for name in names if (number := lenient.count(usage.get(name))) is not None]
-        return next(filter(None, counts), 0) if counts else None
-
-    counts = {name: first(members) for name, members in _COUNTS.items()}
+    If two members have the same count, the first of them that is above 0 is used.
+    """
+    counts: dict[str, int] = {}
+    for member, name in _COUNTS.items():
+        if member in usage and (number := lenient.count(usage[member])) is not None:
+            counts[name] = counts.get(name) or number
     details = [lenient.mapping(detail) for detail in lenient.sequence(usage.get("cacheDetails"))]
     if details:
         for ttl in ("5m", "1h"):

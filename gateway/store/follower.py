@@ -243,12 +243,13 @@ class JournalFollower:
         return POLL_SECONDS if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
 
     async def _catch_up(self) -> None:
-        """Apply the journal up to its end.
+        """Apply the journal up to its present end. Lines that come meanwhile wait for the next round.
 
         Raises `StoreFailed` if the journal cannot be read or the store cannot be written. The next attempt continues
         after the last batch that was applied.
         """
-        while self._offset < self._journal.end and not self._paused:
+        end = self._journal.end
+        while self._offset < end and not self._paused:
             entries, unreadable, offset = await asyncio.to_thread(self._read)
             if offset == self._offset:
                 break

@@ -12,7 +12,7 @@ from gateway.store import follower as follower_module
 from gateway.store.base import StoreFailed, UsageQuery
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry, Version
-from gateway.store.follower import JournalFollower
+from gateway.store.follower import POLL_SECONDS, JournalFollower
 from gateway.store.journal import Journal
 from gateway.store.sqlite import SqliteStore
 from tests.helpers.records import NOON, logger, record
@@ -69,6 +69,20 @@ async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path)
             assert time.monotonic() < until, "not taken over in time"
             await asyncio.sleep(0.01)
         assert (await records.store.call(None, "a")) == record(id="a")
+
+
+async def test_a_steady_load_is_applied_in_few_commits(tmp_path):
+    """Check that lines which come while a batch is applied wait, instead of one transaction for each call."""
+    async with keeping(tmp_path) as records:
+        reader = sqlite3.connect(records.path)
+        versions = set()
+        until = time.monotonic() + 10 * POLL_SECONDS
+        while time.monotonic() < until:
+            records.put(str(time.monotonic_ns()))
+            await asyncio.sleep(0.001)
+            versions.update(reader.execute("PRAGMA data_version").fetchone())  # changes with each commit
+        reader.close()
+        assert 1 < len(versions) < 15
 
 
 async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):

@@ -60,6 +60,7 @@ CACHES = {
     "gateway/web/dashboard/pages.py": [CONSTANT],
     "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],
     "plugins/gateway_plugins/dialects/anthropic_messages/betas.py": [CONSTANT, CONFIGURED],
+    "plugins/gateway_plugins/dialects/bedrock/runtime_api.py": [CONFIGURED],
 }
 KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -134,8 +135,14 @@ def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> Client
 
 
 def upstream_request(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
-    """Return a request to bedrock-runtime. Slashes of an ARN are escaped, so that the id is one path segment."""
-    return UpstreamRequest("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
+    """Return a request to bedrock-runtime."""
+    return UpstreamRequest("POST", f"/model/{_segment(target.model)}/{operation}", body, headers=headers)
+
+
+@lru_cache(256)
+def _segment(model: str) -> str:
+    """Return a model's id as one segment of a path. Slashes of an ARN are escaped."""
+    return quote(model, safe="")
 
 
 def request_headers(client: Headers) -> dict[str, str]:

@@ -40,8 +40,8 @@ class Rule(NamedTuple):
     """True if the program uses one `prompt_cache_key` for each session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Return whether the rule about a header other than `User-Agent` matches."""
-        value = headers.get(self.header, "") if self.header else ""
+        """Return whether a rule about another header than `User-Agent` matches. This header must be in `headers`."""
+        value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))
 
 
@@ -67,7 +67,8 @@ def agent(headers: Mapping[str, str]) -> str:
     """Return the agent that sent a request with these headers. The names of the headers must be in lower case."""
     name = headers.get("user-agent", "")
     number = _by_user_agent(name[:MAX_USER_AGENT])
-    first = next((at for at, rule in _HEADER_RULES if at < number and rule.matches(headers)), number)
+    ruled = (at for at, rule in _HEADER_RULES if at < number and rule.header in headers and rule.matches(headers))
+    first = next(ruled, number)
     if first < len(RULES):
         return RULES[first].agent
     return OTHER if name else ""

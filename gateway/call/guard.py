@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Middleware
+from multidict import MultiMapping
 
 from gateway.access.identity.caller import Caller
 from gateway.access.identity.modes import Modes
@@ -112,7 +113,7 @@ def ambiguous(request: web.BaseRequest) -> str:
     whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, transfer codings
     before `chunked`, and a header in `_SINGLE` that is repeated.
     """
-    if repeated := next((name for name in _SINGLE if len(request.headers.getall(name, ())) > 1), ""):
+    if repeated := _repeated(request.headers):
         return f"the header {repeated} is there more than once; send it once"
     if request.version not in _VERSIONS:
         return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"
@@ -122,6 +123,13 @@ def ambiguous(request: web.BaseRequest) -> str:
     if codings and (codings != ["chunked"] or request.version != HttpVersion11):
         return "the request's Transfer-Encoding is not taken; there is chunked, in HTTP/1.1"
     return ""
+
+
+def _repeated(headers: MultiMapping[str]) -> str:
+    """Return the first header in `_SINGLE` that is repeated; "" if none is."""
+    if len(set(map(str.lower, headers))) == len(headers):  # no header is repeated, as in nearly all requests
+        return ""
+    return next((name for name in _SINGLE if len(headers.getall(name, ())) > 1), "")
 
 
 def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Response:

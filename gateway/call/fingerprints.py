@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from itertools import islice
 from typing import Any, Final
 
 from gateway.contract.errors import Refused
@@ -100,8 +99,10 @@ def _opening(system: str, items: Iterator[tuple[Any, str]]) -> Opening | None:
 
 def _member_text(top: Members, name: str) -> str:
     """Return the text of a member. The text of a member larger than `WINDOW` is the beginning of its JSON."""
+    if name not in top:
+        return ""
     text = _window(top, name)
-    if len(top.get(name, b"")) > WINDOW:
+    if len(top[name]) > WINDOW:
         return text
     return _text(_decoded(text, 0)[0])
 
@@ -152,7 +153,13 @@ def _text(value: Any, depth: int = 4) -> str:
     if isinstance(value, str):
         return value
     if depth and isinstance(value, list):
-        return "".join(_text(entry, depth - 1) for entry in islice(value, MAX_ITEMS))
+        return "".join([_text(entry, depth - 1) for entry in value[:MAX_ITEMS]])
     if depth and isinstance(value, dict):
-        return next((_text(value[name], depth - 1) for name in ("content", "parts", "text") if name in value), "")
+        for name in _TEXTS:
+            if name in value:
+                return _text(value[name], depth - 1)
     return ""
+
+
+_TEXTS: Final = ("content", "parts", "text")
+"""Names of the members with the text of a message or of a block."""

@@ -97,7 +97,7 @@ class Rates:
     def steps(self, tier: str, geo: str = "") -> Steps | None:
         """Return the prices of a tier, or of a tier in the geography `geo`; None if the list does not have them."""
         name = "" if tier in STANDARD else tier
-        return self.tiers.get("-".join(filter(None, (name, geo))))
+        return self.tiers.get(f"{name}-{geo}" if name and geo else name or geo)
 
     def times(self, factor: int) -> Rates:
         return Rates(
@@ -131,6 +131,8 @@ class Amount(NamedTuple):
 def nanodollars(amounts: Iterable[Amount]) -> int:
     """Return the sum of some amounts in nanodollars, rounded half up once."""
     known = list(amounts)
+    if len(known) == 1:
+        return _rounded(*known[0])
     places = max((amount.places for amount in known), default=PLACES)
     return _rounded(sum(units * 10 ** (places - own) for units, own in known), places)
 
@@ -193,7 +195,7 @@ class Priced:
         `geo` is the geography in which the provider says that the model ran. If the list has no prices for `geo`, the
         factor of `geo` applies. If there is no factor either, the cost is None.
         """
-        rates, factor = self.rates(at), None
+        rates, factor = self._period(at)[1], None
         steps = rates.steps(tier, geo)
         if steps is None and geo:
             steps, factor = rates.steps(tier), self.modifiers.geos.get(geo)
@@ -244,7 +246,7 @@ class Priced:
 
     def unit(self, kind: str) -> int | None:
         """Return today's standard price of one token of a kind (`KINDS`) in 1e-15 USD; None if unknown."""
-        unit: int | None = getattr(self.rates().tiers[""][0][1], kind)
+        unit: int | None = getattr(self._period(None)[1].tiers[""][0][1], kind)
         scale: int = 10 ** (self.places - PLACES)
         return None if unit is None else unit // scale
 

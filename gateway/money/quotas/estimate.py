@@ -15,7 +15,7 @@ A flag reads the client's output limit from the body (`Flag.limit`). Images, fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -108,21 +108,23 @@ class Estimate:
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
-        costs = ((self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price))
+        costs = [(self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price)]
         return max(costs, default=0)
 
-    def _usages(self, price: Priced) -> Iterable[Usage]:
-        """Yield each usage that the provider may report for the estimated tokens.
+    def _usages(self, price: Priced) -> Sequence[Usage]:
+        """Return each usage that the provider may report for the estimated tokens.
 
         The input may be plain, or written to a cache: some models of OpenAI do that without being asked. The output
         may be thinking. A cache write and thinking are left out if the model has no separate price for them.
         """
         writes = ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
-        given = ["input", *(kind for kind in writes if self.tiered or price.unit(kind) is not None)]
+        given = ["input", *[kind for kind in writes if self.tiered or price.unit(kind) is not None]]
         thought = (0, self.output) if self.tiered or price.unit("reasoning") is not None else (0,)
-        for kind in given:
-            for reasoning in thought:
-                yield Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
+        return [
+            Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
+            for kind in given
+            for reasoning in thought
+        ]
 
     def _fees(self, price: Priced) -> int:
         unit = price.unit("web_search") if self.searches else None

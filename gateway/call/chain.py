@@ -154,12 +154,12 @@ class Attempt:
     another reply. None before a reply."""
     whole: bool = False
     """Whether a reply that is not a stream has been read to its end, so that its report of usage is final."""
+    redaction: Redaction = field(init=False, repr=False)
+    """The object that removes the gateway's keys from everything that the provider sends back."""
 
-    @property
-    def redaction(self) -> Redaction:
-        """The object that removes the gateway's keys from everything that the provider sends back."""
+    def __post_init__(self) -> None:
         provider = self.candidate.offer.provider
-        return redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
+        self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
 
     def drop(self, path: str) -> None:
         """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""
@@ -248,23 +248,14 @@ class Call:
         return self.inbound.at
 
     @property
-    def started(self) -> float:
-        return self.inbound.started
-
-    @property
     def attempt(self) -> Attempt | None:
         """The latest attempt; None before the first one."""
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def sent(self) -> int:
-        """The number of requests that providers may have received and may charge for, in all attempts."""
-        return sum(attempt.sent for attempt in self.attempts)
-
-    @property
-    def stepped(self) -> int:
-        """The number of requests that `steps` of plugins have sent to providers, in all attempts."""
-        return sum(attempt.stepped for attempt in self.attempts)
+    def requests(self) -> int:
+        """The number of requests that providers may have received, also from `steps` of plugins, in all attempts."""
+        return sum([attempt.sent + attempt.stepped for attempt in self.attempts])
 
     @property
     def is_native(self) -> bool:
@@ -295,10 +286,10 @@ class Call:
         The time spent waiting for the provider is subtracted. The latency of the network, the opening of a connection,
         and the work of other calls on the event loop during a wait count as waiting.
         """
-        if not self.sent and not self.stepped:
+        if not self.requests:
             return None
         end = now if self.first_event is None else self.first_event
-        return max(0.0, end - self.received - sum(attempt.stopwatch.waited for attempt in self.attempts))
+        return max(0.0, end - self.received - sum([attempt.stopwatch.waited for attempt in self.attempts]))
 
 
 Next = Callable[[Call], Awaitable[Response]]

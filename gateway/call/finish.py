@@ -91,21 +91,21 @@ class Finish:
 
 
 def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, charges: Sequence[Charge]) -> Record:
-    attempt = call.attempt
+    inbound, attempt = call.inbound, call.attempt
     problem = call.problem
     first = call.first_event
     return Record(
-        id=call.id,
+        id=inbound.id,
         session_id=call.session_id,
-        at=call.at,
+        at=inbound.at,
         identity=call.identity.login,
         node=call.identity.node,
         provider=attempt.candidate.offer.provider_id if attempt else "",
         model=call.model,
         served_model=facts.model[:MAX_MESSAGE],
-        api=call.flag.name,
+        api=inbound.flag.name,
         upstream_api=attempt.candidate.flag.name if attempt else "",
-        operation=call.operation,
+        operation=inbound.operation,
         stream=call.request.stream,
         status=status,
         outcome=outcome,
@@ -125,11 +125,11 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         charges={charge.bucket: charge.amount for charge in charges},
         stop=facts.stop,
         tools=tuple(facts.tools),
-        duration_ms=(monotonic() - call.started) * 1000,
-        first_event_ms=None if first is None else (first - call.started) * 1000,
-        attempts=call.sent + call.stepped,
+        duration_ms=(monotonic() - inbound.started) * 1000,
+        first_event_ms=None if first is None else (first - inbound.started) * 1000,
+        attempts=call.requests,
         dropped=tuple(attempt.dropped) if attempt else (),
-        agent=call.inbound.agent,
+        agent=inbound.agent,
     )
 
 

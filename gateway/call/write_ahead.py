@@ -46,25 +46,25 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
 
 
 def _line(call: Call, attempt: Attempt) -> SentCall:
-    candidate = attempt.candidate
+    inbound, candidate = call.inbound, attempt.candidate
     offer = candidate.offer
-    price = call.runtime.prices.of(offer.provider, offer.model)
+    price = inbound.runtime.prices.of(offer.provider, offer.model)
     estimated = _estimate(call, attempt)
     return SentCall(
-        id=call.id,
+        id=inbound.id,
         session_id=call.session_id,
-        at=call.at,
+        at=inbound.at,
         identity=call.identity.login,
         node=call.identity.node,
         provider=offer.provider_id,
         model=call.model,
-        api=call.flag.name,
+        api=inbound.flag.name,
         upstream_api=candidate.flag.name,
-        operation=call.operation,
+        operation=inbound.operation,
         stream=call.request.stream,
-        agent=call.inbound.agent,
+        agent=inbound.agent,
         cost=None if price is None else estimated.cost([price]),
-        cost_basis="" if price is None else price.row(call.at),
+        cost_basis="" if price is None else price.row(inbound.at),
         chains=money_terms(call.reservation.terms(offer.name)) if call.reservation is not None else (),
     )
 

@@ -5,11 +5,12 @@
 - `json_api`: functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
 - `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
+- `provider_errors`: problems that a provider's error reply reports.
 - `globs`: patterns of model names.
 - `lenient_json`: a parser of JSON in which a character may be incomplete.
 - `members`: the top-level members of a body.
 
-`registry`, `defaults`, `conversions`, `losses` and `record` are for the gateway itself. All code here is pure: no
+All other modules, such as `registry`, are for the gateway itself. All code here is pure: no
 network, no await, and no configuration other than a call's target. This package imports no other package of the
 gateway.
 """

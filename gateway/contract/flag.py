@@ -49,7 +49,14 @@ from gateway.contract.messages import (
 )
 
 API: Final = 1
-"""The version of this contract. Every plugin declares it as `api = 1`."""
+"""The major version of this contract. Every plugin declares it as `api = 1`."""
+
+API_VERSION: Final = "1.0"
+"""The version of this contract by the rules of semantic versioning (2.0.0), without a patch number.
+
+A new name, field or optional member makes the next minor version. A change that breaks a plugin makes the next major
+version. A name is removed only in a major version, and only if an earlier minor version has marked it as deprecated in
+its docstring and in CHANGELOG.md. A deprecated name works as before."""
 
 OPAQUE: Final = "opaque"
 """The dialect of bodies that are never translated. They are only forwarded, and their tokens are counted."""
@@ -272,8 +279,8 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder",
-    "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest", "Members", "Meter",
-    "Observer", "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation", "Translator",
-    "UpstreamRequest", "Usage", "Work", "event",
+    "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
+    "Drop", "Encoder", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest",
+    "Members", "Meter", "Observer", "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation",
+    "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""The public surface of the plugin contract: its names, fields, signatures and version, as text in a golden file.
+
+`pytest --rewrite-golden` writes the file again. A plugin of another author may use every line of the file, so its diff
+shows what a new version of the contract adds or breaks. The rules of versions are in `flag.py`, at `API_VERSION`.
+"""
+
+import ast
+from pathlib import Path
+
+from gateway.contract.flag import API, API_VERSION
+from tests.helpers.source_tree import ROOT, text
+
+CONTRACT = ROOT / "gateway" / "contract"
+GOLDEN = Path(__file__).parent / "public_surface.txt"
+PUBLIC = [
+    "capabilities", "client_api", "errors", "facts", "flag", "framing/eventstream", "framing/sse", "globs", "json_api",
+    "lenient_json", "members", "messages", "provider_errors",
+]  # fmt: skip
+INTERNAL = [
+    "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks", "losses",
+    "plugin_files", "record", "registry", "small_cache",
+]  # fmt: skip
+"""Modules that no plugin imports. They may change in any release."""
+
+
+def is_public(name):
+    return not name.startswith("_")
+
+
+def entries(body, indent=""):
+    """Yield a line for each public class, function, field and constant of a module or class, in the file's order."""
+    for node in body:
+        match node:
+            case ast.ClassDef(name=name) if is_public(name):
+                bases = ", ".join(ast.unparse(each) for each in (*node.bases, *node.keywords))
+                yield f"{indent}class {name}({bases})"
+                yield from entries(node.body, indent + "    ")
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if is_public(name) or name == "__init__":
+                yield f"{indent}{function_line(node)}"
+            case ast.AnnAssign(target=ast.Name(id=name)) if is_public(name):
+                yield f"{indent}{assignment_line(node, in_class=bool(indent))}"
+            case ast.Assign(targets=[ast.Name(id=name)]) if is_public(name):
+                yield f"{indent}{name}"
+
+
+def function_line(node):
+    if any(ast.unparse(each) in {"property", "cached_property"} for each in node.decorator_list):
+        return f"{node.name}: {ast.unparse(node.returns)}"
+    returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"def {node.name}({ast.unparse(node.args)}){returned}"
+
+
+def assignment_line(node, *, in_class):
+    """Return the line of a field with its default, or of a constant without its value."""
+    default = f" = {ast.unparse(node.value)}" if in_class and node.value else ""
+    return f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}{default}"
+
+
+def exported(tree):
+    """Yield a line for each name that `__all__` lists."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            yield from (f"exports {name}" for name in sorted(ast.literal_eval(node.value)))
+
+
+def public_surface():
+    parts = [f"version {API_VERSION}\n"]
+    for module in PUBLIC:
+        tree = ast.parse(text(CONTRACT / f"{module}.py"))
+        lines = [*exported(tree), *entries(tree.body)]
+        parts.append(
+            "\n".join([f"gateway.contract.{module.replace('/', '.')}", *(f"    {line}" for line in lines), ""])
+        )
+    return "\n".join(parts)
+
+
+def test_the_public_surface_changes_only_with_its_golden_file(rewriting):
+    surface = public_surface()
+    if rewriting:
+        GOLDEN.write_text(surface)
+    assert surface == GOLDEN.read_text(), (
+        "the contract has changed: pytest --rewrite-golden, and read API_VERSION's rule"
+    )
+
+
+def test_every_module_is_public_or_internal():
+    modules = {path.relative_to(CONTRACT).with_suffix("").as_posix() for path in CONTRACT.rglob("*.py")}
+    assert modules == {*PUBLIC, *INTERNAL}
+    assert not {*PUBLIC} & {*INTERNAL}
+
+
+def test_the_version_begins_with_the_number_that_plugins_declare():
+    assert API_VERSION.partition(".")[0] == str(API)
+
+
+def test_a_change_of_a_signature_or_a_field_is_seen():
+    source = "class A:\n    x: int = 1\n    def f(self, a): ...\nB: Final = 1\ndef _hidden(): ...\n"
+    lines = list(entries(ast.parse(source).body))
+    assert lines == ["class A()", "    x: int = 1", "    def f(self, a)", "B: Final"]
+    for old, new in (("x: int", "x: str"), ("= 1\n    d", "= 2\n    d"), ("(self, a)", "(self, a, b)"), ("B:", "C:")):
+        assert list(entries(ast.parse(source.replace(old, new)).body)) != lines

@@ -1,11 +1,11 @@
-"""Admission of calls: limits on the calls in flight, and on the bytes that the process holds for them.
+"""Admission of calls: limits on the number of calls in flight, and on the bytes that their bodies take in memory.
 
 - A call that exceeds a limit is refused before its body is read, so that a refusal costs little in an overload.
 - The bytes of all bodies share one budget. For a body of known length, all bytes are reserved at once. For a body of
   unknown length, and for a body that grows when it is decompressed, bytes are reserved piece by piece.
-- A call keeps the reservation for its body until the call ends, because a second attempt needs the body again.
-- Buffered bytes of a provider's reply count too. A whole reply counts until the client has received it. Of a stream,
-  the bytes of an incomplete event count.
+- The bytes of a request's body stay reserved until the call ends, because a second attempt needs the body again.
+- Buffered bytes of a provider's reply count too. A reply that is not streamed counts until the client has received it.
+  In a streamed reply, only the bytes of an incomplete event count.
 - Requests for health checks, metrics, pages and the gateway's own API are not calls, so they are not counted.
 
 Connections are limited in `web/connection_limits.py`, and the time for a body in `request_body.py`.
@@ -24,8 +24,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import Throttle
 
 RETRY_SECONDS: Final = 1
-"""Seconds after which a refused client may try again (`Retry-After`). The wait is short, because any call that ends
-makes room for another call."""
+"""Seconds after which a refused client may try again (`Retry-After`). The wait is short, because every call that ends
+makes room for a new one."""
 _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": True}
 
 
@@ -63,10 +63,10 @@ class Admission:
         return admitted
 
     def hold(self, login: str, size: int) -> None:
-        """Reserve bytes for a caller. Raises `Refused` if the budget does not have this many bytes left.
+        """Reserve bytes for a caller. Raises `Refused` if too few bytes of the budget are left.
 
-        One caller gets at most half of the budget, except for a single larger body. Otherwise a caller could announce
-        large bodies, send nothing, and so block all other callers.
+        A caller may reserve at most half of the budget, or one body of any size. Without this rule, a caller could
+        announce large bodies, send nothing, and so block all other callers.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):
@@ -105,7 +105,7 @@ class Admission:
 
 
 class Admitted:
-    """The place of one call, with the bytes that the call holds."""
+    """The admission of one call, with the bytes that are reserved for it."""
 
     def __init__(self, admission: Admission, login: str) -> None:
         self._admission = admission
@@ -126,14 +126,15 @@ class Admitted:
             self.hold(size - self._size)
 
     def shrink(self, size: int) -> None:
-        """Give bytes back, so that the call holds `size` for its body."""
+        """Release bytes, so that `size` bytes stay reserved for the body of the request."""
         self._admission.give_back(self._login, self._size - size)
         self._size = size
 
     def hold_reply(self, size: int) -> None:
-        """Set the number of bytes that are reserved for the buffered part of the reply to `size`.
+        """Reserve `size` bytes for the buffered part of the reply, in place of the bytes reserved for it before.
 
-        If the budget is used up, raises `UpstreamFailed` and not `Refused`, because the provider has already worked.
+        Raises `UpstreamFailed`, not `Refused`, if the budget is used up. The provider has already processed the
+        request, so the client should not take this error for a refusal.
         """
         more = size - self._reply
         if more <= 0:
@@ -146,5 +147,5 @@ class Admitted:
         self._reply = size
 
     def leave(self) -> None:
-        """Give back the place of the call and all its reserved bytes."""
+        """End the admission of the call, and release all its reserved bytes."""
         self._admission.leave(self._login, self._size + self._reply)

@@ -1,12 +1,13 @@
-"""The agent of a call: the family of the client program, by the rules in `agents.json`.
+"""The agent of a call: the kind of client program that sent it, such as `claude-cli`. The rules are in `agents.json`.
 
-- There are three kinds of rules. A rule compares the beginning of the `User-Agent` header, or looks for a header that
-  only one program sends, or looks for two headers that only one program sends with equal values.
-- The first rule that matches is used. So programs come before the frameworks and SDKs that they are built on, and SDKs
-  come before general HTTP clients.
+- There are three kinds of rules. The first kind compares the beginning of the `User-Agent` header. The second kind
+  looks for a header that only one program sends. The third kind looks for two headers to which only one program gives
+  the same value.
+- The first rule that matches is used. Therefore, in the file, a program comes before the SDK that it uses, and an SDK
+  comes before general HTTP clients.
 - Agents are labels of metrics and of usage totals, so their number is bounded: the names in `agents.json`, "other" for
   every other client, and "" for a request without a `User-Agent` header that no rule matches.
-- Each rule has its source: a capture of the client's requests, or the client's repository.
+- Each rule states its source: a capture of the client's requests, or the client's repository.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ class Rule(NamedTuple):
     header: str
     """Name of a header that only this program sends, in lower case; "" for a rule about the `User-Agent` header."""
     equal_to: tuple[str, ...]
-    """Names of other headers. At least one of them must have the same value as `header`. If this is (), any value of
-    `header` matches."""
+    """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
     cache_key: bool
-    """True if the program uses one `prompt_cache_key` for each session."""
+    """True if the program uses its own `prompt_cache_key` for each session, so that the key identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a rule about another header than `User-Agent` matches. This header must be in `headers`."""
+        """Return whether the rule matches by its header, which is another one than `User-Agent`.
+
+        `headers` must contain it.
+        """
         value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))
 
@@ -58,9 +61,9 @@ def _rule(row: Mapping[str, Any]) -> Rule:
 
 RULES: Final = tuple(map(_rule, orjson.loads(Path(__file__).with_name("agents.json").read_bytes())))
 AGENTS: Final = frozenset({rule.agent for rule in RULES} | {OTHER, ""})
-"""All values that `agent` may return."""
+"""All values that the function `agent` may return."""
 WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_key)
-"""Agents that use one `prompt_cache_key` for each session. Other clients use the same key for several sessions."""
+"""Agents that use a separate `prompt_cache_key` for each session. Other clients use one key for several sessions."""
 
 
 def agent(headers: Mapping[str, str]) -> str:
@@ -79,6 +82,9 @@ _HEADER_RULES: Final = tuple((at, rule) for at, rule in enumerate(RULES) if rule
 
 @small_cache(256, MAX_USER_AGENT)
 def _by_user_agent(name: str) -> int:
-    """Return the index of the first rule that matches a `User-Agent` header; the number of rules if none matches."""
+    """Return the index of the first rule that matches a `User-Agent` header.
+
+    If no rule matches, return the number of rules.
+    """
     matching = (at for at, rule in enumerate(RULES) if rule.user_agent and rule.user_agent.match(name))
     return next(matching, len(RULES))

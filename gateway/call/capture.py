@@ -1,4 +1,4 @@
-"""A copy of the bodies of one call, which the server makes while it reads the request and writes the reply.
+"""Copies of the request and the reply of one call, which the server makes while it reads and writes them.
 
 - A copy is cut off at a maximum size. Copying does not delay a call, and cannot make a call fail.
 - `redacted` removes the secrets from the headers before they are stored. It runs in the thread that writes to the disk.
@@ -18,8 +18,10 @@ from gateway.telemetry.log import REDACTED, redact
 _SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Names of headers and URL parameters whose values are removed. The list is longer than the list that the log uses.
-Clients choose the names of headers freely, and it is better to hide a harmless header than to store a key."""
+"""Pattern for names of headers and URL parameters whose values are removed.
+
+The list is longer than the list that the log uses. Clients choose the names of headers freely, and it is better to hide
+a harmless header than to store a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """The login (`user:password`) of a URL, or a query parameter of a URL. URLs are in headers such as `referer` and
 `location`. The two alternatives of the pattern must not match the same beginning of a text. Otherwise the time of a
@@ -32,7 +34,10 @@ class Capture:
     __slots__ = ("_body", "_limit", "_reply", "_reply_headers", "_request_cut", "_request_headers", "_size", "of")
 
     def __init__(self, of: tuple[str, str, float], limit: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Copy the request. `of` is the id of the call, the login of its caller, and the Unix time of its request."""
+        """Copy the request.
+
+        `of` has three items: the id of the call, the login of its caller, and the Unix time at which the request came.
+        """
         self.of = of
         self._limit = limit
         self._request_headers = headers
@@ -57,7 +62,7 @@ class Capture:
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """Return the copies of the request and the reply, without secrets in their headers, to be stored.
+        """Return the copies of the request and the reply for the store, without secrets in their headers.
 
         This is called after the call has ended.
         """
@@ -72,9 +77,9 @@ class Capture:
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with secrets replaced by a mark.
+    """Return the headers with a mark in place of each secret value.
 
-    A value is treated as a secret if the header's name suggests a secret, or if the log would hide it too.
+    A value is treated as a secret if the header's name suggests one (`_SECRET_NAMED`), or if the log would hide it.
     """
     named = {
         # a header may contain bytes that are not UTF-8, which JSON cannot represent

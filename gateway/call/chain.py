@@ -1,11 +1,11 @@
 """The state of a call and the chain of middlewares around it.
 
-- aiohttp's own middlewares get a response only after its last byte was sent. So a step that must see the events of a
-  stream is a middleware of this chain. Each middleware awaits the next step, and returns the response of that step with
-  or without changes.
+- aiohttp's own middlewares get a response only after its last byte was sent. Steps that must see the events of a stream
+  before they are sent are therefore middlewares of this chain. Each middleware awaits the next step, and returns the
+  response of that step with or without changes.
 - A `Middleware` runs once per call. An `AttemptMiddleware` runs once per attempt to serve the call.
-- A middleware that wraps a stream may change the events, and passes an error (`Batch.fault`) on. Only `server.py` turns
-  the error into a reply.
+- A middleware that wraps a stream may change the events, but must pass on an error (`Batch.fault`). Only `server.py`
+  turns the error into a reply.
 
 Nothing here does I/O, and nothing here knows a dialect.
 """
@@ -41,17 +41,16 @@ T = TypeVar("T")
 class Batch(msgspec.Struct, frozen=True):
     """All or some of the events from one read of the provider's reply. They are sent to the client in one write.
 
-    This is a msgspec struct because an instance is created for every read. Creating a dataclass or a named tuple would
-    take three times as long.
+    This is a msgspec struct because an instance is created for every read. Creating an instance of a dataclass or a
+    named tuple would take three times as long.
     """
 
     events: Sequence[Event]
     fault: GatewayError | None = None
-    """The failure of the provider or of a plugin that followed these events; None if there was none.
-
-    A batch with a failure is the last batch."""
+    """The failure of the provider or a plugin after these events; None if there was none. Such a batch is the last
+    one."""
     costly: bool = False
-    """Whether an event takes too long to read on the event loop (`upstream/process_pool.py`)."""
+    """Whether reading an event takes so long that a worker process does it (`upstream/process_pool.py`)."""
 
 
 Batches = AsyncGenerator[Batch, None]
@@ -80,7 +79,9 @@ Response = Whole | Stream
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An offer that can serve a call, with the conversion between the client's and the provider's format."""
+    """An offer (a model of a provider) that can serve a call, with the conversion between the client's and the
+    provider's format.
+    """
 
     offer: Offer
     flag: Plugin
@@ -92,11 +93,11 @@ class Candidate:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures the seconds that a call waits for the provider, and for files that plugins fetch."""
+    """A stopwatch for the time that a call waits for the provider, and for files that plugins fetch."""
 
     waited: float = 0.0
     stopped: bool = False
-    """Whether the first event of a stream has come. After the first event, waiting is not measured."""
+    """Whether the first event of a stream has come. Waits after the first event are not measured."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
         """Await `reply` and add the time that this takes to `waited`."""
@@ -109,19 +110,22 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class Metering:
-    """The plugin object that reads the usage in one reply (the meter), with the facts that it returned last."""
+    """The meter of one reply (the plugin's object that reads usage), and the facts that the meter returned last."""
 
     meter: Meter
     hook: Hook
     """The hook `meter.facts` of the meter's plugin."""
     facts: Facts = field(default_factory=Facts)
     stale: bool = True
-    """Whether the meter has been given more of the reply since `facts` was set."""
+    """Whether the meter has received more of the reply since `facts` was read from it."""
     failed: bool = False
-    """Whether the meter has failed to return facts. Then it is not asked again."""
+    """Whether the meter has failed to return facts. It is not asked again after a failure."""
 
     def read(self) -> Facts:
-        """Return the facts so far. Raises `PluginFailed` if the meter fails, but only for its first failure."""
+        """Return the facts so far. Raises `PluginFailed` if the meter fails for the first time.
+
+        After a failure, the facts that were read last are returned.
+        """
         if self.stale and not self.failed:
             self.failed = True
             self.facts = self.hook.run(self.meter.facts)
@@ -135,25 +139,27 @@ class Attempt:
 
     candidate: Candidate
     request: ClientRequest
-    """The request with the changes of all steps so far; after the step `translate`, in the provider's dialect."""
+    """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
     """Headers that the gateway adds, with names in lower case. They come from the grants and from the provider's
     configuration, and include the credential."""
     dropped: dict[str, None] = field(default_factory=dict)
-    """JSON pointers of the fields that are not sent on, in the order in which they were found. The values are unused:
-    the dict serves as an ordered set."""
+    """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
+
+    The values are unused: the dict serves as an ordered set."""
     sent: int = 0
     """The number of requests that the provider may have received and may charge for, except those in `stepped`."""
     stepped: int = 0
-    """The number of requests that `steps` of plugins have sent to the provider, such as for a count of tokens."""
+    """The number of requests that plugins' `steps` have sent to the provider, such as a request to count tokens."""
     head: Head | None = None
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of bytes that have been received so far: of the model's output in a stream, or of the whole body of
-    another reply. None before a reply."""
+    """The number of received bytes; None before a reply.
+
+    For a stream, only the bytes of the model's output count. For another reply, the whole body counts."""
     whole: bool = False
-    """Whether a reply that is not a stream has been read to its end, so that its report of usage is final."""
+    """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
     redaction: Redaction = field(init=False, repr=False)
     """The object that removes the gateway's keys from everything that the provider sends back."""
 
@@ -162,7 +168,10 @@ class Attempt:
         self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
 
     def drop(self, path: str) -> None:
-        """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""
+        """Record a field that is left out (the callback `Drop` of plugins).
+
+        Duplicates, and fields beyond the maximum, are ignored.
+        """
         add_dropped(self.dropped, path)
 
 
@@ -172,7 +181,8 @@ class Inbound:
 
     id: str
     runtime: Runtime
-    """The configuration at the time of the request. A reload does not affect calls that have begun."""
+    """The configuration at the time of the request. A reload of the configuration does not affect calls that have
+    begun."""
     flag: Plugin
     operation: str
     agent: str
@@ -194,10 +204,12 @@ class Call:
     received: float = field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """The clean-up of everything that is opened for the call. The `finally` blocks of the stream's generators
-    are not enough: if a generator is closed before it has started, none of its `finally` blocks runs."""
+    """The clean-up of everything that is opened for the call.
+
+    `finally` blocks of the stream's generators are not enough: they do not run in a generator that is closed before it
+    has started."""
     admitted: Admitted | None = field(default=None, repr=False)
-    """The call's place among the calls in flight, with the bytes reserved for it. None for a call that is not sent."""
+    """The call's admission, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
@@ -211,11 +223,11 @@ class Call:
     announced: bool = False
     """Whether the journal has a line that the call is about to be sent (`write_ahead.py`)."""
     left: bool = False
-    """Whether the client has disconnected. The provider's reply is then read only to learn what the call costs."""
+    """Whether the client has disconnected. The rest of the provider's reply is then read only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)
-    """The function that is called when the client leaves, and returns whether the call goes on without the client.
+    """A function that is called when the client disconnects. It returns whether the call continues without the client.
 
-    None if such a call is cancelled."""
+    If this is None, the call is cancelled when the client disconnects."""
     fetches: Fetches | None = field(default=None, repr=False)
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None
@@ -236,7 +248,7 @@ class Call:
 
     @property
     def flag(self) -> Plugin:
-        """The flag (API format) that the client speaks."""
+        """The compatibility flag (plugin of an API format) that the client uses."""
         return self.inbound.flag
 
     @property
@@ -254,7 +266,9 @@ class Call:
 
     @property
     def requests(self) -> int:
-        """The number of requests that providers may have received, also from `steps` of plugins, in all attempts."""
+        """The number of requests that providers may have received in all attempts, including the requests of plugins'
+        `steps`.
+        """
         return sum([attempt.sent + attempt.stepped for attempt in self.attempts])
 
     @property
@@ -264,12 +278,15 @@ class Call:
 
     @property
     def facts(self) -> Facts | None:
-        """The facts (usage, stop reason, ...) that were read last; None before a reply."""
+        """The facts (usage, stop reason, ...) that were read last from the reply; None before a reply."""
         attempt = self.attempt
         return attempt.metering.facts if attempt and attempt.metering else None
 
     def read_facts(self) -> Facts | None:
-        """Return the facts in the reply so far; None before a reply. Raises `PluginFailed` if the meter fails."""
+        """Return the facts of the reply so far; None before a reply.
+
+        Raises `PluginFailed` if the meter (usage reader) fails.
+        """
         attempt = self.attempt
         return attempt.metering.read() if attempt and attempt.metering else None
 
@@ -283,8 +300,8 @@ class Call:
         """Return the seconds that the gateway added to the call; None if no provider was called.
 
         This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
-        The time spent waiting for the provider is subtracted. The latency of the network, the opening of a connection,
-        and the work of other calls on the event loop during a wait count as waiting.
+        The time spent waiting for the provider is subtracted. Network latency and the opening of a connection count as
+        waiting. So does the work of other calls on the event loop during a wait.
         """
         if not self.requests:
             return None
@@ -297,13 +314,13 @@ AttemptNext = Callable[[Call, Attempt], Awaitable[Response]]
 
 
 class Middleware(Protocol):
-    """One step of the chain around a call."""
+    """One step of the chain of a call. It runs once for each call."""
 
     async def __call__(self, call: Call, following: Next) -> Response: ...
 
 
 class AttemptMiddleware(Protocol):
-    """One step of the chain around an attempt."""
+    """One step of the chain of an attempt. It runs once for each attempt to serve a call."""
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response: ...
 
@@ -313,7 +330,7 @@ def chain(*middlewares: Middleware, last: Next) -> Next: ...
 @overload
 def chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext: ...
 def chain(*middlewares: Any, last: Any) -> Any:
-    """Return a function that runs the middlewares around the step `last`. The first middleware is the outermost."""
+    """Return a function that runs the middlewares, the first outermost, around the innermost step `last`."""
     following = last
     for middleware in reversed(middlewares):
         following = partial(middleware, following=following)

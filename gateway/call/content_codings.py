@@ -1,8 +1,8 @@
 """Decoders of the content codings in which clients may send a body: gzip, deflate, br and zstd (RFC 9110, 8.4.1).
 
-- The limit of a body counts decoded bytes. A body is decoded in small steps, so that a body of a few kilobytes that
-  would become gigabytes is refused after `limit` bytes.
-- A client may apply several codings one after the other. The result of each decoding must stay within the limit.
+- The limit applies to the decoded size. A body is decoded in small steps, so that a few kilobytes that would decode to
+  gigabytes are refused after `limit` bytes.
+- A client may apply several codings in sequence. The result of each decoding must stay within the limit.
 - Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. This does
   not block the event loop, because all four libraries release the interpreter's lock.
 """
@@ -18,16 +18,17 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Maximum number of bytes that a decoder gets in one step, and maximum number that it returns in one step."""
+"""Maximum number of bytes that a decoder takes in one step. It is also the maximum that a decoder returns in one
+step."""
 SLICE: Final = 1024 * 1024
 """Number of decoded bytes after which decoding pauses, so that the caller can reserve memory for them."""
 MAX_CODINGS: Final = 4
-"""Maximum number of codings of one body. Decoding each may take as much work as a body of the maximum size."""
+"""Maximum number of codings of one body. Each coding may cost the work of decoding a body of the maximum size."""
 MAX_FRAMES: Final = 1000
-"""Maximum number of gzip members or zstd frames in one body. A member or frame that decodes to nothing costs a step
-too, so the limit of decoded bytes alone is not enough."""
+"""Maximum number of gzip members or zstd frames in one body. Even a member or frame that decodes to nothing costs a
+step, and the limit on decoded bytes does not bound their number."""
 _SHOWN: Final = 50
-"""Maximum number of characters of an unknown coding that the error message repeats."""
+"""Maximum number of characters of an unknown coding's name in the error message."""
 _WINDOW_LOG: Final = 23
 """Binary logarithm of zstd's largest window: 8 MB, the maximum for the content coding (RFC 9659, 3)."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -35,15 +36,16 @@ _ZLIB_HEADER: Final = 2
 """Bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
-"""Function that yields the decoded parts of a body. For damaged data, it raises an exception of `_errors_of`."""
+"""A function that yields the decoded parts of a body. For damaged data, it raises one of the exceptions that
+`_errors_of` returns."""
 
 
 class _Cut(ValueError):
-    """The error for a body that ends within its coding, or goes on after the end of its coding."""
+    """The error for a body that ends in the middle of its coding, or has more data after the end of its coding."""
 
 
 def names(values: Iterable[str]) -> list[str]:
-    """Return the codings in the values of all `Content-Encoding` headers of a request, without `identity`.
+    """Return the codings that a request's `Content-Encoding` headers name, except `identity`.
 
     The order is the order in which the client applied the codings (RFC 9110, 8.4). Raises `Refused` for an unknown
     coding, and for too many codings.
@@ -63,12 +65,12 @@ def names(values: Iterable[str]) -> list[str]:
 class Decoding:
     """Decodes a body in slices, so that the caller can reserve memory for each slice before the next slice is decoded.
 
-    An empty body stays empty, whatever its codings are.
+    An empty body stays empty, whatever codings the request names.
     """
 
     def __init__(self, body: bytes, codings: Iterable[str], limit: int) -> None:
         self.body = body
-        """The body. Each coding is removed from it when that coding has been decoded to the end."""
+        """The body. It is replaced by its decoded form each time that one coding is completely decoded."""
         self._codings = list(codings)
         self._limit = limit
         self._slices = self._decode()
@@ -201,7 +203,7 @@ _LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
 }
 _DECODERS: Final[Mapping[str, Decoder]] = {"gzip": _gunzip, "deflate": _inflate, "br": _unbrotli, "zstd": _unzstd}
 _OTHER_NAMES: Final[Mapping[str, str]] = {"x-gzip": "gzip"}
-"""Names that mean the same coding (RFC 9110, 8.4.1.3)."""
+"""Other names of the same codings (RFC 9110, 8.4.1.3)."""
 _NO_CODING: Final = frozenset({"", "identity"})
 ACCEPTED: Final = ", ".join(_DECODERS)
 """The accepted codings, in the form of the header `Accept-Encoding` (RFC 9110, 12.5.3)."""

@@ -1,4 +1,4 @@
-"""The objects that request handlers get from the aiohttp application. They live as long as the process.
+"""The objects that request handlers get from the aiohttp application, and that live as long as the process.
 
 This file only declares them: `process/app.py` makes them, and `process/reload.py` replaces the configuration.
 """
@@ -34,7 +34,7 @@ from gateway.upstream.refused_keys import RefusedKeys
 
 
 class NotTaken(Exception):
-    """The error for a valid configuration that the gateway failed to use. The log has the cause."""
+    """The error for a valid configuration that could not be put into use. The log has the cause."""
 
 
 class Who(NamedTuple):
@@ -63,13 +63,18 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration; a listener given on the command line replaces the listeners of the file."""
+        """Return the configuration as it is in use: a listener given on the command line replaces the listeners of the
+        file.
+        """
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return an entity tag for `data`, the file's content, and `error`, the reason why the content was refused."""
+        """Return an entity tag for the file's content (`data`) and the reason why this content was refused
+        (`error`).
+        """
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
-        """Replace the file's content by `text`, if the content is `expected`, and use the new configuration.
+        """Replace the file's content by `text` and use it as the configuration, but only if the present content is
+        `expected`.
 
         Raises `CannotReplace`, `OSError`, `ConfigError`, `NotTaken` and the exceptions of `check`; see `Reloader.save`.
         """
@@ -83,7 +88,7 @@ class Gateway:
     registry: Registry
     store: Store
     follower: JournalFollower
-    """The writer of the records of calls. It writes them into the journal, and copies them from there to the store."""
+    """The writer of the records of calls: first into the journal, and from the journal into the store."""
     bodies: Bodies
     quotas: Quotas
     metrics: Metrics
@@ -107,7 +112,7 @@ class Gateway:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether clients should open new connections, because this process stops or is replaced."""
+        """Whether clients should open new connections, because this process is stopping or is being replaced."""
         return self.draining or self.follower.is_replaced
 
     @property
@@ -122,10 +127,11 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 for open routes such as /healthz, have none."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REFUSED: Final = web.RequestKey("refused", Refused)
-"""Key of the `Refused` with which the guard refuses a call. The server replies with it in the client's dialect, and
-records it."""
+"""Key of the `Refused` with which the guard refused a call. The server replies with this error in the client's
+dialect."""
 CALL: Final = web.RequestKey("call", Call)
-"""Key of the `Call` that a request has become. Requests that are not parsed yet, and requests for pages, have none."""
+"""Key of the `Call` that was made from a request. A request for a page, or a request that is not parsed yet, has
+none."""
 
 
 def identity_of(request: web.Request) -> Identity | None:

@@ -1,13 +1,13 @@
 """The cost of a call, from the usage that the provider reports, or from an estimate if the provider reports none.
 
-The cost is computed once, for the record of a call that has ended, and is marked if it is an estimate. Prices of tokens
-are in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
+The cost is computed once, when the call has ended, and the record tells whether it is an estimate. Prices of tokens are
+in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
 
-- Each part of a call has the price of the model that did its work, in the provider's price list.
-- If the provider says expressly that another model worked (a fallback, an advisor), and that model has no price, the
+- Each separately billed part of a call is priced by the model that did the work, in the provider's price list.
+- If the provider reports that another model did the work (a fallback, an advisor), and that model has no price, the
   cost is unknown.
-- If only the reply's `model` differs from the called model, and this name has no price, the name may be an alias. Then
-  the price of the called model applies. The cost is marked as an estimate if the two names do not resemble each other.
+- If the name in the reply's `model` differs from the called model and has no price, the name may be an alias. Then the
+  price of the called model is used. The cost is marked as an estimate if the two names do not resemble each other.
 - A router is a provider that forwards calls to other providers. It states the amount that it charged (`usage.cost`).
   This amount is the cost if the provider is configured with the router's price list and no rule of `model_cost_map`
   applies. Statements of other providers are ignored, because their unit is not documented.
@@ -29,8 +29,8 @@ from gateway.money.prices.table import matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
-"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. After other
-error statuses (408, 424, 504) a model may have run."""
+"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. Other error
+statuses (408, 424, 504) may come after a model has run."""
 
 
 class Cost(NamedTuple):
@@ -41,7 +41,7 @@ class Cost(NamedTuple):
     basis: str
     """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
     estimated: bool = False
-    """Whether a token count or a price of the cost is an estimate."""
+    """Whether a token count or a price used for the cost is an estimate."""
 
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
@@ -54,16 +54,19 @@ ROUTERS: Final = frozenset({"openrouter"})
 _NO_TOKENS: Final = Usage()
 
 MOST_BYTES: Final = 8
-"""Maximum average number of bytes per token in a reply. If a reply has more bytes per reported token, then the report
-was made before most of the reply was written."""
+"""Maximum average number of bytes per token in a reply.
+
+If a reply has more bytes per reported token, the report is outdated: it was made before most of the reply was written.
+"""
 
 
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost by the provider's report of usage, or by an estimate without a report; 0 if no model was reached.
+    """Return the cost of a call.
 
-    A reply that broke off has a report that is only a lower bound, so its cost is marked as estimated. A reply broke
-    off if it has no stop reason, is not `complete`, and was not read to its end. A stream also counts as broken off if
-    it has output, and its report has input tokens but no output tokens.
+    The cost is computed from the provider's report of usage, or from an estimate if there is no report. It is 0 if no
+    model was reached. The report of a reply that broke off is only a lower bound, so the cost is then marked as
+    estimated. A reply broke off if it has no stop reason, is not `complete`, and was not read to its end. A stream also
+    counts as broken off if it has output, and its report has input tokens but no output tokens.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation in UNBILLED_OPERATIONS:
@@ -123,7 +126,10 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
-    """Return whether the provider refused the request before a model ran, by its status or a stream's first event."""
+    """Return whether the provider refused the request before a model ran, so that nothing is charged.
+
+    This is known from the reply's status, or from the first event of a stream.
+    """
     if attempt.head is None or attempt.delivered is not None:
         return False
     problem = call.problem
@@ -131,7 +137,7 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
 
 
 def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Sequence[Part]:
-    """Return the parts of a call with probable numbers of tokens, for a usage report that is missing or incomplete.
+    """Return the billed parts of a call with estimated numbers of tokens, for a missing or incomplete usage report.
 
     - No number is less than the number that the provider reported.
     - Without a report, input tokens are estimated from the body that was sent (`money/quotas/estimate.py`). No input
@@ -139,8 +145,8 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
     - Output tokens are estimated from the bytes of the received text, thinking and tool arguments, at three bytes per
       token. This estimate is used if there are more than `MOST_BYTES` bytes for each reported output token.
     - If the reply is not `complete`, output tokens are also estimated from the time since the request was received.
-      Without this estimate, thinking that the provider does not send would be free. The whole output would be free for
-      a client that disconnects just before the end.
+      Without this estimate, hidden thinking would be free, and a client could get free output by disconnecting just
+      before the end.
     """
     reply, *others = facts.parts
     given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0
@@ -156,7 +162,7 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def expected(call: Call) -> Estimate:
-    """Return the maximum usage of a call: the reserved amount, or a rough estimate if nothing was reserved."""
+    """Return the maximum usage of a call: the amount that was reserved for it, or else a rough estimate."""
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]

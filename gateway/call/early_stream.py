@@ -1,9 +1,10 @@
-"""The early head of a stream: the head and pings that the client gets if the provider's first event takes long.
+"""The early head of a stream: response headers and pings that are sent to the client while the provider's first event
+is late.
 
-- Without an early head, clients and load balancers close the connection before the first event comes.
-- Usually the server sends the head together with the first event, so that the status can still become that of an error.
-  An error that occurs after an early head is written into the stream.
-- The cost for a call whose first event comes in time is one timer.
+- Without them, clients and load balancers close the connection before the first event comes.
+- Usually the server sends the headers only with the first event, because until then an error can still be sent with its
+  own status. An error that occurs after an early head is written into the stream.
+- A call whose first event comes in time only costs one timer.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the wait for the early head is longer if the provider's own head has not come either.
+"""Factor for the delay of the early head while the provider has not even sent its own response headers.
 
 With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that returns the response whose head is sent early, and the bytes of a ping (b"" without pings)."""
+"""A function that returns the response whose head is sent early, and the bytes of a ping; b"" if the format has no
+pings."""
 
 
 class EarlyStream:
@@ -35,14 +37,17 @@ class EarlyStream:
         self._opening = opening
         self._seconds = seconds
         self._patience = patience
-        """Maximum number of seconds for which a ping waits for the client to read."""
+        """Maximum number of seconds that a ping may wait until the client reads it."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._response: web.StreamResponse | None = None
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has begun a stream. An early head is then sent after the usual time between pings."""
+        """Note that the provider has sent the headers of a stream.
+
+        The early head is then due after the usual ping interval.
+        """
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)
@@ -54,7 +59,7 @@ class EarlyStream:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Send no more pings. Return the response if its head is sent already, or None."""
+        """Send no more pings. Return the response if its head has been sent already; None otherwise."""
         self.cancel()
         if self._task is not None:
             await asyncio.wait({self._task})

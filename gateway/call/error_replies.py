@@ -1,4 +1,4 @@
-"""Error replies in the form of the client's flag, or in the gateway's own form if the flag's plugin fails."""
+"""Error replies in the format of the client's API, or in the gateway's own format if the plugin of that API fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.contract.registry import Plugin
 T = TypeVar("T")
 
 Report = Callable[[GatewayError], None]
-"""A function that logs and counts an error if it is the failure of a plugin."""
+"""A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
 
 
 def error_reply(
@@ -20,7 +20,8 @@ def error_reply(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return the status, the headers and the body of the reply for an error before the first byte is sent.
 
-    With `native`, the client speaks the provider's format. Then an error reply of the provider is returned unchanged.
+    If `native` is true, client and provider use the same format, and the provider's own error reply is returned
+    unchanged.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
@@ -34,9 +35,9 @@ def error_reply(
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Return the result of a hook for the reply to `error`, or `otherwise` if the hook fails.
+    """Return the result of a plugin's hook that helps to write the reply to `error`; `otherwise` if the hook fails.
 
-    A failure that is `error` itself is not reported again.
+    The failure is reported, except if it is `error` itself, which was reported before.
     """
     try:
         return hook(*args)

@@ -1,7 +1,7 @@
 """Fingerprints of chats: keyed hashes of the caller, the agent, the system prompt and the first user message.
 
-- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed: the marks of
-  prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
+- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed. Marks of prompt
+  caching (`cache_control`) are left out, because clients move these marks from turn to turn.
 - Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
 - The hash is keyed, because a short prompt could be guessed from a plain hash.
 """
@@ -18,12 +18,12 @@ from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Members
 
 WINDOW: Final = 1024 * 1024
-"""Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
+"""Number of bytes at the beginning of a body's member that are read. Reading them takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read. Real chats need fewer, because the first user
-message comes after a few system messages. The limit bounds the work for hostile requests."""
+"""Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
+after a few system messages. The limit bounds the work for hostile requests."""
 MAX_CUT: Final = 64 * 1024
-"""Number of characters that are hashed of a message that does not end within `WINDOW`."""
+"""Number of characters that are hashed if a message is longer than `WINDOW`."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()
@@ -98,7 +98,7 @@ def _opening(system: str, items: Iterator[tuple[Any, str]]) -> Opening | None:
 
 
 def _member_text(top: Members, name: str) -> str:
-    """Return the text of a member. The text of a member larger than `WINDOW` is the beginning of its JSON."""
+    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON."""
     if name not in top:
         return ""
     text = _window(top, name)
@@ -108,7 +108,7 @@ def _member_text(top: Members, name: str) -> str:
 
 
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
-    """Yield the first items of a list. Each is yielded as a pair: the decoded value, and the JSON text of the item.
+    """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
     An item that does not end within the first `WINDOW` bytes cannot be decoded, so its role is unknown. Such an item is
     yielded as a user message without a text.
@@ -137,7 +137,7 @@ def _gap(text: str, at: int) -> int:
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value at an offset, and the offset of its end, which is -1 if the value cannot be read."""
+    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value cannot be read."""
     try:
         return _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""The end of a call: charges it, and passes its record to the store, the metrics, the observers and the log.
+"""The end of a call: it is charged, and its record goes to the store, the metrics, the observers and the log.
 
 - The server writes exactly one record for each request, however the request ends.
-- A request that was refused before it became a `Call` has a record too. It is charged nothing.
+- A request that was refused before it became a `Call` gets a record too, but no charge.
 - A call whose process was killed gets its record when the next process starts.
-- In a process that a new one has replaced, the record goes to a spool on the disk. The new process reads the spool and
-  charges the call (`predecessor.py`).
+- After a restart, the replaced process still finishes its calls and writes their records to a spool on the disk. The
+  new process reads the spool and charges the calls (`predecessor.py`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Finish:
             self.metrics.overhead(call.flag.name, overhead)
 
     def _facts(self, call: Call) -> Facts:
-        """Return the facts of the call. If the meter fails, return the facts that it returned last."""
+        """Return the facts of the call. If the meter (usage reader) fails, return the facts that it returned last."""
         try:
             return call.read_facts() or Facts()
         except PluginFailed as failure:

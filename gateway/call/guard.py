@@ -1,11 +1,11 @@
 """aiohttp middlewares in front of every route: request id, cross-site guard, identity, and errors in plain JSON.
 
-If a proxy and the gateway could understand a request differently, the request is refused with 400. Examples are a host
-in the request's target, and an unusual transfer coding.
+A request that a proxy and the gateway could interpret differently is refused with 400. Examples are a request target
+that includes a host, and an unusual transfer coding.
 
 Callers are identified by their network address, so any web page that is open on a caller's machine could send requests
-as that caller. Therefore every route except the health checks refuses a Host or Origin that is not this gateway's, and
-requests that the browser marks as cross-site. The check of Host prevents DNS rebinding.
+as that caller. Therefore every route except the health checks refuses requests whose Host or Origin is not this
+gateway's, and requests that the browser marks as cross-site. The check of Host prevents DNS rebinding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.telemetry.throttle import Throttle
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The schemes that an origin of this gateway may have, with the default port of each."""
+"""The schemes that are possible in an origin (URL) of this gateway, with their default ports."""
 _PLACE: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?)\.?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -43,8 +43,8 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. On these routes, the guard does not reply to a refused request. `server.py`
-    writes the reply in the client's dialect.
+    `calls` are the routes of API calls. On these routes, `server.py` replies to a request that the guard refuses, in
+    the client's dialect.
     """
     refusals = Throttle()
 
@@ -81,7 +81,10 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that every reply has. If this process stops or is replaced, have the connection closed."""
+    """Add the headers that every reply has.
+
+    If this process is stopping or being replaced, also ask for the connection to be closed.
+    """
     response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers["server"] = "irisgate"
     if request.app[GATEWAY].is_leaving:
@@ -107,7 +110,7 @@ def caller_of(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """Return why aiohttp and a proxy in front of the gateway may read a request differently; "" if there is no reason.
+    """Return the reason why a proxy and aiohttp may interpret a request differently; "" if there is none.
 
     The reasons are forms of requests that aiohttp accepts: HTTP versions other than 1.0 and 1.1, an absolute target,
     whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, transfer codings
@@ -126,7 +129,7 @@ def ambiguous(request: web.BaseRequest) -> str:
 
 
 def _repeated(headers: MultiMapping[str]) -> str:
-    """Return the first header in `_SINGLE` that is repeated; "" if none is."""
+    """Return the first header of `_SINGLE` that the request has more than once; "" if there is none."""
     if len(set(map(str.lower, headers))) == len(headers):  # no header is repeated, as in nearly all requests
         return ""
     return next((name for name in _SINGLE if len(headers.getall(name, ())) > 1), "")
@@ -144,7 +147,8 @@ def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Resp
 
 _AMBIGUOUS: Final = "AmbiguousRequest"
 _SINGLE: Final = ("Host", "Origin", "Content-Type", "Sec-Fetch-Site")
-"""Headers that decide how a request is handled. If one is repeated, two programs could use different values of it."""
+"""Headers that decide how a request is handled. If such a header is repeated, a proxy and the gateway could use
+different values."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
@@ -175,7 +179,10 @@ def _refusal(message: str) -> Refused:
 
 
 def _header_start(value: str) -> str:
-    """Return the first 100 characters of a header, as ASCII. Bytes that are not UTF-8 could not be sent as JSON."""
+    """Return the first 100 characters of a header, as ASCII.
+
+    This is for JSON, which cannot have bytes that are not UTF-8.
+    """
     return value[:100].encode("ascii", "replace").decode()
 
 
@@ -192,8 +199,8 @@ class _Place(NamedTuple):
 def _place(text: str) -> _Place | None:
     """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
 
-    Return None for anything else. No URL parser is used, because parsers correct malformed input (full-width digits,
-    `/..`) in other ways than browsers.
+    Return None for anything else. URL parsers are not used, because they correct malformed input (full-width digits,
+    `/..`) differently from browsers.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -248,7 +255,7 @@ def _response_for(problem: Problem) -> web.Response:
 def _json_response(error: web.HTTPException) -> web.StreamResponse:
     """Return the reply to an exception of aiohttp: JSON for an error (no such route, wrong method), or a redirect.
 
-    The exception itself is not returned as a reply, because aiohttp deprecates that.
+    aiohttp deprecates the use of the exception itself as the reply.
     """
     if error.status < 400:
         return web.Response(status=error.status, headers={"location": error.headers["Location"]})

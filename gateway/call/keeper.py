@@ -1,7 +1,7 @@
-"""The choice of the process that keeps the balances of the quotas: this process, or the process that replaces it.
+"""The choice of the process that keeps the balances of the quotas: this process, or the new process that replaces it.
 
-While another process takes over the balances, new calls wait with their reservations until this hand-over has succeeded
-or failed. After a successful hand-over, this process makes reservations over a connection to the other process.
+While the new process takes over the balances (the hand-over), new calls wait with their reservations. After a
+successful hand-over, this process makes reservations over a connection to the new process.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.ledger import Claim, Reservation
 
 RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that takes the id of a call and its claims, and reserves the claims in another process. It blocks."""
+"""A function that reserves the claims of a call in another process. It takes the id of the call, and blocks."""
 
 
 class Keeper:
-    """Makes reservations in the process that keeps the balances."""
+    """Makes reservations in whichever process keeps the balances."""
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
-        """The outcome of a hand-over: a function that reserves in the other process; None if the hand-over failed."""
+        """The outcome of a hand-over: a function that reserves in the other process, or None if the hand-over
+        failed."""
 
     @property
     def is_here(self) -> bool:
@@ -45,9 +46,9 @@ class Keeper:
             self._outcome = None
 
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
-        """Reserve the maximum that the call may use, in the process that keeps the balances.
+        """Reserve the maximum that the call may use.
 
-        Raises the exceptions of `settlement.reserve`.
+        The reservation is made in the process that keeps the balances. Raises the exceptions of `settlement.reserve`.
         """
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:

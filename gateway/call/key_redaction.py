@@ -1,9 +1,9 @@
 """Removes the gateway's keys from everything that a provider sends back: headers, bodies, events and errors.
 
-Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found as it is, with
-characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is divided between
-two or more consecutive events. There are two limits. If a key is divided, a first part of less than `KNOWN_BY`
-characters is not removed. A key inside two encodings (base64 of an escaped key) is not found.
+Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found in plain form,
+with characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is split
+across consecutive events. There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is
+not removed. A key in two nested encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs a few searches of its bytes.
 """
@@ -31,10 +31,10 @@ reply, such as the placeholder `not-needed` that is configured for local servers
 KNOWN_BY: Final = 8
 """Number of characters at the beginning or end of a key that are enough to recognise a part of the key."""
 MAX_MESSAGE: Final = 64 * 1024
-"""Maximum number of characters of a provider's error message that clients get."""
+"""Maximum number of characters of a provider's error message that is passed on to clients."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
-"""JSON member that contains the base64 payload in a stream frame of Bedrock's InvokeModel API."""
+"""The JSON member that has the base64 payload in a stream frame of Bedrock's InvokeModel API."""
 
 _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|credential|signature|jwt", re.IGNORECASE)
 """Names of headers and URL parameters whose values are keys."""
@@ -42,7 +42,8 @@ _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
 """A part such as `Signature=…` of AWS's `authorization` header."""
 _MAX_CACHED: Final = 256
-"""Maximum number of cached sets of keys: one for each provider and set of headers that the gateway adds."""
+"""Maximum number of cached `Redaction` objects: one for each combination of a provider and the headers that the gateway
+adds."""
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 
@@ -85,11 +86,12 @@ class Redaction:
         self._encoded = [form for key in self.keys for form in _base64_forms(key)]
         self._signs = list(dict.fromkeys(sign for secret in secrets for sign in _signs(secret)))
         self.overlap = max(map(len, self._signs), default=1) - 1
-        """Number of bytes at the end of a read that must be searched again together with the next read."""
+        """Number of bytes at the end of a read that are searched again with the next read, because a key may be split
+        there."""
 
     @cached_property
     def _all_patterns(self) -> list[re.Pattern[bytes]]:
-        """The patterns of the keys. They are compiled at the first use, because a long key takes 10 ms or more."""
+        """The patterns of the keys, compiled at the first use. Compiling takes 10 ms or more for a long key."""
         return [pattern for secret in self._secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
@@ -143,7 +145,7 @@ class Redaction:
 
 
 def _patterns(secret: str) -> list[re.Pattern[bytes]]:
-    """Return patterns that match a key, even with some characters escaped. For speed, all begin with fixed bytes."""
+    """Return patterns that match a key, even with some characters escaped. All begin with fixed bytes, for speed."""
     first, rest = secret[0], secret[1:]
     head = match[0] if (match := _HEAD.match(secret)) else first
     plain = re.escape(_utf8(head)) + b"".join(map(_any_form, secret[len(head) :]))
@@ -161,7 +163,7 @@ _SHORT: Final[Mapping[str, tuple[bytes, ...]]] = {"/": (rb"\\+/",), '"': (rb'\\+
 def _escapes(character: str) -> list[bytes]:
     """Return patterns for a character escaped as in JSON and as in a URL, with hexadecimal digits of either case.
 
-    JSON text inside JSON text has several backslashes in place of one.
+    A pattern allows several backslashes, because JSON text may be nested in JSON text.
     """
     hexadecimal = f"{ord(character):04x}" if ord(character) <= 0xFFFF else ""
     percent = b"".join(b"%" + _either_case(f"{byte:02x}") for byte in _utf8(character))
@@ -177,7 +179,10 @@ def _utf8(text: str) -> bytes:
 
 
 def _base64_forms(key: bytes) -> list[bytes]:
-    """Return the base64 of a key as it appears inside longer data, which has three forms, in both alphabets."""
+    """Return the base64 of a key as it appears inside longer data.
+
+    There are three forms, one for each offset of the key modulo 3, in both base64 alphabets.
+    """
     forms = []
     for shift, mixed in enumerate((0, 2, 3)):  # `mixed` characters also depend on preceding bytes
         complete = (shift + len(key)) * 8 // 6
@@ -187,7 +192,7 @@ def _base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return byte strings of which at least one is in any data that contain the key or a large part of the key."""
+    """Return byte strings. Data with the key, or with a large part of it, always contain at least one of them."""
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone
@@ -201,7 +206,7 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class EventRedaction:
-    """Removes the keys from the events of one stream, including keys that are divided between consecutive events.
+    """Removes the keys from the events of one stream, including keys that are split across consecutive events.
 
     Events are searched one by one as soon as a search of the stream's bytes finds a sign of a key. An event that ends
     with the first part of a key is held back, until the next event shows whether the rest of the key follows.
@@ -210,15 +215,16 @@ class EventRedaction:
     def __init__(self, redaction: Redaction) -> None:
         self._redaction = redaction
         self._end = b""
-        """The last bytes of the stream so far. A sign of a key may begin in them and end in the next bytes."""
+        """The last bytes of the stream so far. A sign of a key may begin in these bytes and end in the next read."""
         self._suspect = False
         self._packed = False
-        """Whether a frame of InvokeModel has come. A search of the stream cannot find an escaped key in its base64."""
+        """Whether the stream has a frame of InvokeModel. Its base64 may hide an escaped key from a search of the
+        stream's bytes."""
         self._ends = [(key[:KNOWN_BY], key[-KNOWN_BY:]) for key in redaction.keys]
         self._held: list[Event] = []
 
     def feed(self, data: bytes, events: Iterable[Event]) -> Iterable[Event]:
-        """Return the events that `data` completes, without keys."""
+        """Return the events that `data` completes, with the keys removed."""
         self.look(data)
         return self.clean(events)
 
@@ -231,7 +237,10 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Return the events without keys. The bytes of these events were given to `look` before."""
+        """Remove the keys from events, and return the events.
+
+        `look` must have searched the bytes of these events before.
+        """
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -252,10 +261,10 @@ class EventRedaction:
         yield from held
 
     def _without_keys(self, event: Event) -> Event:
-        """Return the event without keys.
+        """Remove the keys from an event, and return the event.
 
-        An event that had a key loses its raw bytes, because the frame may have a checksum. The flag's encoder then
-        writes the event again. A comment that had a key is left out.
+        If the event had a key, its raw bytes are discarded, because a checksum in the frame would be wrong. The encoder
+        of the client's API then writes the event anew. A comment that had a key is left out.
         """
         payload = self._redaction.bytes(event.payload)
         raw = event.raw or b""
@@ -264,7 +273,7 @@ class EventRedaction:
         return Event(event.kind, payload, None if payload else b"")
 
     def _join(self, event: Event) -> Iterator[Event]:
-        """Hold an event back. If no held event can contain the beginning of a key, yield all held events."""
+        """Hold an event back. If none of the held events can contain the beginning of a key, yield all of them."""
         if not event.payload:  # a comment may come between two parts of a key
             yield event
             return
@@ -276,7 +285,7 @@ class EventRedaction:
 
 
 def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
-    """Return consecutive events without the parts of a key that is divided between their strings."""
+    """Remove a key that is split across the strings of consecutive events. Return these events."""
     try:
         values = [event.data for event in events]
     except BadFrame:
@@ -294,7 +303,7 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Return functions that remove the parts of a key from strings, by the index in `values` to which each applies."""
+    """Return functions that remove the parts of a key from strings. The keys of the dict are indexes in `values`."""
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent
         if len(values) == 1 and _has(values[0], key[size:], str.startswith):

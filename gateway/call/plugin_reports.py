@@ -1,6 +1,7 @@
 """Reports of plugins that fail (a log line and a metric), and of plugins that block the event loop (a log line).
 
-`contract/hooks.py` finds out what failed. The server and `finish.py` report each failure once, where the call ends.
+`contract/hooks.py` finds the cause of a failure. The server and `finish.py` report each failure once, at the end of the
+call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The calls that a replaced process is still finishing, after this process has taken its place.
+"""The calls that an old process is still finishing after this process has replaced it.
 
 - The replaced process writes its calls to a spool, which is a journal of its own. This process reads the spool, charges
   the calls, and writes their records to the main journal.
@@ -40,7 +40,7 @@ BATCH_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The objects of this process that record and charge the calls of a replaced process."""
+    """The objects of this process by which the calls of a replaced process are recorded and charged."""
 
     finish: Finish
     quotas: Quotas
@@ -50,17 +50,18 @@ class Parts:
 
 @dataclass(slots=True)
 class Predecessor:
-    """The state of a replaced process, as far as its spool has been read."""
+    """What this process knows of one replaced process, from the part of its spool that has been read."""
 
     folder: Path
     offset: JournalOffset = field(default_factory=JournalOffset)
     """The offset up to which the spool has been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
-    """The amounts that the replaced process's open calls have reserved in this process, by the id of the call."""
+    """Reservations in this process that belong to open calls of the replaced process, by the id of the call."""
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that were sent and have not ended."""
     recovered: bool = False
-    """Whether an earlier process may have applied a part of the spool."""
+    """Whether an earlier process may have applied a part of the spool, so that some of its calls may be in the store
+    already."""
 
     @property
     def name(self) -> str:
@@ -75,10 +76,10 @@ class Predecessor:
             await asyncio.sleep(POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Apply the new entries of the spool. If the replaced process has ended, record its open calls as lost.
+        """Apply the new entries of the spool.
 
-        Return True if the replaced process has ended, so that everything is done. Raises `StoreFailed` if the spool or
-        the store cannot be read.
+        Return whether the replaced process has ended, so that nothing is left to do. If it has ended, its open calls
+        are recorded as lost. Raises `StoreFailed` if the spool or the store cannot be read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -115,7 +116,7 @@ class Predecessor:
             self.offset = offset
 
     async def _known(self, entries: Iterable[Entry], store: Store) -> frozenset[str]:
-        """Return the ids of ended calls among `entries` that the store has already."""
+        """Return the ids of those ended calls among `entries` that are in the store already."""
         ended = [entry.call.id for entry in entries if entry.call is not None]
         return frozenset([key for key in ended if await store.call(None, key) is not None])
 
@@ -149,7 +150,7 @@ class Predecessors:
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts
         self._journal = journal
-        """The folder of the journal, which has the spools."""
+        """The folder of the journal. The spools are folders in it."""
         self._all: dict[str, Predecessor] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -166,7 +167,7 @@ class Predecessors:
         return self._journal / name
 
     async def recover(self) -> None:
-        """Read the spools that exist when this process starts. Record the calls that no process can finish as lost.
+        """Read the spools that exist when this process starts. Record as lost the calls that no process can finish.
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
@@ -193,13 +194,13 @@ class Predecessors:
         self._parts.log.info("gateway.predecessor_ended", spool=predecessor.name)
 
     async def stop(self) -> None:
-        """Stop following. Another process may follow from the present offsets."""
+        """Stop following the spools. Another process may continue from the present offsets."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
     async def take_back(self, predecessor: Predecessor) -> None:
-        """Apply this process's own spool and remove it, after a failed hand-over: no other process reads that spool."""
+        """Apply this process's own spool and remove it, after a failed hand-over. No other process reads that spool."""
         await predecessor.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)

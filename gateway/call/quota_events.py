@@ -1,6 +1,7 @@
-"""The event that a quota is nearly used up, for the log and for observers.
+"""The event that tells the log and observers that a quota is nearly used up.
 
-`gateway.money.quotas` decides when a bucket is nearly used up. It reports a bucket again only after a refill.
+`gateway.money.quotas` decides when a bucket is nearly used up. After such a report, a bucket is reported again only
+after a refill.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Functions that process a provider's reply. For a large reply they run in a worker process.
 
-- A whole body is decoded once; the meter, the decoder and the translation share the result.
+- The body of a reply is decoded once. The meter (usage reader), the decoder and the translation share the result.
 - The facts of a reply (usage, stop reason, ...) are read in the provider's dialect, before it is translated.
-- If the meter cannot read a whole body, the body is not a reply of the provider's dialect, and the client gets an
-  error. Tokens that the body reports are still counted.
+- If the meter cannot read a body, the body is not a reply of the provider's dialect. The client then gets an error, but
+  tokens that the body reports are counted.
 
 Everything here can be pickled, and nothing here does I/O.
 """
@@ -38,28 +38,28 @@ from gateway.contract.provider_errors import is_cut, not_a_reply
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A whole reply that has been read."""
+    """The result of reading a reply that is not a stream."""
 
     body: bytes
-    """The body without the gateway's keys."""
+    """The body with the gateway's keys removed."""
     meter: Meter
     problem: Problem | None = None
     """The problem that the reply reports; None if it reports none."""
     is_stream: bool = False
-    """Whether the request was for a stream, and the body is a stream although its content type says otherwise."""
+    """Whether the body is a stream, as requested, although its content type says otherwise."""
     decoded: bytes = b""
-    """The body as JSON of the target's dialect."""
+    """The body as JSON of the dialect in which the request was sent."""
     fault: UpstreamFailed | None = None
     """The error for a body that is no reply of the provider's dialect; None if the body is such a reply."""
     delivered: int | None = None
     """The number of bytes that the model has written; None if it has written nothing."""
     is_whole: bool = False
-    """Whether the reply is complete, so that its report of usage is final."""
+    """Whether the reply is complete. If so, its report of usage is final."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholeReader:
-    """The hooks of the provider's flag that read a reply to one request."""
+    """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
     """The hooks of the flag, at least those in `READING_HOOKS`."""
@@ -86,7 +86,9 @@ class WholeReader:
         return decoder
 
     def _with_facts(self, reading: Reading) -> Reading:
-        """Give a reply to the meter, and decode it to JSON of the target's dialect."""
+        """Give the reply to the meter (usage reader), and decode it to JSON of the dialect in which the request was
+        sent.
+        """
         body = reading.body
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
@@ -101,7 +103,9 @@ class WholeReader:
         return replace(reading, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, reading: Reading) -> Reading:
-        """Give the meter the events of a stream that came although the request did not ask for a stream."""
+        """Give the meter (usage reader) the events of a stream that the provider sent although the request asked for no
+        stream.
+        """
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, reading.body)
         delivered: int | None = None
@@ -135,9 +139,10 @@ def decode(
     payload: bytes,
     raw: bytes,
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
-    """Return the decoder and the redaction after a frame, the frame's events, and the fault that followed the events.
+    """Decode one frame. Return the decoder and the redaction in their new states, the events, and the error after them.
 
-    `_redaction` is a part of `redacted`. It is a separate argument too, so that a worker process does not send it back.
+    `_redaction` is a part of `redacted`. It is passed separately as well, so that a worker process does not send it
+    back.
     """
     events: list[Event] = []
     fault = None
@@ -156,9 +161,11 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Return the meter after an event, the number of bytes that the model wrote, and the fault of the event.
+    """Let the meter read one event.
 
-    An exception of the type `tolerated` is not returned as a fault.
+    Return the meter in its new state, the number of output bytes, and the error of the event.
+
+    An exception of the type `tolerated` does not count as an error.
     """
     events = (Event(kind, payload),)
     _, fault = hooks["meter.feed"].feed(meter.feed, events, tolerated)
@@ -171,9 +178,9 @@ def read_event(
 def translate(
     hook: Hook, translation: Translation, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Translation, list[bytes], GatewayError | None]:
-    """Return the translation after an event, the translated events, and the fault that followed these events.
+    """Translate one event. Return the translation in its new state, the translated events, and the error after them.
 
-    The translated events are pickled in parts of `PART_EVENTS`, because a single event can become a million events.
+    The events are pickled in parts of `PART_EVENTS` events, because one event can become a million events.
     """
     events: list[Event] = []
     fault = None
@@ -194,17 +201,20 @@ def unpacked(part: bytes) -> list[Event]:
 def encode(
     hook: Hook, encoder: Encoder, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Encoder, bytes, GatewayError | None]:
-    """Return the encoder after an event, the event encoded for the client, and the encoder's failure, if any."""
+    """Encode one event.
+
+    Return the encoder in its new state, the bytes for the client, and the encoder's failure, if any.
+    """
     data, fault = hook.joined(encoder.feed, (Event(kind, payload),))
     return encoder, data, fault
 
 
 PART_EVENTS: Final = 256
-"""Number of translated events that are unpickled at once on the event loop."""
+"""Number of translated events that are unpickled at once. Unpickling blocks the event loop."""
 
 
 def is_stream(body: bytes) -> bool:
-    """Return whether a body begins like server-sent events."""
+    """Return whether a body begins like a stream of server-sent events."""
     return _SSE.match(body) is not None
 
 

@@ -17,13 +17,15 @@ from gateway.config.model import Limits
 from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused, invalid
 
 BODY_SECONDS: Final = 60.0
-"""Maximum seconds between two parts of a request's body."""
+"""Maximum number of seconds between two parts of a request's body."""
 GRACE_SECONDS: Final = 30.0
-"""Seconds from the beginning of the body during which it may come slower than `Limits.body_bytes_per_second`."""
+"""Seconds from the beginning of a body during which the minimum rate `Limits.body_bytes_per_second` does not apply."""
 
 
 class MalformedBody(web.RequestPayloadError):
-    """The error for a body whose chunked framing is malformed or is far longer than the data (`web/connections.py`)."""
+    """The error for a body whose chunked framing is malformed, or takes far more bytes than the data
+    (`web/connections.py`).
+    """
 
 
 def is_compressed(request: web.Request) -> bool:
@@ -33,7 +35,7 @@ def is_compressed(request: web.Request) -> bool:
 
 
 def announced(request: web.Request, limit: int) -> int:
-    """Return the length of the body that `Content-Length` gives; 0 without this header.
+    """Return the length of the body according to `Content-Length`; 0 without this header.
 
     Raises `Refused` if the length is greater than `limit`.
     """

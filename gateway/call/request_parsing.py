@@ -23,7 +23,7 @@ _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 
 def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
-    """Return the request with its decoded body, and without the headers that describe the body as it was sent."""
+    """Return the request with the decoded body, and without the headers that described the body in its encoded form."""
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         key = name.lower()
@@ -49,5 +49,8 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Return the parsed request. `body` is separate from `message`, so that a worker process does not send it back."""
+    """Return the parsed request.
+
+    `body` is passed separately from `message`, so that a worker process does not send it back.
+    """
     return parse(replace(message, body=body))

@@ -1,4 +1,4 @@
-"""The headers of responses to calls. Text that clients choose, such as names of fields, is percent-encoded there."""
+"""The headers of responses to calls. Text chosen by clients, such as names of fields, is percent-encoded in them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_HEADER: Final = 2000
 def response_headers(
     inbound: Inbound, call: Call | None, headers: Mapping[str, str], *, shows_usage: bool = False
 ) -> dict[str, str]:
-    """Return the headers of the client's API (flag), together with `headers` and the gateway's own headers.
+    """Return the headers of a response: those of the client's API, those in `headers`, and the gateway's own.
 
-    `shows_usage` is True for a complete response that this gateway wrote. The API's headers may then state the usage.
+    `shows_usage` is True for a complete response that this gateway wrote. Headers of the API may then state the usage.
     `call` is None for a request that was refused before it was parsed.
     """
     facts = call.facts if shows_usage and call is not None else None
@@ -26,7 +26,7 @@ def response_headers(
 
 
 def own_headers(inbound: Inbound, call: Call | None) -> dict[str, str]:
-    """Return the gateway's own headers of every response."""
+    """Return the headers that the gateway adds to every response to a call."""
     own = {"x-request-id": inbound.id, "server": "irisgate"}
     if call is not None and call.attempt is not None and call.attempt.dropped:
         own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))

@@ -1,4 +1,4 @@
-"""A configuration, with the objects that are computed from it for calls. A reload replaces all of them at once."""
+"""The objects that are computed from a configuration for calls. A reload replaces all of them at once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Sends, counts and logs every request that a call causes to its provider. No other file sends such requests.
+"""Sends, counts and logs every request to a provider that a call causes. No other file sends such requests.
 
 - A request counts as sent as soon as the provider may have received a byte of it.
 - Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
-- If the provider refuses the gateway's key or cannot be reached, this is logged for every request.
+- Every request for which the provider refuses the gateway's key or cannot be reached is logged.
 
 What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
 """
@@ -42,8 +42,8 @@ class Sender:
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
         """Send the request that answers the call, and return the reply, whose body is not read yet.
 
-        Raises `UpstreamFailed` if there is no reply. If `storage.sync` requires that the journal is flushed to the disk
-        first, and this fails, raises `Refused` and sends nothing.
+        Raises `UpstreamFailed` if there is no reply. With `storage.sync`, the journal is flushed to the disk first. If
+        this fails, raises `Refused` and sends nothing.
         """
         former = attempt.sent, attempt.head, attempt.metering
 
@@ -87,9 +87,9 @@ class Sender:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def check_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        """Count and log an error by which a provider refuses the gateway's key, or access to a model with this key.
+        """Count and log the provider's refusal of the gateway's key, or of access to a model with this key.
 
-        Raises `UpstreamFailed` if the key itself is refused. Its message tells the caller to ask an administrator.
+        If the key itself is refused, raises `UpstreamFailed` with the advice to ask an administrator.
         """
         if problem.status not in _AUTH_STATUSES or not _is_our_key(attempt):
             return
@@ -105,7 +105,7 @@ class Sender:
         raise UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
 
     def key_accepted(self, attempt: Attempt) -> None:
-        """Note that the provider has answered a request with the gateway's key."""
+        """Note that the provider has accepted the gateway's key, because it has answered a request."""
         if _is_our_key(attempt):
             self.keys.accepted(attempt.candidate.offer.provider)
 

@@ -5,10 +5,9 @@
 - Every request gets exactly one record, however the request ends.
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
-- Events that came before a fault are written before the fault.
-- A plugin's failure affects only the current call. If the plugin fails to write the error too, there are two cases. An
-  error before the first byte is sent in the gateway's own form. A stream is aborted, so that no client takes it for
-  complete.
+- Events that came before an error are written before the error.
+- A plugin's failure affects only the current call. If the plugin cannot even write the error, the error is sent in the
+  gateway's own format, or an open stream is aborted, so that no client takes it for complete.
 """
 
 from __future__ import annotations
@@ -58,7 +57,8 @@ STALLED_SECONDS: Final = 300.0
 """Seconds after which a client that does not read is disconnected, to release its connection and its reservation."""
 
 HELD_BYTES: Final = 64 * 1024
-"""Replies longer than this number of bytes, except streams, count in the budget until the client has read them."""
+"""Minimum size in bytes of a reply, other than a stream, whose bytes count in the memory budget until the client has
+read it."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,9 +73,9 @@ class _Exchange:
     capture: Capture | None = None
     """The copy of the bodies; None if bodies are not kept."""
     early: EarlyStream | None = None
-    """The sender of an early head, for a streamed call; None for other calls."""
+    """The early head of a streamed call; None for other calls."""
     begun: bool = False
-    """Whether the server has begun to write a stream. An early head does not count."""
+    """Whether the server has begun to write the events of a stream. An early head does not count."""
     finished: bool = False
     """Whether the record was written."""
 
@@ -88,7 +88,7 @@ class _Exchange:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A stream whose head is ready to be sent."""
+    """A stream that is ready to be sent: its response and its encoder are made."""
 
     response: web.StreamResponse
     events: StreamEvents
@@ -140,9 +140,9 @@ class Server:
                 self.gateway.bodies.put(exchange.capture)
 
     async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
-        """Write a large response while its bytes are still reserved for the call.
+        """Write a large response here, while its bytes are still reserved for the call.
 
-        aiohttp writes a small response after the call has ended.
+        A small response is left to aiohttp, which writes it after the call has ended.
         """
         self._close_if_leaving(response)
         await response.prepare(request)
@@ -185,7 +185,7 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error before the first event. The response's head may have been sent early.
+        """Return the response for an error before the first event. The head of this response may have been sent early.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """
@@ -231,9 +231,9 @@ class Server:
         return await request_body.read(request, limits, admitted), admitted
 
     def _stopping(self) -> bool:
-        """Return whether a call was cancelled because the gateway is stopping, and not because its client left.
+        """Return whether a call was cancelled because the gateway is stopping, and not because its client disconnected.
 
-        If so, undo the cancellation of the task, so that an error can still be sent.
+        If so, undo the task's cancellation, so that an error can still be sent.
         """
         task = asyncio.current_task()
         if not self.gateway.draining or task is None:
@@ -242,10 +242,10 @@ class Server:
         return True
 
     async def _first(self, call: Call, stream: Stream) -> Batch:
-        """Return the first batch of the stream. Raises `UpstreamFailed` if the stream failed before any event.
+        """Return the first batch of the stream.
 
-        The server waits for the first batch before it sends a status. So a failure before any event is sent with the
-        status of an error.
+        Raises `UpstreamFailed` if the stream failed before any event. The server waits for the first batch before it
+        sends a status, so that such a failure is sent with an error status.
         """
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
@@ -296,9 +296,10 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
-        """Return the stream, ready to be written. Its head is sent later, or has been sent early.
+        """Return the stream, ready to be written.
 
-        Raises `PluginFailed` if the client's flag fails.
+        Its head has been sent early, or will be sent later. Raises `PluginFailed` if the plugin of the client's API
+        fails.
         """
         encoder = call.flag.encoder(call.request)
         ping = call.flag.hooks["encoder.ping"].run(encoder.ping)
@@ -368,7 +369,9 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if a stream's head has been sent early: a whole body cannot follow such a head."""
+    """Raise `GatewayError` if a stream's head has been sent early, because a response that is not a stream cannot
+    follow it.
+    """
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)
 

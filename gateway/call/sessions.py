@@ -5,8 +5,7 @@
   session of its own, with a random id.
 - Two chats may have the same beginning, such as "hi". So a session that was found by its fingerprint ends after
   `IDLE_SECONDS` without a call. A later call with the same fingerprint begins a new session.
-- The same id from two callers means two sessions. So a caller who sends the id of another caller's session does not
-  reach that session.
+- An id from two callers means two sessions. So nobody can reach another caller's session by sending its id.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _REQUEST_ID: Final = "x-client-request-id"
 
 
 class _Open(NamedTuple):
-    """A session that was found by its fingerprint."""
+    """A session that was found by its fingerprint and may continue."""
 
     id: str
     last: float
@@ -64,7 +63,7 @@ class _Open(NamedTuple):
 
 
 class StoredSession(Protocol):
-    """The properties that are needed to remember a session after a restart."""
+    """The fields of a stored session that are needed to remember the session after a restart."""
 
     @property
     def id(self) -> str: ...
@@ -77,8 +76,8 @@ class StoredSession(Protocol):
 class Sessions:
     """Finds the sessions of calls, and remembers those that were found by a fingerprint.
 
-    `key` is the secret key of the fingerprints. Without the key, nobody can guess the text of a chat from its session
-    id. `clock` returns the Unix time in seconds.
+    `key` is the secret key of the fingerprints. It prevents that a chat's text is guessed from its session id. `clock`
+    returns the Unix time in seconds.
     """
 
     def __init__(self, key: bytes, clock: Callable[[], float] = time) -> None:
@@ -102,7 +101,7 @@ class Sessions:
     def _current(self, login: str, begin: str) -> str:
         """Return the id of the open session with this fingerprint, or of a new session.
 
-        The id has the time at which the session began, so no later session has the same id.
+        The id contains the time at which the session began, so that no later session gets the same id.
         """
         now = self._clock()
         known = self._open.get((login, begin))

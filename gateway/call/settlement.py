@@ -2,9 +2,9 @@
 
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
-- If several offers could serve a call, amounts are reserved in the buckets of all these offers. When the call has
-  ended, only the buckets of the offer that served the call are charged.
-- If the price of a call is unknown, the caller's quotas refuse the call, except for quotas that only notify.
+- If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
+  ended, only the buckets of the offer that served it are charged.
+- If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
 
@@ -33,11 +33,12 @@ from gateway.upstream.catalog import Offer
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 Rules = Mapping[BucketChain, Sequence[Rule]]
-"""The chains of buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
+"""The chains of buckets to which a call is charged, with the rules of each chain (capacity and refill of each
+bucket)."""
 
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves claims. It raises `Exceeded` if a bucket does not have the amount."""
+"""A function that reserves the amounts of claims. It raises `Exceeded` if a bucket has too little left."""
 
 
 def reserve(
@@ -46,10 +47,10 @@ def reserve(
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
     `size` is the size of the request's body, if it was measured already. If another process keeps the balances, `hold`
-    reserves the amounts there, in place of `quotas`.
+    reserves the amounts in that process, and `quotas` does not.
 
-    Raises `Exceeded` if a bucket of every candidate refuses the call, and `Refused` if a quota cannot be charged,
-    because the quota is not defined or no price is known.
+    Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
+    charged, because it is not defined or no price is known.
     """
     rules = {candidate.offer.name: _rules(call, candidate.offer, quotas) for candidate in call.candidates}
     candidates = _chargeable(call, rules)
@@ -66,8 +67,8 @@ def reserve(
 def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
     """Charge a call that has ended, release its reservation, and return the charges.
 
-    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. Settling again
-    charges nothing and returns the same charges.
+    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. A second `settle` of
+    the same call charges nothing more and returns the same charges.
     """
     if (reservation := call.reservation) is None:
         return ()
@@ -76,9 +77,9 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 
 
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
-    """Return the amounts to charge for a call that has ended, for the process that keeps the balances.
+    """Return the amounts to charge for a call that has ended; None if the call has no reservation.
 
-    The arguments are those of `settle`. Return None if the call has no reservation.
+    The process that keeps the balances charges them. The arguments are those of `settle`.
     """
     if (reservation := call.reservation) is None:
         return None
@@ -100,8 +101,8 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
     """Return the amounts that a sent call is charged.
 
     - The tokens are the tokens that the provider reported. If the call broke off or has no report, they are estimated.
-    - The money is the cost in the call's record. If the record has no cost, it is the price of these tokens at the
-      nearest known prices.
+    - The money is the cost in the call's record. If the cost is unknown, the tokens are priced at the nearest known
+      prices.
     """
     facts = call.facts
     reported = facts is not None and facts.reported
@@ -124,8 +125,8 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
     """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
 
-    If the service tier has no price, the price of the standard tier is used. If a kind of input has no price in the
-    standard tier either, all input is priced as plain input.
+    If a price for the service tier is missing, that of the standard tier is used. If a kind of input has no price there
+    either, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
@@ -161,9 +162,9 @@ def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
-    """Return the candidates that can be charged, because the price is known or every quota only notifies.
+    """Return the candidates that can be charged: their price is known, or all their quotas only notify.
 
-    Raises `Refused` if there is no such candidate.
+    Raises `Refused` if there is none.
     """
     refusals: list[Refused] = []
     candidates: list[Candidate] = []
@@ -213,7 +214,7 @@ def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
 
 
 def _is_priced(price: Priced | None) -> bool:
-    """Return whether input and output both have a price. An operator may have set only one of these prices."""
+    """Return whether input and output both have a price. An operator may have configured only one of the two."""
     return price is not None and price.cost(_ONE_TOKEN_EACH) is not None
 
 

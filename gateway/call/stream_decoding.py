@@ -1,8 +1,8 @@
-"""Decodes the bytes of a stream to batches of events, without the provider's keys.
+"""Decodes the bytes of a provider's stream to batches of events, and removes the gateway's keys from them.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
-- If a read may complete a frame that takes long to decode (a costly frame), the frames are handled one by one. The
-  events of a costly frame are decoded in a worker process (`middleware/send.py`).
+- A frame that takes long to decode is called costly. If a read may complete such a frame, its frames are handled one by
+  one, and a costly frame is decoded in a worker process (`middleware/send.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 
 BATCH_EVENTS: Final = 64
-"""Maximum number of events in a batch. After a full batch, the stream waits for its turn (`call/turns.py`)."""
+"""Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Decoding:
     decoder: Decoder
     redacted: EventRedaction
     by_frames: bool
-    """Whether the decoder can read a large frame in a worker process."""
+    """Whether the decoder can decode a stream frame by frame, and so have a large frame decoded in a worker process."""
     turns: Turns
 
     @property
@@ -39,7 +39,10 @@ class Decoding:
         return cast("FrameDecoder", self.decoder)
 
     def may_complete_costly(self, data: bytes, size: int) -> bool:
-        """Return whether `data` may complete a costly frame. `size` is the number of bytes since the last event."""
+        """Return whether `data` may complete a frame that takes long to decode.
+
+        `size` is the number of bytes since the last event.
+        """
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 
     def feed(self, hook: Hook, data: bytes) -> AsyncGenerator[Batch, None]:
@@ -49,7 +52,9 @@ class Decoding:
 
 @dataclass(slots=True)
 class LightFrames:
-    """Decodes the frames of one read on the event loop, and stops at each costly frame."""
+    """Decodes the frames of one read on the event loop, up to the next frame that takes long to decode (a costly
+    frame).
+    """
 
     hook: Hook
     decoding: Decoding
@@ -76,7 +81,8 @@ class LightFrames:
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
     """Yield the events of one read in batches. `hook` counts the time that the decoder takes.
 
-    If the iteration of `events` raises a `GatewayError`, yields the events before the error and then raises it.
+    If the iteration of `events` raises a `GatewayError`, the events before it are yielded, and then the error is
+    raised.
     """
     batch: list[Event] = []
     began = perf_counter()

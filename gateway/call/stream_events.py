@@ -1,10 +1,10 @@
 """Turns the events of a stream into the bytes that the client gets, until the stream ends or fails.
 
-- Events that came before a fault are written before the fault.
-- After the head of a stream, a fault can only be reported by an error event in the stream. If the client's flag cannot
-  write that event, the stream must be aborted, so that no client takes it for complete.
-- A native stream has the provider's own bytes. If its meter fails at the end, the client already has the whole reply.
-  Then nothing more is written.
+- Events that came before an error are written before the error.
+- After the headers of a stream were sent, only an event in the stream can report an error. If the plugin of the
+  client's API cannot write that event, the stream is aborted, so that no client takes it for complete.
+- A native stream consists of the provider's own bytes. If its meter (usage reader) fails at the end, nothing more is
+  written, because the client already has the whole reply.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ class StreamEvents:
     """A function that returns whether the call was cancelled because the gateway stops. If so, it undoes the
     cancellation."""
     report: Callable[[GatewayError], None]
-    """A function that logs and counts an error if it is the failure of a plugin."""
+    """A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
     log: Logger
 
     async def write(self, writer: StreamWriter, first: Batch, batches: Batches) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
-        Return a pair. Its first value has the last bytes of the stream, which are not written yet; None if the stream
-        must be aborted. Its second value is the problem that ended the stream; None if the stream is complete.
+        Return its last bytes, which are not written yet, and the problem that ended it.
+
+        The last bytes are None if the stream must be aborted. The problem is None if the stream is complete.
         """
         passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
@@ -70,7 +71,7 @@ class StreamEvents:
     async def _pass_on(
         self, writer: StreamWriter, first: Batch, batches: Batches, passed: PassedEvents
     ) -> GatewayError | None:
-        """Write the events, and return the fault that followed them; None if the stream is complete."""
+        """Write the events, and return the error that followed them; None if the stream is complete."""
         fault = await self._write_batch(writer, first, passed)
         if fault is None:
             async for batch in batches:
@@ -90,7 +91,8 @@ class StreamEvents:
         return failure or batch.fault
 
     def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
-        """Return the bytes that report a fault in the stream; None if the client's flag cannot write them.
+        """Return the bytes that report an error in the stream; None if the plugin of the client's API cannot write
+        them.
 
         `passed` has the first and last event that were sent; None if no event was sent.
         """
@@ -109,9 +111,10 @@ class StreamEvents:
             return None
 
     def _end(self) -> tuple[bytes, Problem | None]:
-        """Return the last bytes of a complete stream, and the problem if the meter of a native stream fails.
+        """Return the last bytes of a complete stream, and the problem if its meter (usage reader) fails.
 
-        For other streams, raises `GatewayError` if the meter or the encoder fails, so that the client gets an error.
+        If the stream is not native, raises `GatewayError` instead of returning a problem, so that the client gets an
+        error.
         """
         if not self.native:
             self.call.read_facts()

@@ -1,6 +1,6 @@
 """Writes the body of a streamed response, with pings, and detects a client that has stopped reading.
 
-`server.py` decides what is written. The encoder of the client's flag determines the formats of events and pings.
+`server.py` decides what is written. The encoder of the client's API determines the format of events and pings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PassedEvents:
     def tell(self, feed: Callable[[Event], bytes]) -> None:
         """Give both events to the encoder by the function `feed`.
 
-        An error event that the encoder then writes continues the sequence numbers of these events.
+        An error event that the encoder writes later then continues their sequence numbers.
         """
         for event in (self._first, self._last):
             if event is not None:
@@ -44,7 +44,7 @@ class StreamWriter:
         self._capture = capture
         self._last = monotonic()
         self._waits = False
-        """Whether a write is waiting for the client to read."""
+        """Whether a write is blocked because the client does not read."""
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
@@ -57,8 +57,8 @@ class StreamWriter:
     async def end(self, last: bytes | None) -> web.StreamResponse:
         """Write the last bytes and the end of the stream, and return the response.
 
-        If `last` is None, raises `ConnectionAbortedError`. aiohttp then closes the connection, and the client sees that
-        the body is incomplete.
+        If `last` is None, raises `ConnectionAbortedError`, at which aiohttp closes the connection. The client then sees
+        that the body is incomplete.
         """
         if last is None:
             raise ConnectionAbortedError
@@ -68,10 +68,10 @@ class StreamWriter:
         return self._response
 
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
-        """Write a ping whenever nothing has been written for `seconds`. Return when the client has stopped reading.
+        """Write a ping whenever nothing has been written for `seconds`.
 
-        This is assumed when a write, of events or of a ping, has waited for `patience` seconds. The whole stream has a
-        single timer, because a timer for each write would cost more.
+        Return when the client has stopped reading, that is, when a write has been blocked for `patience` seconds. The
+        stream has a single timer, because a timer for each write would cost more.
         """
         turn = min(seconds, patience)
         while True:

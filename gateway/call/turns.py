@@ -1,8 +1,8 @@
-"""Turns of streams on the event loop, so that many events from one provider do not delay other streams for long.
+"""Turns of streams on the event loop. They prevent that a stream with many events delays other streams for long.
 
 - In each iteration of the event loop, all streams together work for about `SLICE_SECONDS`. The last stream may exceed
-  this time, to complete its piece of work. Streams for which no time is left wait in a queue.
-- Only a stream that gets many events at once takes turns. A usual stream gets a few events in a read, and never waits.
+  this time to complete its batch. Streams that get no time in an iteration wait in a queue.
+- Only a stream that gets many events in one read takes turns. Most streams get a few events in a read and never wait.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from typing import Final
 SLICE_SECONDS: Final = 0.01
 """Maximum number of seconds for which streams work in one iteration of the event loop.
 
-A health check needs about five iterations, so the reply takes about 50 ms while streams use all their time."""
+A health check needs about five iterations, so it takes about 50 ms while streams use all their time."""
 MAX_WAKES: Final = 32
-"""Maximum number of waiting streams that are woken for one iteration. Streams for which no time is left wait again."""
+"""Maximum number of waiting streams that are woken in one iteration. Woken streams that get no time wait again."""
 
 
 class Turns:
-    """The queue of streams whose events take more time than one iteration of the event loop has for streams."""
+    """The queue of streams that wait for their turn on the event loop."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._ends: float | None = None
-        """The end of the time for streams in this iteration, by `clock`; None before the iteration's first turn."""
+        """The time, by `clock`, at which the streams' time in this iteration ends; None before the first turn of an
+        iteration."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._first: list[asyncio.Future[None]] = []
-        """The streams that were woken and found no time left. In the next iteration they come before all others."""
+        """The streams that were woken but got no time. In the next iteration they come first."""
         self._is_scheduled = False
 
     async def take(self) -> None:
-        """Wait until the stream may work on a piece of its events."""
+        """Wait until the stream may process its next batch of events."""
         if not self._waiting and not self._first and self._has_time():
             return
         loop = asyncio.get_running_loop()

@@ -1,10 +1,11 @@
-"""The journal line that is written before a billed call is sent, and the charge for a call that never ended.
+"""The journal line that is written before a billed call is sent, and the charge for a call that was never completed.
 
 - The line is written once for each call, after the connection to the provider is opened and before the request is sent.
   So the journal has every call that was sent.
-- If a process is killed, the next process finds the calls that were sent and have not ended. Each of them gets a record
-  with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is unknown.
-- The record and its charges are one line of the journal. So each call is charged once, even if the next process is
+- If a process is killed, the next process finds in the journal the calls that were sent and have not ended. Each of
+  them gets a record with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is
+  unknown.
+- A record and its charges are a single line of the journal. So each call is charged once, even if the next process is
   killed while it starts.
 
 `settlement.py` charges the calls that end.
@@ -34,10 +35,10 @@ _MESSAGE: Final = "the gateway was killed, or its machine lost power, before the
 
 
 def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitable[None] | None:
-    """Write the line of a call that is about to be sent. Do nothing if the call has a line or costs nothing.
+    """Write the journal line of a call that is about to be sent.
 
-    If an awaitable is returned, the request must not be sent before the awaitable is done. The awaitable raises
-    `StoreFailed` if the line cannot be flushed to the disk.
+    Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
+    await it before the request is sent. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
     """
     if call.announced or call.operation in UNBILLED_OPERATIONS:
         return None
@@ -77,7 +78,7 @@ def _estimate(call: Call, attempt: Attempt) -> Estimate:
 
 
 def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge]]:
-    """Charge a call that an earlier process sent and never ended. Return the call's record and the charges."""
+    """Charge a call that an earlier process sent but could not complete. Return the call's record and the charges."""
     charges = quotas.charge_unreserved(call.chains, call.cost or 0)
     record = Record(
         id=call.id,

@@ -78,9 +78,10 @@ class Facts:
     """The tokens, stop reason, tools and models of one reply."""
 
     parts: Sequence[Part] = (Part(),)
-    """The parts of the call, at least one. The first part is the reply itself, and has the reply's tier and geography.
+    """The separately billed parts of the call, at least one.
 
-    A model that was tried and not billed is no part."""
+    The first part is the reply itself, and has the reply's tier and geography. A model that was tried but not billed
+    has no part."""
     reported: bool = False
     """True if the provider reported tokens. If False, zeros in `usage` do not mean that the call was free."""
     inexact: bool = False

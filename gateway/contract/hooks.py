@@ -69,13 +69,13 @@ class Hook:
         """The top-level package of the plugin's code. A failure is located in the innermost frame of this package."""
         self.function = function
         self.check = RESULTS.get(name)
-        """The check of results; None if the gateway does not use them."""
+        """The function that checks the hook's results; None if the gateway does not use the results."""
         self.calls = 0
         self.seconds = 0.0
         """The time that all calls took together, in seconds."""
         self.slow_seconds = SLOW_SECONDS
         self.report_slow: Callable[[Hook, float, str], None] = _ignored
-        """A function that gets the seconds that a call took, and the file and line of the plugin's function."""
+        """A callback for a slow call. It gets the call's seconds, and the file and line of the plugin's function."""
 
     def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
         """Return the parts for pickling. The counters are left out, because worker processes do not report them."""

@@ -98,7 +98,7 @@ def load_plugin(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Hook]:
-    """Return the hooks that replace the flag's functions, by the name of the function."""
+    """Return the hooks that replace functions of the compatibility flag's module, by the function's name."""
     return {name: hooks[name] for name in WRAPPED if name in hooks}
 
 

@@ -26,7 +26,8 @@ DAY: Final = 86_400_000
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
 """Columns that are sums over calls, in the table `sessions` and in the tables of hourly and daily totals."""
 GROUP_SUMS: Final = (*SUMS, "duration_ms")
-"""Columns that are sums over calls in the tables of hourly and daily totals; `sessions` has no `duration_ms`."""
+"""Summed columns of the tables of hourly and daily totals: those in `SUMS`, and the duration, which `sessions`
+lacks."""
 
 
 class Group(NamedTuple):

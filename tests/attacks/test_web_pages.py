@@ -1,6 +1,6 @@
-"""Tests of web pages of other origins in a caller's browser.
+"""Tests of requests that a web page of another origin sends from a caller's browser.
 
-Such a page can spend, change and read nothing on any route.
+On every route, such a page can neither cause costs, nor change anything, nor read a reply.
 """
 
 import json

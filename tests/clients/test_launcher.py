@@ -82,7 +82,10 @@ async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bed
 
 
 async def test_a_flag_that_leads_to_none_of_the_models_is_not_shown(tmp_path, bedrock_sim):
-    """Check a flag without a usable model: InvokeModel bodies of other families than Claude are not translated."""
+    """Check that a compatibility flag by which no model can be called is not listed.
+
+    Bodies of InvokeModel are not translated for models other than Claude.
+    """
     nova = {"flags": ["bedrock_model_invoke"], "models": ["us.amazon.nova-lite-v1:0"]}
     entry = await listed(tmp_path, bedrock_sim, **nova, advertise=["openai_responses", "bedrock_model_invoke"])
     assert list(entry["compatibility"]) == ["bedrock_model_invoke"]

@@ -89,9 +89,9 @@ async def test_a_count_that_was_never_sent_uses_no_rate_limit(tmp_path, bedrock_
 
 @asynccontextmanager
 async def refusing_once(then):
-    """Serve a provider that refuses a beta in its first reply.
+    """Serve a provider whose first reply refuses a beta.
 
-    The provider handles each later connection with `then`, or stops if `then` is None.
+    Later requests get the bytes `then` as their reply. If `then` is None, the provider accepts no later connection.
     """
     requests = []
 

@@ -33,7 +33,8 @@ WAYS = [
 COST = Decimal("0.0000517")
 """The price of 12 input and 7 output tokens, which each reply reports."""
 SLOW = scenarios.replace(scenarios.NAMED["text"], delay=0.1, stall_after=2, stall_seconds=0.4)
-"""A reply that takes longer than the hand-over, so that each hand-over meets calls in all states."""
+"""A slow reply. It takes longer than the hand-over to a new process, so calls of every state are open at the
+hand-over."""
 
 
 class Load:

@@ -1,4 +1,4 @@
-"""The number of examples of a random test: few in each run, and many times as many by an option."""
+"""The number of examples of each random test. It is small by default; an environment variable multiplies it."""
 
 import os
 

@@ -145,9 +145,9 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""Functions and classes that take a message for a user or an operator.
+"""Functions and classes whose argument is a message for a user or an operator.
 
-Refusals of conversions share one entry.
+Exceptions that only conversions raise are not listed: one entry of the page covers all of them.
 """
 SHORTEST = 8
 """Minimum number of characters of a message's own words. A shorter message consists of other messages."""

@@ -133,7 +133,10 @@ def test_cache_scopes_are_taken_out_wherever_they_are():
 
 
 def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
-    """Check that a TTL is removed if the model has only the usual one. The loss of a longer TTL is reported."""
+    """Check that a model without long cache lifetimes gets cache marks without `ttl`.
+
+    Only a TTL above 5 minutes is reported.
+    """
 
     def marked(ttl):
         return {"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": ttl}}

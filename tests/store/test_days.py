@@ -36,7 +36,7 @@ def calls_of(day):
 
 
 def expired(connection, before):
-    """Delete expired calls in batches, as the follower does. Return the number of deleted calls."""
+    """Delete expired calls in batches, as the store's background task does. Return the number of deleted calls."""
     total = 0
     while (deleted := expire(connection, before, EXPIRE_BATCH_CALLS)) == EXPIRE_BATCH_CALLS:
         total += deleted

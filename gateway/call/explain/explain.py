@@ -1,9 +1,9 @@
-"""Explanations why a caller may, or may not, use a model, with the grants that lead to this decision.
+"""Explanations of why a caller may or may not use a model, with the grants that lead to this decision.
 
 - Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
 - `explain` includes what is granted to others, so it is for administrators.
-- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, and not
-  from the full explanation. So neither its content nor the time to compute it reveals which other models exist.
+- `own_view` is for callers who ask about themselves. It is computed from the caller's own grants alone. So neither its
+  content nor its computing time reveals which other models exist.
 
 The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
@@ -30,7 +30,7 @@ from gateway.upstream.near_names import near_names
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
 """Reasons of a decision.
 
-`not_found` is used only in `own_view`, where an unknown model and a model that is not granted must look alike.
+Only `own_view` uses `not_found`: there, an unknown model and a model that is not granted must look alike.
 """
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
@@ -44,7 +44,7 @@ ASK_ADMIN: Final = "An administrator who asks the same with &as=LOGIN is told wh
 
 
 class NoSuchCaller(ValueError):
-    """An error for a login, groups and tags that no caller can have. The message says what is wrong."""
+    """The error for a combination of login, groups and tags that no caller can have. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The decision about one model at one provider."""
+    """The decision about one model at one provider: whether the caller may use it."""
 
     provider: str
     model: str
@@ -66,7 +66,8 @@ class Offered:
     headers: tuple[str, ...] = ()
     """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
     quotas: tuple[Chain, ...] = ()
-    """Chains of quotas to which calls are charged. A chain is a quota's name and the names of its overdraft quotas."""
+    """Chains of quotas to which calls are charged. A chain is the name of a quota, followed by the names of its
+    overdraft quotas."""
 
     @property
     def name(self) -> str:
@@ -85,7 +86,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The places of all capabilities that give the caller's role, in the configuration or the tailnet policy."""
+    """The places in the configuration or the tailnet policy of all capabilities that give the caller's role."""
     alias: Strategy | None
     """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
@@ -93,15 +94,19 @@ class Explanation:
     """Names similar to `model`, if there is no model of that name."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """A grant that would give the caller exactly what is missing, written as an element of "grants" in the
-    configuration; "" if nothing is missing or no grant would help."""
+    """A grant that would give the caller exactly the missing access.
+
+    It is written as an element of "grants" in the configuration; "" if nothing is missing or no grant would help."""
     policy: str = ""
-    """A note on how `grant` must be changed for the tailnet policy; "" if there is no such note."""
+    """A note on how to change `grant` for use in the tailnet policy; "" if there is no such note."""
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation. It names other callers, so it is for administrators only. Raises no exception."""
+    """Return the full explanation. Raises no exception.
+
+    The explanation names other callers, so it is for administrators only.
+    """
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
@@ -209,9 +214,9 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return the models to which `name` refers and which nobody can use.
+    """Return the models that `name` stands for and that nobody can use.
 
-    These are models of disabled providers and, for an alias, targets that are disabled or do not exist.
+    These are models of disabled providers and, if `name` is an alias, targets that are disabled or do not exist.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -226,7 +231,9 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """Return the reason of the decision. If several reasons apply, return the one that a call would meet first.
+    """Return the reason of the decision.
+
+    If several reasons apply, return the reason of the check that a call reaches first.
 
     If the caller can use no offer, the order of the reasons is: not granted, disabled, unknown.
     """
@@ -252,7 +259,7 @@ def _grant(identity: Identity, role: bool, patterns: Sequence[str]) -> str:
 
 
 def _policy(identity: Identity) -> str:
-    """Return the note on the tailnet policy; "" for the local machine, which a policy cannot name."""
+    """Return the note on the tailnet policy; "" for callers on the local machine, whom a policy cannot name."""
     if identity.login == LOCAL_LOGIN:
         return ""
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
@@ -263,5 +270,5 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """Return the path of a capability in its document, by removing the part in parentheses: file, line and column."""
+    """Return the path of a capability in its document: `origin` without the file, line and column in parentheses."""
     return origin.partition(" (")[0]

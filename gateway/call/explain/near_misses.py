@@ -1,7 +1,8 @@
-"""Near misses: grants that would give a caller access if they were not for somebody else or did not have a mistake.
+"""Near misses: grants that nearly give a caller access, for explanations to administrators.
 
-The mistake may be in a source (`src`) or in a model pattern. Near misses name other callers and other models, so they
-are for administrators only. This file decides nothing about access; `access/grants.py` does.
+Such a grant is for other callers, or has a mistake in a source (`src`) or in a model pattern. Near misses name other
+callers and other models, so only administrators see them. This file decides nothing about access; `access/grants.py`
+does.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ MOST_SOURCES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A source of a grant that nearly matches the caller, or a grant's model pattern that nearly matches the model."""
+    """A near miss: a source of a grant, or a model pattern of a grant, that nearly matches the caller or the model."""
 
     kind: Kind
     written: str
-    """The source or pattern as written in the grant; for the kind `other`, the sources of the grant joined by ", "."""
+    """The source or pattern as the grant has it. For the kind `other`, these are all sources of the grant, joined by ",
+    "."""
     origin: str
     """The place of the capability in the configuration or policy (`Capability.origin`)."""
     message: str
@@ -38,12 +40,13 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The access that a caller lacks."""
+    """The access to a model that the caller lacks."""
 
     role: bool
     names: Collection[str]
-    """The wanted model as `provider/model`, for each provider that has the model. Empty if a pattern of the caller
-    already matches one of these names."""
+    """The wanted model as `provider/model`, once for each provider that has it.
+
+    This is empty if one of the caller's patterns already matches one of these names."""
 
     def given_by(self, capability: Capability) -> bool:
         return (self.role and capability.role is not None) or any(
@@ -54,9 +57,9 @@ class Wanted:
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Return the near misses in three groups: the caller's own patterns, mistakes in sources, and grants for others.
+    """Return the near misses of a caller. `own` are the caller's capabilities.
 
-    `own` are the caller's capabilities.
+    First come the caller's own patterns that nearly match, then sources with mistakes, then grants for other callers.
     """
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
@@ -99,7 +102,8 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind and the description of the mistake in a source that was probably meant to match the caller.
+    """Return the kind and the description of a mistake in a source, if the source was probably meant to match the
+    caller.
 
     Return None if there is no such mistake.
     """

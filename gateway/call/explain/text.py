@@ -11,8 +11,9 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Pattern for the part of an origin that gives the capability's number within a grant. The text omits it, because the
-line and column that follow already say where the capability is."""
+"""Pattern for the part of an origin with the capability's number within its grant.
+
+The text omits this part, because the line and column after it already say where the capability is."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",
@@ -56,7 +57,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's login and groups. Add the tags, except if the login itself consists of the tags."""
+    """Return the caller's login and groups, and the tags unless the login already consists of the tags."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

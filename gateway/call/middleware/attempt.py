@@ -14,7 +14,7 @@ from gateway.upstream.credentials import keys
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The last step of a call's chain, which makes an attempt and runs the chain of attempts (`steps`) for it."""
+    """Makes an attempt and runs the chain of attempts (`steps`) for it. This is the last step of a call's chain."""
 
     steps: AttemptNext
     admission: Admission
@@ -32,10 +32,9 @@ class Attempts:
 
 
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
-    """Return the headers that are sent in addition to those that the provider's flag builds.
+    """Return the headers that are sent in addition to those that the provider's plugin builds.
 
-    If several of them have the same name, the credential is used first, then the header of the provider's
-    configuration, then the header of a grant.
+    If a header has several values, the credential is used first, then the provider's configuration, then a grant.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

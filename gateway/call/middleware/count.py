@@ -1,7 +1,8 @@
 """Replies to a token-counting request with an estimate if the provider cannot count tokens, and logs every estimate.
 
-If a provider can count tokens only for some models, the `steps` of its flag may return an estimate too. A response with
-an estimate from either source has the header `x-irisgate-estimated`. `money/quotas/estimate.py` computes estimates.
+The `steps` of a provider's plugin may return an estimate too, for models for which the provider cannot count tokens. A
+response with an estimate from either source has the header `x-irisgate-estimated`. `money/quotas/estimate.py` computes
+estimates.
 """
 
 from __future__ import annotations

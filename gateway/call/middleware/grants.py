@@ -1,7 +1,7 @@
 """Access to models. A model that does not exist and a model that is not granted are refused with the same message.
 
-Callers may read the records of their refused calls. So such a record has only the model's name as the client sent it,
-which reveals nothing. Only the record of an allowed call has the name of the model that serves the call.
+Callers may read the records of their refused calls. To reveal nothing, such a record has only the model's name as the
+client sent it. The record of an allowed call has the name of the model that serves the call.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Reads the facts of a stream (usage, stop reason, ...) from the provider's own events, before they are translated.
 
-- `CallProvider` makes the meter when the head of the reply has come, and reads the facts of a whole body
-  (`call/reply_work.py`). The meter is kept in the attempt. If a call breaks off, it is charged by the facts
-  that the meter has then.
+- `CallProvider` makes the meter (usage reader) when the headers of the reply have come. The attempt keeps the meter. A
+  call that breaks off is charged by the facts that the meter has at that time.
 - The bytes that the model wrote are counted as they are received. If the call breaks off before the provider has
   reported the final usage, the cost is estimated from this number of bytes (`call/cost_of_call.py`).
-- A client that speaks the provider's format gets every event, even an event that the meter cannot read.
+- A client that uses the provider's format gets every event, even if the meter cannot read it.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ async def _read_elsewhere(attempt: Attempt, batch: Batch, pool: ProcessPool) -> 
 def _read(attempt: Attempt, batch: Batch) -> Batch:
     """Give the events of a batch to the meter, and count the bytes that the model wrote.
 
-    Return the batch. If the meter cannot read an event, return the events before this event and the fault. If the
-    client gets the provider's own bytes, a `BadFrame` is ignored.
+    Return the batch. If the meter cannot read an event, the returned batch ends before this event and has the fault. A
+    `BadFrame` is ignored if the client gets the provider's own bytes.
     """
     metering, candidate = attempt.metering, attempt.candidate
     assert metering is not None

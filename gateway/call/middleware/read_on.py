@@ -1,10 +1,11 @@
-"""Reads the whole reply of a call although its client has disconnected, because the reply reports the exact usage.
+"""Reads the reply of a call to its end even after its client has disconnected, to learn the exact usage.
 
 - This is done only for replies that are not streams. A provider completes and bills them even if nobody reads them.
-  Most providers stop a stream when the connection is closed, and its cost is estimated from the received part.
+  Most providers stop a stream when the connection is closed. The cost of such a stream is estimated from the received
+  part.
 - Reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
-- If the model has no price or costs nothing, such as a model on a local server, the provider's connection is closed at
-  once. There is no cost to find out, and a local server can stop its work.
+- If the model costs nothing or has no price, such as a model on a local server, the provider's connection is closed at
+  once. Then there is no cost to learn, and a local server can stop its work.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ReadOn:
                 raise asyncio.CancelledError
 
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
-        """Return whether the call continues without its client. If so, limit the call to `ReadOn.seconds` from now."""
+        """Return whether the call continues without its client. If it does, it gets at most `ReadOn.seconds` more."""
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False
         call.left = True

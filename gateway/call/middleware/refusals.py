@@ -1,7 +1,8 @@
-"""Leaves out of a request the features that the provider has refused for this model before.
+"""Leaves out of a request those features that the provider refused for this model in earlier calls.
 
-If a provider refuses a feature, the flag's `retry` leaves the feature out and adds its name to `ClientRequest.without`.
-If the provider then accepts the request, this step remembers these names for later calls.
+If a provider refuses a feature, such as a beta, the `retry` of the provider's plugin leaves the feature out and adds
+its name to `ClientRequest.without`. If the provider then accepts the request, this step remembers these names for later
+calls.
 """
 
 from __future__ import annotations

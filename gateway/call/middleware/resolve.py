@@ -1,7 +1,7 @@
 """Finds the offers of the model that a request names.
 
-The call keeps the model's name as the client sent it. The name may be an alias. Before the step `grants` has allowed
-the call, nothing may reveal for which model the alias stands.
+The call keeps the model's name as the client sent it. The name may be an alias. Until the step `grants` has allowed the
+call, nothing may reveal the model behind the alias.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return a tuple with the target that the alias's strategy picks; () if the caller is granted no target.
+    """Return the offer that the alias's strategy picks, in a tuple; () if the caller is granted no target of the alias.
 
-    The strategy picks only among granted targets. Otherwise a call could be refused because of the strategy's choice.
+    The strategy picks only among granted targets, so that its choice cannot cause a refusal.
     """
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

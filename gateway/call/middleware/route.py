@@ -1,8 +1,10 @@
-"""The choice, for each offer, of the conversion from the client's API format (flag) to the provider's.
+"""The choice of the conversion from the client's API format to the provider's, for each offer of a model.
+
+A compatibility flag is the plugin of an API format.
 
 There are three kinds of conversions. A native conversion needs the same flag on both sides, or a provider's flag that
-accepts the client's requests. An envelope connects two flags with the same dialect. A translation is done by exactly
-one translator.
+accepts the client's requests. An envelope connects two flags whose bodies have the same dialect. A translation connects
+two dialects by one translator.
 
 If there are several conversions to a provider, the conversion with the least loss is used (`contract/losses.py`). The
 order of the offers is not changed. If the provider cannot count tokens, the gateway answers a token-counting request
@@ -54,9 +56,10 @@ class Route:
         return None
 
     def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
-        """Return the refusal of a request that the provider cannot serve. It names a flag that would help if enabled.
+        """Return the refusal of a request that the provider cannot serve.
 
-        If several flags would help, it names the flag whose name has the longest common prefix with an enabled flag.
+        It names a compatibility flag that an administrator could enable. Of several, it names the one whose name is
+        most like that of an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

@@ -1,7 +1,7 @@
 """The last step of an attempt: builds the HTTP request for the provider, sends it, and decodes the reply.
 
 - The request goes to the provider through `call/sender.py`.
-- Events that came before a fault are passed on before the fault.
+- Events that came before an error are passed on before the error.
 - A redirect is never followed.
 """
 
@@ -40,12 +40,15 @@ from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 from gateway.upstream.reply_headers import forwarded
 
 AFTER_LAST: Final = 2.0
-"""Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
+"""Maximum number of seconds for which a stream is read after its terminal event. A report of usage may follow that
+event."""
 
 LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum number of bytes of a read for which the stream waits for its turn (`call/turns.py`). Most are smaller."""
+"""Minimum number of bytes of a read after which the stream waits for its turn (`call/turns.py`). Most reads are
+smaller."""
 UNCOUNTED_BYTES: Final = 32 * 1024
-"""Maximum number of bytes of an incomplete event that are not counted in the budget. Nearly all events are smaller."""
+"""Number of bytes of an incomplete event up to which they do not count in the memory budget. Most events are
+smaller."""
 MAX_ERROR: Final = 1024 * 1024
 """Maximum number of bytes that are read from the body of an error reply."""
 _JSON: Final = "application/json"
@@ -53,8 +56,9 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that a flag may change a refused request, for another try. After the first change, each
-change must leave out more features than the previous change did."""
+"""Maximum number of times that `retry` of a plugin may change a refused request so that it is sent again.
+
+After the first change, each change must leave out more features than the change before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,10 @@ class CallProvider:
         return await self.pool.run_reply(body, DropRelay(attempt.drop), WholeReader.read, reader, metering.meter, body)
 
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
-        """Return the response for a whole reply. Raises `UpstreamFailed` if the body is an error or no reply."""
+        """Return the response for a reply that is not a stream.
+
+        Raises `UpstreamFailed` if the body is an error or no reply.
+        """
         head = attempt.head
         assert head is not None
         assert attempt.metering is not None
@@ -149,7 +156,7 @@ class CallProvider:
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
 
-        Raises `Refused` if fields would be dropped and the provider's `on_loss` forbids that. Nothing is sent then.
+        Raises `Refused`, before anything is sent, if fields would be dropped and the provider's `on_loss` forbids that.
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
@@ -172,7 +179,7 @@ class CallProvider:
         decoder: Decoder,
         event_came: Callable[[], None],
     ) -> Batches:
-        """Yield the events of the stream in batches. A fault is not raised; it is in the last batch.
+        """Yield the events of the stream in batches. An error is not raised: the last batch has it.
 
         `event_came` is called after each batch that has an event other than a comment.
         """
@@ -228,7 +235,7 @@ class CallProvider:
 
 
 class _Incomplete:
-    """The buffered bytes of an event that is not complete yet. They are limited, because an event may never end."""
+    """The buffered bytes of an incomplete event. Their number is limited, because an event may never end."""
 
     __slots__ = ("_call", "size")
 
@@ -243,17 +250,17 @@ class _Incomplete:
             self._call.hold_reply(self.size)
 
     def clear(self) -> None:
-        """Release the bytes, because their event is complete and has been passed on."""
+        """Release the bytes of an event that is complete and has been passed on."""
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(0)
         self.size = 0
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
-    """Yield the remaining events at the end of a stream. Then raise the fault, if there is one.
+    """Yield the remaining events at the end of a stream, and then raise `fault` unless it is None.
 
-    Events without a payload that the decoder adds at its close mark the end of a complete stream. They are yielded only
-    if the reply is complete.
+    At its close, the decoder may add events without a payload, which mark the end of a complete stream. These are
+    yielded only if the reply is complete.
     """
     try:
         for event in redacted.feed(b"", hook.each(decoder.close)):
@@ -272,8 +279,8 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
-    If the decoder has read the stream's final event, the stream is complete. A fault of the connection after that event
-    does not matter.
+    It is complete if the decoder has read the final event, because an error of the connection after that event does not
+    matter.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
 
@@ -313,7 +320,8 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decod
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
 
-    `content_type` is the type of the provider's streams. Some servers name text/plain for server-sent events.
+    `content_type` is the type of the provider's streams. The type text/plain does not count, because some servers use
+    it for server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
     return given.startswith(_DOCUMENTS) or (given.startswith("text/") and not content_type.startswith("text/"))

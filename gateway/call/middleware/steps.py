@@ -1,4 +1,4 @@
-"""Does the I/O for a plugin's `steps`, which a plugin may need before a request can be built.
+"""Does the I/O for the `steps` of plugins: requests and downloads that are needed before a request can be built.
 
 - An attempt runs two sets of steps. The steps of the client's flag run before the middleware `translate`, in the
   client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
@@ -29,10 +29,10 @@ from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Maximum number of steps of one flag in an attempt. A plugin that asks for more would probably never end."""
+"""Maximum number of steps of one plugin in an attempt. A plugin that asks for more steps probably never ends."""
 
 MAX_STEP_REPLY: Final = 256 * 1024
-"""Maximum number of bytes of the reply to a request of `steps`, which is a count of tokens or an error."""
+"""Maximum number of bytes of a reply to a request of `steps`. Such a reply is a count of tokens or an error."""
 
 StepSender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -57,7 +57,7 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A middleware that runs the steps of one flag: the client's or the provider's, as `flag_of` chooses."""
+    """Runs the steps of one compatibility flag: the client's or the provider's, as `flag_of` chooses."""
 
     sender: Sender
     pool: ProcessPool
@@ -119,7 +119,7 @@ def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
 
 
 async def work_here(work: Work) -> Any:
-    """Do a computation on the event loop, and return its result."""
+    """Return the result of a computation, which is done on the event loop."""
     return work.function(*work.args)
 
 

@@ -1,7 +1,7 @@
 """Translates requests to the provider's dialect, and responses to the client's dialect.
 
-If the client speaks the provider's format, nothing is changed. Otherwise an attempt has at most one translation object.
-It gets every event of the reply, and is closed at the end. Large bodies are translated in a worker process
+If client and provider use the same format, nothing is changed. Otherwise an attempt has at most one translation object,
+which gets every event of the reply and is closed at the end. Large bodies are translated in a worker process
 (`upstream/process_pool.py`).
 """
 
@@ -75,7 +75,7 @@ class _Stream:
             yield Batch(last)
 
     async def _elsewhere(self, batch: Batch) -> Batches:
-        """Yield the translated events in batches. Between two batches, other tasks run."""
+        """Yield the translated events in batches. Other tasks can run between two batches."""
         hook = self.hooks["translation.feed"]
         for event in batch.events:
             work = translate, hook, self.translation, self.translation.request, event.kind, event.payload
@@ -94,7 +94,7 @@ class _Stream:
 def _events(
     hook: Hook, feed: Callable[[Event], Sequence[Event]], batch: Batch
 ) -> tuple[list[Event], GatewayError | None]:
-    """Return the translated events of a batch, and the fault that followed them; None if no fault occurred."""
+    """Return the translated events of a batch, and the error that followed them; None if there was no error."""
     fault = batch.fault
     translated: list[Event] = []
     began = perf_counter()

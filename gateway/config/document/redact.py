@@ -46,7 +46,10 @@ class Redacted:
 
 
 def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redacted:
-    """Return the document's text with marks. `active` are secrets in use; a mark replaces them wherever they occur."""
+    """Return the document's text with a mark in place of each secret.
+
+    `active` are the secrets that the gateway uses now. They are replaced wherever the text contains them.
+    """
     text = document.text
     role = role_lookup(document)
     known: dict[str, Known] = {}

@@ -55,7 +55,8 @@ _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performan
 _HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 """The escape of a letter or an underscore, which could hide a member's name. No usual client writes such escapes."""
 SEARCH_FEE: Final = 35_000_000
-"""Nanodollars for a search whose price is unknown: the highest published price, of Gemini's grounding."""
+"""Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
+grounding)."""
 _UNITS: Final = 10**6
 """Units of `Priced.unit` in one nanodollar."""
 _WORD: Final = b"abcdefghijklmnopqrstuvwxyz "

@@ -172,7 +172,10 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations that name the buckets of the claims. The amounts are in the other process."""
+    """Return reservations that have the names of the claims' buckets, and the amount 0.
+
+    The other process has the amounts.
+    """
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:
         for name, rule in ((claim.bucket, claim.rule), *claim.overdraft):

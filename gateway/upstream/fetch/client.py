@@ -61,7 +61,10 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether an address is public and does not belong to this machine, which may have internal services."""
+    """Return whether the gateway may download from an address.
+
+    The address must be public and must not belong to this machine, because this machine may run internal services.
+    """
     return guard.is_public(address) and not is_own(address)
 
 

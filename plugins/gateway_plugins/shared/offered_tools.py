@@ -50,7 +50,7 @@ class ToolChoice:
     parallel: bool = True
     """Whether one reply may have several calls."""
     at: str = "/tool_choice"
-    """JSON pointer of the choice."""
+    """JSON pointer of the request's member with the tool choice, for reports of dropped members."""
     parallel_at: str = "/parallel_tool_calls"
     """JSON pointer of `parallel`."""
 

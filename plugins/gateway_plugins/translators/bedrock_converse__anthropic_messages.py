@@ -160,11 +160,11 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
-    """Separate the effort of the whole answer from the thinking that is requested.
+    """Separate an effort for the whole answer from an effort for thinking.
 
-    Returns the parameters without this effort, and the members that ask for it. The parameters are unchanged, and no
-    members are returned, if the request has no such effort, if the effort belongs to the thinking that the request
-    asks for, or if the model is not Claude.
+    Returns the parameters without the answer's effort, and the members of a Messages body that ask for this effort. In
+    three cases the parameters are returned unchanged, with no members: the request has no effort for the whole answer,
+    the effort belongs to the thinking that the request asks for, or the model is not Claude.
     """
     thinking = requested.thinking
     is_answers = thinking.effort_at in _ANSWER_EFFORT_AT and thinking.effort not in {"", "none"}

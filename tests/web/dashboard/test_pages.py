@@ -1,4 +1,4 @@
-"""The pages: what each caller sees, no text on them becomes markup, and empty pages tell what to do."""
+"""Tests of the dashboard's pages: what each caller sees, the escaping of text, and the advice on empty pages."""
 
 import re
 from dataclasses import replace

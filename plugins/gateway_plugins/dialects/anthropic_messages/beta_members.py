@@ -86,11 +86,12 @@ def features() -> tuple[Feature, ...]:
 
 
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
-    """Append to `betas` each missing beta that a member of the request needs, if InvokeModel takes this beta.
+    """Append the missing betas to `betas`, the list of betas that will be sent to Bedrock's InvokeModel.
 
-    `betas` are the betas to send. If InvokeModel does not take a missing beta, the members that need it are removed.
-    Some betas are refused by the provider in a request without their members. Such a beta is removed from `betas` if
-    the request has none of its members.
+    - A beta is missing if a member of the request needs this beta and `betas` does not have it. If InvokeModel does not
+      accept the beta, the members that need it are removed from the request.
+    - The provider refuses some betas in a request that has none of their members. If the request has none of these
+      members, the beta is removed from `betas`.
     """
     missing = []
     for feature in features():

@@ -331,7 +331,7 @@ def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return a text that names a tool found by a tool search, because other dialects have no such block."""
+    """Return a text in place of a block that names a tool found by a tool search. Other dialects have no such block."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 

@@ -1,12 +1,12 @@
 """The separately billed parts of a call in Anthropic's dialect, from the usage reports of the reply.
 
 - Reports follow each other in `message_start`, `message_delta` and Bedrock's metrics (`shared/usage_counts.py`).
-- The counts at the top of `usage` are the sum of the iterations of the model that answered. Iterations of compaction
-  and of an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
-- After a fallback, the top has the counts of the model that answered. A model that declined without output is not
-  billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and the
-  documentation does not say whether the top includes that output. So that output is added, and
-  the cost is an estimate.
+- The counts directly in `usage` ("at the top") are the sum of the iterations of the model that answered. Iterations of
+  compaction and of an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
+- After a fallback, the counts at the top are those of the model that answered. A model that declined without output is
+  not billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and
+  the documentation does not say whether the top includes that output. So the output of the model that declined is added
+  to the counts at the top. The cost is then marked as an estimate.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NO_GEOS: Final = frozenset({"global", "not_available"})
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""Kinds of parts, by the types of those iterations that the top of `usage` does not include."""
+"""The kinds of separately billed parts, by the `type` of an iteration in `usage.iterations`."""
 MAX_PARTS: Final = 32
 """Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64

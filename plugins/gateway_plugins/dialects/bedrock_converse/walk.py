@@ -233,7 +233,10 @@ class Reader:
 
 
 def _role(kind: str, data: Mapping[str, Any]) -> Role:
-    """Return whether an event begins, continues or ends its block. Text and thinking begin with their first piece."""
+    """Return the place of an event in its content block: first, later or last.
+
+    Text and thinking have no start event in Converse. Their block begins with its first delta.
+    """
     if kind == "contentBlockStart":
         return Role.BEGIN
     if kind == "contentBlockStop":

@@ -1,12 +1,13 @@
-"""Reasoning that a Chat provider wants back in the next turn, carried through clients of other dialects.
+"""Reasoning tokens that a Chat provider requires back in the next turn, and that clients of other dialects store for
+it.
 
-- Providers add tokens to messages and calls, and need these tokens back unchanged. Examples are Gemini's thought
-  signatures and OpenRouter's `reasoning_details`. Other dialects have no members for such tokens. So the reader of the
-  reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients of every dialect send
-  both back.
-- A tool call's id would also come back, but providers and clients limit its length, and signatures have some 1,000 to
-  100,000 characters.
-- The tokens go back to the model family that made them. Members whose form only one provider knows go back to this
+- Some providers add opaque tokens to messages and tool calls, and require them back unchanged. Examples are Gemini's
+  thought signatures and OpenRouter's `reasoning_details`. Other dialects have no members for such tokens. So the reader
+  of the reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients of every
+  dialect send signatures and redacted thinking back.
+- Clients also send back the id of a tool call. But the tokens do not fit into an id: they have 1,000 to 100,000
+  characters, and providers and clients limit the length of ids.
+- The tokens go back to the model family that made them. A member that only one provider understands goes back to this
   provider only.
 - A value that a client changed or forged is ignored, and reported as dropped.
 

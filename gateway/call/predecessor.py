@@ -50,7 +50,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Predecessor:
-    """What this process knows of one replaced process, from the part of its spool that has been read."""
+    """State of a replaced process, as far as its spool has been read."""
 
     folder: Path
     offset: JournalOffset = field(default_factory=JournalOffset)

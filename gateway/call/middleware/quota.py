@@ -1,4 +1,6 @@
-"""Before anything is sent, reserves the maximum that a call may use in quotas and rate limits, or refuses the call.
+"""Reserves the maximum that a call may use in quotas and rate limits, or refuses the call.
+
+This is done before anything is sent.
 
 A refusal tells the client how long to wait. The reservation is settled when the record of the call is made
 (`gateway.call.settlement.settle`), however the call ends.

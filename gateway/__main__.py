@@ -24,6 +24,7 @@ from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
+from gateway.process import new_plugin
 from gateway.process import prices_command as prices
 from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
@@ -116,13 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     describing.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     describing.set_defaults(run=_schema)
 
-    plugins = commands.add_parser("plugins", help="about the plugins that are found")
-    about = plugins.add_subparsers(dest="about", required=True, metavar="WHAT")
-    listed = about.add_parser(
-        "list", help="print the flags, their routes, and the conversions from each client to each provider"
-    )
-    listed.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
-    listed.set_defaults(run=_plugins)
+    _plugging(commands.add_parser("plugins", help="about plugins: those that are found, and new ones"))
 
     demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
     demo.add_argument(
@@ -171,6 +166,19 @@ def _pricing(parser: argparse.ArgumentParser) -> None:
     comparing = about.add_parser("diff", help="print what differs between two price lists", description=described)
     prices.arguments(comparing)
     comparing.set_defaults(run=_prices_diff)
+
+
+def _plugging(parser: argparse.ArgumentParser) -> None:
+    about = parser.add_subparsers(dest="about", required=True, metavar="WHAT")
+    listing = about.add_parser(
+        "list", help="print the flags, their routes, and the conversions from each client to each provider"
+    )
+    listing.set_defaults(run=_plugins)
+    creating = about.add_parser("new", help="write the package of a new plugin, with a test that passes")
+    new_plugin.arguments(creating)
+    creating.set_defaults(run=_new_plugin)
+    for each in (listing, creating):
+        each.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
 
 
 def _path(text: str) -> Path:
@@ -291,6 +299,16 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _plugins(options: argparse.Namespace) -> int:
     say(plugins_list(_registry(options)))
+    return 0
+
+
+def _new_plugin(options: argparse.Namespace) -> int:
+    registry = _registry(options)
+    taken = {*registry.flags, *registry.observers}
+    try:
+        say(new_plugin.write_package(options.name, options.kind, options.folder, taken))
+    except new_plugin.NotWritten as error:
+        raise UsageError(f"irisgate plugins new: {error}") from None
     return 0
 
 

@@ -1,0 +1,121 @@
+"""The command `irisgate plugins new`: writes the package of a new plugin, with a test that passes.
+
+The text of the files is in `templates/`. The command changes no existing file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import keyword
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from gateway import __version__
+
+MAX_NAME: Final = 64
+"""Maximum number of characters of a plugin's name. It must fit in the columns of lists and in file names."""
+_NAME: Final = re.compile("[a-z][a-z0-9_]*")
+
+
+class NotWritten(Exception):
+    """An error of the command. The message says what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of plugin."""
+
+    group: str
+    """The group of the plugin's entry point."""
+    usage: str
+    """Markdown that says how the plugin is used; `$name` stands for the plugin's name."""
+
+
+_FLAG_USAGE: Final = """\
+A provider that speaks the format:
+
+```json
+"providers": {
+  "example": {
+    "baseurl": "https://api.example.com",
+    "apikey": "env:EXAMPLE_KEY",
+    "models": ["small"],
+    "compatibility": { "$name": true }
+  }
+}
+```"""
+_OBSERVER_USAGE: Final = "The gateway calls `seen` once for every call. An installed observer needs no configuration."
+KINDS: Final = {
+    "flag": Kind("irisgate.flags", _FLAG_USAGE),
+    "observer": Kind("irisgate.observers", _OBSERVER_USAGE),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the plugin's name: lower-case letters, digits and underscores")
+    parser.add_argument("--kind", choices=KINDS, required=True, help="what the plugin is")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="the folder to make (default: NAME)")
+
+
+def write_package(name: str, kind: str, folder: Path | None, taken: Collection[str]) -> str:
+    """Write the package and return a text for the author. `taken` has the names of the known plugins.
+
+    Raises `NotWritten` if the name cannot be used, or if the folder exists or cannot be written.
+    """
+    check_name(name, taken)
+    folder = folder or Path(name)
+    try:
+        folder.mkdir(parents=True)
+        for path, text in package_files(name, kind).items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    except FileExistsError:
+        raise NotWritten(f"{folder} exists; name a new folder with --folder DIR") from None
+    except OSError as error:
+        raise NotWritten(f"{folder}: {error.strerror}; name another folder with --folder DIR") from None
+    return f"{folder}: the {kind} {name}, with a test. Next: cd {folder} && pip install -e '.[test]' && pytest"
+
+
+def check_name(name: str, taken: Collection[str]) -> None:
+    """Raise `NotWritten` for a name that a plugin's module cannot have."""
+    if "__" in name.strip("_"):
+        raise NotWritten(f'"{name}": only names of translators have two underscores in a row; use one')
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise NotWritten(f'"{name}" cannot be a plugin\'s name{_suggestion(name)}')
+    if len(name) > MAX_NAME:
+        raise NotWritten(f"the name has {len(name)} characters; use at most {MAX_NAME}")
+    if name in taken:
+        raise NotWritten(f"there is a plugin {name} already; use another name")
+    if importlib.util.find_spec(name) is not None:
+        raise NotWritten(f"there is a Python module {name} already, which the plugin would hide; use another name")
+
+
+def _suggestion(name: str) -> str:
+    """Return a hint with a similar name that can be used, or with the rule if there is none."""
+    near = re.sub("_+", "_", re.sub("[^a-z0-9]", "_", name.lower())).strip("_")
+    if _NAME.fullmatch(near) and not keyword.iskeyword(near) and len(near) <= MAX_NAME:
+        return f"; {near} can"
+    return "; a name has lower-case letters, digits and underscores, begins with a letter, and is no word of Python"
+
+
+def package_files(name: str, kind: str) -> dict[str, str]:
+    """Return the text of each file of a new package by its path."""
+    values = {"name": name, "kind": kind, "group": KINDS[kind].group, "release": __version__}
+    values |= {"project": f"irisgate-{name.replace('_', '-')}", "usage": Template(KINDS[kind].usage).substitute(values)}
+    templates = files("gateway.process.templates")
+    sources = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{name}.py": f"{kind}.py",
+        f"tests/test_{name}.py": f"test_{kind}.py",
+    }
+    return {
+        path: Template(templates.joinpath(f"{source}.txt").read_text(encoding="utf-8")).substitute(values)
+        for path, source in sources.items()
+    }

@@ -1,0 +1,111 @@
+"""`irisgate plugins new`: each kind of package passes its own test and the checks of code, and is found as a plugin."""
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from gateway.__main__ import main
+from gateway.contract.registry import discover
+from gateway.process.new_plugin import KINDS, package_files
+
+NAME = "acme_text"
+
+
+def passes(folder, *command):
+    """Run a module of Python in a folder, and check that it succeeds."""
+    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=variables,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(params=KINDS)
+def package(request, tmp_path, capsys):
+    """Return the kind and the folder of a new package."""
+    folder = tmp_path / "new" / "package"
+    assert main(["plugins", "new", NAME, "--kind", request.param, "--folder", str(folder)]) == 0
+    assert "pip install -e '.[test]' && pytest" in capsys.readouterr().out
+    return request.param, folder
+
+
+def test_the_tests_of_a_new_package_pass(package):
+    _, folder = package
+    assert " passed" in passes(folder, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_a_new_package_is_formatted_linted_and_typed(package):
+    _, folder = package
+    passes(folder, "ruff", "format", "--isolated", "--check", ".")
+    passes(folder, "ruff", "check", "--isolated", "--no-cache", ".")
+    passes(folder, "mypy", "--strict", "--cache-dir", os.devnull, f"{NAME}.py", f"tests/test_{NAME}.py")
+
+
+def test_a_new_package_names_its_module_as_entry_point(package):
+    kind, folder = package
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"] == {KINDS[kind].group: {NAME: NAME}}
+    assert project["tool"]["setuptools"]["py-modules"] == [NAME]
+
+
+def test_a_new_module_is_a_plugin_of_its_kind(package, tmp_path):
+    kind, folder = package
+    (plugins := tmp_path / "plugins").mkdir()
+    (folder / f"{NAME}.py").rename(plugins / f"{NAME}.py")
+    registry = discover(plugins)
+    assert NAME in {"flag": registry.flags, "observer": registry.observers}[kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Acme", '"Acme" cannot be a plugin\'s name; acme can'),
+        ("acme-text", '"acme-text" cannot be a plugin\'s name; acme_text can'),
+        ("_acme", '"_acme" cannot be a plugin\'s name; acme can'),
+        ("acme.text", '"acme.text" cannot be a plugin\'s name; acme_text can'),
+        ("../acme", '"../acme" cannot be a plugin\'s name; acme can'),
+        ("7up", '"7up" cannot be a plugin\'s name; a name has lower-case letters, digits and underscores, begins'),
+        ("", '"" cannot be a plugin\'s name; a name has'),
+        ("é", '"é" cannot be a plugin\'s name; a name has'),
+        ("class", '"class" cannot be a plugin\'s name; a name has'),
+        ("a__b", '"a__b": only names of translators have two underscores in a row; use one'),
+        ("a" * 65, "the name has 65 characters; use at most 64"),
+        ("openai_chat", "there is a plugin openai_chat already; use another name"),
+        ("json", "there is a Python module json already, which the plugin would hide; use another name"),
+        ("gateway", "there is a Python module gateway already, which the plugin would hide; use another name"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(tmp_path, capsys, name, message):
+    folder = tmp_path / "new"
+    assert main(["plugins", "new", "--kind", "flag", "--folder", str(folder), "--", name]) == 2
+    assert capsys.readouterr().err.startswith(f"irisgate plugins new: {message}")
+    assert not folder.exists()
+
+
+def test_nothing_that_exists_is_changed(tmp_path, capsys):
+    """Check an existing folder, file and broken link, each in place of the new folder, and a file in place of its parent."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, message in [("folder", "exists"), ("file", "exists"), ("link", "exists"), ("file/in", "Not a directory")]:
+        assert main(["plugins", "new", NAME, "--kind", "flag", "--folder", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}{':' if ' ' in message else ''} {message}" in error
+        assert "--folder DIR" in error
+    assert list((tmp_path / "folder").iterdir()) == []
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_placeholder_is_left(kind):
+    assert [path for path, text in package_files(NAME, kind).items() if "$" in text or not text.endswith("\n")] == []

@@ -243,6 +243,11 @@ class Timeouts:
     """Maximum number of seconds between two events of a stream, and for the body of an unstreamed reply.
 
     A model may think for minutes. A large body may take longer than this."""
+    stream_seconds: float = 7200
+    """Maximum number of seconds from the head of a stream to its end, also if events keep coming.
+
+    A provider's pings count as events, because a model that thinks in silence sends nothing else. Bedrock lets a model
+    work for 60 minutes ("Important: Timeout Configuration" in the user guide of Amazon Nova)."""
 
 
 @dataclass(frozen=True, slots=True)

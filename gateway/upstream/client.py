@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Final
 from weakref import WeakSet
 
@@ -76,10 +77,6 @@ class _Sending:
 
 
 _SENDING: Final = ContextVar[_Sending]("sending")
-
-
-class _Silence(Exception):
-    """The error for a provider that sends nothing, or completes no event, for too long."""
 
 
 class _ConnectionClosed(Exception):
@@ -156,6 +153,8 @@ class UpstreamResponse:
         """The time of the reply's head or, in a stream, of the last event. The clock is that of the event loop."""
         self._seconds = timeouts.read_seconds
         """Maximum number of seconds of silence from `_since`."""
+        self._end = inf
+        """The time at which a stream must have ended."""
         self._has_event = False
         self._waits = False
         """Whether a read waits for the provider."""
@@ -168,8 +167,10 @@ class UpstreamResponse:
     def events(self) -> AsyncIterator[bytes]:
         """Yield the pieces of a stream as they arrive. The caller must call `event_came` if a piece completes an event.
 
-        Raises `Truncated` if the connection breaks, and `Stalled` if no event comes for too long.
+        Raises `Truncated` if the connection breaks, and `Stalled` if no event comes for too long or if the stream does
+        not end in time.
         """
+        self._end = self._loop.time() + self._timeouts.stream_seconds
         self._begin(self._timeouts.first_event_seconds)
         return self._chunks()
 
@@ -211,20 +212,22 @@ class UpstreamResponse:
 
     def _begin(self, seconds: float) -> None:
         self._seconds = seconds
-        self._timer = self._loop.call_later(seconds, self._check)
+        self._check_after(seconds)
+
+    def _check_after(self, seconds: float) -> None:
+        self._timer = self._loop.call_at(min(self._loop.time() + seconds, self._end), self._check)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield the pieces of the body as they arrive.
 
-        Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long.
+        Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream does
+        not end in time.
         """
         content = self._response.content
         while True:
             self._waits = True
             try:
                 data = await content.readany()
-            except _Silence:
-                raise self._timed_out() from None
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
             finally:
@@ -234,16 +237,20 @@ class UpstreamResponse:
             yield data
 
     def _check(self) -> None:
-        """End the reply if the provider has been silent for too long."""
-        left = self._since + self._seconds - self._loop.time()
-        if left <= 0 and self._waits:
-            self._response.content.set_exception(_Silence())
+        """End the reply if the provider has been silent for too long, or if a stream has not ended in time."""
+        now = self._loop.time()
+        left = self._since + self._seconds - now
+        if now >= self._end:
+            self._fail(f"did not end the stream within {self._timeouts.stream_seconds:g} seconds", retryable=False)
+        elif left <= 0 and self._waits:
+            self._fail(f"sent nothing that completes a reply or an event for {self._seconds:g} seconds", retryable=True)
         else:
-            self._timer = self._loop.call_later(left if left > 0 else self._seconds, self._check)
+            self._check_after(left if left > 0 else self._seconds)
 
-    def _timed_out(self) -> Stalled:
-        message = f"{self._provider} sent nothing that completes a reply or an event for {self._seconds:g} seconds"
-        return Stalled(Problem(TIMEOUT, message, retryable=True))
+    def _fail(self, fault: str, *, retryable: bool) -> None:
+        """End the reply: the read that waits, or the next read, raises `Stalled`."""
+        problem = Problem(TIMEOUT, f"{self._provider} {fault}", retryable=retryable)
+        self._response.content.set_exception(Stalled(problem))
 
 
 class Upstream:

@@ -18,6 +18,8 @@ from tests.helpers.every_client import (
     ends_with_an_error,
     gated,
     head,
+    invoke_event,
+    message,
     sse,
     streamed,
     whole,
@@ -34,6 +36,17 @@ HEADS = {
     "103 for ever": sends(drip=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
     "half a head": sends(b"HTTP/1.1 200 OK\r\nContent-"),
     "a dripped head": sends(b"HTTP/1.1 200 OK\r\nX: ", drip=b"x"),
+}
+
+
+PING = {"type": "ping"}
+TEXT = message("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "he"}})
+ENDLESS = {
+    # flag of the provider: an event that says nothing, and an event with text
+    "anthropic_messages": {"keep-alive": sse(PING), "text": sse(DELTA)},
+    "openai_chat": {"keep-alive": b'data: {"id":"c","choices":[]}\n\n', "text": EVENTS["openai_chat"][1]},
+    "bedrock_converse": {"keep-alive": message("contentBlockDelta", {"contentBlockIndex": 0}), "text": TEXT},
+    "bedrock_model_invoke": {"keep-alive": invoke_event(PING), "text": invoke_event(DELTA)},
 }
 
 
@@ -166,6 +179,19 @@ async def test_formats_without_pings_wait_for_the_status(tmp_path, client):
 
     async with gated(tmp_path, {flag: play}, ping_seconds=0.02) as (gw, _):
         assert (await gw.post(path, body)).status == 429
+
+
+@pytest.mark.parametrize("kind", ["keep-alive", "text"])
+async def test_a_stream_whose_events_never_end_is_ended(tmp_path, kind):
+    """Check that neither a provider that only says it is alive, nor one whose text has no end, keeps a call open."""
+    plays = {
+        flag: sends(head(EVENTS[flag][0]), chunk(EVENTS[flag][1]), drip=chunk(events[kind]))
+        for flag, events in ENDLESS.items()
+    }
+    longer = {**dict.fromkeys(SHORT, 60), "stream_seconds": 0.5}
+    for path, reply in await all_called(tmp_path, plays, longer, streamed):
+        assert (reply.status, ends_with_an_error(path, reply.body)) == (200, True)
+        assert b"within 0.5 seconds" in reply.body
 
 
 async def test_a_stream_with_an_event_now_and_then_goes_on(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from base64 import b64encode
 from contextlib import AsyncExitStack, asynccontextmanager
 from zlib import crc32
 
@@ -38,6 +39,11 @@ def message(kind, payload):
     return eventstream.encode(headers, json.dumps(payload).encode())
 
 
+def invoke_event(event):
+    """Return an event of Anthropic's format as InvokeModel sends it: base64 in a message of an event stream."""
+    return message("chunk", {"bytes": b64encode(json.dumps(event).encode()).decode()})
+
+
 _LENGTHS = struct.pack("!II", 1_000_000, 100)
 LONG_FRAME = _LENGTHS + struct.pack("!I", crc32(_LENGTHS))
 """The beginning of a message of an event stream that announces a million bytes."""
@@ -57,7 +63,7 @@ EVENTS = {
     ),
     "bedrock_model_invoke": (
         "application/vnd.amazon.eventstream",
-        message("chunk", {"bytes": "eyJ0eXBlIjogIm1lc3NhZ2Vfc3RhcnQiLCAibWVzc2FnZSI6IHt9fQ=="}),
+        invoke_event({"type": "message_start", "message": {}}),
         (LONG_FRAME, b"\0"),
     ),
 }

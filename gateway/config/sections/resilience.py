@@ -35,6 +35,11 @@ class TimeoutsSection(Section):
         description="Seconds between two events of a stream, and for the body of an unstreamed reply, such as 600. A "
         "body has one second more for each 8 KB.",
     )
+    stream_seconds: Seconds = Field(
+        Timeouts().stream_seconds,
+        description="Seconds from the head of a stream to its end, such as 7200, also if events such as a provider's "
+        "pings keep coming.",
+    )
 
 
 class ResilienceSection(Section):

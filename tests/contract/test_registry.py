@@ -45,7 +45,8 @@ def meter(ask, target, head):
 
 def test_the_built_in_flags_are_named_as_their_files():
     assert set(discover().flags) == {
-        "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "openai_chat", "openai_responses",
+        "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "gemini_generate_content",
+        "openai_chat", "openai_responses",
     }  # fmt: skip
 
 

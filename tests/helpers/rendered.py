@@ -3,6 +3,7 @@
 from gateway.testkit.render import anthropic as render_anthropic
 from gateway.testkit.render import chat as render_chat
 from gateway.testkit.render import converse as render_converse
+from gateway.testkit.render import gemini as render_gemini
 from gateway.testkit.render import responses as render_responses
 
 INPUT_TOKENS = 9
@@ -17,6 +18,9 @@ def rendered(dialect, canned, model="m"):
         )
     if dialect == "bedrock_converse":
         return render_converse.events(canned, INPUT_TOKENS), render_converse.whole(canned, INPUT_TOKENS)
+    if dialect == "gemini_generate_content":
+        chunks = render_gemini.chunks(canned, model, INPUT_TOKENS)
+        return [("chunk", chunk) for chunk in chunks], render_gemini.response(canned, model, INPUT_TOKENS)
     if dialect == "openai_responses":
         events, whole = render_responses.events, render_responses.response
     else:

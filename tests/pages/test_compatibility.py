@@ -20,6 +20,7 @@ CLIENTS = {
     "Anthropic Messages": "anthropic_messages",
     "InvokeModel": "bedrock_model_invoke",
     "Converse": "bedrock_converse",
+    "Gemini": "gemini_generate_content",
 }
 
 

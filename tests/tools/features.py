@@ -21,6 +21,7 @@ LABELS = {
     "anthropic_messages": "Messages",
     "bedrock_model_invoke": "InvokeModel",
     "bedrock_converse": "Converse",
+    "gemini_generate_content": "Gemini",
 }
 ABLE = {
     "openai_chat": {"reasoning": "reasoning_effort"},

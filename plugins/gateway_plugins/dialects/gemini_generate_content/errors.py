@@ -1,0 +1,140 @@
+"""Errors in Google's form: statuses, codes and details. Source: Google's API design guide (AIP-193), google.rpc.Code.
+
+An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. A request
+for a JSON array as a stream gets a list with one such object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract import errors, lenient_json, provider_errors
+from gateway.contract.errors import Problem
+from gateway.contract.flag import Head
+from gateway.contract.provider_errors import error_headers
+from gateway_plugins.shared.lenient import mapping, sequence, text
+
+_INVALID: Final = "INVALID_ARGUMENT"
+_INTERNAL: Final = "INTERNAL"
+_UNAVAILABLE: Final = "UNAVAILABLE"
+_EXHAUSTED: Final = "RESOURCE_EXHAUSTED"
+_DEADLINE: Final = "DEADLINE_EXCEEDED"
+_TYPES: Final = "type.googleapis.com/google.rpc."
+
+_BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
+    # the gateway's code: (status, Google's name) for a client
+    errors.INVALID_REQUEST: (400, _INVALID),
+    errors.PERMISSION: (403, "PERMISSION_DENIED"),
+    errors.NOT_FOUND: (404, "NOT_FOUND"),
+    errors.NO_ROUTE: (404, "NOT_FOUND"),
+    errors.TOO_LARGE: (413, _INVALID),
+    errors.UNSUPPORTED_CODING: (415, _INVALID),
+    errors.REQUEST_TIMEOUT: (408, _DEADLINE),
+    errors.TIMEOUT: (504, _DEADLINE),
+    errors.RATE_LIMIT: (429, _EXHAUSTED),
+    errors.QUOTA: (429, _EXHAUSTED),
+    errors.OVERLOADED: (503, _UNAVAILABLE),
+    errors.UNAVAILABLE: (503, _UNAVAILABLE),
+    errors.UPSTREAM: (502, _INTERNAL),
+    errors.PLUGIN: (500, _INTERNAL),
+    errors.INTERNAL: (500, _INTERNAL),
+}
+_BY_NAME: Final[Mapping[str, tuple[str, bool]]] = {
+    # Google's name: (the gateway's code, whether a retry may help)
+    _INVALID: (errors.INVALID_REQUEST, False),
+    "FAILED_PRECONDITION": (errors.INVALID_REQUEST, False),
+    "OUT_OF_RANGE": (errors.INVALID_REQUEST, False),
+    "UNIMPLEMENTED": (errors.INVALID_REQUEST, False),
+    "UNAUTHENTICATED": (errors.PERMISSION, False),
+    "PERMISSION_DENIED": (errors.PERMISSION, False),
+    "NOT_FOUND": (errors.NOT_FOUND, False),
+    _EXHAUSTED: (errors.RATE_LIMIT, True),
+    "ABORTED": (errors.OVERLOADED, True),
+    "CANCELLED": (errors.UPSTREAM, True),
+    _DEADLINE: (errors.TIMEOUT, True),
+    _UNAVAILABLE: (errors.OVERLOADED, True),
+    _INTERNAL: (errors.INTERNAL, True),
+    "UNKNOWN": (errors.INTERNAL, True),
+    "DATA_LOSS": (errors.INTERNAL, True),
+}
+_KEY_FAULTS: Final = frozenset(
+    {
+        "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED",
+        "ACCESS_TOKEN_TYPE_UNSUPPORTED", "CREDENTIALS_MISSING",
+    }
+)  # fmt: skip
+"""Values of `reason` in the details of an error for a key that Google does not accept (google.api.ErrorReason).
+
+An invalid key gets status 400, and not 401."""
+_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+"""A duration in ProtoJSON: `34.074824224s`."""
+
+
+def problem_for(head: Head, body: bytes) -> Problem | None:
+    """Return the problem that a provider's reply reports, or None."""
+    problem = provider_errors.problem_of(head, body)
+    return problem if problem is None else _refined(problem, _decoded(body))
+
+
+def problem_in_event(data: Any) -> Problem:
+    """Return the problem in a chunk of a stream that has an `error` in place of candidates."""
+    return _refined(provider_errors.reported_problem(data), data)
+
+
+def _refined(problem: Problem, data: Any) -> Problem:
+    """Return the problem with what Google's name and details of the error say."""
+    data = data[0] if isinstance(data, list) and data else data
+    inner = mapping(mapping(data).get("error"))
+    name, details = text(inner.get("status")), [mapping(detail) for detail in sequence(inner.get("details"))]
+    code, retryable = _BY_NAME.get(name, (problem.code, problem.retryable))
+    if any(text(detail.get("reason")) in _KEY_FAULTS for detail in details):
+        return replace(problem, code=errors.PERMISSION, native=name, retryable=False, key_refused=True)
+    waits = [_SECONDS.fullmatch(text(detail.get("retryDelay"))) for detail in details]
+    wait = next((float(match[1]) for match in waits if match), None)
+    if wait is not None and problem.retry_after is None:
+        problem = replace(problem, retry_after=min(wait, provider_errors.MAX_RETRY_AFTER))
+    return replace(problem, code=code, native=name or problem.native, retryable=retryable)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return lenient_json.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def inner(problem: Problem) -> dict[str, Any]:
+    """Return the value of `error` in an error reply."""
+    status, name = _status_of(problem)
+    shown: dict[str, Any] = {"code": status, "message": problem.message, "status": name}
+    if details := _details(problem):
+        shown["details"] = details
+    return shown
+
+
+def _status_of(problem: Problem) -> tuple[int, str]:
+    """Return the status and Google's name of an error. An error of Google is passed on as it came."""
+    if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
+        return problem.status, problem.native
+    return _BY_CODE[problem.code]
+
+
+def _details(problem: Problem) -> list[dict[str, Any]]:
+    """Return the details from which Google's clients read the wrong field, and the seconds to wait."""
+    details: list[dict[str, Any]] = []
+    if problem.param:
+        violation = {"field": problem.param, "description": problem.message}
+        details.append({"@type": f"{_TYPES}BadRequest", "fieldViolations": [violation]})
+    if problem.retry_after is not None:
+        details.append({"@type": f"{_TYPES}RetryInfo", "retryDelay": f"{max(0.0, problem.retry_after):g}s"})
+    return details
+
+
+def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of an error reply."""
+    return _status_of(problem)[0], error_headers(problem), orjson.dumps({"error": inner(problem)})

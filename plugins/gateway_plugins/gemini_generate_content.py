@@ -1,0 +1,216 @@
+"""Google's Gemini API: POST /v1beta/models/{model}:generateContent, :streamGenerateContent and :countTokens.
+
+- The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha, because the google-genai SDK uses /v1
+  since version 3, and older versions use /v1beta.
+- Every event of a stream is a whole `GenerateContentResponse`. There is no terminal event (`dialects/.../facts.py`).
+
+Source: the Gemini API's reference (Generating content, Counting tokens), and the google-genai SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from gateway.contract import json_api
+from gateway.contract.errors import BadFrame, Problem, Refused, Truncated
+from gateway.contract.flag import (
+    COUNT_TOKENS,
+    ClientRequest,
+    Decoder,
+    Drop,
+    Event,
+    Head,
+    HttpRequest,
+    Members,
+    Meter,
+    Route,
+    Target,
+    UpstreamRequest,
+)
+from gateway.contract.framing import sse
+from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
+from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
+from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
+from gateway_plugins.shared.lenient import count, whole_number
+
+_OWN: Final = "gemini_generate_content"
+_STREAM: Final = "streamGenerateContent"
+_OPERATIONS: Final = (("generateContent", "generate"), (_STREAM, "generate"), ("countTokens", COUNT_TOKENS))
+"""Pairs of a method in the path, and the operation."""
+
+api = 1
+dialects = (_OWN,)
+routes = tuple(
+    Route("POST", f"/{version}/models/{{model:.+}}:{method}", operation)
+    for version in ("v1beta", "v1", "v1alpha")
+    for method, operation in _OPERATIONS
+)
+client_api = CLIENT_API
+problem = gemini_errors.problem_for
+error = gemini_errors.error
+texts = gemini_facts.texts
+output_bytes = gemini_facts.output_bytes
+
+_COUNTED: Final = "generateContentRequest"
+"""Member of a request for a count that has a whole request in it, with the name of the model."""
+_TIER_HEADER: Final = "x-gemini-service-tier"
+"""Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
+
+
+def parse(request: HttpRequest) -> ClientRequest:
+    model = json_api.model_name(request.params["model"]).removeprefix("models/")
+    stream = request.route.path.endswith(_STREAM)
+    return json_api.client_request(_OWN, _OWN, request, Members(request.body), model=model, stream=stream)
+
+
+def build(request: ClientRequest, target: Target, _drop: Drop) -> UpstreamRequest:
+    method, query = "generateContent", ""
+    if request.operation == COUNT_TOKENS:
+        method = "countTokens"
+    elif request.stream:
+        method, query = _STREAM, "alt=sse"
+    # the path names the model; another name in the body must not reach the provider
+    changes: dict[str, bytes | None] = {"model": None} if "model" in request.top else {}
+    if _COUNTED in request.top and request.operation == COUNT_TOKENS:
+        inner = Members(request.top[_COUNTED])
+        changes[_COUNTED] = inner.spliced({"model": orjson.dumps(f"models/{target.model}")})
+    body = request.top.spliced(changes) if changes else request.top.body
+    path = f"/v1beta/models/{quote(target.model, safe='')}:{method}"
+    return UpstreamRequest("POST", path, body, query, {"content-type": "application/json"})
+
+
+def limit(request: ClientRequest) -> int | None:
+    """Return the output limit for the whole reply: the limit of one candidate times the number of candidates."""
+    config = _config(request.top)
+    if config is None:
+        return None
+    one = _number(config, "maxOutputTokens", "max_output_tokens")
+    answers = _number(config, "candidateCount", "candidate_count") or 1
+    if answers <= 1:
+        return one
+    return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
+
+
+def _config(top: Members) -> Members | None:
+    """Return the members of the generation's settings; None if the request has none, or if they are no object."""
+    value = top.get("generationConfig") or top.get("generation_config")
+    if value is None:
+        return None
+    try:
+        return Members(value)
+    except Refused:  # the provider reports the fault
+        return None
+
+
+def _number(config: Members, *names: str) -> int | None:
+    for name in names:
+        number = config.small(name)
+        if isinstance(number, int) and not isinstance(number, bool):
+            return number
+    return None
+
+
+def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
+    return GeminiDecoder(request.operation)
+
+
+class GeminiDecoder(json_api.SseDecoder):
+    """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
+
+    - If the first chunk with a candidate has a finish reason already, later chunks may follow, because some versions of
+      the API wrote a finish reason into every chunk. Then the stream is read to its end.
+    - A chunk with a block reason is the only chunk of its stream.
+    """
+
+    def __init__(self, operation: str = "") -> None:
+        super().__init__(lambda _name, _payload: gemini_facts.CHUNK, self._note, _failure)
+        self._operation = operation
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+        self._has_unfinished = self._is_blocked = False
+
+    def close(self) -> Iterator[Event]:
+        try:
+            yield from super().close()
+        except Truncated:
+            if not self._is_finished:
+                raise
+        self.done = True
+
+    def whole(self, body: bytes) -> bytes:
+        data = json_api.json_object(body)
+        if self._operation == COUNT_TOKENS:
+            number = count(data.get("totalTokens"))
+            if number is None and data:
+                raise BadFrame("the provider's reply has no totalTokens")
+            return orjson.dumps({"input_tokens": number or 0})
+        if not gemini_facts.is_reply(data):
+            raise BadFrame("the provider's reply has no candidates")
+        return body
+
+    @property
+    def _is_finished(self) -> bool:
+        return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
+
+    def _note(self, event: Event) -> bool:
+        """Note the candidates that a chunk finishes. Return False, because no event is certain to be the last."""
+        data = event.data
+        self._is_blocked = self._is_blocked or bool(gemini_facts.block_reason(data))
+        for candidate in gemini_facts.candidates(data):
+            number = whole_number(candidate.get("index"))
+            self._open.add(number)
+            if gemini_facts.finish_reason(candidate):
+                self._finished.add(number)
+            else:
+                self._has_unfinished = True
+        self.done = self._is_finished and self._has_unfinished
+        return False
+
+
+def _failure(event: Event) -> Problem | None:
+    payload = event.payload
+    if b'"error"' not in payload or b'"candidates"' in payload:
+        return None
+    data = event.data
+    return gemini_errors.problem_in_event(data) if isinstance(data, dict) and data.get("error") else None
+
+
+def meter(request: ClientRequest, _target: Target, head: Head) -> Meter:
+    return gemini_facts.Meter(request, head.headers.get(_TIER_HEADER, ""))
+
+
+class Encoder(json_api.SseEncoder):
+    """Encodes chunks. A count of tokens gets Gemini's name."""
+
+    def __init__(self, request: ClientRequest) -> None:
+        self._operation = request.operation
+
+    def whole(self, body: bytes) -> bytes:
+        if self._operation != COUNT_TOKENS:
+            return body
+        return orjson.dumps({"totalTokens": json_api.json_object(body)["input_tokens"]})
+
+    def fail(self, problem: Problem) -> bytes:
+        return sse.encode(error(problem)[2])
+
+
+def encoder(request: ClientRequest) -> Encoder:
+    return Encoder(request)
+
+
+def with_text(event: Event, other: str) -> Event:
+    """Return the chunk with another text, which is in the first part that has text."""
+    rest = other
+    candidates: list[Any] = []
+    for candidate in gemini_facts.candidates(event.data):
+        parts = []
+        for part in gemini_facts.parts_of(candidate):
+            if "text" in part and part.get(gemini_facts.THOUGHT) is not True:
+                part, rest = {**part, "text": rest}, ""  # noqa: PLW2901 (the changed part)
+            parts.append(part)
+        candidates.append({**candidate, "content": {**candidate.get("content", {}), "parts": parts}})
+    return Event(event.kind, orjson.dumps({**event.data, "candidates": candidates}))

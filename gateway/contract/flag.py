@@ -201,8 +201,9 @@ class Flag(Protocol):
         returns the reply to a request or download, or the result of a computation. The code between two `yield`
         runs on the event loop, so it must not loop over a body. The gateway runs the steps of the client's flag with
         the request in the client's dialect, then the steps of the provider's flag with the request in the upstream's
-        dialect. The generator returns the request to continue with. If the generator instead returns a reply in the
-        request's dialect, such as an estimate, the provider is not called.
+        dialect. If client and provider have the same flag, its steps run once. The generator returns the request to
+        continue with. If the generator instead returns a reply in the request's dialect, such as an estimate, the
+        provider is not called.
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:

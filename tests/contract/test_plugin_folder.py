@@ -25,6 +25,16 @@ def steps(ask, target, drop):
 
 COUNT = b'{"input":{"converse":{"messages":[{"role":"user","content":[{"text":"hi"}]}]}}}'
 """
+OWN_ROUTE = f"""{STEPPING}
+from gateway.contract import json_api
+from gateway.contract.flag import Route
+
+routes = (Route("POST", "/own/chat", "generate"),)
+
+
+def parse(request):
+    return json_api.parse("stepping", "openai_chat", request)
+"""
 CHANGING = """
 from gateway_plugins.openai_chat import *
 
@@ -67,6 +77,16 @@ async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_p
         assert counted.path.endswith("/count-tokens")
         assert "inputTokens" in request.json["messages"][0]["content"]
         assert request.headers["authorization"] == counted.headers["authorization"]
+
+
+async def test_steps_of_a_flag_of_client_and_provider_run_once(tmp_path, bedrock_sim):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "stepping.py").write_text(OWN_ROUTE)
+    provider = bedrock(bedrock_sim.url, flags=["stepping"], apikey="k")
+    async with gate(tmp_path, {"b": provider}, plugins=plugins) as gw:
+        await gw.post("/own/chat", {"model": NOVA, **CHAT})
+        assert [request.path.rpartition("/")[2] for request in bedrock_sim.requests] == ["count-tokens", "completions"]
 
 
 async def test_steps_may_return_a_request_without_yielding(tmp_path, bedrock_sim):

@@ -1,7 +1,8 @@
 """Does the I/O for the `steps` of plugins: requests and downloads that are needed before a request can be built.
 
 - An attempt runs two sets of steps. The steps of the client's flag run before the middleware `translate`, in the
-  client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
+  client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect. If client and
+  provider have the same flag, its steps run only once.
 - The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
   no connection.
 - Most requests need no steps. The plugin then returns the request instead of a generator.
@@ -57,15 +58,21 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Runs the steps of one compatibility flag: the client's or the provider's, as `flag_of` chooses."""
+    """Runs the steps of one compatibility flag: the client's or the provider's, as `flag_of` chooses.
+
+    If `flag_of` returns None, no steps run.
+    """
 
     sender: Sender
     pool: ProcessPool
     fetching: Fetching
-    flag_of: Callable[[Call, Attempt], Plugin]
+    flag_of: Callable[[Call, Attempt], Plugin | None]
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        flag, drop = self.flag_of(call, attempt), DropRelay(attempt.drop)
+        flag = self.flag_of(call, attempt)
+        if flag is None:
+            return await following(call, attempt)
+        drop = DropRelay(attempt.drop)
         try:
             result: ClientRequest | StepResponse | PluginSteps
             result = flag.steps(attempt.request, attempt.candidate.target, drop)
@@ -114,8 +121,10 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
     return call.flag
 
 
-def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
-    return attempt.candidate.flag
+def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
+    """Return the provider's flag; None if it is the client's flag, whose steps have run."""
+    flag = attempt.candidate.flag
+    return None if flag is call.flag else flag
 
 
 async def work_here(work: Work) -> Any:

@@ -100,7 +100,7 @@ class WholeReader:
             return replace(reading, fault=not_a_reply(body, fault), delivered=len(body) if is_cut(body) else None)
         # if the decoder changed nothing, use the original body, so that a worker process need not send a second one
         decoded = body if decoded is shared else decoded
-        return replace(reading, decoded=decoded, delivered=len(body), is_whole=True)
+        return Reading(body, reading.meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, reading: Reading) -> Reading:
         """Give the meter (usage reader) the events of a stream that the provider sent although the request asked for no

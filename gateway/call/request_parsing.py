@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.contract.flag import ClientRequest, HttpRequest, Route
+from gateway.contract.messages import joined_headers
 from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -24,12 +25,9 @@ _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
     """Return the request with the decoded body, and without the headers that described the body in its encoded form."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        key = name.lower()
-        if key in _OF_THE_SENT_BODY and "Content-Encoding" in request.headers:
-            continue
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    headers = joined_headers(request.headers.items())
+    if "content-encoding" in headers:
+        headers = {name: value for name, value in headers.items() if name not in _OF_THE_SENT_BODY}
     return HttpRequest(
         route=route,
         path=request.raw_path.partition("?")[0],

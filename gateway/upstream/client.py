@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Final
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -35,6 +34,7 @@ from gateway.contract.errors import (
     UpstreamFailed,
 )
 from gateway.contract.flag import Head, UpstreamRequest
+from gateway.contract.messages import joined_headers
 from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -67,8 +67,6 @@ class _Sending:
     """The state of one request while aiohttp sends it."""
 
     before: BeforeSending
-    used: WeakSet[asyncio.BaseProtocol]
-    """The connections on which a request was sent before."""
     deadline: asyncio.Timeout
     """The time limit of the request. It starts when the connection is open."""
     head_seconds: float
@@ -97,9 +95,9 @@ class _Request(aiohttp.ClientRequest):
             if (pending := sending.before()) is not None:
                 await pending
         protocol = conn.protocol
-        if protocol is None or (protocol in sending.used and _is_closed(conn)):
+        if not isinstance(protocol, _Protocol) or (protocol.is_used and _is_closed(conn)):
             raise _ConnectionClosed
-        sending.used.add(protocol)
+        protocol.is_used = True
         # aiohttp's own timer ends with an interim reply, such as 100 or 103
         sending.deadline.reschedule(asyncio.get_running_loop().time() + sending.head_seconds)
         return await super().send(conn)
@@ -111,6 +109,9 @@ class _Protocol(ResponseHandler):
     If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection but does not tell the reader of the
     body, who then waits for ever.
     """
+
+    is_used = False
+    """Whether a request was sent on the connection."""
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         super().set_exception(exc, *cause)
@@ -159,10 +160,7 @@ class UpstreamResponse:
         self._waits = False
         """Whether a read waits for the provider."""
         self._timer: asyncio.TimerHandle | None = None
-        self.head = Head(
-            response.status,
-            {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers},
-        )
+        self.head = Head(response.status, joined_headers(response.headers.items()))
 
     def events(self) -> AsyncIterator[bytes]:
         """Yield the pieces of a stream as they arrive. The caller must call `event_came` if a piece completes an event.
@@ -191,7 +189,7 @@ class UpstreamResponse:
         self._begin(self._timeouts.read_seconds)
         parts = []
         size = 0
-        async for data in self._chunks():
+        while data := await self._next():
             size += len(data)
             if size > limit:
                 message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
@@ -218,23 +216,23 @@ class UpstreamResponse:
         self._timer = self._loop.call_at(min(self._loop.time() + seconds, self._end), self._check)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body as they arrive.
+        """Yield the pieces of the body as they arrive. Raises as `_next` does."""
+        while data := await self._next():
+            yield data
+
+    async def _next(self) -> bytes:
+        """Return the next piece of the body; b"" at its end.
 
         Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream does
         not end in time.
         """
-        content = self._response.content
-        while True:
-            self._waits = True
-            try:
-                data = await content.readany()
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
-            finally:
-                self._waits = False
-            if not data:
-                return
-            yield data
+        self._waits = True
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
+        finally:
+            self._waits = False
 
     def _check(self) -> None:
         """End the reply if the provider has been silent for too long, or if a stream has not ended in time."""
@@ -258,7 +256,6 @@ class Upstream:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._used: WeakSet[asyncio.BaseProtocol] = WeakSet()
 
     async def open(
         self,
@@ -281,7 +278,7 @@ class Upstream:
         target = url(provider.baseurl, request)
         headers = {**_OWN_HEADERS, **request.headers, **added}
         deadline = asyncio.timeout(None)
-        token = _SENDING.set(_Sending(before, self._used, deadline, timeouts.head_seconds))
+        token = _SENDING.set(_Sending(before, deadline, timeouts.head_seconds))
         try:
             async with deadline:
                 response = await self._request(target, request, headers, limits)

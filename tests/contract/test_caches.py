@@ -53,7 +53,6 @@ CACHES = {
     "gateway/telemetry/metrics.py": [CHOSEN],
     "gateway/testkit/judge.py": [CONSTANT, CONSTANT],
     "gateway/upstream/catalog.py": [CONFIGURED],
-    "gateway/upstream/client.py": [CONNECTIONS],
     "gateway/upstream/refused_features.py": [CONFIGURED],
     "gateway/web/admin/openapi.py": [CONSTANT],
     "gateway/web/connection_limits.py": [CONNECTIONS],

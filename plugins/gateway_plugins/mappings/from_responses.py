@@ -9,20 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from gateway.contract.flag import ClientRequest, Drop, Target
-from gateway_plugins.dialects.openai.values import ConvertedRequest, OpenAIRequest
 from gateway_plugins.dialects.openai_responses import emit as responses_emit
 from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
 from gateway_plugins.shared.inline_reasoning import Create, reply_reader
+from gateway_plugins.shared.plain_request import Convert
 from gateway_plugins.shared.reply_events import Translation
-
-
-class Convert(Protocol):
-    """Function that maps the values of a request to a body in an upstream dialect."""
-
-    def __call__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...
 
 
 @dataclass(slots=True)

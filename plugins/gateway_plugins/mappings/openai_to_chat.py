@@ -1,6 +1,6 @@
-"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Chat Completions request.
+"""Mapping of a plain request (`shared/plain_request.py`) to the body of a Chat Completions request.
 
-This mapping is used only for requests of Responses, because requests of Chat are sent to Chat without a conversion.
+This mapping is not used for requests of Chat, which are sent to Chat without a conversion.
 Rules for every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source:
 OpenAI's API reference (Chat, Migrate to Responses).
 """
@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.contract.flag import Caps, Drop, Target
-from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Message, OpenAIRequest, Part
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat.assistant import Call as ChatCall
 from gateway_plugins.dialects.openai_chat.assistant import Piece
 from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.fields import param
+from gateway_plugins.shared.plain_request import Call, ConvertedRequest, Message, Part, PlainRequest
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
 
-def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
+def convert(request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Chat request. Raises `Refused` for a request that the model cannot serve."""
     caps, names = target.caps, Names()
     conversation = Conversation(target, drop)
@@ -37,7 +37,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     decided = settings.decide(request.parameters, caps, chat_options.RULES, drop, planned=planned)
     body: Block = {"model": target.model, "messages": conversation.messages()} | output.body
     body |= chat_options.parameters(decided, caps, drop, stops_at=request.parameters.stops_at)
-    body |= chat_options.penalties(request.chat_members, "", caps, drop)
+    body |= chat_options.penalties(request.chat_members, request.chat_member_at, caps, drop)
     if request.tier:
         body["service_tier"] = request.tier
     if request.format.kind == "json_object":
@@ -53,7 +53,7 @@ def _add_message(message: Message, conversation: Conversation, names: Names, cap
         pieces = [_piece(part, names) for part in message.content]
         conversation.assistant(pieces, message.at, glue="\n\n")
     elif message.role == "tool":
-        conversation.result(message.call_id, _parts(parts, caps), message.call_at)
+        conversation.result(message.call_id, _parts(parts, caps), message.call_at, is_error=message.is_error)
     else:
         conversation.user(_parts(parts, caps))
 

@@ -1,4 +1,4 @@
-"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Bedrock Converse request.
+"""Mapping of a plain request (`shared/plain_request.py`) to the body of a Bedrock Converse request.
 
 Rules for every request to Converse are in `dialects/bedrock_converse/`: turns in its module `demand`, tools in `tools`,
 the answer's format in `output`, parameters in `options`. What a model accepts is known only from its capabilities
@@ -22,19 +22,19 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
     place_cache_points,
     thinking_blocks,
 )
-from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Message, OpenAIRequest, Part
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.output_format import JSON_HINT
+from gateway_plugins.shared.plain_request import Call, ConvertedRequest, Message, Part, PlainRequest
 from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Located, Turn
 
 
-def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
+def convert(request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Converse request. Raises `Refused` for a request that the model cannot serve."""
     for name in request.chat_members:
-        drop(f"/{name}")
+        drop(request.chat_member_at(name))
     conversion = _Conversion(request, target, drop, stream=stream)
     body = conversion.body()
     return ConvertedRequest(body, conversion.names, conversion.schema_tool)
@@ -43,7 +43,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
 class _Conversion:
     """Conversion of one request to the body of a Converse request."""
 
-    def __init__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> None:
+    def __init__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
         """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
@@ -131,7 +131,7 @@ class _Conversion:
                 self._breakpoints.mark(content, part.ttl, part.at)
         points = [block for block in content if isinstance(block, CachePoint)]
         inner = [block for block in content if not isinstance(block, CachePoint)]
-        result = {"toolUseId": message.call_id, "content": inner, "status": "success"}
+        result = {"toolUseId": message.call_id, "content": inner, "status": "error" if message.is_error else "success"}
         blocks: list[Block] = [Located(message.call_at, {"toolResult": result}), *points[-1:]]
         for point in points[:-1]:  # a result can have only one cache point, placed after the result
             self._drop(point.path)

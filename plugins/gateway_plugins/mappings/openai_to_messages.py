@@ -1,4 +1,4 @@
-"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Messages request.
+"""Mapping of a plain request (`shared/plain_request.py`) to the body of a Messages request.
 
 - The body is that of Anthropic's own Messages API. An envelope for another API with this body, such as Bedrock's
   InvokeModel, changes the members that differ there (version, model and stream).
@@ -17,19 +17,19 @@ from gateway_plugins.dialects.anthropic_messages import settings as messages_set
 from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
-from gateway_plugins.dialects.openai.values import ConvertedRequest, Format, OpenAIRequest
 from gateway_plugins.mappings import converse_on_invoke
 from gateway_plugins.mappings.openai_to_turns import Mapper
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.output_format import JSON_HINT, FormattedOutput
+from gateway_plugins.shared.plain_request import ConvertedRequest, Format, PlainRequest
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.tools import Names
 
 
-def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
+def convert(request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Messages request. Raises `Refused` for a request that the model cannot serve."""
     for name in request.chat_members:
-        drop(f"/{name}")
+        drop(request.chat_member_at(name))
     caps, parameters = target.caps, request.parameters
     names, breakpoints = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}
@@ -56,7 +56,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     body |= decided.sampling
     # the tier has Bedrock's name, and Bedrock's envelope moves it to a header
     if request.tier and not converse_on_invoke.has_headers(target):
-        drop("/service_tier")
+        drop(request.tier_at)
     tier = request.tier if converse_on_invoke.has_headers(target) else ""
     more = {"stop_sequences": decided.stops, "service_tier": tier}
     body |= {name: value for name, value in more.items() if value}

@@ -1,4 +1,4 @@
-"""Mapping of OpenAI's messages (`dialects/openai/values.py`) to turns of Messages, with their cache breakpoints.
+"""Mapping of the messages of a plain request (`shared/plain_request.py`) to turns of Messages.
 
 Each message is mapped by itself. Rules for the sequence of turns are in `dialects/anthropic_messages/demand.py`. The
 other members of a request are mapped in `openai_to_messages.py`.
@@ -13,8 +13,8 @@ from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.files import media_block
-from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.shared.fields import param
+from gateway_plugins.shared.plain_request import Call, Message, Part
 from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
@@ -59,6 +59,8 @@ class Mapper:
         result["content"] = [block for block in content if not messages_demand.is_blank(block)] or [
             messages_demand.text(NO_OUTPUT)
         ]
+        if message.is_error:
+            result["is_error"] = True
         self.breakpoints.put(message.ttl, [result], "messages", f"{message.at}/cache_control")
         return Turn("user", [result], message.at)
 

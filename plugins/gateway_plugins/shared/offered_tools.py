@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway_plugins.shared.fields import Ttl
+from gateway.contract.errors import invalid
+from gateway_plugins.shared.fields import Ttl, param
 from gateway_plugins.shared.tools import Names
 
 
@@ -70,3 +71,12 @@ class OfferedTools:
 
     tools: Sequence[Tool]
     choice: ToolChoice
+
+
+def offer(tools: Sequence[Tool], choice: ToolChoice) -> OfferedTools:
+    """Return the tools with the tool choice. Raises `Refused` if the choice demands a tool that is not offered."""
+    if choice.is_forced and not tools:
+        raise invalid(f"{param(choice.at)}: a tool is demanded but none is offered; send tools", param(choice.at))
+    if choice.mode == "tool" and choice.name not in {tool.name for tool in tools}:
+        raise invalid(f'{param(choice.at)}: no tool is named "{choice.name}"', param(choice.at))
+    return OfferedTools(tools, choice)

@@ -33,6 +33,7 @@ from gateway_plugins.mappings.converse_to_turns import Mapper
 from gateway_plugins.shared import reply_events, settings
 from gateway_plugins.shared.checks import list_of
 from gateway_plugins.shared.inline_reasoning import reply_reader
+from gateway_plugins.shared.offered_tools import offer
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, answer_effort
@@ -137,7 +138,7 @@ class _Conversion:
         choice = converse_read_options.choice(self._request.top, self._extra)
         anthropic_tools = _anthropic_tools(self._extra)
         if not anthropic_tools:
-            converse_read_options.offer(offered, choice)
+            offer(offered, choice)
         tools = messages_tools.build_tools(offered, self.names, self._breakpoints, caps, drop) + anthropic_tools
         chosen = messages_tools.choose(tools, choice.renamed(self.names), messages, caps, drop, thinks=thinks)
         wanted = converse_read_options.output_format(self._request.top, self._extra, lambda _: None)

@@ -20,6 +20,7 @@ from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.mappings.converse_to_chat import Mapper
 from gateway_plugins.shared import reply_events, settings
 from gateway_plugins.shared.inline_reasoning import reply_reader
+from gateway_plugins.shared.offered_tools import offer
 from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
@@ -67,7 +68,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
     carried = {name: value for name, value in extra.items() if name in _CARRIED}
-    body |= chat_options.penalties(carried, EXTRAS, caps, drop)
+    body |= chat_options.penalties(carried, f"{EXTRAS}/{{}}".format, caps, drop)
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     top_k_at = requested.sampling_at["top_k"]
     body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)
@@ -113,7 +114,7 @@ def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps:
     Tools that the conversation removed are left out.
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
-    offered = converse_read_options.offer(tools, converse_read_options.choice(request.top, extra))
+    offered = offer(tools, converse_read_options.choice(request.top, extra))
     functions = chat_options.build_tools(offered.tools, mapper.names, caps, drop)
     choice = offered.choice.renamed(mapper.names)
     wanted = converse_read_options.output_format(request.top, extra, drop)

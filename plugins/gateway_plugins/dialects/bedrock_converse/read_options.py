@@ -26,7 +26,7 @@ from gateway_plugins.dialects.bedrock_converse.read import cache_point, union
 from gateway_plugins.shared.checks import list_of, struct, text_at
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
-from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
+from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking import ThinkingRequest
@@ -247,15 +247,6 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
         name = text_at(inner, "name", f"{at}/tool", needed=True) if mode == "tool" and isinstance(inner, dict) else ""
     parallel_at = f"{own_at}/disable_parallel_tool_use"
     return ToolChoice(mode, name, own.get("disable_parallel_tool_use") is not True, at, parallel_at)
-
-
-def offer(offered: list[Tool], choice: ToolChoice) -> OfferedTools:
-    """Return the tools with the tool choice. Raises `Refused` if the choice demands a tool that is not offered."""
-    if choice.is_forced and not offered:
-        raise invalid(f"{param(choice.at)}: a tool is demanded but none is offered; send tools", param(choice.at))
-    if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
-        raise invalid(f'{param(choice.at)}: no tool is named "{choice.name}"', param(choice.at))
-    return OfferedTools(offered, choice)
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:

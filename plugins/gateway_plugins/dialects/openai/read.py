@@ -1,7 +1,7 @@
 """Readers for requests of both Chat Completions and Responses: the service tier, the tool choice, misplaced files.
 
 What differs between the two dialects is in their own readers. General checks are in `shared/checks.py`. The classes of
-the values that are read are in `values.py`.
+the values that are read are in `shared/plain_request.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
-from gateway_plugins.dialects.openai.values import Part
+from gateway_plugins.shared import offered_tools
 from gateway_plugins.shared.checks import flag_of
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
+from gateway_plugins.shared.plain_request import Part
 
 _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
@@ -76,9 +77,5 @@ def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str 
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]
-    if choice.mode in {"any", "tool"} and not tools:
-        raise invalid(f"{field}: a tool is demanded but none is offered; send tools", field)
-    if choice.mode == "tool" and choice.name not in {tool.name for tool in tools}:
-        raise invalid(f'{field}: no tool is named "{choice.name}"', field)
     parallel = flag_of(member(top, "parallel_tool_calls"), "/parallel_tool_calls") is not False
-    return OfferedTools(tools, ToolChoice(choice.mode, choice.name, parallel, f"/{field}"))
+    return offered_tools.offer(tools, ToolChoice(choice.mode, choice.name, parallel, f"/{field}"))

@@ -7,7 +7,7 @@ to request. Messages are in `demand.py`. Source: OpenAI's API reference (Chat, S
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
@@ -121,14 +121,14 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top
     )
 
 
-def penalties(given: Mapping[str, Any], at: str, caps: Caps, drop: Drop) -> Block:
+def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
     """Return seed and penalties. Models without sampling parameters refuse penalties too, which are then reported.
 
-    `at` is the JSON pointer of the object that has the client's members.
+    `pointer` returns the JSON pointer of the client's member, by the name of Chat's member.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:
-        drop(f"{at}/{name}")
+        drop(pointer(name))
     return {name: value for name, value in given.items() if name not in refused}
 
 

@@ -1,4 +1,4 @@
-"""Readers that turn the messages of a Chat Completions request into the classes of `dialects/openai/values.py`.
+"""Readers that turn the messages of a Chat Completions request into the classes of `shared/plain_request.py`.
 
 - A value that cannot be read is refused with a 400 that names its field.
 - Two extensions of OpenAI's API are read: `cache_control` as opencode sends it, and LiteLLM's `thinking_blocks`.
@@ -16,7 +16,6 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai.read import refuse_files
-from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.dialects.openai_chat.emit import PLACE
 from gateway_plugins.dialects.openai_chat.facts import parts_of
 from gateway_plugins.shared import media
@@ -24,6 +23,7 @@ from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, t
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.plain_request import Call, Message, Part
 from gateway_plugins.shared.reasoning import Reasoning
 
 _ROLES: Final = {

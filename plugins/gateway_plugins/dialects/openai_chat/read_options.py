@@ -10,13 +10,13 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
-from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.guardrail import read_guardrail
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 from gateway_plugins.shared.output_format import JsonFormat
+from gateway_plugins.shared.plain_request import Format, PlainRequest
 from gateway_plugins.shared.settings import SAMPLING, Parameters
 from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
 from gateway_plugins.shared.thinking_members import read_thinking
@@ -54,11 +54,11 @@ _ALLOWED_MODES: Final = ("auto", "required")
 """Modes of a tool choice that names the allowed tools."""
 
 
-def read_request(top: Members, drop: Drop) -> OpenAIRequest:
+def read_request(top: Members, drop: Drop) -> PlainRequest:
     """Return the request. Raises `Refused` if it is malformed or asks for something that cannot be converted."""
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
-    return OpenAIRequest(
+    return PlainRequest(
         messages=messages(top, drop),
         tools=_offered_tools(top),
         parameters=_parameters(top, drop),

@@ -1,4 +1,4 @@
-"""Readers of `instructions` and `input` in a Responses request. They return values of `dialects/openai/values.py`.
+"""Readers of `instructions` and `input` in a Responses request. They return values of `shared/plain_request.py`.
 
 - The items of one turn of the assistant, such as reasoning, text and calls, become one message.
 - A malformed value is refused with a 400 that names the field.
@@ -22,13 +22,13 @@ import orjson
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai.read import refuse_files
-from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.names import LOCAL_SHELL, flat
 from gateway_plugins.shared import media
 from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.plain_request import Call, Message, Part
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.turns import reminder
 

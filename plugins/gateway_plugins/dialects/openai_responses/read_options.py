@@ -12,13 +12,13 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.dialects.openai.read import CHAT_MEMBERS
-from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.output_format import JsonFormat
+from gateway_plugins.shared.plain_request import Format, PlainRequest
 from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
 from gateway_plugins.shared.thinking_members import read_thinking
@@ -50,7 +50,7 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 _FORMAT_AT: Final = "/text/format"
 
 
-def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
+def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
     """Return the values of the request, and its tools by their flat names, which the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
@@ -59,7 +59,7 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     _include(top, drop)
     offered, origins = tools(top, drop)
-    request = OpenAIRequest(
+    request = PlainRequest(
         messages=messages(top, drop),
         tools=offered,
         parameters=Parameters(

@@ -1,9 +1,9 @@
-"""Classes for a request of Chat Completions or Responses, after it is read and before it is mapped.
+"""Classes for a request of Chat Completions, Responses or generateContent, after it is read and before it is mapped.
 
-- Requests of the two dialects have the same content, so both are read into these classes. Each provider's dialect has
-  one mapping from these classes: `mappings/openai_to_*.py`.
+- Requests of these dialects have the same content, so all are read into these classes. Each provider's dialect has one
+  mapping from these classes: `mappings/openai_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
-- The readers are `dialects/openai_chat/read.py` and `dialects/openai_responses/read.py`.
+- The readers are the modules `read` and `read_options` of each dialect.
 - Requests of Messages and Converse can say more than these classes can hold. They are mapped to each provider's dialect
   directly, block by block.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from gateway.contract.flag import Drop, Target
 from gateway_plugins.shared.fields import Ttl
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.offered_tools import OfferedTools
@@ -59,6 +60,8 @@ class Message:
     """Id of the call that a tool's message answers."""
     call_at: str = ""
     """JSON pointer of the client's member that has `call_id`."""
+    is_error: bool = False
+    """True if the call failed. Only requests of generateContent say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAIRequest:
-    """A whole request of Chat Completions or Responses."""
+class PlainRequest:
+    """A whole request."""
 
     messages: Sequence[Message]
     tools: OfferedTools
@@ -83,12 +86,20 @@ class OpenAIRequest:
     parameters: Parameters
     tier: str = ""
     """`flex`, `priority`, or "" for the usual tier."""
+    tier_at: str = "/service_tier"
+    """JSON pointer of the tier."""
     ttl: Ttl = None
     """Lifetime of the cache entry of the whole prompt, from the top-level `cache_control` of a Chat body."""
     chat_members: Mapping[str, float] = field(default_factory=dict)
-    """Seed and penalties, by the names of Chat. The other dialects have no such members."""
+    """Seed and penalties, by the names of Chat. Messages and Converse have no such members."""
+    chat_members_at: Mapping[str, str] = field(default_factory=dict)
+    """JSON pointers of those of `chat_members` that the client's dialect has under another name."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
+
+    def chat_member_at(self, name: str) -> str:
+        """Return the JSON pointer of a member in `chat_members`."""
+        return self.chat_members_at.get(name, f"/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +110,9 @@ class ConvertedRequest:
     names: Names
     schema_tool: str
     """Name of the tool whose input is the answer in the wanted format; "" if there is no such tool."""
+
+
+class Convert(Protocol):
+    """Function that maps the values of a request to a body in an upstream dialect (`mappings/openai_to_*.py`)."""
+
+    def __call__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...

@@ -223,8 +223,8 @@ class UpstreamResponse:
     async def _next(self) -> bytes:
         """Return the next piece of the body; b"" at its end.
 
-        Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream does
-        not end in time.
+        Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream
+        does not end in time.
         """
         self._waits = True
         try:

@@ -10,11 +10,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic, time
+from time import time
 from typing import Final, Protocol
 
 from prometheus_client import (
@@ -34,6 +32,7 @@ from gateway import __version__
 from gateway.contract.errors import STATUS
 from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
+from gateway.telemetry.active_sessions import ActiveSessions
 from gateway.telemetry.plugin_metrics import PluginMetrics
 
 DURATION_BUCKETS: Final = (
@@ -49,10 +48,6 @@ FIRST_EVENT_BUCKETS: Final = (
 Envoy AI Gateway's time_to_first_token has the same bounds, so that one dashboard can compare both metrics."""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 """Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
-ACTIVE_SECONDS: Final = 300.0
-"""Seconds after its last call for which a session counts as active."""
-MAX_ACTIVE: Final = 100_000
-"""Maximum number of sessions that are counted as active. A session takes a few hundred bytes of memory."""
 OTHER: Final = "other"
 NONE: Final = "none"
 
@@ -118,7 +113,7 @@ class Metrics:
         self._overheads: dict[str, Histogram] = {}
         self._users: dict[str, tuple[Counter, Counter]] = {}
         self._max_users = 0
-        self._active = _Active()
+        self._active = ActiveSessions()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._define_calls()
@@ -364,34 +359,3 @@ class _Values(Collector):
         for name, value in self._values().items():
             family.add_metric([name], value)
         yield family
-
-
-class _Active:
-    """The active sessions with the time of their last call, oldest first.
-
-    The lock is needed, because the thread that runs `Metrics.render` counts the sessions.
-    """
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[int, float] = OrderedDict()
-        """The times by the hash of the session, which takes less memory than the ids that clients choose."""
-        self._lock = threading.Lock()
-
-    def note(self, session: tuple[str, str]) -> None:
-        now, key = monotonic(), hash(session)
-        with self._lock:
-            self._seen[key] = now
-            self._seen.move_to_end(key)
-            # two removals for each added session are enough to remove expired sessions, and no single call takes long
-            for _ in range(2):
-                oldest = next(iter(self._seen))
-                if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:
-                    break
-                del self._seen[oldest]
-
-    def count(self) -> int:
-        limit = monotonic() - ACTIVE_SECONDS
-        with self._lock:
-            while self._seen and next(iter(self._seen.values())) <= limit:
-                self._seen.popitem(last=False)
-            return len(self._seen)

@@ -19,7 +19,7 @@ from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
 from gateway.money.prices.table import MAX_SERVED, Prices
 from gateway.store import calls
-from gateway.telemetry import log, metrics
+from gateway.telemetry import log
 from tests.helpers.source_tree import SOURCES, name, trees
 
 CHOSEN, CONFIGURED, CONSTANT = "chosen by clients or providers", "named by the configuration", "constant"
@@ -50,7 +50,6 @@ CACHES = {
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/usage.py": [CONSTANT],  # hours and days
     "gateway/telemetry/log.py": [CHOSEN],
-    "gateway/telemetry/metrics.py": [CHOSEN],
     "gateway/testkit/judge.py": [CONSTANT, CONSTANT],
     "gateway/upstream/catalog.py": [CONFIGURED],
     "gateway/upstream/refused_features.py": [CONFIGURED],
@@ -104,11 +103,6 @@ def served():
     return lambda _, text: prices.served(provider, "claude-haiku-4-5", f"claude-haiku-4-5-{text}", is_other=False)
 
 
-def active():
-    table = metrics._Active()
-    return lambda _, text: table.note((text, text))
-
-
 FILLED = {
     # name: (a function that adds an entry for a number and a long text, entries to add, megabytes at most)
     "user agents": (lambda: lambda _, text: agents._by_user_agent(text), 512, 1),
@@ -118,7 +112,6 @@ FILLED = {
     "lists of dropped fields": (lambda: lambda _, text: calls._json_list((text[:200], *map(str, range(31)))), 2048, 6),
     "sessions by fingerprint": (sessions, 2 * MAX_OPEN, 8),
     "prices of served models": (served, 2 * MAX_SERVED, 8),
-    "active sessions": (active, metrics.MAX_ACTIVE + 1000, 32),
 }
 
 

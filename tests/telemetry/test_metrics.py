@@ -94,25 +94,11 @@ def test_models_of_a_new_configuration_get_series_of_their_own(metrics):
     assert value(metrics, "request_duration_seconds_count", **(CALL | {"model": "brand-new"})) == 1
 
 
-def test_sessions_are_active_for_five_minutes(metrics, monkeypatch):
-    clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(module, "monotonic", lambda: clock.now)
-    metrics.observe(record(session_id="a"))
-    metrics.observe(record(session_id="a", identity="bob@example.com"))
-    clock.now += 200
-    metrics.observe(record(session_id="a"))
-    assert value(metrics, "sessions_active") == 2
-    clock.now += 200
-    assert value(metrics, "sessions_active") == 1
-    clock.now += 200
-    assert value(metrics, "sessions_active") == 0
-
-
-def test_the_sessions_that_are_remembered_are_bounded(metrics, monkeypatch):
-    monkeypatch.setattr(module, "MAX_ACTIVE", 10)
-    for number in range(100):
-        metrics.observe(record(session_id=f"s{number}"))
-    assert value(metrics, "sessions_active") == 10
+def test_a_session_id_of_several_callers_means_several_active_sessions(metrics):
+    for number in range(10):
+        metrics.observe(record(session_id="a", identity=f"{number}@example.com"))
+    # two of ten sessions may share a slot
+    assert 8 <= value(metrics, "sessions_active") <= 10
 
 
 def test_metrics_show_the_configuration_streams_and_release(metrics):

@@ -278,6 +278,9 @@ class Observer(Protocol):
 
     def seen(self, record: Mapping[str, Any]) -> None: ...
 
+    def seen_event(self, event: Mapping[str, Any]) -> None:
+        """Receive an event that is no call, such as `quota.nearly_used`. An observer may lack this function."""
+
 
 __all__ = [
     "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",

@@ -1,39 +1,80 @@
-"""Loads plugins from a folder of files, and finds the line at which a plugin fails to load.
+"""Loads plugins from a folder of files.
 
 - Files and packages of the folder are modules of the package `irisgate_folder`, so that dataclasses, pickle and
   relative imports (`from ._shared import x`) work.
 - A name that begins with an underscore is a helper of plugins and no plugin itself.
-- Worker processes call `use_folder` too, because they import the functions that are sent to them by name.
+- All sources are read before the first of them runs, and modules are imported from this copy. Worker processes get the
+  copy too, so they run the same code as the gateway even if a file has changed since.
 """
 
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder, SourceLoader
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-_PACKAGE: Final = "irisgate_folder"
+FOLDER_PACKAGE: Final = "irisgate_folder"
 
 
-def folder_in_use() -> str | None:
-    """Return the folder from which plugins were last loaded; None if there is none."""
-    package = sys.modules.get(_PACKAGE)
-    return None if package is None else next(iter(package.__path__))
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of a folder of plugins, as they were when they were read."""
+
+    folder: str
+    files: Mapping[str, bytes]
+    """The content of each file by its path."""
+
+    def changed(self) -> list[str]:
+        """Return the paths of the files that are new, different or missing in the folder now."""
+        now = read_sources(Path(self.folder)).files
+        return sorted(path for path in {*self.files, *now} if self.files.get(path) != now.get(path))
 
 
-def use_folder(folder: str | None) -> None:
-    """Make `folder` the folder of plugins. Modules of an earlier load are forgotten, so that new code is read."""
-    if folder is None:
+def read_sources(folder: Path) -> Sources:
+    """Return the sources of the files and packages in a folder. Files that cannot be read are left out."""
+    files = {}
+    for path in _python_files(folder):
+        try:
+            files[str(path)] = path.read_bytes()
+        except OSError:
+            continue
+    return Sources(str(folder), files)
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """Yield the Python files of a folder and of the packages in it."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".py" and path.is_file():
+            yield path
+        elif (path / "__init__.py").is_file():
+            yield from _python_files(path)
+
+
+def sources_in_use() -> Sources | None:
+    """Return the sources from which plugins of a folder were last loaded; None if there is no folder."""
+    return _FINDER.sources
+
+
+def use_sources(sources: Sources | None) -> None:
+    """Import plugins from these sources. Modules of an earlier load are forgotten, so that new code runs."""
+    if sources is None:
         return
-    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
         del sys.modules[name]
-    package = ModuleType(_PACKAGE, "The plugins of a folder.")
-    package.__path__ = [folder]
-    sys.modules[_PACKAGE] = package
+    _FINDER.sources = sources
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    package = ModuleType(FOLDER_PACKAGE, "The plugins of a folder.")
+    package.__path__ = [sources.folder]
+    sys.modules[FOLDER_PACKAGE] = package
     importlib.invalidate_caches()
 
 
@@ -45,15 +86,56 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def name_fault(path: Path) -> str:
+    """Return why a file or package cannot be a plugin, by its name or because it is no file; "" if it can be one."""
+    name = path.stem if path.suffix == ".py" else path.name
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return f'"{name}" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'
+    if not path.is_file() and not (path / "__init__.py").is_file():
+        return "is no file that can be read; a plugin is a file NAME.py or a folder with __init__.py"
+    return ""
+
+
 def import_plugin(path: Path) -> ModuleType:
     """Return the module of a file or package in the folder of plugins. Raises what the plugin's code raises."""
-    return importlib.import_module(f"{_PACKAGE}.{path.stem}")
+    return importlib.import_module(f"{FOLDER_PACKAGE}.{path.stem}")
 
 
-def failed_line(error: BaseException, path: Path) -> str:
-    """Return the file and line at which loading the plugin at `path` failed; the file alone if no line is known."""
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(path.parent)]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(path)
+class _Loader(SourceLoader):
+    """A loader of modules whose source has been read. It writes no bytecode, which could be that of another source."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self._path = path
+        self._data = data
+
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002 (the signature of the base class)
+        return self._path
+
+    def get_data(self, path: str) -> bytes:
+        return self._data if path == self._path else Path(path).read_bytes()
+
+
+class _Finder(MetaPathFinder):
+    """The finder of modules in the sources of a folder."""
+
+    def __init__(self) -> None:
+        self.sources: Sources | None = None
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,  # noqa: ARG002 (the signature of the base class)
+    ) -> ModuleSpec | None:
+        package, _, name = fullname.partition(".")
+        if package != FOLDER_PACKAGE or self.sources is None or path is None:
+            return None
+        base = Path(self.sources.folder, *name.split("."))
+        for file, within in ((base / "__init__.py", [str(base)]), (base.with_name(f"{base.name}.py"), None)):
+            if (data := self.sources.files.get(str(file))) is not None:
+                loader = _Loader(str(file), data)
+                return spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=within)
+        return None
+
+
+_FINDER: Final = _Finder()

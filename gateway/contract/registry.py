@@ -1,11 +1,10 @@
 """Finds plugins: built-in modules, entry points of installed packages, and files in a folder.
 
-A plugin is checked once, when it is loaded:
-
-- Its `api` must be the version of this contract, and the required members must exist.
-- Its functions must take the arguments that the protocols in `flag.py` define.
+- A plugin is checked once, when it is loaded (`plugin_checks.py`), and then against the other plugins.
 - Optional members that a flag does not define are taken from `defaults.py`.
 - Functions of plugins are wrapped in hooks, which name the plugin that failed (`hooks.py`).
+- A mistake in the folder is an error. A mistake in an installed package is kept in `Registry.skipped`, and the plugin
+  is left out.
 
 This module names no flag.
 """
@@ -13,30 +12,40 @@ This module names no flag.
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, make_dataclass
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
-from gateway.contract.flag import API, Flag, Observer, Route, Translation, Translator
-from gateway.contract.hook_results import is_async
+from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, flag_hooks, observer_hooks, translator_hooks
-from gateway.contract.losses import is_known
-from gateway.contract.plugin_files import failed_line, import_plugin, plugin_paths, use_folder
+from gateway.contract.plugin_checks import FLAG, OBSERVER, TRANSLATOR, Kind, Mistake, kind_of, mistakes
+from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
+from gateway.contract.plugin_files import (
+    FOLDER_PACKAGE,
+    import_plugin,
+    name_fault,
+    plugin_paths,
+    read_sources,
+    use_sources,
+)
+from gateway.contract.plugin_imports import import_mistake
 
 _BUILT_IN: Final = "gateway_plugins"
-_FLAGS: Final = "irisgate.flags"
-_TRANSLATORS: Final = "irisgate.translators"
-_OBSERVERS: Final = "irisgate.observers"
+_GROUPS: Final = {"irisgate.flags": FLAG, "irisgate.translators": TRANSLATOR, "irisgate.observers": OBSERVER}
+"""The groups of entry points, and the kind of the plugins in each."""
 
 
 class PluginError(Exception):
-    """An error in a plugin. The message names the plugin and what it must provide."""
+    """Errors in plugins: a `Mistake` or a text for each. They name the plugin, and what would be right."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class Plugin(Flag, Protocol):
@@ -64,31 +73,24 @@ class LoadedTranslator:
     """The hook `open`, and the hooks of translations, such as `translation.feed`."""
 
 
-_REQUIRED: Final = ("api", "dialects", "routes", "build", "meter")
-_MEMBERS: Final = tuple(name for name in vars(Flag) if not name.startswith("_"))
+_MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
 """The class of loaded flags. Each member comes from the flag's module or, if it is missing there, from `Defaults`."""
 
 
-def _arguments(protocol: type) -> Mapping[str, int]:
-    """Return the number of arguments of each method of a protocol, by the method's name."""
-    methods = {name: method for name, method in vars(protocol).items() if inspect.isfunction(method)}
-    return {
-        name: len(inspect.signature(method).parameters) - 1
-        for name, method in methods.items()
-        if not name.startswith("_")
-    }
-
-
 def load_plugin(name: str, module: Any) -> Plugin:
     """Check a flag's module and return the flag with all members. Raises `PluginError` if a check fails."""
-    for member in _REQUIRED:
-        if getattr(module, member, None) is None:
-            raise PluginError(f'plugin {name}: has no "{member}"; a flag needs {", ".join(_REQUIRED)}')
-    _check_api(name, module)
-    if not module.dialects:
-        raise PluginError(f"plugin {name}: dialects is empty; name the format of the bodies")
-    _check_methods(name, module, Flag)
+    _require_none(mistakes(FLAG, name, module))
+    return _flag(name, module)
+
+
+def _require_none(wrong: Iterator[Mistake]) -> None:
+    if every := tuple(wrong):
+        raise PluginError(*every)
+
+
+def _flag(name: str, module: Any) -> Plugin:
+    """Return a checked flag with all members."""
     defaults = Defaults(name, module)
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
@@ -102,54 +104,21 @@ def _called(hooks: Mapping[str, Hook]) -> dict[str, Hook]:
     return {name: hooks[name] for name in WRAPPED if name in hooks}
 
 
-def _load_translator(name: str, module: Any) -> LoadedTranslator:
-    """Check a translator's module and return the translator. Raises `PluginError` if a check fails."""
-    _check_api(name, module)
-    _check_methods(name, module, Translator, required=True)
-    loses = getattr(module, "loses", None)
-    if not (is_known(name) or isinstance(loses, int)) or not getattr(module, "operations", None):
-        raise PluginError(f'plugin {name}: a translator needs "loses", a number, and "operations"')
+def _translator(name: str, module: Any) -> LoadedTranslator:
+    """Return a checked translator. The loss of a built-in one is in a file, so its number here is 0."""
     hooks = translator_hooks(name, module)
-    return LoadedTranslator(name, module.api, loses or 0, module.operations, hooks["open"], hooks)
+    loses = getattr(module, "loses", 0)
+    return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"], hooks)
 
 
-def _load_observer(name: str, module: Any) -> Mapping[str, Hook]:
-    """Check an observer's module and return its hooks. Raises `PluginError` if a check fails."""
-    _check_api(name, module)
-    _check_methods(name, module, Observer, required=True)
-    hooks = observer_hooks(name, module)
-    for hook in hooks.values():
-        if is_async(hook.function):
-            raise _async(name, hook.name)
-    return hooks
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A plugin of an installed package that is left out because of its mistakes."""
 
-
-def _check_api(name: str, module: Any) -> None:
-    if getattr(module, "api", None) != API:
-        raise PluginError(f"plugin {name}: api = {getattr(module, 'api', None)!r}; this gateway speaks {API}")
-
-
-def _check_methods(name: str, module: Any, protocol: type, *, required: bool = False) -> None:
-    """Raise `PluginError` for a method that does not take the protocol's arguments.
-
-    A missing method is an error only if `required` is true.
-    """
-    for method, count in _arguments(protocol).items():
-        function = getattr(module, method, None)
-        if function is None and not required:
-            continue
-        if not callable(function):
-            raise PluginError(f"plugin {name}: {method} is not a function")
-        if is_async(function):
-            raise _async(name, method)
-        try:
-            inspect.signature(function).bind(*range(count))
-        except TypeError:
-            raise PluginError(f"plugin {name}: {method} must take {count} argument(s)") from None
-
-
-def _async(name: str, method: str) -> PluginError:
-    return PluginError(f"plugin {name}: {method} is an async function; the gateway does not await hooks")
+    name: str
+    package: str
+    """The package and its version."""
+    mistakes: tuple[Mistake, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +130,7 @@ class Registry:
     """Translators by the pair of the client's dialect and the upstream's dialect."""
     observers: Mapping[str, Mapping[str, Hook]]
     """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
+    skipped: tuple[Skipped, ...] = ()
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""
@@ -172,68 +142,148 @@ class Registry:
             yield from hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
-        """Yield the routes of all flags, each with its flag. Raises `PluginError` if two flags have the same route."""
-        claimed: dict[tuple[str, str], str] = {}
+        """Yield the routes of all flags, each with its flag."""
         for flag in self.flags.values():
             for route in flag.routes:
-                other = claimed.setdefault((route.method, route.path), flag.name)
-                if other != flag.name:
-                    raise PluginError(f"plugins {other} and {flag.name} both claim {route.method} {route.path}")
                 yield flag, route
 
 
-def discover(folder: Path | None = None) -> Registry:
+def discover(folder: Path | None = None, *, own: Sequence[tuple[str, str]] = ()) -> Registry:
     """Return all plugins: built-in modules, entry points, and the files in `folder`.
 
-    A module whose name has two underscores in a row is a translator. Of the other modules, a module with `seen` is an
-    observer, and a module without `seen` is a flag. Raises `PluginError` if two plugins have the same name, or if a
-    plugin cannot be loaded or fails its check.
+    `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `PluginError`, with
+    all mistakes, for a mistake in a plugin that is not of an installed package.
     """
-    flags: dict[str, Plugin] = {}
-    translators: dict[tuple[str, str], LoadedTranslator] = {}
-    observers: dict[str, Mapping[str, Hook]] = {}
-    taken: set[str] = set()
-    for name, module in _modules(folder):
-        if name in taken:
-            raise PluginError(f"plugin {name}: there is one of that name already")
-        taken.add(name)
-        source, separator, target = name.partition("__")
-        if separator:
-            translators[source, target] = _load_translator(name, module)
-        elif hasattr(module, "seen"):
-            observers[name] = _load_observer(name, module)
+    search = _Search(own)
+    loaded = [(candidate, candidate.load()) for candidate in _candidates(folder)]
+    for is_translator in (False, True):
+        for candidate, module in loaded:
+            if ("__" in candidate.name) is is_translator:
+                search.add(candidate, module)
+    return search.registry()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A module that may become a plugin."""
+
+    name: str
+    origin: str
+    """The file, the package or "the gateway", for messages."""
+    load: Callable[[], ModuleType | Mistake]
+    group: str = ""
+    """The group of the entry point; "" if the plugin is not of an installed package."""
+
+
+@dataclass(slots=True)
+class _Search:
+    """The plugins that were taken so far, and the mistakes in the others."""
+
+    own: Sequence[tuple[str, str]]
+    flags: dict[str, Plugin] = field(default_factory=dict)
+    translators: dict[tuple[str, str], LoadedTranslator] = field(default_factory=dict)
+    observers: dict[str, Mapping[str, Hook]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    errors: list[Mistake] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def add(self, candidate: _Candidate, module: ModuleType | Mistake) -> None:
+        """Take a plugin without mistakes. The mistakes of another one are errors, or the plugin is skipped."""
+        wrong = (module,) if isinstance(module, Mistake) else tuple(self._mistakes(candidate, module))
+        if not wrong:
+            self._take(candidate, cast("ModuleType", module))
+        elif candidate.group:
+            self.skipped.append(Skipped(candidate.name, candidate.origin, wrong))
         else:
-            flags[name] = load_plugin(name, cast("Flag", module))
-    return Registry(flags, translators, observers)
+            self.errors += wrong
+
+    def registry(self) -> Registry:
+        """Return the plugins. Raises `PluginError` if there are errors."""
+        _require_none(iter(self.errors))
+        return Registry(self.flags, self.translators, self.observers, tuple(self.skipped))
+
+    def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
+        name, kind = candidate.name, kind_of(candidate.name, module)
+        if other := self.origins.get(name):
+            yield Mistake(name, f"there is one of that name already: {other}; take another name", candidate.origin)
+            return
+        if candidate.group and _GROUPS[candidate.group] is not kind:
+            right = next(group for group, its_kind in _GROUPS.items() if its_kind is kind)
+            yield Mistake(name, f"is {kind.name}; write its entry point in the group {right}", candidate.origin)
+            return
+        wrong = tuple(mistakes(kind, name, module))
+        yield from wrong
+        if not wrong:
+            yield from self._conflicts(kind, name, module)
+
+    def _conflicts(self, kind: Kind, name: str, module: ModuleType) -> Iterator[Mistake]:
+        if kind is FLAG:
+            yield from claimed_routes(name, module, self.flags.values(), self.own)
+        if kind is TRANSLATOR:
+            yield from unknown_dialects(name, module, self.flags.values())
+
+    def _take(self, candidate: _Candidate, module: ModuleType) -> None:
+        name, kind = candidate.name, kind_of(candidate.name, module)
+        self.origins[name] = candidate.origin
+        if kind is FLAG:
+            self.flags[name] = _flag(name, module)
+        elif kind is TRANSLATOR:
+            source, _, target = name.partition("__")
+            self.translators[source, target] = _translator(name, module)
+        else:
+            self.observers[name] = observer_hooks(name, module)
 
 
-def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
+def _candidates(folder: Path | None) -> Iterator[_Candidate]:
     for package in (_BUILT_IN, f"{_BUILT_IN}.translators"):
         path = importlib.import_module(package).__path__
         for info in pkgutil.iter_modules(path):
             if not info.ispkg:
-                yield info.name, importlib.import_module(f"{package}.{info.name}")
+                module = importlib.import_module(f"{package}.{info.name}")
+                yield _Candidate(info.name, "the gateway itself", partial(_same, module))
     installed = entry_points()
-    for group in (_FLAGS, _TRANSLATORS, _OBSERVERS):
+    for group in _GROUPS:
         for entry in installed.select(group=group):
-            yield entry.name, _load(f"plugin {entry.name}", entry.load)
+            yield _installed(entry)
     if folder is not None:
-        use_folder(str(folder.absolute()))
-        for plugin in plugin_paths(folder.absolute()):
-            yield plugin.stem, _from_file(plugin)
+        yield from _of_folder(folder.absolute())
 
 
-def _from_file(path: Path) -> ModuleType:
-    """Return the module of a file or package. Raises `PluginError`, with file and line, if it cannot be loaded."""
+def _same(module: ModuleType) -> ModuleType:
+    return module
+
+
+def _installed(entry: EntryPoint) -> _Candidate:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+    origin = f"{package}, entry point {entry.name} = {entry.value}"
+
+    def load() -> ModuleType | Mistake:
+        try:
+            module = entry.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin raises)
+            return import_mistake(entry.name, error, entry.module.partition(".")[0], origin)
+        if isinstance(module, ModuleType):
+            return module
+        wrong = f"the entry point is {type(module).__name__}; name a module: {entry.name} = {entry.module}"
+        return Mistake(entry.name, wrong, origin)
+
+    return _Candidate(entry.name, origin, load, entry.group)
+
+
+def _of_folder(folder: Path) -> Iterator[_Candidate]:
+    """Yield the plugins of a folder. Raises `PluginError` if there are none."""
+    use_sources(read_sources(folder))
+    paths = list(plugin_paths(folder))
+    if not paths:
+        raise PluginError(f"{folder}: has no plugin; a plugin is a file NAME.py or a folder with __init__.py")
+    for path in paths:
+        yield _Candidate(path.stem, str(path), partial(_from_file, path))
+
+
+def _from_file(path: Path) -> ModuleType | Mistake:
+    if fault := name_fault(path):
+        return Mistake(path.stem, fault, str(path))
     try:
         return import_plugin(path)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{failed_line(error, path)}: {type(error).__name__}: {error}") from error
-
-
-def _load(name: str, load: Callable[[], Any]) -> Any:
-    """Return what `load` returns. Raises `PluginError` for any exception of the plugin's code, even `SystemExit`."""
-    try:
-        return load()
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin raises)
+        return import_mistake(path.stem, error, FOLDER_PACKAGE, str(path))

@@ -131,11 +131,17 @@ def build(
     app[readiness.READINESS] = readiness.Readiness(gateway, modes)
     for flag, route in registry.routes():
         calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
-    for own in _OWN:
-        app.add_routes(own.routes())
+    for module in _OWN:
+        app.add_routes(module.routes())
     app.add_routes(explain_routes.routes(modes))
     app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, taker))
     return app
+
+
+def own_routes() -> Sequence[tuple[str, str]]:
+    """Return the method and path of each route of the gateway's own API and pages, which plugins may not claim."""
+    routes = [(route.method, route.path) for module in _OWN for route in module.routes()]
+    return [*routes, *(("GET", path) for path in explain_routes.PATHS)]
 
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:

@@ -32,7 +32,7 @@ from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
-from gateway.contract.plugin_files import folder_in_use, use_folder
+from gateway.contract.plugin_files import Sources, sources_in_use, use_sources
 from gateway.upstream.allocator import give_memory_back
 
 LARGE: Final = LARGE_BODY
@@ -143,7 +143,7 @@ class ProcessPool:
             # not forked: in a copy of a process with threads, locks that another thread held stay locked for ever
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(
-                WORKERS, mp_context=context, initializer=_initialize, initargs=(folder_in_use(),)
+                WORKERS, mp_context=context, initializer=_initialize, initargs=(sources_in_use(),)
             )
         return self._executor
 
@@ -154,12 +154,12 @@ _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
 _ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body came to an end; try again", status=503)
 
 
-def _initialize(folder: str | None) -> None:
+def _initialize(sources: Sources | None) -> None:
     """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends.
 
-    Memory of large bodies is given back to the system. Plugins can be imported from `folder`.
+    Memory of large bodies is given back to the system. Plugins of a folder run from `sources`.
     """
-    use_folder(folder)
+    use_sources(sources)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)
     give_memory_back()

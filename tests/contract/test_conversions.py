@@ -14,7 +14,7 @@ from gateway.contract.capabilities import capabilities
 from gateway.contract.conversions import conversions
 from gateway.contract.flag import UpstreamRequest
 from gateway.contract.losses import is_known, loss
-from gateway.contract.registry import PluginError, discover
+from gateway.contract.registry import discover
 from gateway.process.plugins_list import plugins_list
 from gateway.upstream.catalog import Offer
 from gateway.upstream.client import url
@@ -91,10 +91,7 @@ def test_nothing_loses_less_than_the_native_way_nor_more_than_an_estimate():
     assert native < envelope < min(orders) <= max(orders) < estimate
 
 
-def test_a_translator_that_the_data_do_not_name_says_its_own_number(tmp_path):
-    (tmp_path / "a__b.py").write_text('api = 1\noperations = ("generate",)\ndef open(ask, target, drop): ...\n')
-    with pytest.raises(PluginError, match='plugin a__b: a translator needs "loses", a number, and "operations"'):
-        discover(tmp_path)
+def test_a_translator_that_the_data_do_not_name_says_its_own_number():
     assert not is_known("a__b")
     assert loss("translated", "a", "b", SimpleNamespace(loses=7)).order == 7
 

@@ -6,8 +6,8 @@ from multiprocessing import get_context
 
 import pytest
 
-from gateway.contract.plugin_files import folder_in_use, use_folder
-from gateway.contract.registry import PluginError, discover
+from gateway.contract.plugin_files import sources_in_use, use_sources
+from gateway.contract.registry import discover
 
 OBSERVER = """
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_a_dataclass_of_a_plugin_is_pickled_into_a_worker_process(folder):
     function = discover(folder).observers["lines"]["seen"].function
     line = function.__globals__["Line"]()
     assert pickle.loads(pickle.dumps(line)) == line
-    arguments = {"mp_context": get_context("spawn"), "initializer": use_folder, "initargs": (folder_in_use(),)}
+    arguments = {"mp_context": get_context("spawn"), "initializer": use_sources, "initargs": (sources_in_use(),)}
     with ProcessPoolExecutor(1, **arguments) as workers:
         assert workers.submit(repr, line).result(timeout=60) == "Line(text='shared')"
 
@@ -59,28 +59,3 @@ def test_a_second_discovery_reads_new_code_of_helpers_too(folder):
     (folder / "_shared.py").write_text("def label():\n    return 'another text'\n")
     function = discover(folder).observers["lines"]["seen"].function
     assert function.__globals__["Line"]().text == "another text"
-
-
-@pytest.mark.parametrize(
-    ("source", "line", "message"),
-    [
-        ("api = 1\n\n1 / 0\n", 3, "ZeroDivisionError: division by zero"),
-        ("api = 1\ndef build(:\n", 2, "SyntaxError"),
-        ("import no_such_module\n", 1, "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("from ._shared import nothing\n", 1, "ImportError: cannot import name 'nothing'"),
-        ("\nimport sys\nsys.exit(3)\n", 3, "SystemExit: 3"),
-        ("import json\n\njson.loads('{')\n", 3, "JSONDecodeError"),
-    ],
-)
-def test_a_file_that_cannot_be_loaded_is_named_with_its_line(folder, source, line, message):
-    (folder / "sick.py").write_text(source)
-    with pytest.raises(PluginError) as error:
-        discover(folder)
-    assert str(error.value).startswith(f"{folder}/sick.py:{line}: ")
-    assert message in str(error.value)
-
-
-def test_a_failure_in_a_helper_is_named_where_it_is(folder):
-    (folder / "_shared.py").write_text("\n\nraise ValueError('no key')\n")
-    with pytest.raises(PluginError, match=r"_shared\.py:3: ValueError: no key"):
-        discover(folder)

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from gateway.call.middleware.steps import MAX_STEPS, drive
-from gateway.contract.registry import PluginError, discover
 from tests.helpers import hooks
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
@@ -150,9 +149,3 @@ async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_pa
         ("another", "seen", call) for call in ids
     ]
     assert all(line["at"] == f"{plugins}/another.py:6" for line in failed)
-
-
-def test_an_observer_whose_function_would_never_be_awaited_is_refused(tmp_path):
-    (tmp_path / "waiting.py").write_text("api = 1\n\n\nasync def seen(record):\n    pass\n")
-    with pytest.raises(PluginError, match="plugin waiting: seen is an async function"):
-        discover(tmp_path)

@@ -74,7 +74,7 @@ def test_a_single_file_of_a_folder_is_a_flag_of_under_forty_lines(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"api": 99}, "api = 99; this gateway speaks 1"),
+        ({"api": 99}, "api = 99; write api = 1, the version of this gateway"),
         ({"build": lambda ask: None}, "build must take 3 argument"),
         ({"parse": "x"}, "parse is not a function"),
         ({"meter": None}, 'has no "meter"'),
@@ -91,25 +91,6 @@ def test_a_plugin_that_does_not_fit_is_refused_by_name(changes, message):
     with pytest.raises(PluginError, match=message) as error:
         load_plugin("broken", module)
     assert "plugin broken" in str(error.value)
-
-
-def test_two_flags_with_one_route_are_an_error_that_names_both(tmp_path):
-    (tmp_path / "first.py").write_text(MINIMAL)
-    (tmp_path / "second.py").write_text(MINIMAL)
-    with pytest.raises(PluginError, match="plugins first and second both claim POST /example/chat"):
-        list(discover(tmp_path).routes())
-
-
-def test_a_file_that_does_not_load_is_named_with_its_fault(tmp_path):
-    (tmp_path / "sick.py").write_text("1 / 0")
-    with pytest.raises(PluginError, match=r"sick.py:1: ZeroDivisionError: division by zero"):
-        discover(tmp_path)
-
-
-def test_a_file_may_not_take_the_name_of_a_built_in(tmp_path):
-    (tmp_path / "openai_chat.py").write_text(MINIMAL)
-    with pytest.raises(PluginError, match="openai_chat: there is one of that name already"):
-        discover(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,12 @@ PARAMETERS: Final = frozenset({"model", "as", "group", "tag"})
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
+PATHS: Final = ("/api/explain", "/api/whoami")
+
+
 def routes(modes: Modes) -> list[web.RouteDef]:
     """Return the routes. `modes` finds the listener on which a request arrived."""
-    return [web.get("/api/explain", show_explanation), web.get("/api/whoami", _whoami(modes))]
+    return [web.get(path, handler) for path, handler in zip(PATHS, (show_explanation, _whoami(modes)), strict=True)]
 
 
 async def show_explanation(request: web.Request) -> web.Response:

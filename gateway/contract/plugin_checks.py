@@ -1,0 +1,259 @@
+"""Checks of a plugin's module against the contract. Each mistake is reported with its file, its line and what is right.
+
+- A `Kind` says which members a flag, a translator or an observer has. The functions come from the protocols in
+  `flag.py`, and the rules of other members from the tables here.
+- Arguments are passed by position. So their names are free, but the names of the contract must be in its order.
+- A function that nobody uses, and whose name is that of a missing hook with one typing error, counts as a mistake.
+
+What hooks return is judged when they are called (`hook_results.py`). Conflicts between plugins are found by
+`plugin_conflicts.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Final
+
+from gateway.contract.client_api import ClientApi
+from gateway.contract.flag import API, Flag, Observer, Route, Translator
+from gateway.contract.hook_results import is_async
+from gateway.contract.hooks import definition
+from gateway.contract.losses import is_known
+from gateway.contract.plugin_source import is_slip, is_used, place_of
+from gateway.contract.route_paths import METHODS, path_fault
+
+MAX_SHOWN: Final = 80
+"""Maximum number of characters of a wrong value that a message shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake in a plugin."""
+
+    plugin: str
+    message: str
+    """The message, which says what is wrong and what would be right."""
+    place: str = ""
+    """The file and the line; "" if the plugin has no file."""
+
+    def __str__(self) -> str:
+        return f"{self.place and f'{self.place}: '}plugin {self.plugin}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for a member that is not a function."""
+
+    example: str
+    is_right: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of plugin."""
+
+    name: str
+    """The kind in messages, such as "a flag"."""
+    required: tuple[str, ...]
+    rules: Mapping[str, Rule]
+    members: tuple[str, ...]
+    functions: Mapping[str, tuple[str, ...]]
+    """The names of the arguments of each function, by the function's name."""
+
+
+def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[str, Rule]) -> Kind:
+    """Return the kind of plugin that a protocol in `flag.py` describes."""
+    members = {member: value for member, value in vars(protocol).items() if not member.startswith("_")}
+    functions = {
+        member: tuple(inspect.signature(value).parameters)[1:]
+        for member, value in members.items()
+        if inspect.isfunction(value)
+    }
+    return Kind(name, required, rules, tuple(members), functions)
+
+
+def kind_of(name: str, module: Any) -> Kind:
+    """Return the kind of a plugin: a translator by its name, an observer by its function `seen`, or else a flag."""
+    if "__" in name:
+        return TRANSLATOR
+    return OBSERVER if hasattr(module, "seen") else FLAG
+
+
+def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
+    """Yield the mistakes in a module that is a plugin of this kind."""
+    if not any(hasattr(module, member) for member in kind.required if member != "api"):
+        yield Mistake(name, _no_plugin(module), place_of(module, ""))
+        return
+    for member in kind.required:
+        if getattr(module, member, None) is None:
+            yield Mistake(name, _missing(kind, member, module), place_of(module, member))
+    for member, rule in kind.rules.items():
+        value = getattr(module, member, None)
+        if value is not None and not rule.is_right(value):
+            yield Mistake(name, f"{member} = {_shown(value)}; write {rule.example}", place_of(module, member))
+    if kind is FLAG:
+        yield from _routes(name, module)
+    if kind is TRANSLATOR:
+        yield from _translator(name, module)
+    for member, arguments in kind.functions.items():
+        function = getattr(module, member, None)
+        if function is not None and (fault := _function_fault(member, arguments, function)):
+            yield Mistake(name, fault, definition(function) or place_of(module, member))
+    yield from _slips(kind, name, module)
+
+
+def _missing(kind: Kind, member: str, module: Any) -> str:
+    """Return the message about a member that is missing. It names the member with a similar name, if there is one."""
+    own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
+    others = [name for name in own if name not in kind.members]
+    similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")
+    example = kind.rules[member].example if member in kind.rules else f"def {_call(member, kind.functions[member])}"
+    return f'has no "{member}"; write {example}{similar}'
+
+
+def _no_plugin(module: Any) -> str:
+    """Return the message about a module that has nothing of its kind of plugin."""
+    if hasattr(module, "operations") or hasattr(module, "loses"):
+        return "is a translator by its members; name it <client dialect>__<provider dialect>"
+    needs = "; ".join(f"{kind.name} needs {', '.join(kind.required)}" for kind in KINDS)
+    slips = [name for name, value in vars(module).items() if inspect.isfunction(value) and is_slip(name, "seen")]
+    hint = f'; did you mean "seen" by "{slips[0]}"?' if slips else ""
+    return f"is no plugin: {needs}; the name of a helper begins with _{hint}"
+
+
+def _function_fault(member: str, arguments: tuple[str, ...], function: Any) -> str:
+    """Return what is wrong with a function; "" if nothing is."""
+    right = f"write def {_call(member, arguments)}"
+    if not callable(function):
+        return f"{member} is not a function; {right}"
+    if is_async(function):
+        return f"{member} is an async function; the gateway does not await hooks; {right}"
+    if inspect.isgeneratorfunction(function) and member != "steps":
+        return f"{member} is a generator, since it has yield; only steps may be one; return the result"
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return ""
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return f"{member} must take {len(arguments)} argument(s) by position; {right}"
+    given = [name for name in islice(signature.parameters, len(arguments)) if name in arguments]
+    if given != [name for name in arguments if name in given]:
+        return f"{member} has its arguments in another order; {right}"
+    return ""
+
+
+def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
+    """Yield a mistake for each public member that is a missing member of the kind with a misspelt name."""
+    if not isinstance(module, types.ModuleType):
+        return
+    lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
+    for own, value in vars(module).items():
+        if own.startswith("_") or own in kind.members:
+            continue
+        for hook in lacking:
+            if is_slip(own, hook) and _fits(kind, hook, module, own, value) and not is_used(module, own):
+                yield Mistake(name, f'"{own}" has no meaning; did you mean "{hook}"?', place_of(module, own))
+
+
+def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
+    """Return whether a module's own member would be right in the place of a hook."""
+    if hook in kind.rules:
+        return kind.rules[hook].is_right(value)
+    is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
+    return is_function and not _function_fault(hook, kind.functions[hook], value)
+
+
+def _is_own(module: types.ModuleType, member: str) -> bool:
+    """Return whether a module has a member that is not a function of another package or plugin."""
+    value = getattr(module, member, None)
+    home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
+    return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
+
+
+def _routes(name: str, module: Any) -> Iterator[Mistake]:
+    routes = getattr(module, "routes", ())
+    if not _are(routes, Route):
+        return
+    for route in routes:
+        fault = ""
+        if route.method not in METHODS:
+            fault = f"write one of {', '.join(METHODS)}"
+        elif not isinstance(route.operation, str) or not route.operation:
+            fault = 'name the operation, such as "generate"'
+        else:
+            fault = path_fault(route.path)
+        if fault:
+            yield Mistake(name, f"{_shown(route)}: {fault}", place_of(module, "routes"))
+
+
+def _translator(name: str, module: Any) -> Iterator[Mistake]:
+    parts = name.split("__")
+    if len(parts) != 2 or not all(parts):
+        yield Mistake(
+            name,
+            "a translator's name is <client dialect>__<provider dialect>, with two underscores once",
+            place_of(module, ""),
+        )
+    if getattr(module, "loses", None) is None and not is_known(name):
+        yield Mistake(name, f'has no "loses"; write {_TRANSLATOR_RULES["loses"].example}', place_of(module, ""))
+
+
+def _call(member: str, arguments: Sequence[str]) -> str:
+    return f"{member}({', '.join(arguments)})"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _are(values: Any, *kinds: type) -> bool:
+    return isinstance(values, tuple) and all(isinstance(value, kinds) for value in values)
+
+
+def _is_dialect(value: Any) -> bool:
+    return isinstance(value, str) and value.isidentifier() and "__" not in value
+
+
+def _are_dialects(values: Any) -> bool:
+    return isinstance(values, tuple) and bool(values) and all(map(_is_dialect, values))
+
+
+def _are_pairs(values: Any) -> bool:
+    return isinstance(values, tuple) and all(_are(pair, str) and len(pair) == 2 for pair in values)
+
+
+def _is_content_type(value: Any) -> bool:
+    return isinstance(value, str) and "/" in value and value.isprintable()
+
+
+_API_RULE: Final = Rule(f"api = {API}, the version of this gateway", lambda value: type(value) is int and value == API)
+_FLAG_RULES: Final = {
+    "api": _API_RULE,
+    "dialects": Rule('a tuple of names without "__": dialects = ("acme_text",)', _are_dialects),
+    "routes": Rule(
+        'a tuple of Route: routes = (Route("POST", "/acme/v1/text", "generate"),)', lambda value: _are(value, Route)
+    ),
+    "accepts": Rule('a tuple of pairs: accepts = (("openai_chat", "generate"),)', _are_pairs),
+    "slow_marks": Rule("a tuple of bytes: slow_marks = (b'\"document\"',)", lambda value: _are(value, bytes)),
+    "content_type": Rule('one line: content_type = "text/event-stream"', _is_content_type),
+    "client_api": Rule("client_api = ClientApi(…)", lambda value: isinstance(value, ClientApi)),
+}
+_TRANSLATOR_RULES: Final = {
+    "api": _API_RULE,
+    "operations": Rule(
+        'a tuple of names: operations = ("generate",)', lambda value: _are(value, str) and bool(value) and all(value)
+    ),
+    "loses": Rule("a number, the lower the better: loses = 40", lambda value: type(value) is int and value >= 0),
+}
+FLAG: Final = _kind("a flag", Flag, ("api", "dialects", "routes", "build", "meter"), _FLAG_RULES)
+TRANSLATOR: Final = _kind("a translator", Translator, ("api", "operations", "open"), _TRANSLATOR_RULES)
+OBSERVER: Final = _kind("an observer", Observer, ("api", "seen"), {"api": _API_RULE})
+KINDS: Final = (FLAG, TRANSLATOR, OBSERVER)

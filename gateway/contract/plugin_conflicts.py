@@ -1,0 +1,63 @@
+"""Checks of plugins against one another: routes that another plugin has, and translators between unknown dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from gateway.contract.capabilities import Caps, invoke_dialects
+from gateway.contract.errors import GatewayError
+from gateway.contract.flag import OPAQUE, Flag
+from gateway.contract.plugin_checks import Mistake
+from gateway.contract.plugin_source import place_of
+from gateway.contract.route_paths import normal_path, serves_path
+
+
+class _NamedFlag(Flag, Protocol):
+    """A flag with its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def claimed_routes(
+    name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
+) -> Iterator[Mistake]:
+    """Yield a mistake for each route of a flag's module that the gateway, another flag or the module itself has too."""
+    others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for route in flag.routes}
+    for route in module.routes:
+        claim = f"{route.method} {route.path}"
+        if used := others.get(_key(route.method, route.path)):
+            yield Mistake(name, f"{used} {claim} already; take another path", place_of(module, "routes"))
+        others[_key(route.method, route.path)] = "this plugin claims"
+        for method, path in own:
+            if method == route.method and serves_path(route.path, path):
+                wrong = f"{claim} would hide the gateway's own {path}; take a path with the plugin's name"
+                yield Mistake(name, wrong, place_of(module, "routes"))
+                break
+
+
+def _key(method: str, path: str) -> tuple[str, str]:
+    return method, normal_path(path)
+
+
+def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
+    """Yield a mistake for each dialect in a translator's name that no flag has."""
+    client, _, provider = name.partition("__")
+    sent = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
+    received = {dialect for flag in flags for dialect in _upstreams(flag)} - {OPAQUE}
+    for dialect, known, whose in ((client, sent, "client"), (provider, received, "provider")):
+        if dialect not in known:
+            similar = get_close_matches(dialect, known, 1)
+            hint = f'; did you mean "{similar[0]}"?' if similar else ""
+            wrong = f'no flag has the {whose} dialect "{dialect}"; there are {", ".join(sorted(known))}{hint}'
+            yield Mistake(name, wrong, place_of(module, ""))
+
+
+def _upstreams(flag: Flag) -> Iterator[str]:
+    """Yield the dialects of requests to a provider of a flag, as far as the flag's function tells them."""
+    with suppress(GatewayError):
+        for dialect in invoke_dialects():
+            yield flag.dialect_for(Caps(invoke_dialect=dialect))

@@ -1,0 +1,49 @@
+"""Says why a plugin's module cannot be imported, with the line in the plugin's own code and what would be right."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Final
+
+from gateway.contract.plugin_checks import Mistake
+from gateway.contract.plugin_files import FOLDER_PACKAGE, sources_in_use
+
+MAX_CAUSE: Final = 300
+"""Maximum number of characters of the cause."""
+
+
+def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
+    """Return the mistake that an exception shows. `package` is the top-level package of the plugin's code.
+
+    `place` is used if the exception was not raised by a line of that package.
+    """
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_CAUSE]
+    return Mistake(name, f"{cause}{_advice(error)}", _line(error, package) or place)
+
+
+def _line(error: BaseException, package: str) -> str:
+    """Return the file and the line of the innermost frame in a package; "" if there is none."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.filename}:{error.lineno or 1}"
+    frames = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return frames[-1] if frames else ""
+
+
+def _advice(error: BaseException) -> str:
+    """Return what would be right, as the end of a message; "" if the exception says enough."""
+    if isinstance(error, SystemExit):
+        return "; a plugin must not end the process"
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    sources = sources_in_use()
+    first = error.name.removeprefix(f"{FOLDER_PACKAGE}.").partition(".")[0]
+    files = sources.files if sources is not None else {}
+    if not error.name.startswith(FOLDER_PACKAGE):
+        own = any(path.endswith((f"/{first}.py", f"/{first}/__init__.py")) for path in files)
+        right = f'write "from .{first} import …"' if own else f"install {first} where the gateway is installed"
+        return f"; {right}"
+    return f"; there is no {first}.py beside the plugin"

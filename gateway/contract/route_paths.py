@@ -1,0 +1,53 @@
+"""Paths of routes, in aiohttp's resource syntax: `/models/{model}` or, with a pattern, `/models/{model:.+}`.
+
+The web server does the routing. This module only finds mistakes in paths, and paths that more than one route serves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The methods that a route of a plugin may have."""
+_PART: Final = re.compile(r"(\{[_a-zA-Z][^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
+"""A placeholder. Its pattern may contain braces (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
+_NAME: Final = re.compile(r"\{([_a-zA-Z][_a-zA-Z0-9]*)(?::(.+))?\}", re.DOTALL)
+_ANY: Final = "[^{}/]+"
+"""The pattern of a placeholder without a pattern of its own."""
+
+
+def path_fault(path: Any) -> str:
+    """Return what is wrong with the path of a route, and what is right; "" if nothing is wrong."""
+    if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "?# "):
+        return 'write a path that begins with "/", without a query: "/acme/v1/text"'
+    try:
+        pattern = _pattern(path)
+    except (ValueError, re.error) as error:
+        return f'the path has a wrong placeholder ({error}); write "{{model}}" or "{{model:.+}}"'
+    return "" if pattern.groups == 0 else 'a pattern has a group; write "(?:…)" instead of "(…)"'
+
+
+def serves_path(path: str, other: str) -> bool:
+    """Return whether a route with this path serves requests for another route's path, whose placeholders have any
+    value.
+    """
+    return _pattern(path).fullmatch(_PART.sub("x", other)) is not None
+
+
+def normal_path(path: str) -> str:
+    """Return a path without the names of its placeholders, which do not distinguish routes."""
+    return "".join(f"{{{match[2] or ''}}}" if (match := _NAME.fullmatch(part)) else part for part in _PART.split(path))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """Return the pattern of the paths of a route. Raises `ValueError` or `re.error` for a wrong placeholder."""
+    parts = _PART.split(path)
+    for at, part in enumerate(parts):
+        if placeholder := _NAME.fullmatch(part):
+            parts[at] = placeholder[2] or _ANY
+        elif "{" in part or "}" in part:
+            raise ValueError(part)
+        else:
+            parts[at] = re.escape(part)
+    return re.compile("".join(parts))

@@ -1,0 +1,78 @@
+"""Every mistake of an author is reported with its plugin, its file, its line and what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+import gateway.contract.flag
+from gateway.contract.registry import PluginError, discover
+from gateway.process.app import own_routes
+from tests.helpers.authors_mistakes import FLAG, LOAD, OBSERVER
+
+CONTRACT = str(Path(gateway.contract.flag.__file__).parent)
+
+
+def write(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def shown(error, folder):
+    return str(error).replace(str(folder), "DIR").replace(CONTRACT, "CONTRACT")
+
+
+@pytest.mark.parametrize("mistake", LOAD, ids=lambda mistake: mistake.title)
+def test_a_mistake_is_reported_when_the_plugin_is_loaded(tmp_path, mistake):
+    write(tmp_path, mistake.files)
+    with pytest.raises(PluginError) as error:
+        discover(tmp_path, own=own_routes())
+    assert shown(error.value, tmp_path) == mistake.message
+
+
+def test_the_plugins_of_the_table_have_no_mistake_but_those(tmp_path):
+    write(tmp_path, {"acme.py": FLAG, "watching.py": OBSERVER})
+    registry = discover(tmp_path, own=own_routes())
+    assert "acme" in registry.flags
+    assert "watching" in registry.observers
+
+
+INNOCENT = {
+    "a helper that the module uses": "def text(event):\n    return text(event)\n",
+    "a helper with other arguments": "def text(body, name, limit):\n    pass\n",
+    "a private helper": "def _parse(request):\n    pass\n\n\ndef parse_(a, b):\n    pass\n",
+    "a helper beside the hook itself": "def parse(request):\n    pass\n\n\ndef parsed(request):\n    pass\n",
+    "a name far from every hook": "def tokens(event):\n    return 0\n",
+    "a class": "class Decoder:\n    def __init__(self, request, target, head):\n        pass\n",
+    "an imported function": "from orjson import loads as limits\n",
+    "a constant with another type": "accept = 5\n",
+    "arguments with names of their own": "def retry(ask, to, fault, lose):\n    pass\n",
+    "more arguments with defaults": "def limit(request, most=5, *, least=1):\n    pass\n",
+    "any arguments": "def retry(*args, **more):\n    pass\n",
+    "a class for a hook": "class encoder:\n    def __init__(self, request):\n        pass\n",
+    "a decorated hook": "import functools\n\n\n@functools.cache\ndef limit(request):\n    pass\n",
+    "a partial for a hook": "import functools\n\nlimit = functools.partial(getattr, None)\n\n\ndef _f(): ...\n",
+    "steps with yield": "def steps(request, target, drop):\n    yield 1\n",
+}
+
+
+@pytest.mark.parametrize("code", INNOCENT.values(), ids=INNOCENT)
+def test_correct_code_is_not_taken_for_a_mistake(tmp_path, code):
+    write(tmp_path, {"acme.py": f"{FLAG}\n\n{code}"})
+    assert "acme" in discover(tmp_path).flags
+
+
+def test_a_helper_that_another_plugin_imports_is_no_misspelt_hook(tmp_path):
+    write(
+        tmp_path, {"acme.py": f"{FLAG}\n\ndef text(event):\n    pass\n", "z.py": f"from .acme import text\n{OBSERVER}"}
+    )
+    assert "acme" in discover(tmp_path).flags
+
+
+def test_all_mistakes_of_all_plugins_are_reported_at_once(tmp_path):
+    write(tmp_path, {"a.py": "import acme_sdk\n", "b.py": OBSERVER.replace("api = 1", "api = 2").replace("record", "")})
+    with pytest.raises(PluginError) as error:
+        discover(tmp_path)
+    places = [line.split(": ")[0] for line in shown(error.value, tmp_path).splitlines()]
+    assert places == ["DIR/a.py:1", "DIR/b.py:1", "DIR/b.py:4"]

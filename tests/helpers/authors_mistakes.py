@@ -1,0 +1,160 @@
+"""Mistakes that authors of plugins make, each with the message that names it.
+
+`LOAD` are mistakes that are found when the gateway starts, `RUN` those that are found when a hook is called.
+`tests/contract/test_authors_mistakes.py` makes each of them, and `plugins/mistakes.md` lists them.
+"""
+
+from typing import NamedTuple
+
+FLAG = '''"""Acme's text API."""
+
+from gateway.contract.flag import Facts, Route, UpstreamRequest
+
+api = 1
+dialects = ("acme_text",)
+routes = (Route("POST", "/acme/v1/text", "generate"),)
+
+
+def build(request, target, drop):
+    return UpstreamRequest("POST", "/v1/text", request.top.body)
+
+
+class Meter:
+    def feed(self, event):
+        pass
+
+    def whole(self, body):
+        pass
+
+    def facts(self):
+        return Facts()
+
+
+def meter(request, target, head):
+    return Meter()
+'''
+TRANSLATOR = """api = 1
+loses = 40
+operations = ("generate",)
+
+
+def open(request, target, drop):
+    return None
+"""
+OBSERVER = """api = 1
+
+
+def seen(record):
+    pass
+"""
+
+
+class Mistake(NamedTuple):
+    """A mistake, and the message of the gateway, in which DIR is the folder of the plugin."""
+
+    title: str
+    message: str
+    files: dict[str, str]
+
+
+def flag(title, old, new, message):
+    """Return a mistake in a file `acme.py`, which has a correct flag but for `new` in the place of `old`."""
+    assert old in FLAG
+    return Mistake(title, message, {"acme.py": FLAG.replace(old, new)})
+
+
+def more(title, code, message):
+    """Return a mistake in a file `acme.py`, which has a correct flag and then more code."""
+    return Mistake(title, message, {"acme.py": f"{FLAG}\n\n{code}"})
+
+
+def translator(title, old, new, message, name="openai_chat__openai_responses.py"):
+    assert old in TRANSLATOR
+    return Mistake(title, message, {name: TRANSLATOR.replace(old, new)})
+
+
+def file(title, name, text, message):
+    return Mistake(title, message, {name: text})
+
+
+LAST = len(FLAG.splitlines()) + 3
+"""The line of the first statement that `more` adds."""
+NEEDS = (
+    "a flag needs api, dialects, routes, build, meter; a translator needs api, operations, open; "
+    "an observer needs api, seen"
+)
+DIALECTS = 'write a tuple of names without "__": dialects = ("acme_text",)'
+ROUTES = 'write a tuple of Route: routes = (Route("POST", "/acme/v1/text", "generate"),)'
+BUILD = "write def build(request, target, drop)"
+
+LOAD = (
+    # files
+    file("the folder has no plugin", "notes.txt", "", "DIR: has no plugin; a plugin is a file NAME.py or a folder with __init__.py"),
+    file("the folder has helpers alone", "_acme.py", FLAG, "DIR: has no plugin; a plugin is a file NAME.py or a folder with __init__.py"),
+    file("a file's name is no identifier", "acme-text.py", FLAG, 'DIR/acme-text.py: plugin acme-text: "acme-text" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'),
+    file("a file's name is a keyword", "class.py", FLAG, 'DIR/class.py: plugin class: "class" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'),
+    file("a folder NAME.py", "acme.py/notes.txt", "", "DIR/acme.py: plugin acme: is no file that can be read; a plugin is a file NAME.py or a folder with __init__.py"),
+    Mistake("a file and a package of one name", "DIR/acme.py: plugin acme: there is one of that name already: DIR/acme; take another name", {"acme.py": FLAG, "acme/__init__.py": FLAG}),
+    file("the name of a built-in plugin", "openai_chat.py", FLAG, "DIR/openai_chat.py: plugin openai_chat: there is one of that name already: the gateway itself; take another name"),
+    # imports
+    file("a syntax error", "acme.py", "api = 1\ndef build(:\n", "DIR/acme.py:2: plugin acme: SyntaxError: invalid syntax (acme.py, line 2)"),
+    file("an indentation error", "acme.py", "api = 1\n  dialects = ()\n", "DIR/acme.py:2: plugin acme: IndentationError: unexpected indent (acme.py, line 2)"),
+    file("a package that is not installed", "acme.py", "import acme_sdk\n", "DIR/acme.py:1: plugin acme: ModuleNotFoundError: No module named 'acme_sdk'; install acme_sdk where the gateway is installed"),
+    Mistake("a helper imported without a dot", "DIR/acme.py:1: plugin acme: ModuleNotFoundError: No module named '_shared'; write \"from ._shared import …\"", {"acme.py": "import _shared\n", "_shared.py": ""}),
+    file("a helper that does not exist", "acme.py", "from ._shared import label\n", "DIR/acme.py:1: plugin acme: ModuleNotFoundError: No module named 'irisgate_folder._shared'; there is no _shared.py beside the plugin"),
+    file("a wrong name in an import", "acme.py", "from gateway.contract.flag import Rout\n", "DIR/acme.py:1: plugin acme: ImportError: cannot import name 'Rout' from 'gateway.contract.flag' (CONTRACT/flag.py)"),
+    file("a missing environment variable", "acme.py", 'import os\n\nKEY = os.environ["ACME_NO_KEY"]\n', "DIR/acme.py:3: plugin acme: KeyError: 'ACME_NO_KEY'"),
+    Mistake("a helper that fails", "DIR/_shared.py:1: plugin acme: ZeroDivisionError: division by zero", {"acme.py": "from . import _shared\n", "_shared.py": "1 / 0\n"}),
+    file("the end of the process", "acme.py", "import sys\n\nsys.exit(3)\n", "DIR/acme.py:3: plugin acme: SystemExit: 3; a plugin must not end the process"),
+    # members of flags
+    file("a file that is no plugin", "acme.py", "LIMIT = 5\n", f"DIR/acme.py:1: plugin acme: is no plugin: {NEEDS}; the name of a helper begins with _"),
+    flag("no version", "api = 1\n", "", 'DIR/acme.py:1: plugin acme: has no "api"; write api = 1, the version of this gateway'),
+    flag("another version", "api = 1\n", "api = 2\n", "DIR/acme.py:5: plugin acme: api = 2; write api = 1, the version of this gateway"),
+    flag("the version as a text", "api = 1\n", 'api = "1"\n', "DIR/acme.py:5: plugin acme: api = '1'; write api = 1, the version of this gateway"),
+    flag("no dialects", 'dialects = ("acme_text",)\n', "", f'DIR/acme.py:1: plugin acme: has no "dialects"; {DIALECTS}'),
+    flag("a tuple without its comma", '("acme_text",)', '("acme_text")', f"DIR/acme.py:6: plugin acme: dialects = 'acme_text'; {DIALECTS}"),
+    flag("a list of dialects", '("acme_text",)', '["acme_text"]', f"DIR/acme.py:6: plugin acme: dialects = ['acme_text']; {DIALECTS}"),
+    flag("an empty tuple of dialects", '("acme_text",)', "()", f"DIR/acme.py:6: plugin acme: dialects = (); {DIALECTS}"),
+    flag("a dialect that no translator's name can hold", '("acme_text",)', '("acme-text",)', f"DIR/acme.py:6: plugin acme: dialects = ('acme-text',); {DIALECTS}"),
+    flag("routes misspelt", "routes =", "rout =", f'DIR/acme.py:1: plugin acme: has no "routes"; {ROUTES}; did you mean it by "rout"?'),
+    flag("one route without a tuple", '"generate"),)', '"generate"))', f"DIR/acme.py:7: plugin acme: routes = Route(method='POST', path='/acme/v1/text', operation='generate'); {ROUTES}"),
+    flag("a path for a route", '(Route("POST", "/acme/v1/text", "generate"),)', '("/acme/v1/text",)', f"DIR/acme.py:7: plugin acme: routes = ('/acme/v1/text',); {ROUTES}"),
+    flag("a method in small letters", '"POST", "/acme', '"post", "/acme', "DIR/acme.py:7: plugin acme: Route(method='post', path='/acme/v1/text', operation='generate'): write one of GET, POST, PUT, PATCH, DELETE"),
+    flag("a path without its slash", '"/acme/v1/text"', '"acme/v1/text"', "DIR/acme.py:7: plugin acme: Route(method='POST', path='acme/v1/text', operation='generate'): write a path that begins with \"/\", without a query: \"/acme/v1/text\""),
+    flag("a placeholder without an end", '"/acme/v1/text"', '"/acme/{model"', "DIR/acme.py:7: plugin acme: Route(method='POST', path='/acme/{model', operation='generate'): the path has a wrong placeholder (/acme/{model); write \"{model}\" or \"{model:.+}\""),
+    flag("a route without an operation", '"generate"', '""', "DIR/acme.py:7: plugin acme: Route(method='POST', path='/acme/v1/text', operation=''): name the operation, such as \"generate\""),
+    flag("one route twice", '"generate"),)', '"generate"), Route("POST", "/acme/v1/text", "count_tokens"))', "DIR/acme.py:7: plugin acme: this plugin claims POST /acme/v1/text already; take another path"),
+    flag("a route of another flag", "/acme/v1/text", "/v1/chat/completions", "DIR/acme.py:7: plugin acme: openai_chat claims POST /v1/chat/completions already; take another path"),
+    flag("a route of the gateway itself", '"POST", "/acme/v1/text"', '"GET", "/readyz"', "DIR/acme.py:7: plugin acme: GET /readyz would hide the gateway's own /readyz; take a path with the plugin's name"),
+    flag("a route for every path", '"POST", "/acme/v1/text"', '"GET", "/{path:.*}"', "DIR/acme.py:7: plugin acme: GET /{path:.*} would hide the gateway's own /aperture/config; take a path with the plugin's name"),
+    more("accepted requests without pairs", 'accepts = ("openai_chat", "generate")\n', f"DIR/acme.py:{LAST}: plugin acme: accepts = ('openai_chat', 'generate'); write a tuple of pairs: accepts = ((\"openai_chat\", \"generate\"),)"),
+    more("marks that are text", 'slow_marks = ("document",)\n', f"DIR/acme.py:{LAST}: plugin acme: slow_marks = ('document',); write a tuple of bytes: slow_marks = (b'\"document\"',)"),
+    more("a content type that is none", 'content_type = "sse"\n', f"DIR/acme.py:{LAST}: plugin acme: content_type = 'sse'; write one line: content_type = \"text/event-stream\""),
+    # functions of flags
+    flag("no build", "def build(", "def make(", f'DIR/acme.py:1: plugin acme: has no "build"; {BUILD}'),
+    flag("build misspelt", "def build(", "def build_(", f'DIR/acme.py:1: plugin acme: has no "build"; {BUILD}; did you mean it by "build_"?'),
+    flag("too few arguments", "def build(request, target, drop)", "def build(request)", f"DIR/acme.py:10: plugin acme: build must take 3 argument(s) by position; {BUILD}"),
+    flag("too many arguments", "def build(request, target, drop)", "def build(request, target, drop, log)", f"DIR/acme.py:10: plugin acme: build must take 3 argument(s) by position; {BUILD}"),
+    flag("arguments by name alone", "def build(request, target, drop)", "def build(*, request, target, drop)", f"DIR/acme.py:10: plugin acme: build must take 3 argument(s) by position; {BUILD}"),
+    flag("arguments in another order", "def build(request, target, drop)", "def build(target, request, drop)", f"DIR/acme.py:10: plugin acme: build has its arguments in another order; {BUILD}"),
+    flag("an async hook", "def build(", "async def build(", f"DIR/acme.py:10: plugin acme: build is an async function; the gateway does not await hooks; {BUILD}"),
+    flag("yield in a hook that returns", "    return UpstreamRequest", "    yield UpstreamRequest", "DIR/acme.py:10: plugin acme: build is a generator, since it has yield; only steps may be one; return the result"),
+    more("a hook that is no function", "limit = 4096\n", f"DIR/acme.py:{LAST}: plugin acme: limit is not a function; write def limit(request)"),
+    more("two letters exchanged", "def prase(request):\n    pass\n", f'DIR/acme.py:{LAST}: plugin acme: "prase" has no meaning; did you mean "parse"?'),
+    more("a hook's name in capitals", "def replyHeaders(request_id, usage):\n    return {}\n", f'DIR/acme.py:{LAST}: plugin acme: "replyHeaders" has no meaning; did you mean "reply_headers"?'),
+    more("a letter that is missing", "def retr(request, target, problem, drop):\n    pass\n", f'DIR/acme.py:{LAST}: plugin acme: "retr" has no meaning; did you mean "retry"?'),
+    more("a constant misspelt", 'accept = (("openai_chat", "generate"),)\n', f'DIR/acme.py:{LAST}: plugin acme: "accept" has no meaning; did you mean "accepts"?'),
+    # translators
+    translator("a translator with no second dialect", "api = 1\n", "api = 1\n", "DIR/openai_chat__.py:1: plugin openai_chat__: a translator's name is <client dialect>__<provider dialect>, with two underscores once", "openai_chat__.py"),
+    translator("a translator with one underscore", "api = 1\n", "api = 1\n", "DIR/openai_chat_acme.py:1: plugin openai_chat_acme: is a translator by its members; name it <client dialect>__<provider dialect>", "openai_chat_acme.py"),
+    translator("a translator for a dialect that no flag has", "api = 1\n", "api = 1\n", 'DIR/openai_chats__openai_responses.py:1: plugin openai_chats__openai_responses: no flag has the client dialect "openai_chats"; there are anthropic_messages, bedrock_converse, openai_chat, openai_responses; did you mean "openai_chat"?', "openai_chats__openai_responses.py"),
+    translator("a translator without its loss", "loses = 40\n", "", 'DIR/openai_chat__openai_responses.py:1: plugin openai_chat__openai_responses: has no "loses"; write a number, the lower the better: loses = 40'),
+    translator("a loss that is no number", "loses = 40\n", 'loses = "little"\n', "DIR/openai_chat__openai_responses.py:2: plugin openai_chat__openai_responses: loses = 'little'; write a number, the lower the better: loses = 40"),
+    translator("a text for operations", '("generate",)', '("generate")', "DIR/openai_chat__openai_responses.py:3: plugin openai_chat__openai_responses: operations = 'generate'; write a tuple of names: operations = (\"generate\",)"),
+    translator("a translator without open", "def open(", "def opened(", 'DIR/openai_chat__openai_responses.py:1: plugin openai_chat__openai_responses: has no "open"; write def open(request, target, drop); did you mean it by "opened"?'),
+    # observers
+    file("seen misspelt", "acme.py", OBSERVER.replace("seen", "sene"), f'DIR/acme.py:1: plugin acme: is no plugin: {NEEDS}; the name of a helper begins with _; did you mean "seen" by "sene"?'),
+    file("an async observer", "acme.py", OBSERVER.replace("def", "async def"), "DIR/acme.py:4: plugin acme: seen is an async function; the gateway does not await hooks; write def seen(record)"),
+    file("an observer with no argument", "acme.py", OBSERVER.replace("record", ""), "DIR/acme.py:4: plugin acme: seen must take 1 argument(s) by position; write def seen(record)"),
+    file("an event's hook misspelt", "acme.py", OBSERVER + "\n\ndef seen_events(event):\n    pass\n", 'DIR/acme.py:8: plugin acme: "seen_events" has no meaning; did you mean "seen_event"?'),
+)  # fmt: skip

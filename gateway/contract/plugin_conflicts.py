@@ -51,8 +51,8 @@ def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterato
     for dialect, known, whose in ((client, sent, "client"), (provider, received, "provider")):
         if dialect not in known:
             similar = get_close_matches(dialect, known, 1)
-            hint = f'; did you mean "{similar[0]}"?' if similar else ""
-            wrong = f'no flag has the {whose} dialect "{dialect}"; there are {", ".join(sorted(known))}{hint}'
+            right = f'did you mean "{similar[0]}"?' if similar else f"there are {', '.join(sorted(known))}"
+            wrong = f'no flag has the {whose} dialect "{dialect}"; {right}'
             yield Mistake(name, wrong, place_of(module, ""))
 
 

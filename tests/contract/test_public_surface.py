@@ -18,7 +18,8 @@ PUBLIC = [
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks", "losses",
-    "plugin_files", "record", "registry", "small_cache",
+    "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_imports", "plugin_source", "record", "registry",
+    "route_paths", "small_cache",
 ]  # fmt: skip
 """Modules that no plugin imports. They may change in any release."""
 

@@ -1,165 +1,21 @@
-"""Fingerprints of chats: keyed hashes of the caller, the agent, the system prompt and the first user message.
+"""Fingerprints of chats: keyed hashes of the caller, the agent and the chat's opening.
 
-- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed. Marks of prompt
-  caching (`cache_control`) are left out, because clients move these marks from turn to turn.
-- Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
+- All turns of a chat have the same opening, so they have the same fingerprint. The client's flag reads the opening
+  (`contract/openings.py`).
 - The hash is keyed, because a short prompt could be guessed from a plain hash.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any, Final
 
-from gateway.contract.errors import Refused
-from gateway.contract.flag import ClientRequest, Members
-
-WINDOW: Final = 1024 * 1024
-"""Number of bytes at the beginning of a body's member that are read. Reading them takes less than 30 ms."""
-MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
-after a few system messages. The limit bounds the work for hostile requests."""
-MAX_CUT: Final = 64 * 1024
-"""Number of characters that are hashed if a message is longer than `WINDOW`."""
-
-_GAP: Final = re.compile(r"[\s,]*")
-_DECODER: Final = json.JSONDecoder()
-
-Opening = tuple[str, str]
-"""The system prompt and the first user message of a chat."""
+from gateway.contract.openings import WINDOW, Opening
 
 
-def fingerprint(request: ClientRequest, login: str, agent: str, key: bytes) -> str:
-    """Return a hash of the caller, the agent and the chat's beginning; "" if the request is no chat.
-
-    The result is `fp_` and 16 hex digits.
-    """
-    read = _READERS.get(request.dialect)
-    opening = read(request.top) if read else None
-    if opening is None:
-        return ""
+def fingerprint(opening: Opening, login: str, agent: str, key: bytes) -> str:
+    """Return a hash of the caller, the agent and the chat's opening: `fp_` and 16 hex digits."""
     digest = blake2b(key=key, digest_size=8)
     for part in (login, agent, *opening):
         data = part.encode("utf-8", "replace")
         digest.update(len(data).to_bytes(8, "big") + data[:WINDOW])
     return f"fp_{digest.hexdigest()}"
-
-
-def small_member(top: Members, name: str) -> Any:
-    """Return the value of a member; None if it is missing, too large, or not strictly valid JSON."""
-    try:
-        return top.small(name)
-    except Refused:
-        return None
-
-
-def _messages(top: Members) -> Opening | None:
-    """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
-
-    The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
-    """
-    return _opening(_member_text(top, "system"), _items(top, "messages"))
-
-
-def _responses(top: Members) -> Opening | None:
-    system = _member_text(top, "instructions")
-    if top.get("input", b"")[:1] == b'"':
-        return system, _member_text(top, "input")
-    return _opening(system, _items(top, "input"))
-
-
-def _gemini(top: Members) -> Opening | None:
-    system = _member_text(top, "systemInstruction") or _member_text(top, "system_instruction")
-    return _opening(system, _items(top, "contents"))
-
-
-_READERS: Final[Mapping[str, Callable[[Members], Opening | None]]] = {
-    "openai_chat": _messages,
-    "anthropic_messages": _messages,
-    "bedrock_converse": _messages,
-    "openai_responses": _responses,
-    "gemini_generate_content": _gemini,
-}
-
-
-def _opening(system: str, items: Iterator[tuple[Any, str]]) -> Opening | None:
-    texts = [system]
-    for item, source in items:
-        role = item.get("role", "user") if isinstance(item, dict) else ""
-        if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
-            texts.append(_text(item))
-        elif role == "user":
-            # a message with an image alone has no text, so its JSON is hashed instead
-            return "".join(texts), _text(item) or source
-    return None
-
-
-def _member_text(top: Members, name: str) -> str:
-    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON."""
-    if name not in top:
-        return ""
-    text = _window(top, name)
-    if len(top[name]) > WINDOW:
-        return text
-    return _text(_decoded(text, 0)[0])
-
-
-def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
-    """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
-
-    An item that does not end within the first `WINDOW` bytes cannot be decoded, so its role is unknown. Such an item is
-    yielded as a user message without a text.
-    """
-    text = _window(top, name)
-    at = _gap(text, 1)
-    for _ in range(MAX_ITEMS if text[:1] == "[" else 0):
-        if at >= len(text) or text[at] == "]":
-            return
-        item, end = _decoded(text, at)
-        if end <= at:
-            if len(top[name]) > WINDOW:
-                yield {"role": "user"}, text[at : at + MAX_CUT]
-            return
-        yield item, text[at:end]
-        at = _gap(text, end)
-
-
-def _window(top: Members, name: str) -> str:
-    return top.get(name, b"")[:WINDOW].decode("utf-8", "replace")
-
-
-def _gap(text: str, at: int) -> int:
-    gap = _GAP.match(text, at)
-    return gap.end() if gap else at
-
-
-def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value cannot be read."""
-    try:
-        return _DECODER.raw_decode(text, at)
-    except (ValueError, RecursionError):
-        # the value is cut off, or no parser of this gateway would read it
-        return None, -1
-
-
-def _text(value: Any, depth: int = 4) -> str:
-    """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
-
-    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels.
-    """
-    if isinstance(value, str):
-        return value
-    if depth and isinstance(value, list):
-        return "".join([_text(entry, depth - 1) for entry in value[:MAX_ITEMS]])
-    if depth and isinstance(value, dict):
-        for name in _TEXTS:
-            if name in value:
-                return _text(value[name], depth - 1)
-    return ""
-
-
-_TEXTS: Final = ("content", "parts", "text")
-"""Names of the members with the text of a message or of a block."""

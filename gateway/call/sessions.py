@@ -23,8 +23,10 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 
 from gateway.call.agents import WITH_CACHE_KEYS
-from gateway.call.fingerprints import fingerprint, small_member
+from gateway.call.fingerprints import fingerprint
+from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Members
+from gateway.contract.openings import Opening
 
 ID_HEADERS: Final = (
     "x-claude-code-session-id",
@@ -52,6 +54,9 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OWN_ID: Final = re.compile(r"(fp_[0-9a-f]{16})_[0-9a-f]+")
 _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _REQUEST_ID: Final = "x-client-request-id"
+
+ReadOpening = Callable[[ClientRequest], Opening | None]
+"""A function that returns the opening of a chat; None if the request is no chat. It is the hook of a flag."""
 
 
 class _Open(NamedTuple):
@@ -85,12 +90,17 @@ class Sessions:
         self._clock = clock
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
 
-    def id_of(self, request: ClientRequest, login: str, agent: str) -> str:
-        """Return the id of the session that a call belongs to. The id is unique only among the caller's sessions."""
+    def id_of(self, request: ClientRequest, login: str, agent: str, opening: ReadOpening) -> str:
+        """Return the id of the session that a call belongs to. The id is unique only among the caller's sessions.
+
+        `opening` reads the chat's opening. It is called only if the client names no session.
+        """
         if session := named_session(request, agent):
             return session
-        begin = fingerprint(request, login, agent, self._key)
-        return self._current(login, begin) if begin else f"r_{secrets.token_hex(8)}"
+        begin = opening(request)
+        if begin is None:
+            return f"r_{secrets.token_hex(8)}"
+        return self._current(login, fingerprint(begin, login, agent, self._key))
 
     def restore(self, stored: Iterable[StoredSession]) -> None:
         """Remember sessions of the store, after a restart. In `stored`, the most recently used session is first."""
@@ -126,11 +136,19 @@ def named_session(request: ClientRequest, agent: str) -> str:
     for name in ID_HEADERS:
         if name in headers and (session := _valid_id(headers[name])):
             return session
-    if session := _id_in_metadata(top) or _conversation(top) or _valid_id(small_member(top, "session_id")):
+    if session := _id_in_metadata(top) or _conversation(top) or _valid_id(_small_member(top, "session_id")):
         return session
-    key = _valid_id(small_member(top, "prompt_cache_key"))
+    key = _valid_id(_small_member(top, "prompt_cache_key"))
     # most clients use one cache key for several sessions, but a key equal to `x-client-request-id` names one session
     return key if agent in WITH_CACHE_KEYS or headers.get(_REQUEST_ID) == key else ""
+
+
+def _small_member(top: Members, name: str) -> Any:
+    """Return the value of a member; None if it is missing, too large, or not strictly valid JSON."""
+    try:
+        return top.small(name)
+    except Refused:
+        return None
 
 
 def _id_in_metadata(top: Members) -> str:
@@ -139,7 +157,7 @@ def _id_in_metadata(top: Members) -> str:
     Claude Code sends `user_id`: JSON text with a `session_id` or, in older versions, `user_..._session_<uuid>`. Tracing
     tools such as Langfuse and LiteLLM name a session by `session_id`.
     """
-    metadata = small_member(top, "metadata")
+    metadata = _small_member(top, "metadata")
     if not isinstance(metadata, dict):
         return ""
     user = metadata.get("user_id")
@@ -155,7 +173,7 @@ def _id_in_metadata(top: Members) -> str:
 
 def _conversation(top: Members) -> str:
     """Return the id of OpenAI's conversation: the member `conversation`, or its `id`."""
-    value = small_member(top, "conversation")
+    value = _small_member(top, "conversation")
     return _valid_id(value.get("id") if isinstance(value, dict) else value)
 
 

@@ -9,6 +9,7 @@
 - `globs`: patterns of model names.
 - `lenient_json`: a parser of JSON in which a character may be incomplete.
 - `members`: the top-level members of a body.
+- `openings`: the opening of a chat, by which its session is found.
 
 All other modules, such as `registry`, are for the gateway itself. All code here is pure: no
 network, no await, and no configuration other than a call's target. This package imports no other package of the

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.contract import json_api, provider_errors
+from gateway.contract import json_api, openings, provider_errors
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
+    OPAQUE,
     ClientApi,
     ClientRequest,
     Drop,
     Event,
     Head,
     HttpRequest,
+    Opening,
     Target,
     Usage,
 )
@@ -42,6 +44,9 @@ class Defaults:
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         return json_api.parse(self._name, self._dialect, request)
+
+    def opening(self, request: ClientRequest) -> Opening | None:
+        return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def dialect_for(self, _caps: Caps) -> str:
         return self._dialect

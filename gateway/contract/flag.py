@@ -47,6 +47,7 @@ from gateway.contract.messages import (
     Work,
     event,
 )
+from gateway.contract.openings import Opening
 
 API: Final = 1
 """The major version of this contract. Every plugin declares it as `api = 1`."""
@@ -186,6 +187,12 @@ class Flag(Protocol):
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
 
+    def opening(self, request: ClientRequest) -> Opening | None:
+        """Return the system prompt and the first user message; None if the request is no chat.
+
+        If the client names no session, the session is found by this opening. Raises `Refused` if it cannot be read.
+        """
+
     def dialect_for(self, caps: Caps) -> str:
         """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown."""
 
@@ -285,6 +292,6 @@ class Observer(Protocol):
 __all__ = [
     "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
     "Drop", "Encoder", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest",
-    "Members", "Meter", "Observer", "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation",
-    "Translator", "UpstreamRequest", "Usage", "Work", "event",
+    "Members", "Meter", "Observer", "Opening", "Part", "Problem", "Route", "StepResponse", "Steps", "Target",
+    "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -101,6 +101,11 @@ def _client_request(result: Any) -> None:
     require(is_right and isinstance(result.without, tuple), result, "ClientRequest with the documented types")
 
 
+def _opening(result: Any) -> None:
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    require(result is None or (is_pair and _are_texts(result)), result, "a pair of texts or None")
+
+
 def _upstream_request(result: Any) -> None:
     require(isinstance(result, UpstreamRequest), result, "UpstreamRequest")
     is_right = _are_texts((result.method, result.path, result.query)) and isinstance(result.body, bytes)
@@ -254,6 +259,7 @@ def _are_headers(headers: Any) -> bool:
 
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,
+    "opening": _opening,
     "dialect_for": _of_type(str),
     "build": _upstream_request,
     "steps": _steps,

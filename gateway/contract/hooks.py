@@ -288,8 +288,8 @@ _GUARDS: Final = frozenset(
 )
 """The code that calls plugins and catches what they raise."""
 WRAPPED: Final = (
-    "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder", "error",
-    "reply_headers",
+    "parse", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
+    "error", "reply_headers",
 )  # fmt: skip
 """Functions of a flag that are only called as hooks, because they run at most a few times per call."""
 _NEVER_REFUSES: Final = frozenset(

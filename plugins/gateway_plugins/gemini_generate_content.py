@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import json_api, openings
 from gateway.contract.errors import BadFrame, Problem, Refused, Truncated
 from gateway.contract.flag import (
     COUNT_TOKENS,
@@ -27,6 +27,7 @@ from gateway.contract.flag import (
     HttpRequest,
     Members,
     Meter,
+    Opening,
     Route,
     Target,
     UpstreamRequest,
@@ -65,6 +66,12 @@ def parse(request: HttpRequest) -> ClientRequest:
     model = json_api.model_name(request.params["model"]).removeprefix("models/")
     stream = request.route.path.endswith(_STREAM)
     return json_api.client_request(_OWN, _OWN, request, Members(request.body), model=model, stream=stream)
+
+
+def opening(request: ClientRequest) -> Opening | None:
+    top = request.top
+    system = openings.text_of(top, "systemInstruction") or openings.text_of(top, "system_instruction")
+    return openings.of_turns(top, "contents", system)
 
 
 def build(request: ClientRequest, target: Target, _drop: Drop) -> UpstreamRequest:

@@ -13,9 +13,20 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors, json_api, openings
 from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
-from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
+from gateway.contract.flag import (
+    ClientRequest,
+    Decoder,
+    Drop,
+    Event,
+    Head,
+    Meter,
+    Opening,
+    Route,
+    Target,
+    UpstreamRequest,
+)
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.openai import errors as openai_errors
@@ -54,6 +65,14 @@ _FAILURE_CODES: Final = {
     errors.INVALID_REQUEST: "invalid_prompt",
 }
 """Codes in `response.failed`, by the gateway's error code. The code for any other error is `server_error`."""
+
+
+def opening(request: ClientRequest) -> Opening | None:
+    top = request.top
+    system = openings.text_of(top, "instructions")
+    if top.get("input", b"")[:1] == b'"':
+        return system, openings.text_of(top, "input")
+    return openings.of_turns(top, "input", system)
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:

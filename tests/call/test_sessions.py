@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from gateway.call import sessions as sessions_module
 from gateway.call.agents import agent
-from gateway.call.fingerprints import MAX_ITEMS, WINDOW
 from gateway.call.fingerprints import fingerprint as keyed_fingerprint
 from gateway.call.sessions import IDLE_SECONDS, KEY_BYTES, Sessions, load_key, named_session
 from gateway.contract.flag import OPAQUE, ClientRequest, Members
+from gateway.contract.openings import MAX_ITEMS, WINDOW
+from gateway.contract.registry import discover
 from tests.helpers.cpu_time import cpu_seconds
 from tests.helpers.gateway import KEY as KEY_OF_PROVIDER
 from tests.helpers.gateway import gate
@@ -24,9 +25,17 @@ UUID = "0a7c51b2-6b1f-4c8e-9a39-0c3a5a1f8c11"
 CHAT = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]}
 
 
+FLAGS = discover().flags
+
+
+def opening(request):
+    """Return the opening as the client's flag reads it."""
+    return FLAGS[request.flag].opening(request)
+
+
 def ask(body=CHAT, *, dialect="openai_chat", **headers):
     return ClientRequest(
-        flag=dialect,
+        flag="bedrock_model_invoke" if dialect == OPAQUE else dialect,
         dialect=dialect,
         operation="generate",
         method="POST",
@@ -40,7 +49,7 @@ def ask(body=CHAT, *, dialect="openai_chat", **headers):
 
 
 def session_of(request, sessions=None, login="ada@example.com"):
-    return (sessions or Sessions(KEY, lambda: 0x6ABC0000)).id_of(request, login, agent(request.headers))
+    return (sessions or Sessions(KEY, lambda: 0x6ABC0000)).id_of(request, login, agent(request.headers), opening)
 
 
 def of(*args, **kwargs):
@@ -48,7 +57,8 @@ def of(*args, **kwargs):
 
 
 def fingerprint(request, login="ada@example.com", key=KEY):
-    return keyed_fingerprint(request, login, agent(request.headers), key)
+    begin = opening(request)
+    return keyed_fingerprint(begin, login, agent(request.headers), key) if begin else ""
 
 
 @pytest.mark.parametrize(

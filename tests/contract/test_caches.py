@@ -15,6 +15,7 @@ from gateway.access.identity import loopback
 from gateway.call import agents, guard
 from gateway.call.sessions import MAX_OPEN, Sessions
 from gateway.config.model import Provider
+from gateway.contract import openings
 from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
 from gateway.money.prices.table import MAX_SERVED, Prices
@@ -88,7 +89,7 @@ def sessions():
     def note(number, text):
         top = Members(body % number)
         chat = ClientRequest("openai_chat", "openai_chat", "generate", "POST", "/", "", {}, top, "m", False)
-        table.id_of(chat, text[:64], "")
+        table.id_of(chat, text[:64], "", lambda chat: openings.chat(chat.top))
 
     return note
 

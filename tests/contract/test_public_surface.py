@@ -14,7 +14,7 @@ CONTRACT = ROOT / "gateway" / "contract"
 GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
     "capabilities", "client_api", "errors", "facts", "flag", "framing/eventstream", "framing/sse", "globs", "json_api",
-    "lenient_json", "members", "messages", "provider_errors",
+    "lenient_json", "members", "messages", "openings", "provider_errors",
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks", "losses",

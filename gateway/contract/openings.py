@@ -1,0 +1,125 @@
+"""The opening of a chat: its system prompt and its first user message, by which the gateway recognizes the chat.
+
+- All turns of a chat have the same opening, so calls with the same opening belong to the same session. Only texts are
+  read: the marks of prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
+- Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
+- `chat` reads the usual form, which is the default of flags. A flag with other names of members calls `of_turns`:
+
+    def opening(request):
+        return openings.of_turns(request.top, "contents", openings.text_of(request.top, "systemInstruction"))
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gateway.contract.members import Members
+
+WINDOW: Final = 1024 * 1024
+"""Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
+MAX_ITEMS: Final = 1_000
+"""Maximum number of messages, and of blocks of a message, that are read. Real chats need fewer, because the first user
+message comes after a few system messages. The limit bounds the work for hostile requests."""
+MAX_CUT: Final = 64 * 1024
+"""Maximum number of characters of a message that does not end within `WINDOW`."""
+
+_GAP: Final = re.compile(r"[\s,]*")
+_DECODER: Final = json.JSONDecoder()
+
+Opening = tuple[str, str]
+"""The system prompt and the first user message of a chat."""
+
+
+def chat(top: Members) -> Opening | None:
+    """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
+
+    The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
+    """
+    return of_turns(top, "messages", text_of(top, "system"))
+
+
+def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
+    """Return the opening of a chat whose turns are in the list `name`; None if there is no user message.
+
+    `system` is the system prompt outside of the list. Turns without a role are of the user.
+    """
+    texts = [system]
+    for item, source in _items(top, name):
+        role = item.get("role", "user") if isinstance(item, dict) else ""
+        if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
+            texts.append(_text(item))
+        elif role == "user":
+            # a message with an image alone has no text, so its JSON is hashed instead
+            return "".join(texts), _text(item) or source
+    return None
+
+
+def text_of(top: Members, name: str) -> str:
+    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON."""
+    if name not in top:
+        return ""
+    text = _window(top, name)
+    if len(top[name]) > WINDOW:
+        return text
+    return _text(_decoded(text, 0)[0])
+
+
+def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
+
+    An item that does not end within the first `WINDOW` bytes cannot be decoded, so its role is unknown. Such an item is
+    yielded as a user message without a text.
+    """
+    text = _window(top, name)
+    at = _gap(text, 1)
+    for _ in range(MAX_ITEMS if text[:1] == "[" else 0):
+        if at >= len(text) or text[at] == "]":
+            return
+        item, end = _decoded(text, at)
+        if end <= at:
+            if len(top[name]) > WINDOW:
+                yield {"role": "user"}, text[at : at + MAX_CUT]
+            return
+        yield item, text[at:end]
+        at = _gap(text, end)
+
+
+def _window(top: Members, name: str) -> str:
+    return top.get(name, b"")[:WINDOW].decode("utf-8", "replace")
+
+
+def _gap(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return gap.end() if gap else at
+
+
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value cannot be read."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        # the value is cut off, or no parser of this gateway would read it
+        return None, -1
+
+
+def _text(value: Any, depth: int = 4) -> str:
+    """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
+
+    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels.
+    """
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "".join([_text(entry, depth - 1) for entry in value[:MAX_ITEMS]])
+    if depth and isinstance(value, dict):
+        for name in _TEXTS:
+            if name in value:
+                return _text(value[name], depth - 1)
+    return ""
+
+
+_TEXTS: Final = ("content", "parts", "text")
+"""Names of the members with the text of a message or of a block."""

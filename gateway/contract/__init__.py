@@ -1,17 +1,18 @@
 """The plugin contract: the one package of the gateway that a plugin may import.
 
-- `flag`: the protocols `Flag`, `Translator` and `Observer`, and every value that plugins and the gateway exchange.
+- `flag`: the protocols of the three kinds of plugins (`Flag`, `Translator` and `Observer`), and every value that
+  plugins and the gateway exchange.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
-- `json_api`: functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
+- `json_api`: functions and classes for compatibility flags with JSON bodies and streams of server-sent events.
 - `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
 - `provider_errors`: problems that a provider's error reply reports.
 - `globs`: patterns of model names.
-- `lenient_json`: a parser of JSON in which a character may be incomplete.
+- `lenient_json`: a JSON parser that accepts incomplete characters.
 - `members`: the top-level members of a body.
 - `openings`: the opening of a chat, by which its session is found.
 
-All other modules, such as `registry`, are for the gateway itself. All code here is pure: no
-network, no await, and no configuration other than a call's target. This package imports no other package of the
+All other modules, such as `registry`, are for the gateway itself. All code here is pure: it does not use the network,
+does not await, and gets its configuration only from a call's target. This package imports no other package of the
 gateway.
 """

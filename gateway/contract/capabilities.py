@@ -1,12 +1,13 @@
 """Capabilities of models, as plain values that plugins read instead of the model's name.
 
-- `capabilities.json` is a list of rules. Each rule has globs that match base ids of models, the fields that it sets,
-  and the source of its facts. A later rule overrides an earlier one, so general rules come first.
-- A model that no rule matches gets the defaults of `Caps`. The defaults permit much, because a provider's own error
-  explains more than a refusal of the gateway.
-- A base id is a model's id without its region, so that one rule matches all regions. A base id includes the maker
-  (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they match the makers' own ids too.
-- No code compares a model's name with a literal. This module only parses the name.
+- `capabilities.json` is a list of rules. Each rule has globs for base ids of models, the values of some fields, and the
+  source of these facts. A later rule overrides an earlier one, so general rules come first.
+- A model that no rule matches gets the defaults of `Caps`. The defaults permit almost everything, because a provider's
+  own error explains more than a refusal by the gateway.
+- A base id is a model's id without its region, so that one rule matches all regions. On Bedrock, a base id begins with
+  the maker (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they also match ids without the
+  maker.
+- No code compares a model's name with a constant. Only this module parses model names.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The capabilities of one model."""
+    """The capabilities of one model, that is, what its requests may have and how its replies look."""
 
     family: str = ""
     """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, ...; "" if unknown."""
     invoke_dialect: str = "opaque"
-    """The dialect of the model's bodies on InvokeModel; `opaque` bodies are passed through and never translated."""
+    """The dialect of the model's bodies on InvokeModel. `opaque` bodies are passed through and never translated."""
     anthropic_versions: tuple[str, ...] = ()
     """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
 
     If every value is allowed, this is ()."""
 
     max_output: int = 4096
-    """The output limit, in tokens, that is sent if a limit is required and the client sent no limit."""
+    """The output limit in tokens that is sent if the request needs a limit and the client sent none."""
     needs_max_tokens: bool = False
-    """True if the model requires an output limit even where the dialect does not."""
+    """True if the model requires an output limit, even if the dialect does not."""
     min_max_tokens: int = 1
     """The smallest output limit that the model accepts."""
     max_completion_tokens: bool = False
@@ -77,37 +78,43 @@ class Caps:
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"
-    """The value of the request's `thinking.type` that switches thinking off: `disabled` or `between_tools`; "" if
-    thinking cannot be switched off. It is not used for models whose `efforts` include `none`."""
+    """The value of the request's `thinking.type` that switches thinking off: `disabled` or `between_tools`.
+
+    This is "" if thinking cannot be switched off. It is not used for models whose `efforts` include `none`."""
     effort_without_thinking: str = ""
     """The strongest effort that is accepted while thinking is switched off; "" if every effort is accepted."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these. () if
     the model accepts no effort."""
     effort_beta: str = ""
-    """The beta that a request must name so that `output_config.effort` is accepted together with a thinking budget or
-    without thinking; "" if there is no such beta."""
+    """The beta that a request must name so that `output_config.effort` is accepted.
+
+    It is needed if the request has a thinking budget or no thinking; "" if there is no such beta."""
     thinking_display: bool = False
     """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
     signed_reasoning: bool = False
     """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family whose signatures all providers of the model accept. The gateway sends these signatures to
-    clients unchanged. "" if there is no such family."""
+    """The model family whose signatures of thinking are valid at every provider of the model; "" if there is none.
+
+    The gateway sends these signatures to clients unchanged."""
     reasoning_content: bool = False
-    """True if earlier thinking is sent back as text: in OpenAI Chat as the assistant message's `reasoning_content`, in
-    Messages as thinking without a signature."""
+    """True if the model takes its earlier thinking back as text.
+
+    In OpenAI Chat, the text is the assistant message's `reasoning_content`. In Messages, it is thinking without a
+    signature."""
     needs_reasoning_content: bool = False
     """True if an assistant message with tool calls is refused without `reasoning_content` in OpenAI Chat."""
     call_signature: str = ""
-    """The signature that is added in OpenAI Chat if the first tool call of a turn has no signature; "" if the model
-    requires no signature."""
+    """A signature that the gateway adds in OpenAI Chat if the first tool call of a turn has none; "" if none is
+    needed."""
     inline_reasoning: tuple[str, ...] = ()
-    """Names of the tags between which the model may write its thinking at the start of its text."""
+    """Names of the tags in which the model may enclose thinking at the start of its text, such as `think`."""
     own_tool_ids: str = ""
-    """A glob for the ids that the model gives to its tool calls. The model requires these ids back unchanged, and other
-    providers refuse them. "" if the model has no special ids."""
+    """A glob for the special ids that the model gives to its tool calls; "" if its ids are not special.
+
+    The model requires these ids back unchanged, and other providers refuse them."""
 
     tools: bool = True
     strict_tools: bool = False
@@ -128,7 +135,7 @@ class Caps:
     plain_properties: bool = False
     """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}.
 
-    The model refuses a request with any other name."""
+    The model refuses a request with any other property name."""
     tool_result_alone: bool = False
     """True if a turn with tool results may not contain text or images as well."""
     tool_result_status: bool = True
@@ -180,8 +187,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a pattern of the configuration matches a model.
 
-    `model` is the model's name. `base` is the id of the model if the name, such as an ARN, does not show the id;
-    otherwise it equals `model`. The pattern is compared with `model`, with `base`, and with the result of
+    `model` is the model's name. If this name, such as an ARN, does not contain the model's id, `base` is the id;
+    otherwise `base` equals `model`. The pattern is compared with `model`, with `base`, and with the result of
     `base_id(base)`.
     """
     return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))

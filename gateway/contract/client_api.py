@@ -1,7 +1,8 @@
-"""Facts about the clients of a flag, by which the gateway recognises a client whose base URL is wrong.
+"""Facts about the clients of an API, by which the gateway explains a wrong base URL to a client.
 
 A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
-which API the client uses. Each flag has these facts as data; this module names no flag.
+which API the client uses. Each compatibility flag (plugin of an API) has these facts as data; this module names no
+flag.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of a flag, by which they are recognised and advised."""
+    """Facts about the clients of a compatibility flag, by which the gateway recognises and advises them."""
 
     bases: tuple[str, ...]
-    """Correct paths of a client's base URL, the usual path first: `("/v1",)`; "" is the root."""
+    """Correct paths of a client's base URL, such as `("/v1",)`. The most common path is first. "" is the root."""
     setting: str
-    """The names of the clients' settings that hold the base URL: `base_url or OPENAI_BASE_URL`."""
+    """The names of the clients' settings for the base URL, such as `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
-    """Paths of the API that the gateway does not serve, with the usual base and braces for placeholders, such as
-    `/v1/embeddings`."""
+    """Paths of the API that the gateway does not serve, such as `/v1/embeddings`.
+
+    They begin with the most common base path, and have braces for placeholders."""
     headers: tuple[str, ...] = ()
     """Names of headers that only these clients send, in lower case."""
 
@@ -34,17 +36,17 @@ class Slip(NamedTuple):
     """The correct path for a request whose base URL was wrong."""
 
     base: str
-    """The path that the client's base URL must have."""
+    """The path that the client's base URL must have to be correct."""
     template: str
-    """The path that the client requests with the correct base URL, with placeholders."""
+    """The path that the client would request with the correct base URL. It has placeholders."""
 
 
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. A template
-    that begins with one of the bases consists of this base and a rest. A path can be corrected if it ends with the rest
-    of such a template. Other templates are ignored.
+    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. A path can be
+    corrected if it ends with a template from which one of the bases is removed. Templates that begin with none of the
+    bases are ignored.
     """
     for base in bases:
         for template in templates:

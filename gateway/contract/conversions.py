@@ -1,7 +1,8 @@
-"""The possible conversions from clients' flags to providers' flags, as `irisgate plugins list` prints them.
+"""The possible conversions between API formats, as `irisgate plugins list` prints them.
 
-A conversion is listed if at least one model can be called with it. `call/middleware/route.py` chooses the conversion of
-a call. `losses.py` has the losses. This module names no flag and no dialect.
+An API format is implemented by a compatibility flag (plugin). A conversion is listed if at least one model can be
+called with it. `call/middleware/route.py` chooses the conversion of a call. `losses.py` has the losses. This module
+names no flag and no dialect.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Conversion:
 
 
 def serves(flag: Plugin, operation: str) -> bool:
-    """Return whether a provider of this flag serves an operation.
+    """Return whether a provider with this compatibility flag serves an operation.
 
-    A flag without routes for clients is used for providers only, and serves only `generate`.
+    A flag that has no routes for clients serves only `generate`.
     """
     return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
@@ -63,8 +64,8 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
     """Return the names of the APIs through which clients can have a model generate text.
 
-    APIs are named by their compatibility flags, such as `openai_chat`. `enabled` are the flags of the model's provider;
-    `caps` are the model's capabilities.
+    APIs are named by their compatibility flags, such as `openai_chat`. `enabled` are the flags of the model's provider,
+    and `caps` the model's capabilities.
     """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(
@@ -94,7 +95,8 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of conversion between two flags in these dialects, and the operations that it can serve.
+    """Return the kind of the conversion between two compatibility flags in these dialects, and the operations it can
+    serve.
 
     The kind is None if there is no conversion.
     """

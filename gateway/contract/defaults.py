@@ -1,4 +1,4 @@
-"""Default implementations of a flag's optional members, for a JSON API with server-sent events.
+"""Default implementations of the optional members of a compatibility flag, for a JSON API with server-sent events.
 
 - `Defaults` has one member for each optional member of `Flag`, with the same name.
 - The registry takes a member from here if a plugin's module does not define it.
@@ -27,9 +27,9 @@ from gateway.contract.flag import (
 
 
 class Defaults:
-    """The default members of one flag.
+    """The default members of one compatibility flag.
 
-    They use the flag's name, the first of the flag's `dialects`, and the function `texts` if the module defines it.
+    They use the name and the first dialect of the flag, and its function `texts` if there is one.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -80,7 +80,7 @@ class Defaults:
         return event
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of the event's text."""
+        """Return the number of bytes of the text in an event."""
         return json_api.text_bytes(self._texts(event))
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:

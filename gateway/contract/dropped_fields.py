@@ -1,4 +1,4 @@
-"""The list of the fields of a request or a reply that are not sent on. Its length is bounded."""
+"""The list of the fields that the gateway leaves out of a request or a reply. Its length is limited."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The exceptions of the gateway, and the `Problem` that each of them carries.
 
-A `Problem` is independent of dialects. The client's flag writes the error reply from the `Problem`: with `Flag.error`
-before the first byte of the reply is sent, with `Encoder.fail` afterwards. Providers' status codes and the forms of
+A `Problem` is independent of dialects. The plugin of the client's API writes the error reply from it: with `Flag.error`
+before the first byte of the reply is sent, and with `Encoder.fail` afterwards. Providers' status codes and the forms of
 error bodies are not defined here.
 """
 
@@ -46,7 +46,7 @@ STATUS: Final[Mapping[str, int]] = {
     PLUGIN: 500,
     INTERNAL: 500,
 }
-"""The HTTP status for each code, in dialects that do not define another status for that code."""
+"""The HTTP status for each error code. A dialect may use another status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,26 @@ class Problem:
     code: str
     """The kind of the error: one of the codes that this module defines, such as `INVALID_REQUEST`."""
     message: str
-    """The message for the client.
-
-    A provider's own message is passed on, because clients search the message for known texts."""
+    """The message for the client. A provider's own message is passed on, because clients search it for known texts."""
     native: str = ""
     """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0
-    """The provider's HTTP status, or the status that belongs to `native` in a stream; 0 for an error of the gateway."""
+    """The provider's HTTP status; 0 for an error of the gateway. In a stream, it is the status that belongs to
+    `native`."""
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
     should_retry: bool | None = None
-    """Whether the client should try again, as the provider says (`x-should-retry`); None without this header."""
+    """The provider's advice whether the client should try again (`x-should-retry`); None without this header."""
     reason: str = ""
-    """The cause in one word, such as `no_such_host`. The call's record has this word if `native` is ""."""
+    """The cause in one word, such as `no_such_host`. The call's record shows this word if `native` is ""."""
     key_refused: bool = False
-    """True if the provider does not accept the key at all, whatever the request asks for."""
+    """True if the provider rejected the key itself, and not only this request."""
     param: str = ""
     """The wrong field of the request, such as `messages[0].content`; "" if the error is not in one field."""
     accept_encoding: str = ""
-    """The content codings that the gateway takes, for the header of that name; "" if the coding is not the problem."""
+    """The value of the header `accept-encoding` in the error reply; "" if the body's content coding is not the
+    problem."""
 
 
 class GatewayError(Exception):
@@ -86,7 +86,7 @@ class GatewayError(Exception):
         self.problem = problem
 
     def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
-        """Return the type and the attributes for pickling, because constructors of subclasses differ in arguments."""
+        """Return the type and the attributes for pickling. The constructors of subclasses take different arguments."""
         return _restored, (type(self), self.__dict__)
 
 
@@ -103,7 +103,8 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    `place` is the file and line, and `trace` a traceback; "" for a wrong result. Neither is shown to the client.
+    `place` is the file and line, and `trace` a traceback. Both are "" for a wrong result, and neither is shown to the
+    client.
     """
 
     def __init__(self, plugin: str, hook: str, cause: str, place: str, trace: str = "") -> None:
@@ -117,14 +118,16 @@ class PluginFailed(GatewayError):
 
 
 MAX_RAW: Final = 1024 * 1024
-"""Maximum number of bytes of a provider's error that are passed on unchanged. The client's flag writes a larger one."""
+"""Maximum number of bytes of a provider's error that is passed on unchanged.
+
+For a larger error, the plugin of the client's API writes a new one."""
 
 
 class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
-    `raw` is the provider's error body or the provider's whole exception frame, which is sent unchanged to clients of
-    the same flag. `headers` and `status` are those of the reply that has the error body; without such a reply,
+    `raw` is the provider's error body, or its whole exception frame. A client that uses the provider's format gets
+    `raw` unchanged. `headers` and `status` are those of the reply with the error body. If there is no such reply,
     `headers` is empty and `status` is 0.
     """
 
@@ -149,7 +152,7 @@ class Truncated(UpstreamFailed):
 
 
 class Stalled(UpstreamFailed):
-    """A reply of which nothing more came in time."""
+    """A reply that stopped before its end: nothing more of it came in time."""
 
 
 class BadFrame(UpstreamFailed):

@@ -1,6 +1,7 @@
-"""The facts that the gateway records about a reply: tokens, stop reason, tools, models. All dialects have one form.
+"""The facts that the gateway records about a reply: tokens, stop reason, tools and models.
 
-Plugins import these classes from `flag.py`, with the rest of the contract. Prices and totals are computed elsewhere.
+The classes are the same for all dialects. Plugins import them from `flag.py`, with the rest of the contract. Prices and
+totals are computed elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     """Numbers of tokens by kind.
 
     `input` includes neither cache reads nor cache writes, as in the reports of Bedrock and Anthropic. OpenAI's
-    `prompt_tokens` includes cache reads, so OpenAI's flags subtract the cache reads. `reasoning` is a part of `output`.
+    `prompt_tokens` includes cache reads, so the plugins of OpenAI's APIs subtract them. `reasoning` is a part of
+    `output`.
     """
 
     input: int = 0
@@ -42,16 +44,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
 MESSAGE: Final = "message"
-"""Kind of the part with the tokens of the reply itself."""
+"""The kind of the part that has the tokens of the reply itself."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a call that the provider bills by itself: the reply, or work of a model for the reply."""
+    """A separately billed part of a call: the reply, or other work that a model did for the reply."""
 
     usage: Usage = Usage()
     kind: str = MESSAGE
-    """The kind of work: `message`, `fallback` (a message that another model than the called one wrote), `declined` (the
-    output of a model that then declined), `compaction`, `advisor`, or the provider's own name of another kind."""
+    """The kind of work.
+
+    It is `message`, `fallback` (a message that another model than the called one wrote), `declined` (the output of a
+    model that then declined), `compaction`, `advisor`, or the provider's own name of another kind."""
     model: str = ""
     """The model that did the work, as the provider names it; "" if the provider names none."""
     tier: str = ""
@@ -85,11 +89,12 @@ class Facts:
     reported: bool = False
     """True if the provider reported tokens. If False, zeros in `usage` do not mean that the call was free."""
     inexact: bool = False
-    """True if the provider may bill more or less than the parts say. The cost is then marked as an estimate.
+    """True if the provider may bill more or less than the parts say, so that the cost is an estimate.
 
-    An example is a tool whose fee depends on the time for which it ran."""
+    An example is a tool whose fee depends on its running time."""
     charged: int | None = None
-    """The amount in nanodollars that the provider says it charged for the call (OpenRouter); None if it says none."""
+    """The amount in nanodollars that the provider reports as charged for the call (OpenRouter); None if it reports
+    none."""
     stop: str = ""
     """The provider's own stop reason; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)
@@ -97,7 +102,7 @@ class Facts:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all parts together."""
+        """The sum of the tokens of all parts."""
         if len(self.parts) == 1:
             return self.parts[0].usage
         return sum((part.usage for part in self.parts), Usage())
@@ -117,7 +122,7 @@ class Facts:
 
     @property
     def extra(self) -> Mapping[str, int]:
-        """The counts of billed items other than tokens in all parts together."""
+        """The counts of billed items other than tokens, summed over all parts."""
         if len(self.parts) == 1:
             return self.parts[0].extra
         counts: dict[str, int] = {}

@@ -1,9 +1,10 @@
-"""The plugin contract: protocols of flags, translators and observers, and the types of their arguments and results.
+"""The plugin contract: protocols of compatibility flags, translators and observers, and the types that they use.
 
-- A flag is a module whose name is the key in a provider's `compatibility` object. It implements one wire format: the
-  routes for clients, and the requests to providers that have the flag. The format of the bodies is called a *dialect*.
-- A translator is a module named `<client dialect>__<upstream dialect>`, an observer is a module with a function `seen`.
-- Plugins are pure: no network, no await, and no configuration other than the target.
+- A compatibility flag is a plugin for one API format. Its module's name is a key in the `compatibility` object of
+  providers. It implements the routes for clients of this API, and the requests to providers with this API. The format
+  of the bodies is called a *dialect*.
+- A translator is a module named `<client dialect>__<upstream dialect>`. An observer is a module with a function `seen`.
+- Plugins are pure: they do not use the network, do not await, and get their configuration only from the target.
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
@@ -60,17 +61,17 @@ version. A name is removed only in a major version, and only if an earlier minor
 its docstring and in CHANGELOG.md. A deprecated name works as before."""
 
 OPAQUE: Final = "opaque"
-"""The dialect of bodies that are never translated. They are only forwarded, and their tokens are counted."""
+"""The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
 
-In all dialects, `Decoder.whole` returns `{"input_tokens": N}` for this operation, and `Encoder.whole` takes the same
-form. So a reply with this number is never given to a translator."""
+For this operation, `Decoder.whole` of every dialect returns `{"input_tokens": N}`, and `Encoder.whole` takes this form.
+So no translator is needed for the reply."""
 
 
 class Drop(Protocol):
-    """A callback by which plugins report a field of the request or the reply that is left out.
+    """A callback by which plugins report that a field of the request or the reply is left out.
 
     `path` is the JSON pointer of the field.
     """
@@ -79,7 +80,7 @@ class Drop(Protocol):
 
 
 class Decoder(Protocol):
-    """A decoder of the provider's bytes to events of the target's dialect."""
+    """A decoder from the provider's bytes to events of the dialect in which the request was sent."""
 
     done: bool
     """True after the terminal event."""
@@ -87,32 +88,39 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes. The events before the error are
-        yielded first.
+        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes, after the events before them were
+        yielded.
         """
 
     def close(self) -> Iterable[Event]:
-        """Yield the events that are known only at the end. Raises `Truncated` if the stream ended too early."""
+        """Yield the events that are known only at the end of the stream.
+
+        Raises `Truncated` if the stream ended too early.
+        """
 
     def whole(self, body: bytes) -> bytes:
-        """Return a reply's whole body as JSON of the target's dialect. Raises `BadFrame` for any other body."""
+        """Return the body of a reply that is not a stream, as JSON of the target's dialect.
+
+        Raises `BadFrame` if it is invalid.
+        """
 
 
 class FrameDecoder(Decoder, Protocol):
     """A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`."""
 
     framing: Any
-    """The decoder of frames, which stays on the event loop. It is None in a pickled copy."""
+    """The parser of frames, which stays in the gateway's process. It is None in a copy that was sent to a worker
+    process."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
-        """Yield the frames that `data` completes. Raises as `feed` does."""
+        """Yield the frames that `data` completes. Raises the exceptions of `feed`."""
 
     def events(self, frame: Frame) -> Iterable[Event]:
-        """Yield the events in a frame. Raises as `feed` does."""
+        """Yield the events in a frame. Raises the exceptions of `feed`."""
 
 
 class Meter(Protocol):
-    """A reader of tokens and other facts from the provider's events. It does not change the events."""
+    """A reader of tokens and other facts from the provider's reply. It does not change the reply."""
 
     def feed(self, event: Event) -> None: ...
 
@@ -129,10 +137,13 @@ class Encoder(Protocol):
     def whole(self, body: bytes) -> bytes: ...
 
     def ping(self) -> bytes:
-        """Return the bytes that keep an idle stream open; b"" if the format has no such message."""
+        """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the bytes that report an error within a stream. They end the stream; `close` is not called."""
+        """Return the bytes that report an error within a stream and end the stream.
+
+        `close` is not called afterwards.
+        """
 
     def close(self) -> bytes:
         """Return the bytes that end a stream without an error."""
@@ -152,28 +163,34 @@ class Translation(Protocol):
 
 
 class Flag(Protocol):
-    """A compatibility flag with all its members. The registry adds the optional members that a module lacks."""
+    """A compatibility flag, that is, the plugin of an API format.
+
+    The registry adds optional members that a module lacks.
+    """
 
     @property
     def api(self) -> int: ...
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects of the bodies that clients send on the flag's routes."""
+        """The dialects of the bodies that clients send on the routes of this compatibility flag."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () for a flag that is used for providers only."""
+        """The routes for clients; () for a compatibility flag that is used for providers only."""
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs (flag, operation): requests of another flag that a provider of this flag accepts without conversion."""
+        """Pairs (flag, operation): requests of another compatibility flag that a provider of this flag accepts
+        unchanged.
+        """
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings that show that `build` will decode more than a few small members of a native request's body.
+        """Byte strings in the body of a native request that show that `build` will take long.
 
-        If a large native body contains one of these byte strings, `build` runs in a worker process.
+        A native request needs no translation. `build` takes long if it must decode more than a few small members of the
+        body. If a large body contains one of these byte strings, `build` runs in a worker process.
         """
 
     @property
@@ -182,7 +199,7 @@ class Flag(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the flag's clients, with which the gateway explains a wrong path; None if there are no facts."""
+        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts."""
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
@@ -197,8 +214,10 @@ class Flag(Protocol):
         """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown."""
 
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-        """Return the request to the provider. Raises `Refused` if a field cannot be sent to the provider, and the
-        request without it would mean something else.
+        """Return the request to the provider.
+
+        Raises `Refused` if a field cannot be sent to the provider, and leaving it out would change the meaning of the
+        request.
         """
 
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
@@ -216,7 +235,8 @@ class Flag(Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider's refusal, or None to give up.
 
-        If the provider accepts the changed request, the gateway remembers the features in the request's `without`.
+        If the provider accepts the changed request, the gateway remembers the features in the request's `without` for
+        later calls.
         """
 
     def limit(self, request: ClientRequest) -> int | None:
@@ -249,8 +269,8 @@ class Flag(Protocol):
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
         """Return the headers that clients expect in every reply. A header of the reply itself takes precedence.
 
-        If the reply is not streamed and the gateway encoded it, `usage` has the tokens that the provider reported. For
-        all other replies `usage` is None.
+        `usage` has the tokens that the provider reported; None for a stream, and for a reply whose bytes are the
+        provider's.
         """
 
 
@@ -262,9 +282,10 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """The amount of loss as a number. Of several conversions to a provider, the one with the lowest number is used.
+        """The loss of the translation as a number.
 
-        The numbers of the built-in translators are in `conversions.json`, from 20 to 40.
+        If a provider can be reached by several conversions, the one with the lowest number is used. The numbers of the
+        built-in translators are in `conversions.json`, from 20 to 40.
         """
 
     @property
@@ -275,9 +296,10 @@ class Translator(Protocol):
 
 
 class Observer(Protocol):
-    """A receiver of call records. The gateway calls `seen` once for each call, in a thread that no call waits for.
+    """A receiver of call records.
 
-    If the observers are slow and the queue of records is full, further records are lost.
+    The gateway calls `seen` once for each call, in a separate thread, so that observers delay no call. If they are so
+    slow that the queue of records is full, further records are lost.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Checks of what the hooks of plugins return, and of the errors that they raise.
 
-A check raises `WrongResult`. Everything that the gateway later uses without another check is checked here: types,
-statuses, characters of headers, and numbers of tokens.
+A check raises `WrongResult`. The gateway uses these values later without another check: types, statuses, characters of
+headers, and numbers of tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
 
 MAX_COUNT: Final = 2**53
-"""Maximum number of tokens or nanodollars in a report. A larger integer is not exact in the JSON of the API."""
+"""Maximum number of tokens or nanodollars in a report. JSON of the API cannot represent larger integers exactly."""
 
 
 class WrongResult(Exception):
@@ -27,7 +27,7 @@ class WrongResult(Exception):
 
 
 def is_valid_error(error: GatewayError) -> bool:
-    """Return whether the gateway can report an error that a plugin raised."""
+    """Return whether an error that a plugin raised is well-formed, so that the gateway can report it."""
     if not _is_problem(getattr(error, "problem", None)):
         return False
     if not isinstance(error, UpstreamFailed):
@@ -77,7 +77,7 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
 
 
 def is_async(function: Any) -> bool:
-    """Return whether a call of `function` returns something that must be awaited."""
+    """Return whether calling `function` returns an awaitable or an asynchronous generator."""
     while isinstance(function, partial):
         function = function.func
     if not inspect.isroutine(function):
@@ -207,7 +207,7 @@ _tokens_of: Final = attrgetter(*USAGE_KINDS)
 
 
 def _nothing(result: Any) -> None:
-    """Raise `WrongResult` for a coroutine, because nobody would await it. Accept any other result."""
+    """Raise `WrongResult` if a hook that should return nothing returned a coroutine, which nobody would await."""
     require(not inspect.isawaitable(result), result, "None")
 
 
@@ -235,11 +235,11 @@ def _are_texts(values: Collection[Any]) -> bool:
 
 
 _TEXT: Final = frozenset({str})
-"""The usual type of texts. A comparison of types is faster than a check of each text."""
+"""The types of a collection that has only strings. Comparing types is faster than checking each string."""
 
 
 def _are_utf8(values: Collection[Any]) -> bool:
-    """Return whether all values are text that can be stored. Text with half of a surrogate pair cannot be stored."""
+    """Return whether all values are strings that can be encoded in UTF-8. A lone surrogate cannot be stored."""
     if not _are_texts(values):
         return False
     text = "".join(values)
@@ -247,7 +247,7 @@ def _are_utf8(values: Collection[Any]) -> bool:
 
 
 def _are_headers(headers: Any) -> bool:
-    """Return whether headers are text without characters that would end a header."""
+    """Return whether headers are strings without characters that would end a header."""
     if not isinstance(headers, Mapping):
         return False
     texts = [text for name, value in headers.items() for text in (name, value)]
@@ -285,4 +285,4 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "translation.whole": _bytes,
     "translation.close": _events,
 }
-"""The checks by the name of the hook. A hook without a check returns nothing that the gateway uses."""
+"""The check of each hook's result, by the name of the hook. Hooks whose results the gateway does not use have none."""

@@ -1,8 +1,9 @@
-"""Calls of plugins. Only this module judges what a plugin raises, what it returns and how long it takes.
+"""Calls of plugins. This module alone checks the exceptions, the results and the running times of plugins.
 
 - A `Hook` is one function of one plugin, or one method of an object that a plugin made, such as `meter.feed`.
-- The contract allows a plugin to raise a `GatewayError`. Anything else, even `SystemExit`, becomes a `PluginFailed`,
-  which names the plugin, the hook, the file and the line. So does a result of a wrong type, such as a coroutine.
+- The contract allows a plugin to raise a `GatewayError`. Any other exception, even `SystemExit`, becomes a
+  `PluginFailed`, which names the plugin, the hook, the file and the line. A result of a wrong type, such as a
+  coroutine, becomes a `PluginFailed` too.
 - Hooks that run once per call are called through `Hook.run`. The loops over the events of a stream call the plugin's
   methods directly and use `Hook.failure` and `Hook.ran`, because one more call per event would slow down streams.
 - Each hook counts its calls and the time that they took. The metrics read these numbers.
@@ -36,13 +37,14 @@ from gateway.contract.messages import Event, Steps
 R = TypeVar("R")
 
 SLOW_SECONDS: Final = 0.1
-"""Seconds that a hook may hold the event loop without a warning: the limit in asyncio's debug mode."""
+"""Seconds for which a hook may block the event loop before a warning is logged: the limit in asyncio's debug mode."""
 OBSERVER_SECONDS: Final = 1.0
-"""Seconds that an observer may take for one record without a warning. It has a thread of its own."""
+"""Seconds that an observer may take for one record before a warning is logged. Observers run in a thread of their
+own."""
 MAX_CAUSE: Final = 300
 """Maximum number of characters of the cause in a log line."""
 SHOWN_FRAMES: Final = 10
-"""Number of the innermost frames in the traceback of a failure. A recursion would have a thousand frames."""
+"""Number of innermost frames in the traceback of a failure. A failed recursion would have a thousand frames."""
 
 
 class HookTooSlow(BaseException):
@@ -50,14 +52,14 @@ class HookTooSlow(BaseException):
 
 
 def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
-    """Do nothing. This is the default of `Hook.report_slow`, for hooks that run outside of a gateway."""
+    """Do nothing. This is the default of `Hook.report_slow`, for hooks that are used without a gateway."""
 
 
 class Hook:
-    """One hook of one plugin.
+    """One hook of one plugin: a function of the plugin, or a method of the objects that it makes.
 
-    The hook of a function of the plugin has this `function` and can be called. The hook of a method has no `function`,
-    because each object that the plugin makes has its own method. The caller passes the method to `run`.
+    The hook of a function has this `function` and can be called. The hook of a method has no `function`, because every
+    object has its own bound method. The caller passes this method to `run`.
     """
 
     __slots__ = ("calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
@@ -66,7 +68,8 @@ class Hook:
         self.plugin = plugin
         self.name = name
         self.home = home
-        """The top-level package of the plugin's code. A failure is located in the innermost frame of this package."""
+        """The top-level package of the plugin's code. The reported place of a failure is the innermost frame in this
+        package."""
         self.function = function
         self.check = RESULTS.get(name)
         """The function that checks the hook's results; None if the gateway does not use the results."""
@@ -105,7 +108,7 @@ class Hook:
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
-        """Yield the events of `function(*args)`. Raises as `run` does, after the events before the failure."""
+        """Yield the events of `function(*args)`. After them, raises the exceptions of `run` if the function fails."""
         try:
             events = function(*args)
             require(hasattr(events, "__iter__"), events, "events")
@@ -122,9 +125,10 @@ class Hook:
     def feed(
         self, feed: Callable[[Event], Any], events: Sequence[Event], tolerated: type[GatewayError] | None
     ) -> tuple[int, GatewayError | None]:
-        """Call `feed` with each event. Return the number of events before the failure, and the failure, or None.
+        """Call `feed` with each event until it fails.
 
-        An event for which `tolerated` is raised is no failure.
+        Return the number of events before the failure, and the failure or None. An exception of the type `tolerated`
+        does not count as a failure.
         """
         for at, event in enumerate(events):
             try:
@@ -136,9 +140,10 @@ class Hook:
         return len(events), None
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
-        """Return the sum of the numbers that the hook returns for events. An event that cannot be read is left out.
+        """Return the sum of the numbers that the hook returns for events.
 
-        The second value is the number of events before the failure, and the third is the failure, or None.
+        Also return the number of events before a failure, and the failure or None. An event that cannot be read is left
+        out of the sum.
         """
         function = self.function
         assert function is not None
@@ -156,7 +161,7 @@ class Hook:
         return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the bytes that `function` returns for the events, and the failure that ended them, or None."""
+        """Return the bytes that `function` returns for events, joined, and the failure that ended the loop, or None."""
         parts: list[bytes] = []
         fault = None
         began = perf_counter()
@@ -203,9 +208,10 @@ class Hook:
             self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return the exception to raise in place of `error`: `error` itself if the contract allows it.
+        """Return the exception to raise in place of `error`, which a call of `function` or the check of its result has
+        raised.
 
-        A call of `function`, or the check of its result, has raised `error`.
+        This is `error` itself if the contract allows it, and a `PluginFailed` otherwise.
         """
         if isinstance(error, PluginFailed):
             return error
@@ -220,7 +226,10 @@ class Hook:
         return PluginFailed(self.plugin, self.name, cause, self._place(error.__traceback__, function), trace)
 
     def _place(self, trace: TracebackType | None, function: Any) -> str:
-        """Return the file and line of the innermost frame in the plugin's code, or those of the function."""
+        """Return the file and line of the innermost frame in the plugin's code.
+
+        Without such a frame, use the function's.
+        """
         place = ""
         for frame, line in traceback.walk_tb(trace):
             if _package(frame.f_globals.get("__name__")) == self.home:
@@ -229,8 +238,9 @@ class Hook:
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of this module that called the plugin's code which runs in `frame`.
-    None if no plugin's code runs in `frame`.
+    """Return the frame of this module that called the plugin's code that runs in `frame`.
+
+    Return None if no plugin's code runs in `frame`.
     """
     own = frame
     while frame is not None and frame.f_code.co_filename != __file__:
@@ -251,7 +261,7 @@ def definition(function: Any) -> str:
 
 
 def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
-    """Return the hooks of a flag, and of the objects that it makes, by name. `members` has the flag's functions."""
+    """Return the hooks of a compatibility flag and of its objects, by name. `members` has the flag's functions."""
     home = _package_of(module)
     return {name: Hook(plugin, name, home, members.get(name)) for name in (*WRAPPED, *_OF_FLAGS)}
 
@@ -286,16 +296,18 @@ def _package(name: Any) -> str:
 _GUARDS: Final = frozenset(
     function.__code__ for function in (Hook.run, Hook.each, Hook.feed, Hook.total, Hook.joined, Hook.advance)
 )
-"""The code that calls plugins and catches what they raise."""
+"""The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
     "parse", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
     "error", "reply_headers",
 )  # fmt: skip
-"""Functions of a flag that are only called as hooks, because they run at most a few times per call."""
+"""The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
 _NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event"}
 )
-"""Hooks that must not raise an error for the client, because they end a call or are not called for a client."""
+"""Hooks that must not raise an error for the client.
+
+They run at the end of a call, or not on behalf of a client."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "steps.work", "steps.close",

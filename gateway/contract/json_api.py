@@ -1,6 +1,6 @@
-"""Functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
+"""Functions and classes for compatibility flags with JSON bodies and streams of server-sent events.
 
-- A flag that differs from a plain JSON API in some details takes everything else from here.
+- A flag whose API differs from a plain JSON API in some details uses this module for the rest.
 - Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
 - This module names no flag and no event of a dialect. The default members of flags are in `defaults.py`.
 
@@ -46,16 +46,16 @@ CONTENT_TYPE: Final = "text/event-stream"
 MAX_MODEL: Final = 2048
 """Maximum number of characters of a model's name: the limit of Bedrock's `modelId` (botocore's service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Characters that a model's name may not contain, because they would break a log line, a header or a table: control
-characters, line ends and lone surrogates."""
+"""Pattern for characters that a model's name may not contain: control characters, line ends and lone surrogates.
+
+They would break a log line, a header or a table."""
 _SHOWN: Final = 100
-"""Maximum number of characters of a refused name that the error message repeats."""
+"""Maximum number of characters of a refused name in the error message."""
 
 UNLIMITED: Final = 64_000
-"""Number of output tokens, including thinking, that is assumed if a request has no output limit.
+"""Number of output tokens, including thinking, that is assumed for a request without an output limit.
 
-No Claude model writes more output tokens. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is
-lower."""
+No Claude model writes more. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is lower."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
@@ -99,8 +99,8 @@ def known_query(query: str, names: Collection[str]) -> str:
 def model_of(top: Members) -> str:
     """Return the name in the body's member `model`.
 
-    Raises `Refused` if the member is missing or is not a valid name. Raises `Refused` also for a member
-    whose name differs from `model` only in case, such as `Model`. Some providers ignore case and might use this member.
+    Raises `Refused` if the member is missing or is not a valid name. A member whose name differs from `model` only in
+    case, such as `Model`, is refused too, because providers that ignore case might use it.
     """
     for name in top:
         if name != "model" and name.lower() == "model":
@@ -123,13 +123,12 @@ def model_name(name: str) -> str:
 
 
 LARGE_BODY: Final = 1024 * 1024
-"""Minimum size in bytes of a body that is worked on in a worker process.
-
-The work on a megabyte takes about 10 ms on the event loop; sending the megabyte takes 3 ms."""
+"""Minimum size in bytes of a body that a worker process handles. Handling a megabyte blocks the event loop for about 10
+ms; sending it to a worker process takes 3 ms."""
 
 
 def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> Generator[Work, Any, R]:
-    """Return `function(*args)`, for `steps`. A worker process computes it if the request's body is large."""
+    """Return the result of `function(*args)`, for use in `steps`. A worker process computes it if the body is large."""
     if len(request.top.body) < LARGE_BODY:
         return function(*args)
     result: R = yield Work(function, args)
@@ -137,7 +136,7 @@ def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> G
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit of a body that uses OpenAI's or Anthropic's name of the field; None without a limit."""
+    """Return the output limit of a body, under OpenAI's or Anthropic's name for it; None without a limit."""
     return limit_of(request, "max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -151,20 +150,19 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 
 
 MAX_START: Final = 65_536
-"""Number of kept bytes of a stream without events, at which no more are kept. An error message quotes these bytes."""
+"""Number of bytes that are kept of a stream that has had no event yet. An error message quotes these bytes."""
 SHORTEST_WORDS: Final = 8
-"""Minimum length in bytes of a stream without events whose text an error message quotes.
-
-Fewer bytes may be the beginning of a field."""
+"""Minimum number of bytes of a stream without events that an error message quotes. Fewer may be the start of a
+field."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
 
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
-    """Return the kind of an event that names its kind twice: as the event's name, and as `type` in its payload.
+    """Return the kind of an event in a dialect in which both the event's name and `type` in the payload give the kind.
 
-    `is_kind` returns whether a word is a kind of the dialect. A `type` that is a kind takes precedence, because
-    servers and proxies often omit the name, or write `message`, the default of the format.
+    `is_kind` returns whether a word is a kind of the dialect. If `type` is a kind, it is used, because servers and
+    proxies often omit the name or write `message`, the default.
     """
     match = _TYPE_FIRST.match(payload)
     if match is not None:
@@ -190,9 +188,9 @@ def _type_of(payload: bytes) -> str:
 
 
 class DecodedOnce(bytes):
-    """The body of a provider's reply, whose JSON is decoded at most once for all functions that get this object.
+    """The body of a provider's reply.
 
-    These functions must not change the decoded value.
+    Its JSON is decoded at most once, and all users of this object share the decoded value, so they must not change it.
     """
 
     @cached_property
@@ -241,9 +239,9 @@ class SseDecoder:
     """A decoder of server-sent events. Three functions define what is specific to a dialect.
 
     - `kind` returns the kind of an event, given its SSE name and its payload.
-    - `is_last` returns whether an event is the terminal event. Later events are yielded for the meter, with no bytes
-      for the client. No exception is raised if a later event reports an error or is incomplete, because the reply is
-      already complete.
+    - `is_last` returns whether an event is the terminal event. Later events go to the meter (usage reader), with no
+      bytes for the client. If a later event is incomplete or reports an error, no exception is raised, because the
+      reply is already complete.
     - `failure` returns the problem that an event reports, or None.
 
     If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
@@ -268,7 +266,7 @@ class SseDecoder:
         self._failure = failure
         self._named = named
         self._start = b""
-        """The beginning of the stream, until the first event has come."""
+        """The first bytes of the stream; b"" after the first event."""
         self._begun = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -314,7 +312,7 @@ class SseDecoder:
         return event
 
     def _is_complete(self, frame: Frame) -> bool:
-        """Return whether the last frame has a whole payload. No part of a JSON object is a JSON object itself."""
+        """Return whether the payload of the stream's last frame is complete. A cut JSON object is not valid JSON."""
         payload = frame.payload
         if payload.lstrip()[:1] != b"{":
             kind = self._kind("", payload) if payload else ""
@@ -326,7 +324,10 @@ class SseDecoder:
         return True
 
     def _truncated(self) -> UpstreamFailed:
-        """Return the error for a stream that ended too early, with the provider's words if it sent no event at all."""
+        """Return the error for a stream that ended too early.
+
+        If it had no event, the error quotes the provider's text.
+        """
         start = self._start.lstrip()
         if self._begun or len(start) < SHORTEST_WORDS or _SSE_LINE.match(start):
             return Truncated()
@@ -361,7 +362,7 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 ESTIMATED: Final = "x-irisgate-estimated"
-"""The header of a reply to `count_tokens` whose number is an estimate of the gateway."""
+"""The header of a reply to `count_tokens` whose number is the gateway's own estimate."""
 
 
 def estimated_count(tokens: int) -> StepResponse:
@@ -371,5 +372,5 @@ def estimated_count(tokens: int) -> StepResponse:
 
 
 def text_bytes(*values: Any) -> int:
-    """Return the number of UTF-8 bytes of those values that are strings."""
+    """Return the number of UTF-8 bytes of the strings among `values`."""
     return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))

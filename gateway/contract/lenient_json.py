@@ -1,7 +1,7 @@
 r"""A JSON parser that replaces an incomplete character by U+FFFD instead of raising an error.
 
-- A client that cuts a text between two UTF-16 units writes `"\ud83d"`, the first half of a character, and stores that
-  text in the history. Python's and JavaScript's JSON parsers accept such a half, and so do providers
+- A client that cuts a text between two UTF-16 units sends `"\ud83d"`, the first half of a character, in this and all
+  later turns. Python's and JavaScript's JSON parsers accept such a half, and so do providers
   (anthropics/claude-code#60394, anomalyco/opencode#17758). orjson and msgspec do not.
 - Some servers split a stream's text between bytes or UTF-16 units, so that one event has the first part of a character
   and the next event has the rest.
@@ -27,16 +27,16 @@ Both alternatives begin with the same bytes, which makes the search fast."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = b"\\\\"
 _MASK: Final = b"\0\0"
-"""Bytes in place of an escaped backslash. Valid JSON has no zero bytes."""
+"""Bytes that replace an escaped backslash during a search. Valid JSON has no zero bytes."""
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _SPACE: Final = re.compile(rb"[\s,]*")
 
 
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
-    """Return the decoded value. Incomplete characters are replaced, and anything else that is invalid raises an error.
+    """Return the decoded value, with incomplete characters replaced.
 
-    The error is `orjson.JSONDecodeError`. If `utf8` is true, bytes that are not UTF-8 are invalid too, because a
-    client's text in another encoding must not be changed without an error message.
+    Raises `orjson.JSONDecodeError` for text that is otherwise invalid. If `utf8` is true, bytes that are not UTF-8 are
+    invalid too, because a client's text in another encoding must not be changed without an error message.
 
     A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
     """
@@ -60,8 +60,8 @@ def repaired(text: bytes) -> bytes:
 def without_surrogates(text: bytes) -> bytes:
     """Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
 
-    The members and items of the result have the same offsets as those of `text`. Their values differ, but no escape
-    becomes that of a letter. This is faster than `repaired`, especially for a body with millions of halves.
+    The offsets of members and items stay the same. No new escape is that of a letter, so that no name of a member can
+    arise. This is faster than `repaired`, especially for a body with millions of halves.
     """
     masked = _with_masks(text).replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
     return masked.replace(_MASK, _BACKSLASH)
@@ -76,7 +76,7 @@ def _with_masks(text: bytes) -> bytes:
 
 
 def raw_items(text: bytes) -> list[bytes]:
-    """Return the items of a JSON list as undecoded JSON, byte for byte. Raises `ValueError` for anything else."""
+    """Return the items of a JSON list, each as its undecoded bytes. Raises `ValueError` for anything else."""
     try:
         return [bytes(raw) for raw in _RAWS.decode(text)]
     except msgspec.DecodeError:

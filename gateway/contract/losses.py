@@ -1,8 +1,8 @@
-"""The loss of each conversion from a client's dialect to a provider's dialect, read from `conversions.json`.
+"""The loss of each conversion between two dialects: how much of a request cannot be translated.
 
-- `call/middleware/route.py` takes the conversion with the least loss; `irisgate plugins list` prints the losses.
-- A translator that is not in the file has its loss in its member `loses`.
-- This module names no flag and no dialect.
+- The losses are read from `conversions.json`. A translator that is not in the file has its loss in its member `loses`.
+- `call/middleware/route.py` uses the conversion with the least loss; `irisgate plugins list` prints the losses.
+- This module names no compatibility flag and no dialect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.contract.flag import Translator
 
 
 class Way(StrEnum):
-    """The kind of a conversion."""
+    """The kind of a conversion between a client's and a provider's format."""
 
     NATIVE = "native"
     """Client and provider use the same format, so the bytes of the provider's reply are forwarded unchanged."""
@@ -35,7 +35,10 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a conversion. Of several conversions to a provider, the one with the lowest `order` is used."""
+    """The loss of a conversion.
+
+    If there are several conversions to a provider, the one with the lowest `order` is used.
+    """
 
     order: int
     loses: str

@@ -27,20 +27,20 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Maximum number of a body's top-level members. There is a limit because each member costs a step of a Python loop.
-
-A body of the largest dialect has about fifty top-level members."""
+"""Maximum number of a body's top-level members, because each costs a step of a Python loop. Real bodies have at most
+about fifty."""
 MAX_SMALL: Final = 64 * 1024
-"""Maximum number of bytes of a member that is read on the event loop, such as a number, a name or a few options."""
+"""Maximum number of bytes of a member that may be decoded on the event loop, such as a number, a name or some
+options."""
 _SHOWN: Final = 100
-"""Maximum number of characters of a member's name that an error message repeats."""
+"""Maximum number of characters of a member's name in an error message."""
 
 
 class Members(Mapping[str, bytes]):
     """A mapping from the name of each member to the bytes of its value, in the document's order.
 
-    The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. Parsers
-    disagree on which of the two to use, so the provider might use a value that the gateway has not authorised
+    The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. JSON parsers
+    disagree on which of the two counts, so the provider might use a value that the gateway has not authorised
     (agentrouter GHSA-4gph-2hhr-5mwg).
 
     `has_halves` is true if a text of the body has a lone half of a surrogate pair, which some providers refuse.
@@ -61,7 +61,7 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a member's bytes, or `default`. The method of `Mapping` raises an exception for a missing member."""
+        """Return a member's bytes, or `default` if it is missing. The method of `Mapping` would raise an exception."""
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
@@ -91,8 +91,8 @@ class Members(Mapping[str, bytes]):
     def small(self, name: str, default: Any = None) -> Any:
         """Return the decoded value of a member that has at most `MAX_SMALL` bytes, or `default` if it is missing.
 
-        Functions that run on the event loop use this method, because decoding a list of megabytes takes a second.
-        Raises `Refused` for a larger value, and if the value is not valid JSON.
+        Raises `Refused` for a larger value and for invalid JSON. Functions that run on the event loop use this method,
+        because decoding a list of megabytes takes a second.
         """
         if (span := self._spans.get(name)) is None:
             return default
@@ -138,7 +138,7 @@ class Members(Mapping[str, bytes]):
 
 
 _Spans = dict[str, tuple[int, int, int]]
-"""Three offsets for each member name: the key's start, the value's start and the value's end."""
+"""The offsets of each member, by its name: start of the key, start of the value, end of the value."""
 
 
 def _spans(body: bytes) -> tuple[_Spans, bool]:
@@ -177,8 +177,8 @@ def _lenient_spans(body: bytes) -> _Spans:
 def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
     """Return the offsets of the members `raws`, which msgspec has decoded.
 
-    msgspec finds the values in C, but keeps only the last of several members with the same name. The loop compares the
-    result of msgspec with the text, member by member, and so finds a name that occurs twice.
+    msgspec finds the values in C, but keeps only the last of several members with the same name. A loop compares
+    msgspec's result with the text, member by member, and so finds a name that occurs twice.
     """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
@@ -208,11 +208,13 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
-    """Return the refusal of a name that occurs twice, found because the text at `at` is not what the decoder kept.
+    """Return the error for a member name that occurs twice.
 
-    Usually a name starts at `at`, and that name occurs twice. If no name starts there, `at` is inside the first value
-    of the name that was read last: the decoder kept the last value, which is a prefix of the first. An example is
-    `{"a": 12, "a": 1}`, where `at` is before the 2. This happens with numbers only.
+    At the offset `at`, the text differs from the decoder's result.
+
+    Usually the repeated name starts at `at`. If no name starts there, `at` is inside a number, the first value of a
+    repeated name, because the decoder kept the last value and this is a prefix of the first. An example is `{"a": 12,
+    "a": 1}`, where `at` is before the 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

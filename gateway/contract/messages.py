@@ -1,4 +1,4 @@
-"""The values that flags and translators take and return: frames, events, routes, requests and replies.
+"""The values that compatibility flags and translators take and return: frames, events, routes, requests and replies.
 
 All of them are immutable except `Event`, which caches its decoded payload. Plugins import these classes from `flag.py`,
 with the rest of the contract.
@@ -38,15 +38,15 @@ class Frame:
     """Headers of the frame, unchanged, such as `event` and `id`, or `:message-type`."""
     payload: bytes
     raw: bytes
-    """The frame's bytes, unchanged. The `raw` of all frames, joined, is the whole stream."""
+    """The frame's bytes, unchanged. The concatenated `raw` of all frames is the whole stream."""
 
 
 class Event:
     """One event of a stream.
 
-    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client of the same flag gets
-    `raw` unchanged, or nothing if `raw` is b"". If the gateway made or changed the event, `raw` is None and the
-    client's encoder writes the event.
+    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client with the provider's
+    format gets `raw` unchanged, which may be b"". If the gateway made or changed the event, `raw` is None, and the
+    encoder of the client's API writes the event.
     """
 
     __slots__ = ("_data", "kind", "payload", "raw")
@@ -76,7 +76,7 @@ class Event:
 
 
 def event(kind: str, data: Any) -> Event:
-    """Return an event of the gateway's own, whose payload is `data` as JSON."""
+    """Return a new event of the gateway. Its payload is `data` as JSON."""
     return Event(kind, orjson.dumps(data))
 
 
@@ -87,7 +87,7 @@ class Route:
     method: str
     path: str
     operation: str
-    """The name of the operation: `generate`, `count_tokens`, or a name that the flag chooses."""
+    """The name of the operation: `generate`, `count_tokens`, or a name of the compatibility flag's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ class ClientRequest:
     model: str
     stream: bool
     without: tuple[str, ...] = ()
-    """Names of features, such as betas, that the provider refused before for this model. `build` leaves them out."""
+    """Names of features, such as betas, that the provider refused for this model in earlier calls. `build` leaves them
+    out."""
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
@@ -137,11 +138,12 @@ class Target:
     model: str
     """The provider's name of the model."""
     dialect: str
-    """The dialect of the request to the provider: the result of the flag's `dialect_for(caps)`."""
+    """The dialect of the request to the provider. This is the result of `dialect_for(caps)` of the provider's
+    plugin."""
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
-    """The configured id of a model whose name, such as an ARN, does not show the id; "" if no id is configured."""
+    """The configured id of a model whose name, such as an ARN, does not contain its id; "" if no id is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class Fetch:
     """A file at a URL in the client's request, which the gateway downloads with protection against SSRF.
 
     `steps` gets a `StepResponse` with status 200 and the `content-type` that the host sent. If the download fails, the
-    gateway refuses the client's request and names `param`. Within one call the same URL is downloaded only once.
+    gateway refuses the client's request with an error that names `param`. Within one call, the same URL is downloaded
+    only once.
     """
 
     url: str
@@ -168,15 +171,15 @@ class Fetch:
     param: str = ""
     """The field of the client's request that names the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """Files that will be yielded next and can be downloaded at the same time."""
+    """Further files that `steps` will ask for next. They can be downloaded at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A computation that `steps` yields: the gateway calls `function(*args)` and sends the result into `steps`.
 
-    If the request's body is large, a worker process calls the function, so that the event loop is free meanwhile.
-    The function must be one that a worker process can import, and its arguments and result must be picklable.
+    If the request's body is large, a worker process calls the function, so that the event loop stays free. Therefore
+    the function must be importable, and its arguments and result must be picklable.
     """
 
     function: Callable[..., Any]
@@ -201,4 +204,4 @@ class Head:
 
 
 Steps = Generator[UpstreamRequest | Fetch | Work, Any, ClientRequest | StepResponse]
-"""The generator that a flag's `steps` returns."""
+"""The generator that `steps` of a compatibility flag returns."""

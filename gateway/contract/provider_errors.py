@@ -1,8 +1,8 @@
 """Reads errors in providers' replies: the message, the kind of the error, and the seconds to wait before a retry.
 
 - `problem_of` reads the reply to a request that failed: its status decides the class of the error.
-- `reported_problem` reads an error without a status, in an event of a stream or in a body with status 200. The number
-  or the name in the error decides its class.
+- `reported_problem` reads an error that has no error status: an event of a stream, or a body with status 200. The
+  number or the name in the error decides its class.
 - `not_a_reply` makes the error for a successful reply whose body does not belong to the dialect.
 
 The names of errors are those of OpenAI's and Anthropic's API references, which most compatible servers use.
@@ -25,11 +25,10 @@ from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import Head
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum of a provider's `Retry-After`, in seconds, that is passed on to clients.
-
-A provider may send any number, and clients wait for that number of seconds."""
+"""Maximum `Retry-After` of a provider, in seconds, that is passed on to clients. A provider may send any number, and
+clients would wait that long."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum of `Retry-After` in a reply to a client, in seconds. A quota by calendar month refills within 32 days."""
+"""Maximum `Retry-After`, in seconds, in a reply to a client. A quota by calendar month refills within 32 days."""
 
 MAX_WORDS: Final = 500
 """Maximum number of characters of a provider's plain text in an error message."""
@@ -72,19 +71,19 @@ _CODES_BY_NAME: Final[Mapping[str, str]] = {
 """The gateway's error code, by the name that a provider sends in `code` or `type`."""
 _KEY_FAULTS: Final = frozenset({"authentication_error", "invalid_api_key"})
 _FINAL: Final = frozenset({errors.INVALID_REQUEST, errors.PERMISSION, errors.NOT_FOUND, errors.TOO_LARGE})
-"""Codes of errors that the same request would get again."""
+"""Codes of errors for which a retry is useless, because the same request would get the same error."""
 _MESSAGES: Final = (
     "message", "Message", "msg", "detail", "error_msg", "errorMessage", "error_message", "error_description",
     "status_msg",
 )  # fmt: skip
-"""Members with the words of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
+"""Members with the message of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
 """Members with the name or the number of an error, the most exact first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
 """Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
-"""Beginning of a body whose first member, apart from its type, is an error."""
+"""Pattern for the beginning of a body whose first member is an error, or is the first after `type`."""
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|center|h1)", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -93,8 +92,8 @@ _TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | 
 def problem_of(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None.
 
-    A reply with a status of 400 or above is a problem. So is a reply with a lower status that begins with an error,
-    which some aggregators send when the provider behind them has failed.
+    A reply with a status of 400 or above is a problem. Some aggregators send an error with a lower status when the
+    provider behind them has failed. Such a body begins with an error.
     """
     if head.status < 400:
         return None if _ERROR_FIRST.match(body) is None else reported_problem(_decoded(body), errors.UPSTREAM)
@@ -113,7 +112,7 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
     """Return the problem in an error without an error status: in an event of a stream, or in a body with status 200.
 
-    `otherwise` is the code of an error whose number and names are unknown, or say only that something failed.
+    `otherwise` is the code to use if the error's number and names are unknown, or only say that something failed.
     """
     message, names = _words(value)
     numbers = [int(name) for name in names if name.isdecimal() and len(name) == len("500")]
@@ -140,19 +139,19 @@ def problem_in_event(payload: bytes) -> Problem:
 
 
 def is_error(data: Any) -> bool:
-    """Return whether a decoded body has the words of an error, and no member that an error would not have."""
+    """Return whether a decoded body has an error message, and no member that an error would not have."""
     return isinstance(data, dict) and data.keys() <= _ERROR_MEMBERS and bool(_words(data)[0])
 
 
 def is_cut(body: bytes) -> bool:
-    """Return whether a body begins as JSON and is not complete, so that a model has probably written it."""
+    """Return whether a body is a JSON text that was cut off. Such a body was probably written by a model."""
     return body.lstrip()[:1] in (b"{", b"[") and _decoded(body) is None
 
 
 def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
-    """Return the error for a body that is no reply of its dialect although the status is a success. Clients get 502.
+    """Return the error (502) for a reply with a success status whose body does not belong to the dialect.
 
-    `fault` says what is wrong with the body. The message also has the provider's own words, if the body has any.
+    `fault` says what is wrong with the body. The message also quotes the provider's own text, if the body has any.
     """
     data = _decoded(body)
     message, _ = ("" if is_cut(body) else _plain(body), []) if data is None else _words(data)
@@ -169,17 +168,17 @@ def code_of(status: int) -> str:
 
 
 def waits(head: Head) -> dict[str, Any]:
-    """Return the members of a problem that tell a client whether to try again, and when."""
+    """Return the fields of a `Problem` that tell a client whether to try again, and when."""
     return {"retry_after": retry_after(head), "should_retry": _should_retry(head)}
 
 
 def _should_retry(head: Head) -> bool | None:
-    """Return what `x-should-retry` says, which OpenAI's and Anthropic's SDKs obey; None without it."""
+    """Return the value of the header `x-should-retry`, which OpenAI's and Anthropic's SDKs obey; None without it."""
     return {"true": True, "false": False}.get(head.headers.get("x-should-retry", "").strip().lower())
 
 
 def retry_after(head: Head) -> float | None:
-    """Return the seconds that a client should wait, between 0 and `MAX_RETRY_AFTER`; None if the reply names no wait.
+    """Return the seconds that a client should wait, between 0 and `MAX_RETRY_AFTER`; None if the reply does not say.
 
     `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. A
     date is compared with the date of the reply, so that the provider's clock may differ (RFC 9110, 10.2.3).
@@ -210,10 +209,10 @@ def _date(text: str | None) -> float | None:
 
 
 def error_headers(problem: Problem) -> dict[str, str]:
-    """Return the headers of an error reply: its type, and the wait in the forms that clients' SDKs read.
+    """Return the headers of an error reply: its content type and the time to wait before a retry.
 
-    `Retry-After` has whole seconds, which every client reads. A wait that is no whole number of seconds is also in
-    `retry-after-ms`, which OpenAI's and Anthropic's SDKs read first.
+    `Retry-After` has whole seconds, which every client reads. If the time is not a whole number of seconds, it is also
+    sent as `retry-after-ms`, which OpenAI's and Anthropic's SDKs prefer.
     """
     headers = {"content-type": "application/json"}
     if problem.accept_encoding:  # RFC 9110, 15.5.16
@@ -250,7 +249,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _plain(body: bytes) -> str:
-    """Return the words of a body that is not JSON: the title of a page, or the beginning of the text."""
+    """Return the message of a body that is not JSON: the title of a page, or the beginning of the text."""
     text = body[: MAX_WORDS * 20].decode("utf-8", "replace")
     if "\ufffd" in text[:MAX_WORDS]:  # compressed, or another binary format
         return ""
@@ -261,9 +260,9 @@ def _plain(body: bytes) -> str:
 
 
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and its names and numbers as text, the inner ones first.
+    """Return the message of a decoded error, and the names and numbers in it as text, the innermost first.
 
-    `members` has the names of members in the order in which their values are returned.
+    `members` are the members from which names and numbers are taken, in this order.
     """
     message, names = "", []
     for part in reversed(_layers(value)):
@@ -293,7 +292,7 @@ def _layers(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    """Return the words in a member: text, or the words of each fault in FastAPI's list of faults (`detail`)."""
+    """Return the text of a member. FastAPI's `detail` is a list of faults, whose texts are joined."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, dict):

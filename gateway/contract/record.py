@@ -18,18 +18,16 @@ NANODOLLARS = 1_000_000_000
 
 
 LOST: Final = "lost"
-"""Outcome of a call that was sent to a provider and has no end, because the gateway was killed."""
+"""Outcome of a call that was sent to a provider but never ended, because the gateway was killed."""
 
 _LAST: Final = 253_402_300_799
-"""The last second of the year 9999 in Unix time, because Python's `datetime` has no later date."""
+"""The last second of the year 9999 in Unix time. Python's `datetime` has no later date."""
 _MOST: Final = 2**53
 Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-"""A duration in milliseconds.
-
-A record with a number beyond the bounds of `Moment`, `Small` or `Milliseconds` is rejected when it is decoded, because
-the store or the pages could not represent the number."""
+"""A duration in milliseconds. The bounds of `Moment`, `Small` and `Milliseconds` are checked when a record is decoded,
+because the store and the pages cannot represent larger numbers."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -46,25 +44,28 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     provider: str
     """The provider's name; "" if the call was refused before a provider was chosen."""
     model: str
-    """The granted model, without a provider prefix. A call that was refused before the grants were checked
-    (`call/middleware/grants.py`) has the name that the client sent; "" if the request could not be read."""
+    """The model that served the call, without a provider prefix. If the call was refused before the grants were checked
+    (`call/middleware/grants.py`), this is the name that the client sent; "" if the request could not be read."""
     served_model: str = ""
     """The model that wrote the reply, as the reply names it; "" if the reply names none."""
     api: str
-    """The flag whose route the client used."""
+    """The compatibility flag (API format) whose route the client used."""
     upstream_api: str
-    """The flag by which the provider was called."""
+    """The compatibility flag (API format) by which the provider was called."""
     operation: str
     stream: bool
     status: Small
     """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
-    """The outcome: `ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client) or `lost`
-    (sent, and without an end, because the gateway was killed)."""
+    """The outcome.
+
+    It is `ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client) or `lost` (sent to
+    the provider but never ended, because the gateway was killed)."""
     error: str
     """The code of the problem (`errors.py`); "" if there was no problem."""
     error_native: str
-    """The provider's own name for the error, or why the provider could not be reached: `no_such_host`, `tls` ..."""
+    """The provider's own name for the error, or the reason why the provider could not be reached: `no_such_host`, `tls`
+    ..."""
     error_message: str = ""
     """The first 500 characters of the error's message, even if the client had already left."""
     upstream_request_id: str = ""
@@ -77,15 +78,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     geo: str = ""
     """The geography in which the model ran, if the provider names it and it affects the price; else ""."""
     parts: tuple[Part, ...] = ()
-    """The parts of a call that the provider bills in several parts, the reply first; () if there is only one part."""
+    """The parts of a call that the provider bills in several parts, with the reply first; () for a single part."""
     reported: bool
     """True if `usage` is what the provider reported."""
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """The row of the price table that was used, as `book/model` or, if the row has a first day, `book/model@day`. Rows
-    of several parts are separated by commas. It is "" if no row was used, and `openrouter/usage.cost` if the router's
-    own statement was used."""
+    """The row of the price table that was used, as `book/model` or, if the row has a first day, `book/model@day`. The
+    rows of several parts are separated by commas. This is "" if no row was used, and `openrouter/usage.cost` if the
+    cost is the amount that OpenRouter reported."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Charges in nanodollars, by the name of the quota bucket."""
@@ -97,7 +98,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dropped: tuple[str, ...]
     """JSON pointers of fields that the gateway left out when it translated the request or the reply."""
     agent: str
-    """The family of the client's user agent, such as `claude-cli`."""
+    """The kind of client program, by its user agent, such as `claude-cli`."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as the API and the log show it: money in dollars, tokens by kind."""

@@ -49,11 +49,13 @@ class PluginError(Exception):
 
 
 class Plugin(Flag, Protocol):
-    """A flag with its name and with all members of `Flag`. The rest of the gateway uses flags in this form."""
+    """A compatibility flag (plugin of an API format) with its name and all members of `Flag`, as the gateway uses
+    it.
+    """
 
     @property
     def name(self) -> str:
-        """The flag's key in a provider's `compatibility`."""
+        """The name of the flag, which is its key in a provider's `compatibility`."""
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
@@ -62,7 +64,7 @@ class Plugin(Flag, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedTranslator:
-    """A translator with its name. The rest of the gateway uses translators in this form."""
+    """A translator with its name, as the rest of the gateway uses it."""
 
     name: str
     api: int
@@ -75,7 +77,7 @@ class LoadedTranslator:
 
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of loaded flags. Each member comes from the flag's module or, if it is missing there, from `Defaults`."""
+"""The class of loaded compatibility flags. A member that the flag's module lacks comes from `Defaults`."""
 
 
 def load_plugin(name: str, module: Any) -> Plugin:

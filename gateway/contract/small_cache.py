@@ -1,4 +1,4 @@
-"""A cache of results for texts that a client or a provider chooses, with a limit on bytes as well as on entries."""
+"""A cache of results for texts from clients or providers. Both the number of entries and their size are limited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R = TypeVar("R")
 def small_cache(entries: int, characters: int) -> Callable[[Callable[[str], R]], Callable[[str], R]]:
     """Return a decorator that caches the results of a function for texts of at most `characters` characters.
 
-    At most `entries` results are cached. The result for a longer text is computed each time.
+    At most `entries` results are cached. The result for a longer text is computed at every call.
     """
 
     def decorated(function: Callable[[str], R]) -> Callable[[str], R]:

@@ -1,4 +1,4 @@
-"""Framings of streams, without I/O: decoders from bytes to frames, and functions that write frames.
+"""Decoders and encoders for the two framings of streams, without I/O.
 
 Other packages import the modules `sse` and `eventstream`. The payload of a frame is not parsed here.
 """

@@ -2,8 +2,8 @@
 
 A message consists of the total length (4 bytes), the length of the headers (4 bytes), the CRC32 of these eight bytes,
 the headers, the payload, and the CRC32 of everything before. Numbers are big-endian. Sources: botocore's
-`eventstream.py` and smithy's `aws.protocols#eventStream`. The tests compare this decoder with botocore's decoder.
-Botocore's decoder is not used here, because it has a tenth of the speed.
+`eventstream.py` and smithy's `aws.protocols#eventStream`. The tests compare this decoder with botocore's decoder, which
+is ten times slower.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from gateway.contract.flag import Frame
 MAX_MESSAGE: Final = 25_165_824 + 131_072 + 16
 """Maximum number of bytes of a message: botocore's limits of payload and headers, plus the lengths and checksums.
 
-If the length in a prelude is larger, the data are not a valid message."""
+If the length at the beginning of a message is larger, the data are invalid."""
 
 _OVERHEAD: Final = 16
 _PRELUDE: Final = struct.Struct("!III")
 _WORD: Final = struct.Struct("!I")
 _STRING: Final = 7
 _WIDTHS: Final[Mapping[int, int]] = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""Number of bytes of a header's value, by type. Values of types 6 (bytes) and 7 (string) begin with their length."""
+"""Number of bytes of a header's value, by the number of its type. Types 6 (bytes) and 7 (string) have variable
+length."""
 _MAX_CACHED_HEADERS: Final = 256
-"""Maximum number of header blocks that a decoder caches. A stream has about six different header blocks."""
+"""Maximum number of encoded header blocks whose decoded form a decoder caches. A stream has about six of them."""
 
 
 class Decoder:

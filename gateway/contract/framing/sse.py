@@ -1,7 +1,8 @@
 """Server-sent events (WHATWG HTML, 9.2). Every byte of the stream belongs to exactly one frame.
 
 A frame ends with a blank line. Lines end with CR LF, LF or CR, and one stream may use all three. Comments and
-keep-alives are frames with an empty payload, so that they can be forwarded unchanged to a client of the same flag.
+keep-alives are frames with an empty payload, so that they can be forwarded unchanged to a client with the same API
+format.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Number of bytes of an event above which its lines are found one by one."""
+"""Number of bytes of an event from which on its lines are found one by one, so that the event is copied only once."""
 MAX_LINES: Final = 20_000
-"""Maximum number of lines of one event. A line takes a microsecond to read, and a usual event has two lines."""
+"""Maximum number of lines of one event. Reading a line takes a microsecond, and most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read of a line other than `data`, such as a line with an event's name."""
+"""Maximum number of bytes that are read of a line other than `data`, such as the line with the event's name."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
@@ -32,7 +33,7 @@ LF: Final = b"\n"
 """The raw bytes of a frame that is only an LF.
 
 If a chunk ends with the CR of an event's last line end, the event is yielded at once. If the next chunk begins with the
-LF of the same line end, this LF is yielded as a separate frame."""
+LF of this line end, the LF is yielded as a separate frame."""
 
 
 class Decoder:
@@ -75,10 +76,10 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
 
     def rest(self) -> Frame | None:
-        """Return the frame of an event whose blank line is missing at the end of the stream; None if there is none.
+        """Return the last event of a stream if its final blank line is missing; None if there is no such event.
 
-        The blank line is added to `raw`, so that a client reads the event. The caller decides whether the event is
-        complete.
+        The blank line is added to `raw`, because a client ignores an event without it. The caller decides whether the
+        event is complete.
         """
         raw = bytes(self._buffer)
         return _frame(raw + _BLANK) if raw else None
@@ -114,7 +115,7 @@ def _lines(raw: bytes) -> Iterator[bytes]:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    """Return the bytes of one event. Every line of the payload gets its own `data:` field, as the format requires."""
+    """Return the bytes of one event. Every line of the payload becomes a `data:` field, as the format requires."""
     if b"\n" in payload or b"\r" in payload:
         payload = b"\ndata: ".join(payload.splitlines())
     name = b"event: " + event.encode() + b"\n" if event else b""

@@ -1,11 +1,11 @@
 """Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, named server-sent events.
 
-- Bedrock serves the same API below /anthropic. So this plugin has routes there too, and a provider whose `baseurl` ends
-  with /anthropic is Bedrock.
+- Bedrock serves the same API below the path /anthropic. So this plugin has routes below /anthropic too, and a provider
+  whose `baseurl` ends with /anthropic is Bedrock.
 - Anthropic's SDK for Go, when it is set up for Bedrock, turns calls of /v1/messages into calls of InvokeModel. It does
   so only if the path has no prefix. With a base URL that ends with /bedrock, the SDK sends /bedrock/v1/messages
   unchanged. So this plugin has routes below /bedrock too.
-- For Claude, InvokeModel wraps the same dialect. InvokeModel has its own flag, `bedrock_model_invoke.py`.
+- Bedrock's InvokeModel wraps the same bodies for Claude. It has a plugin of its own, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
@@ -68,15 +68,16 @@ parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
 
 _THREAD: Final = "thread"
-"""Member of a request that continues a stored conversation. If the error that refuses
-this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the whole conversation instead
-(anthropic SDK, `lib/threads`)."""
+"""A request's member that continues a conversation stored by Anthropic.
+
+If the error that refuses this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the
+whole conversation instead (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
-"""Value of the header `anthropic-version` to send if the client sent no such header. The API requires the header."""
+"""Value of the header `anthropic-version` that is sent if the client sent none. The API requires the header."""
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
-"""Values of `service_tier` that this API takes. It refuses Bedrock's tiers, which a translated request may have."""
+"""Values of `service_tier` that this API accepts. It refuses Bedrock's tiers, which translated requests may have."""
 _KINDS: Final = frozenset({
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
     "message_stop", "ping", "error",
@@ -133,10 +134,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
-    """Return the members of the body and the betas to send, without those that the model or the provider refuses.
+    """Return the body's members and the betas to send, without those that the model or the provider refuses.
 
-    The betas come from both body and header, because Claude Code names different betas in each. The body of a client of
-    this flag is changed only if betas must be left out.
+    The client's betas are read from both body and header, because Claude Code names different betas in each. The body
+    of a client of this API is changed only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []
@@ -195,7 +196,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(json_api.SseEncoder):
-    """Encodes named events, and replaces the reply's model name by the one in the request."""
+    """Encodes named events. Replaces the model's name in the reply by the name that the client used in the request."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._model = request.model
@@ -227,7 +228,7 @@ def encoder(request: ClientRequest) -> Encoder:
 
 
 def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
-    """Return the header from which Anthropic's SDKs read the id of the request."""
+    """Return the header from which Anthropic's SDKs read the request's id."""
     return {"request-id": request_id}
 
 

@@ -1,7 +1,8 @@
 """Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
 
 - In a stream, the event `metadata`, which has the usage, comes after the event `messageStop`.
-- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this flag serves CountTokens too.
+- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this compatibility flag serves CountTokens
+  too.
 
 Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 """
@@ -84,7 +85,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes unwanted betas and the members that need them; {} if no beta is unwanted."""
+    """Return the change of the body that removes unwanted betas and the members that need them.
+
+    Returns {} if no beta is unwanted.
+    """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
     fields = _model_fields(request.top)
@@ -104,12 +108,12 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def _model_fields(top: Members) -> Members:
-    """Return the members of `additionalModelRequestFields`. Raises `Refused` if its value is no object."""
+    """Return the members of `additionalModelRequestFields`. Raises `Refused` if its value is not an object."""
     return Members(top.get(_MODEL_FIELDS, b"{}"))
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit among the members in `_LIMITS`; None if the request has none of them."""
+    """Return the largest of the output limits in the request (`_LIMITS`); None if there is none."""
     limits = (runtime_api.limit(request, *path) for path in _LIMITS)
     return max((limit for limit in limits if limit is not None), default=None)
 
@@ -123,7 +127,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - Frames after the end of a complete stream yield no bytes for the client, and report no failure.
+    - Frames after a complete stream cause neither bytes for the client nor an error.
     """
 
     def __init__(self, operation: str = "") -> None:
@@ -153,7 +157,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
 
 class ConverseMeter:
-    """Reads usage from `metadata`, names of tools from `contentBlockStart`, the stop reason from `messageStop`."""
+    """Reads usage from `metadata`, tool names from `contentBlockStart`, and the stop reason from `messageStop`."""
 
     def __init__(self, request: ClientRequest | None = None) -> None:
         self._marks = Marks(request)

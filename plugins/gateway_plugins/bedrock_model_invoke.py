@@ -2,8 +2,8 @@
 
 - For Claude, InvokeModel wraps Anthropic's dialect: the model is in the path, the API version in the body, and each
   event is base64-encoded in a frame of type `chunk`.
-- Bodies for other model families are opaque. They pass unchanged, and their token counts are read from the reply's
-  headers, from usage members that some families write, and from `amazon-bedrock-invocationMetrics`.
+- Bodies for other model families are passed on unchanged, without being interpreted (opaque). Tokens are counted from
+  the reply's headers, from usage members that some families write, and from `amazon-bedrock-invocationMetrics`.
 - A CountTokens body contains a whole request of InvokeModel or of Converse (`dialects/bedrock/counting.py`).
 """
 
@@ -83,15 +83,16 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even if it takes Chat bodies."""
+    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even one that accepts Chat bodies."""
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
-    """Return the request with the files that it names by URL. For CountTokens on Bedrock, return the reply instead.
+    """Return the request with files in place of their URLs.
 
-    Counting takes several requests if Bedrock refuses the first. If the provider has another API, some of
-    InvokeModel's headers have no counterpart in that API. These headers are reported as dropped.
+    For CountTokens on Bedrock, return the reply instead, because counting takes several requests if Bedrock refuses the
+    first. If the provider has another API, InvokeModel's headers without a counterpart in that API are reported as
+    dropped.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -135,7 +136,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit in the body, under usual names or a family's own name; None if there is none."""
+    """Return the largest output limit in the body, under any of the names that model families use, or None."""
     limits = (json_api.limit(request), *(runtime_api.limit(request, *path) for path in _LIMITS))
     return max((limit for limit in limits if limit is not None), default=None)
 
@@ -147,12 +148,12 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
 class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes chunks to the events inside them.
 
-    Anthropic's clients read all token counts from `message_delta`, but in GovCloud only the metrics in the last event
-    have the counts of cache tokens (litellm). So Claude's `message_delta` is held back until the next event, and the
-    counts in that event's metrics are added to it. The count of output tokens in `message_delta` goes to the meter at
-    once, in an event of metrics that no client receives.
+    Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last event
+    have the counts of cache tokens (litellm). So the `message_delta` is held back until the next event, and gets the
+    counts in the metrics of that event. The meter (usage reader) gets the count of output tokens at once, in an extra
+    event that no client receives.
 
-    Chunks after `message_stop` have no bytes for the client, and report no failure, because the reply is complete.
+    Chunks after `message_stop` cause neither bytes for the client nor an error, because the reply is complete.
     """
 
     def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
@@ -184,7 +185,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
 
     def _with_counts(self, body: bytes) -> bytes:
-        """Return the body of a whole reply, completed with the counts that only the reply's headers have."""
+        """Return the body of a reply that is not a stream, with the token counts that only the reply's headers have."""
         members = json_api.json_members(body)
         usage = lenient.mapping(json_api.reply_member(members, "usage"))
         self._reports.add(usage)
@@ -239,7 +240,7 @@ def _kind(inner: bytes) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the number of bytes of the model's output in an event; for an opaque event, of all strings in it."""
+    """Return the number of bytes of the model's output in an event. In an opaque event, all strings count."""
     return opaque_facts.output_bytes(event) if event.kind == CHUNK else messages_text.output_bytes(event)
 
 
@@ -252,7 +253,10 @@ def meter(request: ClientRequest, target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes events of Anthropic's dialect to chunks. Adds Bedrock's invocation metrics to the last chunk."""
+    """Encodes events of Anthropic's dialect to Bedrock's chunks.
+
+    Adds Bedrock's invocation metrics to the last chunk.
+    """
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
@@ -294,7 +298,7 @@ class Encoder:
 
 
 def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
-    """Return the header with the request's id, and those with token counts, which LangChain reads from headers only."""
+    """Return the headers with the request's id and the token counts. LangChain reads the counts only from headers."""
     counts = {} if usage is None else opaque_facts.headers_of(usage)
     return {**runtime_api.reply_headers(request_id, usage), **counts}
 

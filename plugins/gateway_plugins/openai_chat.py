@@ -1,6 +1,6 @@
 """OpenAI's Chat Completions: POST /v1/chat/completions, unnamed server-sent events that end with [DONE].
 
-A stream reports usage only if the request asks for it. This flag always asks for it, and hides the usage chunk from a
+A stream reports usage only if the request asks for usage. This plugin always asks, and removes the usage chunk for a
 client that did not ask. Source: OpenAI's API reference (Chat, Errors).
 """
 
@@ -57,9 +57,9 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event, after conversion to upper case and removal of blanks and quotes that servers add."""
+"""Payloads of the terminal event, in upper case and without the blanks and quotes that some servers add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Names of members. Every chunk has at least one of them."""
+"""Names of members of a chunk. Every chunk has at least one of them."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -85,7 +85,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def wants_usage(request: ClientRequest) -> bool:
-    """Return whether the client requests the usage chunk. Raises `Refused` if `stream_options` is no object."""
+    """Return whether the client requests the usage chunk. Raises `Refused` if `stream_options` is not an object."""
     return stream_options(request.top).get("include_usage") is True
 
 
@@ -94,13 +94,14 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 
 
 class ChatDecoder(json_api.SseDecoder):
-    """Decodes chunks. The stream is done with [DONE], or with a usage chunk after the last finish reason.
+    """Decodes chunks. A stream ends with [DONE], or with a usage chunk after the last finish reason.
 
     - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later.
     - Some servers send neither usage nor [DONE] (textgen#4778, ik_llama.cpp#467). If such a server closes the
-      connection cleanly after the finish reason, nothing is missing, and the decoder adds [DONE] without a payload.
-    - A server that reports usage at the end writes `"usage": null` into the chunks before. If that report is missing,
-      the stream was cut (OpenAI's API reference, `stream_options`).
+      connection cleanly after the finish reason, the reply is complete, and the decoder adds an event [DONE] without a
+      payload.
+    - `"usage": null` in a chunk announces that usage is reported at the end. If that report is missing, the stream was
+      cut (OpenAI's API reference, `stream_options`).
     - If the client requested several answers, each has its own finish reason.
     """
 
@@ -110,7 +111,7 @@ class ChatDecoder(json_api.SseDecoder):
         self._answers = max(1, answers)
         self._finished: set[int] = set()
         self._promised = self._reported = False
-        """True if a chunk has announced a report of usage. `_reported` is true if the report has come."""
+        """True if a chunk has announced a usage report. `_reported` is true if that report has come."""
 
     def close(self) -> Iterator[Event]:
         try:
@@ -194,9 +195,10 @@ class ChatMeter:
         self._reports = Reports()
         self._model = self._tier = ""
         self._searched = request is not None and "web_search_options" in request.top
-        """True if the model may have searched the web."""
+        """True if the request allowed web searches, so that the model may have made some."""
         self._named: set[tuple[int, int]] = set()
-        """(choice, number) of each call that is counted already, because some servers repeat the tool's name."""
+        """Pairs (choice, number) of the calls that were counted. Some servers repeat a tool's name, and it must count
+        once."""
 
     def feed(self, event: Event) -> None:
         if _METERED.search(event.payload):
@@ -272,7 +274,7 @@ def output_bytes(event: Event) -> int:
 
 
 def _choice_bytes(choice: dict[str, Any]) -> int:
-    """Return the number of output bytes in one choice. Thinking that a server sends under two names counts once."""
+    """Return the number of output bytes in one choice. If a server sends thinking under two names, it counts once."""
     delta = mapping(choice.get("delta"))
     calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]

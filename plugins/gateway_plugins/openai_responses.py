@@ -91,8 +91,8 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ResponsesDecoder(json_api.SseDecoder):
     """Decodes named events.
 
-    An event `error` that is not the first event passes to the client, because `response.failed` mostly follows. If no
-    event that ends a stream follows, the problem in that `error` is raised.
+    An event `error` after the first event is passed to the client, because `response.failed` usually follows. If the
+    stream then ends without a terminal event, the problem in `error` is raised.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,10 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(json_api.SseEncoder):
-    """Encodes named events. Stores the created response and the last event, which the events of a failure need."""
+    """Encodes named events.
+
+    Keeps the created response and the last event, because the events of a failure repeat parts of them.
+    """
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
@@ -150,9 +153,9 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(event.payload, event.kind)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the events `error` and `response.failed`, as OpenAI sends both.
+        """Return the events `error` and `response.failed`, as OpenAI does.
 
-        Clients need both, because SDKs raise an exception at `error`, and Codex reads `response.failed`.
+        SDKs raise an exception at `error`, and Codex reads `response.failed`.
         """
         inner = openai_errors.inner(problem)
         flat = {name: inner[name] for name in ("message", "param", "code")}
@@ -170,7 +173,7 @@ class Encoder(json_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the members of an event; {} if there is no event, or if its payload is not JSON."""
+    """Return the members of an event's payload; {} if there is no event or its payload is not JSON."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

@@ -1,4 +1,4 @@
-"""Mappings from a request of one dialect to a request of another, or to a part of it.
+"""Mappings from a request in one dialect (API format) to a request, or a part of a request, in another dialect.
 
 Only `translators/` imports from here. Rules, readers and writers of a single dialect are in `dialects/`.
 """

@@ -1,12 +1,12 @@
-"""Members of a Converse request that become headers if the request is sent to Claude through Bedrock's InvokeModel.
+"""Members of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
 
 `guardContent` becomes a tag around the text. The tag's name ends with a suffix, and a member of the body tells the
 guardrail this suffix. The suffix is random, so that no text from elsewhere can close the tag (AWS user guide, "Apply
 tags to user input").
 
 InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-InvokeModelRequest). Anthropic's own API has none of these. In a request to that API, a guardrail is refused
-with a 400, because answers would not be guarded. The other members are then reported as dropped.
+InvokeModelRequest). Anthropic's own API has none of these. A request to that API with a guardrail is refused with a
+400, because answers would not be guarded. The other members are reported as dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway_plugins.shared.checks import text_at
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 
 _INVOKE: Final = "bedrock_model_invoke"
-"""Name of the flag for InvokeModel, the API that accepts the headers."""
+"""Name of the compatibility flag for InvokeModel, the API that accepts these headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
 """Number of random bytes in a tag's suffix, two hexadecimal digits each. Bedrock takes 1 to 20 letters and digits."""
@@ -33,7 +33,7 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""Value of each member that has the same effect as leaving the member out."""
+"""The value of each member that has no effect, because it means the same as leaving the member out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
@@ -65,7 +65,7 @@ def has_headers(target: Target) -> bool:
 
 
 def guard_tag(top: Members, target: Target) -> str:
-    """Return the name of the tag around text for the guardrail; "" if the request has no guardrail on InvokeModel."""
+    """Return the name of the tag around text that the guardrail checks; "" if InvokeModel gets no guardrail."""
     guarded = target.flag == _INVOKE and read_guardrail(top, lambda _: None)
     return f"{_TAG}{secrets.token_hex(_SUFFIX_BYTES)}" if guarded else ""
 
@@ -76,7 +76,7 @@ def guard_config(tag: str) -> dict[str, Any]:
 
 
 def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for a `guardrailConfig`, which is {} if the request has none.
+    """Return the headers for `guardrailConfig`; {} if the request has none.
 
     Raises `Refused` for a guardrail if the provider has no guardrails.
     """

@@ -1,8 +1,8 @@
 """Mapping of the messages of a Converse request to those of Chat Completions.
 
 Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which applies the rules for the sequence
-of messages. Cache points are reported as dropped, because OpenAI and compatible servers cache without being asked.
-Sources: botocore's service model and OpenAI's API reference.
+of messages. Cache points are reported as dropped, because OpenAI and compatible servers cache automatically. Sources:
+botocore's service model and OpenAI's API reference.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of the messages of one request. It also collects the names of the tools that messages remove."""
+    """Maps the messages of one request, and collects the names of the tools that messages remove."""
 
     target: Target
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
-    """Names of the tools that are no longer offered after the last message."""
+    """Names of the tools that the messages remove from the offered tools, as of the last message."""
 
     @property
     def caps(self) -> Caps:
@@ -57,7 +57,9 @@ class Mapper:
         return "\n\n".join(part["text"] for part in self._parts(blocks) if not chat_demand.is_blank(part))
 
     def _user(self, message: Message, conversation: chat_demand.Conversation) -> None:
-        """Add a user message: each tool result as a message of its own, then the other content as one message."""
+        """Add a user message: each tool result as a message of its own, and after them the rest of the content as one
+        message.
+        """
         others: list[Block] = []
         for each in message.blocks:
             if isinstance(each, Result):
@@ -89,7 +91,7 @@ class Mapper:
         return [chat_demand.media_part(value.media, self.caps, param(value.at))]
 
     def document(self, value: Document) -> list[Block]:
-        """Return the context of a document as a text part, and then the document."""
+        """Return a document, preceded by its `context` as a text part."""
         if value.citations:
             self.drop(f"{value.at}/citations")
         context = [chat_demand.text(value.context)] if value.context else []
@@ -107,7 +109,7 @@ class Mapper:
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Record in `removed` that a tool is removed, or is added again. The last change of each tool counts.
+        """Record in `removed` whether a tool is removed or added again. The last change of a tool decides.
 
         A change of a tool of an MCP server is reported as dropped.
         """

@@ -1,7 +1,7 @@
 """Mapping of the messages of a Converse request to turns of Messages, with their cache breakpoints.
 
-Each message is mapped by itself. Rules for the sequence of turns are in `dialects/anthropic_messages/demand.py`.
-Sources: botocore's service model and Anthropic's API reference.
+Each message is mapped independently of the others. Rules for the sequence of turns are in
+`dialects/anthropic_messages/demand.py`. Sources: botocore's service model and Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Mapper:
     breakpoints: CacheBreakpoints
     drop: Drop
     guard_tag: str = ""
-    """Name of the tag around text that the guardrail is to check; "" without a guardrail."""
+    """Name of the tag around text that the guardrail must check; "" if there is no guardrail."""
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
     guards: bool = False
@@ -85,9 +85,10 @@ class Mapper:
         return f"<{self.guard_tag}>{part.text}</{self.guard_tag}>"
 
     def _citation(self, citation: Citation, at: str) -> Block | None:
-        """Return a citation, or None for a citation of a web page, which is reported as dropped.
+        """Return a citation.
 
-        Anthropic requires an encrypted index in a citation of a web page, and Converse has no member for this index.
+        Return None for a citation of a web page, and report it as dropped: Anthropic requires an encrypted index in it,
+        for which Converse has no member.
         """
         if citation.kind == "web":
             self.drop(at)
@@ -95,7 +96,7 @@ class Mapper:
         return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
 
     def file(self, part: File) -> list[Block]:
-        """Return a file. Its guardrail mark is reported as dropped: InvokeModel has guardrail tags for text only."""
+        """Return a file. A guardrail mark on it is reported as dropped, because InvokeModel can only mark text."""
         if part.guarded and self.guard_tag:
             self.drop(part.at)
         return [messages_files.media_block(part.media, self.caps, param(part.at))]
@@ -111,10 +112,7 @@ class Mapper:
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result.
-
-        For a model without citations, the search result becomes text, because such a model accepts no search results.
-        """
+        """Return a search result. For a model without citations, which accepts no search results, return it as text."""
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]
         texts = [messages_demand.text(text) for text in part.texts if text.strip()]

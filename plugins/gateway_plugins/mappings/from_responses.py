@@ -1,8 +1,8 @@
-"""The translation of Responses requests. It is the same for every upstream dialect except for three arguments.
+"""The translation of Responses requests, which is common to all upstream dialects.
 
-The arguments are the name of the upstream dialect, the mapping of the request's values to a body, and the reader of
-replies. The request is read in `dialects/openai_responses/read_options.py`, and the reply is written in
-`dialects/openai_responses/emit.py`.
+What differs between them is passed as three arguments: the name of the upstream dialect, the mapping of the request's
+values to a body, and the reader of replies. The request is read in `dialects/openai_responses/read_options.py`, and the
+reply is written in `dialects/openai_responses/emit.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from gateway_plugins.shared.reply_events import Translation
 
 @dataclass(slots=True)
 class _Recorder:
-    """A `flag.Drop` that also records the pointers. It is a class, because process pools cannot take closures."""
+    """A callback for dropped fields (`flag.Drop`) that also collects their JSON pointers.
+
+    It is a class and not a closure, because closures cannot be sent to worker processes.
+    """
 
     drop: Drop
     paths: set[str] = field(default_factory=set)

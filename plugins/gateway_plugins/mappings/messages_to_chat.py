@@ -31,7 +31,7 @@ class Mapper:
     drop: Drop
 
     def add_messages(self, top: Members, conversation: Conversation) -> None:
-        """Add the system prompt and then all messages to the conversation."""
+        """Add the system prompt, and then all messages, to the conversation."""
         system = messages_read.system(top, self.drop)
         self._report_breakpoints(system)
         conversation.system("\n\n".join(block.text for block in system if block.text.strip()))
@@ -45,7 +45,7 @@ class Mapper:
                 self._user(message, conversation)
 
     def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Report cache breakpoints as dropped. Chat has no breakpoints, because servers cache without being asked."""
+        """Report cache breakpoints as dropped. Chat has none, because its servers cache automatically."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")

@@ -1,7 +1,7 @@
 """Mapping of the messages of a Messages request to turns of Converse, with their cache points.
 
-Each block is mapped by itself. Rules for the sequence of turns are in `dialects/bedrock_converse/demand.py`. Sources:
-botocore's service model and Anthropic's API reference.
+Each block is mapped independently of the others. Rules for the sequence of turns are in
+`dialects/bedrock_converse/demand.py`. Sources: botocore's service model and Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gateway_plugins.shared.turns import Block, Located, Turn, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of the messages of one request. It also collects the names of the tools that the messages call."""
+    """Maps the messages of one request, and collects the names of the tools that the messages call."""
 
     caps: Caps
     maker: Maker
@@ -39,14 +39,14 @@ class Mapper:
     breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
-    """Names of the tools that the messages call, as the provider gets them."""
+    """Names of the tools that the messages call, as they are sent to the provider."""
     _documents: DocumentNames = field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
 
-        System messages before the first turn belong to the system prompt. For a model without system prompts, the
-        system prompt becomes the first turn, a turn of the user.
+        System messages before the first turn belong to the system prompt. If the model accepts no system prompt, it
+        becomes the first turn, as a turn of the user.
         """
         system = self._blocks(messages_read.system(top, self.drop))
         turns: list[Turn] = []
@@ -62,7 +62,10 @@ class Mapper:
         return place_cache_points(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
-        """Return the blocks of a message. A block with the client's cache breakpoint is followed by a cache point."""
+        """Return the blocks of a message.
+
+        A cache point follows each block that has a cache breakpoint of the client.
+        """
         blocks: list[Block] = []
         for block in content:
             made = _MAPPED[type(block)](self, block)

@@ -1,8 +1,9 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Bedrock Converse request.
 
-Rules for every request to Converse are in `dialects/bedrock_converse/`: turns in its module `demand`, tools in `tools`,
-the answer's format in `output`, parameters in `options`. What a model accepts is known only from its capabilities
-(`Caps`). Sources: botocore's service model, recorded traffic, and issues of other projects that the tests name.
+Rules for every request to Converse are in `dialects/bedrock_converse/`: its module `demand` has those for turns,
+`tools` for tools, `output` for the answer's format, and `options` for parameters. Only the capabilities of a model
+(`Caps`) tell what it accepts. Sources: botocore's service model, recorded traffic, and issues of other projects that
+the tests name.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class _Conversion:
     def __init__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
+        none.
+
+        The method `body` sets it."""
         self._request = request
         self._caps = target.caps
         self._maker = Maker.of(target)
@@ -55,7 +59,7 @@ class _Conversion:
         self._documents = DocumentNames()
         self._breakpoints = CacheBreakpoints(target.caps, drop)
         self._called: list[str] = []
-        """Names of the tools that the messages call, as the provider gets them."""
+        """Names of the tools that the messages call, as they are sent to the provider."""
         self._system: list[Block] = []
         self._turns: list[Turn] = []
 
@@ -100,7 +104,7 @@ class _Conversion:
     def _blocks(self, message: Message) -> list[Block]:
         """Return the blocks of a message, in the client's order.
 
-        A part with the client's cache breakpoint is followed by a cache point.
+        A cache point follows each part with a cache breakpoint.
         """
         blocks: list[Block] = []
         for part in message.content:
@@ -140,7 +144,9 @@ class _Conversion:
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and members of `additionalModelRequestFields` for the tool choice."""
+        """Return `outputConfig`, `toolConfig`, and the members for the tool choice in
+        `additionalModelRequestFields`.
+        """
         request, caps, drop = self._request, self._caps, self._drop
         specs = converse_tools.build_tools(request.tools.tools, self.names, self._breakpoints, caps, drop)
         choice = request.tools.choice.renamed(self.names)
@@ -163,6 +169,9 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], self._request.format.at))
 
     def _guardrail(self) -> Block:
-        """Return `guardrailConfig`. Converse accepts `streamProcessingMode` in it only for streamed replies."""
+        """Return `guardrailConfig`.
+
+        Its `streamProcessingMode` is removed if the reply is not streamed: Converse refuses it.
+        """
         config = self._request.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}

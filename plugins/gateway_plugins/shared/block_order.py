@@ -1,11 +1,12 @@
 """Puts the events of interleaved blocks in order, block by block.
 
 A provider may begin a block before the previous block has ended. The index in each event tells to which block the event
-belongs. A writer (`shared/reply_events.py`) must get the blocks one after the other. So the events of the first block
-are passed on as they come, and the events of later blocks are held back until the first block ends.
+belongs. The writer of the client's reply (`shared/reply_events.py`) must get the blocks one after the other. So the
+events of the open block are passed on at once, and the events of later blocks are held back until it ends.
 
-Some providers number blocks wrongly: every block is 0, only the beginnings are numbered, or the index is missing. So a
-beginning always begins a block. A piece belongs to the open block if its index is missing or names no unfinished block.
+Some providers number blocks wrongly: every block is 0, only the first event of a block is numbered, or the index is
+missing. Therefore a start event always begins a block, and a later event whose index is missing or names no unfinished
+block belongs to the open block.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from gateway.contract.flag import Event
 
 
 class Role(Enum):
-    """The part that an event has in its block: beginning, piece or end."""
+    """The place of an event in its block: start, later piece or end."""
 
     BEGIN = auto()
     PIECE = auto()
     FIRST_OR_PIECE = auto()
-    """A piece, which also begins its block if no event of the block came before it."""
+    """A piece of a block whose dialect has no start event. It begins the block if no event of the block came before
+    it."""
     END = auto()
 
 
@@ -32,11 +34,11 @@ class BlockOrder:
     _open: int | None = None
     """Index of the block whose events are passed on; None between blocks."""
     _held: dict[int, list[Event]] = field(default_factory=dict)
-    """The events that are held back, by the index of their block, in the order in which the blocks began."""
+    """The events that are held back, by the index of their block. Blocks are in the order in which they began."""
     _ended: set[int] = field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = field(default_factory=set)
-    """Indexes of the blocks that have ended and were passed on."""
+    """Indexes of the blocks that have ended and whose events were all passed on."""
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
@@ -59,7 +61,7 @@ class BlockOrder:
         return [(index, event)]
 
     def rest(self) -> list[tuple[int, Event]]:
-        """Return all events that are held back. Called when no event can follow."""
+        """Return all events that are held back. This is called at the end, when no more events can come."""
         events = [(index, event) for index, held in self._held.items() for event in held]
         self._open, self._held, self._ended = None, {}, set()
         return events
@@ -77,7 +79,10 @@ class BlockOrder:
         return self._open if self._open is not None else index or 0
 
     def _released(self) -> list[tuple[int, Event]]:
-        """Return the held events up to and including those of the first block that has not ended."""
+        """Return the held events that can be passed on now.
+
+        These are the events of ended blocks, and those of the first block that has not ended.
+        """
         events: list[tuple[int, Event]] = []
         while self._open is None and self._held:
             index = next(iter(self._held))

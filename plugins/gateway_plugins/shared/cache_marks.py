@@ -1,7 +1,8 @@
 """The lifetime of cache entries, read from a request's marks (Anthropic's `cache_control`, Converse's `cachePoint`).
 
-A provider may report cache writes as a sum, while entries of an hour cost more than entries of five minutes. Then the
-marks in the request tell the lifetimes. Source: Anthropic's documentation (prompt caching), botocore (CachePointBlock).
+A cache entry of an hour costs more than one of five minutes, but some providers report only the sum of cache writes.
+Then the marks in the request tell the lifetime. Source: Anthropic's documentation (prompt caching), botocore
+(CachePointBlock).
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ _HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
 
 
 class Marks:
-    """The cache marks of a request. Its body is searched only if a lifetime is needed, and only once."""
+    """The cache marks of a request. The body is searched for them at the first use, and only once."""
 
     def __init__(self, request: ClientRequest | None = None) -> None:
         self._body = b"" if request is None else request.top.body
 
     @cached_property
     def lifetime(self) -> str:
-        """The lifetime of the marks. It is `MIXED` if they differ, and `FIVE_MINUTES` if there are none."""
+        """The lifetime in the marks.
+
+        It is `MIXED` if they have different lifetimes, and `FIVE_MINUTES` if there are no marks.
+        """
         hours = {bool(_HOUR.search(mark[1])) for mark in _MARK.finditer(self._body)}
         if hours == {True, False}:
             return MIXED

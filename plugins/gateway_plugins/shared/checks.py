@@ -2,8 +2,8 @@
 
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
 - A member that is null counts as missing.
-- A member that cannot be passed on to the provider is refused if the request would mean something else without it.
-  Any other member that cannot be passed on is reported as dropped if its value has an effect.
+- A member that cannot be passed on to the provider is refused if leaving it out would change the meaning of the
+  request. Otherwise it is left out, and reported as dropped if its value has an effect.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """
@@ -22,7 +22,8 @@ from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.thinking import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
-"""Maximum of numeric parameters. `temperature` has none, because conversions lower a temperature that is too high."""
+"""Maximum of numeric parameters. `temperature` is not listed, because conversions lower a temperature that is too
+high."""
 
 
 def text_of(value: Any, at: str) -> str:
@@ -56,7 +57,7 @@ def flag_of(value: Any, at: str) -> bool | None:
 
 
 def limit(top: Members, name: str) -> int | None:
-    """Return the output limit in tokens in the member `name`, or None if the request has none."""
+    """Return the output limit in tokens from the member `name`; None if the request has none."""
     value = member(top, name)
     if value is None:
         return None
@@ -66,7 +67,7 @@ def limit(top: Members, name: str) -> int | None:
 
 
 def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
-    """Return the values of the numeric parameters `names` that the request sets. Each must be at least 0."""
+    """Return the values of those numeric parameters in `names` that the request sets. Each value must be at least 0."""
     given = {}
     for name in names:
         value = member(top, name)
@@ -81,7 +82,7 @@ def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
 
 
 def effort(value: Any, field: str) -> str:
-    """Return an effort of thinking; "" for null. `field` is the name of the member in errors."""
+    """Return a thinking effort (how much the model thinks); "" for null. `field` is the member's name in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -90,10 +91,10 @@ def effort(value: Any, field: str) -> str:
 
 
 def arguments(text: Any) -> dict[str, Any]:
-    """Return the arguments of an earlier tool call as an object, because providers refuse anything else.
+    """Return the arguments of an earlier tool call as an object, because providers accept only objects.
 
-    An empty text becomes {}, and JSON that was encoded twice is decoded twice (litellm#18414). Text that is not an
-    object becomes the member `rawInvalidInput`, so that the model sees its own output. Members with an empty name are
+    An empty text becomes {}, and JSON that was encoded twice is decoded twice (litellm#18414). Any other text becomes
+    the member `rawInvalidInput` of an object, so that the model sees its own output. Members with an empty name are
     removed, because providers refuse them (pi#7782).
     """
     value = text
@@ -115,10 +116,10 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a member that is not passed on and that changes the request's meaning.
+    """Raise `Refused` if the request has a member in `meaning`: leaving it out would change what the request means.
 
-    `meaning` maps the names of these members to the advice in the error. `neutral` maps names of members to values
-    without effect, which are accepted.
+    `meaning` maps the names of such members to the advice in the error. A value in `neutral` has no effect and is
+    accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):
@@ -126,7 +127,7 @@ def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple
 
 
 def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tuple[Any, ...]], drop: Drop) -> None:
-    """Report as dropped each member of the request that is not in `carried`, unless its value is in `neutral`."""
+    """Report as dropped each member of the request that is not in `carried` and whose value is not in `neutral`."""
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):
             drop(f"/{escape_step(name)}")
@@ -147,7 +148,10 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
 
 
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
-    """Return a value that must be an object. Report as dropped each member that is neither in `known` nor null."""
+    """Return a value that must be an object.
+
+    Report as dropped each other member than those in `known`, unless it is null.
+    """
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     for name, inner in value.items():
@@ -157,9 +161,10 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 
 
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """Return a member that must be a string. `at` is the JSON pointer of the object `inner` that has the member.
+    """Return the value of the string member `name` of the object `inner`.
 
-    If the member is missing or null, returns "", or raises `Refused` if `needed` is true.
+    `at` is the JSON pointer of that object. If the member is missing or null, the result is "", or `Refused` is raised
+    if `needed` is true.
     """
     value = inner.get(name)
     if value is None and not needed:

@@ -1,4 +1,4 @@
-"""Fields of a client's request: their names in errors, JSON pointers, and a limit of nesting.
+"""Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
 
 Every reader gets the members of a body from `member`, so that no value is nested too deeply for recursive functions or
 for the JSON encoder. Nothing here knows the fields of a dialect.
@@ -17,7 +17,7 @@ Ttl = str | None
 MAX_DEPTH: Final = 128
 """Maximum number of nested lists and objects in one member.
 
-orjson writes at most 254 levels, and a recursive function needs several stack frames for each level.
+orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
 
 
@@ -33,7 +33,7 @@ def escape_step(name: str) -> str:
 
 
 def member(top: Members, name: str) -> Any:
-    """Return the decoded value of the member, or None if missing. Raises `Refused` for a value nested too deeply."""
+    """Return a member's decoded value, or None if the member is missing. Raises `Refused` for too deep nesting."""
     value = top.decode(name)
     if isinstance(value, (dict, list)) and is_deep(value):
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)

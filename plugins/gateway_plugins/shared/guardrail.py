@@ -12,7 +12,7 @@ _MEMBERS = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessin
 
 
 def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
-    """Return the members of `guardrailConfig` that are set, or {} if it names no guardrail."""
+    """Return the members of `guardrailConfig` that have a value; {} if the request names no guardrail."""
     value = member(top, _NAME)
     if value is None:
         return {}
@@ -23,6 +23,6 @@ def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
 
 
 def unguarded() -> Refused:
-    """Return the error for a request that names a guardrail and is sent to a provider without guardrails."""
+    """Return the error for a request that names a guardrail although its provider has no guardrails."""
     message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
     return invalid(message, _NAME)

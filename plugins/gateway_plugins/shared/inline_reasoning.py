@@ -1,13 +1,13 @@
 """Thinking that a model writes between tags at the start of its text, such as `<think>plan</think>Answer`.
 
-- Some models write like this if the provider does not separate their thinking from the text. `Caps.inline_reasoning`
-  has their tags.
-- A translated client gets the thinking as a thinking block. A client of the provider's own dialect gets the text as it
-  came.
-- Only tags at the start of the text count. A later tag may be part of an answer about such tags. The thinking ends
-  at the first closing tag, because a model that thinks about tags rarely closes them in pairs.
-- The block's signature has the tags and the white space around them (form `FORM`), so that the model gets its exact
-  text back in the next turn.
+- Some models' replies look like this if the provider does not separate thinking from text. `Caps.inline_reasoning` has
+  the tags of each model.
+- If the reply is translated, the client gets the thinking as a thinking block. If client and provider have the same
+  dialect, the client gets the text unchanged.
+- Only a tag at the start of the text begins thinking; a later tag may belong to an answer about such tags. The thinking
+  ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
+- The signature of the thinking block has the tags and the white space around them (form `FORM`). With it, the model
+  gets its exact text back in the next turn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 
 
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
-    """Return thinking with its tags, as `maker` wrote it; None if the thinking does not come from a text of `maker`."""
+    """Return thinking between its tags, exactly as `maker` wrote it; None if `maker` did not write it in this way."""
     tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
     if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
         return None
@@ -37,7 +37,9 @@ def original_text(thinking: Reasoning, maker: Maker) -> str | None:
 
 
 class InlineReasoning:
-    """A writer (`reply_events.Writer`) that separates thinking from text and passes both on to another writer."""
+    """A writer (`reply_events.Writer`) that separates thinking from text, and passes both to the writer of the
+    reply.
+    """
 
     def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
         self._writer = writer
@@ -46,16 +48,17 @@ class InlineReasoning:
         self._tags = [f"<{tag}>" for tag in tags]
         self._state = _START
         self._held = ""
-        """Text that is not passed on yet, because the text after it decides what it is."""
+        """Text that is held back, because only later text tells whether it belongs to a tag, to thinking or to the
+        answer."""
         self._before = self._after = ""
-        """The tags of the thinking, with the white space around them."""
+        """The opening tag (`_before`) and the closing tag of the thinking, with the white space around them."""
         self._close = ""
         self._thought: list[str] = []
         """Pieces of the current thinking that have been written."""
         self._answered = False
         """True if the reply has text or a call."""
         self._is_block_over = False
-        """True if the provider ended the block of a thought without a closing tag."""
+        """True if the provider ended a text block inside thinking, before the closing tag came."""
 
     def text(self, piece: str) -> None:
         if self._is_block_over:
@@ -112,9 +115,10 @@ class InlineReasoning:
         self._writer.usage(usage, tier)
 
     def finish(self, stop: Stop) -> None:
-        """End the reply. If the reply is only a thought without a closing tag, the thought is also written as text.
+        """End the reply.
 
-        This applies if the model ended its turn by itself. Kimi K2 Thinking answers in this way (recorded traffic).
+        If the reply is only thinking whose closing tag is missing, and the model ended its turn by itself, the thinking
+        is also written as text. Kimi K2 Thinking answers in this way (recorded traffic).
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:
@@ -126,7 +130,7 @@ class InlineReasoning:
         self._writer.finish(stop)
 
     def _read_start(self) -> bool:
-        """Read the beginning of the text, or the text after thinking. Return whether the state changed."""
+        """Read the beginning of the text, or of the text after thinking. Return whether the state changed."""
         if opened := self._opening.match(self._held):
             self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
             self._before, self._held = opened[0], self._held[opened.end() :]
@@ -185,7 +189,7 @@ class InlineReasoning:
             self._writer.text(held)
 
     def _flush(self) -> None:
-        """Pass on what is held back, because other content follows or the reply ends."""
+        """Pass on the text that is held back, because other content follows or the reply ends."""
         self._is_block_over = False
         if self._state == _THINKING:
             self._think(self._held)
@@ -200,25 +204,28 @@ class InlineReasoning:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return the length of the longest suffix of `text` that is an incomplete beginning of `tag`."""
+    """Return the length of the longest suffix of `text` that is the beginning of `tag`, but not the whole tag."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
 
 
 class Create(Protocol):
-    """The class of a dialect's reader (`dialects/<dialect>/walk.py`)."""
+    """The signature of the constructors of reply readers (`dialects/<dialect>/walk.py`)."""
 
     def __call__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> Reader: ...
 
 
 def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
-    """Return the reader of a reply. It separates thinking from text if the model writes its thinking between tags."""
+    """Return the reader of a reply.
+
+    For a model that writes thinking between tags, it also separates thinking from text.
+    """
     maker, tags = Maker.of(target), target.caps.inline_reasoning
     reader = create(names, schema_tool, maker, drop)
     return _SeparatingReader(reader, tags, maker) if tags else reader
 
 
 class _SeparatingReader:
-    """A reader (`reply_events.Reader`) that puts an `InlineReasoning` between a dialect's reader and the writer."""
+    """A reader (`reply_events.Reader`) that puts an `InlineReasoning` in front of the writer of the reply."""
 
     def __init__(self, reader: Reader, tags: Sequence[str], maker: Maker) -> None:
         self._reader = reader

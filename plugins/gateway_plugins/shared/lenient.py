@@ -1,7 +1,7 @@
-"""Lenient readers of values in providers' replies: a value whose type is wrong counts as missing.
+"""Lenient readers of values in providers' replies: a value of a wrong type counts as missing.
 
-So the client loses only the faulty member of a reply, not the whole reply. Requests of clients are checked strictly
-instead (`shared/checks.py`). Nothing here knows a dialect.
+So a client loses only the faulty member and not the whole reply. Requests of clients are checked strictly instead
+(`shared/checks.py`). Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 from gateway.contract.errors import BadFrame
 
 MAX_COUNT: Final = 10**9
-"""Maximum number of tokens, or of searches, in one call. A larger count is an error and must not be billed."""
+"""Maximum number of tokens, or of searches, in one call. A larger count is a mistake and must not be billed."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def encoded(value: Any) -> str:
 
 
 def arguments(value: Any) -> str:
-    """Return the arguments of a call as JSON text. Some servers send an object, others the text itself.
+    """Return the arguments of a tool call as JSON text.
 
-    Raises `BadFrame` if they are nested too deeply.
+    Servers send text or an object. Raises `BadFrame` if an object is nested too deeply.
     """
     return value if isinstance(value, str) else encoded(value or {})

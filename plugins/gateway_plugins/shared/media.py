@@ -1,4 +1,4 @@
-"""Decoding of images, documents and audio in a client's request, which are data: URLs or base64.
+"""Decoding of images, documents and audio that a client sends as data: URLs or base64.
 
 The type of a file is taken from its first bytes if they identify it. The types that clients declare are often wrong,
 and Bedrock and Anthropic refuse a file with a wrong type (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, or
@@ -79,7 +79,7 @@ class Media:
 
 
 def image(url: str, param: str) -> Media:
-    """Return the image in a data: URL. A PDF is accepted too, because some clients send a PDF as an image."""
+    """Return the image in a data: URL. A PDF is accepted too, because some clients send PDFs as images."""
     declared, data = data_url(url, param)
     mime = sniff_type(data)
     if mime is None:
@@ -97,7 +97,10 @@ def document(text: str, name: str, param: str) -> Media:
 
 
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
-    """Return the file with the bytes `data`. `declared` is the media type that the client or host states, or ""."""
+    """Return the file with the bytes `data`.
+
+    `declared` is the media type that the client or web server states, or "".
+    """
     if not data:
         raise invalid(f"{param}: the file is empty", param)
     extension = name.rpartition(".")[2].lower() if "." in name else ""

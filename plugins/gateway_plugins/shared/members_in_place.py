@@ -1,6 +1,6 @@
-"""Members of a request's body that are edited. Each is decoded once, so that no change undoes an earlier change.
+"""Edited members of a request's body. Each member is decoded once, so that several changes of the same member add up.
 
-Used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
+This is used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """Return the member's JSON text as the client sent it, or b"" if the member is missing.
+        """Return the member's JSON text as the client sent it; b"" if the member is missing.
 
-        A search in this text is a cheap way to find out whether the member must be decoded.
+        Searching this text is a cheap way to find out whether the member must be decoded.
         """
         if name not in self._raws:  # kept, because each `top.get` copies the bytes
             self._raws[name] = self.top.get(name, b"")
         return self._raws[name]
 
     def change(self, name: str) -> None:
-        """Record that the caller changed the decoded value of the member in place."""
+        """Note that the caller has changed the decoded value of a member in place."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:

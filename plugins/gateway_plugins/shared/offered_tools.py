@@ -1,8 +1,8 @@
 """The tools that a client offers and the tool choice, in a form that is the same for all dialects.
 
-- The reader of the client's dialect creates these values, each with its JSON pointer in the client's request.
+- The reader of the client's request creates these values, each with its JSON pointer in the request.
 - `build_tools` of the provider's dialect writes the tools in the form of that dialect.
-- Names are those of the client. `ToolChoice.renamed` replaces the client's name by the alias that the provider gets.
+- Names are those that the client chose. `ToolChoice.renamed` replaces such a name by the alias that the provider gets.
 
 Which names, ids and schemas providers accept is in `tools.py`.
 """
@@ -45,15 +45,15 @@ class ToolChoice:
     """The tool choice: whether the model may, must or must not call a tool, and which."""
 
     mode: str = "auto"
-    """One of auto (may call), none (must not), any (must call some tool) and tool (must call the tool `name`)."""
+    """One of `auto` (the model may call a tool), `none` (no tool), `any` (some tool) and `tool` (the tool `name`)."""
     name: str = ""
-    """The tool that must be called; "" unless the mode is tool."""
+    """The name of the tool that must be called; "" if the mode is not `tool`."""
     parallel: bool = True
     """Whether one reply may have several calls."""
     at: str = "/tool_choice"
     """JSON pointer of the request's member with the tool choice, for reports of dropped members."""
     parallel_at: str = "/parallel_tool_calls"
-    """JSON pointer of `parallel`."""
+    """JSON pointer of the request's member for `parallel`, for reports of dropped members."""
 
     @property
     def is_forced(self) -> bool:

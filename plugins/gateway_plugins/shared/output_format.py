@@ -1,6 +1,6 @@
-"""The JSON schema that a client demands of an answer, and the request members that demand it from the provider.
+"""The JSON schema that the client requires for the answer, and the request members that require it from the provider.
 
-The provider is asked for the schema in one of three ways. The form of each way differs by dialect:
+There are three ways to require it, whose form differs by dialect:
 
 - natively, if the model has structured output;
 - by a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer;
@@ -17,11 +17,12 @@ from typing import Any, Final
 import orjson
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
-"""Hint for OpenAI's format `json_object`. A schema tool would not work: without a schema, models call it with {}."""
+"""The hint for OpenAI's format `json_object`. A schema tool is not used: models would call a tool without a schema with
+{}."""
 
 
 SCHEMA_TOOL: Final = "json_output"
-"""Name of the schema tool, in requests of every dialect."""
+"""Name of the schema tool, that is, of the tool whose input is the answer. It is the same in every dialect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,19 @@ class JsonFormat:
 
     schema: dict[str, Any]
     at: str
-    """JSON pointer of the format in the client's request. The format is reported as dropped if it becomes a hint."""
+    """JSON pointer of the format in the client's request. It is reported as dropped if the format becomes only a
+    hint."""
     schema_at: str
     """JSON pointer of the schema."""
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match exactly. None if the client does not say: then strict if the schema allows it."""
+    """Whether the answer must match exactly; None if the client does not say. None means: if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormattedOutput:
-    """The members of a request to a provider that ask for the answer's format."""
+    """The members of a request to a provider that require the answer's format."""
 
     body: dict[str, Any]
     """Members of the request, including the tools and the tool choice."""
@@ -52,5 +54,5 @@ class FormattedOutput:
 
 
 def schema_hint(schema: Any) -> str:
-    """Return a hint for the system prompt that asks for an answer that matches the schema."""
+    """Return a hint for the system prompt, which asks the model for an answer that matches the schema."""
     return f"{JSON_HINT} It must match this JSON schema: {orjson.dumps(schema).decode()}"

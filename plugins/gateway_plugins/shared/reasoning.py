@@ -1,14 +1,16 @@
-"""The tag on reasoning that a client must send back. It names the maker, and the form of the value after the tag.
+"""The tag that the gateway puts before signatures of reasoning.
 
-- A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
-  400, or cannot use it.
+It names the model family that made the reasoning, called its maker.
+
+- A signature, or the data of redacted thinking, is valid only for its maker. Other model families answer 400 or cannot
+  use it.
 - The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the maker
   before the signature or data: `irisgate1:<maker>:<value>`.
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
   so that a client can continue elsewhere. Tags on Claude's signatures in older conversations are still read.
-- Some providers want reasoning back in a form that is not a signature. The module that knows the form encodes the
-  value, and the tag names the form: `irisgate1:<maker>+<form>:<value>`. A reader that expects another form treats the
-  value as another maker's.
+- Some providers require reasoning back in a form that is not a signature. Then the tag also names the form of the
+  value: `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects
+  another form treats the value as another maker's.
 
 The tag is the same in all dialects.
 """
@@ -28,14 +30,14 @@ from gateway.contract.flag import Target
 from gateway_plugins.shared.fields import is_deep
 
 PREFIX: Final = "irisgate1:"
-"""Beginning of every tag. A signature without a tag does not come from this gateway, or is Claude's."""
+"""The beginning of every tag. A signature without a tag is Claude's, or was not passed on by this gateway."""
 MAX_VALUE: Final = 1 << 20
-"""Maximum number of characters of an encoded value. The largest thought signatures reported have some 100 KB."""
+"""Maximum number of characters of an encoded value. The largest signatures that were reported have about 100 KB."""
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
 """First bytes of Claude's signatures and redacted data, decoded from base64 (seen in recorded traffic).
 
-They are protocol buffers. Field 2 is a message that begins with its field 1, and this field 1 is a message that begins
-with a number. The first bytes of Gemini's signatures are different.
+They are protocol buffers: field 2 is a message whose first field is a message that begins with a number. Gemini's
+signatures begin with other bytes.
 """
 _CLAUDES_START: Final = 16
 """Number of base64 characters that contain the first bytes in `_CLAUDES`."""
@@ -45,7 +47,7 @@ _CLAUDES_START: Final = 16
 class Reasoning:
     """Thinking of an earlier turn that the client sent back: text with a signature, or redacted `data`.
 
-    The signature or data still has its tag. Providers that check signatures refuse thinking without them.
+    The signature or data still has the gateway's tag. Providers that check signatures refuse unsigned thinking.
     """
 
     at: str
@@ -57,13 +59,13 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """A model at a provider, as the maker or the receiver of reasoning."""
+    """The model family that made reasoning, or that is to receive it, with its properties."""
 
     family: str
-    """The model's family. For a model of an unknown family, the name of its provider and its id."""
+    """The name of the model family. If the family is unknown, this is the provider's name with the model's id."""
     provider: str = ""
     is_known: bool = True
-    """True if the family is known."""
+    """True if the model's family is known."""
     portable: bool = False
     """True if the family's signatures are valid at every provider of the family, and get no tag."""
     inline: bool = False
@@ -85,14 +87,14 @@ class Maker:
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature, or redacted data, as the client gets it."""
+        """Return a signature, or redacted data, with the tag with which the client gets it."""
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Return the signature or redacted data that the client got as `value`; None if another family made it.
+        """Return a signature or redacted data without the gateway's tag; None if another family made it.
 
-        The caller reports thinking of another family as dropped. A value without a tag is Claude's, or was made at
-        another gateway. The value is returned unchanged if this family's signatures get no tag, or if it is "".
+        The caller reports thinking of another family as dropped. A value without a tag is Claude's, or comes from
+        another gateway. It is returned unchanged if this family's signatures get no tag, or if it is "".
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None
@@ -100,9 +102,9 @@ class Maker:
         return signature if maker == self.family or (not maker and not self.is_known) else None
 
     def encoded(self, form: str, value: Any) -> str:
-        """Return a JSON value of the form `form` as text with a tag, which the client gets.
+        """Return a JSON value as text for the client, with a tag that names `form`.
 
-        Returns "" if the value is too large, is nested too deeply, or has half surrogates.
+        Returns "" if the value is too large, is nested too deeply, or has lone surrogates.
         """
         if is_deep(value):
             return ""
@@ -113,7 +115,7 @@ class Maker:
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote; None if `value` has another maker or form, or is damaged."""
+        """Return the JSON value that `encoded` wrote; None if `value` is damaged or has another maker or form."""
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:
             return None
@@ -125,7 +127,7 @@ class Maker:
 
 
 def is_claudes(value: str) -> bool:
-    """Return whether a signature, or redacted data, without a tag has the form of Claude's."""
+    """Return whether an untagged signature, or untagged redacted data, begins like Claude's."""
     try:
         return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
     except (binascii.Error, ValueError):

@@ -1,10 +1,10 @@
 """Replaces the references in a JSON schema by their definitions, for models that take no references.
 
-- Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or do
-  not see them.
-- A definition may refer to itself, so that replacing its references would never end. Such a reference is replaced only
-  by the type and the description of the definition. The same applies to a reference that would make the schema too
-  deep or too large. A reference that leads nowhere is removed. Each of these losses is reported.
+- Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
+  ignore them.
+- A definition that refers to itself cannot be replaced without end. Such a reference is replaced only by the type and
+  the description of the definition. The same is done if a reference would make the schema too deep or too large. A
+  reference to a missing definition is removed. Each of these losses is reported.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Schema = dict[str, Any]
 MAX_NODES: Final = 5_000
 """Maximum number of references that are replaced in one schema.
 
-Without this limit, definitions that each refer twice to the next one would double the schema with each level.
+Without this limit, definitions that refer twice to each other's next would double the schema at each level.
 """
 MAX_LEVELS: Final = 24
 """Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
-"""Keywords that only references use, or that mean nothing to a model."""
+"""Keywords that have a purpose only for references, or that mean nothing to a model."""
 _NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 """Keywords whose value is an object of schemas. The names in this object are not keywords."""
 _VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
@@ -49,7 +49,7 @@ class _Inliner:
     def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
         """Return a schema, or a list of schemas, with its references replaced.
 
-        `inside` has the references that were replaced on the way to this schema.
+        `inside` has the references whose definitions contain this schema, to detect cycles.
         """
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]
@@ -70,7 +70,10 @@ class _Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema to which a reference leads, with the keywords `own` that stand beside the reference."""
+        """Return the schema to which a reference leads.
+
+        `own` are the other keywords beside the reference, which are kept.
+        """
         target = referred(reference, self.root)
         if target is None:
             self.drop(at)
@@ -84,7 +87,9 @@ class _Inliner:
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the schema to which a JSON pointer in the schema `root` leads (RFC 6901), or None."""
+    """Return the schema to which a JSON pointer (RFC 6901) in the schema `root` leads; None if there is no such
+    schema.
+    """
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
     value: Any = root

@@ -1,11 +1,9 @@
-"""Fetching of the files to which a request refers by URL. Each file replaces its URL in the body.
+"""Fetching of the files to which a request refers by URL. In the body, each file takes the place of its URL.
 
-A `data:` URL in a member for addresses contains the file, so nothing is fetched for it.
-
-`steps` is the hook `steps` of a flag (`gateway/contract/flag.py`). It runs before anything else reads the body,
-because Bedrock does not read URLs, and conversions accept only the files themselves. Only members with a URL change;
-all other bytes of the body stay the same. The gateway decides which URLs may be fetched, and conversions write the
-files in the form of the provider's dialect.
+A `data:` URL contains the file itself, so nothing is fetched for it. `steps` is a hook of plugins
+(`gateway/contract/flag.py`). It runs before anything else reads the body, because neither Bedrock nor the conversions
+accept URLs. Only members with a URL change; all other bytes of the body stay the same. The gateway decides which URLs
+may be fetched, and conversions write the files in the form of the provider's dialect.
 """
 
 from __future__ import annotations
@@ -28,30 +26,29 @@ from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Maximum number of bytes of one file: Anthropic's limit of a request with a PDF. The configuration may lower it."""
+"""Maximum number of bytes of one file, as in Anthropic's limit for a request with a PDF. The configuration may lower
+it."""
 
 MAX_PLACES: Final = 500
-"""Maximum number of URLs in one request. A request with more is refused. No provider takes more images."""
+"""Maximum number of URLs in one request, which is refused if it has more. No provider accepts more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
-"""Maximum number of bytes that files add to one body. A file counts at each of its places."""
+"""Maximum number of bytes that files add to one body. A file that is named by several URLs counts several times."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New encoded values by their paths in a body. None removes the member."""
+"""New JSON values by their paths in a body. None removes the member."""
 
 _BEGINNING: Final = b'"http'
-"""Beginning of a JSON string with a URL, in the usual spelling.
-
-Other spellings, such as HTTP in capitals, are not searched for, because that takes milliseconds in a large body.
+"""Beginning of a JSON string with a URL. Other spellings, such as HTTP in capitals, are not found, because a search
+that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Name of the member whose value is a URL, by dialect.
-
-Bodies are searched for this name, because the member may have a data: URL, which no other code reads.
+"""Name of the member whose value is a URL, by dialect. Bodies are searched for this name too, because the URL may be a
+data: URL, which only this module reads.
 """
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Maximum length of a media type in an error. The longest type that is accepted here has 71 characters."""
+"""Maximum length of a media type in an error message. The longest type that is accepted has 71 characters."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -73,7 +70,7 @@ class Place:
 
 
 def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps | ClientRequest:
-    """Yield the fetches that the request needs, and return the request with the files in place of their URLs.
+    """Yield the downloads that the request needs, and return the request with the files in place of their URLs.
 
     Raises `Refused` for a file of the wrong type, such as a document in place of an image. If the provider has the
     client's dialect and reads URLs itself (`caps.remote_media`), the request is returned unchanged.
@@ -113,7 +110,7 @@ def _fetches(request: ClientRequest) -> Steps:
 
 
 def _changes(places: list[Place], files: Mapping[str, StepResponse]) -> Changes:
-    """Return the changes that put the files in place of their URLs. Raises `Refused` if they are too large together."""
+    """Return the changes that replace the URLs by their files. Raises `Refused` if the files together are too large."""
     changes: dict[Path, bytes | None] = {}
     size = 0
     for place in places:
@@ -146,7 +143,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body has the beginning of a URL, or a member of `_ADDRESSES`."""
+    """Return whether a body may have URLs: it has the beginning of a URL, or a member name in `_ADDRESSES`."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 
@@ -248,7 +245,7 @@ def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
 
 
 def _document(place: Place, reply: StepResponse) -> Media:
-    """Return a fetched document. Raises `Refused` for a web page, which is mostly a login page or "not found"."""
+    """Return a fetched document. Raises `Refused` for a web page, which usually is a login page or an error page."""
     declared = _declared(reply)
     if _is_url(place.url) and declared in _PAGES and media.sniff_type(reply.body) is None:
         raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
@@ -256,7 +253,7 @@ def _document(place: Place, reply: StepResponse) -> Media:
 
 
 def _declared(reply: StepResponse) -> str:
-    """Return the media type in the host's `content-type`, at most `_MAX_TYPE` characters of it."""
+    """Return the media type in the `content-type` of the web server, cut to `_MAX_TYPE` characters."""
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
 
 
@@ -314,7 +311,9 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Function that writes the member `source` of a block, by the block's type. Other blocks use `_document_source`."""
+"""The function that writes the member `source` of a block, by the type of the block.
+
+Blocks of other types use `_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

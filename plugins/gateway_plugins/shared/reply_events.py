@@ -1,20 +1,20 @@
 """The interface between the reader of a provider's reply and the writer of the client's reply.
 
-A reader (`dialects/<dialect>/walk.py`) goes through a reply, streamed or whole, and calls a method of the writer
-(`dialects/<dialect>/emit.py`) for each piece of content. A `Translation` has one reader and two writers, for a stream
-and for a whole reply.
+A reader (`dialects/<dialect>/walk.py`) goes through a reply in the provider's dialect, and calls a method of a writer
+for each piece of content. The writer (`dialects/<dialect>/emit.py`) makes the reply in the client's dialect. There is
+one reader per dialect, and two writers: one for a stream, and one for a reply that is not streamed ("whole").
 
-- Nothing is stored between reader and writer: the writer turns each call into events, or into a part of the body.
+- The writer turns each method call into events, or into a part of the body. Nothing is stored in between.
 - Content for which the writer has no method is reported as dropped by the reader.
-- The reader passes the client's own tool names to the writer. Signatures and redacted data are passed with the tag of
-  the model family (`shared/reasoning.py`).
+- The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking are passed with
+  the tag of the model family (`shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
-  when a block of another kind begins. Blocks never nest: if a provider sends other content between two pieces of a tool
-  call, the reader passes it on after the call.
+  when a block of another kind begins. Blocks are never nested: if a provider sends other content between two pieces of
+  a tool call, the reader passes this content on after the call.
 - A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
-- `usage` has the counts of the whole reply. It is called once, after `finish`: providers may report several times, and
-  only the end of the reply tells which report is the last. No other method may be called after `finish`. If a provider
-  ends a reply twice, the first end counts, and content after it is ignored.
+- The method `usage` is called once, after `finish`, with the counts of the whole reply. Providers may report several
+  times, and only at the end of the reply is the last report known. No other method may be called after `finish`. If a
+  provider ends a reply twice, content after the first end is ignored.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
 Events and members of a single dialect do not belong here.
@@ -40,10 +40,11 @@ TOOL_USE: Final = "tool_use"
 MAX_TOKENS: Final = "max_tokens"
 STOP_SEQUENCE: Final = "stop_sequence"
 REFUSAL: Final = "refusal"
-"""Stop reason of a reply that a content filter, a guardrail or the model's own refusal ended."""
+"""Stop reason of a reply that was ended by a content filter, a guardrail or the model's refusal."""
 CONTEXT: Final = "model_context_window_exceeded"
 MALFORMED: Final = "malformed"
-"""Stop reason of output that is neither text nor a call (Converse: malformed_model_output, malformed_tool_use)."""
+"""Stop reason for model output that is neither text nor a valid call (Converse: malformed_model_output,
+malformed_tool_use)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Stop:
     """The reason why a reply ended."""
 
     reason: str
-    """One of the constants above. It is `END_TURN` if the reader does not know the provider's reason."""
+    """One of the constants above. It is `END_TURN` if the provider's reason is not known."""
     native: str = ""
     """The provider's own name of the reason."""
     sequence: str = ""
@@ -63,9 +64,9 @@ class Citation:
     """The source of a text: a range in a document or in a search result, or a web page."""
 
     kind: str
-    """`char`, `page` or `block` (ranges in a document), `search_result`, or `web`."""
+    """The kind of the source: `char`, `page` or `block` (ranges in a document), `search_result`, or `web`."""
     cited: str = ""
-    """The text of the source that is cited."""
+    """The passage of the source that is cited."""
     title: str = ""
     source: str = ""
     """URL of a web page, or the source of a search result as the client named it."""
@@ -84,7 +85,10 @@ class Writer(Protocol):
     def text(self, piece: str) -> None: ...
 
     def refusal(self, piece: str) -> None:
-        """Write text with which the model declines to answer. A dialect without refusals writes it as plain text."""
+        """Write a piece of text in which the model declines to answer.
+
+        A dialect without refusals writes it as plain text.
+        """
 
     def citation(self, citation: Citation) -> None:
         """Add a citation to the open text block."""
@@ -92,7 +96,7 @@ class Writer(Protocol):
     def thinking(self, piece: str) -> None: ...
 
     def signature(self, value: str) -> None:
-        """Add the whole signature to the open thinking block. The client must send it back with the thinking."""
+        """Add the complete signature to the open thinking block. The client must send it back with the thinking."""
 
     def redacted(self, data: str) -> None:
         """Write a whole block of redacted thinking. `data` is Anthropic's base64 text with the family's tag."""
@@ -101,12 +105,15 @@ class Writer(Protocol):
         """Begin a tool call."""
 
     def arguments(self, fragment: str) -> None:
-        """Write a piece of the open call's arguments, which are JSON. A call without a piece has the arguments `{}`."""
+        """Write a piece of the open call's arguments, which are JSON text.
+
+        A call without any piece has the arguments `{}`.
+        """
 
     def block_end(self) -> None: ...
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """Set the counts of the reply."""
+        """Set the token counts and the service tier of the reply."""
 
     def finish(self, stop: Stop) -> None:
         """End the reply. Only `usage` may be called after it."""
@@ -117,7 +124,10 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that waited for `usage`. Called at the end of the stream, after which no usage can come."""
+        """Write the events that were held back for `usage`.
+
+        This is called at the end of the stream, when no usage can follow.
+        """
 
 
 class WholeWriter(Writer, Protocol):
@@ -135,9 +145,9 @@ class Reader(Protocol):
         """Read the body of a whole reply. Raises `BadFrame` for a body that is not possible in the dialect."""
 
     def end(self, writer: Writer, marks: Marks) -> None:
-        """Pass the counts to the writer, if the provider reported any. Called once, after the last event or the body.
+        """Pass the token counts to the writer, if the provider reported any.
 
-        `marks` are the cache marks of the request that was sent.
+        This is called once, after the last event or the body. `marks` are the cache marks of the request that was sent.
         """
 
 
@@ -147,10 +157,10 @@ MAX_ID: Final = 56
 
 @dataclass(slots=True)
 class Calls:
-    """The tool calls of one reply. A reader passes them through this class to the writer.
+    """The tool calls of one reply, which a reader passes through this class to the writer.
 
     Aliases of tools and properties are replaced by the client's names. The input of the schema tool
-    (`shared/output_format.py`) is the answer, so it is written as text.
+    (`shared/output_format.py`) is the answer itself, so it is written as text.
     """
 
     names: Names
@@ -159,20 +169,19 @@ class Calls:
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
-    """Number of calls that were written. Calls of the schema tool are not counted."""
+    """Number of calls that were written, except calls of the schema tool."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
     _pieces: list[str] = field(default_factory=list)
-    """Pieces of the open call's input. They are collected only if properties have aliases.
-
-    The reason is that the client's property names can be restored only when the whole input is known.
+    """Pieces of the open call's input. They are collected only if properties have aliases, because the client's
+    property names can be restored only in the whole input.
     """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
-        """Begin a call. A call without an id, or with the id of an earlier call, gets a new id here.
+        """Begin a call.
 
-        Clients answer calls by id.
+        If the call has no id, or the id of an earlier call, it gets a new id, because clients answer calls by id.
         """
         self.is_open = True
         number, given = len(self._ids), tool_id
@@ -202,11 +211,12 @@ class Calls:
             self._write(_restore_names(text, self.names), writer)
 
     def reason(self, reason: str) -> str:
-        """Return the stop reason for the client, in place of the provider's `reason`.
+        """Return the stop reason for the client.
 
-        In place of both `END_TURN` and `TOOL_USE`, returns `TOOL_USE` if the client received calls, else `END_TURN`.
-        Some model families report `end_turn` after a call, and agents would then stop. After a call of the schema tool
-        the provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
+        If the provider's `reason` is `END_TURN` or `TOOL_USE`, this is `TOOL_USE` if the client received tool calls,
+        and otherwise `END_TURN`. The provider's choice between the two is not used: some model families report
+        `end_turn` after a call, and agents would then stop. After a call of the schema tool, providers report
+        `tool_use` although the client received no call. Any other reason is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN
@@ -220,7 +230,10 @@ class Calls:
 
 
 def _restore_names(text: str, names: Names) -> str:
-    """Return a call's input with the client's property names. Text that is not a JSON object is returned unchanged."""
+    """Return a call's input with the client's names of properties.
+
+    Text that is not a JSON object is returned unchanged.
+    """
     try:
         value = lenient_json.loads(text)
     except orjson.JSONDecodeError:
@@ -232,7 +245,7 @@ def _restore_names(text: str, names: Names) -> str:
 class Translation:
     """The translation of one request and its reply (see `Translation` in `gateway/contract/flag.py`).
 
-    `stream` writes a streamed reply. `unstreamed` creates the writer of a whole reply.
+    `stream` is the writer of a streamed reply. `unstreamed` creates the writer of another reply.
     """
 
     request: ClientRequest

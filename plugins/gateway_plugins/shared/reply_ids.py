@@ -1,6 +1,6 @@
-"""Ids of replies in the form of the client's API, which some clients check.
+"""Ids of replies in the form of the client's API, because some clients check the form.
 
-Only the prefix of the provider's id is replaced, so that the reply can be found in the provider's logs.
+Only the prefix of the provider's id is replaced, so that the reply can still be found in the provider's logs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _PREFIXES: Final = ("msg_", "chatcmpl-", "resp_", "cmpl-", "gen-")
 """Beginnings of the ids of replies of Messages, Chat, Responses, Completions and OpenRouter."""
 _UNSAFE: Final = re.compile("[^A-Za-z0-9_-]")
 _LONGEST: Final = 100
-"""Maximum number of characters that are kept of a provider's id."""
+"""Maximum number of characters of a provider's id that are kept."""
 
 
 def reply_id(prefix: str, given: str) -> str:
-    """Return an id that begins with `prefix`, made from the provider's id `given`, which is "" if there is none."""
+    """Return a reply id that begins with `prefix`. The rest is from the provider's id `given`, which may be ""."""
     other = next((other for other in _PREFIXES if given.startswith(other)), "")
     rest = _UNSAFE.sub("", given.removeprefix(other))[:_LONGEST]
     return f"{prefix}{rest or uuid.uuid4().hex}"

@@ -1,8 +1,8 @@
 """JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
 Anthropic and Bedrock enforce only some keywords of JSON Schema, and answer 400 to a schema with any other keyword.
-`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. It removes
-each refused keyword, reports it as dropped, and adds it to the description, where the model still reads it. OpenAI
+`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. Each
+refused keyword is removed, reported as dropped, and added to the description, so that the model still reads it. OpenAI
 enforces other keywords (`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference
 (Structured outputs, JSON schema limitations) and the schema transform of its SDK; litellm's list for Converse.
 """
@@ -78,7 +78,7 @@ def is_recursive(schema: Any) -> bool:
 
 
 def _references(value: Any) -> set[str]:
-    """Return the values of `$ref` in a schema, without those in its `$defs` and `definitions`."""
+    """Return the values of all `$ref` in a schema, except those in its `$defs` and `definitions`."""
     if isinstance(value, list):
         return {reference for each in value for reference in _references(each)}
     if not isinstance(value, dict):

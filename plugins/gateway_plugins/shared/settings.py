@@ -1,9 +1,10 @@
 """The parameters in a client's request, and the settings that are sent to the provider, for all conversions.
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
-- `decide` turns them into `Settings` that the model and the provider's dialect support. Parameters that the model does
-  not support are reported as dropped. Every conversion drops the same parameters.
-- `plan` is the first half of `decide`: thinking and output limit. Conversions need these before they write tools.
+- `decide` turns them into `Settings` that the model and the provider's dialect support. Unsupported parameters are
+  reported as dropped, in the same way for every conversion.
+- `plan` is the first half of `decide`: it determines thinking and output limit, which conversions need before they
+  write tools.
 - The provider's dialect writes the settings into the body.
 
 No member of a body is read or written here. Thinking is in `thinking.py`.
@@ -23,7 +24,7 @@ _SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
 _MIN_TOP_P: Final = 0.95
 """Minimum of top_p that Anthropic accepts together with thinking."""
 _NEUTRAL: Final[Mapping[str, float]] = {"temperature": 1, "top_p": 1}
-"""Default of each sampling parameter. A parameter with this value can be left out without any effect."""
+"""The default of each sampling parameter. Leaving out a parameter with this value has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRules:
-    """Rules of a provider's dialect that are the same for all models."""
+    """Rules of a provider's dialect about parameters that are the same for all its models."""
 
     needs_limit: bool = False
     """True if every request must set an output limit."""
@@ -59,13 +60,13 @@ class UpstreamRules:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The first half of the settings: thinking and output limit. The form of the tools depends on them."""
+    """The first half of the settings: thinking and output limit. The members for tools depend on them."""
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model thinks in Anthropic's form.
+    """True if the model is asked to think in Anthropic's form.
 
-    Most sampling parameters are then refused, and by some models a forced tool choice.
+    Most sampling parameters are then refused. Some models then also refuse a forced tool choice.
     """
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""
@@ -114,7 +115,10 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the capabilities with the planned thinking. Some models cannot be forced to call tools while thinking."""
+    """Return the capabilities that remain with the planned thinking.
+
+    Some models cannot be forced to call tools while thinking.
+    """
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 
@@ -132,10 +136,10 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 
 
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
-    """Return the output limit to send, or None to send no limit. `needed` is true if every request must set a limit.
+    """Return the output limit to send, or None to send no limit.
 
-    The limit includes the tokens of thinking. If the client sets no limit but a limit must be sent, the limit is the
-    thinking budget plus the model's default for the answer.
+    `needed` is true if the dialect requires a limit. The limit includes the tokens of thinking. If the client sets no
+    limit but one must be sent, it is the thinking budget plus the model's default output limit.
     """
     if limit is not None:
         return limit
@@ -153,10 +157,10 @@ def supported_sampling(
     at: Mapping[str, str] = _SAMPLING_AT,
     max_temperature: float = 1,
 ) -> dict[str, float]:
-    """Return those of temperature, top_p and top_k that the model accepts. Report the others as dropped.
+    """Return those of temperature, top_p and top_k that the model accepts.
 
-    `thinks` has the meaning of `Plan.thinks`. `at` maps each name to its JSON pointer. A temperature above
-    `max_temperature` is lowered to this maximum and reported.
+    Report the others as dropped. A temperature above `max_temperature` is lowered to this maximum, which is reported
+    too. `thinks` has the meaning of `Plan.thinks`, and `at` maps each name to its JSON pointer.
     """
     supported = dict(sampling)
 

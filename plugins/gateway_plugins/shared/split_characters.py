@@ -3,8 +3,8 @@ r"""Joins characters that a provider's stream splits between two events.
 - Some servers cut a stream's text between UTF-16 units, as `"\ud83d"` and `"\ude00"`, or between bytes of UTF-8. Each
   event alone has only a part of the character.
 - An event whose text ends within a character is held back until the text of a later event begins with the rest. The
-  first part is then moved there. If the rest does not come within a few events, the parts are passed on as they came,
-  and the parser replaces each by U+FFFD (`gateway/contract/lenient_json.py`).
+  first part is then moved to that later event. If the rest does not come within a few events, the events are passed on
+  unchanged, and the parser replaces each part by U+FFFD (`gateway/contract/lenient_json.py`).
 
 Only JSON text is changed here, so this works in every dialect. Events without a split character are passed on at once.
 """
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from gateway.contract.flag import Event
 
 MAX_WAIT: Final = 4
-"""Maximum number of events that are held back. Between two pieces of a text come at most a few pings."""
+"""Maximum number of events that are held back. Between two pieces of a text there are at most a few pings."""
 
 _ESCAPED_END: Final = re.compile(rb'(\\u[dD][89abAB][0-9a-fA-F]{2})"')
 _ESCAPED_START: Final = re.compile(rb'"(\\u[dD][c-fC-F][0-9a-fA-F]{2})')
@@ -27,7 +27,7 @@ _BYTES_START: Final = re.compile(rb'"([\x80-\xbf]{1,3})')
 
 
 class _Split(NamedTuple):
-    """A first part of a character in a payload, from `start` to `end`, and the pattern of its rest."""
+    """The first part of a split character in a payload: its offsets `start` and `end`, and a pattern for the rest."""
 
     start: int
     end: int
@@ -39,7 +39,7 @@ class SplitCharacters:
 
     def __init__(self) -> None:
         self._held: list[Event] = []
-        """Events that are held back. The text of the first ends within a character."""
+        """Events that are held back. The text of the first one ends within a character."""
         self._split: _Split | None = None
 
     def feed(self, event: Event) -> Sequence[Event]:

@@ -1,9 +1,9 @@
-"""The thinking that a client requests, and the thinking that the model is then asked for.
+"""The thinking (reasoning) that a client requests, and the thinking that the gateway then requests from the model.
 
 - The reader of the client's dialect creates a `ThinkingRequest`, which is the same for all dialects except for its JSON
   pointers.
-- `plan_thinking` turns it into a `ThinkingPlan` that the model supports. Parts of the request that the model does not
-  support are reported as dropped. Every conversion drops the same parts.
+- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. Unsupported parts of the request are
+  reported as dropped, in the same way for every conversion.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
@@ -26,26 +26,26 @@ _MIN_BUDGET: Final = 1024
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
 """Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
 _MAX_BUDGET: Final = 2**31 - 1
-"""Maximum of a client's thinking budget, in tokens.
-
-Bedrock's counts have 32 bits. A sum with a much larger number could exceed the integers that orjson can write.
+"""Maximum of a client's thinking budget, in tokens: Bedrock's counts have 32 bits. With a much larger number, a sum
+could be too large for orjson.
 """
 BETWEEN_TOOLS: Final = "between_tools"
-"""The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of "off"."""
+"""The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of
+`disabled`."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's member `thinking`.
 
 Only these forms have a `display`.
 """
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking that have a value for "off" which is not an effort."""
+"""Forms of thinking that have a value for "off", other than an effort of `none`."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
-"""Forms of thinking that ask for an effort."""
+"""Forms of thinking in which the strength is given as an effort."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
-"""A `display` that needs a beta, which not every provider takes. Conversions ask for summaries instead."""
+"""A `display` that needs a beta, which some providers do not accept. Conversions request "summarized" instead."""
 _USUAL_EFFORT: Final = "high"
-"""Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""
+"""The effort to use if a client requests thinking without an effort or a budget. It is Anthropic's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class AnthropicThinking:
     budget: int | None
     """Thinking budget in tokens; None if the client sets none."""
     display: str
-    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client sets none."""
+    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client does not
+    say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +66,27 @@ class ThinkingRequest:
     """The thinking that the client requests: an effort, Anthropic's `thinking`, or both."""
 
     effort: str = ""
-    """One of `EFFORTS`, or "" if the client sets none."""
+    """One of `EFFORTS`; "" if the client sets no effort."""
     anthropic: AnthropicThinking | None = None
     effort_at: str = "/reasoning_effort"
     """JSON pointer of the effort in the client's request."""
     anthropic_at: str = "/thinking"
-    """JSON pointer of Anthropic's `thinking` in the client's request, or of the member that asks for the same."""
+    """JSON pointer of Anthropic's `thinking` in the client's request, or of another member with the same meaning."""
     budget_at: str = ""
-    """JSON pointer of the thinking budget, if it is not a member of `thinking`."""
+    """JSON pointer of the thinking budget, if the budget is not in `thinking`."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of the members that the client sets: Anthropic's `thinking`, the effort, or both."""
+        """JSON pointers of those members that the client sets: Anthropic's `thinking`, the effort, or both."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
     @property
     def is_wanted(self) -> bool:
-        """True if the client wants the model to think. If both members are set, Anthropic's `thinking` decides."""
+        """True if the client wants the model to think.
+
+        If the client sets both members, Anthropic's `thinking` decides.
+        """
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 
     @property
@@ -108,10 +112,10 @@ class ThinkingRequest:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingPlan:
-    """The thinking that the model is asked for."""
+    """The thinking that is requested from the model."""
 
     form: str = ""
-    """Form in which the model is asked, a value of `Caps.reasoning`; "" if the body has no member for thinking."""
+    """The form of the request for thinking, a value of `Caps.reasoning`; "" if the body has no member for thinking."""
     effort: str = ""
     tokens: int = 0
     """Thinking budget in tokens; 0 if no budget is sent."""
@@ -121,17 +125,17 @@ class ThinkingPlan:
 
     @property
     def is_anthropic(self) -> bool:
-        """True if the model is asked to think in Anthropic's form.
+        """True if thinking is requested in Anthropic's form.
 
-        Most sampling parameters, and with some models a forced tool choice, are refused with it.
+        Most sampling parameters are then refused. Some models then also refuse a forced tool choice.
         """
         return self.form in ANTHROPIC_FORMS and not self.off
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
-    """Return the value of Anthropic's member `thinking`, or None if it is missing.
+    """Return the parsed value of Anthropic's member `thinking`, or None if it is missing.
 
-    Raises `Refused` for a malformed value. `field` is the name of the member in the error.
+    Raises `Refused` if it is malformed. `field` is the name of the member in the error.
     """
     if value is None:
         return None
@@ -149,11 +153,12 @@ def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | N
 def plan_thinking(
     request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool
 ) -> ThinkingPlan:
-    """Return the thinking to ask the model for. `limit` is the client's output limit.
+    """Return the thinking to request from the model.
 
-    `unsigned_loop` is true if the client sent back a turn with tool calls but left out the thinking of that turn. A
-    model with a thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so
-    the model is not asked to think. A model with adaptive thinking accepts such a request.
+    `limit` is the client's output limit. `unsigned_loop` is true if the client sent back a turn with tool calls but
+    without that turn's thinking. A model with a thinking budget refuses such a request ("Expected thinking or
+    redacted_thinking", RooCode#11238), so no thinking is requested from it. A model with adaptive thinking accepts such
+    a request.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -174,9 +179,9 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan for a client that does not ask for thinking.
 
-    If the client switches thinking off, and the model would think by itself, the plan switches it off. If the model's
-    thinking cannot be switched off, the plan has the weakest effort, and the client's members are reported as dropped.
-    The members are also reported for an unknown model, because the model may think by itself.
+    If the client switches thinking off, and the model thinks by default, the plan switches it off. If that is
+    impossible, the plan has the weakest effort, and the client's members are reported as dropped. They are also
+    reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -196,8 +201,8 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan with a thinking budget.
 
-    A budget that the client sets is raised to the minimum. If it is not below the output limit, it is lowered to one
-    token less than this limit. A budget that is derived from an effort leaves half of the output limit for the answer.
+    A client's budget is raised to the minimum if it is too small, and lowered to one token below the output limit if it
+    is too large. A budget that is derived from an effort leaves half of the output limit for the answer.
     """
     if request.budget is not None:
         tokens = max(request.budget, _MIN_BUDGET)
@@ -238,7 +243,10 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
 
 
 def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the `display` to send. Without `display`, newer models omit the text of thinking (agentgateway#2725)."""
+    """Return the `display` to send.
+
+    Without it, newer models leave out the text of their thinking (agentgateway#2725).
+    """
     display = request.anthropic.display if request.anthropic else ""
     if display == _UPDATES:
         drop(f"{request.anthropic_at}/display")
@@ -247,10 +255,10 @@ def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
 
 
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
-    """Return the supported effort that is nearest to `effort`. The weaker of two is taken if both are equally near.
+    """Return the supported effort that is nearest to `effort`.
 
-    An effort other than `none` becomes `none` only if the model has no other effort. Returns "" if no effort is
-    supported.
+    Of two that are equally near, it is the weaker. An effort other than `none` becomes `none` only if `none` is the
+    only supported effort. Returns "" if no effort is supported.
     """
     if not supported:
         return ""
@@ -260,10 +268,10 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 
 
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
-    """Return the effort that Claude is asked for in `output_config`, apart from thinking; "" to ask for none.
+    """Return the effort to request from Claude in `output_config`, independently of thinking; "" to request none.
 
-    `at` is the JSON pointer of the client's effort, which is reported if another effort or none is sent. `off` is true
-    if the request switches thinking off, which some models accept only with weaker efforts.
+    `at` is the JSON pointer of the client's effort. It is reported if a different effort, or no effort, is sent. `off`
+    is true if the request switches thinking off, because some models then accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
@@ -278,14 +286,14 @@ def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) ->
 
 
 def effort_for_budget(tokens: int) -> str:
-    """Return the effort for a thinking budget: the strongest effort whose budget in `_BUDGETS` is not larger."""
+    """Return the effort for a thinking budget: the strongest effort whose budget in `_BUDGETS` does not exceed it."""
     return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return a thinking budget of at most half of the output limit, but at least the minimum.
+    """Return a thinking budget of at most half of the output limit, and at least the minimum.
 
-    Returns 0 if the limit is too small even for the minimum.
+    Returns 0 if the limit has no room for the minimum.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

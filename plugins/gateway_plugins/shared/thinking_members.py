@@ -5,7 +5,7 @@
   `chat_template_kwargs` of vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them,
   because it does not know which provider answers.
 - The members are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
-- The first member that is set counts. A member that asks for something else is reported as dropped.
+- The first member that is set is used. A further member that asks for something else is reported as dropped.
 
 Anthropic's own member `thinking` is read in `thinking.py`.
 """
@@ -28,7 +28,7 @@ _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """The thinking that one member asks for: an effort, or Anthropic's form, which has no effort."""
+    """The thinking that one member of a request asks for: an effort, or Anthropic's `thinking`, which has no effort."""
 
     at: str
     """JSON pointer of the member."""
@@ -68,7 +68,10 @@ def _anthropic(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _of_bedrock(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
-    """Yield the wish in Bedrock's `reasoning_config`: an effort for Qwen, the object `thinking` for Claude 3.7."""
+    """Yield the thinking that Bedrock's `reasoning_config` asks for.
+
+    Its value is an effort for Qwen, and the object `thinking` for Claude 3.7.
+    """
     return (_anthropic if isinstance(value, dict) else _effort)(value, at, drop)
 
 
@@ -106,7 +109,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each member. If several members are set, the first in this order counts."""
+"""The reader of each member. If a request sets several members, the first one in this order is used."""
 MEMBERS: Final = frozenset(_READERS)
 """Names of the members that are read here."""
 

@@ -1,4 +1,4 @@
-"""Names, ids and input schemas of tools in a form that providers accept, and the restoring of the client's names.
+"""Names, ids and input schemas of tools in a form that providers accept, and the way back to the client's names.
 
 Messages and Converse have the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a
 call or a result differs by dialect and is not handled here.
@@ -29,17 +29,18 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords of a folded part that are kept, or that constrain nothing."""
+"""Keywords of a folded part that are copied, or that do not restrict the input."""
 _MAX_OWN_ID: Final = 128
-"""Maximum number of characters of an id in a model's own form. The form has the name of a tool, with at most 64."""
+"""Maximum number of characters of an id in a model's own form. This form includes the tool's name (up to 64
+characters)."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have 1 or 2 levels."""
 
 
 class Names:
-    """Aliases for names of tools and properties that providers refuse.
+    """Aliases for names of tools and properties that providers would refuse.
 
-    Names of MCP tools can have more than 64 characters (bifrost#3788).
+    An example are names of MCP tools with more than 64 characters (bifrost#3788).
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Names:
         return self._client_names.get(made, made)
 
     def plain_schema(self, schema: Block) -> Block:
-        """Return a tool's schema with aliases for the top-level properties whose names Claude refuses."""
+        """Return a tool's schema in which aliases replace the names of top-level properties that Claude refuses."""
         properties, required = schema.get("properties"), schema.get("required")
         if not isinstance(properties, dict) or all(map(_PROPERTY.fullmatch, properties)):
             return schema
@@ -63,7 +64,7 @@ class Names:
         return made
 
     def plain_input(self, value: Block) -> Block:
-        """Return a call's input with the property names that `plain_schema` gives."""
+        """Return a call's input in which aliases replace names of properties, as in `plain_schema`."""
         return {self._property(name): inner for name, inner in value.items()}
 
     @property
@@ -91,11 +92,11 @@ def unused(name: str, taken: Collection[str]) -> str:
 
 
 def tool_id(client_id: str, length: int = 0) -> str:
-    """Return the id of a tool call, replaced by a hash if the model does not accept it (fabro#707).
+    """Return the id of a tool call, or a hash of it if the model does not accept the id (fabro#707).
 
-    The hash is the same for a call and its result. If a model accepts only short alphanumeric ids, `length` is their
-    exact length; for other models it is 0. Ids are not cut to this length, because all ids of some servers begin with
-    the same characters (`tooluse_`), so two cut ids could be equal.
+    The call and its result get the same hash. `length` is the exact length that a model requires of ids, which must
+    then be alphanumeric; 0 if there is no such rule. Ids are not cut to this length, because the ids of some servers
+    have a common beginning (`tooluse_`), so that two cut ids could be equal.
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -108,26 +109,27 @@ def tool_id(client_id: str, length: int = 0) -> str:
 
 
 def is_own_id(client_id: str, own: str) -> bool:
-    """Return whether the id matches `own`, the glob of ids that the model itself makes."""
+    """Return whether the id matches `own`, a glob for the ids that the model itself gives to calls."""
     return bool(own) and len(client_id) <= _MAX_OWN_ID and fnmatchcase(client_id, own)
 
 
 @dataclass(slots=True)
 class ToolIds:
-    """Ids of the tool calls in one conversation, as the provider gets them.
+    """The ids under which the provider gets the tool calls of one conversation.
 
-    They are valid, unique in the conversation, and the same each time that the client sends the conversation. Some
-    servers begin with the same ids in each turn (call_0, call_1), but providers refuse an id that occurs twice.
+    They are valid, unique in the conversation, and the same each time that the client sends the conversation. The
+    client's ids may repeat, because some servers use the same ids in each turn (call_0, call_1), but providers refuse
+    repeated ids.
     """
 
     length: int = 0
     own: str = ""
-    """A glob for ids that the model takes although other providers refuse them; "" if there is none."""
+    """A glob for ids that the model accepts although other providers refuse them; "" if there is none."""
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
     _answered: dict[str, Block] = field(default_factory=dict)
-    """The results in the current turn of the user, by the client's id."""
+    """The results in the current user turn, by the client's id of the call."""
 
     @property
     def waiting(self) -> bool:
@@ -135,7 +137,7 @@ class ToolIds:
         return any(self._open.values())
 
     def assistant_turn(self) -> None:
-        """Begin a turn of the assistant. Results after it can only answer calls of this turn."""
+        """Begin a turn of the assistant. Later results can only answer calls of this turn."""
         self._open.clear()
         self._answered.clear()
 
@@ -149,11 +151,11 @@ class ToolIds:
         return made
 
     def answer(self, result: Block, key: str, at: str) -> bool:
-        """Replace the client's id in a result, in the member `key`, by the provider's id of the call.
+        """Replace the client's id in the member `key` of a result by the provider's id of the call.
 
-        Returns True, or False if an earlier result in this turn answered the same call. The content of `result` is then
-        appended to the earlier result, and the caller leaves `result` out. Raises `Refused` for a result without a
-        call. `at` is the JSON pointer of the client's member that names the call.
+        Returns False if an earlier result in this turn answered the same call; otherwise True. After False, the content
+        of `result` is part of the earlier result, and the caller must leave `result` out. Raises `Refused` for a result
+        without a call. `at` is the JSON pointer of the client's member that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -167,12 +169,14 @@ class ToolIds:
         return False
 
     def unanswered(self) -> list[str]:
-        """Return the provider's ids of the calls that have no result. Called at the end of the user's turn."""
+        """Return the provider's ids of the calls without a result. This is called at the end of the user's turn."""
         return [made for waiting in self._open.values() for made in waiting]
 
 
 def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block:
-    """Return a tool's input schema in a form that providers and the model accept. What is lost is reported.
+    """Return a tool's input schema in a form that providers and the model accept.
+
+    Constraints that are lost are reported.
 
     `at` is the JSON pointer of the schema in the client's request.
     """
@@ -183,8 +187,8 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
     """Return a tool's input schema in a form that providers accept.
 
     The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are
-    combined at the top level are folded into one object schema, which allows every input that the client's schema
-    allows. It may allow more, which is reported. `at` is the JSON pointer of the schema.
+    combined at the top level are folded into one object schema. It allows every input that the client's schema allows.
+    If it allows more, this is reported. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -214,7 +218,7 @@ class _Folder:
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return the schema with the combinations at its top level folded into one object schema.
 
-        A schema that was folded before is not folded again, so that circular references end.
+        A schema that is already being folded is not folded again, so that circular references end.
         """
         own = {key: value for key, value in schema.items() if key not in _COMBINED}
         if depth > _MAX_FOLDS or id(schema) in self._seen:
@@ -239,8 +243,7 @@ class _Folder:
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
     """Add the properties of `inner`, a part of a combination, to the object schema `own`.
 
-    `demanded` is false for an alternative of anyOf or oneOf. Properties that an alternative requires do not become
-    required.
+    `demanded` is false if `inner` is an alternative of anyOf or oneOf. Its required properties then stay optional.
     """
     properties, more = own.get("properties") or {}, inner.get("properties") or {}
     if isinstance(properties, dict) and isinstance(more, dict):

@@ -1,8 +1,8 @@
-"""The turns of a conversation, in conversions to Messages and to Converse.
+"""The turns of a conversation that is converted to Messages or Converse.
 
-The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, with the
-client's own tool ids. Rules that Messages and Converse have in common are here, and the others are in the module
-`demand` of each dialect. Nothing here reads a block.
+The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, but still the
+client's tool ids. Rules that Messages and Converse have in common are here, and the others are in the module `demand`
+of each dialect. Nothing here reads a block.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 Block = dict[str, Any]
 
 CONTINUE: Final = "Continue."
-"""Text of a user turn that is added if the last turn is the assistant's (kortix#6489, hermes#101401).
+"""Text of a user turn that is added after a last turn of the assistant (kortix#6489, hermes#101401).
 
 Many models refuse to continue a turn of the assistant.
 """
@@ -28,7 +28,10 @@ NO_RESULT: Final = "No result was given for this tool call."
 
 
 class Located(Block):
-    """A block made from the client's value at the JSON pointer `at`. Faults in the block are reported with `at`."""
+    """A block that was made from the client's value at the JSON pointer `at`.
+
+    Errors in the block are reported with `at`.
+    """
 
     def __init__(self, at: str, block: Block) -> None:
         super().__init__(block)
@@ -36,7 +39,10 @@ class Located(Block):
 
 
 def pointer(block: Block, otherwise: str) -> str:
-    """Return the JSON pointer of the client's value from which a block was made; `otherwise` if it is not known."""
+    """Return the JSON pointer of the client's value from which a block was made.
+
+    Return `otherwise` if it is not known.
+    """
     return block.at if isinstance(block, Located) else otherwise
 
 
@@ -56,12 +62,13 @@ def side(turn: Turn) -> str:
 
 
 def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> int:
-    """Return the number of system turns at the end of `run` that can be sent as one system message.
+    """Return how many system turns at the end of `run` can be sent as one system message.
 
-    `run` has consecutive turns of the user's side. Providers that accept system messages in a conversation
+    `run` has consecutive turns of the user's side. Providers that accept system messages within a conversation
     (`mid_system`) accept one only directly after a user message, and only before an assistant message or at the end
-    (maximhq/bifrost#3945). If `run` has only system turns, the number is 0, because no user message is before them.
-    But if calls are `waiting` for results, the gateway adds the missing results in a user message before these turns.
+    (maximhq/bifrost#3945). If `run` has only system turns, no user message precedes them, so the number is 0. An
+    exception are calls that are `waiting` for results: the gateway then adds the missing results in a user message
+    before these turns.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0
@@ -76,6 +83,6 @@ def reminder(text: str) -> str:
 
 
 def frame_document(content: str, title: str) -> str:
-    """Return the text of a document between `<document>` tags, which separate it from the user's own text."""
+    """Return the text of a document inside a `<document>` tag, to separate it from the user's own text."""
     name = " ".join(title.replace('"', "'").split())
     return f'<document title="{name}">\n{content}\n</document>' if name else f"<document>\n{content}\n</document>"

@@ -2,14 +2,15 @@
 
 Used for dialects whose input count excludes cache tokens (Messages, Converse).
 
-- A report is cumulative. A count in a later report replaces the count in an earlier report, whether it is larger or
-  smaller. Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which
-  replace each count that is not null. Other providers with this API first report a guess, and later the final counts
+- Reports are cumulative. A count in a later report replaces the earlier count, even if the later one is smaller.
+  Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which replace
+  each count that is not null. Other providers with this API first report a guess, and later the final counts
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
-- No prompt has 0 tokens, and output does not become 0 again. So the counts of the prompt (input, cache reads and
-  writes) are replaced together, and only if one of them is above 0. The output is replaced only by a count above 0.
-- The counts are stored as reported. `usage` splits them into kinds, so that nothing is split twice.
+- A count of 0 is not a real report, because no prompt has 0 tokens, and output does not shrink to 0. So the counts of
+  the prompt (input, cache reads and writes) are replaced together, and only if one of them is above 0. The output is
+  replaced only by a count above 0.
+- The counts are stored as reported. Only `usage` splits them into the kinds of tokens.
 """
 
 from __future__ import annotations
@@ -47,24 +48,25 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace counts by those in a later report. In `report`, None means that a count is missing."""
+        """Replace counts by those in a later report. A count that the report does not have is None."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
     def correct(self, counts: Mapping[str, int | None]) -> None:
-        """Replace counts by those that the provider uses for the invoice. A count of 0 or None replaces nothing."""
+        """Replace counts by those on which the provider's invoice is based. A count of 0 or None replaces nothing."""
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Set those counts that are missing or 0 so far."""
+        """Set the counts that are still missing or 0."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:
-        """Return the counts by kind. Writes without a reported lifetime have the lifetime of the request's marks.
+        """Return the counts by kind.
 
-        If the marks are mixed, these writes are counted as writes of an hour, which cost more.
+        Cache writes without a reported lifetime get the lifetime of the request's cache marks. If the marks are mixed,
+        they count as writes of an hour, which cost more.
         """
         counts = self._counts
         five, hour, unknown = counts["cache_write_5m"], counts["cache_write_1h"], self._unknown_writes
@@ -80,12 +82,15 @@ class Counts:
 
     @property
     def _unknown_writes(self) -> int:
-        """The number of tokens in cache writes without a reported lifetime."""
+        """The number of tokens in cache writes whose lifetime was not reported."""
         counts = self._counts
         return max(0, counts["cache_write"] - counts["cache_write_5m"] - counts["cache_write_1h"])
 
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
-        """Replace the counts of the prompt. Lifetimes of an earlier report that exceed the new sum are forgotten."""
+        """Replace the counts of the prompt.
+
+        Counts by lifetime from an earlier report are discarded if they exceed the new sum.
+        """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]
         if counts.keys().isdisjoint(WRITES) and lifetimes > counts.get("cache_write", lifetimes):

@@ -1,8 +1,8 @@
 """Translation of Anthropic Messages requests to Bedrock Converse, and of the replies back.
 
 This file maps the members of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
-request to Converse are in `dialects/bedrock_converse/`. What a model accepts is known only from its capabilities
-(`Caps`). Sources: Anthropic's API reference, botocore's service model, recorded traffic.
+request to Converse are in `dialects/bedrock_converse/`. Only the capabilities of a model (`Caps`) tell what it accepts.
+Sources: Anthropic's API reference, botocore's service model, recorded traffic.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class _Conversion:
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
+        none.
+
+        The method `body` sets it."""
         target = messages_betas.able(target, request.without)
         self._request = request
         self._top = request.top
@@ -90,7 +93,7 @@ class _Conversion:
         return {name: value for name, value in members.items() if value}
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and the members of `additionalModelRequestFields` for the tool choice.
+        """Return `outputConfig`, `toolConfig`, and the members for the tool choice in `additionalModelRequestFields`.
 
         `called` has the names of the tools that were called earlier in the conversation.
         """
@@ -112,9 +115,9 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas and the answer's effort.
+        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas and an effort.
 
-        This effort applies to the whole answer, not only to thinking. For other models the betas are reported as
+        The effort applies to the whole answer, not only to thinking. For other models, the betas are reported as
         dropped.
         """
         caps, drop, named = self._caps, self._drop, messages_betas.request_betas(self._request)

@@ -1,7 +1,7 @@
 """Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
-- The body is that of Anthropic's own Messages API. An envelope for another API with this body, such as Bedrock's
-  InvokeModel, changes the members that differ there (version, model and stream).
+- The body is that of Anthropic's own Messages API. For another API with this body, such as Bedrock's InvokeModel, the
+  provider's plugin then changes the members that differ (version, model and stream).
 - Messages are mapped in `mappings/converse_to_turns.py`, and members that become headers in
   `mappings/converse_on_invoke.py`. The other members are mapped here.
 - Rules for every request to Messages are in `dialects/anthropic_messages/`.
@@ -47,14 +47,13 @@ _CARRIED: Final = frozenset({
     "cache_control", "container", "context_management", "inference_geo", "mcp_servers", "metadata", "safeguards",
     "service_tier", "speed",
 })  # fmt: skip
-"""Members of the Messages API that clients of Converse send in `additionalModelRequestFields`.
-
-They are passed on. An envelope reports as dropped the members that its API does not accept.
+"""Members of the Messages API that clients of Converse send in `additionalModelRequestFields`. They are passed on. The
+provider's plugin later drops those that its API does not accept.
 """
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
-"""Anthropic's beta for tools that are added or removed in a conversation (Converse: toolAddition, toolRemoval)."""
+"""Anthropic's beta for adding and removing tools within a conversation (toolAddition and toolRemoval in Converse)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of the effort of the whole answer. Claude distinguishes this effort from the effort of thinking."""
+"""JSON pointers of members with the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
@@ -78,7 +77,10 @@ class _Conversion:
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
+        none.
+
+        The method `body` sets it."""
         self._request = request
         self._target = target = messages_betas.able(target, request.without)
         self._drop = drop
@@ -119,8 +121,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the members `system` and `messages`.
 
-        `prefill` is true if the model can continue a last message of the assistant. It has no effect if the model
-        always thinks, or if the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue an assistant message at the end. It is ignored if the model always
+        thinks, or if the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -131,7 +133,7 @@ class _Conversion:
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
         """Return the members `tools` and `tool_choice`, and `output_config` with the answer's format.
 
-        A hint that asks for the format is appended to `system` if needed.
+        If the format can only be asked for by a hint, the hint is appended to `system`.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)
@@ -152,7 +154,7 @@ class _Conversion:
 def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
     """Return Anthropic's own tools, such as computer use, from `additionalModelRequestFields`.
 
-    Converse itself has no member for them.
+    Converse itself has no member for such tools.
     """
     tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
     if not all(isinstance(tool, dict) for tool in tools):

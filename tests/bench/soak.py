@@ -1,11 +1,12 @@
-"""Measures whether memory grows over time: `python -m tests.bench.soak [--minutes N] [--calls N]`.
+"""Measures whether memory grows over time: `python -m tests.bench.soak [--minutes N] [--calls N] [--rate N]`.
 
 - Every call is a new session, with texts, user agents and unknown members of its own. All client dialects are used with
   all providers' flags, streamed and whole.
 - One call in 19 has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
-- The gateway is a process of its own. Its resident memory and its descriptors are read twice a second.
+- The gateway is a process of its own. Its resident memory and its descriptors are read twice a second. A line with
+  both, and with what takes memory in the process (`soak_probe.py`), is printed every `--every` seconds.
 - Tables with a bound, such as that of sessions, fill up during the first calls. The report has the slope of memory
-  after these calls, by least squares, and whether there are as many records as calls.
+  after these calls, by least squares, whether there are as many records as calls, and how the largest tables grew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from statistics import linear_regression
 from urllib.parse import quote
@@ -32,12 +34,16 @@ from tests.bench.memory import resident
 from tests.helpers.descriptors import descriptors
 from tests.helpers.gateway import CAP, HAIKU, bedrock
 from tests.helpers.processes import environment, running
+from tests.helpers.waiting import eventually
 
 CLIENTS = 8
 """Number of clients that call at once."""
 SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
-"""Number of calls before the slope is measured. The largest table, with 10,000 sessions, is full after 25,000 calls."""
+"""Maximum number of calls before the slope is measured. The largest table, with 10,000 sessions, is full after 25,000
+calls."""
+LISTED = 8
+"""Number of tables, and of types of objects, that the report lists."""
 FAULT_EVERY = 19
 """Number of calls of which one has a fault. It is no multiple of the number of dialects, so each dialect has faults."""
 SETTLE_SECONDS = 60
@@ -91,26 +97,51 @@ class Figures:
     """Number of calls, seconds since the start, resident megabytes, and open descriptors."""
     records: int = 0
 
+    counts: list[tuple[int, dict]] = field(default_factory=list)
+    """Number of calls, and what the probe counted in the gateway's process."""
+
+    @property
+    def warm_up(self):
+        """The number of calls before the slope is measured."""
+        return min(WARM_UP_CALLS, self.calls // 3)
+
     @property
     def warm(self):
-        """The samples after the warm-up; those after half of the calls if there are fewer calls."""
-        first = min(WARM_UP_CALLS, self.calls // 2)
-        return [sample for sample in self.samples if sample[0] >= first]
+        """The samples after the warm-up."""
+        return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):
-        """Return the growth in megabytes per hour after the warm-up, by least squares."""
-        _, at, size, _ = zip(*self.warm, strict=True)
-        return 3600 * linear_regression(at, size).slope
+        """Return the growth after the warm-up by least squares, in megabytes per hour and in bytes per call."""
+        calls, at, size, _ = zip(*self.warm, strict=True)
+        return 3600 * linear_regression(at, size).slope, 1e6 * linear_regression(calls, size).slope
+
+    def line(self):
+        """Return a line of the curve: the latest sample, and the latest counts of the probe."""
+        calls, at, size, descriptors = self.samples[-1]
+        _, counts = self.counts[-1]
+        sizes = " ".join(f"{name} {counts[name]}" for name in counts if name not in {"tables", "types"})
+        return f"{at:.0f} s, {calls} calls: {size:.1f} MB, descriptors {descriptors} {sizes}"
 
     def report(self):
         (_, begun, size, descriptors), (_, ended, last_size, last_descriptors) = self.warm[0], self.warm[-1]
+        per_hour, per_call = self.slope()
         return "\n".join([
             f"{self.calls} calls in {ended:.0f} s: {self.statuses}",
             f"records: {self.records} ({'as many as calls' if self.records == self.calls else 'NOT as many as calls'})",
             f"resident memory: {size:.1f} MB after {begun:.0f} s, {last_size:.1f} MB at the end",
-            f"slope after the warm-up: {self.slope():+.2f} MB/h",
+            f"slope after the warm-up: {per_hour:+.2f} MB/h, {per_call:+.1f} bytes a call",
             f"descriptors: {descriptors} after {begun:.0f} s, {last_descriptors} at the end",
+            *self._grown("tables"),
+            *self._grown("types"),
         ])  # fmt: skip
+
+    def _grown(self, name):
+        """Yield the tables, or the types of objects, that grew most after the warm-up."""
+        first = next(counts for calls, counts in self.counts if calls >= self.warm_up)[name]
+        last = self.counts[-1][1][name]
+        grown = sorted(last, key=lambda each: first.get(each, 0) - last[each])[:LISTED]
+        yield f"{name} that grew most after the warm-up:"
+        yield from (f"  {first.get(each, 0):6} {last[each]:6} {each}" for each in grown)
 
 
 def config(urls):
@@ -169,6 +200,23 @@ async def _sampled(*of):
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
+async def _count(process, path, figures):
+    """Let the probe count, and note what it answers."""
+    path.unlink(missing_ok=True)
+    calls = figures.calls
+    process.stdin.write(f"{path}\n".encode())
+    line = await eventually(lambda: path.exists() and path.read_text().endswith("\n") and path.read_text(), 60)
+    figures.counts.append((calls, json.loads(line)))
+
+
+async def _counted(process, path, figures, every):
+    while True:
+        await _count(process, path, figures)
+        sys.stdout.write(figures.line() + "\n")
+        sys.stdout.flush()
+        await asyncio.sleep(every)
+
+
 async def _records(session, url, calls):
     """Return the number of records in the store, once there are as many as calls or the time is over."""
     until = time.monotonic() + SETTLE_SECONDS
@@ -180,33 +228,44 @@ async def _records(session, url, calls):
         await asyncio.sleep(0.2)
 
 
-async def measured(folder, *, seconds, calls):
-    """Return the figures of a run that ends after a time or a number of calls, whichever comes first."""
+async def measured(folder, *, seconds, calls, rate=inf, every=inf):
+    """Return the figures of a run that ends after a time or a number of calls, whichever comes first.
+
+    `rate` is the maximum number of calls in a second. A line of the curve is printed every `every` seconds.
+    """
     figures, numbers = Figures(), count(1)
     async with AsyncExitStack() as stack:
         simulated = {name: await stack.enter_async_context(sim()) for name, (_, sim) in PROVIDERS.items()}
         path = folder / "config.hujson"
         path.write_text(json.dumps(config({name: sim.url for name, sim in simulated.items()})))
-        command = (sys.executable, "-m", "gateway", "serve", "--config", str(path), "--listen", "127.0.0.1:0")
+        command = (sys.executable, "-m", "tests.bench.soak_probe", "serve", "--config", str(path))
         # a process that is forked from the tests' process would count the tests' memory too
-        gateway = await stack.enter_async_context(running(*command, cwd=folder, env=environment(folder)))
+        gateway = await stack.enter_async_context(
+            running(
+                *command, "--listen", "127.0.0.1:0", cwd=folder, env=environment(folder), stdin=asyncio.subprocess.PIPE
+            )
+        )
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         begun = time.monotonic()
         of = gateway.process.pid, figures, begun
-        watching = asyncio.create_task(_sampled(*of))
+        probe = gateway.process, folder / "counts", figures
+        _sample(*of)
+        watching = [asyncio.create_task(_sampled(*of)), asyncio.create_task(_counted(*probe, every))]
 
         async def client():
             while time.monotonic() - begun < seconds and (number := next(numbers)) <= calls:
+                await asyncio.sleep(begun + number / rate - time.monotonic())
                 await _call(session, gateway.url, number, figures)
                 for sim in simulated.values():
                     sim.requests.clear()
                 gateway.lines.clear()
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        watching.cancel()
-        _sample(*of)
+        for task in watching:
+            task.cancel()
         figures.records = await _records(session, gateway.url, figures.calls)
         _sample(*of)
+        await _count(*probe)
     return figures
 
 
@@ -214,9 +273,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--calls", type=int, default=200_000)
+    parser.add_argument("--rate", type=float, default=inf, help="maximum number of calls in a second")
+    parser.add_argument("--every", type=float, default=30, help="seconds between two lines of the curve")
     options = parser.parse_args()
+    limits = {"seconds": options.minutes * 60, "calls": options.calls, "rate": options.rate, "every": options.every}
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measured(Path(folder), seconds=options.minutes * 60, calls=options.calls))
+        figures = asyncio.run(measured(Path(folder), **limits))
     sys.stdout.write(figures.report() + "\n")
 
 

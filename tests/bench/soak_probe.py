@@ -1,0 +1,118 @@
+"""Runs the gateway, and counts what takes memory in its process: `python -m tests.bench.soak_probe serve ...`.
+
+Each line on standard input is the name of a file, to which a line of JSON with the counts is appended. A thread of its
+own does this, and otherwise sleeps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import json
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+from gateway.__main__ import main
+
+MIN_LENGTH = 100
+"""Minimum number of entries of a table that is listed."""
+KINDS = 100
+"""Number of types that are listed, those with the most objects."""
+OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
+"""The beginnings of the modules of the objects whose tables are listed."""
+CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
+
+_for_ever = []
+"""The objects at the time of `gc.freeze`. The garbage collector lists only later objects."""
+
+
+class _Mallinfo(ctypes.Structure):
+    """The result of glibc's `mallinfo2`: numbers of blocks or bytes (mallinfo(3))."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def allocated():
+    """Return the megabytes of glibc's pools (in use and free) and of its mappings, and those of SQLite."""
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Mallinfo
+    info = library.mallinfo2()
+    sqlite = ctypes.CDLL("libsqlite3.so.0")
+    sqlite.sqlite3_memory_used.restype = ctypes.c_int64
+    sizes = {
+        "malloc": info.uordblks,
+        "free": info.fordblks,
+        "mapped": info.hblkhd,
+        "sqlite": sqlite.sqlite3_memory_used(),
+    }
+    return {name: round(size / 1e6, 2) for name, size in sizes.items()}
+
+
+def _members(value):
+    """Yield the names and values of the attributes of an object."""
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                yield name, getattr(value, name)
+    yield from getattr(value, "__dict__", {}).items()
+
+
+def tables(objects):
+    """Return the number of entries of each table in an attribute, over all objects of a class, and of each cache."""
+    sizes = Counter()
+    for value in objects:
+        kind = type(value)
+        if kind is functools._lru_cache_wrapper:
+            inner = value.__wrapped__
+            # the cache of SQL statements belongs to a connection, all others to a function
+            owner = inner if hasattr(inner, "__qualname__") else type(inner)
+            sizes[f"cache {owner.__module__}.{owner.__qualname__}"] += value.cache_info().currsize
+        elif str(getattr(kind, "__module__", "")).startswith(OWNERS):
+            for name, member in _members(value):
+                if type(member).__name__ in CONTAINERS:
+                    sizes[f"{kind.__module__}.{kind.__qualname__}.{name}"] += _length(member)
+    return {name: size for name, size in sizes.most_common() if size >= MIN_LENGTH}
+
+
+def _length(container):
+    return container.qsize() if hasattr(container, "qsize") else len(container)
+
+
+def counts():
+    gc.collect()
+    objects = gc.get_objects()
+    kinds = Counter(f"{type(value).__module__}.{type(value).__qualname__}" for value in objects)
+    return {
+        "threads": threading.active_count(),
+        "objects": len(objects),
+        "blocks": sys.getallocatedblocks(),
+        **allocated(),
+        "tables": tables([*_for_ever, *objects]),
+        "types": dict(kinds.most_common(KINDS)),
+    }
+
+
+def _freeze(freeze=gc.freeze):
+    _for_ever.extend(gc.get_objects())
+    freeze()
+
+
+def _answer():
+    for line in sys.stdin:
+        with Path(line.rstrip()).open("a") as file:
+            file.write(json.dumps(counts()) + "\n")
+
+
+if __name__ == "__main__":
+    gc.freeze = _freeze
+    threading.Thread(target=_answer, name="probe", daemon=True).start()
+    sys.exit(main())

@@ -26,6 +26,7 @@ from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
 from gateway.process import new_plugin
 from gateway.process import prices_command as prices
+from gateway.process.app import own_routes
 from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
 from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
@@ -52,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except OutputFailed as error:
         complain(_one_line(f"irisgate: {error}"))
-    except (UsageError, PluginError) as error:
+    except UsageError as error:
         complain(_one_line(str(error)))
+    except PluginError as error:
+        complain("\n".join(map(_one_line, str(error).splitlines())))
     except ConfigError as error:
         complain(str(error))
     except KeyboardInterrupt:
@@ -206,7 +209,7 @@ def _serve(options: argparse.Namespace) -> int:
         raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
     registry = _registry(options)
     sweep(options.config)
-    loaded = load(options.config, known_flags=registry.flags)
+    loaded = load(options.config, known_flags=registry.flags, unusable_flags=registry.unusable_flags)
     if loaded.warnings:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
@@ -226,7 +229,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     try:
-        results = doctor.examine(options, _registry(options).flags)
+        results = doctor.examine(options, _registry(options))
     except doctor.NoRepair as error:
         raise UsageError(f"irisgate doctor: {error}") from None
     say(as_json(results) if options.json else report(results))
@@ -234,13 +237,14 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
-    flags = _registry(options).flags
+    registry = _registry(options)
+    flags, unusable = registry.flags, registry.unusable_flags
     if str(options.file) not in STANDARD_INPUT:
-        return str(options.file), load(options.file, known_flags=flags)
+        return str(options.file), load(options.file, known_flags=flags, unusable_flags=unusable)
     if sys.stdin is None:
         raise UsageError("irisgate check: standard input is closed")
     name = "standard input"
-    return name, load_stream(sys.stdin.buffer, name=name, known_flags=flags)
+    return name, load_stream(sys.stdin.buffer, name=name, known_flags=flags, unusable_flags=unusable)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -249,7 +253,8 @@ def _explain(options: argparse.Namespace) -> int:
         identity = somebody(options.login, options.group, options.tag)
     except NoSuchCaller as error:
         raise UsageError(f"irisgate explain: --as: {error}") from None
-    config = load(options.config, known_flags=_registry(options).flags).config
+    registry = _registry(options)
+    config = load(options.config, known_flags=registry.flags, unusable_flags=registry.unusable_flags).config
     explanation = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
     say(orjson.dumps(explanation).decode() if options.json else explanation_text(explanation))
     return 0 if explanation.allowed else 1
@@ -326,7 +331,7 @@ def _registry(options: argparse.Namespace) -> Registry:
             os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
         except OSError as error:
             raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None
-    return discover(folder)
+    return discover(folder, own=own_routes())
 
 
 def _state(options: argparse.Namespace) -> Path:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from gateway.config.document.hujson import Document, HujsonError, line_starts, parse, tokens
@@ -62,6 +63,7 @@ def propose(
     *,
     active: Collection[str],
     flags: Collection[str],
+    unusable: Mapping[str, str] = MappingProxyType({}),
     judge: Judge = lambda _: {},
 ) -> Proposal:
     """Return the proposal to save the text `given` as the file `path`.
@@ -74,7 +76,7 @@ def propose(
     except HujsonError:
         document = None
     if document is None or not document.value:
-        return Proposal(given, _check(given, path, flags, judge))
+        return Proposal(given, _check(given, path, flags, unusable, judge))
     marks = _marks(document, known)
     if not any(mark.fault for mark in marks):
         marks = _keep_hidden(given, marks)
@@ -82,16 +84,18 @@ def propose(
     if faults := [mark for mark in marks if mark.fault]:
         return Proposal(text, tuple(_finding(document, mark, path) for mark in faults))
     scrub = scrubber({*active, *(entry.text for entry in known.values())})
-    findings = _check(text, path, flags, judge)
+    findings = _check(text, path, flags, unusable, judge)
     starts = line_starts(text)
     return Proposal(text, tuple(_as_given(finding, document, marks, starts, scrub) for finding in findings))
 
 
-def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple[Finding, ...]:
+def _check(
+    text: str, path: Path, flags: Collection[str], unusable: Mapping[str, str], judge: Judge
+) -> tuple[Finding, ...]:
     if _is_empty(text):
         return (Finding("error", "", 1, 1, EMPTY, str(path)),)
     try:
-        loaded = loads(text, name=str(path), known_flags=flags, folder=path.parent)
+        loaded = loads(text, name=str(path), known_flags=flags, unusable_flags=unusable, folder=path.parent)
     except ConfigError as error:
         return error.findings
     against = judge(loaded).items()

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from pydantic import ValidationError
 
@@ -42,6 +42,8 @@ from gateway.config.sections.storage import read_storage
 from gateway.config.sections.temp_grants import read_temp_grants
 from gateway.config.sections.tool_servers import check_tool_servers
 
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -65,12 +67,20 @@ class Loaded:
 
 
 def load(
-    path: str | FilePath, *, known_flags: Collection[str] = DOCUMENTED_FLAGS, environ: Mapping[str, str] | None = None
+    path: str | FilePath,
+    *,
+    known_flags: Collection[str] = DOCUMENTED_FLAGS,
+    unusable_flags: Mapping[str, str] = _NONE,
+    environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error."""
+    """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error.
+
+    `unusable_flags` has the reason why each flag of a broken plugin cannot be used. Such a flag is an error.
+    """
     path = FilePath(path)
     files = stamps([path])
-    source = _Source(str(path), path.parent, known_flags, os.environ if environ is None else environ, files)
+    variables = os.environ if environ is None else environ
+    source = _Source(str(path), path.parent, known_flags, unusable_flags, variables, files)
     return source.load(_text(path))
 
 
@@ -79,6 +89,7 @@ def loads(
     *,
     name: str = "config.hujson",
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
+    unusable_flags: Mapping[str, str] = _NONE,
     environ: Mapping[str, str] | None = None,
     folder: FilePath | None = None,
 ) -> Loaded:
@@ -86,7 +97,8 @@ def loads(
 
     Raises `ConfigError` with all findings if there is an error.
     """
-    source = _Source(name, folder or FilePath(), known_flags, os.environ if environ is None else environ, {})
+    variables = os.environ if environ is None else environ
+    source = _Source(name, folder or FilePath(), known_flags, unusable_flags, variables, {})
     return source.load(text)
 
 
@@ -95,13 +107,15 @@ def load_stream(
     *,
     name: str,
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
+    unusable_flags: Mapping[str, str] = _NONE,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Return the configuration read from a stream such as standard input.
 
     Paths of secrets are relative to the working folder. Raises `ConfigError` with all findings if there is an error.
     """
-    return loads(_read(stream, name), name=name, known_flags=known_flags, environ=environ)
+    text = _read(stream, name)
+    return loads(text, name=name, known_flags=known_flags, unusable_flags=unusable_flags, environ=environ)
 
 
 def _text(path: FilePath) -> str:
@@ -141,6 +155,7 @@ class _Source:
     name: str
     folder: FilePath
     known_flags: Collection[str]
+    unusable_flags: Mapping[str, str]
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 
@@ -157,7 +172,7 @@ class _Source:
         report.settled = frozenset(path for path, _ in macros.faults)
         for twice in document.duplicates:
             _tell_of_a_duplicate(report, twice.path, twice.first, twice.second)
-        config = _config(Reading(report, self.folder, self.known_flags, self.environ, self.files))
+        config = _config(Reading(report, self.folder, self.known_flags, self.unusable_flags, self.environ, self.files))
         advice.advise(config, report)
         if report.failed:
             raise ConfigError(report.sorted(), self.files)

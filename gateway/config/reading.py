@@ -25,6 +25,8 @@ class Reading:
     report: Report
     folder: FilePath
     known_flags: Collection[str]
+    unusable_flags: Mapping[str, str]
+    """The reasons why flags of broken plugins cannot be used, by the flag's name."""
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 

@@ -122,6 +122,11 @@ class Skipped:
     """The package and its version."""
     mistakes: tuple[Mistake, ...]
 
+    @property
+    def reason(self) -> str:
+        """The package and its first mistake."""
+        return f"{self.package}: {self.mistakes[0]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:
@@ -133,6 +138,12 @@ class Registry:
     observers: Mapping[str, Mapping[str, Hook]]
     """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
     skipped: tuple[Skipped, ...] = ()
+    """Plugins of installed packages that are left out."""
+
+    @property
+    def unusable_flags(self) -> Mapping[str, str]:
+        """The reasons why skipped plugins cannot be used, by the name that a provider's `compatibility` may have."""
+        return {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""
@@ -171,7 +182,9 @@ class _Candidate:
 
     name: str
     origin: str
-    """The file, the package or "the gateway", for messages."""
+    """The file, the package with its version, or "the gateway itself"."""
+    place: str
+    """The file or the entry point."""
     load: Callable[[], ModuleType | Mistake]
     group: str = ""
     """The group of the entry point; "" if the plugin is not of an installed package."""
@@ -207,11 +220,11 @@ class _Search:
     def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)
         if other := self.origins.get(name):
-            yield Mistake(name, f"there is one of that name already: {other}; take another name", candidate.origin)
+            yield Mistake(name, f"there is one of that name already: {other}; take another name", candidate.place)
             return
         if candidate.group and _GROUPS[candidate.group] is not kind:
             right = next(group for group, its_kind in _GROUPS.items() if its_kind is kind)
-            yield Mistake(name, f"is {kind.name}; write its entry point in the group {right}", candidate.origin)
+            yield Mistake(name, f"is {kind.name}; write its entry point in the group {right}", candidate.place)
             return
         wrong = tuple(mistakes(kind, name, module))
         yield from wrong
@@ -242,7 +255,7 @@ def _candidates(folder: Path | None) -> Iterator[_Candidate]:
         for info in pkgutil.iter_modules(path):
             if not info.ispkg:
                 module = importlib.import_module(f"{package}.{info.name}")
-                yield _Candidate(info.name, "the gateway itself", partial(_same, module))
+                yield _Candidate(info.name, "the gateway itself", "", partial(_same, module))
     installed = entry_points()
     for group in _GROUPS:
         for entry in installed.select(group=group):
@@ -257,19 +270,19 @@ def _same(module: ModuleType) -> ModuleType:
 
 def _installed(entry: EntryPoint) -> _Candidate:
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
-    origin = f"{package}, entry point {entry.name} = {entry.value}"
+    place = f"entry point {entry.name} = {entry.value}"
 
     def load() -> ModuleType | Mistake:
         try:
             module = entry.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin raises)
-            return import_mistake(entry.name, error, entry.module.partition(".")[0], origin)
+            return import_mistake(entry.name, error, entry.module.partition(".")[0], place)
         if isinstance(module, ModuleType):
             return module
-        wrong = f"the entry point is {type(module).__name__}; name a module: {entry.name} = {entry.module}"
-        return Mistake(entry.name, wrong, origin)
+        wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {entry.module}"
+        return Mistake(entry.name, wrong, place)
 
-    return _Candidate(entry.name, origin, load, entry.group)
+    return _Candidate(entry.name, package, place, load, entry.group)
 
 
 def _of_folder(folder: Path) -> Iterator[_Candidate]:
@@ -279,7 +292,7 @@ def _of_folder(folder: Path) -> Iterator[_Candidate]:
     if not paths:
         raise PluginError(f"{folder}: has no plugin; a plugin is a file NAME.py or a folder with __init__.py")
     for path in paths:
-        yield _Candidate(path.stem, str(path), partial(_from_file, path))
+        yield _Candidate(path.stem, str(path), str(path), partial(_from_file, path))
 
 
 def _from_file(path: Path) -> ModuleType | Mistake:

@@ -117,6 +117,11 @@ def build(
     parts = Parts(finish, gateway.quotas, gateway.store, log)
     gateway.predecessors = Predecessors(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
+    for skipped in registry.skipped:
+        first = skipped.mistakes[0]
+        log.warning(
+            "plugin.skipped", plugin=skipped.name, package=skipped.package, at=first.place, reason=first.message
+        )
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))

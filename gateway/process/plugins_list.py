@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from gateway.config.findings import escape_control
 from gateway.contract.conversions import Conversion, conversions
 from gateway.contract.losses import Way, loss
 from gateway.contract.registry import Plugin, Registry
@@ -23,6 +24,11 @@ def plugins_list(registry: Registry) -> str:
     ]
     if registry.observers:
         parts.append(f"Observers: {', '.join(registry.observers)}")
+    if registry.skipped:
+        mistakes = [
+            escape_control(f"{plugin.package}: {mistake}") for plugin in registry.skipped for mistake in plugin.mistakes
+        ]
+        parts.append("\n".join(["Plugins that are left out, because they are broken:", *mistakes]))
     return "\n\n".join(parts)
 
 

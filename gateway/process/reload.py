@@ -174,7 +174,8 @@ class Reloader:
     def _read(self) -> _Ready:
         """Load the configuration. Called in a thread, because a large file or a slow disk must not delay calls."""
         before = self.loaded
-        loaded = load(self.path, known_flags=self.gateway.registry.flags)
+        registry = self.gateway.registry
+        loaded = load(self.path, known_flags=registry.flags, unusable_flags=registry.unusable_flags)
         ready = runtime(self.effective(loaded.config))
         differing = changed_paths(before.document.value, loaded.document.value)
         differing += [path for path in rotated_keys(before.config, loaded.config) if path not in differing]

@@ -164,11 +164,16 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Warn of flags that have no effect. A documented flag that is switched off needs no warning."""
+    """Warn of flags that have no effect, and refuse flags of broken plugins. A flag that is switched off and is
+    documented, or belongs to a broken plugin, needs no warning.
+    """
     known = ", ".join(sorted(reading.known_flags))
     for flag, value in compatibility.items():
         documented = flag in DOCUMENTED_FLAGS
-        if flag not in reading.known_flags and (value or not documented):
+        if flag in reading.unusable_flags:
+            if value:
+                reading.report.error((*path, flag), f"its plugin cannot be used: {reading.unusable_flags[flag]}")
+        elif flag not in reading.known_flags and (value or not documented):
             fault = "not supported yet" if documented else "unknown flag"
             message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.known_flags)}"
             reading.report.warn((*path, flag), message)

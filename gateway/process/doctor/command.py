@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from gateway.config.findings import ConfigError
 from gateway.config.load import load
 from gateway.config.model import Config
+from gateway.contract.registry import Registry
 from gateway.process.app import database_path
 from gateway.process.doctor import machine, state
 from gateway.process.doctor.result import Result, error, ok, warning
@@ -34,10 +35,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def examine(options: argparse.Namespace, known_flags: Collection[str]) -> Sequence[Result]:
+def examine(options: argparse.Namespace, registry: Registry) -> Sequence[Result]:
     """Return the results of all checks. Raises `NoRepair` if the options ask for a repair that is not possible."""
     results: list[Result] = []
-    config = _config(options.config, known_flags, results)
+    config = _config(options.config, registry, results)
+    results += _plugins(registry)
     folder = StateFolder(options.state, database_path(config or Config(), options.state), options.repair)
     running = _holder(folder)
     if running and options.repair:
@@ -60,7 +62,16 @@ def _holder(folder: StateFolder) -> str:
     return ""
 
 
-def _config(path: Path | None, known_flags: Collection[str], results: list[Result]) -> Config | None:
+def _plugins(registry: Registry) -> Iterator[Result]:
+    """Yield a warning for each plugin that is left out, or else the number of plugins."""
+    for plugin in registry.skipped:
+        yield warning("plugins", plugin.reason, "mend the package or uninstall it")
+    if not registry.skipped:
+        counts = f"{len(registry.flags)} flags, {len(registry.translators)} translators"
+        yield ok("plugins", f"{counts}, {len(registry.observers)} observers")
+
+
+def _config(path: Path | None, registry: Registry, results: list[Result]) -> Config | None:
     """Return the configuration, or None if no file is given or the file is invalid. Append the findings to
     `results`.
     """
@@ -68,7 +79,7 @@ def _config(path: Path | None, known_flags: Collection[str], results: list[Resul
         results.append(ok("configuration", "not checked; name it with --config FILE"))
         return None
     try:
-        loaded = load(path, known_flags=known_flags)
+        loaded = load(path, known_flags=registry.flags, unusable_flags=registry.unusable_flags)
     except ConfigError as failure:
         results += [error("configuration", str(finding), "mend the file") for finding in failure.findings]
         return None

@@ -191,8 +191,9 @@ def _proposal(
             against["server.hosts"] = f'"{host}", as which you called the gateway, would no longer be one of its names'
         return against
 
-    flags = reloader.gateway.registry.flags
-    return propose(text, reloader.path, view.known, active=view.active, flags=flags, judge=judge)
+    registry = reloader.gateway.registry
+    flags, unusable = registry.flags, registry.unusable_flags
+    return propose(text, reloader.path, view.known, active=view.active, flags=flags, unusable=unusable, judge=judge)
 
 
 async def _text(request: web.Request) -> str:

@@ -1,10 +1,11 @@
-"""The members of a Messages request that need a beta. A beta and its members are sent together or left out together.
+"""The members of a Messages request that need a beta (a feature under test).
 
-- Which members need which beta is data in `betas.json` (`features`).
-- A member without its beta is refused by the provider ("Extra inputs are not permitted"). So where a beta is left out,
-  its members are removed and reported.
-- Some members cannot be left out, because the request would mean something else. Their beta is not left out either
-  (`essential`).
+A beta and its members are sent together or left out together.
+
+- The file `betas.json` lists which members need which beta (`features`).
+- The provider refuses a member without its beta ("Extra inputs are not permitted"). So if a beta is left out, its
+  members are removed and reported as dropped.
+- Some members are essential: leaving them out would change the meaning of the request. Their beta is never left out.
 
 The members are in the body of a Messages or InvokeModel request, or in `additionalModelRequestFields` of Converse.
 """
@@ -29,27 +30,24 @@ from gateway_plugins.shared.turns import NO_OUTPUT
 Block = dict[str, Any]
 
 _REFERENCE: Final = "tool_reference"
-"""Type of a block that names a tool found by a tool search. Such a block is in the result of a tool."""
+"""Type of a block in a tool's result that names a tool found by a tool search."""
 _SEARCH: Final = "tool_search_tool"
 """Beginning of the names of Anthropic's tools that search for tools."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A beta, and the members that need the beta.
-
-    An attribute that lists members is empty if no members of that kind need the beta.
-    """
+    """A beta, and the members of a request that need it, listed by their place. Most of the lists are empty."""
 
     beta: str
     also: tuple[str, ...] = ()
-    """Other betas with which the members are accepted."""
+    """Other betas that are enough for the members to be accepted."""
     top: tuple[str, ...] = ()
     """Names of members at the top of the request that need the beta."""
     thinking: tuple[str, ...] = ()
     """Names of members of `thinking` that need the beta."""
     value: str = ""
-    """The value of the members in the attribute `thinking` for which the beta is needed; "" if any value needs it."""
+    """The value of the members in `thinking` for which the beta is needed; "" if the beta is needed for every value."""
     tool: tuple[str, ...] = ()
     """Names of members of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -63,18 +61,18 @@ class Feature:
     cache: tuple[str, ...] = ()
     """Names of members of a cache breakpoint that need the beta. A breakpoint can be on any block and on a tool."""
     essential: bool = False
-    """True if the request would mean something else without the members."""
+    """True if leaving out the members would change the meaning of the request."""
     only_with_member: bool = False
-    """True if a provider refuses the beta in a request without the members."""
+    """True if a provider refuses the beta in a request that has none of the members."""
 
     @property
     def betas(self) -> frozenset[str]:
-        """All betas with which the members are accepted."""
+        """All betas of which one is enough for the members to be accepted."""
         return frozenset((self.beta, *self.also))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The names by which a provider's error message can name the members."""
+        """The words by which a provider's error message may name the members."""
         members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
         return (*members, "context_management") if self.edits else members
 
@@ -110,8 +108,8 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
     """Remove the members that need one of `betas`, and report each as dropped.
 
-    `sent` are the betas that are sent. A member that is also accepted with one of the sent betas is not removed. `at`
-    is the JSON pointer of the object that has the members.
+    `sent` are the betas of the request that will be sent. A member for which one of these is enough is not removed.
+    `at` is the JSON pointer of the object that has the members.
     """
     for feature in features():
         if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:
@@ -126,7 +124,8 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove unwanted betas, and the members that need them, from a body that names betas.
+    """Return the changes that remove unwanted betas, and the members that need them, from a body in which betas are
+    named.
 
     Unwanted betas are those that the configuration drops, and those that the provider has refused (`without`).
 
@@ -149,9 +148,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return, for each part of the body, byte strings that show that the part may have members of the feature.
+    """Return byte strings to search for in each part of the body before it is decoded.
 
-    A part that contains none of its byte strings has no such members, and need not be decoded.
+    A part that contains none of its byte strings has no members of the feature.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -177,7 +176,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield the members of cache breakpoints that need the beta. Body parts without any of `marks` are not decoded."""
+    """Yield the members of cache breakpoints that need the beta. Only body parts with one of `marks` are decoded."""
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in marks):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
@@ -235,7 +234,7 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search, if the beta of `feature` is for the results of such searches."""
+    """Return whether a block calls a tool search, and the beta of `feature` is for the results of such searches."""
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 

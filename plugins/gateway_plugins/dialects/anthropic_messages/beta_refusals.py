@@ -1,9 +1,10 @@
-"""A provider's refusal of a beta, and the betas that are left out of the next try.
+"""Reads a provider's refusal of a beta, and chooses the betas to leave out of the next attempt.
 
-- The beta that the message names is left out. If the message names none, the least certain beta is left out: a beta
-  that `betas.json` does not list for the envelope, or else the newest beta.
-- Several tries cost time. After `_SINGLE` betas have been left out one by one, all others are left out at once.
-- The members that need a beta are left out with it (`beta_members.py`). A beta whose members are essential stays.
+- The beta that the error message names is left out. If the message names none, a beta is left out that `betas.json`
+  does not list for the provider's API, or else the newest beta.
+- Each attempt costs time. So after `_SINGLE` betas have been left out one by one, all others are left out at once.
+- With a beta, the members that need the beta are left out (`beta_members.py`). A beta with essential members is never
+  left out.
 - If the message names a member that the provider does not know, the beta that this member needs is left out.
 """
 
@@ -21,14 +22,15 @@ from gateway_plugins.dialects.anthropic_messages import beta_members
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 
 _SINGLE: Final = 3
-"""Number of betas that are left out one by one before all others are left out. Claude Code sends up to ten betas."""
+"""Number of betas that are left out one by one. Then all others are left out at once. Claude Code sends up to ten
+betas."""
 _UNKNOWN_MEMBER: Final = "extra inputs are not permitted"
-"""Words of Anthropic and Bedrock for a member that they do not know."""
+"""Part of the error message of Anthropic and Bedrock for a member that they do not know."""
 _DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})$")
 
 
 def is_refusal(problem: Problem) -> bool:
-    """Return whether the provider may have refused a request because of a beta, or because of a beta's member."""
+    """Return whether a beta, or a member that needs a beta, may be the reason of a provider's refusal."""
     message = problem.message.lower()
     words = (_UNKNOWN_MEMBER, *messages_betas.refusal_words())
     return problem.code == errors.INVALID_REQUEST and any(word in message for word in words)
@@ -62,6 +64,6 @@ def _names(message: str, words: Sequence[str]) -> bool:
 
 
 def _age(name: str) -> tuple[int, ...]:
-    """Return a sort key by which newer betas come first. A beta without a date counts as the newest."""
+    """Return a sort key with which newer betas come first. A beta without a date counts as the newest."""
     date = _DATE.search(name)
     return tuple(-int(part) for part in date.groups()) if date else (-9999,)

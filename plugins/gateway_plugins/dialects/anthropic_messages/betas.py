@@ -1,13 +1,13 @@
-"""Anthropic's betas (names of features under test): those that a client requests, and those that a provider takes.
+"""Anthropic's betas (names of features under test): those that a client requests, and those that a provider accepts.
 
 - A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
   member `anthropic_beta`. Claude Code names different betas in the header and in the member.
-- An envelope is the form in which a provider takes a Messages request: Anthropic's API, InvokeModel, Converse, or
-  Bedrock's Messages API ("mantle"). Each envelope takes certain betas and answers 400 to others. The lists
-  change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration overrides
-  the data.
+- An envelope is the API in which a provider accepts a Messages request: Anthropic's API, InvokeModel, Converse, or
+  Bedrock's Messages API ("mantle"). Each envelope accepts certain betas and answers 400 to others. The lists of
+  accepted betas change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration
+  overrides the data.
 - `ClientRequest.without` has the betas that the provider has already refused for the model. These betas are left out.
-- The flag of a provider decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
+- The provider's plugin decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
   beta and the members that need it together; `beta_refusals.py` reads a provider's refusal.
 """
 
@@ -31,13 +31,13 @@ OPTION: Final = "anthropic_betas"
 HEADER: Final = "anthropic-beta"
 MEMBER: Final = "anthropic_beta"
 INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Beta for thinking between tool calls of a request with a thinking budget."""
+"""The beta for thinking between tool calls, for a request with a thinking budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Envelope:
     take: tuple[str, ...]
-    """Names of the betas that the envelope takes; globs are allowed."""
+    """Names of the betas that the envelope accepts. Globs are allowed."""
     rewrite: Mapping[str, Sequence[str]]
 
 
@@ -46,7 +46,7 @@ class Selection:
     """The betas of a request after the provider's rules are applied."""
 
     sent: list[str]
-    """Betas to send, by the names that the envelope has for them."""
+    """Betas to send, under the names that they have in the envelope."""
     removed: list[str]
     """Betas that are left out."""
 
@@ -78,13 +78,13 @@ def refusal_words() -> list[str]:
 
 
 def is_listed(name: str, envelope: str) -> bool:
-    """Return whether `betas.json` lists the beta among those that the envelope takes."""
+    """Return whether `betas.json` lists the beta as accepted by the envelope."""
     rules = _data()["envelopes"][envelope]
     return name in (*rules["take"], *rules.get("body", ()))
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target without the capability to take efforts if the provider has refused the beta for efforts."""
+    """Return the target, without support of efforts if the provider has refused the beta for efforts."""
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 
@@ -100,7 +100,7 @@ def body_betas(top: Members) -> list[str]:
 
 
 def header_betas(headers: Headers) -> list[str]:
-    """Return the betas that the header names, separated by commas or as a JSON array. The header may be repeated."""
+    """Return the betas in the header: a list with commas, or a JSON array. The header may occur several times."""
     names = (part.strip(' "[]') for part in headers.get(HEADER, "").split(","))
     return list(dict.fromkeys(name for name in names if name))
 
@@ -113,10 +113,10 @@ def request_betas(request: ClientRequest) -> list[str]:
 def select_betas(
     names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas that the envelope takes, under the envelope's names. Other betas are reported as dropped.
+    """Return the betas that the envelope accepts, under their names there. Other betas are reported as dropped.
 
     `envelope` is a key of `envelopes` in `betas.json`. `options` are the options of the provider. The lists `drop` and
-    `allow` in the option `anthropic_betas` override the data. `without` are betas that the provider has refused.
+    `allow` in the option `anthropic_betas` override the data. `without` are betas that the provider has refused before.
     """
     return selection(names, envelope, options, drop, without=without).sent
 
@@ -124,7 +124,7 @@ def select_betas(
 def selection(
     names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
-    """Return the betas that the envelope takes, as `select_betas` does, and those that are left out."""
+    """Return the betas that the envelope accepts, as `select_betas` does, and the betas that are left out."""
     rules, own = _envelope(envelope), mapping(options.get(OPTION))
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}
@@ -149,9 +149,9 @@ def selection(
 def remove_dropped(
     names: Iterable[str], options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas without those that the configuration drops and those that the provider has refused.
+    """Return the betas, except those that the configuration drops and those that the provider has refused before.
 
-    Whether the envelope takes the betas is not checked.
+    This does not check whether the envelope accepts them.
     """
     selected = []
     for name in names:
@@ -163,7 +163,7 @@ def remove_dropped(
 
 
 def drops_any(options: Mapping[str, Any], without: Collection[str] = ()) -> bool:
-    """Return whether any beta may have to be left out. If not, the betas in a body need not be read."""
+    """Return whether some beta may have to be left out. If not, the betas in a body need not be read."""
     return bool(without or mapping(options.get(OPTION)).get("drop"))
 
 

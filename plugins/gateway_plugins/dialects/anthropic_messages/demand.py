@@ -42,17 +42,17 @@ def text(value: str) -> Block:
 
 
 def is_blank(block: Block) -> bool:
-    """Return whether a block is a text of white space only, which the API refuses."""
+    """Return whether a block is a text of only white space, which the API refuses."""
     return block.get("type") == "text" and not block["text"].strip()
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """Return the value of `messages`.
+    """Return the value of `messages` for these turns.
 
     - User and assistant alternate, and the user begins.
     - Each tool call has its result in the next user turn.
-    - The list ends with a turn of the assistant only if `prefill` is true and that turn has no tool calls. Otherwise a
-      user turn is added after it.
+    - After a last turn of the assistant, a user turn is added. The exception is a turn without tool calls if `prefill`
+      is true: the model then continues that turn.
     """
     runs = _runs(turns, drop)
     if not runs or runs[0][0] == "assistant":  # Claude accepts an assistant's first turn on Converse, but not here
@@ -72,7 +72,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the request ends with tool results, and the turn with the calls does not begin with thinking."""
+    """Return whether tool results end the request and answer an assistant turn that does not begin with thinking."""
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
@@ -80,10 +80,10 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side (user or assistant). A system turn belongs to the user's side.
+    """Group consecutive turns of the same side (user or assistant).
 
-    Blank blocks are removed, and so is thinking at the end of the assistant's turns. Turns that have no other blocks
-    are left out.
+    A system turn belongs to the user's side. Blank blocks, and thinking at the end of the assistant's turns, are
+    removed. Turns that have no blocks left are left out.
     """
     filled = []
     for turn in turns:
@@ -136,8 +136,8 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return one user message that begins with the tool results, and the system message that may follow it.
 
-    System turns at the end become that system message if the model accepts it there. All other system turns become
-    text in the user message (`reminder`).
+    System turns at the end of `run` become a system message if the model accepts one there. All other system turns
+    become text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []
@@ -177,7 +177,7 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Put a breakpoint on the last block in `blocks` that can carry a breakpoint: not thinking, not blank text.
+        """Put a breakpoint on the last of the `blocks` that can have one. Thinking and blank text cannot.
 
         `section` is tools, system or messages. `path` is the JSON pointer of the client's breakpoint.
         """
@@ -199,10 +199,10 @@ class CacheBreakpoints:
             self._drop(path)
 
     def limit(self) -> None:
-        """Remove the breakpoints that exceed the limit, and shorten lifetimes whose order the API refuses.
+        """Remove the breakpoints that exceed the limit, and shorten lifetimes that the API would refuse.
 
-        The earliest breakpoints in the messages are removed first, because a later breakpoint covers all that an
-        earlier breakpoint covers. A lifetime of one hour is shortened if it comes after a shorter lifetime.
+        The earliest breakpoints in the messages are removed first, because a later breakpoint covers everything before
+        it. A lifetime of one hour is shortened if a shorter lifetime comes before it.
         """
         excess = sum(map(len, self._marked.values())) - MAX_CACHE_BREAKPOINTS
         for section in ("messages", "system", "tools"):
@@ -223,11 +223,11 @@ class CacheBreakpoints:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for earlier thinking. The gateway's tag is removed from its signature or redacted data.
+    """Return the blocks for thinking of an earlier turn.
 
-    Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
-    dropped if it is from another model family, if the model does not accept it, or if it has neither signature nor
-    redacted data although the model signs its thinking.
+    The gateway's tag is removed from the signature or redacted data. Thinking that the model wrote between tags in its
+    text becomes text again. Thinking is left out and reported as dropped if another model family wrote it, if the model
+    does not accept it, or if it is unsigned although the model signs its thinking.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [text(written)]

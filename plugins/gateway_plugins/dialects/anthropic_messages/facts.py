@@ -1,7 +1,7 @@
 """The facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
 
-The reader of replies (`walk.py`) uses the same `usage.Reports`, so clients get the counts that are recorded. A member
-of a wrong type is ignored.
+The reader of replies (`walk.py`) also uses `usage.Reports`, so that clients get the same counts as the record of the
+call. A member of a wrong type is ignored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Name of the member with the counts in InvokeModel's last chunk.
-
-The event that passes these counts to the meter has this name as its kind."""
+"""Name of the member with the counts in InvokeModel's last chunk. It is also the kind of the event that passes these
+counts to the meter (usage reader)."""
 CODE_EXECUTION: Final = "code_execution"
 """Suffix of the names of the tools that run in a container, such as `bash_code_execution`.
 
-A container is billed by its running time, and a reply does not have this time."""
+A container is billed by its running time, which the reply does not report."""
 _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
-"""Prefixes of types of web tools. Code execution is free in a request with such a tool (Anthropic's price page)."""
+"""Prefixes of types of web tools. In a request with such a tool, code execution is free (Anthropic's price page)."""
 
 
 class Meter:
-    """Reads facts from the events of a reply. `billed` and `tier` come from the reply's headers."""
+    """Reads facts (usage, stop reason, ...) from the events of a reply.
+
+    `billed` and `tier` come from the reply's headers.
+    """
 
     def __init__(
         self, request: ClientRequest | None = None, billed: Mapping[str, int] = NO_BILL, tier: str = ""
@@ -90,7 +92,7 @@ class Meter:
 
 
 def _is_code_free(request: ClientRequest | None) -> bool:
-    """Return whether code execution is free, because the request has a web tool with a type in `_FREE_WITH`."""
+    """Return whether code execution is free, because the request has a web tool of a type in `_FREE_WITH`."""
     if request is None:
         return False
     try:

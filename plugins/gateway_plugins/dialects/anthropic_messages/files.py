@@ -20,7 +20,7 @@ _MAX_TITLE: Final = 500
 
 
 def media_block(media: Media, caps: Caps, field: str) -> Block:
-    """Return an image or document block. Raises `Refused`, with the name `field`, if the model takes no such file."""
+    """Return an image or document block. Raises `Refused`, naming `field`, if the model does not accept such a file."""
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document":

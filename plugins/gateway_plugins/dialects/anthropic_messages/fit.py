@@ -1,10 +1,10 @@
-"""Changes to the parameters of a Messages request that stays in its dialect, so that the model accepts them.
+"""Changes to the parameters of a Messages request that is not translated, so that the model accepts them.
 
-- The request comes from the Messages API and goes to InvokeModel, or the other way round. A translated request passes
-  here too, but is not changed, because its conversion has made the same decisions.
-- `shared/settings.py` and `shared/thinking.py` decide for all conversions. This module reads the client's members and
-  writes the decisions. Only members with a changed value are rewritten.
-- If the model's family is not known, only sampling parameters are fitted.
+- The request comes from a client of the Messages API or of InvokeModel, and goes to one of these two. Translated
+  requests come here too, but are not changed, because their translation has made the same decisions.
+- `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's members and writes
+  the result. Only members with a changed value are rewritten.
+- If the model's family is not known, only sampling parameters are changed.
 - Values that are not known here, such as a new type of thinking, are left to the provider.
 """
 
@@ -36,16 +36,16 @@ from gateway_plugins.shared.turns import CONTINUE
 
 _TYPES: Final = ("enabled", "adaptive", "disabled", BETWEEN_TOOLS)
 _PLANNED: Final = ("type", "budget_tokens")
-"""Members of `thinking` that a plan sets. Other members are left as the client sent them."""
+"""Members of `thinking` that this module writes. Other members are left as the client sent them."""
 _FORCED: Final = ("any", "tool")
 
 
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
     """Fit the members of a request to the model, and return the betas that the fitted members need.
 
-    `given` are the betas that the client names. Bedrock supports JSON schemas and strict tools for fewer models than
-    Anthropic's own API does. `on_bedrock` is true if the request goes to Bedrock. Raises `Refused` for a malformed
-    sampling parameter or thinking budget.
+    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock, which supports
+    JSON schemas and strict tools for fewer models than Anthropic's own API. Raises `Refused` for a malformed sampling
+    parameter or thinking budget.
     """
     caps = target.caps
     betas: list[str] = []
@@ -66,7 +66,10 @@ def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: D
 
 
 def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
-    """Fit `thinking` and `output_config.effort`. Return whether the model thinks in Anthropic's form."""
+    """Change `thinking` and `output_config.effort` so that the model accepts them.
+
+    Returns whether the model will think in Anthropic's form.
+    """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
     known = raw is None or mapping(raw).get("type") in _TYPES
@@ -92,8 +95,8 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
     """Write the plan into the member `thinking`.
 
-    The client's `display` stays as it is, because the client knows this dialect. A `disabled` that the model
-    accepts stays too, even if the model does not think by default.
+    The client's `display` is kept, because the client knows this dialect. A client's `disabled` is kept if the model
+    accepts it, even if the model does not think by default.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]
@@ -114,7 +117,7 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether the request ends with tool results, and the turn with the calls does not begin with thinking."""
+    """Return whether tool results end the request and answer an assistant turn that does not begin with thinking."""
     if b'"tool_result"' not in edited.raw("messages"):
         return False
     turns = [mapping(turn) for turn in sequence(edited["messages"]) if mapping(turn).get("role") != "system"]
@@ -153,9 +156,8 @@ def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Write the client's JSON format as `output_config.format`.
-
-    If the model takes no schemas, write the format into the system prompt.
+    """Write the client's JSON format as `output_config.format`, or into the system prompt if the model accepts no
+    schemas.
     """
     config = mapping(edited["output_config"])
     older = edited["output_format"]
@@ -177,9 +179,9 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
-    """Add a user turn if the last turn is the assistant's, has no calls, and cannot be continued by the model.
+    """Add a user turn after a last turn of the assistant that has no calls and that the model cannot continue.
 
-    The assistant's turn is reported as dropped.
+    That turn is reported as dropped.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -193,9 +195,9 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return whether the last turn may be the assistant's, judging by the last name of a role in the JSON text.
+    """Return whether the last turn may be the assistant's.
 
-    Decoding a long conversation only for its last role would take milliseconds.
+    This is decided by the last role in the JSON text, because decoding a long conversation would take milliseconds.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
 
@@ -219,7 +221,9 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the smallest `max_tokens` that is allowed beside the thinking budget, for a request to count tokens."""
+    """Return the smallest `max_tokens` that is allowed together with the thinking budget, for a request to count
+    tokens.
+    """
     return _budget(edited) + 1
 
 

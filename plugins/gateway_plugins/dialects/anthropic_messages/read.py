@@ -2,11 +2,11 @@
 
 - A value that cannot be read is refused with a 400 that names its field.
 - A member that no other dialect has is reported as dropped.
-- A block that only Anthropic's servers understand is left out and reported as dropped. So is a block of an unknown type
-  in an answer of the model, because a 400 would end a session that began with another provider. A block of an unknown
-  type in a message of the user is refused, because it may be what the model must answer.
+- A block that only Anthropic's servers understand is left out and reported as dropped. A block of an unknown type in an
+  answer of the model is left out too, because a 400 would end a session that began with another provider. A block of an
+  unknown type in a user message is refused, because it may be the question that the model must answer.
 
-The conversions decide which values a provider takes. Tools and parameters are read in `read_options.py`. Sources:
+The conversions decide which values a provider accepts. Tools and parameters are read in `read_options.py`. Sources:
 Anthropic's API reference (Messages) and the types of Anthropic's SDK.
 """
 
@@ -59,7 +59,7 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Parts of a document, which the model can cite separately; () if the document is in `media`."""
+    """The parts of a text document, which the model can cite separately; () if the document is in `media`."""
     citations: bool = False
     """True if the model is to cite the document."""
 
@@ -150,7 +150,10 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return the blocks without citations, which only the model's answers have. Citations are reported as dropped."""
+    """Return blocks of a message other than the model's, with citations removed and reported as dropped.
+
+    Only answers of the model may have citations.
+    """
     uncited: list[Block] = []
     for block in blocks:
         if isinstance(block, Text) and block.citations:
@@ -178,7 +181,7 @@ def _check_results(conversation: list[Message]) -> None:
 
 
 def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list[Block]:
-    """Return the blocks of a content, which is a string or a list. `allowed` are the types that may occur in it."""
+    """Return the blocks of a content, which is a string or a list. `allowed` are the types of blocks that may occur."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -204,7 +207,9 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block of this type is left out of a message in which the types in `allowed` may occur."""
+    """Return whether a block type is left out, instead of refused, in a message in which the types in `allowed` may
+    occur.
+    """
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
@@ -221,7 +226,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return the citation that a value in an earlier answer describes; None if the value is malformed."""
+    """Return the citation in an earlier answer; None if its value is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None
@@ -326,7 +331,7 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return the summary of earlier turns as text. The text is blank if Anthropic's servers wrote no summary."""
+    """Return the summary of earlier turns as text. It is blank if Anthropic's servers wrote no summary."""
     return Text(at, text_of(raw.get("content"), f"{at}/content"), ttl_of(raw, at, drop))
 
 
@@ -336,7 +341,7 @@ def _reference(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _string(raw: Raw, name: str, at: str) -> str:
-    """Return a member's value. Raises `Refused` if it is no string."""
+    """Return the value of a member. Raises `Refused` if it is not a string."""
     value = raw.get(name)
     if not isinstance(value, str):
         raise invalid(f"{param(at)}.{name} must be a string", f"{param(at)}.{name}")
@@ -350,7 +355,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use", "compaction"),
     "system": _SYSTEM,
 }
-"""Types of blocks that a message may have, by its role. Only Anthropic's own servers know other types."""
+"""Types of blocks that a message may have, by its role. Only Anthropic's own servers understand other types."""
 _SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
 """Types of blocks in a message of the user that only Anthropic's servers can use."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {

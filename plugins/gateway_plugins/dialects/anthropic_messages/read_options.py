@@ -1,7 +1,7 @@
 """Readers of the tools and parameters in a Messages request, for any conversion from Messages.
 
-Values are refused, and reported as dropped, by the rules at the beginning of `read.py`. `shared/settings.py` decides
-which settings are requested from a model.
+Values are refused or reported as dropped by the rules at the beginning of `read.py`. `shared/settings.py` decides which
+settings are sent to a model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CARRIED: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members that `leftovers` does not report."""
+"""Members of a request that are read, so that `leftovers` does not report them."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     # member: values without effect. A member with such a value is left out without a report
     "speed": ("standard",),
@@ -50,9 +50,8 @@ _TOOL_MEMBERS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
     "eager_input_streaming",
 )  # fmt: skip
-"""Members of a tool that are read, or that are left out without a report.
-
-`eager_input_streaming` only makes the input of a call stream sooner. opencode and the AI SDK send it with every tool.
+"""Members of a tool that are not reported as dropped, because they are read or have no effect on the answer.
+`eager_input_streaming`, which opencode and the AI SDK send with every tool, only makes a call's input stream sooner.
 """
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 EFFORT_AT: Final = "/output_config/effort"
@@ -60,7 +59,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no conversion from Messages carries, except members with values in `_NEUTRAL`.
+    """Report every member that no conversion from Messages passes on, except members with a value in `_NEUTRAL`.
 
     Raises `Refused` if the request has a member in `REFUSED_MEMBERS`.
     """
@@ -71,7 +70,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 def tools(top: Members, drop: Drop) -> OfferedTools:
     """Return the offered tools and the tool choice.
 
-    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that no offered tool can fulfil.
+    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice for which no tool is offered.
     """
     raws = checks.list_of(member(top, "tools"), "/tools")
     offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]
@@ -113,7 +112,7 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
 
 
 def ttl(top: Members, drop: Drop) -> Ttl:
-    """Return the lifetime in the top-level `cache_control`, which is for the whole prompt."""
+    """Return the lifetime in the top-level `cache_control`, which applies to the whole prompt."""
     return ttl_of({"cache_control": member(top, "cache_control")}, "", drop)
 
 
@@ -130,7 +129,7 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
+    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
     stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
@@ -153,9 +152,9 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
 
-    For a model other than Claude, an effort is a request to think. For Claude, an effort can also be for the answer
-    as a whole. So an effort other than `none` is left out here if the model is Claude and the request has no thinking,
-    or if the model needs a beta for efforts. `answer_effort` returns the effort in these cases.
+    For a model other than Claude, an effort is a request to think. For Claude, it can also apply to the whole answer.
+    In that case `answer_effort` returns the effort, and it is left out here unless it is `none`. This is the case if
+    the model is Claude and the request has no thinking, or if the model needs a beta for efforts.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
@@ -169,9 +168,9 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort to request from Claude for the whole answer; "" to request no effort.
+    """Return the effort to request from Claude for the whole answer; "" to request none.
 
-    An effort that `thinking` has already is not requested again.
+    If `thinking` already requests the effort, it is not requested again.
     """
     effort = _effort(top)
     if not effort or thinking.effort:
@@ -180,7 +179,9 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `output_config.format`, or from its older name `output_format`; else None."""
+    """Return the answer's format from `output_config.format`, or from the older member `output_format`; None without
+    either.
+    """
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
@@ -194,7 +195,9 @@ def output_format(top: Members, drop: Drop) -> JsonFormat | None:
 
 
 def service_tier(top: Members) -> str:
-    """Return Bedrock's tier `flex` or `priority`; "" for Anthropic's `auto` and `standard_only`, or without a tier."""
+    """Return Bedrock's tier `flex` or `priority`; "" for Anthropic's `auto` and `standard_only`, and for a missing
+    tier.
+    """
     tier = member(top, "service_tier")
     if tier in _USUAL_TIERS:
         return ""

@@ -17,7 +17,9 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 
 def thinking(plan: ThinkingPlan) -> Body:
-    """Return the members `thinking` and `output_config` for a plan; {} if the plan is not Anthropic's thinking."""
+    """Return the members `thinking` and `output_config` for a plan; {} if the plan is not in Anthropic's form of
+    thinking.
+    """
     if plan.off:
         return {"thinking": {"type": plan.off}}
     if not plan.is_anthropic:
@@ -30,10 +32,10 @@ def thinking(plan: ThinkingPlan) -> Body:
 
 
 def merge(*bodies: Body) -> Body:
-    """Return the members of all bodies in one body.
+    """Return one body with the members of all bodies.
 
-    The values of `output_config` and of `anthropic_beta` are joined. For any other member, the value in
-    the last body that has it is used.
+    The values of `output_config` and of `anthropic_beta` are joined. Any other member has the value of the last body
+    that has this member.
     """
     merged: Body = {}
     for body in bodies:

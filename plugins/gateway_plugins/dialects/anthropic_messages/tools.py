@@ -49,9 +49,10 @@ def _definition(name: str, description: str, schema: Block) -> Block:
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`, or report it as dropped if the model does not accept it or the schema is recursive.
+    """Set `strict` on a tool, or report it as dropped if the model does not accept it or the tool's schema is
+    recursive.
 
-    The schema of a strict tool is restricted to what the API accepts (`restrict_schema`).
+    The schema of a strict tool is restricted to keywords that the API accepts (`restrict_schema`).
     """
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
@@ -65,7 +66,7 @@ def choose(
 ) -> Body:
     """Return the members `tools` and `tool_choice`.
 
-    `thinks` is true if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
+    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)
@@ -83,10 +84,11 @@ def choose(
 
 
 def _unoffered(messages: Sequence[Block]) -> Body:
-    """Return the members for a request that offers no tools, but whose earlier turns call tools.
+    """Return the members `tools` and `tool_choice` for a request that offers no tools although its earlier turns call
+    tools.
 
-    These are definitions of the called tools, and the choice `none`. A request whose earlier turns call
-    undefined tools is refused (agentgateway#2192).
+    These are definitions of the called tools, and the choice `none`. Without the definitions, the request would be
+    refused (agentgateway#2192).
     """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
@@ -98,7 +100,7 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return `chosen` (the result of `choose`) with the members that request the answer's format."""
+    """Return `chosen`, the result of `choose`, together with the members that request the answer's format."""
     if wanted is None:
         return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):
@@ -113,10 +115,11 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 
 
 def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the members with a tool whose input is the answer in the requested format (the schema tool).
+    """Return the members with the schema tool added, that is, with a tool whose input is the answer in the requested
+    format.
 
-    The model must call the schema tool, or any tool if the client offers tools too. A tool choice that is forced by the
-    client is not changed.
+    The model must call this tool, or any tool if the client offers tools too. If the client forces a tool choice, that
+    choice is kept.
     """
     tools = chosen.get("tools", [])
     name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})

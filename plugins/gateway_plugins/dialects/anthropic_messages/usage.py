@@ -36,10 +36,11 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount",),
 }
 _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
-"""Path of the count of uses, by the tool that has a fee. Fetching web pages is free (Anthropic's price page)."""
+"""Path in `usage` to the number of uses, for each tool that has a fee. Fetching web pages is free (Anthropic's price
+page)."""
 _TEXTS: Final = ("service_tier", "speed", "inference_geo")
 _NO_GEOS: Final = frozenset({"global", "not_available"})
-"""Values of `inference_geo` that say nothing about the price (Anthropic's documentation, data residency)."""
+"""Values of `inference_geo` that do not affect the price (Anthropic's documentation, data residency)."""
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
@@ -49,7 +50,7 @@ MAX_PARTS: Final = 32
 _MAX_KIND: Final = 64
 """Maximum number of characters of a provider's own name for the kind of a part."""
 MAX_ITERATIONS: Final = 1024
-"""Maximum number of iterations that are read. A turn has far fewer; if there are more, the cost is an estimate."""
+"""Maximum number of iterations that are read. Turns have far fewer. If there are more, the cost is only an estimate."""
 
 NO_BILL: Final[Mapping[str, int]] = {}
 
@@ -65,10 +66,10 @@ def _counts(report: Any, paths: Mapping[str, tuple[str, ...]]) -> dict[str, int 
 
 
 class Reports:
-    """The usage of one reply, as it was reported so far.
+    """The usage of one reply, as far as it has been reported.
 
-    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in a header is
-    used if no report in the body has it. `tier` is the service tier in the headers.
+    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. Such a count is used if
+    the body does not report it. `tier` is the service tier in the headers.
     """
 
     def __init__(self, billed: Mapping[str, int] = NO_BILL, tier: str = "") -> None:
@@ -86,7 +87,10 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The counts at the top of `usage`, completed by the headers and by the output in `message_start`."""
+        """The counts directly in `usage`.
+
+        Missing counts are taken from the headers, and the output from `message_start`.
+        """
         known = self._counts.copy()
         known.complete(self._billed)
         if not self._has_output:
@@ -104,7 +108,10 @@ class Reports:
         return next(served, "")
 
     def begin(self, report: Any) -> None:
-        """Add the `usage` of `message_start`. Its output count is a guess, used until another report has that count."""
+        """Add the `usage` of `message_start`.
+
+        Its output count is only a guess, and is used if no later report has that count.
+        """
         usage = mapping(report)
         if not self._has_output:
             self._first_output = count(usage.get("output_tokens")) or 0
@@ -124,26 +131,27 @@ class Reports:
         self._repriced = self._repriced or credit.get("type") == "redeemed"
 
     def add_metrics(self, metrics: Any) -> None:
-        """Add Bedrock's invocation metrics. They have one count for all cache writes, whatever the lifetime.
+        """Add Bedrock's invocation metrics.
 
-        A value that is no object is ignored. AWS bills by the metrics, so their counts replace other counts. Some
-        replies have cache counts only in `usage` (litellm#34373), and some only in the metrics (new-api#2881). So a 0
-        in the metrics replaces nothing.
+        They have a single count for cache writes of all lifetimes. A value that is not an object is ignored. AWS bills
+        by the metrics, so their counts replace those in `usage`. But a 0 in the metrics replaces nothing, because the
+        cache counts of some replies are only in `usage` (litellm#34373). Those of others are only in the metrics
+        (new-api#2881).
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)
         self._has_output = self._has_output or bool(counts["output"])
 
     def top(self) -> dict[str, int]:
-        """Return the counts at the top of `usage`, by the names of the API, as far as a report has them."""
+        """Return the counts directly in `usage` that have been reported, by the names of the API."""
         known, names = self._known, ("input", "cache_read", "cache_write", "output")
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
         """Return the parts of the call, and whether they are exactly what the provider bills.
 
-        `marks` are the cache marks of the request, and `model` is the model that the reply names. The service tier and
-        the geography are those of the whole call, but an advisor has no fast mode.
+        `marks` are the cache marks of the request, and `model` is the model that the reply names. All parts have the
+        service tier and geography of the call. The only exception is that the part of an advisor has no fast mode.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")
@@ -167,13 +175,16 @@ class Reports:
         return parts, exact
 
     def total(self, marks: Marks) -> Usage:
-        """Return the tokens of all parts together."""
+        """Return the sum of the tokens of all parts."""
         parts, _ = self.parts(marks)
         return sum((part.usage for part in parts), Usage())
 
 
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
-    """Return the kind of the part for an iteration; None if the iteration is not billed or is in the top of `usage`."""
+    """Return the kind of the part for an iteration.
+
+    Returns None for an iteration that is not billed, or whose tokens are counted directly in `usage`.
+    """
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:
         return None
@@ -185,7 +196,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts with `part` added. Beyond `MAX_PARTS` parts, its tokens are added to the last part instead."""
+    """Return the parts with `part` added. If there are `MAX_PARTS` already, its tokens are added to the last part."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

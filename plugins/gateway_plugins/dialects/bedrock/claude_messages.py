@@ -1,9 +1,9 @@
-"""Changes to the `messages` of a Messages request where Bedrock takes less than Anthropic's own API.
+"""Changes to the `messages` of a Messages request for Bedrock, which accepts less than Anthropic's own API.
 
-- A system message between turns stays a system message if the model takes one there. Otherwise it becomes text of the
-  user at the same place (`reminder`). Moving it to the top would change the cached prefix of the prompt
-  (bifrost#5931).
-- Images and documents by URL or file id are refused, because Bedrock reads neither.
+- A system message between turns is kept if the model accepts it there. Otherwise it becomes text of the user at the
+  same place (`reminder`). It is not moved to the system prompt, because this would change the cached prefix of the
+  prompt (bifrost#5931).
+- Images and documents that are given by URL or file id are refused, because Bedrock fetches neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
   blocks if these servers answered its earlier turns.
 - `messages` are decoded only if their bytes may contain a system message, a URL or file id, or a block of Anthropic's
@@ -26,7 +26,7 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Byte strings to search for. A body with a source by URL or file id contains at least one of them."""
+"""Byte strings of which a body contains at least one if it names a file by URL or file id."""
 SYSTEM_MARK: Final = b'"system"'
 _SERVERS_BLOCKS: Final = frozenset({
     "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
@@ -35,12 +35,13 @@ _SERVERS_BLOCKS: Final = frozenset({
 })  # fmt: skip
 """Types of blocks that only Anthropic's own servers understand (anthropic SDK, `BetaContentBlockParam`).
 
-Bedrock has none of the tools behind these blocks, but has compaction, tool search and changes of tools."""
+Bedrock has no tools that create such blocks. Blocks of compaction, tool search and changes of tools are not listed,
+because Bedrock has these features."""
 _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
-"""Beginning of the names of the only tools that Bedrock's own servers run for Claude."""
+"""Beginning of the names of tool-search tools. Bedrock's servers run no other tools for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings to search for. A body with a block of Anthropic's own servers contains at least one of them."""
+"""Byte strings of which a body contains at least one if it has a block that only Anthropic's own servers understand."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
@@ -56,8 +57,8 @@ def refuse_sources(messages: Any) -> None:
 def without_servers_blocks(messages: Any, drop: Drop) -> bool:
     """Remove the blocks that only Anthropic's own servers understand. Return whether anything changed.
 
-    Messages that have no content left are removed too, because Claude refuses them. Raises `Refused` if no message
-    remains.
+    A message that has no content left is removed too, because Claude refuses it. Raises `Refused` if no message is
+    left.
     """
     emptied = []
     changed = False
@@ -85,7 +86,7 @@ def _is_servers(block: Block) -> bool:
 
 
 def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
-    """Yield (field name, block) for every content block, also for those inside tool results and documents."""
+    """Yield each content block with its field name, including the blocks inside tool results and documents."""
     for index, item in enumerate(sequence(value)):
         here = f"{at}[{index}]"
         inner = mapping(item)
@@ -96,16 +97,16 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 
 
 class PlacedMessages:
-    """Messages of a conversation, with each system message at a place where the model takes it.
+    """Messages of a conversation, in which each system message is moved to a place where the model accepts it.
 
-    `leading` are the blocks of system messages before the first turn, which go into the `system` member.
+    `leading` are the blocks of system messages before the first turn, which belong to the member `system`.
     """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
         self.leading: list[Block] = []
         self.messages: list[Any] = []
         self._waiting: list[tuple[int, Block]] = []
-        """(index, message) of each system message since the last turn, until its place is known."""
+        """The system messages since the last turn, each with its index, until their place is known."""
         self._caps = caps
         self._drop = drop
         for number, message in enumerate(messages):
@@ -127,7 +128,7 @@ class PlacedMessages:
     def _release(self, following: Any) -> None:
         """Add the waiting system messages to `messages`, as one system message or as text of the user.
 
-        `following` is the role of the turn that comes next; None at the end of the conversation.
+        `following` is the role of the next turn; None at the end of the conversation.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:
@@ -142,7 +143,10 @@ class PlacedMessages:
             self.messages.append({"role": "user", "content": reminders})
 
     def _blocks(self, number: int, message: Block) -> list[Block]:
-        """Return the visible text blocks of a system message, and report its other blocks and members as dropped."""
+        """Return the non-blank text blocks of a system message.
+
+        Its other blocks and members are reported as dropped.
+        """
         for name in message.keys() - _OWN_MEMBERS:
             self._drop(f"/messages/{number}/{escape_step(name)}")
         blocks = []

@@ -3,7 +3,7 @@
 - The model's name and the choice to stream move from the body to the path. The API version and the betas move from the
   headers into the body.
 - Bedrock refuses members that it does not know ("Extra inputs are not permitted"). Such a member is removed and
-  reported as dropped. If the request would mean something else without the member, the request is refused.
+  reported as dropped, or the request is refused if removing the member would change its meaning.
 - All other members are passed on byte for byte.
 
 The changes to messages are in `claude_messages.py`, those to parameters in `dialects/anthropic_messages/fit.py`.
@@ -45,16 +45,16 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
-"""Types of blocks that cannot carry a cache breakpoint."""
+"""Types of blocks on which the API accepts no cache breakpoint."""
 _DEFAULT_TTL: Final = "5m"
 _SERVER_TOOLS: Final = ("advisor_", "code_execution_", "mcp_toolset", "web_fetch_", "web_search_")
 _TIERS: Final = ("flex", "priority", "reserved")
 
 
 def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
-    """Return the body for a client that uses InvokeModel itself, with the few changes that its body needs.
+    """Return the body of a client that uses InvokeModel too, with few changes.
 
-    - An API version that the model does not take is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21", which
+    - An API version that the model does not accept is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21", which
       Claude 4.6 and older refuse on Bedrock.
     - Betas that the configuration drops, or that Bedrock has refused before, are removed with their members.
     - The gateway's tags on thinking are removed (`tagged_history.py`).
@@ -74,8 +74,8 @@ def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     """Return the InvokeModel body of a Messages request.
 
-    Raises `Refused` for tools that only Anthropic's servers run, for a conversation that only Anthropic's servers have
-    stored (`thread`), for sources that Bedrock would have to fetch, and for members of a wrong type.
+    Raises `Refused` for tools that run on Anthropic's servers, for a conversation that is stored there (`thread`), for
+    files that Bedrock would have to fetch, and for members of a wrong type.
     """
     top = request.top
     refuse(top, _ADVICE, _UNKNOWN)
@@ -109,7 +109,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header with the service tier, because Bedrock does not take the tier in the body."""
+    """Return the header with the service tier. Bedrock does not accept the tier in the body."""
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 
@@ -120,10 +120,10 @@ def _tier(top: Members) -> str:
 
 
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
-    """Return the betas of the body, then the betas of the header that Bedrock takes.
+    """Return the betas of the body, and then those betas of the header that Bedrock accepts.
 
-    Interleaved thinking in the header is sent only for a request with a thinking budget and tools, because it changes
-    nothing for other requests. The same beta in the body is not removed (`dialects/anthropic_messages/betas.json`).
+    The header's beta for interleaved thinking is sent only for a request with a thinking budget and tools, because it
+    has no effect on others. In the body, this beta is kept (`dialects/anthropic_messages/betas.json`).
 
     Betas that the configuration drops, or that Bedrock has refused before, are left out.
     """
@@ -179,7 +179,7 @@ def _tools(edited: EditedMembers) -> None:
 
 
 def _context_management(edited: EditedMembers, drop: Drop) -> None:
-    """Remove the edits of `context_management` that Bedrock does not know."""
+    """Remove those edits of `context_management` that Bedrock does not know."""
     management = mapping(edited["context_management"])
     edits = sequence(management.get("edits"))
     known = [edit for edit in edits if mapping(edit).get("type") not in _UNKNOWN_EDITS]
@@ -189,9 +189,9 @@ def _context_management(edited: EditedMembers, drop: Drop) -> None:
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove `scope` and `ttl` from cache breakpoints where Bedrock refuses them.
+    """Remove `scope` and `ttl` from cache breakpoints if Bedrock refuses them.
 
-    Nothing is decoded if neither name occurs in the bytes of the body.
+    A body in whose bytes neither name occurs is not decoded.
     """
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
@@ -219,7 +219,7 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
     """Remove the members of a cache breakpoint that Bedrock refuses. Return whether any was removed.
 
-    Bedrock always refuses `scope`. It refuses `ttl` only for a model that has no lifetime but the default.
+    Bedrock always refuses `scope`. It refuses `ttl` for models that support only the default lifetime.
     """
     refused = [name for name in ("scope", "ttl") if name in control and not (name == "ttl" and caps.cache_ttl)]
     for name in refused:
@@ -229,9 +229,9 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Put a cache breakpoint on the last block if the body has a top-level `cache_control`.
+    """Replace a top-level `cache_control` by a cache breakpoint on the last block.
 
-    Anthropic's own API does the same, but Bedrock does not know the top-level member.
+    This is how Anthropic's own API interprets the member, which Bedrock does not know.
     """
     control = edited["cache_control"]
     if control is None:
@@ -253,9 +253,10 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _last_block(messages: Any) -> dict[str, Any] | None:
-    """Return the last block that can carry a cache breakpoint: any block but thinking and blank text.
+    """Return the last block that can have a cache breakpoint.
 
-    Content that is a string is replaced by a text block, because only a block can carry a breakpoint.
+    Thinking and blank text cannot. Content that is a string is replaced by a text block first, because only a block can
+    have a breakpoint.
     """
     for message in map(mapping, reversed(sequence(messages))):
         content = message.get("content")

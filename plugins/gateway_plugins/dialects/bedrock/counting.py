@@ -1,10 +1,11 @@
-"""Bedrock's CountTokens: reading a client's body, the request to Bedrock, and what is tried if Bedrock does not count.
+"""Bedrock's CountTokens: reads a client's body, writes the request to Bedrock, and counts in another way if Bedrock
+refuses.
 
 - A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
   provider can count it, and packs it again for Bedrock.
-- CountTokens takes base model ids only, and does not count every model. So the gateway tries CountTokens with the base
-  id, then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own estimate, in
-  a reply marked as an estimate (litellm#32683, litellm#34272).
+- CountTokens accepts only base model ids, and does not support every model. So the gateway first tries CountTokens with
+  the base id, and then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own
+  estimate, marked as such (litellm#32683, litellm#34272).
 - Any other error of CountTokens goes to the client.
 """
 
@@ -44,22 +45,26 @@ MESSAGES: Final = "anthropic_messages"
 _UNCOUNTED: Final = re.compile(
     r"(not|n't) support|identifier is invalid|inference profile|on-demand throughput", re.IGNORECASE
 )
-"""Error messages for a model that CountTokens does not count, such as "The provided model identifier is invalid."."""
+"""Pattern for errors about a model that CountTokens does not support, such as "identifier is invalid" for an unknown
+id."""
 _CONVERSE_COUNTED: Final = frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"})
-"""Members of a Converse request that CountTokens takes (botocore service model, ConverseTokensRequest)."""
+"""Members of a Converse request that CountTokens accepts (botocore service model, ConverseTokensRequest)."""
 _MESSAGES_COUNTED: Final = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "thinking", "cache_control", "context_management",
         "mcp_servers", "output_config", "output_format", "speed",
     }
 )  # fmt: skip
-"""Members that Anthropic's count_tokens takes (anthropic SDK 2.12, beta MessageCountTokensParams)."""
+"""Members that Anthropic's count_tokens accepts (anthropic SDK 2.12, beta MessageCountTokensParams)."""
 _MESSAGES_PATH: Final = "/anthropic/v1/messages/count_tokens"
 _MESSAGES_VERSION: Final = "2023-06-01"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request that a CountTokens body contains; an opaque request if the dialect is not known."""
+    """Return the request inside a CountTokens body.
+
+    It is opaque (not interpreted) if the model's dialect is not known.
+    """
     top = Members(request.body)
     dialect, inner = _inside(top)
     return runtime_api.parse(flag, dialect, request, inner)
@@ -77,14 +82,19 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def _body_text(top: Members) -> str:
-    """Return the base64 text in the member `body`. Raises `ValueError`, before any parsing, if it is not a string."""
+    """Return the base64 text in the member `body`.
+
+    Raises `ValueError` if it is not a string. Nothing is parsed before.
+    """
     if not top.get("body", b"").startswith(b'"'):
         raise ValueError("the body is no string")
     return str(top.decode("body"))
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
-    """Return the changes that remove what Anthropic's count_tokens refuses, such as `max_tokens` and `stream`."""
+    """Return the changes that remove members that Anthropic's count_tokens refuses, such as `max_tokens` and
+    `stream`.
+    """
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 
@@ -111,7 +121,9 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
-    """Return the count as a reply of CountTokens. If CountTokens does not count the model, count in another way.
+    """Return the count in the form of a CountTokens reply.
+
+    If CountTokens does not support the model, count in another way.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
@@ -132,13 +144,15 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
 
 
 def neutral_count(body: bytes) -> dict[str, int]:
-    """Return the count of a reply as `{"input_tokens": n}`, the form in which decoders pass a count to encoders."""
+    """Return the count in a reply as `{"input_tokens": n}`, which is the form of counts between decoders and
+    encoders.
+    """
     data = json_api.json_object(body)
     return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
 
 
 def _checked(body: bytes) -> bytes:
-    """Return the body of CountTokens' reply. Raises `UpstreamFailed` for a body without a count."""
+    """Return `body` if it is a CountTokens reply. Raises `UpstreamFailed` for a body without a count."""
     try:
         if whole_number(json_api.json_object(body).get("inputTokens")) > 0:
             return body
@@ -154,7 +168,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API, which counts models that CountTokens does not."""
+    """Return a request to count_tokens of Bedrock's Messages API, which supports models that CountTokens does not."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
@@ -165,7 +179,7 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 def _counted_tokens(reply: StepResponse) -> int:
     """Return the count in a reply; 0 if there is none.
 
-    A reply with status 200 may have no count, because Bedrock sends status 200 for an unknown path too.
+    Even a reply with status 200 may have none, because Bedrock sends this status for unknown paths too.
     """
     try:
         return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
@@ -181,5 +195,5 @@ _CLIENT_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype")
 
 
 def _client_headers(headers: Any) -> dict[str, str]:
-    """Return the provider's headers that clients use: the request's id, and the name of an error."""
+    """Return those of the provider's headers that clients read: the request's id, and the name of an error."""
     return {name: value for name, value in headers.items() if name in _CLIENT_HEADERS and value.isprintable()}

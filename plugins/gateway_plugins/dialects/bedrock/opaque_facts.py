@@ -1,8 +1,8 @@
 """Token counts of InvokeModel replies with opaque bodies.
 
-Counts come from the usage members that some model families put into their bodies, from the metrics in the last chunk of
-a stream, and from the reply's headers. The metrics are the invoice's counts, so they replace the counts in the body. A
-count that the body lacks is taken from the headers.
+Counts come from three places: the usage members in the bodies of some model families, the metrics in the last chunk of
+a stream, and the reply's headers. AWS bills by the metrics, so they replace the counts in the body. A count that the
+body lacks is taken from the headers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if a reply's headers report optimized latency, else their service tier, or ""."""
+    """Return "optimized" if a reply's headers report optimized latency. Otherwise return their service tier, or ""."""
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")
@@ -52,7 +52,10 @@ def counts_of_headers(headers: Headers) -> dict[str, int]:
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the counts as the headers that `counts_of_headers` reads. One header has the sum of all cache writes."""
+    """Return the counts as headers, in the form that `counts_of_headers` reads.
+
+    One header has the sum of all cache writes.
+    """
     counts = {**usage.as_dict(), "cache_write": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
@@ -65,7 +68,10 @@ def _count(value: Any) -> int:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the number of bytes of all strings in an event: each model family has its own member for the text."""
+    """Return the number of bytes of all strings in an event.
+
+    All strings count, because the member with the text differs by family.
+    """
     size, values = 0, [event.data]
     while values:
         value = values.pop()
@@ -79,9 +85,10 @@ def output_bytes(event: Event) -> int:
 
 
 def checked(body: bytes) -> bytes:
-    """Return the body of a reply. Raises `BadFrame` if it is an error, is empty, or is neither an object nor a list.
+    """Return `body` if it is a reply.
 
-    A model's own container may answer with a list, as SageMaker's containers do.
+    Raises `BadFrame` if it is an error, is empty, or is neither an object nor a list. Custom models may answer with a
+    list, as SageMaker's containers do.
     """
     data = _decoded(body)
     if not data or not isinstance(data, dict | list) or is_error(data):
@@ -133,8 +140,8 @@ def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
     """Return the counts of a usage member.
 
-    In OpenAI's form, the count of the prompt includes the tokens that were read from a cache. If the usage does not
-    have the count of these cached tokens, a header may have it.
+    In OpenAI's form, the prompt count includes tokens that were read from a cache. `billed`, the counts in the headers,
+    may have the number of these tokens if `usage` lacks it.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

@@ -93,7 +93,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Replacement for each exception that InvokeModel's stream has but ConverseStream lacks, as in `_IN_STREAM`."""
+"""The exception of ConverseStream that replaces an exception that only InvokeModel's stream has."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -103,16 +103,16 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Words in the message of a 403 for a bad key. The same exception comes, with other messages, if the account has no
-access to the model, or if `bedrock:InvokeModel` is denied."""
+"""Pattern for the message of a 403 for a bad key. The exception alone does not tell: AWS also raises it if the account
+has no access to the model, or if `bedrock:InvokeModel` is denied."""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
-    """Return two routes for each operation: its path as on Bedrock, and the same path below /bedrock.
+    """Return two routes for each operation: Bedrock's own path, and the same path below /bedrock.
 
-    Each of `operations` is a pair: the last part of the path, and the name of the operation. The routes accept
-    slashes in a model id, because some clients do not escape the slashes of an ARN.
+    Each of `operations` is a pair of the path's last part and the operation's name. The routes accept slashes in a
+    model id, because some clients do not escape the slashes of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -146,13 +146,13 @@ def _segment(model: str) -> str:
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send. Of the client's headers, only `accept` and Bedrock's options are passed on."""
+    """Return the headers to send. Of the client's headers, only `accept` and the options of Bedrock are passed on."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""Header of InvokeModel with the value that a Converse body has in `projectIdentifier`."""
+"""The header of InvokeModel that means the same as the member `projectIdentifier` of a Converse body."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     # header of InvokeModel: values that request nothing, and are therefore not reported
@@ -168,10 +168,10 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report InvokeModel's header options as dropped if the provider's flag (`upstream`) does not have them.
+    """Report InvokeModel's options in headers as dropped if the provider's API does not have them.
 
-    Converse has a member for each of these options (`as_members`). Raises `Refused` for a guardrail, which must not be
-    dropped.
+    `upstream` is the compatibility flag of that API. Converse has a member for each of these options (`as_members`).
+    Raises `Refused` for a guardrail, which must not be dropped.
     """
     if upstream == "bedrock_converse":
         return
@@ -183,9 +183,10 @@ def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Return the headers without InvokeModel's options, and these options as members of a Converse body.
+    """Move InvokeModel's options from the headers to members of a Converse body.
 
-    A member that the body has already is not replaced. Source: hermes#52179.
+    Return the other headers, and the changes of the body. A member that the body has already is not replaced. Source:
+    hermes#52179.
     """
     rest = {name: value for name, value in headers.items() if name not in _HEADERS}
     given = {name: headers[name] for name in _HEADERS if headers.get(name)}
@@ -217,7 +218,7 @@ def _metadata(text: str) -> Any:
 
 
 MAX_FAILURE: Final = 64 * 1024
-"""Maximum number of bytes of an exception frame that are read. The words of an exception are a few hundred bytes."""
+"""Maximum number of bytes of an exception frame that are read. Messages of exceptions have a few hundred bytes."""
 _ERROR_HEADER: Final = "x-amzn-errortype"
 _UNKNOWN_NAME: Final = "UnknownOperationException"
 _UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
@@ -225,15 +226,15 @@ _EXCEPTION: Final = re.compile(
     rb'\s*\{\s*(?:"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*%b"|"__type"\s*:\s*"[^"]*(?:Exception|Error)")'
     % _UNKNOWN_NAME.encode()
 )
-"""Beginning of a body that reports an exception. For an unknown path, AWS sends `Output` and status 200."""
+"""Pattern for the beginning of a body with an exception. For an unknown path, AWS sends `Output` with status 200."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply; None if the reply is no error.
 
-    The problem is named by the error header, by `__type` or `code` in the body, or else by the status. With status 200
-    a reply is an error if it has the error header, or if its body begins with the exception. The member `Output` alone
-    does not make a reply an error, because a model's reply may have it too.
+    The problem is named by the error header, by `__type` or `code` in the body, or else by the status. A reply with
+    status 200 is an error if it has the error header, or if its body begins with an exception. The member `Output`
+    alone does not prove an error, because a model's reply may have it too.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None
@@ -263,7 +264,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
 
 
 class EventStreamReader(ABC):
-    """The part of a decoder that reads frames of an event stream."""
+    """The part of a stream decoder that reads the frames of an AWS event stream."""
 
     def __init__(self) -> None:
         self.done = False
@@ -271,14 +272,14 @@ class EventStreamReader(ABC):
         self.framing: eventstream.Decoder | None = eventstream.Decoder()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the decoder of frames and its buffered bytes."""
+        """Return the state for pickling. The parser of frames, with its buffered bytes, is left out."""
         return {**self.__dict__, "framing": None}
 
     def frames(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes.
 
-        Raises the failure that a frame reports, and `BadFrame` for invalid bytes. Once the reply is complete, frames
-        with a failure and invalid bytes are ignored.
+        Raises the failure that a frame reports, and `BadFrame` for invalid bytes. After the end of a complete reply,
+        errors and invalid bytes are ignored.
         """
         assert self.framing is not None
         try:
@@ -302,7 +303,7 @@ class EventStreamReader(ABC):
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:
-    """Return the failure that an exception frame or error frame reports; None for a frame with an event."""
+    """Return the error that an exception frame or error frame reports; None for a frame with an event."""
     kind = frame.headers.get(":message-type", "event")
     if kind == "event":
         return None
@@ -318,14 +319,14 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
 
 
 def exception_of(problem: Problem) -> tuple[int, str]:
-    """Return status and exception name for a Bedrock client. An exception of Bedrock is passed on as it came."""
+    """Return the status and the exception name to send to a Bedrock client. An exception of Bedrock is not changed."""
     if problem.native in _EXCEPTIONS:
         return problem.status or _EXCEPTIONS[problem.native][1], problem.native
     return _BY_CODE[problem.code]
 
 
 def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
-    """Return the header from which botocore reads the `RequestId`, which users of botocore log."""
+    """Return the header from which botocore reads the `RequestId`, which is often logged."""
     return {"x-amzn-requestid": request_id}
 
 
@@ -347,10 +348,10 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with the padding `p`, so that frame lengths do not show the lengths of tokens.
+    """Return an event's payload with the padding member `p`, which hides the length of a token.
 
-    Bedrock fills `p` with the first few characters of `_PADDING`; their number is random (recorded traffic). A payload
-    that has `p` already is unchanged.
+    Without padding, the length of a frame would reveal it. As on Bedrock, `p` has the first characters of `_PADDING`, a
+    random number of them (recorded traffic). A payload that already has `p` is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload
@@ -366,7 +367,7 @@ def message(kind: str, payload: bytes) -> bytes:
 
 
 def limit(request: ClientRequest, *path: str) -> int | None:
-    """Return the whole number at a path of member names in the body; None if there is no such number."""
+    """Return the integer at a path of member names in the body; None if there is no integer there."""
     top = request.top
     try:
         for name in path[:-1]:

@@ -1,13 +1,14 @@
-"""Removal of the gateway's tags on thinking from requests to a provider that has the client's own dialect.
+"""Removes the gateway's tags on thinking from requests that are not translated.
 
-The gateway tags the signatures in translated replies (`shared/reasoning.py`). If later requests of that conversation go
-to a provider of the client's own dialect, they are not translated, and the tags are removed here.
+In translated replies, the gateway tags the signatures of thinking with the model family (`shared/reasoning.py`). A
+later request of the same conversation may go to a provider with the client's own dialect. Such a request is not
+translated, so the tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
-- Thinking of another family is removed and reported as dropped. So is thinking without a signature inside the tag,
-  unless the model takes unsigned thinking.
-- A body without a tag is not decoded. The exception is a Chat body with `thinking_blocks`, which may have Claude's
-  signatures without a tag. A model of another known family does not get these.
+- Thinking of another family is removed and reported as dropped. Unsigned thinking is removed too if the model does not
+  accept it.
+- A body without a tag is not decoded, except a Chat body with `thinking_blocks`. These may have Claude's signatures,
+  which get no tag. They are not sent to a model of another known family.
 
 Code that translates requests reads the tags itself.
 """
@@ -29,21 +30,20 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""Beginning of every tagged text in base64. Three characters become four, so the first nine of the prefix are always
-encoded alike."""
+"""The beginning of every tagged text in base64. The first nine characters of a tag are always encoded alike, because
+base64 encodes three at a time."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
-"""The beginning of a tag, plain and in base64. A body with a tag contains at least one of these."""
+"""The beginning of a tag, plain and in base64. A body with a tag contains at least one of the two."""
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
-"""Member with the tag in a block of Messages, by the block's type."""
+"""The member that has the tag, by the type of a Messages block."""
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, Maker], bool | None]
-"""Function that gets a block and the target, and removes the gateway's tag from the block.
-
-It returns True if it removed a tag, None if the block must be dropped, and False if the block has no tag."""
+"""A function that removes the gateway's tag from a block. It returns True if it removed a tag, False if there is none,
+and None if the block must be dropped because the target cannot use it."""
 
 
 def is_tagged(body: bytes) -> bool:
@@ -64,7 +64,7 @@ def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
 def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
     """Return the change to `messages` of a Chat body; {} if nothing changes.
 
-    A Chat body has thinking in `thinking_blocks`, an extension of LiteLLM's.
+    In a Chat body, thinking is in `thinking_blocks`, an extension by LiteLLM.
     """
     return _changes(top, target, drop, _of_chat, _THINKING_BLOCKS)
 
@@ -83,10 +83,10 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """Remove tags, and messages that have no content left, which providers refuse. Return whether anything changed.
+    """Remove the tags, and messages that have no content left.
 
-    `inside` is the member of a message that has the blocks with thinking. A member other than the content is removed if
-    it has no block left, because servers refuse members that they do not know.
+    Return whether anything changed. `inside` is the member of a message that has the blocks with thinking. If it is not
+    the content and has no block left, it is removed, because servers refuse members that they do not know.
     """
     changed = False
     emptied = []
@@ -140,7 +140,7 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag of redacted thinking. In Converse the tagged text as a whole is encoded in base64."""
+    """Remove the tag from redacted thinking. In Converse, the whole tagged text is encoded in base64."""
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -2,9 +2,9 @@
 
 Every conversion of a request to Converse uses these rules. The conversion maps the client's messages to `Turn`s of
 Converse blocks, with the client's own tool ids. From these turns, `arrange` makes a list of messages that Bedrock
-accepts. Nothing here knows the client's dialect, and a model is known only by its capabilities (`Caps`). Tools and
-parameters are in `tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other
-projects to which the rules refer.
+accepts. Nothing here depends on the client's dialect. It depends on the model only through the model's capabilities
+(`Caps`). Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service model; recorded traffic;
+the issues of other projects to which the rules refer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that is added only to satisfy Bedrock's rules. Recorded traffic shows that models ignore this text."""
+"""Text of a turn that is added only because Bedrock requires a turn there. In recorded traffic, models ignore this
+text."""
 ATTACHED: Final = "(attached)"
 """Text added to a turn that has a document but no text, because Bedrock refuses such a turn (archestra#4220)."""
 
@@ -49,7 +50,8 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
-"""Maximum length of a document's name. Bedrock allows 200 characters; the rest is for a number, such as " (2)"."""
+"""Maximum length of a document's name. Bedrock allows 200 characters, of which a few are reserved for a number like "
+(2)"."""
 
 
 def is_blank(block: Block) -> bool:
@@ -93,8 +95,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - The roles user and assistant alternate.
     - The user's turn after a tool call has the result of the call.
-    - If the last turn is the assistant's, a turn of the user is added after it. If `prefill` is true and the
-      assistant's turn has no tool calls, the model continues that turn instead, and nothing is added.
+    - After a last turn of the assistant, a user turn is added. The exception is a turn without tool calls if `prefill`
+      is true: the model then continues that turn.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -119,7 +121,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
     """Group consecutive turns of the same side (user or assistant), and remove blank blocks.
 
-    A system turn belongs to the user's side. A turn that then has no blocks, or only cache points, is removed.
+    A system turn belongs to the user's side. A turn that has no blocks left, or only cache points, is removed.
     """
     filled = []
     for turn in turns:
@@ -167,8 +169,8 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user's side.
 
-    The result is one user message with the tool results first (camel#3954), or several messages if that message must be
-    split.
+    The result is one user message with the tool results first (camel#3954). If the model does not accept all its blocks
+    in one message, it is split into several messages.
     """
     results: list[Block] = []
     others: list[Block] = []
@@ -203,7 +205,7 @@ def _missing(made: str) -> Block:
 def _suited(result: Block, caps: Caps) -> list[Block]:
     """Change a tool result to a form that the model accepts.
 
-    Returns the files that the model does not accept inside a result. The caller places them after the results.
+    Returns the files that the model does not accept inside a result, which the caller must place after the results.
     """
     content = [block for block in result["content"] if not is_blank(block)]
     beside = [block for block in content if not _fits_result(block, caps)]
@@ -238,10 +240,9 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return tool results and other blocks in one user message, or in two with an assistant's message between them.
+    """Return tool results and other blocks in one user message, or in two with an assistant message between them.
 
-    The blocks that a message may have besides tool results differ by model family (pydantic-ai#6081,
-    langchain-aws#141).
+    Model families differ in the blocks that they accept besides tool results (pydantic-ai#6081, langchain-aws#141).
     Claude refuses a message that has both documents and tool results.
     """
     others = _with_text(others)
@@ -268,7 +269,7 @@ class CachePoint(Block):
 
 
 class CacheBreakpoints:
-    """Writer of the cache points of one request. It leaves out points that the model or Bedrock would refuse."""
+    """Writes the cache points of one request. Those that the model or Bedrock would refuse are left out."""
 
     MAX: Final = 4
     """Maximum number of cache points that Bedrock accepts in one request."""
@@ -280,8 +281,8 @@ class CacheBreakpoints:
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
         """Append a cache point to the blocks.
 
-        Does nothing if `ttl` is None, which means that the client set no breakpoint. `at` is the JSON pointer of
-        the value that has the client's breakpoint.
+        Do nothing if `ttl` is None: the client set no breakpoint. `at` is the JSON pointer of the value that has the
+        client's breakpoint.
         """
         path = f"{at}/cache_control"
         if ttl is None:
@@ -294,7 +295,9 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Append a cache point to the last turn that has blocks, unless this turn already ends with a cache point."""
+        """Append a cache point to the last turn that has blocks, if this turn does not end with a cache point
+        already.
+        """
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
@@ -303,8 +306,8 @@ class CacheBreakpoints:
         """Remove cache points until at most `MAX` are left, and shorten lifetimes that Bedrock would refuse.
 
         The earliest cache points in the messages are removed first, because a later cache point covers everything
-        before it. Bedrock refuses a cache point of 1h after a cache point of 5m. The later cache point is then changed
-        to 5m.
+        before it. A cache point of 1h that comes after a cache point of 5m is changed to 5m, because Bedrock refuses
+        this order.
         """
         contents = [message["content"] for message in messages]
         points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
@@ -323,9 +326,8 @@ class CacheBreakpoints:
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
     """Return the blocks with every cache point in a place that Bedrock accepts (opencode#17300).
 
-    A cache point must not directly follow thinking or a document other than a PDF. It is moved to before these blocks.
-    A cache point with no block before it, or with another cache point directly before it, is left out and reported as
-    dropped.
+    A cache point must not directly follow thinking or a document other than a PDF. It is moved before these blocks. A
+    cache point at the beginning, or directly after another cache point, is left out and reported as dropped.
     """
     placed: list[Block] = []
     for block in content:
@@ -347,10 +349,10 @@ def _takes_no_point(block: Block) -> bool:
 
 
 def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
-    """Return whether the last assistant turn calls tools and does not begin with thinking.
+    """Return whether the last assistant turn calls tools but does not begin with thinking.
 
-    A model with a thinking budget refuses to think after such a turn. A client that does not send thinking back
-    produces such turns (RooCode#11238).
+    A client that does not send thinking back produces such turns. A model with a thinking budget refuses to think after
+    them (RooCode#11238).
     """
     first: list[Block] = []
     calls = False
@@ -364,11 +366,11 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for earlier thinking. The gateway's tag is removed from its signature or redacted data.
+    """Return the blocks for thinking of an earlier turn.
 
-    Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
-    dropped if it is from another model family, if it has neither signature nor data, or if the model does not accept
-    it.
+    The gateway's tag is removed from the signature or redacted data. Thinking that the model wrote between tags in its
+    text becomes text again. Thinking is left out and reported as dropped if another model family wrote it, if it has
+    neither signature nor data, or if the model does not accept it.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [{"text": written}]

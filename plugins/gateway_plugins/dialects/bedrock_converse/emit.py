@@ -5,8 +5,8 @@
 - botocore's service model requires `usage` and `latencyMs`, and clients rely on both. If the provider sends no usage,
   the counts are 0. The latency is measured from the translation of the request to the end of the reply.
 
-Sources: botocore's service model, and recorded streams. Events of providers are read by the readers (`walk.py` of each
-dialect). Frames and padding of Converse's stream are written by the encoder of the dialect.
+Sources: botocore's service model, and recorded streams. The readers (`walk.py` of each dialect) read the events of
+providers. The encoder of Converse's plugin writes the frames and the padding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths of `additionalModelResponseFieldPaths` whose values are known here.
+"""Paths of `additionalModelResponseFieldPaths` for which the gateway can write a value.
 
 Vercel's AI SDK sends the second path for streams.
 """
@@ -41,7 +41,7 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Stop reason of Bedrock's guardrails. The stop reason for every other content filter is `content_filtered`."""
+"""Stop reason of a reply that Bedrock's guardrails ended. For any other content filter it is `content_filtered`."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",
@@ -57,18 +57,17 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Name of Converse's location, and name of the location's index member, by the kind of a citation.
-
-Citations of web pages have another form and are not in this table.
+"""Names of Converse's location and of its member with the index, by the kind of a citation. Citations of web pages have
+another form.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """The facts about a client's request that are needed to write the reply."""
+    """Facts about a client's request that are needed to write its reply."""
 
     paths: tuple[str, ...] = ()
-    """JSON pointers in `additionalModelResponseFieldPaths`. The pointers refer to members of Anthropic's own reply."""
+    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to members of a reply in Anthropic's own API."""
     started: float = field(default_factory=monotonic)
     """Time of the request on the monotonic clock, in seconds."""
 
@@ -76,9 +75,10 @@ class ReplyOptions:
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return the member `additionalModelResponseFields`, with every requested field whose value is known.
+        """Return the member `additionalModelResponseFields`: the requested fields whose values are known, each at its
+        path.
 
-        Each field is nested as its path says. Returns {} if no field is known.
+        Returns {} if no value is known.
         """
         known: dict[str, Any] = {}
         if stop.sequence:
@@ -113,7 +113,7 @@ def usage_dict(usage: Usage) -> Block:
 
 
 class Stream:
-    """Writer of one streamed reply. Blocks are numbered from 0, and each ends before the next begins."""
+    """Writes one streamed reply. Blocks are numbered from 0, and each ends before the next begins."""
 
     def __init__(self, options: ReplyOptions) -> None:
         self._options = options
@@ -125,8 +125,9 @@ class Stream:
         self._has_arguments = False
         """True if a piece of the open call's arguments was written."""
         self._stop: Stop | None = None
-        """The stop reason, held back until the counts are known, because `messageStop` may repeat some of the
-        counts; None before `finish`."""
+        """The stop reason; None before `finish`.
+
+        It is held back until the counts are known, because `messageStop` may repeat some of the counts."""
         self._usage: Usage | None = None
         self._tier = ""
         self._ended = False
@@ -136,7 +137,7 @@ class Stream:
         return events
 
     def close(self) -> None:
-        """Write `messageStop` and `metadata`, once, if the reply has ended."""
+        """Write `messageStop` and `metadata` if the reply has ended and they were not written before."""
         if self._stop is None or self._ended:
             return
         self._ended = True
@@ -226,7 +227,7 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block, or None for an empty text. Bedrock refuses an empty text that a client sends back."""
+        """Return the block; None for an empty text. Clients would send it back, and Bedrock refuses empty texts."""
         text = "".join(self.pieces)
         if self.kind == "tool":
             return {"toolUse": {**self.call, "input": checks.arguments(text)}}
@@ -242,7 +243,7 @@ class _Open:
 
 
 class Whole:
-    """Writer of one whole reply."""
+    """Writes one reply that is not streamed."""
 
     def __init__(self, options: ReplyOptions) -> None:
         self._options = options
@@ -304,7 +305,7 @@ class Whole:
         })  # fmt: skip
 
     def _block(self, kind: str) -> _Open:
-        """Return the open block if it is of this kind. Otherwise end it, and return a new block."""
+        """Return the open block if it is of this kind. Otherwise end the open block, and return a new one."""
         if self._open is None or self._open.kind != kind:
             self.block_end()
             self._open = _Open(kind)
@@ -316,10 +317,7 @@ def _reason(stop: Stop) -> str:
 
 
 def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
-    """Return the members for usage, latency and service tier.
-
-    They are in the event `metadata` of a stream, and in the body of a whole reply.
-    """
+    """Return the members for usage, latency and service tier. In a stream, the event `metadata` has them."""
     members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}
@@ -327,10 +325,9 @@ def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
 
 
 def _redacted(data: str) -> Block:
-    """Return the block of redacted thinking.
+    """Return a block of redacted thinking.
 
-    The data is encoded in base64 here, although Anthropic's data is base64 text already. Bedrock does the same (seen in
-    recorded traffic).
+    Anthropic's data, which is base64 text already, is encoded in base64 once more, as Bedrock does (recorded traffic).
     """
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 

@@ -1,7 +1,7 @@
 """Readers of usage, service tier and model in a Converse reply.
 
-Sources: botocore's service model (TokenUsage, CacheDetail, PromptRouterTrace) and recorded traffic. The caller knows
-which events have usage, so these readers do not check the kind of an event.
+Sources: botocore's service model (TokenUsage, CacheDetail, PromptRouterTrace) and recorded traffic. These readers do
+not check the kind of an event: the caller passes only events that can have usage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Reports:
         self._counts = Counts()
         self._tier = self._model = ""
         self.reported = False
-        """True if a report has a count of input or output tokens, even if it is 0 (a guardrail blocked the prompt)."""
+        """True if a report has a count of input or output tokens, which may be 0 (if a guardrail blocked the
+        prompt)."""
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Add a report. `data` is the event `metadata` or a whole reply."""
@@ -48,7 +49,10 @@ class Reports:
         return self._tier
 
     def part(self, marks: Marks) -> Part:
-        """Return the call's only part. Its model is known only if a prompt router chose the model."""
+        """Return the only part of the call.
+
+        Its model is known only if a prompt router chose the model and reported it.
+        """
         return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
     def is_exact(self, marks: Marks) -> bool:
@@ -56,9 +60,10 @@ class Reports:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of a `usage` object. Its member `cacheDetails` has the cache writes of each ttl.
+    """Return the counts of a `usage` object.
 
-    If two members have the same count, the first of them that is above 0 is used.
+    Its member `cacheDetails` has the cache writes of each ttl. Some counts can be in several members; the first member
+    above 0 is used.
     """
     counts: dict[str, int] = {}
     for member, name in _COUNTS.items():
@@ -73,7 +78,9 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tier_of(data: Mapping[str, Any]) -> str:
-    """Return "optimized" if the reply had optimized latency, which has its own price; else the service tier, or "".
+    """Return "optimized" if the reply was made with optimized latency, which has its own price.
+
+    Otherwise return the service tier, or "".
 
     `data` is the event `metadata` or a whole reply.
     """

@@ -1,8 +1,8 @@
 """Writers of the parameters of a Converse request: output limit, sampling, stop sequences, thinking.
 
-Every conversion of a request to Converse uses these writers. `shared/settings.py` decides which settings to ask for.
-The member that asks for thinking differs by model family. The forms of this member in this file come from recorded
-traffic and LiteLLM's per-model data. A model answers 400 to the form of another family (agentgateway#3442).
+Every conversion of a request to Converse uses these writers. `shared/settings.py` decides which settings to send. Each
+model family has its own member for thinking, and answers 400 to another family's (agentgateway#3442). The forms in this
+file come from recorded traffic and LiteLLM's per-model data.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def thinking(plan: ThinkingPlan) -> Block:
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:
-    """Return `inferenceConfig`, and the members of `additionalModelRequestFields` that ask for top_k."""
+    """Return `inferenceConfig`, and the members for top_k in `additionalModelRequestFields`."""
     members = {
         "maxTokens": settings.limit,
         "temperature": settings.sampling.get("temperature"),
@@ -66,9 +66,9 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
     """Return `additionalModelResponseFieldPaths`, which asks for the stop sequence that ended the reply.
 
-    Without this member, the reply does not name the stop sequence (litellm#40064). The path refers to Anthropic's own
-    reply, or in a stream to Anthropic's event `message_delta`. Vercel's AI SDK and opencode send the same path for
-    streams. Returns {} if there are no stop sequences, or if the model cannot name the stop sequence.
+    Without this member, the reply does not name the stop sequence (litellm#40064). The path refers to a reply of
+    Anthropic's own API or, for a stream, to its event `message_delta`. Vercel's AI SDK and opencode send the same path
+    for streams. Returns {} if there are no stop sequences, or if the model cannot name them.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

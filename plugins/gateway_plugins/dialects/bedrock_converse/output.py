@@ -1,4 +1,4 @@
-"""Writer of the answer's format (a JSON schema) in a Converse request: natively, by a schema tool, or by a hint.
+"""Writer of the answer's format (a JSON schema) in a Converse request: natively, by a tool, or by a hint in the prompt.
 
 Every conversion of a request to Converse uses this writer. `shared/output_format.py` explains the three ways. Nothing
 here knows the client's dialect.
@@ -25,16 +25,16 @@ _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The tools, the tool choice, and the members of a request that ask for the answer's format."""
+    """The tools, the tool choice, and the members of a request that require the answer's format."""
 
     choice: ToolChoice
-    """The tool choice, which may force the schema tool."""
+    """The tool choice, which may force a call of the schema tool."""
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
     config: Block = field(default_factory=dict)
     """The member `outputConfig`; {} if there is none."""
     schema_tool: str = ""
-    """Name of the schema tool; "" if there is none."""
+    """Name of the schema tool, whose input is the answer; "" if there is none."""
     hint: str = ""
     """Text for the system prompt; "" if there is none."""
 
@@ -42,9 +42,9 @@ class Output:
 def build_output(
     wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """Return the members that ask for the format `wanted`, together with the tools and the tool choice.
+    """Return the members that require the format `wanted`, with the tools and the tool choice.
 
-    `thinks` is true if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
+    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)

@@ -3,9 +3,9 @@
 The conversions from Converse to other dialects use the values that these readers return (see `values.py`).
 
 - A malformed value is refused with a 400 that names the field.
-- A member that botocore's service model does not have is reported as dropped. So is a block of an unknown kind in an
-  answer of the model, because a 400 would end the session.
-- A file must be sent as bytes, because the gateway cannot read S3 buckets.
+- A member that botocore's service model does not have is reported as dropped. A block of an unknown kind in an answer
+  of the model is left out and reported too, because a 400 would end the session.
+- The client must send a file as bytes, because the gateway cannot read S3 buckets.
 
 Each conversion decides which values its provider accepts. Parameters are read in `read_options.py`. Source: botocore's
 service model (Message, ContentBlock and the shapes inside them).
@@ -43,9 +43,9 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""The gateway's name of an audio format, by other names that Converse accepts for the same format."""
+"""The gateway's names of audio formats, for formats that Converse accepts under several names."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Kind of a citation, and name of the location's index member, by the name of Converse's location."""
+"""Kind of a citation, and name of the member with its index, by the name of Converse's location."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
@@ -56,7 +56,10 @@ _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the messages. Calls and results of tools that a provider ran are left out and reported as dropped."""
+    """Return the messages.
+
+    Calls of tools that a provider ran itself, and their results, are left out and reported as dropped.
+    """
     servers: set[str] = set()
     conversation = []
     for index, raw in enumerate(list_of(member(top, "messages"), "/messages")):
@@ -79,7 +82,10 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a block of an earlier answer. For a block of an unknown kind, report it and return an empty text."""
+    """Return a block of an earlier answer.
+
+    A block of an unknown kind is reported, and an empty text is returned for it.
+    """
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
         return raw
@@ -88,9 +94,9 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks without the calls of tools that a provider ran itself, and without the results of these calls.
+    """Return the blocks, except calls of tools that a provider ran itself, and the results of such calls.
 
-    The ids of these calls are added to `servers`, which is kept from message to message.
+    The ids of the calls are added to `servers`, which all messages share.
     """
     carried = []
     for block in blocks:
@@ -112,7 +118,9 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the only member of a union, an object with exactly one of the members `known`."""
+    """Return the name and value of the only member of a union, that is, an object with exactly one member of
+    `known`.
+    """
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""
@@ -146,9 +154,9 @@ def _text(value: Any, at: str, _drop: Drop) -> Text:
 
 
 def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
-    """Return the name and value of the only member of `source`. Raises `Refused` for a file in an S3 bucket.
+    """Return the name and value of the only member of a file's `source`.
 
-    `others` names the members that are allowed besides `bytes`.
+    Raises `Refused` for a file in an S3 bucket. `others` are the names that are allowed besides `bytes`.
     """
     kind, inner = union(value, f"{at}/source", ("bytes", *others, "s3Location"))
     if kind == "s3Location":
@@ -221,7 +229,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return the text or image in `guardContent`, marked for the guardrail."""
+    """Return the text or image in `guardContent`, marked as content that the guardrail must check."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":
@@ -247,7 +255,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """Return an earlier answer as one `Text`, which holds the answer's text and its citations."""
+    """Return a text with citations from an earlier answer, as one `Text`."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
     answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))
@@ -257,9 +265,9 @@ def _cited(value: Any, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
-    """Return a citation, or None for a citation without a location, which is reported as dropped.
+    """Return a citation.
 
-    Only Bedrock has citations without a location.
+    Return None for a citation without a location, and report it: only Bedrock has such citations.
     """
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))

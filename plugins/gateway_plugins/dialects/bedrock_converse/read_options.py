@@ -3,9 +3,9 @@
 Malformed values and unknown members are treated as in `read.py`.
 
 - `additionalModelRequestFields` holds members of the model's own API. These members are called extra fields here.
-- Several model families have an extra field for thinking, effort or top_k. All of these forms are read here,
-  because the client does not know which provider answers.
-- Every other extra field is handled by the conversion, which has a table of the extra fields that it passes on.
+- Several model families have their own extra fields for thinking, effort or top_k. All of them are read here, because
+  the client may use the fields of a family other than the one that answers.
+- Each conversion has a table of the other extra fields that it passes on.
 
 Sources: botocore's service model; AWS's user guide on each family's parameters; recorded traffic.
 """
@@ -41,9 +41,8 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Members of a request in botocore's service model.
-
-`modelId` is part of the URL, but some clients repeat it in the body.
+"""Members of a request in botocore's service model. `modelId` belongs into the URL, but some clients repeat it in the
+body.
 """
 _READ: Final = (
     frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
@@ -70,9 +69,10 @@ _MAXIMUM: Final[Mapping[str, int]] = {"temperature": 1, "top_p": 1, "top_k": 500
 
 
 def refuse_unservable(top: Members) -> None:
-    """Raise `Refused` for `promptVariables`, or for a request with neither messages nor a system prompt.
+    """Raise `Refused` for a request that only Bedrock could serve, or that is empty.
 
-    Only Bedrock can fill in `promptVariables`, and without them the request would mean something else.
+    The request could be served only by Bedrock if it has `promptVariables`. It is empty if it has neither messages nor
+    a system prompt.
     """
     if member(top, "promptVariables"):
         message = "promptVariables: prompts that Bedrock manages are not known here; send messages with the text itself"
@@ -89,13 +89,13 @@ def leftovers(top: Members, drop: Drop) -> None:
 
 
 def refuse_guardrail(top: Members, drop: Drop) -> None:
-    """Raise `Refused` if the request names a guardrail. Called for providers that have no guardrails."""
+    """Raise `Refused` if the request names a guardrail. This is called for providers without guardrails."""
     if read_guardrail(top, drop):
         raise unguarded()
 
 
 def extras(top: Members) -> dict[str, Any]:
-    """Return the extra fields (`additionalModelRequestFields`) that are not null."""
+    """Return the non-null extra fields (members of `additionalModelRequestFields`)."""
     value = member(top, "additionalModelRequestFields")
     if value is not None and not isinstance(value, dict):
         raise invalid("additionalModelRequestFields must be an object", "additionalModelRequestFields")
@@ -124,7 +124,7 @@ def _config(top: Members, drop: Drop) -> dict[str, Any]:
 
 
 def _limit(config: Mapping[str, Any]) -> int | None:
-    """Return the output limit in tokens, or None."""
+    """Return the output limit in tokens; None if there is none."""
     value = config.get("maxTokens")
     if value is not None and (type(value) is not int or value < 1):
         raise invalid("inferenceConfig.maxTokens must be a whole number of at least 1", "inferenceConfig.maxTokens")
@@ -139,9 +139,9 @@ def _stops(config: Mapping[str, Any]) -> list[str]:
 
 
 def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the values of temperature, top_p and top_k that the client sets, and the JSON pointer of each.
+    """Return the values of temperature, top_p and top_k that the client sets, and their JSON pointers.
 
-    top_k is an extra field: `top_k` for Claude, `inferenceConfig.topK` for Nova.
+    top_k is an extra field: `top_k` for Claude, and `inferenceConfig.topK` for Nova.
     """
     inner = extra.get("inferenceConfig")
     nova = inner.get("topK") if isinstance(inner, dict) else None
@@ -158,10 +158,9 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
-    """Return the thinking that the client requests.
+    """Return the thinking that the client requests, in the form of any model family or as Converse's own effort.
 
-    The client may use the form of any model family, or the effort that Converse itself has. An effort that differs from
-    the first effort found is reported as dropped.
+    If several efforts are set, the first is used, and others that differ from it are reported as dropped.
     """
     efforts = {}
     for steps in _EFFORTS:
@@ -182,7 +181,7 @@ def betas(extra: Mapping[str, Any]) -> list[str]:
 
 
 def tools(top: Members, drop: Drop) -> list[Tool]:
-    """Return the offered tools. Raises `Refused` for a `systemTool`, because only Bedrock can run it."""
+    """Return the offered tools. Raises `Refused` for a `systemTool`, which only Bedrock can run."""
     offered: list[Tool] = []
     for index, raw in enumerate(list_of(_tool_config(top, drop).get("tools"), "/toolConfig/tools")):
         at = f"/toolConfig/tools/{index}"
@@ -229,9 +228,9 @@ _MODES: Final = ("auto", "any", "tool", "none")
 
 
 def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
-    """Return the tool choice: Converse's `toolChoice`, else Claude's own `tool_choice`, which is an extra field.
+    """Return the tool choice from Converse's `toolChoice`, or from Claude's own `tool_choice`, which is an extra field.
 
-    Only `tool_choice` can ask for "none", or forbid parallel calls.
+    Only the latter can be "none" or forbid parallel calls.
     """
     own_at = f"{EXTRAS}/tool_choice"
     own = extra.get("tool_choice")
@@ -250,7 +249,9 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
-    """Return the answer's format: `outputConfig.textFormat`, else Claude's own `output_config.format`, else None."""
+    """Return the answer's format from `outputConfig.textFormat`, or from Claude's own `output_config.format`, or
+    None.
+    """
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
     if (wanted := output.get("textFormat")) is not None:
@@ -292,7 +293,7 @@ def service_tier(top: Members, drop: Drop) -> str:
 
 
 def latency(top: Members, drop: Drop) -> str:
-    """Return the latency that the request asks for: "standard", "optimized", or "" if it asks for none."""
+    """Return the latency that the request asks for: "standard" or "optimized"; "" if it does not say."""
     return _word(top, "performanceConfig", "latency", _LATENCIES, drop)
 
 
@@ -335,7 +336,7 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field that is neither read in this file nor in `carried`."""
+    """Report as dropped each extra field that this file does not read and that is not in `carried`."""
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")

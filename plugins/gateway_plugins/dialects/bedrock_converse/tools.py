@@ -1,6 +1,6 @@
 """Writers of the tools of a Converse request: tool specs, their input schemas, the tool choice.
 
-Every conversion of a request to Converse uses these writers. Nothing here knows the client's dialect. The model's
+Every conversion of a request to Converse uses these writers. Nothing here depends on the client's dialect. The model's
 capabilities decide which keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
 """
 
@@ -23,18 +23,18 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords of JSON Schema whose value is a single schema.
-
-The value of a keyword in `_MAPS` is an object of schemas. The value of a keyword in `_LISTS` is a list of schemas.
+"""Keywords of JSON Schema whose value is a single schema. In `_MAPS` are those whose value is an object of schemas, and
+in `_LISTS` those whose value is a list of schemas.
 """
 
 
 def build_tools(
     offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
 ) -> list[Block]:
-    """Return the specs of the tools. A tool with the client's cache breakpoint is followed by a cache point.
+    """Return the specs of the tools.
 
-    Raises `Refused` if tools are offered to a model that cannot call tools.
+    A cache point follows each tool that has a cache breakpoint of the client. Raises `Refused` if tools are offered to
+    a model that cannot call tools.
     """
     if offered and not caps.tools:
         raise invalid("tools: this model calls no tools; leave them out", "tools")
@@ -67,9 +67,10 @@ def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, dro
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`, or report it as dropped if the model does not accept it or the schema is recursive.
+    """Set `strict` on a tool's spec, or report it as dropped if the model does not accept it or the schema is
+    recursive.
 
-    The schema of a strict tool is restricted (`restrict_schema`), as the schema of an answer is.
+    The schema of a strict tool is restricted to keywords that Bedrock accepts (`restrict_schema`).
     """
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
         drop(tool.strict_at)
@@ -106,12 +107,12 @@ def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) ->
 def tool_config(
     specs: list[Block], history: Sequence[str], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> tuple[Block | None, Block]:
-    """Return `toolConfig`, and the members of `additionalModelRequestFields` that complete the tool choice.
+    """Return `toolConfig`, and the members for the tool choice in `additionalModelRequestFields`.
 
     `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
     `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
-    Converse has no tool choice "none", so Claude's own `tool_choice` is sent to models that accept it. `thinks` is true
-    if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
+    Converse has no tool choice "none", so models that accept Claude's own `tool_choice` get this one. `thinks` is true
+    if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

@@ -38,9 +38,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: a file in `media`, or else texts.
+    """A document: a file in `media`, or else `texts`.
 
-    `is_split` is true for a document made of parts, each of which can be cited. `texts` then has one text per part.
+    `is_split` is true if each of the texts is a part that can be cited separately.
     """
 
     at: str
@@ -68,7 +68,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call in an earlier turn. `is_servers` is true for a tool that a provider ran itself, on its servers."""
+    """A tool call in an earlier turn. `is_servers` is true if a provider ran the tool on its own servers."""
 
     at: str
     id: str
@@ -103,9 +103,9 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
-    """A change in the offered tools: from this block on a tool is offered (`added`), or is not offered any more.
+    """A change of the offered tools: from this block on, a tool is offered (`added`) or is no longer offered.
 
-    `server` is the name of the MCP server of an MCP tool, else "".
+    `server` is the name of the tool's MCP server; "" if it has none.
     """
 
     at: str

@@ -1,7 +1,7 @@
 """Reader of Converse replies, streamed or whole. It calls the writer of the client's reply (`shared/reply_events.py`).
 
 - In a stream, text and thinking begin with a `contentBlockDelta`. Only tool calls have a `contentBlockStart`.
-- `metadata` comes after `messageStop`, but some providers send `metadata` first.
+- `metadata` should come after `messageStop`, but some providers send it first.
 
 Sources: botocore's service model and recorded streams.
 """
@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reader of one reply of the model `maker`. Signatures are passed on with the tag that `Maker.tagged` adds."""
+    """Reader of one reply of the model `maker`. Signatures get the tag of the model family (`Maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -60,7 +60,7 @@ class Reader:
         self._index = -1
         """Index of the open block; -1 between blocks."""
         self._tool_id = ""
-        """Id of the open block's call."""
+        """The id of the open block's tool call."""
         self._finished = False
         self._hidden = False
         """True if the open block is of a kind that cannot be passed on to the client."""
@@ -247,7 +247,7 @@ def _role(kind: str, data: Mapping[str, Any]) -> Role:
 def _sequence(fields: Any) -> str:
     """Return the stop sequence that ended the reply, or "".
 
-    It is present only if the request asked for it in `additionalModelResponseFieldPaths`.
+    A reply names it only if the request asked for it in `additionalModelResponseFieldPaths`.
     """
     given = lenient.mapping(fields)
     return lenient.text(given.get("stop_sequence") or lenient.mapping(given.get("delta")).get("stop_sequence"))

@@ -1,7 +1,7 @@
 """Errors in OpenAI's form, for Chat Completions and Responses: statuses, types and codes.
 
-The two dialects send an error in a stream in different events, which the flags write. Source: OpenAI's API reference
-(Errors).
+An error within a stream is an event whose form differs between the two, so their plugins write it. Source: OpenAI's API
+reference (Errors).
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ _ERRORS: Final = {
     errors.PLUGIN: (500, "server_error", "plugin"),
     errors.INTERNAL: (500, "server_error", None),
 }
-"""(HTTP status, type, code) of an error in OpenAI's form, by the gateway's error code."""
+"""HTTP status, type and code of an error in OpenAI's form, by the gateway's error code."""
 _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
     re.IGNORECASE,
 )
-"""Words that show that a prompt is too long, in the error messages of providers that have no code for this error.
-
-The client gets OpenAI's code for this error, because agents shorten their history when they get that code."""
+"""Pattern for error messages about a prompt that is too long, from providers that have no error code for it. Clients
+get OpenAI's code for it, because agents then shorten their history."""
 
 
 def is_too_long(problem: Problem) -> bool:
-    """Return whether the problem is that the prompt does not fit into the model's context."""
+    """Return whether the problem is a prompt that does not fit into the model's context."""
     return problem.code == errors.INVALID_REQUEST and _TOO_LONG.search(problem.message) is not None
 
 

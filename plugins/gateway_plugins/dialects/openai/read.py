@@ -1,7 +1,7 @@
 """Readers for requests of both Chat Completions and Responses: the service tier, the tool choice, misplaced files.
 
-What differs between the two dialects is in their own readers. General checks are in `shared/checks.py`. The classes of
-the values that are read are in `shared/plain_request.py`.
+Code for only one of the two dialects is in that dialect's own readers. General checks are in `shared/checks.py`. The
+classes of the values that are read are in `shared/plain_request.py`.
 """
 
 from __future__ import annotations
@@ -22,36 +22,34 @@ _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
 CHAT_MEMBERS: Final = ("frequency_penalty", "presence_penalty", "seed")
-"""Numbers that a request of Chat or Responses can have, and that only a Chat server takes.
-
-OpenAI's own Responses has none of them; Open Responses has the penalties."""
+"""Numeric members that only providers with the Chat API accept. Requests of Chat have them, and those of Open Responses
+have the penalties. OpenAI's own Responses has none of them."""
 MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMember:
-    """The client's `tool_choice`, before the offered tools are reduced to the allowed ones."""
+    """The client's `tool_choice`, before the tools that it does not allow are removed from the offered tools."""
 
     mode: str = "auto"
-    """One of auto, none, any and tool."""
+    """One of `auto`, `none`, `any` and `tool`, with the meanings in `shared/offered_tools.py`."""
     name: str = ""
-    """Name of the tool that must be called; "" unless the mode is tool."""
+    """Name of the tool that must be called; "" if the mode is not `tool`."""
     allowed: tuple[str, ...] | None = None
     """Names of the only tools that may be called (`allowed_tools`); None if all tools may be called."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:
-    """Raise `Refused` for a file among the parts of a message whose role may have only text."""
+    """Raise `Refused` if a message has a file although its role allows only text."""
     for part in parts:
         if part.media is not None:
             raise invalid(f"{param(part.at)}: a message of role {role} holds text only", param(part.at))
 
 
 def service_tier(top: Members) -> str:
-    """Return the service tier to request, or "".
-
-    `auto` requests no tier (bifrost#7266), and `default` is the tier that a request without a tier gets.
+    """Return the service tier to request; "" for `auto` (bifrost#7266) and `default`, which mean the same as no
+    tier.
     """
     tier = member(top, "service_tier")
     if tier in (None, "auto", "default"):
@@ -62,7 +60,7 @@ def service_tier(top: Members) -> str:
 
 
 def chat_members(top: Members) -> dict[str, float]:
-    """Return the members in `CHAT_MEMBERS` that have an effect. Raises `Refused` for a value that is no number."""
+    """Return the members in `CHAT_MEMBERS` that have an effect. Raises `Refused` for a value that is not a number."""
     given = {name: member(top, name) for name in CHAT_MEMBERS}
     for name, value in given.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
@@ -73,7 +71,7 @@ def chat_members(top: Members) -> dict[str, float]:
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice that no offered tool can fulfil. `field` is the member that the error names.
+    Raises `Refused` for a choice for which no tool is offered. `field` is the name of the member in the error.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

@@ -1,8 +1,8 @@
 """The assistant's message of a Chat request, built from text, thinking and calls in the order in which they came.
 
-Chat has one member for the text, one for thinking, and a list of calls. Thinking goes back in the form in which the
-provider sent it (`carried.py`): as text in `reasoning_content` or a similar member, as a part of `content`, or between
-tags in the text. The rules are the same for all clients' dialects.
+A Chat message has one member for the text, one for thinking, and a list of calls. Thinking is sent back in the form in
+which the provider sent it (`carried.py`): as text in `reasoning_content` or a similar member, as a part of `content`,
+or between tags in the text. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.turns import Block
 
 PLACEHOLDER: Final = " "
-"""Thinking for a message whose own thinking is missing. Moonshot refuses "" (earendil-works/pi#4178)."""
+"""Thinking that is added to a message that has none. Moonshot refuses "" (earendil-works/pi#4178)."""
 _TURNS_APART: Final = "\n\n"
 
 
 class Call(NamedTuple):
-    """A tool call: the client's id, the tool's name as `tools.Names` changes it, the input."""
+    """A tool call: the client's id, the tool's name (an alias if `tools.Names` has one), and the input."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class Call(NamedTuple):
 
 
 Piece = str | Reasoning | Call
-"""Text, thinking, or a call."""
+"""A piece of a message: text, thinking, or a call."""
 
 
 @dataclass(slots=True)
@@ -49,15 +49,15 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Members of the message that hold thinking or tokens of reasoning (`carried.py`), by name."""
+    """Members of the message with thinking or opaque reasoning tokens (`carried.py`), by name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
-    """Members of calls that hold tokens of reasoning, by the client's id of the call."""
+    """Members of calls with opaque reasoning tokens, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking block that carried the tokens of a call, by the client's id of this call."""
+    """JSON pointer of the thinking block that had the reasoning tokens of a call, by the client's id of the call."""
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that was added to the message."""
     _after_text: bool = False
-    """True if the last piece was text of the client."""
+    """True if the last piece was a text from the client."""
 
     def add(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
@@ -90,11 +90,11 @@ class AssistantMessage:
             self.drop(self._tokens_at[unused])
 
     def is_empty(self) -> bool:
-        """Return whether there is neither visible text nor a call. Servers refuse a message that only has thinking."""
+        """Return whether there is neither visible text nor a call. Servers refuse a message that has only thinking."""
         return not self.calls and not any(part["type"] != "text" or part["text"].strip() for part in self._parts)
 
     def report(self) -> None:
-        """Report the thinking as dropped, because its message is left out."""
+        """Report the thinking as dropped. This is called if the message is left out."""
         for at in dict.fromkeys(self._thinking_at):
             self.drop(at)
 
@@ -118,7 +118,9 @@ class AssistantMessage:
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Add the tokens that came with a block of thinking, and the thinking in the provider's original form."""
+        """Add the reasoning tokens of a thinking block to the message, and the thinking in the provider's original
+        form.
+        """
         for name, value in tokens.message.items():
             _merge(self._members, name, value)
         for call_id, members in tokens.calls.items():
@@ -151,11 +153,11 @@ class AssistantMessage:
 
 
 def complete(messages: Sequence[Block], caps: Caps) -> None:
-    """Add to the assistant's messages what the model demands of every history, whichever model wrote the history.
+    """Add to the assistant's messages the thinking or signatures that the model requires in every history.
 
-    - A model that thinks between its calls may demand thinking. DeepSeek demands it of every message of the assistant,
-      also of those without calls (openclaw#73417, opencode#25000).
-    - Gemini may demand a signature on the first call of a message.
+    - A model that thinks between its calls may require thinking in messages with calls. DeepSeek requires it in every
+      message of the assistant (openclaw#73417, opencode#25000).
+    - Gemini may require a signature on the first call of a message.
     """
     for message in (message for message in messages if message["role"] == "assistant"):
         if caps.needs_reasoning_content and not message.get(carried.TEXT):
@@ -167,7 +169,7 @@ def complete(messages: Sequence[Block], caps: Caps) -> None:
 
 
 def _joined(before: str | list[Block], after: str | list[Block]) -> str | list[Block]:
-    """Return the contents of two turns as one content. The texts of two turns have a blank line between them."""
+    """Return the contents of two turns as one content. Texts are separated by a blank line."""
     if isinstance(before, str) and isinstance(after, str):
         return before + _TURNS_APART + after
     parts = [[{"type": "text", "text": each}] if isinstance(each, str) else each for each in (before, after)]

@@ -2,14 +2,14 @@
 
 A piece has an index, and the first piece of a call has an id and a name (OpenAI's API reference). Servers deviate:
 
-- the index is 0 for every call, missing, a string, or differs between the pieces of one call (ollama#15457,
-  agno#8880, openai-python#3246);
-- the id is missing, is repeated or made anew in every piece (vLLM), or is the same for several calls;
+- the index is 0 for every call, missing, a string, or differs between the pieces of one call (ollama#15457, agno#8880,
+  openai-python#3246);
+- the id is missing, is repeated in every piece, is different in every piece (vLLM), or is the same for several calls;
 - the name is repeated in every piece, or is the only sign of a new call;
-- `{}` precedes the arguments, or the whole call is sent again at the end.
+- `{}` comes before the real arguments, or the whole call is sent again at the end.
 
-So a known id decides first, then a new id or another name, and last the index. A call whose arguments are complete
-JSON is not continued by a piece that has an id or a name.
+So the signs are used in this order: a known id, a new id or another name, and last the index. A piece with an id or a
+name never continues a call whose arguments are complete JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway_plugins.shared import lenient
 
 @dataclass(slots=True)
 class _Known:
-    """One call, as its pieces have described it so far."""
+    """A known call, as described by its pieces so far."""
 
     number: int
     index: int | None
@@ -59,7 +59,7 @@ class _Piece:
 
 
 class CallNumbers:
-    """The numbers of the calls of one reply, in the order in which the calls begin."""
+    """Numbers the calls of one reply in the order in which they begin."""
 
     def __init__(self) -> None:
         self._calls: list[_Known] = []
@@ -67,9 +67,10 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return a pair for each entry in `tool_calls`: the number of the entry's call, and the entry.
+        """Return the entries of `tool_calls`, each in a pair with the number of its call.
 
-        Each entry of a whole message is a call of its own. In a stream, an entry that repeats a whole call is left out.
+        If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
+        out.
         """
         seen: set[int] = set()
         numbered = []
@@ -84,7 +85,10 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call of a piece; None if the piece repeats a call. `seen` has the call numbers in the delta."""
+        """Return the call to which a piece belongs; None if the piece repeats a call.
+
+        `seen` has the numbers of the calls that the same delta has named already.
+        """
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
             if call.arguments == piece.arguments.strip() and call.number not in seen:
@@ -145,7 +149,7 @@ def _piece(entry: Mapping[str, Any]) -> _Piece:
 
 
 def _index(value: Any) -> int | None:
-    """Return the index as an integer if it is a whole number or a text of digits; None for any other value."""
+    """Return the index as an integer if it is an integer or a string of digits; None for any other value."""
     if isinstance(value, str) and value.isdecimal() and len(value) < len("1000"):
         return int(value)
     if isinstance(value, float) and value.is_integer():

@@ -33,31 +33,31 @@ MESSAGE: Final = frozenset({
     DETAILS, "extra_content", "provider_specific_fields", "reasoning_opaque", "reasoning_signature",
     "encrypted_content", "encrypted_reasoning", "thought_signature",
 })  # fmt: skip
-"""Members of a message that hold tokens of reasoning."""
+"""Members of a message that may have opaque reasoning tokens."""
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
-"""Members of a tool call, or of its `function`, that hold tokens of reasoning."""
+"""Members of a tool call, or of its `function`, that may have opaque reasoning tokens."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
-"""Members that every provider of the model's family reads."""
+"""Members that all providers of the model's family understand."""
 _MARKS: Final = frozenset({"thought"})
-"""Members inside `extra_content` that only describe a delta, and are not sent back."""
+"""Members inside `extra_content` that only describe a delta. They are not sent back."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
-"""Members inside `_LITELLMS` that hold tokens. The other members repeat what the reply has elsewhere."""
+"""Members inside `_LITELLMS` that have reasoning tokens. Its other members repeat what is elsewhere in the reply."""
 TEXT: Final = "reasoning_content"
-"""The usual member for thinking as text."""
+"""The most common member for thinking as text."""
 PART: Final = "thinking"
-"""Type of a part with thinking in `content`, as Mistral has it."""
+"""Type of a part of `content` with thinking, as Mistral sends it."""
 BLOCKS: Final = "thinking_blocks"
-"""LiteLLM's member for thinking with Anthropic's signature."""
+"""LiteLLM's member for thinking with the signature of Anthropic."""
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""The member whose value a stream sends in pieces, by the type of the entry in `reasoning_details`."""
+"""The member of an entry in `reasoning_details` that a stream sends in pieces, by the type of the entry."""
 
 
 @dataclass(slots=True)
 class Gathered:
-    """The tokens of one reply that are not written yet."""
+    """The reasoning tokens of one reply that have not yet been passed on to the client."""
 
     maker: Maker
     drop: Drop
@@ -65,7 +65,7 @@ class Gathered:
     _calls: dict[str, Json] = field(default_factory=dict)
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Add the tokens of a delta, or of a whole message."""
+        """Add the reasoning tokens of a delta, or of a message of a reply that is not streamed."""
         for name in MESSAGE & delta.keys():
             if name == DETAILS:
                 entries = self._message.setdefault(DETAILS, [])
@@ -77,7 +77,10 @@ class Gathered:
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the tokens of a whole message, whose entries in `reasoning_details` are complete."""
+        """Add the reasoning tokens of a message that is not streamed.
+
+        Its entries in `reasoning_details` are complete.
+        """
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
             self._message[DETAILS] = [*entries]
@@ -87,10 +90,10 @@ class Gathered:
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return what has been gathered, encoded for the client; "" if there is nothing.
+        """Return the gathered tokens, encoded for the client; "" if there are none.
 
-        `thinking` is the name of the member in which the provider sent the thinking that the client gets together with
-        the result. `signed` has the signature or data of an entry of `BLOCKS`.
+        `thinking` is the name of the provider's member with the thinking to which the tokens belong. `signed` has the
+        signature or data of an entry of `BLOCKS`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}
@@ -107,7 +110,7 @@ class Gathered:
 
 
 def call_members(entry: Mapping[str, Any]) -> Json:
-    """Return the members of a call, or of its function, that hold tokens of reasoning."""
+    """Return the members with reasoning tokens of a call, or of its `function`."""
     members: Json = {}
     for name in CALL & entry.keys():
         _add(members, name, entry[name])
@@ -119,7 +122,7 @@ def call_members(entry: Mapping[str, Any]) -> Json:
 
 
 def _add(members: Json, name: str, value: Any) -> None:
-    """Set a member. An object is merged with the object of an earlier delta."""
+    """Set a member. If its value is an object, it is merged with the object of an earlier delta."""
     if isinstance(value, dict):
         inner = dict(mapping(members.get(name)))
         for key, each in value.items():
@@ -145,22 +148,23 @@ def _add_entry(entries: list[Json], entry: Json) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Tokens that a client sent back with a block of thinking."""
+    """Reasoning tokens that a client sent back with a thinking block."""
 
     text: str
-    """Name of the member in which the block's thinking came, one of `_TEXTS`; "" if the block has no thinking."""
+    """Name of the provider's member in which the block's thinking came (one of `_TEXTS`); "" if the block has no
+    thinking."""
     message: Json
-    """Members of the assistant's message."""
+    """Members for the assistant's message."""
     calls: dict[str, Json]
-    """Members of tool calls, by the id of the call."""
+    """Members for tool calls, by the id of the call."""
     signed: Json
     """Signature or data of an entry of `BLOCKS`."""
     is_complete: bool = True
-    """False if members are left out because another provider made them."""
+    """False if some members are left out because they were made by another provider."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the tokens in a signature or in redacted data, as far as they may be sent to `maker`.
+    """Return the reasoning tokens in a signature or in redacted data, without those that must not be sent to `maker`.
 
     Returns None if the value was not made by `Gathered.take`, or was made for another model family.
     """
@@ -184,7 +188,7 @@ def _of_family(members: Json) -> Json:
 
 
 def _is_sound(decoded: Json) -> bool:
-    """Return whether a decoded value has only what `Gathered.take` writes."""
+    """Return whether a decoded value has only members that `Gathered.take` writes."""
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False

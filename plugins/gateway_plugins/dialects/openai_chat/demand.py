@@ -1,6 +1,7 @@
-"""Rules of Chat Completions for every conversion to it: results of tool calls, parts that a role may have, files.
+"""Rules of Chat Completions for requests that are converted to it: results of tool calls, parts that a role may have,
+files.
 
-A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
+A conversion adds the client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
 turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. The
 rules are the same for all clients' dialects. They depend on the model only through its capabilities (`Caps`). Source:
 OpenAI's API reference (Chat).
@@ -21,13 +22,13 @@ from gateway_plugins.shared.tools import ToolIds, is_own_id, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 BETWEEN: Final = "."
-"""Text of an assistant message between tool results and a user message.
+"""Text of an assistant message that is added between tool results and a user message.
 
-Some models do not take a user message right after tool results."""
+Some models do not accept a user message right after tool results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
-"""Beginning of a tool result that is an error. Chat has no member to mark it."""
+"""Beginning of the text of a failed tool result. Chat has no member that marks a result as failed."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 """Pattern of a tool call's id. OpenAI refuses an id of more than 40 characters."""
@@ -44,7 +45,7 @@ def is_blank(part: Block) -> bool:
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
-    """Return a file as a part of a user message. Raises `Refused`, naming `field`, if the model cannot read it.
+    """Return a file as a part of a user message. Raises `Refused`, naming `field`, if the model cannot read the file.
 
     A document of text becomes a text part, because every server reads text. Any other document becomes a `file` part.
     """
@@ -89,16 +90,20 @@ class Conversation:
         """JSON pointer of the assistant's last turn."""
         self._results: list[Block] = []
         self._others: list[Block] = []
-        """User and system messages since the assistant's last turn. Tool results, in `_results`, are sent first."""
+        """User and system messages since the assistant's last turn. They are sent after the tool results in
+        `_results`."""
 
     def system(self, value: str) -> None:
-        """Add system text at the end of the conversation so far."""
+        """Add system text at the present end of the conversation."""
         if value.strip():
             role = "system" if self._caps.system else "user"
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway to the system text at the conversation's beginning. "" adds nothing."""
+        """Add an instruction of the gateway to the system text at the beginning of the conversation.
+
+        "" adds nothing.
+        """
         if not value:
             return
         self._flush()
@@ -115,9 +120,10 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "", glue: str = "") -> None:
-        """Add a turn of the assistant. Consecutive turns become one message, with all calls before all results.
+        """Add a turn of the assistant.
 
-        `glue` is put between two consecutive texts.
+        Consecutive turns become one message, so that all calls come before all results. `glue` is put between two
+        consecutive texts.
         """
         turn = AssistantMessage(self._caps, self._maker, self._drop, glue)
         turn.add(pieces)
@@ -148,10 +154,11 @@ class Conversation:
             self._results.append(made)
 
     def messages(self) -> list[Block]:
-        """Return the messages. A call without a result gets a result with an error.
+        """Return the messages.
 
-        A user message is added at the end if there are only system messages, or if the last message is the assistant's
-        and the model cannot continue it. In the second case, the assistant's message is reported as dropped.
+        A call without a result gets an error as its result. A user message is added at the end if there are only system
+        messages. It is also added if the last message is the assistant's and the model cannot continue it; that message
+        is reported as dropped.
         """
         self._flush()
         complete(self._messages, self._caps)
@@ -163,12 +170,15 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the client's id, or an id derived from it if neither OpenAI nor the model accepts that id."""
+        """Return the client's id of a call.
+
+        If OpenAI or the model would refuse it, return an id that is derived from it.
+        """
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Move all that follows the last assistant turn into the messages: results, their files, then the rest."""
+        """Move everything since the last assistant turn into the messages: the results, their files, then the rest."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:
@@ -205,9 +215,9 @@ def _missing(made: str) -> Block:
 
 
 def _texts_only(result: Block) -> list[Block]:
-    """Replace the content of a tool message by a string, because the message cannot have files.
+    """Replace the content of a tool message by a string, because such a message cannot have files.
 
-    Returns the files of the message as parts of a user message.
+    Returns its files as parts for a user message.
     """
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]

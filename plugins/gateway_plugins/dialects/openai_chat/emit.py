@@ -2,14 +2,15 @@
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
-- A Chat client gets text, thinking and calls in three lists. So a block of thinking that came after text or calls has
-  the number of characters and of calls before it (`PLACE`). The reader uses these numbers to restore the order.
+- A Chat client gets text, thinking and calls in three separate members, without their order. So a thinking block after
+  text or calls states the numbers of characters and of calls before it (`PLACE`). When the client sends the block back,
+  the reader restores the order from these numbers.
 - Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
 
-The flag's encoder adds framing and `[DONE]`. The readers interpret the provider's events. Source: OpenAI's API
-reference (Chat, Streaming).
+The encoder of the plugin adds framing and `[DONE]`. The readers of other dialects interpret the provider's events.
+Source: OpenAI's API reference (Chat, Streaming).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Members of a block of thinking: the number of characters of text, and the number of calls, before the block."""
+"""Members of a thinking block that give its place: the numbers of characters of text and of calls before the block."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -36,7 +37,7 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.CONTEXT: "length",
     reply_events.REFUSAL: "content_filter",
 }
-"""Finish reasons of Chat, by the reasons of `reply_events`. Any other reason becomes "stop"."""
+"""Finish reasons of Chat, by the constants in `reply_events`. Any other reason becomes "stop"."""
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class _OpenBlock:
         self._block_start = 0
         """Offset at which the open text block begins in the reply's text, in characters."""
         self._unsigned: list[str] = []
-        """Pieces of thinking in the open block, kept until the signature of the block comes."""
+        """Pieces of thinking in the open block, until the signature of the block comes."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
         """Return the open thinking block. `calls` is the number of calls so far."""
@@ -88,7 +89,10 @@ class _OpenBlock:
         return {name: count for name, count in zip(PLACE, (self._length, calls), strict=True) if count}
 
     def _annotation(self, citation: Citation) -> dict[str, Any] | None:
-        """Return the annotation for a citation with a URL. Report any other citation: Chat has no form for it."""
+        """Return the annotation for a citation with a URL.
+
+        Report any other citation as dropped, because Chat has no form for it.
+        """
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
@@ -121,7 +125,7 @@ class Stream(_OpenBlock):
         return events
 
     def close(self) -> None:
-        """Do nothing. This writer holds no event back, and writes no usage chunk for a reply without usage."""
+        """Do nothing: this writer holds back no event that would have to be written at the end."""
 
     def start(self, reply_id: str = "") -> None:
         """Write the first chunk, which has the role."""
@@ -141,7 +145,10 @@ class Stream(_OpenBlock):
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """Write a piece of thinking as text. `signature` writes the whole block, for the client to send back."""
+        """Write a piece of thinking as text.
+
+        `signature` later writes the whole block, which the client must send back.
+        """
         if piece:
             self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})
@@ -193,7 +200,7 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails if a second entry has no index."""
+        """Write an entry of the list `name` with its index. OpenAI's SDK 3.54 fails if a second entry has no index."""
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})

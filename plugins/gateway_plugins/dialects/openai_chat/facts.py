@@ -1,4 +1,4 @@
-"""Reader of texts, thinking and the finish reason of a Chat reply, for the flag and for the reader in `walk.py`."""
+"""Reader of texts, thinking and the finish reason of a Chat reply, for the plugin and for the reader in `walk.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ THINKING: Final = "thinking"
 
 
 def ordered_parts(content: Any) -> list[tuple[str, str]]:
-    """Return the parts of a `content` in order, as (`TEXT` or `THINKING`, text) or as (type of another part, "").
+    """Return the parts of a `content` in order, each as a pair: (`TEXT` or `THINKING`, text), or (type of another part,
+    "").
 
-    A content is a string, or from some servers a list of parts. Mistral's servers send a part of thinking that itself
-    contains a list of parts.
+    A content is a string, or from some servers a list of parts. In Mistral's replies, a part of thinking contains a
+    list of parts itself.
     """
     if not isinstance(content, list):
         return [(TEXT, text(content))]
@@ -41,6 +42,8 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return the reason why a choice has ended; "" if it has not. Some servers then send "null" (AIShell#350)."""
+    """Return the reason why a choice has ended; "" if it has not ended, for which some servers send "null"
+    (AIShell#350).
+    """
     reason = text(choice.get("finish_reason"))
     return "" if reason == "null" else reason

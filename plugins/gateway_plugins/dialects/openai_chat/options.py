@@ -1,7 +1,7 @@
 """Writers of a Chat Completions request's tools, tool choice, output limit, effort, sampling and answer format.
 
 Every conversion to Chat uses these writers, whatever the client's dialect. `shared/settings.py` decides which settings
-to request. Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
+to send. Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway_plugins.shared.tools import Block, Names, fit_schema, unused
 RULES: Final = UpstreamRules(max_temperature=2)
 
 _USUAL_EFFORT: Final = "high"
-"""Effort for thinking that is requested without an effort or a token budget. Anthropic's default is the same."""
+"""Effort for thinking that is requested without an effort or a token budget. It is also Anthropic's default."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
@@ -35,7 +35,7 @@ _MAX_NAME: Final = 64
 
 
 def stream_members() -> Block:
-    """Return the members that request a stream with usage, because streams in other dialects always report usage."""
+    """Return the members that request a stream with a usage report. Clients of other dialects always expect one."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -64,7 +64,9 @@ def _function(name: str, description: str, schema: Block) -> Block:
 
 
 def is_strict_schema(schema: Any) -> bool:
-    """Return whether OpenAI takes the schema as strict: no refused keyword, no optional or additional properties."""
+    """Return whether OpenAI accepts the schema as strict: it has no refused keyword and no optional or additional
+    properties.
+    """
     if isinstance(schema, list):
         return all(map(is_strict_schema, schema))
     if not isinstance(schema, dict):
@@ -86,8 +88,8 @@ def _values(named: Any) -> list[Any]:
 def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
     """Return `tools`, `tool_choice` and `parallel_tool_calls`; {} if no function is offered.
 
-    No tools are added for calls in earlier turns. Chat accepts calls of tools that are not offered, unlike Anthropic's
-    API.
+    Tools that are only called in earlier turns are not added: unlike Anthropic's API, Chat accepts calls of tools that
+    are not offered.
     """
     if not functions:
         return {}
@@ -133,7 +135,7 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:
-    """Return the output limit under the one name that the model takes; {} without a limit."""
+    """Return the output limit under the member name that the model accepts; {} without a limit."""
     if tokens is None:
         return {}
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
@@ -142,7 +144,8 @@ def _limit(tokens: int | None, caps: Caps) -> Block:
 def _thinking(plan: ThinkingPlan, caps: Caps) -> Block:
     """Return the members that ask for thinking or switch it off; {} if the plan does neither.
 
-    Most servers have `reasoning_effort` only. Some models are switched by a member of their own (`Caps.reasoning`).
+    Most servers only have `reasoning_effort`. Some models have their own member that switches thinking
+    (`Caps.reasoning`).
     """
     if not plan.form:
         return {}

@@ -3,7 +3,7 @@
 - A value that cannot be read is refused with a 400 that names its field.
 - Two extensions of OpenAI's API are read: `cache_control` as opencode sends it, and LiteLLM's `thinking_blocks`.
 
-Tools and parameters are read in `read_options.py`. The conversions decide which values a provider takes. Source:
+Tools and parameters are read in `read_options.py`. The conversions decide which values a provider accepts. Source:
 OpenAI's API reference (Chat).
 """
 
@@ -43,13 +43,12 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 }
 _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Members with thinking as unsigned text, which no conversion from Chat sends to a provider.
-
-In a message with `thinking_blocks`, these members only repeat the text of the blocks, and are not reported."""
+"""Members with thinking as unsigned text. No conversion from Chat sends them to a provider. They are not reported as
+dropped if the message has `thinking_blocks`, because they only repeat the text of these blocks."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Calls in the older form (`function_call`) are read as tool calls."""
+    """Return the conversation. Calls in the older member `function_call` are read as tool calls."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
@@ -87,9 +86,9 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 
 
 def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return an assistant's message whose thinking is in `thinking_blocks` alone.
+    """Return an assistant's message with all thinking moved to `thinking_blocks`.
 
-    Some clients send blocks of thinking as parts of the content, instead of or in addition to `thinking_blocks`
+    Some clients send thinking blocks as parts of the content, instead of or in addition to `thinking_blocks`
     (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
     """
     content: list[Any] = []
@@ -112,8 +111,8 @@ def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
     """Return a message in the newer form: `tool_calls` instead of `function_call`, and results with `tool_call_id`.
 
-    A call gets an id made by the gateway. A result gets the id of the last call of the function that the result names.
-    `legacy` has the id of that call, by the name of the function.
+    A call gets an id from the gateway. A result gets the id of the last call of the function that it names, which
+    `legacy` has by the function's name.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -153,10 +152,10 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an earlier answer. For a part that is no text, report it and return a blank text.
+    """Return a part of an earlier answer.
 
-    The part may be a picture that the model made, or have a type that only its maker knows. A 400 would end the
-    session.
+    A part that is not text, such as a picture that the model made, is reported as dropped, and a blank text is returned
+    for it. It is not refused, because a 400 would end the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw
@@ -207,9 +206,9 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
-    """Yield the thinking in `thinking_blocks`, which the client copied from an earlier reply.
+    """Yield the blocks in `thinking_blocks`, which the client copied from an earlier reply.
 
-    Each thinking block is yielded with its place: the number of characters of text, and of calls, before the block.
+    Each is yielded with its place: the numbers of characters of text and of calls before it.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
@@ -226,9 +225,10 @@ def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, in
 def _ordered(
     thoughts: Iterable[tuple[Reasoning, int, int]], parts: list[Part], calls: list[Call]
 ) -> list[Part | Call | Reasoning]:
-    """Return thinking, text and calls in the order in which they came.
+    """Return thinking, text and calls in the order in which the model wrote them.
 
-    Thinking without a place comes first. Text that did not come directly before thinking is placed before the calls.
+    Thinking without a place comes first. The order of the rest of the text and the calls is not known; the text is
+    placed first.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0

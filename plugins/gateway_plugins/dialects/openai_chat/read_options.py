@@ -1,6 +1,6 @@
 """Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every member of the body is read, refused, or reported as dropped. Members with a value in `_NEUTRAL` are ignored.
+Every member of the body is read, refused, or reported as dropped, except members with a value in `_NEUTRAL`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _REFUSED_MEMBERS: Final = {
 
 
 _ALLOWED_MODES: Final = ("auto", "required")
-"""Modes of a tool choice that names the allowed tools."""
+"""Modes of a tool choice with which a list of allowed tools can be combined."""
 
 
 def read_request(top: Members, drop: Drop) -> PlainRequest:
@@ -83,7 +83,7 @@ def _parameters(top: Members, drop: Drop) -> Parameters:
 
 
 def stream_options(top: Members) -> dict[str, Any]:
-    """Return `stream_options`; {} if it is missing. Raises `Refused` if it is no object."""
+    """Return the value of `stream_options`; {} if it is missing. Raises `Refused` if it is not an object."""
     options = top.small("stream_options")
     if options is None:
         return {}
@@ -95,7 +95,7 @@ def stream_options(top: Members) -> dict[str, Any]:
 
 
 def include_usage(top: Members, drop: Drop) -> bool:
-    """Return whether the client asks for the chunk with the usage. Report other stream options as dropped."""
+    """Return whether the client asks for the usage chunk. Report other stream options as dropped."""
     options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
@@ -104,13 +104,13 @@ def include_usage(top: Members, drop: Drop) -> bool:
 
 
 def _limit(top: Members) -> tuple[int | None, str]:
-    """Return the output limit and its JSON pointer: `max_completion_tokens`, or else the older `max_tokens`."""
+    """Return the output limit and its JSON pointer, from `max_completion_tokens` or from the older `max_tokens`."""
     newer = checks.limit(top, "max_completion_tokens")
     return (checks.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
+    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
     value = member(top, "stop")
     stops = [value] if isinstance(value, str) else value or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
@@ -172,7 +172,7 @@ def _tool(raw: Any, at: str) -> Tool:
 
 
 def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
-    """Return `tool_choice` or the older `function_call`, and the name of that member."""
+    """Return the choice in `tool_choice` or in the older `function_call`, and the name of that member."""
     older = top.decode("tool_choice") is None and "function_call" in top
     field = "function_call" if older else "tool_choice"
     value = member(top, field)

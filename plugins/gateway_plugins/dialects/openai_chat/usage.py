@@ -3,10 +3,12 @@
 - A stream may have several reports. Each is cumulative, so the last has the whole usage (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
   from an earlier report. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
-- A report without tokens (empty, null, zeros) replaces nothing.
-- The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
-  these tokens. Such servers are recognised by the total, or by a prompt that is smaller than its cached part.
-- xAI and Gemini leave thinking out of the completion, and count it in the total (UKGovernmentBEIS/inspect_ai#5528).
+- A report that is empty, null, or has only zeros replaces nothing.
+- The prompt count includes tokens that were read from a cache or written to it. Servers that pass on Anthropic's counts
+  exclude these tokens. Their reports are recognised by the total, or by a prompt count that is smaller than the cached
+  part.
+- xAI and Gemini do not count thinking as completion tokens, but include it in the total
+  (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
 """
 
@@ -34,8 +36,8 @@ _READ: Final[tuple[Path, ...]] = (
     ("cache_read_input_tokens",),  # LiteLLM
     ("cache_read_tokens",),
 )
-"""Paths of the number of tokens that were read from a cache. The first count above 0 is taken, as some servers fill
-several."""
+"""Paths of the number of tokens that were read from a cache. Some servers fill several; the first count above 0 is
+used."""
 _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
     ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
@@ -71,14 +73,14 @@ _MEDIA: Final[Mapping[str, Path]] = {
     "image_output": ("completion_tokens_details", "image_tokens"),
     "audio_output": ("completion_tokens_details", "audio_tokens"),
 }
-"""Numbers of image and audio tokens. Prompt and completion tokens include these tokens."""
+"""Paths of the numbers of image and audio tokens. The prompt and completion counts include these tokens."""
 _SEARCHES: Final[tuple[Path, ...]] = (
     ("server_tool_use", "web_search_requests"),  # OpenRouter
     ("server_tool_use_details", "web_search_requests"),
     ("num_search_queries",),  # Perplexity
     ("num_sources_used",),  # xAI
 )
-"""Paths of the number of web searches that were billed beside the tokens."""
+"""Paths of the number of web searches, which are billed in addition to the tokens."""
 _NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 
@@ -96,7 +98,7 @@ def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
 
 
 class Reports:
-    """The usage of one reply, as it was reported so far."""
+    """The usage of one reply, as far as it has been reported."""
 
     def __init__(self) -> None:
         self._prompt = self._completion = self._reasoning = 0
@@ -129,7 +131,7 @@ class Reports:
         self.charged = self.charged if charged is None else charged
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the call's only part."""
+        """Return the only part of the call."""
         read, written = self._cached.get("read", 0), self._written
         is_outside = self._is_cache_outside
         hour = min(self._cached.get("written_1h", 0), written)
@@ -147,7 +149,7 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the provider reported all counts by which the call is priced, so that nothing is assumed."""
+        """Return whether the provider reported all counts that the price depends on, so that no count is assumed."""
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
@@ -159,18 +161,18 @@ class Reports:
 
     @property
     def _is_cache_outside(self) -> bool:
-        """True if the prompt tokens exclude the tokens that were read from a cache or written to it."""
+        """True if the prompt count excludes the tokens that were read from a cache or written to it."""
         cached = self._cached.get("read", 0) + self._written
         return cached > self._prompt or (bool(cached) and self._beyond == cached != self._reasoning)
 
     @property
     def _beyond(self) -> int:
-        """The number of tokens in the total that are in neither the prompt's nor the completion's count."""
+        """The number of tokens in the total that neither the prompt count nor the completion count includes."""
         return max(0, (self._total or 0) - self._prompt - self._completion)
 
     @property
     def _more_output(self) -> int:
-        """The number of output tokens that `completion_tokens` leaves out, limited to `MAX_COUNT`."""
+        """The number of output tokens that `completion_tokens` does not include, limited to `MAX_COUNT`."""
         if self._is_cache_outside:
             return max(0, min(self._beyond - self._cached.get("read", 0) - self._written, MAX_COUNT))
         if not self._total and self._reasoning > self._completion:
@@ -181,8 +183,8 @@ class Reports:
 def _charged(usage: Mapping[str, Any]) -> int | None:
     """Return the amount in nanodollars that the provider reports as charged; None if it reports no amount.
 
-    If the caller has a key for the model's own provider, OpenRouter charges a fee, and that provider the rest.
-    OpenRouter's credits are US dollars (OpenRouter's documentation, usage accounting).
+    If the model is called with the caller's own key of another provider, OpenRouter charges a fee, and that provider
+    charges the rest. OpenRouter's credits are US dollars (OpenRouter's documentation, usage accounting).
     """
     amounts = [usage.get("cost")]
     if usage.get("is_byok") is True:

@@ -1,12 +1,12 @@
 """Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
 - Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
-  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and members with tokens
-  that the provider needs back (`carried.py`).
-- The pieces of several calls may come interleaved (`call_numbers.py` tells the calls apart). A writer must get the
-  calls one after the other. So the first call is written while its pieces come. Each other call is held back until the
-  arguments of the call before it are complete JSON, or until the reply ends.
-- A writer cannot take one block inside another. So text between two pieces of a call is held back until the call ends.
+  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and members with opaque
+  tokens that the provider requires back (`carried.py`).
+- The pieces of several calls may come interleaved (`call_numbers.py` tells the calls apart), but a writer must get the
+  calls one after the other. So only the first call is written while its pieces come. Each later call is held back until
+  the arguments of the call before it are complete JSON, or until the reply ends.
+- For the same reason, text between two pieces of a call is held back until the call ends.
 
 The writers decide the form of a client's reply. Source: OpenAI's API reference (Chat, Streaming).
 """
@@ -47,11 +47,11 @@ _CONTENT_MEMBERS: Final = (
     "annotations",
     *sorted(carried.MESSAGE),
 )
-"""Members of a delta or message that are read, except those for tool calls."""
+"""Members of a delta or message that are read, except the members for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
-"""Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
+"""Members of a delta or message that are read. Any other member is reported as dropped if its value is not empty."""
 _REASONING: Final = frozenset({carried.TEXT, "reasoning", carried.DETAILS, carried.BLOCKS})
-"""Members with thinking as text, or with blocks of thinking. Most deltas have none of them."""
+"""Members with thinking, as text or as blocks. Most deltas have none of them."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"}) | carried.CALL
 _DONE: Final = b"[DONE]"
 
@@ -67,11 +67,12 @@ class _Call:
     written: int = 0
     """Number of pieces that have been written."""
     ended: bool = False
-    """True if the whole call has been written."""
+    """True if the complete call has been written."""
     is_empty: bool = False
-    """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written."""
+    """True if the arguments are `{}` so far. This is not written yet, because some servers send `{}` before the
+    arguments."""
     carried: dict[str, Any] = field(default_factory=dict)
-    """Members with tokens of reasoning that are not written yet."""
+    """Members with opaque reasoning tokens that have not been written yet."""
 
     def add(self, piece: str) -> None:
         """Add a piece of the arguments."""
@@ -85,7 +86,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply of the model `maker`. Thinking is passed on with the tag that `Maker.tagged` adds."""
+    """Reads one reply of the model `maker`. Thinking gets the tag of the model family (`Maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -95,16 +96,16 @@ class Reader:
         self._drop = drop
         self._started = self._finished = self._over = False
         self._thinking = ""
-        """Name of the member in which the thinking of the open block comes; "" if no thinking block is open."""
+        """Name of the provider's member with the thinking of the open block; "" if no thinking block is open."""
         self._in_text = False
-        """True if the writer's last content is text."""
+        """True if the content that was written last is text."""
         self._refused = self._is_whole = False
         self._numbers = CallNumbers()
         self._by_number: dict[int, _Call] = {}
         self._reports = Reports()
         self._tier = ""
         self._current: _Call | None = None
-        """The call whose beginning was written last."""
+        """The call that was begun last."""
         self._waiting: list[Mapping[str, Any]] = []
         """Deltas that came between the pieces of a call, held back until that call ends."""
 
@@ -139,7 +140,7 @@ class Reader:
             writer.usage(self._reports.part(marks).usage, self._tier)
 
     def _done(self, writer: Writer) -> None:
-        """End the reply with the reason `stop` if no finish reason has come. Some servers send none."""
+        """End the reply with the stop reason `stop`, if no finish reason has come. Some servers send none."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)
@@ -160,7 +161,7 @@ class Reader:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether a call is open and not complete. End the open call if its arguments are complete."""
+        """Return whether a call is open and incomplete. An open call with complete arguments is ended."""
         call = self._current
         if call is None or call.ended:
             return False
@@ -199,13 +200,19 @@ class Reader:
             self._annotation(lenient.mapping(entry), writer)
 
     def _before_text(self, writer: Writer) -> None:
-        """End thinking before text. Tokens that come between two pieces of text are written after the text."""
+        """End an open thinking block before text is written.
+
+        Reasoning tokens between two pieces of text are written after the text.
+        """
         if self._thinking or not self._in_text:
             self._settle(writer)
         self._in_text = True
 
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read the thinking in the members of a delta. Some servers send the same thinking in several members."""
+        """Read the thinking in a delta.
+
+        Some servers send the same thinking in several members, of which one is used.
+        """
         texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
         texts[carried.DETAILS] = _text_of_details(delta)
         name, text = next(((name, text) for name, text in texts.items() if text), ("", ""))
@@ -231,11 +238,11 @@ class Reader:
             writer.thinking(text)
 
     def _settle(self, writer: Writer) -> None:
-        """Write the tokens that have come so far, before other content begins.
+        """Write the reasoning tokens that have come so far, before other content begins.
 
-        They become the signature of the open thinking block, or redacted thinking if none is open. A block without
-        tokens gets an empty signature that has the tag of the model's family. If the client sends the block back, the
-        gateway recognises by this tag that the block is unsigned.
+        They become the signature of the open thinking block, or redacted thinking if no block is open. A block without
+        tokens gets a signature that is only the tag of the model's family. If the client sends the block back, this tag
+        shows that the block is unsigned.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -293,7 +300,10 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the tokens of a call. Tokens of a call of the schema tool are dropped: the client does not get it."""
+        """Gather the reasoning tokens of a call.
+
+        Those of a schema tool's call are dropped, because the client gets no such call.
+        """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)
         elif call.carried:
@@ -327,6 +337,6 @@ class Reader:
 
 
 def _text_of_details(delta: Mapping[str, Any]) -> str:
-    """Return the thinking in `reasoning_details`, for servers that send it nowhere else."""
+    """Return the thinking in `reasoning_details`, for servers that send it in no other member."""
     entries = map(lenient.mapping, lenient.sequence(delta.get(carried.DETAILS)))
     return "".join(lenient.text(entry.get("text")) or lenient.text(entry.get("summary")) for entry in entries)

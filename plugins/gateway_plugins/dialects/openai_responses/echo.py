@@ -1,6 +1,6 @@
-"""The response object at the beginning of a reply: members that repeat the settings of the request.
+"""The response object at the beginning of a reply. Its members repeat the settings of the request.
 
-- A setting that the gateway reported as dropped is not repeated, because it is not in force.
+- A setting that the gateway has dropped is not repeated, because it has no effect.
 - Numbers are never null, and every member is present, as the Open Responses specification demands (ResponseResource).
   OpenAI's own responses have the same members.
 """
@@ -38,7 +38,7 @@ _ECHOED: Final[Mapping[str, tuple[Any, tuple[type, ...]]]] = {
     "user": (None, (str,)),
 }
 _NOT_IN_FORCE: Final = ("auto",)
-"""Values of `service_tier` that name no tier."""
+"""Values of `service_tier` that do not name a tier."""
 
 
 def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
@@ -69,9 +69,9 @@ def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
 
 
 def _given(request: ClientRequest, name: str, dropped: Collection[str], usual: Any, types: tuple[type, ...]) -> Any:
-    """Return a member of the request, or `usual` if the member is missing, dropped, malformed or nested too deeply.
+    """Return a member of the request; `usual` if the member is missing, dropped, malformed or nested too deeply.
 
-    A malformed member raises no error here, because the response object is also needed to report errors.
+    A malformed member raises no error, because the response object is needed for error replies too.
     """
     if f"/{name}" in dropped:
         return usual
@@ -106,7 +106,7 @@ def _tools(request: ClientRequest, dropped: Collection[str]) -> list[Any]:
 
 
 def _tool(tool: Any, at: str, dropped: Collection[str]) -> Any:
-    """Return a tool as OpenAI's responses repeat it: a function always has all of its members."""
+    """Return a tool in the form in which OpenAI's responses repeat it, that is, with all members of a function."""
     if not isinstance(tool, dict):
         return tool
     tool = {name: value for name, value in tool.items() if f"{at}/{name}" not in dropped}
@@ -116,5 +116,5 @@ def _tool(tool: Any, at: str, dropped: Collection[str]) -> Any:
 
 
 def _set(value: Any) -> Json:
-    """Return the members of an object that are not null."""
+    """Return the non-null members of an object."""
     return {name: inner for name, inner in value.items() if inner is not None}

@@ -1,6 +1,7 @@
 """Writers of replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, or a whole reply.
 
-- Both writers use the same code, so the response in the last event of a stream is the same as a whole reply.
+- Both writers use the same code, so the response in the last event of a stream is the same as in a reply that is not
+  streamed.
 - The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.
 
 Single items are written in `items.py`, and the members that repeat the request in `echo.py`. Sources: OpenAI's API
@@ -49,7 +50,7 @@ def usage_dict(usage: Usage) -> Json:
 
 
 class Whole:
-    """Writer of one whole reply (`reply_events.WholeWriter`)."""
+    """Writer of a reply that is not streamed (`reply_events.WholeWriter`)."""
 
     def __init__(self, request: ClientRequest, origins: Origins, drop: Drop, dropped: Collection[str] = ()) -> None:
         self._response = blank(request, dropped)
@@ -105,8 +106,8 @@ class Whole:
     def block_end(self) -> None:
         """End the block.
 
-        The item of a call ends with its block, so that the client can begin to run the call. A message or reasoning
-        item stays open, because the next block may belong to it too.
+        If it is a call, its item ends too, so that the client can run the call at once. A message or reasoning item
+        stays open, because the next block may belong to it.
         """
         if isinstance(self._item, Call):
             self._close(COMPLETED)
@@ -158,7 +159,7 @@ class Whole:
         self._send(kind, {"output_index": len(self._response["output"]), **members})
 
     def _send(self, kind: str, members: Json) -> None:
-        """Send an event. This method does nothing in a whole reply, which has no events."""
+        """Do nothing. Only a stream has events (see the subclass `Stream`)."""
 
 
 class Stream(Whole):
@@ -182,9 +183,10 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event, once: when the usage is set after `finish`, or else when the stream is over.
+        """Write the last event, if it is not written yet.
 
-        Nothing is written before `finish`, because some servers report usage with every chunk.
+        This is called when the usage comes, and at the end of the stream. Before `finish`, nothing is written, because
+        some servers report usage with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

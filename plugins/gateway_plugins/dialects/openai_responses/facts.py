@@ -31,7 +31,7 @@ _OUTPUT_DELTAS: Final = frozenset(
 """Kinds of events that have a piece of the model's output in `delta`."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
-"""Types of calls that have no member `name`. The tool's name is the type without "_call"."""
+"""Types of calls without the member `name`. The tool's name is the type without "_call"."""
 
 
 _FEES: Final[Mapping[str, str]] = {
@@ -42,7 +42,7 @@ _FEES: Final[Mapping[str, str]] = {
 }
 """Names of the billed items that are counted, by the types of the calls (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Billed items whose fee a reply does not say: it depends on a container's size and time, or on the image."""
+"""Billed items whose fee is unknown, because it depends on a container's size and time or on the image."""
 
 
 class Meter:
@@ -104,7 +104,7 @@ _AS_CHAT: Final = {
 
 
 def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a usage of Responses with the names of Chat."""
+    """Return a usage object of Responses with Chat's names of its members."""
     return {_AS_CHAT.get(name, name): value for name, value in usage.items()}
 
 

@@ -1,7 +1,7 @@
 """Writers of the items in a Responses reply: message, reasoning, and three kinds of call.
 
-- An item sends its events with `send(kind, members)`. Its `body` becomes a part of `output` in the response. So the
-  same code writes a stream and a whole reply.
+- An item sends its events with `send(kind, members)`, which does nothing if the reply is not streamed. Its `body`
+  becomes a part of `output` in the response. So the same code writes both kinds of replies.
 - Ids of items are created here, because replies in other dialects have none.
 
 `emit.py` chooses the item to which a piece of a reply belongs, and sends the events of the response itself. Source: the
@@ -23,7 +23,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""Function that sends an event with the given type and members, and adds `output_index` to the members."""
+"""A function that sends an event with the given type and members, to which it adds `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -35,7 +35,7 @@ def new_id(prefix: str) -> str:
 
 
 class Item:
-    """An item of a reply. `body` is the item as it is in the client's response."""
+    """An item of a reply. `body` is its form in the client's response."""
 
     def __init__(self, body: Json, send: Send) -> None:
         self.body = body
@@ -79,7 +79,7 @@ class Message(Item):
     def citation(self, citation: Citation) -> None:
         """Add a citation.
 
-        Its event is sent at the end of the text, because the event has the length of the whole text.
+        Its event is sent only at the end of the text, because the event has the length of the text.
         """
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
@@ -159,7 +159,7 @@ class Reasoning(Item):
         self._event("response.reasoning_summary_part.done", {"part": part})
 
     def _finish(self, _status: str) -> None:
-        """Write `encrypted_content`. No status is written, because reasoning items from OpenAI have none either."""
+        """Write `encrypted_content`. No status is written, because OpenAI's reasoning items have none either."""
         if self._blocks:
             self.body["encrypted_content"] = responses_reasoning.packed(self._blocks)
 
@@ -185,17 +185,20 @@ class Call(Item):
         super().__init__(body, send)
 
     def arguments(self, fragment: str) -> None:
-        """Add a piece of the arguments, which are JSON.
+        """Add a piece of the arguments, which are JSON text.
 
-        Only the arguments of a function are sent immediately. The input of a custom tool and the action
-        of the local shell are inside the JSON, and can be read only when the JSON is complete.
+        Only a function's arguments are sent immediately. The input of a custom tool, and the action of the local shell,
+        are members of this JSON. They can be read only when the JSON is complete.
         """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
             self._event("response.function_call_arguments.delta", {"delta": fragment})
 
     def _finish(self, status: str) -> None:
-        """Finish the call. Arguments that are not a JSON object are kept as they are, and the status is incomplete."""
+        """Finish the call.
+
+        If the arguments are not a JSON object, they are sent unchanged, with the status incomplete.
+        """
         if self._kind == FUNCTION and not self._pieces:
             self.arguments("{}")
         text = "".join(self._pieces)
@@ -234,7 +237,7 @@ def _as_object(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """Return the member `action` of a local shell call. A command that is one string is run with `sh -c`."""
+    """Return the member `action` of a local shell call. A command that is a single string is run with `sh -c`."""
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

@@ -1,9 +1,9 @@
 """Flat names for the tools of a Responses client, and the way back from a flat name to the tool.
 
-In other dialects every tool is a function with a single name. The Responses API also has functions inside a `namespace`
-(Codex uses these for MCP servers), custom tools whose input is free text, and the local shell of the client. Each of
-these gets a flat name here. The table of `Origin`s is used to write a call in the reply in the form of the client's
-tool. Nothing here reads a request or writes a reply.
+In other dialects, every tool is a function with a single name. The Responses API also has functions in a `namespace`
+(Codex uses these for MCP servers), custom tools whose input is free text, and the client's local shell. Each of these
+gets a flat name here. When the model calls a tool, the table of `Origin`s tells the form in which the client expects
+the call. Nothing here reads a request or writes a reply.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""Tools by flat name. A name that is missing in this table is the name of a function without a namespace."""
+"""The tools by flat name. A name that is not in this table is the name of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:
-    """Return a tool's flat name: namespace and name, with "__" between them.
+    """Return a tool's flat name: namespace and name, joined by "__".
 
-    The flat name does not depend on other tools. So a tool has the same flat name in the offered tools and in earlier
+    It does not depend on other tools, so that a tool has the same flat name among the offered tools and in earlier
     calls.
     """
     if not namespace:

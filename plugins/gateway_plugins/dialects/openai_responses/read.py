@@ -2,10 +2,10 @@
 
 - The items of one turn of the assistant, such as reasoning, text and calls, become one message.
 - A malformed value is refused with a 400 that names the field.
-- An item that only its maker understands is left out and reported as dropped, also if its type is unknown. A 400 would
-  end a session that was resumed with another model (openai/codex#45401). For a provider with `"on_loss": "refuse"`,
-  the request is refused instead. An item of an unknown type with content of the user is always refused, because
-  the content is what the model must answer.
+- An item that only another server understands, or whose type is unknown, is left out and reported as dropped. It is not
+  refused, because a 400 would end a session that was resumed with another model (openai/codex#45401). But the request
+  is refused if the provider is configured with `"on_loss": "refuse"`, or if an item of an unknown type has content of
+  the user, which the model must answer.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
 openai SDK's types of input items, and recorded requests of Codex.
@@ -38,14 +38,14 @@ _ITEM: Final = frozenset({"type", "id", "status"})
 _ADDED: Final = "additional_tools"
 """Type of an item that offers more tools. `read_tools.py` reads the tools."""
 _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_compaction"})
-"""Types of items that stand for earlier turns, in a form that only the server that made them can read."""
+"""Types of items that summarise earlier turns. Only the server that made such an item can read it."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Prefixes of the ids of items that are always left out. A reference to such an item is left out too."""
+"""Prefixes of the ids of items that are always left out. References to such items are left out too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the messages. The result of a call is placed directly after the turn that has the call."""
+    """Return the messages. The result of a call is placed directly after the turn with the call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
@@ -61,18 +61,18 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 @dataclass(slots=True)
 class _Items:
-    """Reader of items, which collects the messages."""
+    """Reads the items of `input`, and collects the messages."""
 
     drop: Drop
     conversation: list[Message] = field(default_factory=list)
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Results that follow a turn of the assistant, by the id of each call in the turn."""
+    """Lists of the results that follow a turn of the assistant, by the id of each call in the turn."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
     """The same lists of results, by the index of the assistant's message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """Call ids of local shell calls by their item ids, because an output may name a call by its item id."""
+    """Call ids of local shell calls, by their item ids, because some outputs name their call by the item id."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
@@ -132,14 +132,14 @@ class _Items:
         self.add(Message(_ROLES[role], at, parts))
 
     def compaction(self, _raw: dict[str, Any], at: str) -> None:
-        """Replace a compaction by a note that tells the model that the earlier turns are not available."""
+        """Replace a compacted history by a note to the model that the earlier turns are not available."""
         self.drop(at)
         self.add(Message("user", at, [Part(at, reminder(_NOTE))]))
 
     def reasoning(self, raw: dict[str, Any], at: str) -> None:
-        """Read a reasoning item whose `encrypted_content` was written by this gateway.
+        """Read a reasoning item, if this gateway wrote its `encrypted_content`.
 
-        Any other reasoning item is reported as dropped, because providers of other dialects cannot use it.
+        Any other reasoning item is reported as dropped, because only the server that made it can use it.
         """
         inner_leftovers(raw, _ITEM | {"summary", "content", "encrypted_content"}, at, self.drop)
         blocks = responses_reasoning.unpacked(text_of(raw.get("encrypted_content"), f"{at}/encrypted_content"))
@@ -164,7 +164,7 @@ class _Items:
         self._shells[text_of(raw.get("id"), f"{at}/id")] = _required(raw, "call_id", at)
 
     def client_call(self, raw: dict[str, Any], at: str) -> None:
-        """Read a call of a tool that OpenAI defines and the client runs: the shell, patches, the computer."""
+        """Read a call of a tool that OpenAI defines and the client runs: shell, patches or computer."""
         kind = raw["type"]
         name, inner = kind.removesuffix("_call"), _CLIENT_CALLS[kind]
         given: Any = next((raw[member] for member in inner if raw.get(member) is not None), {})
@@ -207,7 +207,10 @@ class _Items:
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Drop a reference to an item that would be left out anyway. Refuse all others: a turn would be lost."""
+        """Report a reference as dropped if it names an item that would be left out.
+
+        Refuse any other: a turn would be lost.
+        """
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
             return
@@ -218,7 +221,10 @@ class _Items:
         raise invalid(f"{param(at)}: conversations are not compacted here; ask the model for a summary", param(at))
 
     def configuration(self, raw: dict[str, Any], at: str) -> None:
-        """Drop a change of the effort. Refuse a change of the answer's format, which the client depends on."""
+        """Report a change of the effort as dropped.
+
+        Refuse a change of the answer's format, on which the client relies.
+        """
         form = object_of(object_of(raw.get("text"), f"{at}/text").get("format"), f"{at}/text/format")
         if form.get("type") not in (None, "text"):
             raise invalid(f"{param(at)}.text.format: send it as text.format of the request", f"{param(at)}.text.format")

@@ -51,7 +51,7 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
-    """Return the values of the request, and its tools by their flat names, which the writer of the reply needs.
+    """Return the values of the request, and the table of its tools by flat name, which the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -79,9 +79,9 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report as dropped each name in `include`, except encrypted reasoning, which every reply has.
+    """Report as dropped each name in `include`, except that of encrypted reasoning, which every reply has.
 
-    Raises `Refused` for log probabilities, because a client that asks for them depends on them.
+    Raises `Refused` for log probabilities, because the client would rely on them.
     """
     for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:

@@ -1,10 +1,10 @@
 """Readers of the tools and the tool choice in a Responses request. Malformed values are refused as in `read.py`.
 
-- Every tool becomes a function. A function in a namespace gets a flat name, the input of a custom tool becomes one
-  text property, and the members of the local shell's action become properties. In the reply, calls have the form of
-  the client's tool again (`names.py`).
-- A tool that runs on OpenAI's servers is refused with a 400. The tools that Codex offers in every request are left out
-  instead, and reported as dropped.
+- Every tool becomes a function. A function in a namespace gets a flat name. The input of a custom tool becomes a
+  property with text, and the members of the local shell's action become properties. In the reply, a call gets the form
+  of the client's tool again (`names.py`).
+- A tool that runs on OpenAI's servers is refused with a 400. But such tools that Codex offers in every request are only
+  left out and reported as dropped.
 
 Source: the openai SDK's types of tools.
 """
@@ -26,7 +26,7 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 _ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
 """Types of OpenAI's own tools that Codex offers in every request. They are left out and reported as dropped."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""Members that every type of tool may have. `defer_loading` is ignored, because it only saves tokens."""
+"""Members that every type of tool may have. `defer_loading` is ignored, because its only purpose is to save tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
@@ -114,10 +114,10 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. Raises `Refused` if a tool with the same flat name was added before.
+        """Add a tool.
 
-        If the new tool comes from an item of the conversation, such as the output of a tool search, it is ignored
-        instead of refused.
+        Raises `Refused` if a tool with the same flat name was added before. A repeated tool that comes from the
+        conversation, such as from the output of a tool search, is ignored instead.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
@@ -136,9 +136,9 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the tools with the tool choice, and the client's tools by their flat names.
+    """Return the tools with the tool choice, and the table of the client's tools by flat name.
 
-    Raises `Refused` for a tool of a type that is not supported. Tools in `_ALWAYS_OFFERED` are dropped instead.
+    Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are dropped instead.
     """
     offered = _Offered(drop)
     for raw, at in _raws(top):
@@ -147,7 +147,9 @@ def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
 
 
 def _raws(top: Members) -> Iterator[tuple[Any, str]]:
-    """Yield each tool with its JSON pointer: the member `tools` first, then tools in items of the conversation."""
+    """Yield each tool with its JSON pointer: first those in the member `tools`, then those in items of the
+    conversation.
+    """
     for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):
         yield raw, f"/tools/{index}"
     items = member(top, "input")

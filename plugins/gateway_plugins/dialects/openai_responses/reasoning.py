@@ -1,11 +1,11 @@
 """The member `encrypted_content` of reasoning items that the gateway writes: a list of thinking blocks, encoded.
 
-- Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot go on
-  after a tool call (litellm#36197).
+- Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot
+  continue after a tool call (litellm#36197).
 - The list may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
-- A readable block has both text and signature. The provider needs the exact text, but the summary beside this string
-  may have been shortened by the client.
+- A readable block in the string has both text and signature. The text is included because the provider requires it
+  exactly, and the client may shorten the item's summary.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared.lenient import text
 
 MARK: Final = "irisgate1+"
-"""Beginning of the string. A string that begins differently comes from another server, and cannot be read here."""
+"""Beginning of the string. A string with another beginning comes from another server, and cannot be read here."""
 ID: Final = "rs_irisgate"
 """Beginning of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Return `encrypted_content` for thinking blocks, each with `thinking` and `signature`, or with `data`.
+    """Return `encrypted_content` for thinking blocks.
 
-    Each signature, and `data`, must already have the tag of its model family.
+    Each block has `thinking` and `signature`, or has `data`. The signature or data must already have the tag of its
+    model family.
     """
     return MARK + base64.urlsafe_b64encode(orjson.dumps(blocks)).decode()
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """Return the blocks from which `packed` made the string, or None if `packed` did not make it."""
+    """Return the blocks in a string that `packed` made; None for any other string."""
     if not value.startswith(MARK):
         return None
     try:
@@ -49,11 +50,11 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change of `input` that removes reasoning items that the gateway wrote, or {} if there are none.
+    """Return the change of `input` that removes the reasoning items that the gateway wrote; {} if there are none.
 
-    The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
-    content that they did not write. To remove only this content is not enough, because OpenAI would look up the item by
-    its id, which OpenAI does not know (farion1231/cc-switch#5825). The bytes of all other items stay the same.
+    A conversation has such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
+    encrypted content that they did not write. Removing only this content is not enough, because OpenAI would then look
+    up the item by its unknown id (farion1231/cc-switch#5825). The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

@@ -238,7 +238,8 @@ class _SeparatingReader:
         self._reader.event(event, self._stream)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        self._reader.whole(body, InlineReasoning(writer, self._tags, self._maker))
+        self._stream = InlineReasoning(writer, self._tags, self._maker)
+        self._reader.whole(body, self._stream)
 
     def end(self, writer: Writer, marks: Marks) -> None:
-        self._reader.end(writer, marks)
+        self._reader.end(self._stream or writer, marks)

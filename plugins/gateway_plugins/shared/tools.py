@@ -22,6 +22,8 @@ Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Form of a tool's name or id that Messages and Converse accept."""
+_IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+"""Form of a tool's name that Gemini accepts too."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 """Form of a top-level property name that Claude accepts. Some MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -43,12 +45,14 @@ class Names:
     An example are names of MCP tools with more than 64 characters (bifrost#3788).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, leading_digits: bool = True) -> None:
+        """Create an empty table. `leading_digits` is false if no name of a tool may begin with a digit or a dash."""
+        self._form = _NAME if leading_digits else _IDENTIFIER
         self._client_names: dict[str, str] = {}
         self._properties: dict[str, str] = {}
 
     def alias(self, client_name: str) -> str:
-        return client_name if _NAME.fullmatch(client_name) else self._new_alias(client_name, self._client_names)
+        return client_name if self._form.fullmatch(client_name) else self._new_alias(client_name, self._client_names)
 
     def restore(self, made: str) -> str:
         return self._client_names.get(made, made)
@@ -80,6 +84,7 @@ class Names:
     def _new_alias(self, client_name: str, known: dict[str, str]) -> str:
         stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", client_name)[:47]
         made = f"{stem}_{blake2b(client_name.encode(), digest_size=8).hexdigest()}"
+        made = made if self._form.fullmatch(made) else f"_{made[1:]}"
         known[made] = client_name
         return made
 

@@ -1,8 +1,8 @@
 """Translation of Anthropic Messages requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/messages_to_chat.py`. Rules for every request
-to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: Anthropic's and OpenAI's
-API references.
+This file maps the members of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
+request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: Anthropic's and
+OpenAI's API references.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway_plugins.dialects.anthropic_messages import read_options as messages
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.dialects.openai_chat.demand import Conversation
-from gateway_plugins.mappings.messages_to_chat import Mapper
+from gateway_plugins.mappings.messages_to_conversation import Mapper
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.output_format import FormattedOutput
@@ -35,7 +35,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     for beta in messages_betas.request_betas(request):
         drop(f"/{messages_betas.HEADER}/{beta}")
     conversation = Conversation(target, drop)
-    Mapper(caps, names, drop).add_messages(top, conversation)
+    Mapper(names, drop).add_messages(top, conversation)
     requested = messages_read_options.parameters(top, caps, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)
     output = _output(top, names, settings.caps_beside(caps, planned), drop)

@@ -1,8 +1,8 @@
 """Translation of Bedrock Converse requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/converse_to_chat.py`. Rules for every request
-to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's service
-model, OpenAI's API reference.
+This file maps the members of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
+request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's
+service model, OpenAI's API reference.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
 from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
-from gateway_plugins.mappings.converse_to_chat import Mapper
+from gateway_plugins.dialects.openai_chat.demand import Conversation
+from gateway_plugins.mappings.converse_to_conversation import Mapper
 from gateway_plugins.shared import reply_events, settings
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.offered_tools import offer
@@ -57,10 +57,11 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     converse_read_options.refuse_guardrail(top, drop)
     converse_read_options.leftovers(top, drop)
     extra = converse_read_options.extras(top)
-    _check_extras(extra, drop)
-    _report(request, drop)
-    mapper = Mapper(target, names, drop)
-    conversation = mapper.read(top)
+    converse_read_options.check_extras(extra, _CARRIED, drop)
+    converse_read_options.report_settings(top, drop)
+    conversation = Conversation(target, drop)
+    mapper = Mapper(conversation, names, drop)
+    mapper.add_messages(top)
     requested = converse_read_options.parameters(top, extra, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)
     output = _output(request, extra, mapper, settings.caps_beside(caps, planned), drop)
@@ -74,29 +75,6 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)
     body |= output.body | _tier(request, drop)
     return body | (chat_options.stream_members() if request.stream else {}), output.schema_tool
-
-
-def _check_extras(extra: dict[str, Any], drop: Drop) -> None:
-    """Report as dropped each member of `additionalModelRequestFields` that Chat does not have.
-
-    Raises `Refused` for Anthropic's own tools, because the model could not call them.
-    """
-    if extra.get("tools"):
-        field = f"{EXTRAS[1:]}.tools"
-        raise invalid(f"{field}: these tools are Anthropic's own; leave them out, or use a Claude model", field)
-    converse_read_options.report_extras(extra, _CARRIED, drop)
-    for index, _ in enumerate(converse_read_options.betas(extra)):
-        drop(f"{EXTRAS}/anthropic_beta/{index}")
-
-
-def _report(request: ClientRequest, drop: Drop) -> None:
-    """Report as dropped the members that Chat does not have and that do not change the answer."""
-    if converse_read_options.metadata(request.top):
-        drop("/requestMetadata")
-    if converse_read_options.latency(request.top, drop) == "optimized":
-        drop("/performanceConfig")
-    if converse_read_options.project(request.top) not in {"", "default"}:
-        drop("/projectIdentifier")
 
 
 def _tier(request: ClientRequest, drop: Drop) -> Block:

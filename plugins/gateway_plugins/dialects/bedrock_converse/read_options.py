@@ -340,3 +340,27 @@ def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")
+
+
+def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
+    """Report as dropped each extra field that is neither read here nor in `carried`, and each beta.
+
+    Called for providers that are not Claude's. Raises `Refused` for Anthropic's own tools, because the model could not
+    call them.
+    """
+    if extra.get("tools"):
+        field = f"{EXTRAS[1:]}.tools"
+        raise invalid(f"{field}: these tools are Anthropic's own; leave them out, or use a Claude model", field)
+    report_extras(extra, carried, drop)
+    for index, _ in enumerate(betas(extra)):
+        drop(f"{EXTRAS}/anthropic_beta/{index}")
+
+
+def report_settings(top: Members, drop: Drop) -> None:
+    """Report as dropped the members that only Bedrock has and that do not change the answer."""
+    if metadata(top):
+        drop("/requestMetadata")
+    if latency(top, drop) == "optimized":
+        drop("/performanceConfig")
+    if project(top) not in {"", "default"}:
+        drop("/projectIdentifier")

@@ -22,8 +22,8 @@ _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
 CHAT_MEMBERS: Final = ("frequency_penalty", "presence_penalty", "seed")
-"""Numeric members that only providers with the Chat API accept. Requests of Chat have them, and those of Open Responses
-have the penalties. OpenAI's own Responses has none of them."""
+"""Numeric members that providers with the Messages or Converse API do not accept. Requests of Chat have them, and those
+of Open Responses have the penalties. OpenAI's own Responses has none of them."""
 MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 

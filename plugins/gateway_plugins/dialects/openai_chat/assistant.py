@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.openai_chat import carried
+from gateway_plugins.shared.conversation import Call, Piece
 from gateway_plugins.shared.inline_reasoning import original_text
 from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.reasoning import Maker, Reasoning
@@ -23,18 +24,6 @@ from gateway_plugins.shared.turns import Block
 PLACEHOLDER: Final = " "
 """Thinking that is added to a message that has none. Moonshot refuses "" (earendil-works/pi#4178)."""
 _TURNS_APART: Final = "\n\n"
-
-
-class Call(NamedTuple):
-    """A tool call: the client's id, the tool's name (an alias if `tools.Names` has one), and the input."""
-
-    id: str
-    name: str
-    input: dict[str, Any]
-
-
-Piece = str | Reasoning | Call
-"""A piece of a message: text, thinking, or a call."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from typing import Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Target
-from gateway_plugins.dialects.openai_chat.assistant import AssistantMessage, Piece, complete
+from gateway_plugins.dialects.openai_chat.assistant import AssistantMessage, complete
+from gateway_plugins.shared.conversation import Piece
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.tools import ToolIds, is_own_id, tool_id
@@ -79,8 +80,10 @@ def _filename(media: Media) -> str:
 class Conversation:
     """Builds the value of `messages`. Messages must be added in the client's order."""
 
-    def __init__(self, target: Target, drop: Drop) -> None:
+    def __init__(self, target: Target, drop: Drop, glue: str = "") -> None:
+        """Create an empty conversation. `glue` is put between two consecutive texts of the assistant."""
         caps = target.caps
+        self._glue = glue
         self._caps = caps
         self._maker = Maker.of(target)
         self._drop = drop
@@ -92,6 +95,12 @@ class Conversation:
         self._others: list[Block] = []
         """User and system messages since the assistant's last turn. They are sent after the tool results in
         `_results`."""
+
+    def text(self, value: str) -> Block:
+        return text(value)
+
+    def file(self, media: Media, field: str) -> Block:
+        return media_part(media, self._caps, field)
 
     def system(self, value: str) -> None:
         """Add system text at the present end of the conversation."""
@@ -119,13 +128,12 @@ class Conversation:
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})
 
-    def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "", glue: str = "") -> None:
+    def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "") -> None:
         """Add a turn of the assistant.
 
-        Consecutive turns become one message, so that all calls come before all results. `glue` is put between two
-        consecutive texts.
+        Consecutive turns become one message, so that all calls come before all results.
         """
-        turn = AssistantMessage(self._caps, self._maker, self._drop, glue)
+        turn = AssistantMessage(self._caps, self._maker, self._drop, self._glue)
         turn.add(pieces)
         if turn.is_empty() and not refusal.strip():
             turn.report()

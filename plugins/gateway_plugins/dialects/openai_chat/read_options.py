@@ -25,11 +25,10 @@ _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
     "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
     "response_format", "cache_control", "service_tier", "guardrailConfig", *THINKING_MEMBERS,
+    *openai_read.CHAT_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values without effect. A member with such a value is left out without a report
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
     "logit_bias": ({},),
     "metadata": ({},),
     "modalities": (["text"],),
@@ -65,6 +64,7 @@ def read_request(top: Members, drop: Drop) -> PlainRequest:
         format=_format(top),
         tier=openai_read.service_tier(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
+        chat_members=openai_read.chat_members(top),
         guardrail=read_guardrail(top, drop),
     )
 

@@ -10,9 +10,9 @@ from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Refused
 from gateway.contract.flag import Target
 from gateway.testkit.rules.chat import chat_fault
-from gateway_plugins.dialects.openai_chat.assistant import Call
 from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
 from gateway_plugins.shared import media
+from gateway_plugins.shared.conversation import Call
 from gateway_plugins.shared.reasoning import Reasoning
 
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

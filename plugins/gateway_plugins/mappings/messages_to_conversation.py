@@ -1,8 +1,7 @@
-"""Mapping of the messages of a Messages request to those of Chat Completions.
+"""Mapping of the messages of a Messages request to a `Conversation` (`shared/conversation.py`).
 
-Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which applies the rules for the sequence
-of messages. A document that consists of texts becomes a text part. Cache breakpoints, citations and the context of a
-document are reported as dropped. Sources: Anthropic's and OpenAI's API references.
+The conversation applies the rules for the sequence of messages. A document that consists of texts becomes a text part.
+Cache breakpoints, citations and the context of a document are reported as dropped. Source: Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.contract.flag import Caps, Drop, Members
+from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.anthropic_messages import read as messages_read
 from gateway_plugins.dialects.anthropic_messages.read import Call, File, Message, Result, SearchResult, Text
-from gateway_plugins.dialects.openai_chat.assistant import Call as ChatCall
-from gateway_plugins.dialects.openai_chat.assistant import Piece
-from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
+from gateway_plugins.shared.conversation import Call as ConversationCall
+from gateway_plugins.shared.conversation import Conversation, Piece
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
@@ -26,7 +24,6 @@ from gateway_plugins.shared.turns import Block, frame_document
 class Mapper:
     """Mapper of the messages of one request."""
 
-    caps: Caps
     names: Names
     drop: Drop
 
@@ -45,7 +42,7 @@ class Mapper:
                 self._user(message, conversation)
 
     def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Report cache breakpoints as dropped. Chat has none, because its servers cache automatically."""
+        """Report cache breakpoints as dropped. Providers with a `Conversation` cache automatically."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")
@@ -56,24 +53,24 @@ class Mapper:
         parts: list[Block] = []
         for block in message.content:
             if isinstance(block, Result):
-                content = [self._part(part) for part in block.content]
+                content = [self._part(part, conversation) for part in block.content]
                 conversation.result(block.call_id, content, f"{block.at}/tool_use_id", is_error=block.is_error)
             elif isinstance(block, (Text, File, SearchResult)):
-                parts.append(self._part(block))
+                parts.append(self._part(block, conversation))
         conversation.user(parts)
 
-    def _part(self, block: Text | File | SearchResult) -> Block:
+    def _part(self, block: Text | File | SearchResult, conversation: Conversation) -> Block:
         if isinstance(block, Text):
-            return text(block.text)
+            return conversation.text(block.text)
         if block.citations:
             self.drop(f"{block.at}/citations")
         if isinstance(block, SearchResult):
-            return text(frame_document("\n\n".join(block.texts), f"{block.title} ({block.source})"))
+            return conversation.text(frame_document("\n\n".join(block.texts), f"{block.title} ({block.source})"))
         if block.context:
             self.drop(f"{block.at}/context")
         if block.media is None:
-            return text(frame_document("\n\n".join(block.texts), block.title))
-        return media_part(block.media, self.caps, param(block.at))
+            return conversation.text(frame_document("\n\n".join(block.texts), block.title))
+        return conversation.file(block.media, param(block.at))
 
     def _assistant(self, message: Message, conversation: Conversation) -> None:
         pieces: list[Piece] = []
@@ -85,5 +82,5 @@ class Mapper:
             elif isinstance(block, Reasoning):
                 pieces.append(block)
             elif isinstance(block, Call):
-                pieces.append(ChatCall(block.id, self.names.alias(block.name or "unnamed"), block.input))
+                pieces.append(ConversationCall(block.id, self.names.alias(block.name or "unnamed"), block.input))
         conversation.assistant(pieces, message.at)

@@ -1,8 +1,7 @@
-"""Mapping of the messages of a Converse request to those of Chat Completions.
+"""Mapping of the messages of a Converse request to a `Conversation` (`shared/conversation.py`).
 
-Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which applies the rules for the sequence
-of messages. Cache points are reported as dropped, because OpenAI and compatible servers cache automatically. Sources:
-botocore's service model and OpenAI's API reference.
+The conversation applies the rules for the sequence of messages. Cache points are reported as dropped, because the
+providers that have a `Conversation` cache automatically. Source: botocore's service model.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract.flag import Caps, Drop, Members, Target
+from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
 from gateway_plugins.dialects.bedrock_converse.values import CachePoint, Call, Document, File, Message, Result, Text
-from gateway_plugins.dialects.openai_chat import demand as chat_demand
-from gateway_plugins.dialects.openai_chat.assistant import Call as ChatCall
-from gateway_plugins.dialects.openai_chat.assistant import Piece
+from gateway_plugins.shared.conversation import Call as ConversationCall
+from gateway_plugins.shared.conversation import Conversation, Piece
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
@@ -30,54 +28,50 @@ from gateway_plugins.shared.turns import Block, frame_document
 class Mapper:
     """Maps the messages of one request, and collects the names of the tools that messages remove."""
 
-    target: Target
+    conversation: Conversation
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
     """Names of the tools that the messages remove from the offered tools, as of the last message."""
 
-    @property
-    def caps(self) -> Caps:
-        return self.target.caps
-
-    def read(self, top: Members) -> chat_demand.Conversation:
-        conversation = chat_demand.Conversation(self.target, self.drop)
-        conversation.system(self._text(converse_read.system(top, self.drop)))
+    def add_messages(self, top: Members) -> None:
+        """Add the system prompt and then all messages to the conversation."""
+        self.conversation.system(self._text(converse_read.system(top, self.drop)))
         for message in converse_read.messages(top, self.drop):
             if message.role == "system":
-                conversation.system(self._text(message.blocks))
+                self.conversation.system(self._text(message.blocks))
             elif message.role == "user":
-                self._user(message, conversation)
+                self._user(message)
             else:
-                self._assistant(message, conversation)
-        return conversation
+                self._assistant(message)
 
     def _text(self, blocks: Sequence[converse_values.Block]) -> str:
         """Return the texts of a system prompt or system message as one text."""
-        return "\n\n".join(part["text"] for part in self._parts(blocks) if not chat_demand.is_blank(part))
+        return "\n\n".join(part["text"] for part in self._parts(blocks) if part.get("text", "").strip())
 
-    def _user(self, message: Message, conversation: chat_demand.Conversation) -> None:
+    def _user(self, message: Message) -> None:
         """Add a user message: each tool result as a message of its own, and after them the rest of the content as one
         message.
         """
         others: list[Block] = []
         for each in message.blocks:
             if isinstance(each, Result):
-                conversation.result(each.id, self._parts(each.content), f"{each.at}/toolUseId", is_error=each.is_error)
+                at = f"{each.at}/toolUseId"
+                self.conversation.result(each.id, self._parts(each.content), at, is_error=each.is_error)
             else:
                 others += self._parts([each])
-        conversation.user(others)
+        self.conversation.user(others)
 
-    def _assistant(self, message: Message, conversation: chat_demand.Conversation) -> None:
+    def _assistant(self, message: Message) -> None:
         pieces: list[Piece] = []
         for each in message.blocks:
             if isinstance(each, Reasoning):
                 pieces.append(each)
             elif isinstance(each, Call):
-                pieces.append(ChatCall(each.id, self.names.alias(each.name), each.input))
+                pieces.append(ConversationCall(each.id, self.names.alias(each.name), each.input))
             else:
                 pieces += [part["text"] for part in self._parts([each])]
-        conversation.assistant(pieces, message.at)
+        self.conversation.assistant(pieces, message.at)
 
     def _parts(self, blocks: Sequence[converse_values.Block]) -> list[Block]:
         return [part for each in blocks for part in _MAPPED[type(each)](self, each)]
@@ -85,24 +79,24 @@ class Mapper:
     def text(self, value: Text) -> list[Block]:
         if value.citations:
             self.drop(f"{value.at}/citations")
-        return [chat_demand.text(value.text)]
+        return [self.conversation.text(value.text)]
 
     def file(self, value: File) -> list[Block]:
-        return [chat_demand.media_part(value.media, self.caps, param(value.at))]
+        return [self.conversation.file(value.media, param(value.at))]
 
     def document(self, value: Document) -> list[Block]:
         """Return a document, preceded by its `context` as a text part."""
         if value.citations:
             self.drop(f"{value.at}/citations")
-        context = [chat_demand.text(value.context)] if value.context else []
+        context = [self.conversation.text(value.context)] if value.context else []
         if value.media is not None:
-            return [*context, chat_demand.media_part(value.media, self.caps, param(value.at))]
-        return [*context, chat_demand.text(frame_document("\n".join(value.texts), value.name))]
+            return [*context, self.conversation.file(value.media, param(value.at))]
+        return [*context, self.conversation.text(frame_document("\n".join(value.texts), value.name))]
 
     def search_result(self, value: converse_values.SearchResult) -> list[Block]:
         if value.citations:
             self.drop(f"{value.at}/citations")
-        return [chat_demand.text(value.plain)]
+        return [self.conversation.text(value.plain)]
 
     def cache_point(self, value: CachePoint) -> list[Block]:
         self.drop(value.at)
@@ -122,8 +116,8 @@ class Mapper:
         return []
 
 
-def _json(_mapper: Mapper, value: converse_values.Json) -> list[Block]:
-    return [chat_demand.text(orjson.dumps(value.value).decode())]
+def _json(mapper: Mapper, value: converse_values.Json) -> list[Block]:
+    return [mapper.conversation.text(orjson.dumps(value.value).decode())]
 
 
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {

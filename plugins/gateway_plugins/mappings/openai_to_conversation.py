@@ -1,0 +1,54 @@
+"""Mapping of messages of `shared/plain_request.py` to a `Conversation` (`shared/conversation.py`).
+
+The conversation applies the rules for the sequence of messages. Cache breakpoints are reported as dropped, because the
+providers that have a `Conversation` cache automatically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.contract.flag import Drop
+from gateway_plugins.shared.conversation import Call as ConversationCall
+from gateway_plugins.shared.conversation import Conversation, Piece
+from gateway_plugins.shared.fields import param
+from gateway_plugins.shared.plain_request import Call, Message, Part
+from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.tools import Names
+from gateway_plugins.shared.turns import Block
+
+
+def add_message(message: Message, conversation: Conversation, names: Names, drop: Drop) -> None:
+    """Add a message to the conversation."""
+    _report_breakpoints(message, drop)
+    parts = [part for part in message.content if isinstance(part, Part)]
+    if message.role == "system":
+        conversation.system("\n\n".join(part.text for part in parts))
+    elif message.role == "assistant":
+        conversation.assistant([_piece(part, names) for part in message.content], message.at)
+    elif message.role == "tool":
+        result = _parts(parts, conversation)
+        conversation.result(message.call_id, result, message.call_at, is_error=message.is_error)
+    else:
+        conversation.user(_parts(parts, conversation))
+
+
+def _report_breakpoints(message: Message, drop: Drop) -> None:
+    for part in message.content:
+        if not isinstance(part, Reasoning) and part.ttl is not None:
+            drop(f"{part.at}/cache_control")
+    if message.ttl is not None:
+        drop(f"{message.at}/cache_control")
+
+
+def _parts(parts: Sequence[Part], conversation: Conversation) -> list[Block]:
+    return [
+        conversation.text(part.text) if part.media is None else conversation.file(part.media, param(part.at))
+        for part in parts
+    ]
+
+
+def _piece(part: Part | Call | Reasoning, names: Names) -> Piece:
+    if isinstance(part, Call):
+        return ConversationCall(part.id, names.alias(part.name or "unnamed"), part.input)
+    return part.text if isinstance(part, Part) else part

@@ -1,0 +1,51 @@
+"""The conversation of a request, in conversions to Chat and to Gemini.
+
+A mapping adds its client's messages to a `Conversation`, in order and with the client's own tool ids. Each of the two
+dialects has a class with these methods in its module `demand`. The class makes the parts of its dialect and applies the
+rules for the sequence of messages. Conversions to Messages and to Converse use `turns.py` instead. Nothing here knows a
+dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.turns import Block
+
+
+class Call(NamedTuple):
+    """A tool call: the client's id, the tool's name (an alias if `tools.Names` has one), and the input."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+Piece = str | Reasoning | Call
+"""A piece of a message: text, thinking, or a call."""
+
+
+class Conversation(Protocol):
+    def text(self, value: str) -> Block:
+        """Return a text as a part, which has the text in its member `text`."""
+
+    def file(self, media: Media, field: str) -> Block:
+        """Return a file as a part. Raises `Refused`, naming `field`, if the model cannot read it."""
+
+    def system(self, value: str) -> None:
+        """Add system text at the end of the conversation so far."""
+
+    def user(self, parts: Sequence[Block]) -> None:
+        """Add a user message."""
+
+    def assistant(self, pieces: Sequence[Piece], at: str) -> None:
+        """Add a turn of the assistant. `at` is the JSON pointer of the client's message."""
+
+    def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
+        """Add a tool result. Raises `Refused` if the last assistant turn has no call with this id.
+
+        `at` is the JSON pointer of the client's member that names the call.
+        """

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.contract.flag import ClientRequest, HttpRequest, Route
-from gateway.contract.messages import joined_headers
+from gateway.contract.http_headers import joined_headers
 from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 

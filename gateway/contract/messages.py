@@ -6,7 +6,7 @@ with the rest of the contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,15 +19,6 @@ from gateway.contract.members import Members
 
 Headers = Mapping[str, str]
 """The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
-
-
-def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the headers of an HTTP message, given as pairs of name and value, in the form of `Headers`."""
-    headers: dict[str, str] = {}
-    for name, value in pairs:
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from gateway.contract.errors import (
     UpstreamFailed,
 )
 from gateway.contract.flag import Head, UpstreamRequest
-from gateway.contract.messages import joined_headers
+from gateway.contract.http_headers import joined_headers
 from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024

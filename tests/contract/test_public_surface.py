@@ -17,9 +17,9 @@ PUBLIC = [
     "lenient_json", "members", "messages", "openings", "provider_errors",
 ]  # fmt: skip
 INTERNAL = [
-    "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks", "losses",
-    "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_imports", "plugin_source", "record", "registry",
-    "route_paths", "small_cache",
+    "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
+    "http_headers", "losses", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_imports", "plugin_source",
+    "record", "registry", "route_paths", "small_cache",
 ]  # fmt: skip
 """Modules that no plugin imports. They may change in any release."""
 

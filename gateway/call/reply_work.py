@@ -71,7 +71,7 @@ class WholeReader:
     def read(self, meter: Meter, body: bytes) -> Reading:
         """Read a reply. Return the result with the meter, which then has the reply's facts. Raises `PluginFailed`."""
         body = self.redaction.bytes(body)
-        reading = Reading(body, meter, self.hooks["problem"](self.head, body))
+        reading = Reading(body, meter, self.hooks["problem"].call(self.head, body))
         if reading.problem is not None:
             return reading
         if not self.request.stream:
@@ -82,7 +82,7 @@ class WholeReader:
         return replace(self._with_facts(reading), fault=not_a_reply(body, fault))
 
     def _decoder(self) -> Decoder:
-        decoder: Decoder = self.hooks["decoder"](self.request, self.target, self.head)
+        decoder: Decoder = self.hooks["decoder"].call(self.request, self.target, self.head)
         return decoder
 
     def _with_facts(self, reading: Reading) -> Reading:

@@ -7,8 +7,9 @@ headers, and numbers of tokens.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 from weakref import WeakSet
@@ -95,21 +96,26 @@ _bytes = _of_type(bytes)
 
 
 def _client_request(result: Any) -> None:
-    require(isinstance(result, ClientRequest), result, "ClientRequest")
+    if not isinstance(result, ClientRequest):
+        raise wrong_result(result, "ClientRequest")
     texts = (result.flag, result.dialect, result.operation, result.method, result.path, result.query, result.model)
-    is_right = _are_texts(texts) and type(result.stream) is bool and isinstance(result.top, Members)
-    require(is_right and isinstance(result.without, tuple), result, "ClientRequest with the documented types")
+    is_right = _joined(texts) is not None and type(result.stream) is bool and isinstance(result.top, Members)
+    if not (is_right and isinstance(result.without, tuple)):
+        raise wrong_result(result, "ClientRequest with the documented types")
 
 
 def _opening(result: Any) -> None:
     is_pair = isinstance(result, tuple) and len(result) == 2
-    require(result is None or (is_pair and _are_texts(result)), result, "a pair of texts or None")
+    if not (result is None or (is_pair and _joined(result) is not None)):
+        raise wrong_result(result, "a pair of texts or None")
 
 
 def _upstream_request(result: Any) -> None:
-    require(isinstance(result, UpstreamRequest), result, "UpstreamRequest")
-    is_right = _are_texts((result.method, result.path, result.query)) and isinstance(result.body, bytes)
-    require(is_right and _are_headers(result.headers), result, "UpstreamRequest with the documented types")
+    if not isinstance(result, UpstreamRequest):
+        raise wrong_result(result, "UpstreamRequest")
+    is_right = _joined((result.method, result.path, result.query)) is not None and isinstance(result.body, bytes)
+    if not (is_right and _are_headers(result.headers)):
+        raise wrong_result(result, "UpstreamRequest with the documented types")
 
 
 def _steps(result: Any) -> None:
@@ -148,12 +154,13 @@ def _retried(result: Any) -> None:
 
 
 def _problem(result: Any) -> None:
-    require(result is None or _is_problem(result), result, "Problem or None")
+    if not (result is None or _is_problem(result)):
+        raise wrong_result(result, "Problem or None")
 
 
 def _limit(result: Any) -> None:
-    if result is not None:
-        require(type(result) is int, result, "int or None")
+    if not (result is None or type(result) is int):
+        raise wrong_result(result, "int or None")
 
 
 def _error(result: Any) -> None:
@@ -165,7 +172,8 @@ def _error(result: Any) -> None:
 
 
 def _headers(result: Any) -> None:
-    require(_are_headers(result), result, "headers whose names and values are text of one line")
+    if not _are_headers(result):
+        raise wrong_result(result, "headers whose names and values are text of one line")
 
 
 def _events(result: Any) -> None:
@@ -183,24 +191,33 @@ _translation_methods = _with_methods("feed", "whole", "close")
 
 
 def _facts(result: Any) -> None:
-    require(isinstance(result, Facts), result, "Facts")
-    require(isinstance(result.parts, (tuple, list)) and len(result.parts) > 0, result.parts, "a sequence of parts")
+    if not isinstance(result, Facts):
+        raise wrong_result(result, "Facts")
+    if not (isinstance(result.parts, (tuple, list)) and result.parts):
+        raise wrong_result(result.parts, "a sequence of parts")
     for part in result.parts:
         _part(part)
-    require(result.charged is None or not _wrong_counts((result.charged,)), result.charged, "an amount")
-    require(_are_utf8((result.stop,)), result.stop, "text")
-    require(isinstance(result.tools, (list, tuple)) and _are_utf8(result.tools), result.tools, "names of tools")
+    if not (result.charged is None or _is_count(result.charged)):
+        raise wrong_result(result.charged, "an amount")
+    if not _are_utf8((result.stop,)):
+        raise wrong_result(result.stop, "text")
+    if not (isinstance(result.tools, (list, tuple)) and _are_utf8(result.tools)):
+        raise wrong_result(result.tools, "names of tools")
 
 
 def _part(part: Any) -> None:
-    require(isinstance(part, Part), part, "Part")
+    if not isinstance(part, Part):
+        raise wrong_result(part, "Part")
     usage, extra = part.usage, part.extra
-    require(isinstance(usage, Usage), usage, "Usage")
-    for count in _wrong_counts(_tokens_of(usage)):
-        require(False, count, "a number of tokens")
-    texts = (part.kind, part.model, part.tier, part.geo)
-    require(_are_utf8(texts), part, "Part with the documented types")
-    require(isinstance(extra, Mapping) and _are_texts(extra) and not _wrong_counts(extra.values()), extra, "counts")
+    if not isinstance(usage, Usage):
+        raise wrong_result(usage, "Usage")
+    for count in _tokens_of(usage):
+        if not _is_count(count):
+            raise wrong_result(count, "a number of tokens")
+    if not _are_utf8((part.kind, part.model, part.tier, part.geo)):
+        raise wrong_result(part, "Part with the documented types")
+    if not (isinstance(extra, _MAPPINGS) and _joined(extra) is not None and all(map(_is_count, extra.values()))):
+        raise wrong_result(extra, "counts")
 
 
 _tokens_of: Final = attrgetter(*USAGE_KINDS)
@@ -215,46 +232,45 @@ def _is_problem(value: Any) -> bool:
     return (
         isinstance(value, Problem)
         and value.code in STATUS
-        and _are_texts((value.message, value.native, value.reason, value.param, value.accept_encoding))
+        and _joined((value.message, value.native, value.reason, value.param, value.accept_encoding)) is not None
         and type(value.status) is int
         and (value.retry_after is None or isinstance(value.retry_after, (int, float)))
     )
 
 
-def _wrong_counts(values: Collection[Any]) -> list[Any]:
-    """Return the values that are not numbers of tokens or nanodollars."""
-    return [value for value in values if type(value) is not int or not 0 <= value <= MAX_COUNT]
+def _is_count(value: Any) -> bool:
+    """Return whether a value is a number of tokens or nanodollars."""
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _is_status(value: Any, lowest: int) -> bool:
     return type(value) is int and lowest <= value <= 599
 
 
-def _are_texts(values: Collection[Any]) -> bool:
-    return set(map(type, values)) <= _TEXT or all(isinstance(value, str) for value in values)
+def _joined(values: Iterable[Any]) -> str | None:
+    """Return the joined strings; None if a value is no string. This is faster than a check of each value's type."""
+    try:
+        return "".join(values)
+    except TypeError:
+        return None
 
 
-_TEXT: Final = frozenset({str})
-"""The types of a collection that has only strings. Comparing types is faster than checking each string."""
-
-
-def _are_utf8(values: Collection[Any]) -> bool:
+def _are_utf8(values: Iterable[Any]) -> bool:
     """Return whether all values are strings that can be encoded in UTF-8. A lone surrogate cannot be stored."""
-    if not _are_texts(values):
-        return False
-    text = "".join(values)
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    text = _joined(values)
+    return text is not None and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))
 
 
 def _are_headers(headers: Any) -> bool:
     """Return whether headers are strings without characters that would end a header."""
-    if not isinstance(headers, Mapping):
+    if not isinstance(headers, _MAPPINGS):
         return False
-    texts = [text for name, value in headers.items() for text in (name, value)]
-    if not _are_texts(texts):
-        return False
-    text = "".join(texts)
-    return text.isprintable() or not any(end in text for end in "\r\n\0")
+    text = _joined(chain.from_iterable(headers.items()))
+    return text is not None and (text.isprintable() or not any(end in text for end in "\r\n\0"))
+
+
+_MAPPINGS: Final = (dict, Mapping)
+"""The types of mappings. The usual type comes first, because a check for an abstract class takes long."""
 
 
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {

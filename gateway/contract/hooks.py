@@ -58,11 +58,13 @@ def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
 class Hook:
     """One hook of one plugin: a function of the plugin, or a method of the objects that it makes.
 
-    The hook of a function has this `function` and can be called. The hook of a method has no `function`, because every
-    object has its own bound method. The caller passes this method to `run`.
+    The hook of a function has this `function`, and `call` calls it. The hook of a method has no `function`, because
+    every object has its own bound method. The caller passes this method to `run`.
     """
 
-    __slots__ = ("calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds")
+    __slots__ = (
+        "call", "calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds",
+    )  # fmt: skip
 
     def __init__(self, plugin: str, name: str, home: str, function: Callable[..., Any] | None = None) -> None:
         self.plugin = plugin
@@ -71,6 +73,10 @@ class Hook:
         """The top-level package of the plugin's code. The reported place of a failure is the innermost frame in this
         package."""
         self.function = function
+        self.call: Callable[..., Any] = self.run if function is None else partial(self.run, function)
+        """Calls the function as `run` does; of a hook without a function, `run` itself.
+
+        Calling this `partial` takes a third of the time of a method `__call__`."""
         self.check = RESULTS.get(name)
         """The function that checks the hook's results; None if the gateway does not use the results."""
         self.calls = 0
@@ -83,12 +89,6 @@ class Hook:
     def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
         """Return the parts for pickling. The counters are left out, because worker processes do not report them."""
         return Hook, (self.plugin, self.name, self.home, self.function)
-
-    def __call__(self, *args: Any) -> Any:
-        """Return what the plugin's function returns. Raises `GatewayError`."""
-        function = self.function
-        assert function is not None
-        return self.run(function, *args)
 
     def run(self, function: Callable[..., R], *args: Any) -> R:
         """Return `function(*args)`, where `function` is a method of an object that the plugin made.

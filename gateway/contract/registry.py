@@ -101,16 +101,16 @@ def _flag(name: str, module: Any) -> Plugin:
     return cast("Plugin", _COMPLETED(name=name, hooks=hooks, **{**members, **_called(hooks)}))
 
 
-def _called(hooks: Mapping[str, Hook]) -> dict[str, Hook]:
-    """Return the hooks that replace functions of the compatibility flag's module, by the function's name."""
-    return {name: hooks[name] for name in WRAPPED if name in hooks}
+def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
+    """Return what replaces the functions of the compatibility flag's module, by the function's name."""
+    return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 
 def _translator(name: str, module: Any) -> LoadedTranslator:
     """Return a checked translator. The loss of a built-in one is in a file, so its number here is 0."""
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
-    return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"], hooks)
+    return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"].call, hooks)
 
 
 @dataclass(frozen=True, slots=True)

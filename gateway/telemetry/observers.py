@@ -95,6 +95,6 @@ class _Delivery:
     def _deliver(self, item: Item) -> None:
         """Give a copy of the item to the observer. Raises `PluginFailed`."""
         if isinstance(item, Record):
-            self._hooks["seen"](item.as_dict())
+            self._hooks["seen"].call(item.as_dict())
         elif (hook := self._hooks.get("seen_event")) is not None:
-            hook(deepcopy(item))
+            hook.call(deepcopy(item))

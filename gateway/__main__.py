@@ -27,6 +27,7 @@ from gateway.contract.registry import PluginError, Registry, discover
 from gateway.process import new_plugin
 from gateway.process import prices_command as prices
 from gateway.process.app import own_routes
+from gateway.process.development import OPTION, develop
 from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
 from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
     serving.add_argument(
         TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
+    )
+    serving.add_argument(
+        OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
     )
     _common(serving, default_state())
     serving.set_defaults(run=_serve)
@@ -207,6 +211,10 @@ def _serve(options: argparse.Namespace) -> int:
     if options.config is None:
         say(MINIMAL)
         raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
+    if options.dev:
+        if options.plugins is None:
+            raise UsageError("irisgate serve: --dev needs a folder of plugin files; name it with --plugins DIR")
+        return asyncio.run(develop(sys.orig_argv, options.plugins))
     registry = _registry(options)
     sweep(options.config)
     loaded = load(options.config, known_flags=registry.flags, unusable_flags=registry.unusable_flags)

@@ -34,14 +34,17 @@ class Sources:
 
     def changed(self) -> list[str]:
         """Return the paths of the files that are new, different or missing in the folder now."""
-        now = read_sources(Path(self.folder)).files
+        try:
+            now = read_sources(Path(self.folder)).files
+        except OSError:
+            return sorted(self.files)
         return sorted(path for path in {*self.files, *now} if self.files.get(path) != now.get(path))
 
 
 def read_sources(folder: Path) -> Sources:
     """Return the sources of the files and packages in a folder. Files that cannot be read are left out."""
     files = {}
-    for path in _python_files(folder):
+    for path in python_files(folder):
         try:
             files[str(path)] = path.read_bytes()
         except OSError:
@@ -49,13 +52,13 @@ def read_sources(folder: Path) -> Sources:
     return Sources(str(folder), files)
 
 
-def _python_files(folder: Path) -> Iterator[Path]:
+def python_files(folder: Path) -> Iterator[Path]:
     """Yield the Python files of a folder and of the packages in it."""
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py" and path.is_file():
             yield path
         elif (path / "__init__.py").is_file():
-            yield from _python_files(path)
+            yield from python_files(path)
 
 
 def sources_in_use() -> Sources | None:

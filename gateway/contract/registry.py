@@ -28,6 +28,7 @@ from gateway.contract.plugin_checks import FLAG, OBSERVER, TRANSLATOR, Kind, Mis
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import (
     FOLDER_PACKAGE,
+    Sources,
     import_plugin,
     name_fault,
     plugin_paths,
@@ -139,6 +140,8 @@ class Registry:
     """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
     skipped: tuple[Skipped, ...] = ()
     """Plugins of installed packages that are left out."""
+    sources: Sources | None = None
+    """The sources of the folder of plugins; None if there is no folder."""
 
     @property
     def unusable_flags(self) -> Mapping[str, str]:
@@ -167,13 +170,15 @@ def discover(folder: Path | None = None, *, own: Sequence[tuple[str, str]] = ())
     `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `PluginError`, with
     all mistakes, for a mistake in a plugin that is not of an installed package.
     """
+    sources = None if folder is None else read_sources(folder.absolute())
+    use_sources(sources)
     search = _Search(own)
     loaded = [(candidate, candidate.load()) for candidate in _candidates(folder)]
     for is_translator in (False, True):
         for candidate, module in loaded:
             if ("__" in candidate.name) is is_translator:
                 search.add(candidate, module)
-    return search.registry()
+    return search.registry(sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +217,10 @@ class _Search:
         else:
             self.errors += wrong
 
-    def registry(self) -> Registry:
+    def registry(self, sources: Sources | None) -> Registry:
         """Return the plugins. Raises `PluginError` if there are errors."""
         _require_none(iter(self.errors))
-        return Registry(self.flags, self.translators, self.observers, tuple(self.skipped))
+        return Registry(self.flags, self.translators, self.observers, tuple(self.skipped), sources)
 
     def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)
@@ -287,7 +292,6 @@ def _installed(entry: EntryPoint) -> _Candidate:
 
 def _of_folder(folder: Path) -> Iterator[_Candidate]:
     """Yield the plugins of a folder. Raises `PluginError` if there are none."""
-    use_sources(read_sources(folder))
     paths = list(plugin_paths(folder))
     if not paths:
         raise PluginError(f"{folder}: has no plugin; a plugin is a file NAME.py or a folder with __init__.py")

@@ -134,6 +134,9 @@ class Reloader:
 
     async def _reload(self) -> None:
         self.seen = stamps(self._watched)
+        sources = self.gateway.registry.sources
+        if sources is not None and (changed := await asyncio.to_thread(sources.changed)):
+            self.gateway.log.warning("plugins.changed", files=changed, kept="the code of the start serves on")
         try:
             ready = await asyncio.to_thread(self._read)
         except ConfigError as error:

@@ -61,6 +61,22 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
     )
 
 
+def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield a client's flag, a provider's flag and the names of translators, for two flags without any conversion.
+
+    Each of the translators would make a conversion.
+    """
+    for client in registry.flags.values():
+        if not any(route.operation == GENERATE for route in client.routes):
+            continue
+        for provider in registry.flags.values():
+            pairs = [(dialect, upstream) for dialect in client.dialects for upstream in upstreams(provider)]
+            ways = (_way(registry, client, provider, *pair) for pair in pairs)
+            names = tuple("__".join(pair) for pair in pairs if OPAQUE not in pair)
+            if names and not any(GENERATE in operations for _, operations in ways):
+                yield client.name, provider.name, names
+
+
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
     """Return the names of the APIs through which clients can have a model generate text.
 

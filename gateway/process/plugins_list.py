@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.config.findings import escape_control
-from gateway.contract.conversions import Conversion, conversions
+from gateway.contract.conversions import Conversion, conversions, missing
 from gateway.contract.losses import Way, loss
 from gateway.contract.registry import Plugin, Registry
 
@@ -22,6 +22,9 @@ def plugins_list(registry: Registry) -> str:
         ways,
         f"Where none counts tokens, the gateway does (order {local.order}); it loses {local.loses}.",
     ]
+    if lacking := [(client, provider, ", ".join(names)) for client, provider, names in missing(registry)]:
+        parts.append("Clients without a conversion to a provider, and the file NAME.py that would make one:")
+        parts.append(_table(("CLIENT", "PROVIDER", "NAME"), lacking))
     if registry.observers:
         parts.append(f"Observers: {', '.join(registry.observers)}")
     if registry.skipped:

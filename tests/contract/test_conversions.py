@@ -1,6 +1,7 @@
 """The conversions and their losses: the data, the chain's choice, and the output of the command."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +12,14 @@ import gateway.contract.losses
 from gateway.call.middleware.route import Route
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
-from gateway.contract.conversions import conversions
+from gateway.contract.conversions import conversions, missing
 from gateway.contract.flag import UpstreamRequest
 from gateway.contract.losses import is_known, loss
 from gateway.contract.registry import discover
 from gateway.process.plugins_list import plugins_list
 from gateway.upstream.catalog import Offer
 from gateway.upstream.client import url
+from tests.helpers.authors_mistakes import FLAG, TRANSLATOR
 from tests.helpers.gateway import HAIKU, NOVA
 from tests.helpers.processes import irisgate
 
@@ -91,6 +93,21 @@ def test_nothing_loses_less_than_the_native_way_nor_more_than_an_estimate():
     assert native < envelope < min(orders) <= max(orders) < estimate
 
 
+def test_each_missing_conversion_is_made_by_a_translator_of_the_listed_name(tmp_path):
+    (tmp_path / "acme.py").write_text(FLAG)
+    lacking = list(missing(discover(tmp_path)))
+    assert ("openai_chat", "acme", ("openai_chat__acme_text",)) in lacking
+    assert ("acme", "bedrock_converse", ("acme_text__bedrock_converse",)) in lacking
+    made = {(conversion.client, conversion.provider) for conversion in conversions(REGISTRY)}
+    assert not made & {(client, provider) for client, provider, _ in lacking}
+    for _, _, names in lacking:
+        (tmp_path / f"{names[0]}.py").write_text(TRANSLATOR)
+    complete = discover(tmp_path)
+    assert list(missing(complete)) == []
+    made = {(conversion.client, conversion.provider) for conversion in conversions(complete)}
+    assert {(client, provider) for client, provider, _ in lacking} <= made
+
+
 def test_a_translator_that_the_data_do_not_name_says_its_own_number():
     assert not is_known("a__b")
     assert loss("translated", "a", "b", SimpleNamespace(loses=7)).order == 7
@@ -102,6 +119,7 @@ def test_the_listing_has_all_flags_routes_and_conversions():
     The least lossy conversion of each client comes first.
     """
     text = plugins_list(REGISTRY)
+    assert re.search(r"^bedrock_converse +openai_responses +bedrock_converse__openai_responses$", text, re.MULTILINE)
     for flag in REGISTRY.flags.values():
         for route in flag.routes:
             assert f"{route.method} {route.path}" in text

@@ -93,7 +93,7 @@ def test_nothing_loses_less_than_the_native_way_nor_more_than_an_estimate():
     assert native < envelope < min(orders) <= max(orders) < estimate
 
 
-def test_each_missing_conversion_is_made_by_a_translator_of_the_listed_name(tmp_path):
+def test_the_listed_translators_make_the_missing_conversions(tmp_path):
     (tmp_path / "acme.py").write_text(FLAG)
     lacking = list(missing(discover(tmp_path)))
     assert ("openai_chat", "acme", ("openai_chat__acme_text",)) in lacking

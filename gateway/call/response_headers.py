@@ -37,7 +37,7 @@ def own_headers(inbound: Inbound, call: Call | None) -> dict[str, str]:
 
 def stream_headers(call: Call) -> dict[str, str]:
     """Return the headers of a stream whose bytes this gateway writes."""
-    return {"content-type": call.flag.content_type, "cache-control": "no-cache"}
+    return {"content-type": call.flag.stream_type(call.request), "cache-control": "no-cache"}
 
 
 def made_here(headers: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,8 @@
   plugins and the gateway exchange.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
 - `json_api`: functions and classes for compatibility flags with JSON bodies and streams of server-sent events.
-- `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
+- `array_api`: the encoder of compatibility flags that send a JSON array as a stream.
+- `framing`: parsers and writers of server-sent events, JSON arrays and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
 - `provider_errors`: problems that a provider's error reply reports.
 - `globs`: patterns of model names.

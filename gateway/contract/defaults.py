@@ -40,6 +40,7 @@ class Defaults:
     def __init__(self, name: str, module: Any) -> None:
         self._name = name
         self._dialect: str = module.dialects[0]
+        self._content_type: str = getattr(module, "content_type", self.content_type)
         self._texts = getattr(module, "texts", self.texts)
 
     def parse(self, request: HttpRequest) -> ClientRequest:
@@ -56,6 +57,9 @@ class Defaults:
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
         return None
+
+    def stream_type(self, _request: ClientRequest) -> str:
+        return self._content_type
 
     def limit(self, request: ClientRequest) -> int | None:
         return json_api.limit(request)

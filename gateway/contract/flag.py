@@ -83,7 +83,7 @@ class Decoder(Protocol):
     """A decoder from the provider's bytes to events of the dialect in which the request was sent."""
 
     done: bool
-    """True after the terminal event."""
+    """True after the terminal event. If it becomes False again, the stream goes on."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
@@ -237,6 +237,12 @@ class Flag(Protocol):
 
         If the provider accepts the changed request, the gateway remembers the features in the request's `without` for
         later calls.
+        """
+
+    def stream_type(self, request: ClientRequest) -> str:
+        """Return the content type of the provider's stream, and of the stream to a client, for this request.
+
+        A flag whose request does not choose the type has a `content_type` instead.
         """
 
     def limit(self, request: ClientRequest) -> int | None:

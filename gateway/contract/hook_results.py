@@ -280,6 +280,7 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "build": _upstream_request,
     "steps": _steps,
     "retry": _retried,
+    "stream_type": _of_type(str),
     "limit": _limit,
     "problem": _problem,
     "decoder": _decoder,

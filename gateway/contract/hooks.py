@@ -299,7 +299,7 @@ _GUARDS: Final = frozenset(
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
     "parse", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
-    "error", "reply_headers",
+    "error", "reply_headers", "stream_type",
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
 _NEVER_REFUSES: Final = frozenset(

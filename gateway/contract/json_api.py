@@ -37,7 +37,7 @@ from gateway.contract.flag import (
     StepResponse,
     Work,
 )
-from gateway.contract.framing import sse
+from gateway.contract.framing import json_array, sse
 
 R = TypeVar("R")
 
@@ -155,6 +155,7 @@ SHORTEST_WORDS: Final = 8
 """Minimum number of bytes of a stream without events that an error message quotes. Fewer may be the start of a
 field."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
+_JSON: Final = re.compile(rb"[\[{]")
 _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
 
@@ -244,6 +245,8 @@ class SseDecoder:
       reply is already complete.
     - `failure` returns the problem that an event reports, or None.
 
+    `framing` is the decoder of frames if the stream is not of server-sent events, but a JSON array.
+
     If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
     written again by the encoder.
 
@@ -257,14 +260,19 @@ class SseDecoder:
         failure: Callable[[Event], Problem | None] | None = None,
         *,
         named: bool = False,
+        framing: sse.Decoder | json_array.Decoder | None = None,
     ) -> None:
         self.done = False
         self._over = False
-        self.framing: sse.Decoder | None = sse.Decoder()
+        self.framing: sse.Decoder | json_array.Decoder | None = framing or sse.Decoder()
         self._kind = kind
         self._is_last = is_last
         self._failure = failure
         self._named = named
+        is_array = isinstance(framing, json_array.Decoder)
+        self._first = _JSON if is_array else _SSE_LINE
+        self._end = json_array.END if is_array else b""
+        """The bytes that a client needs after an error, because the error ends the stream."""
         self._start = b""
         """The first bytes of the stream; b"" after the first event."""
         self._begun = False
@@ -306,7 +314,7 @@ class SseDecoder:
         if kind and not self._over:
             self._begun, self._start = True, b""
             if self._failure and (problem := self._failure(event)):
-                raise UpstreamFailed(problem, frame.raw)
+                raise UpstreamFailed(problem, frame.raw + self._end)
             if self._is_last(event):
                 self.done = self._over = True
         return event
@@ -329,7 +337,7 @@ class SseDecoder:
         If it had no event, the error quotes the provider's text.
         """
         start = self._start.lstrip()
-        if self._begun or len(start) < SHORTEST_WORDS or _SSE_LINE.match(start):
+        if self._begun or len(start) < SHORTEST_WORDS or self._first.match(start):
             return Truncated()
         return provider_errors.not_a_reply(start, BadFrame("the provider's stream has no events"))
 

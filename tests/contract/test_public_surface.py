@@ -13,7 +13,8 @@ from tests.helpers.source_tree import ROOT, text
 CONTRACT = ROOT / "gateway" / "contract"
 GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
-    "capabilities", "client_api", "errors", "facts", "flag", "framing/eventstream", "framing/sse", "globs", "json_api",
+    "array_api", "capabilities", "client_api", "errors", "facts", "flag", "framing/eventstream", "framing/json_array",
+    "framing/sse", "globs", "json_api",
     "lenient_json", "members", "messages", "openings", "provider_errors",
 ]  # fmt: skip
 INTERNAL = [

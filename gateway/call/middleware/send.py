@@ -96,7 +96,11 @@ class CallProvider:
         meter = candidate.flag.meter(attempt.request, candidate.target, head)
         attempt.metering = Metering(meter, candidate.flag.hooks["meter.facts"])
         is_success = 200 <= head.status < 300
-        if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
+        if (
+            is_success
+            and attempt.request.stream
+            and not _is_document(head, candidate.flag.stream_type(attempt.request))
+        ):
             self.sender.key_accepted(attempt)
             return self._streamed(call, attempt, head, reply.events(), reply.event_came)
         body = await _body(call, attempt, reply)
@@ -150,7 +154,7 @@ class CallProvider:
     ) -> Stream:
         flag = attempt.candidate.flag
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
-        headers = _with_type(forwarded(head.headers), flag.content_type)
+        headers = _with_type(forwarded(head.headers), flag.stream_type(attempt.request))
         return Stream(head.status, headers, self._stream(call, attempt, chunks, decoder, event_came))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
@@ -313,17 +317,21 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decod
         except (StopAsyncIteration, TimeoutError):
             return
         yield data
-        if decoding.decoder.done and deadline is None:
+        if not decoding.decoder.done:
+            deadline = None  # the event that looked like the last was not
+        elif deadline is None:
             deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
 
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
 
-    `content_type` is the type of the provider's streams. The type text/plain does not count, because some servers use
-    it for server-sent events.
+    `content_type` is the type of the provider's streams. If it is text, so is text/plain, because some servers use
+    text/plain for server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
+    if given.startswith(content_type):
+        return False
     return given.startswith(_DOCUMENTS) or (given.startswith("text/") and not content_type.startswith("text/"))
 
 

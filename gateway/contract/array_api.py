@@ -1,0 +1,40 @@
+"""The encoder of flags that send a JSON array as a stream. Its decoder is `json_api.SseDecoder` with `framing`.
+
+For example, the decoder of such a flag:
+
+    def decoder(request, target, head):
+        return SseDecoder(kind_of, is_last, framing=json_array.Decoder())
+"""
+
+from __future__ import annotations
+
+from gateway.contract import json_api
+from gateway.contract.errors import Problem
+from gateway.contract.flag import Event
+from gateway.contract.framing import json_array
+
+
+class ArrayEncoder:
+    """An encoder of a JSON array that is sent as a stream. Each event is an object of the array."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def feed(self, event: Event) -> bytes:
+        if not event.payload:
+            return b""
+        first, self._begun = not self._begun, True
+        return json_array.encode(event.payload, first=first)
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+    def ping(self) -> bytes:
+        """Return a line end, which may be anywhere between the parts of a JSON text (RFC 8259, 2)."""
+        return b"\n"
+
+    def fail(self, problem: Problem) -> bytes:
+        return json_array.encode(json_api.error(problem)[2], first=not self._begun) + json_array.END
+
+    def close(self) -> bytes:
+        return json_array.END if self._begun else json_array.BEGIN + json_array.END

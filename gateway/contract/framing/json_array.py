@@ -1,0 +1,136 @@
+"""A JSON array that is sent as a stream: each object in the array is an event. Google's APIs stream in this form.
+
+- Every byte of the stream belongs to exactly one frame. The payload of a frame is one object of the array. The frame's
+  raw bytes begin with the bracket or the comma in front of the object.
+- The bracket at the end is a frame with an empty payload. Bytes after it are frames with an empty payload too.
+- An object outside of any array is a frame, because some servers send an error in this form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.contract.errors import BadFrame
+from gateway.contract.flag import Frame
+
+CONTENT_TYPE: Final = "application/json"
+BEGIN: Final = b"["
+NEXT: Final = b",\n"
+END: Final = b"]"
+
+MAX_ITEM: Final = 32 * 1024 * 1024
+"""Maximum number of bytes of one object. A provider that sends a longer object is broken or hostile."""
+MAX_MARKS: Final = 1_000_000
+"""Maximum number of strings and brackets in one object. A mark takes less than a microsecond to read."""
+
+_MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
+"""A whole string, the first quote of a string whose end has not come, or a bracket."""
+_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+"""The rest of a string without its last quote. It ends before a backslash whose character has not come."""
+_QUOTE: Final = ord('"')
+_OPENING: Final = frozenset(b"{[")
+_ARRAY: Final = ord("[")
+
+
+class Decoder:
+    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` for brackets that do not match."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at = 0
+        """The offset up to which the buffer has been read."""
+        self._start = 0
+        """The offset at which the current object begins."""
+        self._in_string = False
+        self._depth = 0
+        self._base = 0
+        """The depth at which objects are items: 1 in the array, and 0 outside of it."""
+        self._marks = 0
+        self.closed = False
+        """True after the bracket that ends the array."""
+
+    @property
+    def pending(self) -> int:
+        """The number of received bytes that belong to an incomplete object."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        self._buffer += data
+        sent = 0
+        try:
+            while self._next_item():
+                with memoryview(self._buffer) as view:
+                    frame = Frame({}, bytes(view[self._start : self._at]), bytes(view[sent : self._at]))
+                sent = self._at
+                yield frame
+        finally:
+            del self._buffer[:sent]
+            self._at -= sent
+            self._start -= sent
+        if self.closed and self._at == len(self._buffer) > 0:
+            rest = Frame({}, b"", bytes(self._buffer))
+            self._buffer.clear()
+            self._at = 0
+            yield rest
+        if len(self._buffer) > MAX_ITEM:
+            raise BadFrame(f"the provider's stream has an object of more than {MAX_ITEM} bytes")
+
+    def rest(self) -> None:
+        """Return None: an object that is incomplete at the end of the stream is no event."""
+        return
+
+    def _next_item(self) -> bool:
+        """Read to the end of the next object, or of the array. Return whether the end has come."""
+        while bracket := self._next_bracket():
+            if bracket in _OPENING:
+                if bracket == _ARRAY and self._depth == self._base == 0:
+                    self._base = 1
+                elif self._depth == self._base:
+                    self._start = self._at - 1
+                    self._marks = 0
+                self._depth += 1
+                continue
+            self._depth -= 1
+            if self._depth < 0:
+                raise BadFrame("the provider's stream is no JSON array")
+            if self._depth == self._base:
+                return True
+            if self._depth < self._base:
+                self._base, self._start, self.closed = 0, self._at, True
+                return True
+        return False
+
+    def _next_bracket(self) -> int:
+        """Return the next bracket outside of strings; 0 if the received bytes have no further bracket."""
+        buffer = self._buffer
+        while not self._in_string or self._ends_string():
+            mark = _MARK.search(buffer, self._at)
+            if mark is None:
+                self._at = len(buffer)
+                return 0
+            self._at = mark.end()
+            self._marks += 1
+            if self._marks > MAX_MARKS:
+                raise BadFrame(f"the provider's stream has an object of more than {MAX_MARKS} strings and brackets")
+            if self._at - mark.start() == 1:
+                if buffer[mark.start()] != _QUOTE:
+                    return buffer[mark.start()]
+                self._in_string = True
+        return 0
+
+    def _ends_string(self) -> bool:
+        """Read to the end of the current string. Return whether the end has come."""
+        rest = _STRING.match(self._buffer, self._at)
+        self._at = rest.end() if rest else self._at
+        if self._at == len(self._buffer) or self._buffer[self._at] != _QUOTE:
+            return False
+        self._at += 1
+        self._in_string = False
+        return True
+
+
+def encode(payload: bytes, *, first: bool) -> bytes:
+    """Return the bytes of one object of the array, with the bracket or the comma in front of it."""
+    return (BEGIN if first else NEXT) + payload

@@ -2,7 +2,8 @@
 
 The modules for plugin authors and the demo:
 
-- `bedrock`, `anthropic`, `openai`: the simulated providers, `async with BedrockSim() as simulated: simulated.url`.
+- `bedrock`, `anthropic`, `openai`, `gemini`: the simulated providers, `async with BedrockSim() as
+  simulated: simulated.url`.
 - `scenarios`: replies and faults to script. A prompt can choose a scenario too, as `[[scenario: throttle]]`.
 - `simulator`: the base class for a simulated provider of your own, and the record of a received request (`Seen`).
 - `localapi`: the simulated tailscaled, which says who a caller is.

@@ -1,6 +1,6 @@
 """The parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
 
-`read` reads every dialect except Responses, and `read_responses` reads Responses. A missing text is "".
+`read` reads every dialect except Responses and Gemini, which have readers of their own. A missing text is "".
 """
 
 from __future__ import annotations
@@ -57,6 +57,20 @@ def read_responses(body: Mapping[str, Any]) -> Prompt:
         prompt,
         text="" if results else prompt.text,
         result=" ".join(results),
+        tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
+    )
+
+
+def read_gemini(body: Mapping[str, Any]) -> Prompt:
+    """Return the prompt of a Gemini request, whose turns have parts instead of blocks."""
+    turns = [turn for turn in body.get("contents") or () if isinstance(turn, dict)]
+    parts = [part for part in (turns[-1].get("parts") or () if turns else ()) if isinstance(part, dict)]
+    results = [str(part["functionResponse"].get("response")) for part in parts if "functionResponse" in part]
+    offered = [tool.get("functionDeclarations") or () for tool in body.get("tools") or () if isinstance(tool, dict)]
+    return Prompt(
+        text="" if results else " ".join(str(part.get("text") or "") for part in parts).strip(),
+        result=" ".join(results),
+        tools=[function["name"] for functions in offered for function in functions],
         tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
     )
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import orjson
 
 from gateway.contract import json_api, openings
-from gateway.contract.errors import BadFrame, Problem, Refused, Truncated
+from gateway.contract.array_api import ArrayEncoder
+from gateway.contract.errors import BadFrame, Problem, Refused, Truncated, invalid
 from gateway.contract.flag import (
     COUNT_TOKENS,
     ClientRequest,
@@ -32,7 +33,7 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
-from gateway.contract.framing import sse
+from gateway.contract.framing import json_array
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
 from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
@@ -56,6 +57,11 @@ error = gemini_errors.error
 texts = gemini_facts.texts
 output_bytes = gemini_facts.output_bytes
 
+_SSE: Final = "sse"
+_FORMS: Final = ("", "json", _SSE)
+"""Forms of a reply that a client may ask for. Google also has protocol buffers, which cannot be metered."""
+_QUERY: Final = ("alt", "$alt")
+"""Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
 """Member of a request for a count that has a whole request in it, with the name of the model."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
@@ -63,9 +69,17 @@ _TIER_HEADER: Final = "x-gemini-service-tier"
 
 
 def parse(request: HttpRequest) -> ClientRequest:
+    if (form := _form(request.query)) not in _FORMS:
+        raise invalid(f'alt: "{form[:100]}" is not served; write alt=sse, or leave alt out for JSON', "alt")
     model = json_api.model_name(request.params["model"]).removeprefix("models/")
     stream = request.route.path.endswith(_STREAM)
     return json_api.client_request(_OWN, _OWN, request, Members(request.body), model=model, stream=stream)
+
+
+def _form(query: str) -> str:
+    """Return the form of the reply that a query names, without the options that Google allows after a semicolon."""
+    values = [value for name, value in parse_qsl(query) if name in _QUERY]
+    return values[-1].partition(";")[0] if values else ""
 
 
 def opening(request: ClientRequest) -> Opening | None:
@@ -75,11 +89,8 @@ def opening(request: ClientRequest) -> Opening | None:
 
 
 def build(request: ClientRequest, target: Target, _drop: Drop) -> UpstreamRequest:
-    method, query = "generateContent", ""
-    if request.operation == COUNT_TOKENS:
-        method = "countTokens"
-    elif request.stream:
-        method, query = _STREAM, "alt=sse"
+    method = "countTokens" if request.operation == COUNT_TOKENS else _STREAM if request.stream else "generateContent"
+    query = "alt=sse" if request.stream and not _wants_array(request) else ""
     # the path names the model; another name in the body must not reach the provider
     changes: dict[str, bytes | None] = {"model": None} if "model" in request.top else {}
     if _COUNTED in request.top and request.operation == COUNT_TOKENS:
@@ -121,20 +132,31 @@ def _number(config: Members, *names: str) -> int | None:
     return None
 
 
+def stream_type(request: ClientRequest) -> str:
+    return json_array.CONTENT_TYPE if _wants_array(request) else json_api.CONTENT_TYPE
+
+
+def _wants_array(request: ClientRequest) -> bool:
+    """Return whether a client of this flag wants its stream as a JSON array, which is Google's default."""
+    return request.stream and request.flag == _OWN and _form(request.query) != _SSE
+
+
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
-    return GeminiDecoder(request.operation)
+    return GeminiDecoder(request.operation, json_array.Decoder() if _wants_array(request) else None)
 
 
 class GeminiDecoder(json_api.SseDecoder):
     """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
 
-    - If the first chunk with a candidate has a finish reason already, later chunks may follow, because some versions of
-      the API wrote a finish reason into every chunk. Then the stream is read to its end.
+    - A stream in the form of an array is complete at its last bracket.
+    - A candidate goes on if a later chunk has it without a finish reason. Some servers write a finish reason into
+      chunks that are not the last (BerriAI/litellm#2195, router-for-me/CLIProxyAPI#5651). If the first chunk with a
+      candidate has a finish reason, the stream is read to its end.
     - A chunk with a block reason is the only chunk of its stream.
     """
 
-    def __init__(self, operation: str = "") -> None:
-        super().__init__(lambda _name, _payload: gemini_facts.CHUNK, self._note, _failure)
+    def __init__(self, operation: str = "", array: json_array.Decoder | None = None) -> None:
+        super().__init__(lambda _name, _payload: gemini_facts.CHUNK, self._note, _failure, framing=array)
         self._operation = operation
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -144,7 +166,8 @@ class GeminiDecoder(json_api.SseDecoder):
         try:
             yield from super().close()
         except Truncated:
-            if not self._is_finished:
+            array = self.framing if isinstance(self.framing, json_array.Decoder) else None
+            if not (array.closed if array else self._is_finished):
                 raise
         self.done = True
 
@@ -173,8 +196,10 @@ class GeminiDecoder(json_api.SseDecoder):
             if gemini_facts.finish_reason(candidate):
                 self._finished.add(number)
             else:
+                self._finished.discard(number)
                 self._has_unfinished = True
-        self.done = self._is_finished and self._has_unfinished
+        is_array = isinstance(self.framing, json_array.Decoder)
+        self.done = self._is_finished and self._has_unfinished and not is_array
         return False
 
 
@@ -190,19 +215,30 @@ def meter(request: ClientRequest, _target: Target, head: Head) -> Meter:
     return gemini_facts.Meter(request, head.headers.get(_TIER_HEADER, ""))
 
 
-class Encoder(json_api.SseEncoder):
-    """Encodes chunks. A count of tokens gets Gemini's name."""
+class Encoder:
+    """Encodes chunks as server-sent events or as a JSON array. A count of tokens gets Gemini's name."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._operation = request.operation
+        self._form = ArrayEncoder() if _wants_array(request) else json_api.SseEncoder()
+
+    def feed(self, event: Event) -> bytes:
+        return self._form.feed(event)
 
     def whole(self, body: bytes) -> bytes:
         if self._operation != COUNT_TOKENS:
             return body
-        return orjson.dumps({"totalTokens": json_api.json_object(body)["input_tokens"]})
+        return orjson.dumps({"totalTokens": json_api.json_object(body).get("input_tokens")})
+
+    def ping(self) -> bytes:
+        return self._form.ping()
 
     def fail(self, problem: Problem) -> bytes:
-        return sse.encode(error(problem)[2])
+        failed = Event(gemini_facts.CHUNK, error(problem)[2])
+        return self._form.feed(failed) + self._form.close()
+
+    def close(self) -> bytes:
+        return self._form.close()
 
 
 def encoder(request: ClientRequest) -> Encoder:

@@ -1,0 +1,94 @@
+"""A simulated generativelanguage.googleapis.com: generateContent, streamGenerateContent in both forms, countTokens.
+
+Without `alt=sse`, a stream is a JSON array, written as Google writes it. Sources: the Gemini API's reference, and
+Google's API design guide for errors (AIP-193).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import orjson
+from aiohttp import web
+
+from gateway.contract.framing import sse
+from gateway.testkit import prompts
+from gateway.testkit.render import gemini as render_gemini
+from gateway.testkit.rules.gemini import gemini_fault
+from gateway.testkit.simulator import Refusal, Seen, Simulator
+
+_ERRORS: Final = {
+    "ThrottlingException": (429, "RESOURCE_EXHAUSTED"),
+    "InternalServerException": (500, "INTERNAL"),
+    "ServiceUnavailableException": (503, "UNAVAILABLE"),
+    "ValidationException": (400, "INVALID_ARGUMENT"),
+    "AccessDeniedException": (403, "PERMISSION_DENIED"),
+}
+_PATH: Final = re.compile(r"/v1(?:beta|alpha)?/models/([^/:]+):(generateContent|streamGenerateContent|countTokens)")
+_STREAM: Final = {"content-type": "text/event-stream"}
+_JSON: Final = {"content-type": "application/json; charset=UTF-8"}
+
+
+class GeminiSim(Simulator):
+    def failure(self, name: str, message: str) -> Refusal:
+        status, kind = _ERRORS.get(name, (500, "INTERNAL"))
+        return error(status, kind, message)
+
+    async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
+        key = seen.headers.get("x-goog-api-key")
+        if self.keys is not None and key not in self.keys:
+            raise error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", "API_KEY_INVALID")
+        path = _PATH.fullmatch(seen.path)
+        if seen.method != "POST" or path is None:
+            raise error(404, "NOT_FOUND", "Requested entity was not found.")
+        model, method = unquote(path[1]), path[2]
+        body = orjson.loads(seen.body)
+        if method == "countTokens":
+            return self._counted(body, model)
+        if fault := gemini_fault(body, model):
+            raise error(400, "INVALID_ARGUMENT", fault)
+        prompt = prompts.read_gemini(body)
+        scenario, reply = await self.choose(prompt)
+        if method == "generateContent":
+            whole = orjson.dumps(render_gemini.response(reply, model, prompt.tokens))
+            return await self.whole(request, scenario, whole, _JSON)
+        chunks = [orjson.dumps(chunk) for chunk in render_gemini.chunks(reply, model, prompt.tokens)]
+        status, kind = _ERRORS.get(scenario.error, (500, "INTERNAL"))
+        failed = orjson.dumps(error(status, kind, scenario.message).body)
+        if parse_qs(seen.query).get("alt") == ["sse"]:
+            frames = [_event(chunk) for chunk in chunks]
+            return await self.stream(request, scenario, frames, _event(failed), _STREAM)
+        return await self.stream(request, scenario, _array(chunks), b",\r\n" + failed + b"]", _JSON)
+
+    def _counted(self, body: Any, model: str) -> web.Response:
+        inner = body.get("generateContentRequest")
+        if isinstance(inner, dict) and inner.get("model") != f"models/{model}":
+            raise error(400, "INVALID_ARGUMENT", "The model in the request does not match the model in the path.")
+        counted = {name: value for name, value in (inner or body).items() if name != "model"}
+        if fault := gemini_fault(counted, model):
+            raise error(400, "INVALID_ARGUMENT", fault)
+        tokens = prompts.read_gemini(counted).tokens
+        details = [{"modality": "TEXT", "tokenCount": tokens}]
+        return web.json_response({"totalTokens": tokens, "promptTokensDetails": details})
+
+
+def _event(chunk: bytes) -> bytes:
+    """Return a chunk as Google writes it: the lines of an event end with CR LF."""
+    return sse.encode(chunk).replace(b"\n", b"\r\n")
+
+
+def _array(chunks: Sequence[bytes]) -> list[bytes]:
+    """Return the pieces of an array, as Google writes them: each piece but the first begins with a comma."""
+    pieces = [(b"," if number else b"[") + chunk + b"\r\n" for number, chunk in enumerate(chunks)]
+    return [*pieces[:-1], pieces[-1] + b"]"]
+
+
+def error(status: int, kind: str, message: str, reason: str = "") -> Refusal:
+    inner: dict[str, Any] = {"code": status, "message": message, "status": kind}
+    if reason:
+        info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+        inner["details"] = [info]
+    return Refusal(status, {"error": inner})

@@ -77,7 +77,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _one_line(message: str) -> str:
-    """Return the message as one line that is safe to print, with long text shortened and control characters escaped."""
+    """Return the message as one line that is safe to print: long text is shortened, and control characters are
+    escaped.
+    """
     return escape_control(shorten(message))
 
 
@@ -198,8 +200,8 @@ def _path(text: str) -> Path:
 def default_state() -> Path:
     """Return the default state folder.
 
-    This is the first folder of systemd's StateDirectory if systemd sets one. Otherwise it is the folder `irisgate` in
-    the user's state folder (XDG Base Directory 0.8).
+    This is the first folder of systemd's StateDirectory, if systemd sets one. Otherwise it is the folder `irisgate` in
+    the user's state directory (XDG Base Directory 0.8).
     """
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
@@ -271,7 +273,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _check_names(options: argparse.Namespace) -> None:
     """Raise `UsageError` if the name of the caller or the model is blank, too long or not printable.
 
-    Called before the configuration is read.
+    This is called before the configuration is read.
     """
     if not options.model.strip():
         raise UsageError("irisgate explain: --model: the name is empty")

@@ -3,21 +3,19 @@
 - Access is denied unless a grant allows it. A grant only ever adds access, and the role `admin` outranks `user`.
 - To use a model, a caller needs both a role and a pattern that matches the model. The two may come from different
   grants.
-- A permission, such as `read_metrics`, must be granted by its own name. No role includes a permission. A caller needs
-  no role to have a permission: a scraper of metrics has only a permission.
+- A permission, such as `read_metrics`, must be granted by its own name. Roles do not include permissions, and a caller
+  with a permission needs no role. For example, a scraper of metrics has only a permission.
 - A changed configuration makes a new `Grants`, so the caches here never need to be invalidated.
 
-How a caller is identified, how a refusal is worded and which models exist is decided elsewhere.
+The identification of callers, the wording of refusals and the list of models are elsewhere.
 
 Sources of a grant (`src`), as Aperture's documentation defines them:
 
-* `*` matches every caller, including the local machine's `(loopback)`.
-* Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
-  `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
-  (Aperture's documentation: "src must equal that whole string"). If a node gets another tag, it becomes a different
-  caller. So it loses the access of the former caller.
-* `group:x` also matches the members of a group that the identity names `x` or `group:x`. A group may be named by its
-  mail address (SCIM).
+* `*` matches every caller, including the local machine's `(loopback)`. * Any other source must equal the whole login.
+The login of a tagged node is all its tags, sorted and joined by ",". So `tag:api,tag:prod` matches a node with exactly
+these two tags, and `tag:api` matches a node that has no other tag (Aperture's documentation: "src must equal that whole
+string"). A node that gets another tag becomes a different caller, and loses its former access. * `group:x` also matches
+the members of a group that the identity names `x` or `group:x`. A group may be named by its mail address (SCIM).
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 MAX_CALLERS: Final = 1024
 """Maximum number of callers whose access is cached. Even a large tailnet has fewer callers active at once."""
 MAX_MODELS: Final = 64
-"""Maximum number of models for which a caller's terms (`_Terms`) are cached. Callers use fewer models at once."""
+"""Maximum number of models for which a caller's terms (`_Terms`) are cached. Few callers use more models at once."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
@@ -43,13 +41,13 @@ Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 class Patterns:
     """Globs that match names of the form "provider/model".
 
-    The globs are indexed by the text before their first star, so that a name is compared with only a few globs.
+    The globs are indexed by their text before the first star, so that each name is compared with few globs.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._prefixes: set[str] = set()
-        """Prefixes of globs that match every name with the prefix: "bedrock/" for `bedrock/**`, and "" for `**`."""
+        """Prefixes of globs that match every name with that prefix: "bedrock/" for `bedrock/**`, and "" for `**`."""
         self._globs: dict[str, list[str]] = {}
         for pattern in dict.fromkeys(patterns):
             start, star, rest = pattern.partition("*")
@@ -79,22 +77,22 @@ class _Terms(NamedTuple):
 
 
 class Access:
-    """Everything that one caller is granted. A model is never allowed if its provider is not in `providers`."""
+    """The access that one caller is granted. A model is never allowed if its provider is not in `providers`."""
 
     def __init__(self, capabilities: tuple[Capability, ...], providers: frozenset[str]) -> None:
         roles = {capability.role for capability in capabilities}
         self.capabilities = capabilities
         self.role: Role | None = "admin" if "admin" in roles else "user" if "user" in roles else None
-        """The highest granted role. None for a caller without a role; such a caller may use no model."""
+        """The highest granted role; None for a caller without a role, who may use no model."""
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
         self.all_quotas = tuple(
             dict.fromkeys(name for capability in capabilities for chain in capability.quotas for name in chain)
         )
-        """The names of all quotas to which the caller's requests for at least one model may be charged."""
+        """The names of all quotas to which requests of this caller may be charged."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
-        """Whether a quota or rate limit applies to the caller, for at least one model."""
+        """Whether some quota or rate limit applies to requests of this caller."""
         self._providers = providers
         self._patterns = Patterns(pattern for capability in capabilities for pattern in capability.models)
         self._with_terms = tuple(
@@ -109,7 +107,10 @@ class Access:
         return self._terms(provider, model).allowed
 
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of the (provider, model) pairs that the caller may use. The cache is not used."""
+        """Return those of the (provider, model) pairs that the caller may use.
+
+        The cache is not used, because there are many.
+        """
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
@@ -117,7 +118,9 @@ class Access:
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
-        """Return the quotas to which requests for a model are charged, each with its overdraft, without duplicates."""
+        """Return the quotas to which requests for a model are charged, each with its overdraft quotas, without
+        duplicates.
+        """
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
@@ -147,7 +150,7 @@ class Grants:
         self._access = lru_cache(MAX_CALLERS)(self._find_access)
 
     def access(self, identity: Identity) -> Access:
-        """Return what a caller is granted, by the configuration and by the tailnet policy."""
+        """Return the access of a caller, by the grants of the configuration and of the tailnet policy."""
         return self._access(identity)
 
     def _find_access(self, identity: Identity) -> Access:
@@ -161,10 +164,10 @@ class Grants:
 
 
 def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
-    """Return, for each source, the capabilities by position in the configuration.
+    """Return, for each source, the capabilities by their position in the configuration.
 
-    A position is the pair of the grant's index and the capability's index in that grant. The mapping makes it possible
-    to compute a caller's access without checking every grant.
+    A position is a pair: the index of the grant, and the index of the capability in this grant. With this mapping, a
+    caller's access can be computed without checking every grant.
     """
     by_source: dict[str, dict[tuple[int, int], Capability]] = {}
     for outer, grant in enumerate(grants):

@@ -84,7 +84,7 @@ The module `explain` is not in this tuple, because the routes of `explain` need 
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """The parts that connect to providers and other hosts, and the pool of worker processes."""
+    """The parts that connect to providers and other hosts, and the pool of worker processes for large bodies."""
 
     pool: ProcessPool
     upstream: Upstream = field(default_factory=Upstream)
@@ -105,9 +105,9 @@ def build(
     """Return the application.
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. `pool` is closed with the application. `taker` is the connection to a running
-    gateway whose journal is taken over; None if no gateway is running. `seconds` are intervals of `Server`. Raises
-    `PluginError` if two flags have the same route, and `StoreFailed` if the store cannot be opened.
+    ports are known. `pool` is closed with the application. `taker` is the connection to a running gateway that this
+    process replaces; None if no gateway is running. `seconds` are the intervals of `Server`. Raises `PluginError` if
+    two compatibility flags have the same route, and `StoreFailed` if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
@@ -218,10 +218,9 @@ async def _run_parts(
     taker: Taker | None,
     app: web.Application,
 ) -> AsyncIterator[None]:
-    """Start the parts of the gateway, and close them after the last call.
+    """Start the parts of the gateway, and close them in reverse order after the last call.
 
-    The parts are closed in the reverse order of the lines below. If one part fails to close, the others are still
-    closed.
+    If one part fails to close, the others are still closed.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, observers.close)

@@ -1,7 +1,7 @@
 """`irisgate demo`: the gateway with a simulated Bedrock as its provider, or with the real Bedrock if `--real` is given.
 
-The configuration is written to a file in the state folder. A user can edit the file while the demo runs, and the next
-call uses the change, as the README describes.
+The configuration is a file in the state folder. A user can edit it while the demo runs, and the next call uses the
+change, as the README describes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Places(NamedTuple):
     """A group of AWS regions, with its prefixes of inference profiles and its price list."""
 
     region: str
-    """The beginning of the names of the regions in this group."""
+    """The prefix that the names of the regions in this group have in common."""
     claude: str
     """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
     nova: str
@@ -59,7 +59,8 @@ PLACES: Final = (
     Places("ca-", "ca", "", "bedrock"),
     Places("", "global", "", "bedrock"),
 )
-"""Groups of regions, most specific first: the first entry that matches a region's name is used."""
+"""Groups of AWS regions. The first entry that matches a region's name is used, so the most specific entries come
+first."""
 
 _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50
@@ -137,7 +138,7 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 
 def _free(listener: Listener) -> Listener:
-    """Return the listener with the first free port that is not below the listener's own port.
+    """Return the listener with its own port or the next free port above it.
 
     If none of `_PORTS_TRIED` ports is free, the listener is returned unchanged.
     """

@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 LAST_WORD_SECONDS: Final = 1.0
-"""Seconds that cancelled calls get to send an error to their clients and to write their records."""
+"""Seconds that cancelled calls have to send an error to their clients and to write their records."""
 LEFT_POLL_SECONDS: Final = 0.1
-"""Seconds between two checks whether a replaced process still has clients."""
+"""Seconds between two checks whether clients are still connected to a replaced process."""
 
 
 async def first(*events: asyncio.Event) -> None:
@@ -22,9 +22,9 @@ async def first(*events: asyncio.Event) -> None:
 
 
 async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
-    """Wait until a replaced process has no clients, or until `stop` is set.
+    """Wait until no client is connected to a replaced process, or until `stop` is set.
 
-    Clients are told to open new connections, and idle connections are closed after `idle_seconds`.
+    Replies tell clients to open new connections, and idle connections are closed after `idle_seconds`.
     """
     while has_clients() and not stop.is_set():
         with suppress(TimeoutError):
@@ -33,9 +33,9 @@ async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
 
 
 async def drained(calls: set[asyncio.Task[Any]], hurry: asyncio.Event, seconds: float) -> None:
-    """Wait for calls in flight, at most `seconds` or until `hurry` is set. Then cancel the calls that have not ended.
+    """Wait for calls in flight, for at most `seconds`, or until `hurry` is set.
 
-    A cancelled call has `LAST_WORD_SECONDS` to send an error to its client.
+    Then cancel the calls that have not ended, which have `LAST_WORD_SECONDS` to send an error to their clients.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

@@ -1,8 +1,8 @@
-"""Interrupts a plugin's hook that blocks the event loop for too long, so that only the hook's own call fails.
+"""Interrupts a plugin's hook that blocks the event loop for too long. Then only the hook's own call fails.
 
-- Hooks run on the event loop, so while one of them sleeps or loops, no other call goes on.
-- The event loop postpones a timer of the operating system (SIGALRM) again and again. So the alarm rings only while the
-  loop is blocked. It interrupts the running code only if one call of a hook has run for `HOOK_SECONDS`.
+- Hooks run on the event loop, so while one of them sleeps or loops, all other calls wait.
+- The event loop regularly postpones a timer of the operating system (SIGALRM). So this alarm comes only while the loop
+  is blocked. It interrupts the running code only if one call of a hook has run for `HOOK_SECONDS`.
 - The interruption is an exception in the plugin's code. `contract/hooks.py` reports it like any other exception.
 - Code that Python cannot interrupt, such as a long computation of a library in C, is interrupted when it returns.
 
@@ -22,15 +22,15 @@ from typing import Final
 from gateway.contract.hooks import HookTooSlow, running_hook
 
 HOOK_SECONDS: Final = 5.0
-"""Seconds after which a hook is interrupted. The hooks of a request at the limit of bodies take less than a second, and
-a few seconds on a loaded machine."""
+"""Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
+busy machine."""
 BEATS: Final = 4
-"""Number of times that the alarm is postponed, or rings, in `HOOK_SECONDS`."""
+"""Number of times in `HOOK_SECONDS` that the alarm is postponed or, if the loop is blocked, comes."""
 
 
 @contextmanager
 def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
-    """Interrupt hooks that hold the running event loop within this block. The block must be in the main thread."""
+    """Interrupt hooks that block the running event loop during this `with` block. It must be in the main thread."""
     alarm = _Alarm(seconds)
     former = signal.signal(signal.SIGALRM, alarm.ring)
     alarm.beat()
@@ -42,7 +42,7 @@ def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
 
 
 class _Alarm:
-    """The alarm, and the call of a hook that was running when the alarm last rang."""
+    """The alarm signal, and the call of a hook that was running when the signal last came."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -50,7 +50,7 @@ class _Alarm:
         self._loop = asyncio.get_running_loop()
         self._frame: FrameType | None = None
         self._since = 0.0
-        """The time at which the alarm first found this call running, in seconds of the monotonic clock."""
+        """The time at which the signal first found this call of a hook running, in seconds of the monotonic clock."""
 
     def beat(self) -> None:
         """Postpone the alarm. The event loop calls this method regularly as long as nothing blocks the loop."""
@@ -63,7 +63,10 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Note the hook that runs. Raises `HookTooSlow` in the plugin's code if the same call has run for too long."""
+        """Note which hook is running.
+
+        Raises `HookTooSlow` in the plugin's code if the same call has run for too long.
+        """
         running = running_hook(frame)
         if running is None or running is not self._frame:
             self._frame, self._since = running, monotonic()

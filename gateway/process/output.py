@@ -1,7 +1,7 @@
-"""Writes to standard output and standard error for the commands, and handles failures of these writes.
+"""Writes the commands' output to standard output and standard error, and handles failed writes.
 
-If the disk is full, a pipe is closed or the encoding lacks a character, the command prints one line to standard error
-and exits with the status of an error. It prints no traceback. The log does not use this module (`telemetry/log.py`).
+If the disk is full, a pipe is closed or the encoding lacks a character, the command prints one line to standard error,
+without a traceback, and exits with an error status. The log does not use this module (`telemetry/log.py`).
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def writing() -> Iterator[None]:
 def fill_closed_outputs() -> None:
     """Open the null device for standard output and standard error if they were closed before the process started.
 
-    Otherwise the next file that is opened would get the free file descriptor 1 or 2, and log lines would be written to
-    that file.
+    Otherwise the next opened file would get the file descriptor 1 or 2, and log lines would be written to that file.
     """
     for number in (1, 2):
         try:
@@ -76,9 +75,9 @@ def complain(text: str) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Connect the stream to the null device.
+    """Connect the stream to the null device, so that the interpreter does not report a second error at exit.
 
-    Otherwise the interpreter would try at exit to write the rest of the buffer, and report a second error.
+    At exit, the interpreter writes the rest of the buffer, which would fail again.
     """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The text of `irisgate plugins list`: flags, their routes, and the conversions between flags with their losses."""
+"""The text of `irisgate plugins list`: the compatibility flags, their routes, and the conversions between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.contract.registry import Plugin, Registry
 
 
 def plugins_list(registry: Registry) -> str:
-    """Return the flags, the conversions and the observers of a registry, as text."""
+    """Return the compatibility flags, the conversions and the observers of a registry, as text."""
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
     entries = [_conversion(conversion) for conversion in conversions(registry)]
     ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), entries)
@@ -36,7 +36,10 @@ def plugins_list(registry: Registry) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each route of each flag. Only the first row of a flag has the flag's name and dialects."""
+    """Yield a row for each route of each compatibility flag.
+
+    Only a flag's first row has the flag's name and dialects.
+    """
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))
         routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]

@@ -1,4 +1,4 @@
-"""The command `irisgate prices diff`: what differs between two price lists, for people who maintain a price list.
+"""The command `irisgate prices diff`, which shows the differences between two price lists to people who maintain one.
 
 A price list is a table like the gateway's own (`gateway/money/prices/table.json`), or an operator's file with some rows
 (the key `prices`). The caller of `differences` prints the result.
@@ -24,7 +24,7 @@ BUILT_IN: Final = "the built-in table"
 
 
 class NoPrices(Exception):
-    """The error for a file that is no price list. The message gives the reason in one line."""
+    """The error for a file that is not a price list. The message gives the reason in one line."""
 
 
 class PriceList(NamedTuple):
@@ -48,9 +48,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
-    """Return the report about two price lists, and their differences. Raises `NoPrices` if a file is no price list.
+    """Return the differences of two price lists, as text and as values.
 
-    Rows that an operator's file lacks are not reported, because the file has only some rows.
+    Raises `NoPrices` if a file is not a price list. Rows that an operator's file lacks are not reported, because such a
+    file has only some rows.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)
     after = read(files[-1])

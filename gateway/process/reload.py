@@ -42,7 +42,7 @@ The file system does not record who edited a file."""
 
 
 class _Ready(NamedTuple):
-    """A loaded configuration, with those values computed from it that take long to compute."""
+    """A loaded configuration that can be put into use. Values that take long to compute are computed already."""
 
     loaded: Loaded
     runtime: Runtime
@@ -53,7 +53,7 @@ class _Ready(NamedTuple):
 
 @dataclass(slots=True)
 class Reloader:
-    """The part that replaces the configuration in use, or keeps it and reports why the new one is refused."""
+    """Replaces the configuration in use. If a new one is refused, it keeps the old one and reports the reason."""
 
     path: Path
     gateway: Gateway
@@ -62,13 +62,12 @@ class Reloader:
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The secret key from which entity tags, and the marks that replace secrets, are computed.
-
-    Entity tags and marks stay valid after a restart if the key is the same."""
+    """The secret key from which entity tags, and the marks that replace secrets, are computed. They stay valid after a
+    restart if the key stays the same."""
     seen: Mapping[Path, Stamp] = field(init=False)
-    """The stamps of the configuration's files, taken before the files were last read."""
+    """The stamps (such as times and sizes) of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
-    """The configuration with which the process started. Some of its keys cannot change while the process runs."""
+    """The configuration with which the process started. Changes of some keys take effect only at a restart."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -81,8 +80,8 @@ class Reloader:
     def etag(self, data: bytes, error: str = "") -> str:
         """Return the entity tag of the file's bytes and of `error`, the reason why the file was refused.
 
-        The tag depends on `error`, because the error is shown together with the file. The tag is computed with a secret
-        key, so that nobody can guess a secret of the file and verify the guess with the tag.
+        It depends on `error`, because the error is shown together with the file. It is computed with a secret key, so
+        that nobody can verify a guess of a secret in the file by the tag.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]
@@ -91,7 +90,7 @@ class Reloader:
         return with_listener(config, self.overlay)
 
     async def follow(self) -> None:
-        """Reload when the configuration's file or a secret's file has changed. After an error, continue to watch."""
+        """Reload whenever the configuration's file or a secret's file has changed. Continue to watch after an error."""
         while True:
             try:
                 async with aclosing(watch(lambda: self._watched, since=self.seen)) as changed:
@@ -127,7 +126,7 @@ class Reloader:
         return task
 
     async def _reload_if_changed(self) -> None:
-        """Reload if the files have changed since they were last read. `save` counts as such a read."""
+        """Reload if the files have changed since they were last read. A `save` counts as reading them."""
         async with self._one_at_a_time:
             if stamps(self._watched) != self.seen:
                 await self._reload()
@@ -166,8 +165,8 @@ class Reloader:
     async def _put_back(self, old: bytes, new: bytes) -> None:
         """Restore the old content of the configuration's file.
 
-        If somebody else has changed the file or the file cannot be written, only log the failure. After a restore,
-        `follow` loads the old content again, because a secret's file may have changed since the last reload.
+        Only log a failure, if somebody else has changed the file or it cannot be written. After a restore, `follow`
+        loads the old content again, because secrets' files may have changed.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
@@ -190,7 +189,7 @@ class Reloader:
     def _shown(self, error: ConfigError) -> list[str]:
         """Return the error's findings with secrets redacted.
 
-        A finding names the path of a member, and this path contains a secret if somebody wrote it as a member's name.
+        A finding names the path of a member, which contains a secret if somebody used a secret as a member's name.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file
@@ -249,7 +248,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
 
 
 def with_listener(config: Config, listener: Listener | None) -> Config:
-    """Return the configuration with `listener` as its only listener; unchanged if `listener` is None."""
+    """Return the configuration with `listener` as its only listener, or unchanged if `listener` is None."""
     if listener is None:
         return config
     return replace(config, server=replace(config.server, listeners=(listener,)))

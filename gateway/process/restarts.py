@@ -13,7 +13,7 @@ TAKE_OVER: Final = "--take-over"
 
 
 class Restarts:
-    """The child processes that were started to replace this process. Only one child runs at a time."""
+    """The child processes that were started to replace this process. At most one of them runs at a time."""
 
     def __init__(self, command: Sequence[str], log: Logger) -> None:
         self._command = command
@@ -38,5 +38,5 @@ class Restarts:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line that replaces a process whose command line has `arguments`."""
+    """Return the command line for the new process. `arguments` are those of this process's command line."""
     return [*arguments, *(() if TAKE_OVER in arguments else (TAKE_OVER,))]

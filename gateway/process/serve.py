@@ -48,13 +48,11 @@ from gateway.web.connections import Runner
 from gateway.web.readiness import READINESS
 
 CLOSE_SECONDS: Final = 0.5
-"""Seconds that other requests and unfinished responses get to finish after the wait for calls is over."""
+"""Seconds that unfinished responses, and requests other than calls, have to finish after the wait for calls."""
 
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Length of a header line in bytes that is always accepted if a listener is behind `tailscale serve`.
-
-`tailscale serve` sends all grants of the tailnet policy for a caller in one header. With hundreds of grants, that
-header is longer than the usual maximum."""
+"""Minimum value of the maximum length of a header line in bytes, if a listener is behind `tailscale serve`. It sends
+all grants of the tailnet policy for a caller in one header, which can be longer than the usual maximum."""
 
 
 class CannotStart(Exception):
@@ -69,21 +67,21 @@ class Running:
     sites: Sites
     connections: Connections
     hurry: asyncio.Event
-    """An event that ends the wait for calls in flight; the second signal sets it."""
+    """An event that ends the wait for calls in flight. The second signal sets it."""
     metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of the separate listener of the metrics."""
     metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
     """The URL of the metrics on a separate listener; "" if there is no such listener."""
     replaced: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that is set when another process has taken over the listeners and the journal."""
+    """An event that is set when another process has replaced this one."""
 
     @property
     def gateway(self) -> Gateway:
         return self.app[GATEWAY]
 
     def replaced_by(self, process: int) -> None:
-        """Note that another process has taken over, and tell systemd and the log."""
+        """Note that another process has replaced this one, and tell systemd and the log."""
         notify(main_process(process))
         self.gateway.log.info("gateway.replaced", process=process)
         self.replaced.set()
@@ -167,7 +165,7 @@ def _runner(app: web.Application, connections: Connections, config: Config, log:
 def _require_unlocked(state: Path) -> None:
     """Raise `CannotStart` if another gateway uses the state folder.
 
-    Without this check, a newer release could migrate the store while a process of an older release still uses it.
+    Otherwise a newer release could migrate the store while an older release still uses it.
     """
     try:
         require_unlocked(state / "journal")
@@ -191,13 +189,17 @@ def _finish(taker: Taker) -> Collection[str]:
 
 
 def _header_bytes(config: Config) -> int:
-    """Return the maximum length of a header line. Behind `tailscale serve`, one header has all grants of the policy."""
+    """Return the maximum length of a header line, which is higher behind `tailscale serve`: one header has all
+    grants.
+    """
     served = any(listener.identity == "serve-headers" for listener in config.server.listeners)
     return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
 
 
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
-    """Open the sockets of all listeners, and append them to `bounds`, or to `metrics` for the listener of metrics.
+    """Open the sockets of all listeners.
+
+    Append the socket of the metrics listener to `metrics`, and all others to `bounds`.
 
     Raises `CannotStart` if a socket cannot be opened, or if `every` is True and one of `passed` belongs to no listener.
     """
@@ -228,7 +230,7 @@ async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes
 
 @asynccontextmanager
 async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
-    """Warn in the background if processes of this machine are admins when they call the machine's tailnet address."""
+    """Warn in the background if processes of this machine are admins when they call through the tailnet."""
 
     async def warn() -> None:
         for identity in await modes.machines():
@@ -269,7 +271,7 @@ class Options:
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""
     restart: Sequence[str] = ()
-    """The command that SIGUSR2 starts, whose process takes over; if empty, SIGUSR2 is not handled."""
+    """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
 
 async def serve(
@@ -283,7 +285,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until another process has taken over and the last call has ended.
 
-    When all listeners are open, `listening on URL` is printed for each of them, followed by the text of
+    When all listeners are open, `listening on URL` is printed for each of them, and after it the text of
     `options.hints(URL)`.
 
     Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
@@ -334,9 +336,9 @@ async def serve(
 
 
 def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:
-    """Return the connection to the gateway that runs with this state, if there is one, and the listening sockets.
+    """Return the connection to the gateway that runs with this state folder, or None, and the listening sockets.
 
-    Raises `CannotStart` if the running gateway does not hand over.
+    Raises `CannotStart` if the running gateway refuses to hand over.
     """
     try:
         taker = connect(state)

@@ -1,4 +1,4 @@
-"""The listeners of the gateway, which can stop accepting connections for a moment, or for good."""
+"""The listeners of the gateway. They can stop accepting connections temporarily or for good."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from gateway.process.sockets import Bound
 BACKLOG: Final = 1024
 """Maximum number of connections that wait in the queue of a listening socket, for example during a hand-over."""
 ACCEPTED_AT_ONCE: Final = 100
-"""Maximum number of connections that asyncio accepts in one turn of the loop, before the first of them is counted.
-
-It is below `RESERVED_DESCRIPTORS`, so that a crowd of connections does not use the last descriptor."""
+"""Maximum number of connections that asyncio accepts in one iteration of the event loop, before they are counted. It is
+below `RESERVED_DESCRIPTORS`, so that many simultaneous connections do not use up the file descriptors."""
 
 
 class Site(web.SockSite):
-    """A site of aiohttp whose connections begin with a PROXY header if the listener's mode is `proxy-protocol`.
+    """A site of aiohttp, with a PROXY header at the beginning of connections in the mode `proxy-protocol`.
 
-    The site uses a copy of the socket. So the socket still listens when the site is stopped.
+    The site uses a copy of the socket, so that the socket still listens when the site is stopped.
     """
 
     def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes, room: Room) -> None:
@@ -54,11 +53,11 @@ class Sites:
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
         self._served: tuple[web.AppRunner, Room] | None = None
-        """The server for the connections, and the limit on their number; None before `start`."""
+        """The server of the connections, and the limit on their number; None before `start`."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._has_files = True
-        """True if this process removes the files of unix sockets when it closes the sockets."""
+        """True if this process must remove the files of unix sockets when it closes the sockets."""
 
     async def start(self, runner: web.AppRunner, room: Room) -> None:
         self._served = runner, room
@@ -67,7 +66,7 @@ class Sites:
             await site.start()
 
     async def pause(self) -> None:
-        """Accept no more connections. New connections wait until this process or another one accepts them."""
+        """Stop accepting connections. New connections wait until this process or another one accepts them."""
         for site in self._sites:
             site.stop_accepting()
         # asyncio begins a connection in a task of its own, which fails once the server is closed
@@ -82,11 +81,14 @@ class Sites:
             await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
-        """Make `close` remove the files of these unix sockets, which another process created and has given up."""
+        """Make `close` remove the files of these unix sockets.
+
+        Another process created the files and has given them up.
+        """
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:
-        """Close this process's copies of the sockets. Keep the files of unix sockets for the other process."""
+        """Close this process's copies of the sockets. The files of unix sockets stay for the other process."""
         self._has_files = False
         self.close()
 

@@ -1,8 +1,8 @@
 """Opens the listening sockets of the configuration, and removes the files of unix sockets.
 
-- A socket that another process opened and passed to this one is used in place of a new one.
+- A socket that another process opened and passed to this process is used instead of a new one.
 - A unix socket's file is removed only if it is still the file that this process created.
-- `access/identity/endpoints.py` names the endpoints of sockets; `serve.py` decides what is served on a socket.
+- `access/identity/endpoints.py` makes the names of endpoints. `serve.py` decides what is served on a socket.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SOCKET_MODE = 0o660
 
 
 class CannotListen(Exception):
-    """A listening socket that cannot be opened. The message has the address and the reason."""
+    """The error for a listening socket that cannot be opened. The message has the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Bound:
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def owning(self) -> Bound:
-        """Return a copy whose `remove_file` removes the socket's file, although another process created that file."""
+        """Return a copy whose `remove_file` removes the socket's file, even though another process created it."""
         return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:
-        """Remove the file of a unix socket that is still open, unless another file has replaced it."""
+        """Remove the file of an open unix socket. Do nothing if another file has replaced it."""
         path = self.listener.unix
         with suppress(FileNotFoundError):
             if self.file is not None and file_id(path) == self.file:
@@ -59,9 +59,10 @@ class Passed:
 
 
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
-    """Return the listener's socket: a passed socket with the listener's name or address, or else a new socket.
+    """Return the listener's socket.
 
-    A passed socket that is used is removed from `passed`.
+    This is a socket in `passed` with the listener's name or address, which is removed from `passed`, or else a new
+    socket.
 
     Raises `CannotListen` if a new socket cannot be opened.
     """
@@ -85,7 +86,10 @@ def family(listener: Listener) -> socket.AddressFamily:
 
 
 def require_free(listener: Listener) -> None:
-    """Raise `OSError` if no TCP socket can be opened at the listener's address. The listener is no unix socket."""
+    """Raise `OSError` if no TCP socket can be opened at the listener's address.
+
+    The listener must not use a unix socket.
+    """
     with socket.socket(family(listener)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((listener.host, listener.port))
@@ -140,9 +144,9 @@ def refuse_rest(passed: list[Passed]) -> None:
 
 
 def _make_room(path: str) -> None:
-    """Remove the socket's file that a killed gateway has left behind.
+    """Remove the file of a unix socket that a killed gateway has left behind.
 
-    Only a socket that refuses connections is removed. Raises `CannotListen` if anything else is at `path`.
+    It is recognised by refusing connections. Raises `CannotListen` if anything else is at `path`.
     """
     try:
         mode = os.lstat(path).st_mode

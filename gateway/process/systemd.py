@@ -3,7 +3,7 @@
 - With a socket unit, systemd opens the sockets, and keeps them open while the gateway is restarted (sd_listen_fds(3)).
 - With `Type=notify`, systemd knows when the gateway is ready, reloading or stopping, and which process is the main
   process (sd_notify(3)).
-- Other supervisors use the same environment variables. Without the variables, nothing here has an effect.
+- Other supervisors use the same environment variables. Without these variables, this module does nothing.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _passed(descriptor: int, name: str) -> Passed:
 
 
 def reloading() -> str:
-    """Return the notification of a reload of the configuration, with the time that `Type=notify-reload` needs."""
+    """Return the notification of a configuration reload, with the time stamp that `Type=notify-reload` requires."""
     return f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns() // 1000}"
 
 
 def main_process(process: int) -> str:
-    """Return the notification that another process has taken the place of this one."""
+    """Return the notification that another process is now the main process of the service."""
     return f"MAINPID={process}"
 
 

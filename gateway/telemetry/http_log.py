@@ -25,9 +25,9 @@ class _Handler(logging.Handler):
 
 
 def server_logger(log: Logger) -> logging.Logger:
-    """Return a logger for aiohttp's server that writes to `log` only.
+    """Return a logger for aiohttp's server that writes only to `log`.
 
-    The logger has no parent in the logging hierarchy, so that no other handler prints its lines to standard error.
+    It has no parent in the logging hierarchy, so that no other handler prints its lines.
     """
     logger = logging.Logger("irisgate.http", logging.WARNING)  # noqa: LOG001 (kept apart on purpose)
     logger.addHandler(_Handler(log))

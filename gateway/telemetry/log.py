@@ -1,11 +1,11 @@
 """Structured logs: one JSON object per line on standard output, or readable text if the output is a terminal.
 
-- A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop
-  must not block.
-- In every line, a value under a key that names a secret is replaced by `[redacted]`. Numbers, booleans and null are
-  not replaced.
-- The thread never ends before the process does. Lines that cannot be written (a full disk, a closed pipe) are lost and
-  counted, and the count is logged when writing succeeds again.
+- A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop must
+  not block.
+- In every line, the value of a key that suggests a secret is replaced by `[redacted]`, unless it is a number, a boolean
+  or null.
+- Lines that cannot be written (a full disk, a closed pipe) are lost and counted. The count is logged when writing
+  succeeds again. The thread runs until the process ends.
 - Names of events have dots: `call.finished`, `config.reloaded`.
 
 The callers decide which events are logged.
@@ -32,12 +32,12 @@ from gateway.contract.small_cache import small_cache
 MAX_LINES: Final = 10_000
 """Maximum number of lines that are queued while the output blocks, about 10 MB. Further lines are lost and counted."""
 MAX_TEXT: Final = 8192
-"""Maximum number of characters of one value: enough for a traceback, and a limit for names that clients choose."""
+"""Maximum number of characters of one value. It is enough for a traceback, and bounds names that clients choose."""
 GATHER_SECONDS: Final = 0.01
 """Seconds for which lines are collected before they are written together. One write and one thread switch per line
 would slow down calls."""
 CLOSE_SECONDS: Final = 2.0
-"""Maximum number of seconds that the process waits at its end for an output that blocks."""
+"""Maximum number of seconds for which the process waits at its end if the output blocks."""
 REDACTED: Final = "[redacted]"
 _LINE_END: Final = ord("\n")
 
@@ -52,7 +52,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Output(Protocol):
-    """A binary file. `write` returns the number of bytes that were written, or None if the write would block."""
+    """A binary output. `write` returns the number of bytes that were written, or None if the write would block."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -74,7 +74,7 @@ class Logger(Protocol):
         """Log an error, with the traceback of the exception that is being handled."""
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        """Log a line whose fields are computed later, in the thread that writes. Use it for lines of every call."""
+        """Log a line whose fields are computed later, in the writing thread. This is for lines that every call logs."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
@@ -163,7 +163,7 @@ def _is_secret(key: str) -> bool:
 
 
 def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
-    """Return an entry as JSON, with time, level and event first, so that raw lines are easy to read."""
+    """Return an entry as JSON. Time, level and event come first, so that the line is easy to read."""
     ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
     try:
         return orjson.dumps(ordered)
@@ -179,7 +179,7 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 class Lines:
     """A queue of log lines, and the thread that writes the lines.
 
-    structlog calls the method that has the name of the line's level, such as `info`. All these methods are `put`.
+    structlog calls a method with the name of the line's level, such as `info`. All these methods are the same as `put`.
     """
 
     def __init__(self, stream: Output) -> None:
@@ -255,7 +255,7 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    A thread that blocks in a write to a buffered file holds the buffer's lock, and then the interpreter cannot exit.
+    While a thread blocks in a write to a buffered file, it holds the buffer's lock, and the interpreter could not exit.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

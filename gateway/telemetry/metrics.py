@@ -1,10 +1,11 @@
 """Prometheus metrics of the gateway, in a separate registry.
 
-- The configuration bounds the number of label values. A model that is not configured has the label
-  `other`. A call without a provider has the provider label `none`. Callers have labels only if the configuration
-  enables these labels, and only up to a configured number of callers.
-- The series of a call are cached by provider, model and API, because `labels()` takes more time than counting.
-- Calls are counted from their records. Other parts of the gateway count only what is not in a record.
+- The configuration bounds the number of label values. A model that is not configured has the label `other`. A call
+  without a provider has the provider label `none`. There are labels for callers only if the configuration enables them,
+  and only up to a configured number of callers.
+- The series (metrics with fixed labels) of a call are cached by provider, model and API, because `labels()` takes
+  longer than counting.
+- Calls are counted from their records. Other parts of the gateway only count events that are not in a record.
 - `deploy/vocabulary.md` defines the names of the labels.
 """
 
@@ -66,7 +67,7 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """The part of a configuration that bounds the labels."""
+    """The part of a configuration that limits the label values."""
 
     @property
     def providers(self) -> Mapping[str, HasModels]: ...
@@ -76,7 +77,7 @@ class Bounds(Protocol):
 
 
 class Journalling(Protocol):
-    """The state of the journal's follower. The thread that runs `Metrics.render` reads this state."""
+    """The state of the journal, which is read in the thread that runs `Metrics.render`."""
 
     @property
     def lag(self) -> int: ...
@@ -193,7 +194,9 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: bytes that wait for the store or the disk, and which of them fails."""
+        """Add the metrics of the journal: the bytes that wait for the store or the disk, and whether one of these
+        fails.
+        """
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),
@@ -212,37 +215,37 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of the calls in flight (in total and by provider) and of the bytes that these calls hold."""
+        """Add the metrics of calls in flight, in total and by provider, and of the bytes reserved for these calls."""
         text = "Calls in flight that go to a provider."
         self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
         self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
     def call_refused(self, limit: str) -> None:
-        """Count a call that was refused because of a limit.
+        """Count a call that was refused by a limit.
 
-        `limit` is the key in `server.limits`, or the path of a provider's own limit.
+        `limit` is a key of `server.limits`, or the path of a provider's own limit.
         """
         self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:
-        """Add the metric of the connections of clients. `count` returns their number."""
+        """Add the metric of clients' connections. `count` returns their present number."""
         self._gauge("connections", "Connections of clients.").set_function(count)
 
     def connection_refused(self, limit: str) -> None:
-        """Count a connection that was closed because of a limit. `limit` is the key in `server.limits`."""
+        """Count a connection that was closed because of a limit. `limit` is the limit's key in `server.limits`."""
         self._refused_connections.labels(limit).inc()
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metric of the used part of each quota.
+        """Add the metric of the used fraction of each quota. `used` returns it by the quota's name.
 
-        `used` returns the used part by the name of the quota. It is called in the thread that runs `render`.
+        `used` is called in the thread that runs `render`.
         """
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def configured(self, config: Bounds) -> None:
-        """Allow the names of a configuration as labels. Series of names that are no longer configured are kept."""
+        """Allow the names in a configuration as labels. Series of names that are no longer configured are kept."""
         self._max_users = config.metrics.users
         self._models = frozenset(
             (name, model) for name, provider in config.providers.items() for model in provider.models
@@ -292,7 +295,7 @@ class Metrics:
         return series
 
     def _count_user(self, record: Record) -> None:
-        """Count a call for its user. After the configured number of users, all further users are counted as `other`."""
+        """Count a call for its user. Users beyond the configured number are counted as `other`."""
         user = record.identity
         if user not in self._users and len(self._users) >= self._max_users:
             user = OTHER
@@ -335,10 +338,7 @@ class Metrics:
             self._reloaded_at.set(time())
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus's text format.
-
-        Call this method in a thread, because the text takes 100 ms for 7000 lines.
-        """
+        """Return all metrics in Prometheus's text format. This takes 100 ms for 7000 lines, so call it in a thread."""
         return generate_latest(self.registry)
 
 
@@ -346,7 +346,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Values(Collector):
-    """A collector that gets all values, by label, at every scrape. A label without a value has no series."""
+    """A collector that computes all values at every scrape, by label. A label without a value has no series."""
 
     def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
         self._name = name

@@ -1,8 +1,8 @@
 """Delivers the record of every call, and events of the gateway, to the observers.
 
-- Each observer has a thread and a bounded queue of its own. No observer delays a call or another observer.
-- Each observer gets a copy of its own. An exception of an observer, even `SystemExit`, is logged, and the observer
-  still gets the next record.
+- Each observer has its own thread and bounded queue, so that it delays neither calls nor other observers.
+- Each observer gets its own copy. An exception of an observer, even `SystemExit`, is logged, and the observer still
+  gets the next record.
 - Records and events that do not fit into the queue of an observer are lost for that observer, and counted in the log.
 - An event is a mapping with the members `event`, its name, and `at`, its Unix time in seconds. Observers without the
   function `seen_event` get no events.
@@ -30,7 +30,7 @@ CLOSE_SECONDS: Final = 5.0
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that logs and counts a failure. Its arguments are the failure and the id of the call; "" for an event."""
+"""A function that logs and counts a plugin's failure. It gets the failure and the id of the call; "" for an event."""
 
 
 class Observers:
@@ -38,7 +38,7 @@ class Observers:
         self._deliveries = [_Delivery(name, hooks, log, report) for name, hooks in observers.items()]
 
     def put(self, item: Item) -> None:
-        """Queue a record or an event for each observer. This never blocks."""
+        """Append a record or an event to the queue of each observer. This never blocks."""
         for delivery in self._deliveries:
             delivery.put(item)
 
@@ -72,7 +72,10 @@ class _Delivery:
             self._lost += 1
 
     def end(self) -> None:
-        """Make the thread end when its queue is empty. This never blocks: with a full queue, no wake-up is needed."""
+        """Make the thread end when its queue is empty.
+
+        This never blocks: if the queue is full, the thread needs no wake-up.
+        """
         self._ending = True
         with suppress(Full):
             self._queue.put_nowait(None)

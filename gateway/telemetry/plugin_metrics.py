@@ -1,4 +1,4 @@
-"""Metrics of the plugins' hooks: failures, calls, and the time for which the hooks held their thread."""
+"""Metrics of plugins' hooks: their failures, their calls, and the time for which they occupied their thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LABELS = ("plugin", "hook")
 
 
 class Timed(Protocol):
-    """A hook of a plugin with its numbers (`contract/hooks.py`)."""
+    """A hook of a plugin with its counters (`contract/hooks.py`)."""
 
     plugin: str
     name: str
@@ -41,7 +41,7 @@ class PluginMetrics:
 
 
 class _Hooks(Collector):
-    """A collector that reads the numbers of hooks at every scrape. Hooks that were not called have no series."""
+    """A collector that reads the counters of hooks at every scrape. Hooks that were never called have no series."""
 
     def __init__(self, hooks: Sequence[Timed]) -> None:
         self._hooks = hooks

@@ -1,7 +1,7 @@
-"""A throttle of log lines about events that others cause, such as refused connections: a flood must not fill the log.
+"""A rate limit for log lines about events that others cause, such as refused connections.
 
-An event of a kind is logged at once, and then at most once in `QUIET_SECONDS`. Each line has the number of events since
-the previous line.
+It prevents that a flood of such events fills the log. The first event of a kind is logged at once, and later ones at
+most once in `QUIET_SECONDS`. Each line has the number of events since the previous line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ MAX_KINDS: Final = 256
 
 
 class Throttle:
-    """The limit on the log lines of one event. It counts, for each kind, the events that no line has reported yet."""
+    """The rate limit for log lines of one event. It counts, for each kind, the events that no line has reported yet."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def due(self, kind: str) -> int:
-        """Count an event. Return the number of events that a line must report now; 0 if no line may be written yet."""
+        """Count an event. Return the number of events to report in a line now; 0 if no line may be written yet."""
         now = monotonic()
         logged_at, unreported = self._kinds.get(kind, (-QUIET_SECONDS, 0))
         count = unreported + 1

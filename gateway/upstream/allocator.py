@@ -1,9 +1,9 @@
 """Settings of the C library's allocator, so that memory is returned to the system after a peak of large bodies.
 
-By default glibc keeps several pools of memory for the threads. When large blocks are freed, glibc raises the minimum
-size of a block that gets its own mapping. Freed bodies then stay in the pools. After 64 concurrent translated calls of
-4 MB, 1,100 MB were resident with the defaults, and 240 MB with these settings, at the same speed
-(`python -m tests.bench.memory`; mallopt(3)).
+By default, glibc keeps several memory pools for threads. It takes larger and larger blocks from these pools, instead of
+mapping each block separately, so freed bodies stay in the pools. After 64 concurrent translated calls of 4 MB, 1,100 MB
+were resident with the defaults, and 240 MB with these settings, at the same speed (`python -m tests.bench.memory`;
+mallopt(3)).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import ctypes
 from typing import Final
 
 _ARENA_MAX: Final = (-8, 2)
-"""M_ARENA_MAX: at most two pools. More would not be faster, because Python runs one thread at a time."""
+"""M_ARENA_MAX: the maximum number of memory pools. More than two would not be faster, because one Python thread runs at
+a time."""
 _TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
-"""M_TRIM_THRESHOLD: number of free bytes at the top of a pool from which they are returned to the system."""
+"""M_TRIM_THRESHOLD: the number of free bytes at the end of a pool above which they are returned to the system."""
 _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
-"""M_MMAP_THRESHOLD: minimum size in bytes of a block that gets its own mapping, which ends when the block is freed."""
+"""M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately. Such a block is unmapped when it is
+freed."""
 
 
 def give_memory_back() -> None:

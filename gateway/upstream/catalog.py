@@ -21,7 +21,7 @@ from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
-"""Maximum number of `Access` objects (the rights of a caller) for which the list of usable offers is cached."""
+"""Maximum number of `Access` objects (rights of callers) for which the list of usable offers is cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: the value for `model` in the provider's `base_models`, else `model` itself."""
+    """Name of the underlying model: the entry of `model` in the provider's `base_models`, or `model` itself without an
+    entry."""
 
     @property
     def provider_id(self) -> str:
@@ -52,7 +53,7 @@ class Aliased:
     _turn: count[int] = field(default_factory=count)
 
     def pick(self, offers: Sequence[Offer], session: str) -> Offer:
-        """Return one of `offers`, chosen by the alias's strategy; `offers` are some of the alias's own offers."""
+        """Return one of `offers`, chosen by the alias's strategy. `offers` are some of the alias's own offers."""
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
 
@@ -66,7 +67,7 @@ _PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
 
 
 class Catalog:
-    """The offers of all enabled providers, ordered by the provider's preference (highest first).
+    """The offers of all enabled providers, in the order of the providers' preference (highest first).
 
     Offers with the same preference have the order of the configuration.
     """
@@ -81,11 +82,11 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`, then the offer that `name` means in the form `provider/model`.
+        """Return the offers of the model called `name`, and after them the offer that `name` means in the form
+        `provider/model`.
 
-        Return () if there are none. A few names have both meanings: a reseller may have a model `anthropic/claude-x`,
-        while a provider `anthropic` has a model `claude-x`. The caller's grants then decide
-        (`call/middleware/grants.py`).
+        Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
+        has a model `claude-x`. The caller's grants then decide (`call/middleware/grants.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")

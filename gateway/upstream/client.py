@@ -38,11 +38,11 @@ from gateway.contract.http_headers import joined_headers
 from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Maximum number of bytes of a reply that is read as a whole into memory; a larger reply is an error."""
+"""Maximum number of bytes of a reply that is not streamed. A larger reply is an error."""
 
 SLOWEST_BODY: Final = 8192
-"""Minimum rate, in bytes per second, of a reply that is not a stream, after `Timeouts.read_seconds`. Without it, a
-provider that sends a byte now and then could keep the call open for ever."""
+"""Minimum average rate, in bytes per second, of a reply that is not streamed. It applies after `Timeouts.read_seconds`.
+Without it, a provider that sends a byte now and then could keep the call open for ever."""
 
 WRITE_CHUNK_BYTES: Final = 1024 * 1024
 """Maximum number of bytes of a body that are sent in one write.
@@ -53,13 +53,12 @@ _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
-"""Headers of every request. `identity` asks for an uncompressed reply, which can be forwarded event by event."""
+"""Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""
 
 
 BeforeSending = Callable[[], Awaitable[None] | None]
-"""A function that is called once for a request, after the connection is opened and before anything is written to it.
-
-If it returns an awaitable, the request is written only after the awaitable is done."""
+"""A function that is called once for each request, when the connection is open and nothing is written yet. If it
+returns an awaitable, the request is written only after the awaitable is done."""
 
 
 @dataclass(slots=True)
@@ -71,21 +70,21 @@ class _Sending:
     """The time limit of the request. It starts when the connection is open."""
     head_seconds: float
     announced: bool = False
-    """Whether `before` was called."""
+    """Whether `before` (see `BeforeSending`) was called."""
 
 
 _SENDING: Final = ContextVar[_Sending]("sending")
 
 
 class _ConnectionClosed(Exception):
-    """The error if a kept connection was closed by the provider before anything of the request was written."""
+    """The error for a kept connection that the provider closed before anything of the request was written."""
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that is written to a kept connection only if the connection is still open."""
+    """A request that checks, before it is written to a kept connection, whether the connection is still open."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Call `before`, check the connection, and begin to write the request.
+        """Call the function `before`, check the connection, and begin to write the request.
 
         Raises `_ConnectionClosed` if the connection was used before and cannot be used again.
         """
@@ -104,10 +103,10 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Protocol(ResponseHandler):
-    """A connection on which a damaged reply fails at once.
+    """A connection that ends at once if the reply's framing is damaged.
 
-    If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection but does not tell the reader of the
-    body, who then waits for ever.
+    If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection, but a read of the body would wait
+    for ever.
     """
 
     is_used = False
@@ -125,10 +124,11 @@ def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 
 
 def _is_closed(conn: Connection) -> bool:
-    """Return whether the provider has closed a connection that no request uses, or has sent something on it.
+    """Return whether an idle connection can no longer be used, because the provider has closed it or has sent
+    something.
 
-    The event loop may not have noticed the provider's close yet, so the socket itself is checked. If anything has come
-    without a request, such as TLS's close notification, the connection must not be used.
+    The event loop may not have noticed this yet, so the socket itself is checked. Bytes that come without a request,
+    such as TLS's close notification, make the connection unusable.
     """
     transport = conn.transport
     if transport is None or transport.is_closing():
@@ -139,10 +139,11 @@ def _is_closed(conn: Connection) -> bool:
 
 
 class UpstreamResponse:
-    """A reply whose head has arrived. `close` closes the connection unless the body has been read to its end.
+    """A reply whose head has arrived.
 
-    A timer limits how long the provider may be silent. The whole reply has a single timer, not a timer for each read.
-    While the client does not read, the gateway does not wait for the provider, and this time does not count.
+    `close` closes the connection if the body has not been read to its end. A timer limits how long the provider may be
+    silent. The whole reply has a single timer, because a timer for each read would cost more. Time in which the gateway
+    waits for a slow client does not count.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, provider: str, timeouts: Timeouts) -> None:
@@ -151,14 +152,14 @@ class UpstreamResponse:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        """The time of the reply's head or, in a stream, of the last event. The clock is that of the event loop."""
+        """The time of the reply's head or, in a stream, of the last event, by the clock of the event loop."""
         self._seconds = timeouts.read_seconds
-        """Maximum number of seconds of silence from `_since`."""
+        """Maximum number of seconds of silence after `_since`."""
         self._end = inf
         """The time at which a stream must have ended."""
         self._has_event = False
         self._waits = False
-        """Whether a read waits for the provider."""
+        """Whether a read is waiting for the provider."""
         self._timer: asyncio.TimerHandle | None = None
         self.head = Head(response.status, joined_headers(response.headers.items()))
 
@@ -173,7 +174,7 @@ class UpstreamResponse:
         return self._chunks()
 
     def event_came(self) -> None:
-        """Restart the measurement of silence, because an event of the stream has come and was passed on."""
+        """Restart the measurement of silence. This is called when an event of the stream has come and was passed on."""
         self._since = self._loop.time()
         if not self._has_event:
             self._has_event = True
@@ -181,7 +182,9 @@ class UpstreamResponse:
             self._begin(self._timeouts.read_seconds)
 
     async def read(self, limit: int, hold: Callable[[int], None]) -> bytes:
-        """Return the whole body. `hold` is called with the number of bytes so far, and may raise an exception.
+        """Return the whole body.
+
+        `hold` is called with the number of bytes so far, to reserve memory, and may raise an exception.
 
         Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if it
         has more than `limit` bytes.
@@ -267,9 +270,9 @@ class Upstream:
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
-        The request is sent at most once. If the provider closed a kept connection before anything was written to it,
-        another connection is used. If a connection breaks later, the provider may have read the request, so it is not
-        sent again (RFC 9110, 9.2.2). `before` is called before the first byte is written, and may raise an exception.
+        If the provider closed a kept connection before anything was written to it, another connection is used. If a
+        connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
+        `before` is called before the first byte is written, and may raise an exception.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
@@ -332,10 +335,10 @@ class Upstream:
 
 
 def url(baseurl: str, request: UpstreamRequest) -> URL:
-    """Join the base URL and the request's path, without a double slash or a double version. The path is not re-encoded.
+    """Join the base URL and the request's path, without a double slash or a double version.
 
-    If the base URL ends with a version, as `https://x/v1` and `https://x/api/paas/v4` do, the version at the start of
-    the path is left out. So a base URL may contain any path before the API's own paths, as for Bedrock:
+    The path is not re-encoded. If the base URL ends with a version (`https://x/v1`, `https://x/api/paas/v4`), the
+    version at the start of the path is left out. The base URL may contain a path, as for Bedrock:
     `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic` and `.../openai/v1`.
     """
     base = baseurl.rstrip("/")

@@ -28,11 +28,11 @@ class Unreachable(NamedTuple):
     name: str
     """Short identifier for the record: `no_such_host`, `connection_refused`, `tls`, `connect_timeout` ..."""
     words: str
-    """The reason as text for people, with the host and in most cases the port."""
+    """The reason as text for people. It names the host and, in most cases, the port."""
 
 
 def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
-    """Return the reason for an exception that aiohttp raised while it opened a connection."""
+    """Return the reason of an exception that aiohttp raised while it opened a connection."""
     place = f"{host}:{port}"
     match error:
         case aiohttp.ClientConnectorDNSError():

@@ -1,4 +1,4 @@
-"""Search for names that are similar to a wanted name, such as one that a client has misspelled.
+"""Search for names that are similar to a wanted name, such as a name that a client has misspelled.
 
 - Names that contain the wanted name come first: `claude-haiku-4-5` for `claude-haiku`. Of these, the names that begin
   or end with the wanted name precede the others.
@@ -22,21 +22,21 @@ from typing import Final
 MOST_NAMES: Final = 3
 """Maximum number of names in the result."""
 MAX_COMPARED: Final = 40
-"""Maximum number of names that are compared letter by letter; each comparison takes about 100 microseconds."""
+"""Maximum number of names that are compared letter by letter. Each comparison takes about 100 microseconds."""
 MAX_SCANNED: Final = 500
-"""Maximum number of names whose words are compared with the wanted words; each name takes a microsecond."""
+"""Maximum number of names whose words are compared with the wanted words. Each name takes a microsecond."""
 MAX_LENGTH: Final = 100
-"""Maximum length of a name in comparisons; further characters are ignored."""
+"""Number of characters of a name that are compared. Further characters are ignored."""
 LEAST_RATIO: Final = 0.7
-"""Minimum ratio of `difflib.SequenceMatcher` for similar names. `gpt-5` and `gpt-down`, with 0.62, are not similar."""
+"""Minimum ratio of `difflib.SequenceMatcher` for similar names. `gpt-5` and `gpt-down` (0.62) are not similar."""
 _SHORTEST: Final = 3
-"""Minimum length of a name for which the search inside other names is made."""
+"""Minimum length of a name that is searched for inside other names."""
 _WORD: Final = re.compile(r"[a-z]+|[0-9]+")
 _NUMBER_AFTER: Final = re.compile(r"[0-9]")
 
 
 def near_names(wanted: str, names: Iterable[str]) -> list[str]:
-    """Return up to three of `names` that are similar to `wanted`, the most similar first; [] if none is similar."""
+    """Return up to three of `names` that are similar to `wanted`, the most similar first; [] if there are none."""
     text = wanted.lower()[:MAX_LENGTH]
     words = _words(text)
     likely = _likely(words, list(names))
@@ -86,7 +86,7 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
-    """Return the highest ratio between the wanted words and any sequence of equally many words in a name."""
+    """Return the highest similarity of the wanted words to a sequence of equally many words in a name."""
     size = len(words)
     wanted = "-".join(words)
     parts = ("-".join(own[at : at + size]) for at in range(len(own) - size + 1))
@@ -96,8 +96,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare.
 
-    If there are more names, only names that contain the longest wanted word are examined. Of these, the names with the
-    most wanted words are returned.
+    If there are more names, those that do not contain the longest wanted word are left out. Of the rest, the names with
+    the most wanted words are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

@@ -1,12 +1,12 @@
-"""A pool of worker processes for plugins' work on large bodies, during which the event loop serves other calls.
+"""Worker processes in which plugins work on large bodies, so that the event loop can serve other calls meanwhile.
 
-- Threads would not help, because JSON is parsed and written while the interpreter's lock is held.
+- Processes are used instead of threads, because Python's lock (GIL) is held while JSON is parsed and written.
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
-- Dropped fields are collected in the worker process, up to the maximum, and reported in the gateway's process.
-- An argument that is part of the result, such as the client's request, is not sent back. The result then contains the
-  original object.
-- Work that cannot be pickled (a translation that contains a closure) is done on the event loop. Work on small bodies is
-  done there too, because sending the bodies would take more time.
+- Dropped fields are collected in the worker process, up to a maximum, and reported in the gateway's process.
+- If an argument, such as the client's request, is part of the result, it is not sent back. In the result that the
+  caller gets, it is the original object.
+- Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
+  cannot be pickled (such as a translation with a closure) is done there too.
 """
 
 from __future__ import annotations
@@ -38,24 +38,25 @@ from gateway.upstream.allocator import give_memory_back
 LARGE: Final = LARGE_BODY
 """Minimum size in bytes of a body that is sent to a worker process."""
 LARGE_REPLY: Final = 256 * 1024
-"""Minimum size in bytes of a reply, or of an event of a stream, that is sent to a worker process.
+"""Minimum size in bytes of a reply, or of an event of a stream, that is read in a worker process.
 
-A text of this size takes about 1 ms to read."""
+Reading a text of this size takes about 1 ms."""
 MANY_VALUES: Final = 2_000
-"""Number of commas in a smaller reply, or in an event, from which it is sent to a worker process too.
+"""Number of commas above which even a smaller reply or event is read in a worker process.
 
-Plugins take up to 10 microseconds for each of the small values that commas divide."""
+The number of commas shows how many values the JSON text has. Plugins take up to 10 microseconds for each value."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
-"""Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
+"""Maximum number of worker processes. They start when needed, in half a second, and each uses about 60 MB of memory."""
 
 WORK_SECONDS: Final = 60.0
-"""Seconds after which a plugin's work in a worker process is interrupted. The largest body takes a few."""
+"""Seconds after which a plugin's work in a worker process is interrupted. Work on the largest bodies takes a few
+seconds."""
 
 R = TypeVar("R")
 
 
 async def yield_to_loop(size: int) -> None:
-    """Let other tasks run between two pieces of work on a body of `size` bytes, if the body is large."""
+    """Let other tasks run between two steps of work on a body of `size` bytes, if the body is large."""
     if size >= LARGE:
         await asyncio.sleep(0)
 
@@ -68,7 +69,7 @@ def is_costly(data: bytes) -> bool:
 
 
 class DropRelay:
-    """A `flag.Drop` that the process pool can pass to a worker process."""
+    """A callback for dropped fields (`flag.Drop`) that can be passed to a worker process."""
 
     def __init__(self, drop: Callable[[str], None]) -> None:
         self._drop = drop
@@ -78,11 +79,11 @@ class DropRelay:
 
 
 NO_DROP: Final = DropRelay(lambda _path: None)
-"""The callback of functions that drop nothing."""
+"""The callback for dropped fields, for functions that drop none."""
 
 
 class ProcessPool:
-    """The worker processes in which plugins' work on large bodies runs. They are not started before they are needed."""
+    """The pool of worker processes for plugins' work on large bodies. A process is started only when it is needed."""
 
     def __init__(self, large: int = LARGE, work_seconds: float = WORK_SECONDS) -> None:
         self._large = large
@@ -90,19 +91,20 @@ class ProcessPool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return `function(*args)`, computed in a worker process if the body has at least `LARGE` bytes.
+        """Return the result of `function(*args)`.
 
-        `size` is the number of bytes of the body. `drop` may be an argument, or a part of an argument. Raises the
-        exceptions of the function, and `GatewayError` if the worker process has died.
+        It is computed in a worker process if the body is large. `size` is the number of bytes of the body. `drop` may
+        be an argument, or a part of one. Raises the exceptions of the function, and `GatewayError` if the worker
+        process has died.
         """
         if size < self._large:
             return function(*args)
         return await self._elsewhere(size, drop, function, args)
 
     async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return `function(*args)`, computed in a worker process if `data`, a provider's reply, is costly to read.
+        """Return the result of `function(*args)`. It is computed in a worker process if `data` takes long to read.
 
-        Otherwise this method is the same as `run`.
+        `data` is a provider's reply, or a part of one. Everything else is as in `run`.
         """
         if not is_costly(data):
             return function(*args)
@@ -149,7 +151,7 @@ class ProcessPool:
 
 
 _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
-"""Exceptions of pickle for functions without an importable name, and for values that contain a lock or a socket."""
+"""Exceptions that pickle raises for functions without an importable name, and for values with a lock or a socket."""
 
 _ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body came to an end; try again", status=503)
 
@@ -169,22 +171,25 @@ def _initialize(sources: Sources | None) -> None:
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
-    """Raise `HookTooSlow` in the code of a plugin that takes too long."""
+    """Raise `HookTooSlow` in the code of a plugin whose work takes too long.
+
+    This is the handler of the alarm signal.
+    """
     if running_hook(frame) is not None:
         raise HookTooSlow("took too long in a worker process")
 
 
 def _end_with(sentinel: int) -> None:
-    """Wait for the end of the gateway's process, then end this worker process.
+    """Wait for the end of the gateway's process, and then end this worker process.
 
-    A gateway that is killed cannot end its worker processes itself.
+    This is needed because a gateway that is killed cannot end its worker processes.
     """
     wait([sentinel])
     os._exit(1)
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a packed function in this worker process. Return its packed outcome, or None if it cannot be pickled.
+    """Call a pickled function in this worker process. Return its pickled outcome, or None if it cannot be pickled.
 
     A plugin that takes more than `seconds` is interrupted.
     """
@@ -210,7 +215,9 @@ def _work(packed: bytes, seconds: float) -> bytes | None:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that writes a number for each object in `shared`, because the other process has these objects too."""
+    """A pickler that writes only a number for each object in `shared`, because the other process already has these
+    objects.
+    """
 
     dispatch_table = copyreg.dispatch_table.copy()
 

@@ -1,8 +1,7 @@
 """A memory of the features, such as Anthropic's betas, that a provider has refused for a model.
 
-Later calls for the model leave these features out, so that the provider does not refuse the calls first. An entry is
-forgotten after a while, because the provider may support the feature by then. The memory is bounded, and is lost when
-the gateway ends.
+Later calls leave these features out at once, instead of being refused first. An entry is forgotten after a while,
+because the provider may support the feature by then. The memory is bounded, and is lost when the gateway ends.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 KEPT: Final = 3600.0
-"""Seconds after which a refusal is forgotten. One failed try per hour is cheaper than never using the feature again."""
+"""Seconds after which a refusal is forgotten. One failed attempt per hour is acceptable."""
 MAX_MODELS: Final = 1000
 """Maximum number of models in the memory. The models that were used least recently are forgotten first."""
 
@@ -25,7 +24,7 @@ class RefusedFeatures:
 
     clock: Callable[[], float] = monotonic
     _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
-    """The time of the refusal and the names of the features, by provider and model."""
+    """The time of the refusal and the names of the refused features, by provider and model."""
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:
         """Return the names of the features that the provider has refused for the model."""
@@ -39,7 +38,7 @@ class RefusedFeatures:
         return names
 
     def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
-        """Remember the features that the provider refuses for the model. They replace those remembered before."""
+        """Remember the features that the provider refuses for the model, in place of those remembered before."""
         self._refused[provider, model] = (self.clock(), names)
         self._refused.move_to_end((provider, model))
         while len(self._refused) > MAX_MODELS:

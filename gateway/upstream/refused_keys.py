@@ -1,7 +1,7 @@
 """A memory of the providers that refused the gateway's key, until a later reply shows that the key works.
 
-A refusal is remembered together with the provider's configuration. If this configuration changes, for example to a new
-key, the refusal no longer counts.
+A refusal is remembered together with the provider's configuration. If the configuration changes, for example to a new
+key, the refusal no longer applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """The providers that refused the gateway's key, and have not accepted it since."""
+    """The providers that refused the gateway's key and have not accepted it since then."""
 
     _refused: dict[str, Provider] = field(default_factory=dict)
 

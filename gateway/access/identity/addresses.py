@@ -1,6 +1,6 @@
-"""The normal form of IP addresses, in which they are compared and sent to tailscaled.
+"""The normal form of IP addresses, for comparisons and for questions to tailscaled.
 
-Nothing here decides who has an address, or whether the address is trusted.
+Nothing here decides who has an address, or whether an address is trusted.
 """
 
 from __future__ import annotations

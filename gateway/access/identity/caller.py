@@ -13,12 +13,13 @@ LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
 """The login that tailscaled reports for every tagged node (Tailscale's package `tailcfg`). It identifies no caller."""
 LONGEST_LOGIN: Final = 1024
-"""Maximum length of a login in characters. A tagged node's login can be long, because all its tags are joined in it."""
+"""Maximum length of a login in characters. The login of a tagged node can be long, because it consists of all its
+tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `login` is never empty: a caller without a login is refused before a `Call` is made."""
+    """A caller. `login` is never empty, because a caller without a login is refused before."""
 
     login: str
     """The login name of a user. For a tagged node, this is all its tags, sorted and joined by ",". In mode `loopback`,
@@ -30,7 +31,7 @@ class Identity:
     capabilities: tuple[Capability, ...] = ()
     """Capabilities that the tailnet policy grants to this caller, in addition to those of the configuration."""
     _hash: int = field(init=False, repr=False, compare=False)
-    """The hash of the identity. The hash is computed once, because every call looks up the access of an identity."""
+    """The hash of the identity. It is computed only once, because every call looks up the access of an identity."""
 
     def __post_init__(self) -> None:
         value = hash((self.login, self.groups, self.tags, self.node, self.capabilities))
@@ -48,7 +49,7 @@ class Caller:
     """The facts of a request from which a listener's mode identifies the caller."""
 
     connection: object
-    """An object that identifies the connection: the same object for all requests of one connection and for no other."""
+    """An object that identifies the connection. It is the same for all requests of a connection."""
     peer: Any
     """The address of the client's end of the connection, as `socket.getpeername` returns it."""
     local: Any
@@ -63,8 +64,8 @@ class Identify(Protocol):
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.
 
-        Raises `Refused` with the code `PERMISSION` if the caller is unknown. Raises `Refused` with the code
-        `UNAVAILABLE` if callers cannot be identified at the moment.
+        Raises `Refused`: with the code `PERMISSION` if the caller is unknown, and with `UNAVAILABLE` if callers cannot
+        be identified at the moment.
         """
 
 
@@ -78,8 +79,8 @@ def user(
 ) -> Identity:
     """Return the identity of a user. Groups whose names are reserved are left out.
 
-    Raises `Refused` if the login is empty, too long or not printable. Also raises `Refused` for a login with another
-    meaning in the `src` of a grant: a tag, tagged nodes, a group, everybody or the local machine.
+    Raises `Refused` if the login is empty, too long or not printable. Raises `Refused` too for a login that has another
+    meaning in the `src` of a grant: a tag, a group, everybody, tagged nodes or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")

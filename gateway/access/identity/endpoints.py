@@ -1,7 +1,7 @@
 """The names of listening sockets, by which the listener of a connection is found.
 
-A name is made from the address of the gateway's end of a connection. It consists of the host and the port, because two
-listeners may use the same port on different hosts. `process/sockets.py` opens the sockets.
+A name is made from the address of the gateway's end of a connection. It has both host and port, because two listeners
+may use the same port on different hosts. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 _WILDCARDS: Final[Mapping[int, str]] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
-"""The wildcard address, by the length of the tuple that Python gives as a socket's address: 2 for IPv4, 4 for IPv6."""
+"""The wildcard address of each address family. The key is the length of the tuple that Python gives as a socket's
+address."""
 
 
 def endpoint(name: Any) -> str:
@@ -28,9 +29,9 @@ def endpoint(name: Any) -> str:
 def endpoints(name: Any) -> tuple[str, ...]:
     """Return the names that the listener of a connection may have.
 
-    `name` is the address of the gateway's end of the connection. The first returned name has this exact address. The
-    second has the wildcard address, because the listener may accept connections to all addresses. A unix socket has no
-    second name.
+    `name` is the address of the gateway's end of the connection. The first name has exactly this address. The second
+    has the wildcard address, for a listener that accepts connections to all addresses. A unix socket has no second
+    name.
 
     An IPv4-mapped address (`::ffff:127.0.0.1`) is not converted to IPv4. A connection with such an address came through
     an IPv6 listener, and must not be assigned to an IPv4 listener of the same address.

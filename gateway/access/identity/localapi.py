@@ -1,4 +1,4 @@
-"""A client of tailscaled's LocalAPI. It asks tailscaled who has an address, and for the status of tailscaled.
+"""A client of tailscaled's LocalAPI. It asks tailscaled who has an address, and what the status of tailscaled is.
 
 Facts about the API (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
@@ -16,7 +16,8 @@ import msgspec
 from gateway.access.identity.endpoints import address
 
 ANSWER_SECONDS: Final = 2.0
-"""Maximum seconds for a complete answer. This is short, because tailscaled answers from memory, and calls wait."""
+"""Maximum seconds for a complete answer. This is short, because tailscaled answers from memory, and calls wait for
+it."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
 """Maximum number of bytes of an answer. An answer can be long, because it contains the policy's grants."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
@@ -25,11 +26,14 @@ _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
-    """The error if tailscaled gave no usable answer. The message has the reason, but does not quote the answer."""
+    """The error for a tailscaled that gives no usable answer.
+
+    The message has the reason, but does not quote the answer.
+    """
 
 
 class NotRunning(LocalApiFailed):
-    """The error if no tailscaled listens on the socket."""
+    """The error for a socket on which no tailscaled listens."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -48,7 +52,7 @@ class WhoIs(msgspec.Struct, frozen=True):
     Node: Node
     UserProfile: UserProfile
     CapMap: dict[str, msgspec.Raw] | None = None
-    """The undecoded JSON values of each capability, by the capability's name."""
+    """The undecoded JSON values of each capability in the tailnet policy, by the capability's name."""
 
 
 class Status(msgspec.Struct, frozen=True):

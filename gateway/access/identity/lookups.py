@@ -1,9 +1,8 @@
 """Limits the gateway's questions to a tailscaled, so that callers from outside the tailnet do not delay other callers.
 
-- tailscaled answers at once for an address of the tailnet. For another address it waits up to 0.4 seconds for a late
-  registration, and holds a global lock meanwhile (tailscale/tailscale, net/proxymap).
-  So only a few questions about addresses outside the
-  tailnet are asked at the same time.
+- tailscaled answers at once for an address of the tailnet. For another address, it waits up to 0.4 seconds for a late
+  registration, with a global lock (tailscale/tailscale, net/proxymap). So only a few questions about addresses outside
+  the tailnet are asked at the same time.
 - Callers with the same address of the tailnet share one question. If tailscaled answers that nobody has a tailnet
   address, it is not asked about this address again for some seconds.
 - An answer for 127.0.0.1 is never shared, because with userspace networking every caller has this address.
@@ -35,10 +34,9 @@ NOBODY_SECONDS: Final = 5.0
 """Seconds for which the answer that nobody has an address is reused. A node that has just joined the tailnet may be
 refused for this long."""
 MAX_WAITING: Final = 64
-"""Maximum number of questions at the same time. Further questions about addresses outside the tailnet are refused.
-
-With more questions, the last would wait longer than `WAIT_SECONDS`, because only `UNCERTAIN_AT_ONCE` are asked at the
-same time and each takes 0.18 s or longer.
+"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused. With more,
+the last would wait longer than `WAIT_SECONDS`, because only `UNCERTAIN_AT_ONCE` are asked at a time, and each takes at
+least 0.18 s.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""
@@ -71,7 +69,8 @@ class Lookups:
         self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
-        """The identity of the socket file when `_userspace` was set. It changes when tailscaled is restarted."""
+        """The identity of the socket's file when `_userspace` was determined. It changes when tailscaled is
+        restarted."""
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
@@ -101,7 +100,7 @@ class Lookups:
                 question.task.cancel()
 
     async def is_userspace(self) -> bool:
-        """Return whether tailscaled runs without a network device, and so forwards connections from 127.0.0.1.
+        """Return whether tailscaled runs without a network device, so that it forwards connections from 127.0.0.1.
 
         Return False if no tailscaled is running. Raises `LocalApiFailed` if a tailscaled may be running but does not
         report whether it has a device.
@@ -120,8 +119,8 @@ class Lookups:
     async def fault(self, *, is_needed: bool) -> str:
         """Return why callers cannot be identified at the moment; "" if they can.
 
-        `is_needed` is True if tailscaled identifies the callers. If it is False, the only fault is this: tailscaled may
-        have forwarded the connections, and does not answer.
+        `is_needed` is True if tailscaled identifies the callers. Otherwise tailscaled matters only if it may forward
+        connections, so a tailscaled that does not answer is a fault only in that case.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):
@@ -134,7 +133,7 @@ class Lookups:
         return ""
 
     async def machine(self) -> WhoIs | None:
-        """Return who this machine itself is on the tailnet; None if it has no address there.
+        """Return the identity of this machine on the tailnet; None if it has no address there.
 
         Raises `LocalApiFailed` if tailscaled gives no usable answer.
         """
@@ -186,6 +185,9 @@ def _instance(socket: str) -> tuple[int, ...] | None:
 
 
 def in_tailnet(host: str) -> bool:
-    """Return whether `host`, an IP address, is in the networks of tailnets. Network carriers use 100.64.0.0/10 too."""
+    """Return whether `host`, an IP address, is in the networks of tailnets.
+
+    This is no proof that it is in a tailnet: network carriers use 100.64.0.0/10 too.
+    """
     address = bare(host)
     return any(address in network for network in _TAILNET if network.version == address.version)

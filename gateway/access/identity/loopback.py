@@ -1,13 +1,13 @@
-"""The mode `loopback`: every caller is `(loopback)`, because only this machine reaches 127.0.0.1 and ::1.
+"""The mode `loopback`: every caller is `(loopback)`, because only this machine can connect to 127.0.0.1 and ::1.
 
-Two kinds of callers reach such a listener from elsewhere, and are refused:
+Two kinds of callers from elsewhere can still reach such a listener. They are refused:
 
 - Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers that
   proxies add.
 - Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
   (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
 
-Two cases are not recognized: a proxy that adds no header, and a tailscaled whose socket the gateway does not know.
+They are not recognized if a proxy adds no header, or if the gateway does not know the socket of a tailscaled.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Loopback:
 
 
 def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
-    """Return the name of the first header that a proxy added; "" if there is none."""
+    """Return the name of the first header that shows that a proxy forwarded the request; "" if there is none."""
     return _forwarding("\n".join([name for name, _ in headers]))
 
 
 @small_cache(64, 1024)
 def _forwarding(names: str) -> str:
-    """Return the name of the first header that a proxy added. `names` has one name on each line."""
+    """Return the name of the first header that a proxy adds, among `names`, which has one name on each line."""
     return next(
         (name for name in names.split("\n") if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), ""
     )

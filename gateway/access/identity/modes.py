@@ -31,8 +31,8 @@ class Modes:
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._lookups = {TAILSCALED: Lookups(TAILSCALED)}
-        """The client of each tailscaled, by the path of its socket. The default socket is always included, because that
-        tailscaled may forward connections even if no listener names it."""
+        """The client of each tailscaled, by the path of its socket. The default socket is always included, because the
+        tailscaled behind it may forward connections even if no listener is configured to use it."""
         self._sources = Sources()
         self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
@@ -82,26 +82,26 @@ class Modes:
     def protocol(
         self, listener: Listener, server: Callable[[], asyncio.BaseProtocol], room: Room | None = None
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """Return the factory that makes the asyncio protocol object of each new connection of a listener.
+        """Return the factory of the asyncio protocol objects for new connections of a listener.
 
-        `server` is the factory for HTTP. It is returned in all modes except `proxy-protocol`. In mode `proxy-protocol`,
-        the returned factory makes an object that first reads the PROXY header and then hands the connection over to
-        HTTP. `room` counts the connection until it is handed over.
+        In all modes except `proxy-protocol`, this is `server`, the factory for HTTP. In mode `proxy-protocol`, it makes
+        objects that first read the PROXY header and then hand the connection over to HTTP. `room` counts the connection
+        until it is handed over.
         """
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the client's address, by which connections are limited; "" if no limit per address applies.
+        """Return the client's address, for the limit of connections per address; "" if no such limit applies.
 
         In mode `proxy-protocol`, this is the address in the PROXY header. For connections of `tailscale serve`, it is
-        "": they all come from the same address, and only their requests name the callers.
+        "", because they all come from the same address.
         """
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities that listeners of mode `whois` give to processes of this machine, without duplicates.
+        """Return the identities that processes of this machine have for listeners of mode `whois`, without duplicates.
 
         A listener whose tailscaled does not answer is left out.
         """

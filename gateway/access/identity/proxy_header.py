@@ -1,4 +1,4 @@
-"""A parser of the PROXY protocol's header, by which a proxy names the caller at the beginning of a connection.
+"""A parser of the PROXY protocol's header, in which a proxy names the caller at the beginning of a connection.
 
 The parser reads versions 1 (a line of text) and 2 (binary), as specified in
 haproxy.org/download/3.0/doc/proxy-protocol.txt. The parser does no I/O. `proxy_protocol.py` decides which proxies may
@@ -27,14 +27,15 @@ entries are TCP over IPv4 and TCP over IPv6. Addresses of other families are ign
 
 
 class BadProxyHeader(ValueError):
-    """The error if a connection does not begin with a valid PROXY header."""
+    """The error for a connection that does not begin with a valid PROXY header."""
 
 
 class ProxyHeader(NamedTuple):
     """The contents of a PROXY header."""
 
     source: tuple[str, int] | None
-    """The caller's (address, port); None if the proxy itself is the caller, or gives no TCP address of the caller."""
+    """The caller's (address, port). It is None if the proxy itself is the caller, or gives no TCP address of the
+    caller."""
     length: int
     """The number of bytes of the header. The connection's own data follow it."""
 

@@ -3,8 +3,8 @@
 - The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
 - The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
 - A proxy can state any address as the caller's. So only the proxies that the listener's configuration names may
-  connect. If it names no proxies, only processes of this machine may connect. Then every process of this machine can
-  state any address as the caller's, and `config/advice.py` warns the operator.
+  connect. If it names none, only processes of this machine may connect. Each of these can then state any address, and
+  `config/advice.py` warns the operator.
 - If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
   send a header of its own. tailscaled registers these connections, but not those of `tailscale serve`. So a connection
   from this machine that tailscaled assigns to a node is refused.
@@ -45,7 +45,7 @@ class Sources:
     def peer(self, connection: Any) -> Any:
         """Return the address of the caller; "" if the proxy named none.
 
-        Without a PROXY header, this is the address of the connection's peer.
+        If the connection has no PROXY header, this is the address of its peer.
         """
         if connection in self._sources:
             return self._sources[connection] or ""
@@ -54,7 +54,7 @@ class Sources:
     def of(self, caller: Caller) -> Source:
         """Return the address that the proxy named for the caller.
 
-        Raises `Refused` if the proxy named no address, as in health checks of the proxy itself.
+        Raises `Refused` if the proxy named none, which is the case in its own health checks.
         """
         source = self._sources.get(caller.connection)
         if source is None:
@@ -72,7 +72,7 @@ class Proxied:
         self._whois = whois
         self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
-        """The connections that were found to come from a proxy, and not from a node of the tailnet."""
+        """The connections that were found to come from a proxy and not from a node of the tailnet."""
 
     async def __call__(self, caller: Caller) -> Identity:
         if caller.connection not in self._proxies:
@@ -101,7 +101,7 @@ class Proxied:
 
 
 class ProxyRefusals:
-    """The logger of refused connections. All connections share it, so that the number of log lines stays limited."""
+    """A logger of refused connections. All connections share it, so that the number of log lines is limited."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -124,7 +124,8 @@ class Handover(asyncio.Protocol):
     """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
 
     awaits_head = has_no_head = True
-    """True, because the connection has no request yet. So `Room` may close it to make room for another connection."""
+    """True, because the connection has no request yet. `Room` may therefore close it to make room for another
+    connection."""
 
     def __init__(
         self,

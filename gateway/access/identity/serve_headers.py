@@ -2,12 +2,12 @@
 
 - This mode is safe only on a unix socket to which only `tailscale serve` connects.
 - `tailscale serve` removes these headers from a client's request, and adds its own (tailscale.com/kb/1312). One has the
-  login, encoded as in RFC 2047 if it is not ASCII. Another has the grants of the capabilities that
-  `--accept-app-caps` names.
+  login, encoded as in RFC 2047 if it is not ASCII. Another has the grants of the capabilities that `--accept-app-caps`
+  names.
 - `tailscale serve` adds no login for tagged nodes, and no login for requests from the internet (Tailscale Funnel).
-- A request is refused if a Tailscale header is repeated, or has "_" instead of "-" in its name. Other software may
-  treat a name with "_" and the same name with "-" as one header.
-- No header names the groups of a user, so callers have no groups in this mode.
+- A request is refused if a Tailscale header is repeated, or has "_" instead of "-" in its name, because other software
+  may not distinguish the two characters.
+- In this mode callers have no groups, because no header names the groups of a user.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Maximum number of cached identities. They are cached by the values of Tailscale's headers in a request."""
+"""Maximum number of cached identities. The key of an identity is the values of Tailscale's headers in a request."""
 _OURS: Final = "tailscale"
 """Prefix of the names of Tailscale's headers. It has no hyphen, so that names with "_" are found too."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
@@ -98,10 +98,10 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    - A value is decoded only if it consists of encoded words and nothing else. A mail address is never such a value,
-      because a host name does not end in "?=".
+    - A value is decoded only if it consists entirely of encoded words. A mail address never does, because a host name
+      does not end in "?=".
     - `tailscale serve` encodes a login only if the login is not printable ASCII (Go's `mime.QEncoding`). So if the
-      decoded text is printable ASCII, `tailscale serve` did not encode the value. The value itself is then the login,
+      decoded text is printable ASCII, somebody else encoded the value. Then the value itself is used as the login,
       because the decoded text may be the login of another caller.
     """
     if not _PLAIN.fullmatch(value):

@@ -1,4 +1,4 @@
-"""The two modes in which all callers of a listener have the same identity, whatever a client sends.
+"""The modes in which all callers of a listener have the same identity, whatever they send.
 
 In mode `loopback` every caller is `(loopback)`, because only this machine can reach the listener's address (127.0.0.1
 or ::1). In mode `static` the configuration names the caller. This is useful if only one service can reach the listener.

@@ -1,7 +1,7 @@
 """Identity by tailscaled: the gateway asks tailscaled who has the address from which a connection comes.
 
-- An answer is used for one connection only. With userspace networking, all callers come from 127.0.0.1, differ only by
-  port, and ports are soon reused. So an answer must not be used for a later connection.
+- An answer is used for one connection only. With userspace networking, all callers come from 127.0.0.1 and differ only
+  by port, and ports are soon reused. So an answer must not be used for a later connection.
 - An answer expires after `LIFE_SECONDS`, so that a caller that is removed from the tailnet soon loses access.
 - If tailscaled does not answer, the request is refused. An expired answer is never used.
 - An address in 100.64.0.0/10 does not prove that the caller is in the tailnet: network carriers use this range too.
@@ -47,7 +47,7 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The result for one connection.
 
-    A refusal is not stored as an exception, because its traceback would keep the connection object in memory.
+    A refusal is not stored as an exception, whose traceback would keep the connection in memory.
     """
 
     identity: Identity | None
@@ -56,7 +56,10 @@ class _Known:
 
 
 class Whois:
-    """The modes `whois` and `proxy-protocol`. They differ only in `peer`, which returns the caller's address."""
+    """The modes `whois` and `proxy-protocol`.
+
+    They differ only in `peer`, the function that returns the caller's address.
+    """
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups
@@ -78,7 +81,7 @@ class Whois:
         return known.identity
 
     async def machine(self) -> Identity | None:
-        """Return the identity that a process of this machine has as a caller over the tailnet; None if it has none.
+        """Return the identity of processes of this machine as callers over the tailnet; None if they have none.
 
         Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant can name this machine.
         """
@@ -88,7 +91,10 @@ class Whois:
         return None if answer is None else await self._read(answer)
 
     async def _identify(self, caller: Caller) -> _Known:
-        """Return the result for a connection. Raises `Refused` if there is none, such as if tailscaled is down."""
+        """Return the result for a connection.
+
+        Raises `Refused` if there is none, for example because tailscaled is down.
+        """
         host, port = host_and_port(self._peer(caller))
         until = monotonic() + LIFE_SECONDS
         answer = await self._ask(host, port)
@@ -142,8 +148,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the connection did not come through tailscaled, that is, if the address of the gateway's end is
-    neither in the tailnet nor a loopback address. On another network, a sender could use any address of the tailnet.
+    Raises `Refused` if the connection did not come through tailscaled: the address of the gateway's end is then neither
+    in the tailnet nor a loopback address. On such a network, a sender could forge any address of the tailnet.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")

@@ -1,8 +1,9 @@
 """Differences between two price lists, and implausible prices, for people who maintain a price list.
 
-- Rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here computes costs.
-- A price that is 1,000 times too high or too low is the usual mistake, because sellers publish prices of 1,000 and of
-  1,000,000 tokens. `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
+- The prices in rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here
+  computes costs.
+- The most common mistake is a factor of 1,000, because sellers publish prices of 1,000 and of 1,000,000 tokens.
+  `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 PathPrices = Mapping[str, Decimal]
-"""Prices of one row, by tier, kind and length of the prompt: `input`, `flex input`, `flex input above 200000`."""
+"""The prices of one row. A key names tier, kind and prompt length: `input`, `flex input`, `flex input above 200000`."""
 
 JUMP: Final = Decimal("0.5")
-"""Fraction of a price. A change by this fraction or more, up or down, is a jump that somebody should look at."""
+"""Fraction of a price. A change by at least this fraction, up or down, is reported as a jump to be checked."""
 _LOWEST: Final = Decimal("0.004")
 """Lowest believable price of input. The cheapest models cost 0.005 USD for 1M tokens."""
 _HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
@@ -37,15 +38,19 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
 }
 """Believable ratios of a price to another price of the same row."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
-"""Believable ratios of a price in a tier, or for a long prompt, to the standard price. Real ratios are 0.4 to 12."""
+"""Believable ratios of a price in another tier, or for a long prompt, to the standard price. Real ratios are 0.4 to
+12."""
 _SIBLINGS: Final = Decimal(30)
-"""Highest believable ratio between two input prices of one model, by seller or region. The highest real ratio is 24."""
+"""Highest believable ratio between the input prices of one model at two sellers or regions. The highest real ratio is
+24."""
 _VENDORS: Final = re.compile(r"^(\w+[./])+(?=[a-z])")
 _ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{2})+$")
 
 
 class Key(NamedTuple):
-    """The members that identify a row: the seller, the model, the region and the first day of the price."""
+    """The members that identify a row: the seller, the model, the region and the first day on which the price is
+    valid.
+    """
 
     book: str
     model: str
@@ -59,7 +64,10 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A price that differs. `before` is None if the price is new, and `after` is None if the price was removed."""
+    """A price that differs between two lists.
+
+    `before` is None for a new price, and `after` is None for a removed price.
+    """
 
     path: str
     before: Decimal | None
@@ -90,12 +98,10 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows of the earlier list that the later list does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that stay in the list although the sources no longer have all prices of the row, mapped to `dropped`.
-
-    The member `dropped` of a row names the missing prices. Only rows of the earlier list whose `dropped` is new or has
-    changed are reported."""
+    """Rows that stay in the list although some of their prices are no longer in the sources. Each is mapped to its
+    member `dropped`, which names the missing prices. Only rows whose `dropped` is new or has changed are listed."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """New and changed rows with implausible prices or with jumps, mapped to the reasons."""
+    """New and changed rows with implausible prices or with jumps, mapped to the reasons for the doubt."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
@@ -120,7 +126,7 @@ def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
 
 
 def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
-    """Return the differences of two price lists. With `partial`, rows that only `before` has are not reported."""
+    """Return the differences of two price lists. If `partial` is true, rows that only `before` has are not reported."""
     old, new = rows_by_key(before), rows_by_key(after)
     added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}
     changed = {}
@@ -147,7 +153,7 @@ def _changes(before: PathPrices, after: PathPrices) -> tuple[Change, ...]:
 
 
 def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
-    """Return the reasons why prices are implausible, for those rows of `keys` that have implausible prices."""
+    """Return those rows of `keys` that have implausible prices, with the reasons."""
     siblings: dict[str, list[tuple[Key, Decimal]]] = {}
     for key, entry in rows.items():
         if price := Decimal(entry.get("input", "0")):

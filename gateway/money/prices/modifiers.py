@@ -1,4 +1,4 @@
-"""Published prices that are not a row of a price list: factors by geography, and fees of tools.
+"""Published prices that do not belong to one model: factors by geography, and fees of tools.
 
 `modifiers.json` has the factors and fees of each book (the prices of one seller), with their sources. A factor applies
 to tokens of every kind, and not to fees.

@@ -1,7 +1,7 @@
 """The exact prices of one model, and the cost of its calls.
 
 - A price depends on the day, the service tier and the length of the prompt.
-- Prices are integers as soon as they are parsed. No float ever holds money.
+- Prices are parsed to integers. Floats are never used for money.
 - A cost is rounded half up once, after all amounts are added.
 - If a call used a kind of token without a known price, the cost of the call is unknown (None), never 0.
 
@@ -22,21 +22,19 @@ from typing import Final, NamedTuple
 from gateway.contract.flag import Usage
 
 PLACES: Final = 15
-"""Decimal places of a price of one token or one search.
+"""Decimal places of the price of one token or one search: the unit is 1e-15 USD.
 
-The unit is 1e-15 USD, so a published price in USD for 1M tokens can have nine decimals."""
+With this unit, a published price in USD for 1M tokens may have nine decimals."""
 NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
 """Exponent of the number of tokens for which prices are published: 10**6."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
-"""Providers' names of the standard service tier, which serves requests that name no tier.
-
-Any other name is a separate tier. If the price list has no tier of that name, the price is unknown. The standard price
-would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract.
-Bedrock's latency-optimised inference ("optimized") costs more than the price list says. An operator's price file can
-contain the right price.
+"""Providers' names of the standard service tier, which serves requests that name no tier. Any other name is a separate
+tier. If the price list has no such tier, the price is unknown, because the standard price would be wrong: Anthropic's
+"priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract. Bedrock's latency-optimised inference
+("optimized") costs more than the price list says. An operator's price file can contain the right price.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -46,10 +44,9 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that are included in the count of a larger kind, mapped to (the larger kind, a boolean).
-
-The boolean is for models that have no price for the part. If it is True, as for images, the price of the larger kind
-applies. If it is False, as for audio, the price is unknown."""
+"""Kinds of tokens that are included in the count of another kind, mapped to (the other kind, a boolean). The boolean
+applies to models without a separate price for the included kind. If it is True, as for images, the price of the other
+kind is used. If it is False, as for audio, the price is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -60,7 +57,7 @@ NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 class Units(NamedTuple):
     """Prices of one token, or of one search, by kind; None if unknown.
 
-    `reasoning` is None if a reasoning token has the price of an output token.
+    If `reasoning` is None, a reasoning token has the price of an output token.
     """
 
     input: int | None = None
@@ -83,19 +80,19 @@ KINDS: Final = Units._fields
 UNKNOWN: Final = Units()
 
 Steps = tuple[tuple[int, Units], ...]
-"""Pairs of (number of tokens, prices), ascending: the prices apply to prompts with more tokens than the number.
+"""Prices by length of the prompt: ascending pairs (number of tokens, prices for prompts with more tokens than that).
 
-If several pairs apply to a prompt, the last of them counts."""
+If several pairs apply to a prompt, the last of them is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The prices of one model that are valid on one day, by service tier; "" is the standard tier."""
+    """The prices of one model that are valid on one day, by service tier. The standard tier has the key ""."""
 
     tiers: Mapping[str, Steps]
 
     def steps(self, tier: str, geo: str = "") -> Steps | None:
-        """Return the prices of a tier, or of a tier in the geography `geo`; None if the list does not have them."""
+        """Return the prices of a tier, in the geography `geo` if it is given; None if the list does not have them."""
         name = "" if tier in STANDARD else tier
         return self.tiers.get(f"{name}-{geo}" if name and geo else name or geo)
 
@@ -110,7 +107,7 @@ class Modifiers:
     """Published prices of one book that are not in a model's row (`modifiers.py`)."""
 
     geos: Mapping[str, Decimal]
-    """Factors of the prices of tokens, by the geography in which a provider says that the model ran."""
+    """Factors for the prices of tokens, by the geography in which the provider says that the model ran."""
     fees: Mapping[str, int]
     """Prices of one use of a tool, by the tool's name in `Part.extra`, in the unit of the rates."""
 
@@ -147,17 +144,17 @@ def _rounded(units: int, places: int) -> int:
 class Priced:
     """The prices of one model over time.
 
-    The object is made once for each model of a provider. Computing the cost of a call takes a few microseconds.
+    The object is made once for each model of a provider, so that computing the cost of a call takes only a few
+    microseconds.
     """
 
     name: str
     """Name of the rows in the price list: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
-    """Pairs of (Unix time from which the prices are valid, prices), ascending.
-
-    The first prices are also used for earlier times."""
+    """Ascending pairs of (Unix time from which the prices are valid, prices). The first prices also apply to earlier
+    times."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the configuration multiplies the list price. The rates in `periods` are multiplied already."""
+    """Factor by which the configuration multiplies the list price. It is already included in the rates in `periods`."""
     places: int = PLACES
     """Decimal places of the integers in the rates: their unit is 10**-places USD."""
     modifiers: Modifiers = NO_MODIFIERS
@@ -189,11 +186,11 @@ class Priced:
     ) -> Amount | None:
         """Return the exact cost of a part of a call; None if the price of a kind of token or of a tool is unknown.
 
-        `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Uses of
-        tools without a published fee cost nothing. `at` is the Unix time of the call, now by default.
+        `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Tools
+        without a published fee cost nothing. `at` is the Unix time of the call, now by default.
 
         `geo` is the geography in which the provider says that the model ran. If the list has no prices for `geo`, the
-        factor of `geo` applies. If there is no factor either, the cost is None.
+        factor for `geo` is used. If there is no factor either, the cost is None.
         """
         rates, factor = self._period(at)[1], None
         steps = rates.steps(tier, geo)
@@ -218,7 +215,7 @@ class Priced:
     def highest_cost(self, usage: Usage) -> int | None:
         """Return the cost in nanodollars at today's prices in the most expensive service tier and geography.
 
-        None if no tier has a price for every kind that `usage` contains.
+        Return None if no tier has a price for every kind that `usage` contains.
         """
         costs = (
             self.cost(usage, tier=tier, geo=geo) for tier in self.rates().tiers for geo in ("", *self.modifiers.geos)
@@ -228,8 +225,8 @@ class Priced:
     def row(self, at: float) -> str:
         """Return the name of the row that is valid at a Unix time: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
 
-        The date is the first day of the row; a row that has always been valid has no date in its name. The record of a
-        call contains this name, so that the cost in the record can be checked.
+        The date is the first day of the row. It is missing in the name of a row that has always been valid. The record
+        of a call contains this name, so that its cost can be checked.
         """
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
@@ -293,9 +290,9 @@ def _units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return `total`, corrected for the parts of input and output with separate prices.
+    """Return `total`, corrected for the parts of input and output that have separate prices.
 
-    None if the price of a part is unknown.
+    Return None if the price of a part is unknown.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))

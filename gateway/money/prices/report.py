@@ -1,4 +1,4 @@
-"""The report of `irisgate prices diff`: suspicious prices come first, and rows with equal changes share one line."""
+"""The report of `irisgate prices diff`. Suspicious prices come first, and rows with equal changes share one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. For a new or dropped tier, only the name and the first price are shown."""
+    """Return changes as text. A new or removed tier is represented by its name and its first price."""
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:
@@ -74,7 +74,7 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each seller and member `dropped`, with all rows that have both in common."""
+    """Yield a line for each seller and value of `dropped`, with all rows that share both."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
         groups.setdefault((key.book, text), []).append(key.name.removeprefix(f"{key.book}/"))
@@ -83,7 +83,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each model and text, with all regions that have both in common."""
+    """Yield a line for each model and text, with all regions that share both."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

@@ -27,11 +27,10 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Endings that distinguish ids of the same model: an alias, a version, a date, and the 0 of `opus-4-0`.
-
-They are removed from an id one after the other, in this order."""
+"""Patterns for endings by which ids of the same model differ: an alias, a version, a date, and the 0 of `opus-4-0`.
+They are removed from an id in this order."""
 _LARGEST: Final = 10**9
-"""Maximum price in USD for 1M tokens. Real prices are far below it, so a larger number is a mistake."""
+"""Maximum price in USD for 1M tokens. A larger number is a mistake, because real prices are far below it."""
 
 Entry = Mapping[str, Any]
 
@@ -66,7 +65,7 @@ class Rows:
         self._parsed: dict[int, tuple[Row, ...]] = {}
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model; () if there are none. The id may have any of the known endings (`_SPELLINGS`)."""
+        """Return the rows of a model; () if there are none. The id may have any of the endings in `_SPELLINGS`."""
         for spelling in spellings(model):
             key = (book, geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)
@@ -75,14 +74,14 @@ class Rows:
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Return the parsed rows of a model. They are parsed at their first use, because few rows are used."""
+        """Return the rows of a model. They are parsed only at their first use, because few rows are used."""
         if id(entries) not in self._parsed:
             self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._parsed[id(entries)]
 
 
 def spellings(name: str) -> list[str]:
-    """Return the id itself, and the shorter ids that result from removing its endings (`_SPELLINGS`)."""
+    """Return the id itself, and the shorter ids without its endings (`_SPELLINGS`)."""
     spellings = [name]
     for ending in _SPELLINGS:
         shorter = ending.sub("", spellings[-1])
@@ -95,9 +94,9 @@ _Grouped = dict[tuple[str, str, str], list[Entry]]
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries by the shorter spellings of their models' ids.
+    """Return the entries by shorter spellings of their models' ids.
 
-    A spelling that two models with different prices share is left out.
+    A spelling is left out if it is shared by two models with different prices.
     """
     aliases: _Grouped = {}
     ambiguous = set()
@@ -133,8 +132,8 @@ def _rates(entry: Entry) -> Rates:
 def _steps(prices: Entry, standard: Units) -> Steps:
     """Return the prices of one tier by length of the prompt.
 
-    The price of a search is the same in each tier (Anthropic's and OpenAI's price pages) and for each length of the
-    prompt, unless `prices` contains a different price.
+    The price of a search is that of the standard tier (Anthropic's and OpenAI's price pages), for all lengths of the
+    prompt, if `prices` contains no other price.
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))
@@ -142,7 +141,7 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return a tier's prices, with unknown prices for those lengths of prompts that only the standard tier has."""
+    """Return a tier's prices for the same prompt lengths as in the standard tier. Missing prices are unknown."""
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))

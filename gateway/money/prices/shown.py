@@ -1,4 +1,4 @@
-"""Prices in the API: decimal strings in USD, with the field names of Aperture's API.
+"""Prices in the form of the API: decimal strings in USD, with the field names of Aperture's API.
 
 This module only formats prices. It does not compute the cost of a call.
 """

@@ -1,7 +1,7 @@
-"""Prices of a provider's models, by the provider's price list, the model's name and the rules of the configuration.
+"""Finds the prices of a provider's models, by the provider's price list, the model's name and the configured rules.
 
-- If the id of a Bedrock model has a region prefix (`us.`), the prefix determines the region of the price. For every
-  other id, the price list (`cost_basis`) determines the region.
+- The region of a price is the region prefix (`us.`) in the id of a Bedrock model. For an id without such a prefix, it
+  is the region of the price list (`cost_basis`).
 - An unknown price is None, never a guess.
 
 `rates.py` computes costs; `rows.py` looks rows up by a model's name.
@@ -42,11 +42,10 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 """Names of price lists (`cost_basis`), mapped to (book, region of models whose id has no region prefix).
 
-A book is the group of rows of one seller. The names of price lists are those of Aperture's documentation."""
+A book has the rows of one seller. The names of price lists are those in Aperture's documentation."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Books in which a model's row without a region also applies to every region for which the model has no row.
-
-Bedrock's models without inference profiles have only a row without a region. Azure's data zones cost more than Azure's
+"""Books in which a model's row without a region also applies to regions without a row. On Bedrock, models without
+inference profiles have only a row without a region. Azure's book is not listed: its data zones cost more than its
 global price, so the price in a zone without a row is unknown."""
 
 INFERRED: Final[Mapping[str, str]] = MappingProxyType(
@@ -60,19 +59,17 @@ INFERRED: Final[Mapping[str, str]] = MappingProxyType(
         "experimental_gemini_cli_vertex_compat": "vertex",
     }
 )
-"""Price list by flag, for providers without a configured price list (`auto_cost_basis`).
-
-Bedrock's price list depends on the region, which the configuration does not contain. So a provider with one of
-Bedrock's flags has no inferred price list."""
+"""Price list by compatibility flag, for providers without a configured price list (`auto_cost_basis`). Bedrock's flags
+are not listed, because Bedrock's price list depends on the region, which the configuration does not contain."""
 REGIONAL: Final = "bedrock_"
-"""Prefix of the flags of providers whose prices depend on the region."""
+"""Prefix of the compatibility flags of providers whose prices depend on the region."""
 
 MAX_SERVED: Final = 512
-"""Maximum number of cached prices of served models. Replies can name any number of models."""
+"""Maximum number of cached prices of models that replies name. Replies may name any number of models."""
 MAX_SERVED_NAME: Final = 256
-"""Maximum number of characters of a served model's name for which a price is looked for. Known names are shorter."""
+"""Maximum number of characters of a model name in a reply for which a price is searched. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
-"""The maker in a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
+"""Pattern for the maker at the beginning of a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
 
 Source = Literal["explicit", "inferred", "none"]
@@ -83,20 +80,19 @@ BUILTIN_FILE: Final = Path(__file__).with_name("table.json")
 
 @dataclass(frozen=True, slots=True)
 class CostRule:
-    """One entry of `model_cost_map`: matching models have the price of another model, times the adjustment."""
+    """One entry of `model_cost_map`: models that match a pattern have the price of another model, times a factor."""
 
     match: str
     """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """The model whose price applies: a model of the provider's price list, or `basis/model`.
-
-    "" means the matching model itself."""
+    """The model whose price is used: a model of the provider's price list, or `basis/model`; "" for the matching model
+    itself."""
     adjustment: Decimal = Decimal(1)
     """Factor by which the price is multiplied, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
-"""Maximum number of decimals of an adjustment, so that adjusted prices remain exact integers."""
+"""Maximum number of decimals of an adjustment. With this limit, adjusted prices are still exact integers."""
 
 
 class PricedProvider(Protocol):
@@ -123,9 +119,10 @@ class PriceKey(NamedTuple):
 
 
 class Prices:
-    """The prices of all models of one configuration. Every result is cached.
+    """The prices of all models of one configuration.
 
-    Only the cache of `served` has a limit (`MAX_SERVED`), because the models of a configuration are few.
+    Every result is cached. The cache of `served` has a limit (`MAX_SERVED`); others need none, because a configuration
+    has few models.
     """
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
@@ -137,7 +134,7 @@ class Prices:
 
     @classmethod
     def load(cls, overlay: Sequence[Entry] = (), *, infer: bool = True) -> Prices:
-        """Return the prices of the built-in table; rows of an operator's file (`overlay`) take precedence over it."""
+        """Return the prices of the built-in table. Rows of an operator's file (`overlay`) take precedence."""
         return cls(builtin(), Rows(overlay), infer=infer)
 
     def of(self, provider: PricedProvider, model: str) -> Priced | None:
@@ -149,12 +146,14 @@ class Prices:
         return self._by_model[key]
 
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
-        """Return the prices of the model that a reply names, where `model` was called; None if they are unknown.
+        """Return the prices of the model `served` that a reply names, after a call of `model`; None if they are
+        unknown.
 
-        - If the reply's name has no region or maker (`us.anthropic.`), those of `model` are used.
-        - If `model_cost_map` or `base_models` sets the price of `model`, this price applies to all names of that model.
-        - If the operator's file has a price for `model`, this price applies to every name in a reply, unless `is_other`
-          is True: the provider has then expressly said that it used another model.
+        - If `served` has no region or maker (`us.anthropic.`), those of `model` are used.
+        - If `model_cost_map` or `base_models` sets the price of `model`, this price is used for every name of that
+          model.
+        - If the operator's file has a price for `model`, this price is used for every name in a reply. The exception is
+          that `is_other` is True: the provider has reported that it used another model.
         """
         if len(served) > MAX_SERVED_NAME:
             return None
@@ -185,7 +184,7 @@ class Prices:
         return any(self._added(one.basis, one.model) for one in keys)
 
     def source(self, provider: PricedProvider) -> Source:
-        """Return whether a provider's price list is configured, inferred from its flags, or missing."""
+        """Return whether a provider's price list is configured, inferred from its compatibility flags, or missing."""
         if provider.cost_basis:
             return "explicit"
         return "inferred" if self._infer and inferred(provider.flags) else "none"
@@ -193,7 +192,7 @@ class Prices:
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
         """Return the prices of a model in a price list.
 
-        None for an unknown list or model, and for opaque ids, which do not contain the model's name.
+        Return None for an unknown list or model, and for ids, such as ARNs, that do not contain the model's name.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -203,7 +202,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        Rows of the built-in table count only until the first day of the operator's rows.
+        Rows of the built-in table are used only for the time before the operator's rows begin.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)
@@ -216,7 +215,9 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return where to look for the rows of a model, best place first: tuples of book, region and the model's name."""
+    """Return the places at which to look for the rows of a model, the best first: tuples of book, region and model
+    name.
+    """
     if basis not in BASES:
         return []
     book, region = BASES[basis]
@@ -234,7 +235,7 @@ def builtin() -> Rows:
 
 
 def inferred(flags: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that a provider's flags imply, in the order of the flags; () if they imply none."""
+    """Return the price lists that compatibility flags of a provider imply, in their order; () if they imply none."""
     if any(flag.startswith(REGIONAL) for flag in flags):
         return ()
     return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
@@ -248,9 +249,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The first rule of `model_cost_map` that matches the model's name decides which model's price applies. Without such a
-    rule, the price of the underlying model (`base_models`) applies. If no underlying model is configured, the price of
-    the model itself applies.
+    The price is that of the model which the first matching rule of `model_cost_map` names. Without a matching rule, it
+    is that of the underlying model (`base_models`), or of the model itself if no underlying model is configured.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
@@ -264,7 +264,8 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names under which to look for a served model: with the region and the maker of `model`, and unchanged.
+    """Yield the names under which to look for the model that a reply names: with the region and maker of `model`, and
+    unchanged.
 
     A maker is the beginning of a Bedrock id (`anthropic.`) or of a router's id (`anthropic/`).
     """
@@ -279,30 +280,30 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether `name`, the name of a served model, means the model whose prices were found.
+    """Return whether `name`, from a reply, means the model whose prices were found.
 
-    A name without a number, such as `claude`, means only the model with exactly this name, and not `claude-v1`.
+    A name without a number, such as `claude`, only means the model with exactly this name, and not `claude-v1`.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 
 
 def _bare(row: str) -> str:
-    """Return the model in the name of a row, without book, region and maker."""
+    """Return the model's part of a row's name, without book, region and maker."""
     model = base_id(row.partition("/")[2])
     maker = _MAKER.match(model)
     return model[maker.end() :] if maker else model
 
 
 def _is_set(provider: PricedProvider, model: str) -> bool:
-    """Return whether the configuration sets the price of a model, by a rule or by the name of its underlying model."""
+    """Return whether the configuration sets the price of a model, by a rule or by an underlying model."""
     return model in provider.base_models or matching_rule(provider, model) is not None
 
 
 def resembles(model: str, served: str) -> bool:
-    """Return whether a reply's name may be another name of the called model.
+    """Return whether the name in a reply may be another name of the called model.
 
-    This is so if one of the names contains the other. It is also so if the reply's name has no number, because the
-    reply's name then does not name a version of any model.
+    This is true if one of the names contains the other. It is also true if the name in the reply has no number, because
+    it then names no particular version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

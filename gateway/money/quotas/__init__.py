@@ -3,9 +3,10 @@
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
 - `buckets.py`: the arithmetic of one bucket; `windows.py`: calendar windows; `clock.py`: the time of the process.
 - `ledger.py`: all buckets of one kind, and chains of buckets.
-- `estimate.py`: the maximum number of tokens that a call may use; `contents.py`: images, files and tools in a body.
+- `estimate.py`: an estimate of the maximum number of tokens of a call; `contents.py`: images, files and tools in a
+  body.
 - `book.py`: all buckets of the gateway's process.
 
 `gateway.access.grants` decides which quotas apply to a caller. `gateway.call.settlement` reserves and charges the
-amounts of each call. No module here does I/O. Only `contents.py` knows shapes of dialects.
+amounts of each call. No module here does I/O. Only `contents.py` knows the JSON forms of dialects.
 """

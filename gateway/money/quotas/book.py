@@ -1,11 +1,12 @@
 """All buckets of the gateway's process: one ledger of money, one of requests and one of tokens.
 
-- A call reserves in all three ledgers, or in none.
-- A call is charged in the buckets of the offer that served it. Its reservations in other buckets are released.
-- Only charges of money are returned, because only balances of money are stored and outlive the process.
+- A call makes reservations in all three ledgers, or in none.
+- A call is charged in the buckets that belong to the offer (model of a provider) that served it. Its reservations in
+  other buckets are released.
+- Methods return only the charges of money, because only balances of money are stored and survive a restart.
 
 The arithmetic is in `ledger.py`. `gateway.call.settlement` decides in which buckets a call counts and how much it has
-used. This module does not know calls, grants or models.
+used. This module does not use calls, grants or models.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Reservation
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""Kinds of ledgers, in the order in which a call reserves in them. If a ledger refuses the call, later ledgers are not
+"""Kinds of ledgers, in the order in which a call makes reservations in them. After a refusal, later ledgers are not
 asked."""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to a multiple of 1000."""
 BucketChain = tuple[Bucket, ...]
-"""Buckets that are charged in order. What a bucket cannot cover, the next one pays. Most chains have one bucket."""
+"""Buckets that are charged in order: what a bucket cannot pay, the next one pays. Most chains have one bucket."""
 
 ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
-"""Chains of buckets, each bucket by its kind, its name and the terms of its rule (`Rule.terms`)."""
+"""Chains of buckets. Each bucket is given by its kind, its name and the text form of its rule (`Rule.terms`)."""
 MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
-"""Chains of buckets of money, each bucket by its name and the terms of its rule."""
+"""Chains of buckets of money. Each bucket is given by its name and the text form of its rule (`Rule.terms`)."""
 
 MAX_KEPT: Final = 1_000
-"""Maximum number of balances that are stored in one entry of the journal, so that no line becomes very long."""
+"""Maximum number of balances in one entry of the journal, to limit the length of its lines."""
 
 
 class StoredBalance(Protocol):
@@ -60,31 +61,32 @@ class UnknownBucket(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The amounts that a call has used, and for which it is charged."""
+    """The amounts that a call has used and must be charged."""
 
     requests: int = 0
     tokens: int = 0
     money: int = 0
     """Cost of the call in nanodollars."""
     estimated: bool = False
-    """True if the provider did not report everything that the call used, so that amounts are partly estimated."""
+    """True if some of the amounts are estimates, because the provider did not report everything that the call used."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallReservation:
-    """The amounts that one call has reserved in the ledgers, until the call is charged or the amounts are released."""
+    """The reserved amounts of one call in the ledgers, until the call is charged or the amounts are released."""
 
     quotas: Quotas
     estimate: Estimate
     held: Mapping[Kind, Reservation]
     chains: Mapping[str, Collection[BucketChain]]
-    """The chains of buckets in which the call counts, by the name of the offer that may serve it."""
+    """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
 
     @property
     def notice(self) -> str:
-        """The value of the response header about nearly used quotas: `daily:alice@example.com; used=0.83`.
+        """The value of the response header that warns of nearly used quotas, such as `daily:alice@example.com;
+        used=0.83`.
 
-        "" if there is nothing to report.
+        It is "" if there is nothing to report.
         """
         notices = self.held["money"].notices
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
@@ -92,14 +94,17 @@ class CallReservation:
     def terms(self, offer: str) -> ChainTerms:
         """Return the chains that are charged if `offer` serves the call.
 
-        If this process ends before the call does, a later process charges the chains of money.
+        They are stored, so that a later process can charge the chains of money if this process is killed during the
+        call.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of the offer that served the call, and release all reserved amounts."""
+        """Charge the buckets of the offer (model of a provider) that served the call, and release all reserved
+        amounts.
+        """
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def release(self) -> tuple[Charge, ...]:
@@ -117,16 +122,15 @@ class Quotas:
 
     After a call, the new balances are stored with the record of the call."""
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
-    """The function that reports a bucket when calls have used `NOTICE_PERCENT` of its capacity.
-
-    After a report, the bucket is reported again only if it was refilled in the meantime."""
+    """The function that reports a bucket when calls have used `NOTICE_PERCENT` of its capacity. The same bucket is
+    reported again only after a refill."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
-    """The rules of the quotas with a template, by the name without the template."""
+    """The rules of quotas whose name ends with a template, such as `<user>`, by the name without the template."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
-    """Stored balances of buckets whose quota is not defined. They are used if the quota is defined again."""
+    """Stored balances of buckets whose quota is not defined at present. They are used if the quota is defined again."""
     _ledgers: Mapping[Kind, Ledger] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -141,12 +145,13 @@ class Quotas:
         return self._ledgers["money"]
 
     def configured(self, quotas: Mapping[str, Quota]) -> None:
-        """Apply the quotas of a configuration. Buckets keep their balances, limited to the new capacities.
+        """Apply the quotas of a configuration.
 
-        A full bucket stays full. Until this moment, buckets refill by their former rates.
+        Buckets keep their balances, limited to the new capacities, and full buckets stay full. Up to this moment,
+        buckets are refilled at their old rates.
 
-        A bucket whose quota is no longer defined is set aside with its balance until the quota is defined again. So
-        removing a quota from the configuration for a moment does not fill its buckets.
+        A bucket whose quota is no longer defined is set aside with its balance until the quota is defined again.
+        Otherwise removing a quota for a moment would fill its buckets.
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}
@@ -180,7 +185,7 @@ class Quotas:
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve all claims and return the reservations by kind.
 
-        Raises `Exceeded` if a bucket refuses its claim. Nothing is reserved then.
+        Raises `Exceeded`, and reserves nothing, if a bucket refuses its claim.
         """
         now = self.clock()
         held: dict[Kind, Reservation] = {}
@@ -205,9 +210,10 @@ class Quotas:
         return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
-        """Charge chains of money for a call whose reservation ended with an earlier process, and return the charges.
+        """Charge chains of money for a call that has no reservation because its process was killed.
 
-        A bucket whose quota is no longer defined is charged too, in case the quota is defined again.
+        Return the charges. A bucket whose quota is no longer defined is charged too, in case the quota is defined
+        again.
         """
         now = self.clock()
         self._set_undefined_aside((bucket for chain in chains for bucket in chain), now)
@@ -215,7 +221,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Set aside those buckets, given by name and terms, whose quota is not defined."""
+        """Set aside the buckets whose quota is not defined. `buckets` has their names and their rules as text."""
         for name, terms in buckets:
             if self.rule_of(name) is None:
                 stored = self._unclaimed.pop(name, None)
@@ -233,7 +239,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Reserve again what a call of the replaced process has reserved there. Nothing is refused."""
+        """Make the reservations of a call of the replaced process in this process too. Nothing is refused."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
@@ -256,17 +262,17 @@ class Quotas:
         return charge
 
     def used(self) -> Mapping[str, float]:
-        """Return the highest used fraction among the buckets of each quota, for metrics.
+        """Return, for each quota, the used fraction of its emptiest bucket, for metrics.
 
-        Reserved amounts count as used. A quota of $0 counts as completely used. May be called from any thread.
+        Reserved amounts count as used, and a quota of $0 counts as completely used. This may be called from any thread.
         """
         untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
         return untouched | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return the state of each bucket of money that is not full or has a reservation.
+        """Return the state of each bucket of money, except full buckets without a reservation.
 
-        May be called from any thread.
+        This may be called from any thread.
         """
         return self._money.levels(self.clock())
 
@@ -275,7 +281,7 @@ class Quotas:
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:
-        """Return the state of one bucket, even if the bucket is full and not in memory.
+        """Return the state of one bucket, also if it is full and therefore not in memory.
 
         Raises `UnknownBucket` if the bucket belongs to no defined quota.
         """
@@ -287,9 +293,9 @@ class Quotas:
     def rule_of(self, bucket: str) -> Rule | None:
         """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
 
-        If a quota without a template has exactly this name, the bucket belongs to that quota. Otherwise the bucket
-        belongs to the quota whose name without the template is the longest prefix of the bucket's name. For example,
-        the bucket `team:eu:alice` belongs to `team:eu:<user>`, even if `team:<user>` is defined too.
+        A quota without a template has one bucket, of the quota's own name. For any other bucket, the quota is the one
+        whose name without the template is the longest prefix of the bucket's name. For example, the bucket
+        `team:eu:alice` belongs to `team:eu:<user>`, even if `team:<user>` is defined too.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]
@@ -298,7 +304,7 @@ class Quotas:
 
 
 def money_terms(chains: ChainTerms) -> MoneyTerms:
-    """Return those of the chains that are of money."""
+    """Return the chains that consist of buckets of money."""
     return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
 
 

@@ -1,10 +1,10 @@
-"""One bucket of a quota or rate limit: its rule, its exact balance over time, and what it is charged.
+"""One bucket of a quota or rate limit: its rule, its exact balance over time, and its charges.
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
-- A balance is an integer and an exact remainder of less than one unit. So a refill is never rounded.
+- A balance consists of an integer and an exact fraction of a unit, so that refills are never rounded.
 - A bucket's time never goes back. A time that is earlier than the bucket's time adds nothing.
 - A bucket refills evenly over time by a rate, or is filled at the borders of a calendar window.
-- If the rule changes, the old rule counts until that moment. A full bucket then stays full.
+- If the rule changes, the bucket is refilled by the old rule up to that moment. A full bucket stays full.
 
 `ledger.py` has all buckets of one kind, and reserves amounts of calls in them.
 """
@@ -20,18 +20,17 @@ from gateway.money.quotas.windows import Unit, UnknownZone, Window, time_zone
 SECOND: Final = 1_000_000_000
 """Number of nanoseconds in a second."""
 NOTICE_PERCENT: Final = 80
-"""Percentage of used capacity from which a quota is reported as nearly used."""
+"""Percentage of the capacity at whose use a quota is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
-"""Percentage of used capacity below which a bucket that was reported may be reported again.
-
-It is lower than `NOTICE_PERCENT`, so that a slow refill and small calls around the limit do not cause many reports."""
+"""A bucket that was reported may be reported again after its used capacity fell below this percentage. It is lower than
+`NOTICE_PERCENT`, so that small calls and a slow refill around that limit do not cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
 """The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
 
 
 class Bucket(NamedTuple):
-    """The key of a bucket among the buckets of all kinds. Buckets of different kinds may have equal names."""
+    """The key of a bucket: kind and name. Buckets of different kinds may have the same name."""
 
     kind: Kind
     name: str
@@ -45,29 +44,29 @@ class Rule:
     capacity: int
     """Maximum number of units in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Units that are added to a bucket in each period, evenly over the period; 0: no refill."""
+    """Units that are added to a bucket in each period, evenly over the period; 0 without a refill."""
     period: int = SECOND
     """Length of the period in nanoseconds."""
     notify: bool = False
-    """True if an empty bucket does not refuse calls."""
+    """True if the rule only notifies: an empty bucket does not refuse calls."""
     kind: Kind = "money"
     window: Window | None = None
     """The calendar window at whose borders a bucket is filled; None if there is none."""
 
     @property
     def terms(self) -> str:
-        """Everything that decides a balance, as text that is stored with the balance: `100 5/86400000000000`.
+        """The rule as text, which is stored with a balance.
 
-        With a window, the text is `100 month Europe/Berlin`.
+        Examples are `100 5/86400000000000` and, for a rule with a window, `100 month Europe/Berlin`.
         """
         if self.window is not None:
             return f"{self.capacity} {self.window.unit} {self.window.zone}"
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with the stored terms of an earlier rule, by which a stored balance has refilled.
+        """Return this rule with capacity and refill replaced by stored `terms`, for the refill of a stored balance.
 
-        The rule is unchanged if `terms` is "", as in a store of a release without terms, or cannot be read.
+        The rule is unchanged if `terms` cannot be read, or is "" (in a store of an older release).
         """
         try:
             capacity, refill, *zone = terms.split(" ", 2)
@@ -89,24 +88,28 @@ def _window(unit: str, zone: str) -> Window:
 
 
 class Charge(NamedTuple):
-    """An amount that a bucket was charged, and the balance afterwards, which is restored after a restart."""
+    """An amount that was taken from a bucket, and the balance afterwards. The balance is restored after a restart."""
 
     bucket: str
     amount: int
-    """Number of units taken from the bucket; negative for a refill, 0 if only the bucket's rule has changed."""
+    """Number of units taken from the bucket. It is negative for a refill, and 0 if only the bucket's rule has
+    changed."""
     balance: int
     remainder: int
-    """Numerator of the fraction of a unit that the bucket has beyond `balance`. The denominator is `Rule.period`."""
+    """Numerator of the fraction of a unit that the bucket has in addition to `balance`. The denominator is
+    `Rule.period`."""
     at: float
     """Unix time of the charge in seconds."""
     estimated: bool = False
-    """True if the provider did not report everything that the call used, so that the amount is partly estimated."""
+    """True if the amount is partly estimated, because the provider did not report everything that the call used."""
     terms: str = ""
-    """The rule by which the balance refills (`Rule.terms`)."""
+    """The rule by which the balance refills, as text (`Rule.terms`)."""
 
     @property
     def left(self) -> tuple[str, int, int, float, str]:
-        """The values to store: name of the bucket, balance, remainder, Unix time in seconds, and the rule's terms."""
+        """The values to store: the bucket's name, its balance, remainder and Unix time in seconds, and the text of its
+        rule.
+        """
         return self.bucket, self.balance, self.remainder, self.at, self.terms
 
 
@@ -120,7 +123,7 @@ class Level(NamedTuple):
     full_at: float | None
     """Unix time in seconds at which the bucket will be full if nothing is taken from it.
 
-    None if the bucket is full already, or is never refilled."""
+    This is None if the bucket is full already, or is never refilled."""
 
     @property
     def spent(self) -> float:
@@ -139,9 +142,9 @@ class LiveBucket:
     """The time up to which the bucket has refilled. It never goes back."""
     reserved: int = 0
     calls: int = 0
-    """Number of calls in flight with a reservation in this bucket, including reservations of 0 units."""
+    """Number of calls in flight that have a reservation in this bucket, even one of 0 units."""
     reported: bool = False
-    """True if the bucket was reported as nearly used, and has not been refilled much since."""
+    """True if the bucket was reported as nearly used, and has not been refilled much since then."""
     _border: int = 0
     """The first border of the rule's window after `at`; 0 without a window."""
 
@@ -152,7 +155,7 @@ class LiveBucket:
         return self.rule.window.after(self.at) if self.rule.window else 0
 
     def state(self, now: int) -> tuple[int, int]:
-        """Return the balance, and the numerator of the fraction of a unit beyond it, at the time `now`."""
+        """Return the balance at the time `now`, and the numerator of the fraction of a unit in addition to it."""
         rule = self.rule
         if self.balance >= rule.capacity:
             return rule.capacity, 0
@@ -175,20 +178,22 @@ class LiveBucket:
             self.reported = False
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
-        """Take an amount from the bucket, even if the bucket has less."""
+        """Take an amount from the bucket. This also works if the bucket has less, and makes its balance negative."""
         self.accrue(now)
         self.balance -= amount
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the charge to store: the balance, and an amount that was taken from the bucket before."""
+        """Return the charge to store: the present balance, with an amount that has already been taken from the
+        bucket.
+        """
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
-        """Apply a new rule from `now` on. Return whether the new rule changes the balance or its refill.
+        """Apply a new rule from `now` on.
 
-        A full bucket stays full. The remainder is a numerator over the old period, so it has no meaning for another
-        period.
+        Return whether the new rule changes the balance or its refill. A full bucket stays full. If the period changes,
+        the fraction of a unit is discarded, because its denominator was the old period.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity
@@ -202,7 +207,7 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket must be reported as nearly used. Afterwards, the bucket counts as reported."""
+        """Return whether the bucket must now be reported as nearly used. Afterwards, the bucket counts as reported."""
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True
@@ -213,9 +218,8 @@ class LiveBucket:
         return spent_percent(self.rule.capacity, self.balance)
 
     def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from the last accrual until the bucket's balance is at least `balance`.
-
-        None if the refill never reaches `balance`.
+        """Return the nanoseconds from the last refill until the balance is at least `balance`; None if it never will
+        be.
         """
         rule = self.rule
         if self.balance >= balance:

@@ -1,7 +1,7 @@
 """The time by which buckets refill: it never goes back within a process.
 
-A machine's clock may be set back and put right again. If buckets followed the clock, the time in between would refill
-them twice. `gateway.money.quotas.ledger` receives times as arguments; `book.py` has the clock of the process.
+A machine's clock may be set back and corrected again. If buckets followed the clock, they would be refilled twice for
+the time in between. `gateway.money.quotas.ledger` receives times as arguments; `book.py` has the clock of the process.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 _MICROSECOND: Final = 1_000
-"""Nanoseconds in the unit of the times that the clock returns.
-
-A store keeps times as seconds in a float, which holds a whole microsecond exactly until the year 2242."""
+"""Number of nanoseconds in a microsecond, to which the clock rounds. The store keeps times as floats in seconds, which
+represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which the returned time is slower than the monotonic clock while the machine's clock is behind it.
-
-So the machine's clock catches up with the time at some point, and buckets refill meanwhile."""
+"""Factor by which the returned time is slower than real time while the machine's clock is behind it. So the machine's
+clock catches up with the returned time at some point, and buckets still refill meanwhile."""
 
 
 class SteadyClock:
     """A clock that returns the Unix time in nanoseconds, in whole microseconds, and never goes back.
 
-    While the machine's clock is behind the last returned time, the returned time goes on at half the speed. The clock
-    may be called from any thread.
+    While the machine's clock is behind the last returned time, the returned time runs at half the speed. The clock may
+    be called from any thread.
     """
 
     def __init__(self, wall: Callable[[], int] = time_ns, steady: Callable[[], int] = monotonic_ns) -> None:

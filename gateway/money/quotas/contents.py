@@ -1,12 +1,14 @@
-"""The parts of a request's body that do not cost as text: images and files, and tools that the provider runs.
+"""The parts of a request's body that are not billed by the length of their text: images, files, and tools that the
+provider runs.
 
-- Media count only at the places where a dialect has them: in content of messages, and in content of tools' results.
-  Text that looks like base64 anywhere else is text, because a model reads it as text.
-- Names of members are compared after decoding, so that an escape in a name hides nothing.
+- Media are recognised only in the content of messages and of tool results, where dialects have them. Anywhere else,
+  text that looks like base64 counts as text, because the model reads it as text.
+- Names of members are compared after decoding, so that escapes in a name cannot hide a file.
 - Documents are read as text by the provider, whatever their encoding is. Their tokens are estimated from their size.
 
-The shapes are those of Messages, Converse, Chat Completions, Responses and Gemini, in one table. A provider refuses or
-ignores the shape of another dialect, and does not read it as text. `estimate.py` adds the text.
+The JSON forms of Messages, Converse, Chat Completions, Responses and Gemini are in one table, and are recognised in
+every body. This is safe, because a provider refuses or ignores the form of another dialect and does not read it as
+text. `estimate.py` adds the text.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ Kind = Literal["image", "document", "packed", "audio", "video"]
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Anthropic's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
-"""Tokens assumed for a document of unknown size that a URL or an id names, and for a conversation that the provider
-has stored: half of the usual context window."""
+"""Tokens assumed for a document that is given by a URL or an id, and for a conversation that the provider has stored.
+Their size is unknown; the number is half of a common context window."""
 _MOST: Final[Mapping[Kind, tuple[int, int, int]]] = {
     # a PDF of 17 KB can have 28,000 tokens, and a page needs few bytes; Claude reads up to 600 pages
     "packed": (1, 100_000, 600_000),
@@ -31,9 +33,8 @@ _MOST: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers for a file with very many tokens for its size, by the kind of the file.
-
-They are half bytes of the file for each token, the minimum and the maximum number of tokens.
+"""Numbers by which the tokens of a file are hardly ever underestimated, by the kind of the file: half bytes of the file
+per token, minimum and maximum number of tokens.
 """
 _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
@@ -42,21 +43,20 @@ _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers for a usual file, by the kind of the file: half bytes for each token, minimum and maximum number of tokens.
-"""
+"""Numbers for a typical file, by the kind of the file: half bytes per token, minimum and maximum number of tokens."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
-"""Words in the formats, types and names of packed documents."""
+"""Words in the formats, types and file names by which packed documents are recognised."""
 
 _TURNS: Final = ("messages", "input", "system", "contents", "systemInstruction", "system_instruction")
 """Top-level members that have the content of messages."""
 _NESTED: Final = ("content", "parts", "output")
-"""Members of a message, an item or a tool's result that have content."""
+"""Members with content in a message, an item or a tool's result."""
 _STORED: Final = ("previous_response_id", "conversation")
-"""Top-level members of Responses that name a conversation which the provider has stored."""
+"""Top-level members of a Responses request that name a conversation stored by the provider."""
 _CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document", "video": "video", "audio": "audio"}
 _INLINE: Final = ("inlineData", "inline_data")
 _FILE_MEMBERS: Final = frozenset({*_CONVERSE, *_INLINE})
-"""Names of members that have a file. If a block's `type` does not name the file, the block has one of these members."""
+"""Names of members that have a file. A block has one of these members, or a `type` in `_FILE_TYPES`."""
 _FILE_TYPES: Final = frozenset(
     {
         "image", "document", "image_url", "input_image", "computer_screenshot", "file", "input_file", "input_audio",
@@ -66,22 +66,24 @@ _FILE_TYPES: Final = frozenset(
 """Values of `type` of blocks that contain a file. `_media` reads these blocks."""
 
 SEARCHES: Final = 10
-"""Number of searches assumed for a web search without a limit. A model hardly ever makes more in one call."""
+"""Number of searches assumed for a web search without a limit. Models hardly ever make more in one call."""
 MAX_SEARCHES: Final = 1_000
-"""Highest `max_uses` of a tool that the estimate uses. A higher number counts as this one."""
+"""Maximum number of searches of a tool in the estimate. A higher `max_uses` counts as this number."""
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. They are charged as input, in addition to the search's fee."""
 MAX_ANSWERS: Final = 128
-"""Maximum number of answers that Chat Completions takes in `n`."""
+"""Maximum number of answers (`n`) in a request of Chat Completions."""
 _FEES: Final[Mapping[str, int]] = {
     "code_interpreter": 30_000_000,
     "file_search": 2_500_000,
     "image_generation": 250_000_000,
 }
-"""Fees in nanodollars of OpenAI's tools: of a container, of each search in files, and of the most expensive image that
-gpt-image-1 makes (platform.openai.com/docs/pricing)."""
+"""Fees in nanodollars of OpenAI's tools: for a container, for a search in files, and for the most expensive image of
+gpt-image-1 (platform.openai.com/docs/pricing)."""
 TOOLS_TOKENS: Final = 1_000
-"""Maximum number of tokens of the instructions that a provider adds for tools (Anthropic's page on tool use)."""
+"""Number of tokens assumed for the instructions that a provider adds to a request with tools.
+
+It is the maximum on Anthropic's page on tool use."""
 _SEARCHING: Final = ("web_search", "web_fetch", "googleSearch", "google_search", "nova_grounding")
 """Beginnings of the names of tools that search or read the web."""
 
@@ -91,9 +93,9 @@ class Contents:
     """The parts of a body that are not text."""
 
     size: int = 0
-    """Number of the body's bytes that are not text: base64 of media."""
+    """Number of bytes of the body that are not text, because they are base64 of media."""
     usual: int = 0
-    """Usual number of tokens of the media and of the tools' results."""
+    """Typical number of tokens of the media and of the tools' results."""
     most: int = 0
     """Number of tokens that the media and the tools' results hardly ever exceed."""
     searches: int = 0
@@ -121,7 +123,7 @@ def _tokens(size: int, half_bytes: int, least: int, most: int) -> int:
 
 
 def _document(named: str) -> Kind:
-    """Return the kind of a document. `named` is the text that names the format, the type or the file."""
+    """Return the kind of a document. `named` is text with its format, media type or file name."""
     return "packed" if any(word in named.lower() for word in _PACKED) else "document"
 
 
@@ -166,7 +168,10 @@ def _inner(block: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _media(block: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
-    """Yield (kind, size in base64) for each file of one block of content. The size is 0 if the file is only named."""
+    """Yield each file of one content block as (kind, size in base64).
+
+    The size is 0 if the file is given by URL or id.
+    """
     match block.get("type"):
         case "image" | "document" as kind:
             yield from _sourced(kind, block.get("source"))
@@ -190,7 +195,7 @@ def _media(block: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
 
 
 def _sourced(kind: Literal["image", "document"], source: Any) -> Iterator[tuple[Kind, int]]:
-    """Yield the file of a block of Messages. A source of type `text` or `content` is text, and yields nothing."""
+    """Yield the file of a Messages block. A block whose source is text (`text` or `content`) has no file."""
     if not isinstance(source, dict):
         return
     if source.get("type") == "base64":
@@ -200,7 +205,7 @@ def _sourced(kind: Literal["image", "document"], source: Any) -> Iterator[tuple[
 
 
 def _linked(kind: Kind, link: Any, block: Mapping[str, Any] | None = None) -> Iterator[tuple[Kind, int]]:
-    """Yield the file of a block of Chat Completions or Responses: in a data URL, or named by a URL or an id."""
+    """Yield the file of a Chat Completions or Responses block, which is in a data URL or is given by a URL or an id."""
     inner: Mapping[str, Any] = link if isinstance(link, dict) else block or {}
     data = link if isinstance(link, str) else inner.get("url") or inner.get("file_data")
     if isinstance(data, str) and not data.startswith(("http:", "https:")):
@@ -211,7 +216,7 @@ def _linked(kind: Kind, link: Any, block: Mapping[str, Any] | None = None) -> It
 
 
 def _converse(kind: Kind, inner: Mapping[str, Any], source: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
-    """Yield the file of a block of Converse. Documents with a source `text` or `content` are text."""
+    """Yield the file of a Converse block. A document whose source is text (`text` or `content`) has no file."""
     if isinstance(data := source.get("bytes"), str):
         yield _document(str(inner.get("format"))) if kind == "document" else kind, len(data)
     elif "s3Location" in source:
@@ -231,7 +236,7 @@ def _length(data: Any) -> int:
 
 
 def _add_tools(contents: Contents, body: Mapping[str, Any]) -> None:
-    """Add the fees of tools that the provider runs, and the tokens of these tools' results."""
+    """Add the fees of tools that the provider runs, and the tokens of the results of these tools."""
     most = body.get("max_tool_calls")
     limit = most if isinstance(most, int) and most > 0 else SEARCHES
     tools = list(_tools(body))

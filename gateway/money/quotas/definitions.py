@@ -19,7 +19,7 @@ from gateway.money.quotas.windows import Window
 
 OnExceed = Literal["reject", "notify"]
 Chain = tuple[str, ...]
-"""Names of quotas that are charged in order. What a quota cannot cover, the next one pays. Most chains have one."""
+"""Names of quotas that are charged in order: what a quota cannot pay, the next one pays. Most chains have one quota."""
 
 TEMPLATES: Final = ("<user>", "<node>")
 """Endings that may follow a colon in a quota's name. A quota with such an ending has a bucket for each user or node."""
@@ -40,7 +40,7 @@ class Quota:
     """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
     window: Window | None = None
-    """The calendar window at whose borders a bucket is filled, instead of a refill over time; None: no window."""
+    """The calendar window at whose borders a bucket is filled, instead of a refill over time; None without a window."""
 
     @property
     def rule(self) -> Rule:
@@ -51,7 +51,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """The number of requests or tokens that a caller may use in a period. All of them may be used in one burst."""
+    """A number of requests or tokens that a caller may use in a period, even all at once."""
 
     kind: Literal["requests", "tokens"]
     amount: int
@@ -59,7 +59,7 @@ class RateLimit:
     rate: str
     """The limit as written in the configuration: `60/min`."""
     by_model: bool
-    """True if each model has its own limit; False if all models of the grant's capability share one limit."""
+    """True if each model has its own limit. False if all models of the grant share one limit."""
 
     @property
     def rule(self) -> Rule:
@@ -70,10 +70,8 @@ class RateLimit:
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
         """Return the bucket of a caller for a model.
 
-        `patterns` are the model patterns of the grant's capability that has this limit.
-
-        The parts of the bucket's name are joined with line ends, which neither a login nor a rate contains. So two
-        limits share a bucket only if all parts are equal.
+        `patterns` are the model patterns of the grant with this limit. The parts of the bucket's name are joined with
+        line ends, which no login and no rate contains. So two limits share a bucket only if all parts are equal.
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))
@@ -82,8 +80,8 @@ class RateLimit:
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    The merged chain has the quotas of all these chains, because a grant never takes anything away. Quotas keep the
-    order in which they occur first. A quota occurs once in each chain.
+    It has the quotas of all these chains, each once, in the order in which they occur first. None is left out, because
+    a grant never takes anything away.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:
@@ -92,7 +90,10 @@ def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
 
 
 def bucket_of(name: str, login: str, node: str) -> str:
-    """Return the name of a caller's bucket of the quota `name`. If the node is unknown, the login replaces it."""
+    """Return the name of a caller's bucket of the quota `name`.
+
+    If the caller's node is unknown, the login is used instead.
+    """
     subjects = {"<user>": login, "<node>": node or login}
     template = template_of(name)
     return name.removesuffix(template) + subjects[template] if template else name

@@ -1,15 +1,14 @@
 """Estimates of the tokens of a call.
 
-Before the call is sent, the maximum is estimated. After the call, the probable number is estimated if the provider did
-not report the usage completely.
-
+- Before a call is sent, its maximum is estimated. After the call, the probable number is estimated if the provider did
+  not report the usage completely.
 - Input is estimated from the size of the body. The estimate of output is the client's output limit. If the client sets
   no limit, output is estimated from the limits of the models.
-- The estimates before the call are high. What the call did not use is released when the call is charged. Rate limits
-  reserve the usual number of tokens, because a rate that is exceeded only makes later calls wait longer.
+- The estimates before the call are high. The unused part is released when the call is charged. In rate limits, only the
+  typical number of tokens is reserved, because an exceeded rate merely makes later calls wait longer.
 
-A flag reads the client's output limit from the body (`Flag.limit`). Images, files and the provider's tools are in
-`contents.py`. Prices are in `gateway.money.prices`.
+The plugin of the client's API reads the output limit from the body (`Flag.limit`). Images, files and the provider's
+tools are in `contents.py`. Prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -28,42 +27,40 @@ from gateway.contract.json_api import UNLIMITED
 from gateway.money.quotas.contents import Contents, contents_of
 
 BYTES_PER_TOKEN: Final = 3
-"""Bytes of a body that count as one token. English text and code have about four, so the estimate is rather high."""
+"""Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes): text of this number of lower-case letters and spaces has at most this number of tokens.
-
-Random lower-case letters have 1.6 bytes for each token in OpenAI's o200k and cl100k and in Anthropic's published
-tokenizer, and words have 3.5. Every other byte may be a token of its own, as in digits, base64, Chinese characters and
-emoji; no tokenizer makes more tokens than there are bytes."""
+"""A pair (tokens, bytes): so many bytes of lower-case letters and spaces have at most so many tokens. In OpenAI's o200k
+and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words have 3.5. Every
+other byte counts as a token, as it may be in digits, base64, Chinese characters and emoji. No tokenizer makes more
+tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
-"""Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
-
-A body with more quotes and commas is not decoded and counts as text. Large bodies are measured in a worker process,
-where there is no such limit."""
+"""Maximum number of quotes and commas in a body that is decoded on the event loop, which then takes less than 0.3 s. A
+body with more is not decoded, and all of it counts as text. There is no such limit in a worker process, where large
+bodies are measured."""
 MAX_OUTPUT: Final = 1_000_000
-"""Maximum estimate of an answer's output tokens, even if the client's limit is higher. No model has a higher limit."""
+"""Maximum estimate of output tokens, even if the client's limit is higher. No model has a higher limit."""
 MAX_ROUGH_INPUT: Final = 200_000
 """Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
-"""Output tokens that a model is assumed to have written in each second of an interrupted call.
+"""Number of output tokens that a model is assumed to have written in each second of an interrupted call.
 
-Models write 30 to 150 in a second."""
+Real models write 30 to 150 in a second."""
 
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
 _TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
 _HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
-"""The escape of a letter or an underscore, which could hide a member's name. No usual client writes such escapes."""
+"""Pattern for an escaped letter or underscore, which could hide a member's name. Real clients write no such escapes."""
 SEARCH_FEE: Final = 35_000_000
 """Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
 grounding)."""
 _UNITS: Final = 10**6
-"""Units of `Priced.unit` in one nanodollar."""
+"""Number of units of `Priced.unit` in one nanodollar."""
 _WORD: Final = b"abcdefghijklmnopqrstuvwxyz "
 
 
 class Priced(Protocol):
-    """The prices of one model, as this module uses them."""
+    """The prices of one model, in the form that this module needs."""
 
     def cost(self, usage: Usage) -> int | None:
         """Return the cost in nanodollars in the standard tier; None if a kind of token in `usage` has no price."""
@@ -84,15 +81,13 @@ class Estimate:
     caches: bool = False
     """True if parts of the input may be written to a cache, which costs more than plain input."""
     tiered: bool = False
-    """True if the request may name a service tier, which may cost more than the standard tier."""
+    """True if the request may name a service tier that costs more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Maximum number of output tokens that are reserved in a bucket of a rate limit.
-
-    It may be less than `output` for calls without an output limit. Few of these calls use the maximum, and reserving
-    the maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
+    """Number of output tokens that are reserved in a rate limit. For a call without an output limit, it may be less
+    than `output`: few such calls use the maximum, and reserving the maximum would make the limit refuse other calls."""
     usual_input: int | None = None
-    """Usual number of input tokens of a request with such a body; None if this number equals `input`."""
+    """Typical number of input tokens of a request with such a body; None if it equals `input`."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0
@@ -104,7 +99,7 @@ class Estimate:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens that are reserved in a bucket of a rate limit."""
+        """The number of tokens that are reserved in a rate limit."""
         return self.probable_input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
@@ -113,10 +108,10 @@ class Estimate:
         return max(costs, default=0)
 
     def _usages(self, price: Priced) -> Sequence[Usage]:
-        """Return each usage that the provider may report for the estimated tokens.
+        """Return the usages that the provider may report for the estimated tokens.
 
-        The input may be plain, or written to a cache: some models of OpenAI do that without being asked. The output
-        may be thinking. A cache write and thinking are left out if the model has no separate price for them.
+        The input may be plain or may be written to a cache, which some of OpenAI's models do automatically. The output
+        may be text or thinking. Cache writes and thinking are left out if the model has no separate price for them.
         """
         writes = ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
         given = ["input", *[kind for kind in writes if self.tiered or price.unit(kind) is not None]]
@@ -156,17 +151,17 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The number of input tokens of a request, and the other amounts that it may cost."""
+    """The estimated number of input tokens of a request, and other properties of its body that affect the cost."""
 
     usual: int
     """Estimated number of input tokens, at least 1."""
     most: int
-    """Number of input tokens that a request hardly ever exceeds."""
+    """A number of input tokens that the request hardly ever exceeds."""
     searches: int = 0
     fees: int = 0
     """Fees in nanodollars for tools that the provider runs, other than searches."""
     caches: bool = False
-    """True if the body may ask for a cache."""
+    """True if the body may ask for prompt caching."""
     tiered: bool = False
     """True if the body may name a service tier."""
     answers: int = 1
@@ -176,7 +171,7 @@ class Size:
 def measure(body: bytes) -> Size:
     """Return the size of a request's body.
 
-    This takes a second for 30 MB of small values. Callers measure large bodies in a worker process.
+    Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process.
     """
     contents = _contents(body)
     text = max(0, len(body) - contents.size)
@@ -195,7 +190,7 @@ def measure(body: bytes) -> Size:
 
 
 def _contents(body: bytes) -> Contents:
-    """Return the parts of a body that are not text; nothing for a body that is not a JSON object."""
+    """Return the parts of a body that are not text. A body that is not a JSON object has none."""
     try:
         decoded = lenient_json.loads(body, utf8=True)
     except orjson.JSONDecodeError:
@@ -204,14 +199,15 @@ def _contents(body: bytes) -> Contents:
 
 
 def _usual(body: bytes, contents: Contents) -> int:
-    """Return the usual number of input tokens of a body, at least 1. Every three bytes of text count as one token."""
+    """Return the typical number of input tokens of a body, at least 1. Three bytes of text count as one token."""
     return max(1, max(0, len(body) - contents.size) // BYTES_PER_TOKEN + contents.usual)
 
 
 def _marks(body: bytes) -> tuple[bool, bool]:
-    """Return whether a body may ask for a cache, and whether it may name a service tier.
+    """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The bytes are searched, because the names may be at any depth. If letters are escaped, both are assumed.
+    The bytes are searched, because the member names may be at any depth. If the body has escaped letters, which could
+    hide a name, both are assumed.
     """
     if _HIDDEN.search(body) is not None:
         return True, True
@@ -219,7 +215,7 @@ def _marks(body: bytes) -> tuple[bool, bool]:
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:
-    """Return an estimate that takes no time, even for a large body, because nothing of the body is examined.
+    """Return an estimate from the body's size alone, which takes no time even for a large body.
 
     It is for callers without quotas. `limit` and `max_output` are the output limits of the client and of the model.
     """
@@ -229,9 +225,9 @@ def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimat
 
 
 def input_tokens(body: bytes) -> int:
-    """Return the usual number of input tokens of a request's body, at least 1.
+    """Return the typical number of input tokens of a request's body, at least 1.
 
-    Every three bytes of text count as one token.
+    Three bytes of text count as one token.
     """
     if body.count(b'"') + body.count(b",") > MAX_SIGNS:
         return max(1, len(body) // BYTES_PER_TOKEN)
@@ -243,8 +239,8 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
 
     - The result has at least the numbers of tokens that the provider reported. If the provider did not report the
       usage, input is at least the estimate from before the call.
-    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call.
-      Because most of a long call is waiting, this assumed output is at most half of the estimated output.
+    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call. This
+      assumed output is limited to half of the estimated output, because most of a long call is waiting.
     """
     usage = facts.usage if facts is not None else Usage()
     is_reported = facts is not None and facts.reported
@@ -257,7 +253,7 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
 def rate_limited_tokens(usage: Usage) -> int:
     """Return the number of tokens that count towards a rate limit.
 
-    Tokens read from a cache do not count. They cost a provider almost nothing, and Anthropic and Bedrock do not count
-    them in their own limits either.
+    Tokens read from a cache do not count, because they cost the provider almost nothing. Anthropic and Bedrock do not
+    count them in their own limits either.
     """
     return usage.input + usage.output + usage.cache_write_5m + usage.cache_write_1h

@@ -1,13 +1,14 @@
-"""All buckets of one kind: calls reserve an estimated amount in them, and are charged what they have used.
+"""All buckets of one kind (money, requests or tokens).
+
+Calls reserve an estimated amount in them, and are charged the amount that they have used.
 
 - The current time is an argument of each function; no function reads a clock.
-- A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more. So no
-  large call is refused for ever. If no call costs more than it reserved, a bucket is overdrawn by no more than the cost
-  of the most expensive call.
-- A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot cover is taken
-  from the next one, and only the last one is overdrawn. A chain refuses a call if nothing is left in its buckets
-  together.
-- If several claims charge the same bucket, the bucket is charged once: the highest of the amounts.
+- A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more.
+  Otherwise a large call could be refused for ever. If calls cost at most what they reserved, the overdraft of a bucket
+  is at most the cost of one call.
+- A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot pay, the next
+  one pays, and only the last one can be overdrawn. A chain refuses a call if nothing is left in its buckets together.
+- If several claims of a call charge the same bucket, the bucket is charged only the highest of the amounts.
 
 The arithmetic of one bucket is in `buckets.py`. Other modules decide the names of buckets, who owns them, and what
 calls cost.
@@ -26,55 +27,53 @@ from gateway.money.quotas.buckets import NOTICE_PERCENT, SECOND, Bucket, Charge,
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
 EVICTION_PROBES: Final = 4
-"""Number of old buckets that are examined for each new bucket, and removed from memory if they are full.
-
-It is more than one, so that the number of buckets can fall although some of the examined buckets are not full."""
+"""Number of old buckets that are examined for each new bucket, and removed from memory if they are full. It is more
+than one, so that the number of buckets can decrease even if some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
-"""Number of old buckets that are examined for each new bucket when memory has no room for the new buckets."""
+"""Number of old buckets that are examined for each new bucket if memory has no room for a new one."""
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds if a call is refused only because of the reservations of calls in flight.
-
-Most of these calls have ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
+"""Maximum `retry_after` in seconds if a call is refused only because calls in flight have reserved the rest: most of
+them will have ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds, also used for a bucket that does not refill over time.
+"""Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
 
-A calendar window has no such maximum, because its border is exact and may be a month away."""
+Buckets with a calendar window have no such maximum, because the time of their refill is known, even if it is a month
+away."""
 MAX_AHEAD: Final = 86_400 * SECOND
-"""Nanoseconds by which the time of a stored balance may be after the current time.
-
-A stored time is later than the current time if the clock was set back. The bucket does not refill until that time. If
-the stored clock was wrong by years, the bucket would not refill for years without this bound."""
+"""Maximum number of nanoseconds by which the time of a stored balance may be in the future. It is in the future if the
+clock was set back, and the bucket does not refill until that time. Without this bound, a clock that was wrong by years
+would stop the refill for years."""
 
 
 class Claim(NamedTuple):
-    """The maximum amount that a call may use of a bucket or chain. This amount is reserved before the call begins."""
+    """The maximum amount that a call may use of a bucket or chain, which is reserved before the call begins."""
 
     bucket: str
     rule: Rule
-    """The rule for a new bucket; an existing bucket keeps its own rule until the next `Ledger.reload`."""
+    """The rule for a new bucket. An existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
     overdraft: Sequence[tuple[str, Rule]] = ()
-    """The buckets of a chain after the first one, in the order in which they are charged."""
+    """The later buckets of a chain, in the order in which they are charged."""
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the claim's buckets."""
+        """The names of the claim's buckets, in the order in which they are charged."""
         return self.bucket, *(name for name, _ in self.overdraft)
 
 
 class Exceeded(Exception):
-    """The refusal of a call by a bucket, or by a chain of buckets, whose whole balance is used or reserved."""
+    """The refusal of a call by a bucket or chain whose balance is completely used or reserved."""
 
     def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(chain[0])
         self.chain = tuple(Bucket(rule.kind, name) for name in chain)
-        """The keys of the buckets that refuse together, in the order in which they would be charged."""
+        """The buckets that refuse the call together, in the order in which they would be charged."""
         self.rule = rule
         """The rule of the first bucket in `chain`."""
         self.balance = balance
-        """The balance of all buckets when the call was refused; above 0 if calls in flight had reserved all of it."""
+        """The balance of all buckets at the refusal. It is above 0 if calls in flight have reserved all of it."""
         self.retry_after = retry_after
-        """Estimated number of seconds until a call may begin, at least 1."""
+        """Estimated number of seconds, at least 1, until a call may begin."""
 
     @property
     def bucket(self) -> str:
@@ -93,15 +92,16 @@ class Reservation:
     """The buckets with the reserved amounts. Each bucket occurs once."""
     chains: Sequence[_Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
-    """Nearly used buckets, as pairs of (name, percentage that was used when the call began)."""
+    """Pairs (name, used percentage) of the buckets that were nearly used when the call began."""
     charges: tuple[Charge, ...] | None = None
     """The charges of the call; None until the call is charged or its reservation is released."""
 
 
 class Ledger:
-    """The buckets of one kind, by name. A bucket that is not in memory is full.
+    """The buckets of one kind, by name.
 
-    All methods that change buckets must be called from one thread. `levels` and `used` may be called from any thread.
+    A bucket that is not in memory is full. Methods that change buckets must all be called from the same thread, but
+    `levels` and `used` from any thread.
     """
 
     def __init__(
@@ -117,10 +117,10 @@ class Ledger:
         return len(self._live)
 
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
-        """Reserve the maximum amount that a call may use by each of its claims.
+        """Reserve the amount of each claim of a call.
 
-        Raises `Exceeded` if a bucket or chain refuses the call. Nothing is reserved then. If several buckets or
-        chains refuse the call, the exception names the one with the longest `retry_after`.
+        Raises `Exceeded`, and reserves nothing, if a bucket or chain refuses the call. If several buckets or chains
+        refuse the call, the exception names the one with the longest `retry_after`.
         """
         self._make_room([name for claim in claims for name in claim.chain], now)
         chains = [self._links(claim, now) for claim in claims]
@@ -147,11 +147,12 @@ class Ledger:
         only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
+        """Charge the used amount to all claims of a reservation, or only to those in `only`, and release the
+        reservation.
 
-        `only` has the names of the buckets of each claim. Only the first charge or release of a reservation has an
-        effect; later ones return the same charges. Buckets whose quota has been removed from the configuration in the
-        meantime are charged too.
+        `only` has tuples with the names of a claim's buckets. Only the first charge or release of a reservation has an
+        effect. Later ones return the same charges. Buckets whose quota was removed from the configuration meanwhile are
+        charged too.
         """
         if reservation.charges is None:
             for _, bucket, held in reservation.parts:
@@ -185,7 +186,10 @@ class Ledger:
     def charge_unreserved(
         self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
     ) -> tuple[Charge, ...]:
-        """Charge chains of buckets for a call without a reservation, even if memory has no room for another bucket."""
+        """Charge chains of buckets for a call without a reservation.
+
+        This is possible even if memory has no room for new buckets.
+        """
         links = [[(name, self.present(name, rule, now)) for name, rule in chain] for chain in chains]
         return tuple(self._charges(links, amount, now, estimated=True))
 
@@ -197,7 +201,10 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined. If `stored` is None, the bucket is full."""
+        """Set aside a bucket whose quota is not defined, with its stored balance.
+
+        If `stored` is None, the bucket is full.
+        """
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -228,7 +235,10 @@ class Ledger:
         return changed
 
     def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
-        """Set aside a bucket whose quota is no longer defined, unless it is full and has no reservation."""
+        """Set aside a bucket whose quota is no longer defined.
+
+        A full bucket without a reservation is forgotten instead.
+        """
         self._live.pop(name, None)
         self._gone.pop(name, None)
         if bucket.calls or not bucket.is_full(now):
@@ -238,10 +248,10 @@ class Ledger:
             del self._gone[next(iter(self._gone))]
 
     def restore(self, rule: Rule, stored: Charge, now: int) -> Charge | None:
-        """Set a bucket to its last stored balance, which has refilled by the stored terms until now.
+        """Set a bucket to its last stored balance, refilled up to now by the stored rule.
 
-        Return the new balance if the rule has changed, because the new balance is to be stored then. A bucket that is
-        in memory already is not changed.
+        If the rule has changed since then, return the new balance, which must be stored. A bucket that is in memory
+        already is not changed.
         """
         if stored.bucket in self._live:
             return None
@@ -253,17 +263,17 @@ class Ledger:
         return bucket.as_charge(stored.bucket) if bucket.change(rule, now) else None
 
     def levels(self, now: int) -> list[Level]:
-        """Return the state of each bucket that is not full or has a reservation. No bucket is changed."""
+        """Return the state of each bucket, except full buckets without a reservation. No bucket is changed."""
         buckets = list(self._live.items())
         return [bucket.level(name, now) for name, bucket in buckets if bucket.reserved or not bucket.is_full(now)]
 
     def level(self, name: str, rule: Rule, now: int) -> Level:
-        """Return the state of one bucket, even if the bucket is full and not in memory."""
+        """Return the state of one bucket, also if it is full and therefore not in memory."""
         bucket = self._live.get(name)
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int) -> dict[str, float]:
-        """Return the highest used fraction among the buckets of each quota; above 1 if a bucket is overdrawn.
+        """Return, for each quota, the used fraction of its emptiest bucket. It is above 1 if the bucket is overdrawn.
 
         Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
@@ -295,9 +305,9 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Remove full buckets from memory, to make room for those buckets in `names` that are not in memory yet.
+        """Remove full buckets from memory, to make room for the buckets in `names` that are not there yet.
 
-        This is done before a new bucket is made, because a new bucket is full and would be removed itself.
+        This is done before a new bucket is made, because new buckets are full and would be removed too.
         """
         new = sum(name not in self._live for name in names)
         if new:
@@ -307,7 +317,7 @@ class Ledger:
     def _evict(self, count: int, now: int) -> None:
         """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
 
-        The others are moved to the end, so that other buckets are examined next time.
+        The rest is moved to the end, so that other buckets are examined next time.
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]
@@ -318,7 +328,7 @@ class Ledger:
 
 
 def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
-    """Return a bucket with its stored balance, which refills by the stored terms."""
+    """Return a bucket with its stored balance. Up to `now`, it refills by the stored rule."""
     former = rule.with_terms(stored.terms)
     remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
     at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
@@ -326,10 +336,11 @@ def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
 
 
 def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
-    """Yield each bucket of a chain with its part of an amount: what the earlier buckets cannot cover.
+    """Yield each bucket of a chain with its part of an amount.
 
-    The last bucket takes the rest, and so does the first bucket that only notifies, because it refuses nothing. With
-    `unreserved`, amounts that calls in flight have reserved in a bucket do not cover anything.
+    Each bucket pays as much as it can of what earlier buckets could not pay. The last bucket, or the first one that
+    only notifies, pays the rest. If `unreserved` is true, a bucket can only pay with what calls in flight have not
+    reserved.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):
@@ -348,10 +359,10 @@ def _unreserved(chain: _Links) -> int:
 
 
 def _exceeded(chain: _Links, now: int) -> Exceeded:
-    """Return the refusal of a bucket or chain, with the seconds until its balance suffices.
+    """Return the refusal of a bucket or chain, with the seconds to wait.
 
-    If the balance is above 0, calls in flight have reserved all of it. When one of these calls ends, the balance may
-    suffice sooner than by the refill, so the seconds are at most `RETRY_AFTER_BUSY`.
+    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed as soon as one of them
+    ends. So the wait is then at most `RETRY_AFTER_BUSY`.
     """
     balance = sum(bucket.balance for _, bucket in chain)
     if balance > 0:
@@ -365,10 +376,11 @@ def _exceeded(chain: _Links, now: int) -> Exceeded:
 
 
 def _wait(chain: _Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never
+    will.
 
-    The time in which one bucket alone gains `missing` units is an upper bound. The result is found by bisection to
-    within a second, because buckets refill at different rates and at different borders.
+    The result is found by bisection, to within a second, because the buckets refill differently. An upper bound is the
+    time in which a single bucket gains `missing` units.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
@@ -387,7 +399,10 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all buckets with a refill are full; None if they gain less than `missing` units."""
+    """Return the nanoseconds until all buckets with a refill are full. Return None if they then have gained too little.
+
+    Too little means less than `missing` units together.
+    """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
     return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None

@@ -1,6 +1,6 @@
 """The values by which a process hands the state of its quotas and rate limits to the process that replaces it.
 
-- Balances of money are in the store, so only the buckets of rate limits are handed over.
+- Only the buckets of rate limits are handed over, because the balances of money are in the store.
 - Reservations of open calls are handed over for all kinds of buckets, so that the new process refuses the calls that
   the old one would have refused.
 
@@ -18,7 +18,7 @@ from gateway.money.quotas.ledger import Ledger, Reservation
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """A bucket of a rate limit, as it was at the time `at`."""
+    """The state of a bucket of a rate limit at the time `at`."""
 
     name: str
     rule: Rule
@@ -41,7 +41,7 @@ class Hold:
     """The amounts that one call has reserved in the buckets of one kind."""
 
     parts: tuple[tuple[str, Rule, int], ...]
-    """The buckets by name, each with its rule and the reserved amount."""
+    """The buckets by name, each with its rule and its reserved amount."""
     chains: tuple[tuple[str, ...], ...]
     """The names of the buckets of each claim."""
 

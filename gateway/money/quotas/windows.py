@@ -1,4 +1,4 @@
-"""Calendar windows of quotas: at which instants a bucket is filled, in a time zone.
+"""Calendar windows of quotas. They define the instants at which a bucket is filled, in a time zone.
 
 - A window is an hour, a day, a week or a month of the calendar. A week begins on Monday (ISO 8601).
 - A border is the first instant of a window in the time zone. If a change to or from daylight saving time skips
@@ -22,13 +22,13 @@ UTC_ZONE: Final = "UTC"
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
-"""First year for which no start of a window is computed, because `datetime` ends with the year 9999."""
+"""A year after which no start of a window is computed, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
-"""The border of a time outside the years of `datetime`, in nanoseconds of Unix time: a time that no clock shows."""
+"""The border of a time outside the range of `datetime`, in nanoseconds of Unix time. No clock ever shows this time."""
 
 
 class UnknownZone(ValueError):
-    """An error for a name that no time zone has on this machine."""
+    """The error for a name of a time zone that this machine does not know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def examine(options: argparse.Namespace, registry: Registry) -> Sequence[Result]
 
 
 def _holder(folder: StateFolder) -> str:
-    """Return text that names the process of the gateway that uses the state folder; "" if no gateway uses it."""
+    """Return text that names the gateway's process that uses the state folder; "" if there is none."""
     with suppress(StoreFailed):  # the checks of the folder say why the lock cannot be opened
         return lock_holder(folder.journal)
     return ""

@@ -1,6 +1,6 @@
 """Checks of the machine: file descriptors, the listeners' addresses, tailscaled, and with `--online` the providers.
 
-No request is sent to a provider, and no key leaves the machine: a connection is opened and closed again.
+Providers get no request and no key: a connection to them is opened and closed again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from gateway.process.doctor.result import Result, error, ok, warning
 from gateway.process.sockets import family, require_free
 
 FEW_DESCRIPTORS: Final = 4096
-"""Number of file descriptors below which a busy gateway refuses connections. Half of them are for clients."""
+"""Number of file descriptors below which a busy gateway would have to refuse connections. Half of them are for
+clients."""
 CONNECT_SECONDS: Final = 5.0
 """Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
 ANSWER_SECONDS: Final = 1.0
@@ -82,9 +83,9 @@ _REMEDIES: Final = {
 
 
 def _fault(listener: Listener) -> int | None:
-    """Return the `errno` of the error that listening on the address would raise; None if listening is possible.
+    """Return the `errno` of the error that would occur when listening on the address; None if listening is possible.
 
-    Raises `socket.gaierror` for a name that cannot be looked up.
+    Raises `socket.gaierror` for a host name that cannot be resolved.
     """
     try:
         if listener.unix:
@@ -98,10 +99,10 @@ def _fault(listener: Listener) -> int | None:
 
 
 def _unix_fault(path: str) -> int | None:
-    """Return the `errno` of the error that listening on the path would raise; None if listening is possible.
+    """Return the `errno` of the error that would occur when listening on the path; None if listening is possible.
 
-    If nobody listens on an existing socket, a killed gateway has left it behind, and the next gateway removes it.
-    Raises `OSError` if the folder may not be searched.
+    A socket on which nobody listens is no obstacle: a killed gateway has left it behind, and the next gateway removes
+    it. Raises `OSError` if the folder may not be searched.
     """
     file = Path(path)
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -120,8 +121,8 @@ def _unix_fault(path: str) -> int | None:
 def _answers(listener: Listener) -> bool:
     """Return whether a gateway answers at the listener's address.
 
-    A gateway in the mode `proxy-protocol` may accept only certain proxies, and does not answer anybody else. The result
-    is then True if the address accepts a connection.
+    In the mode `proxy-protocol`, a gateway may answer only certain proxies. The result is then True if the address
+    accepts a connection.
     """
     try:
         with socket.socket(family(listener)) as probe:

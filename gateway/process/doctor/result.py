@@ -61,5 +61,5 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def is_healthy(results: Sequence[Result]) -> bool:
-    """Return whether every check is good or its fault has been repaired."""
+    """Return whether each check has passed, or its fault has been repaired."""
     return all(result.state in {"ok", "repaired"} for result in results)

@@ -33,9 +33,9 @@ from gateway.store.repair import (
 from gateway.store.segments import UNREADABLE, segment_numbers, segment_path
 
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
-"""Number of free bytes below which the disk may be full soon: four times what the journal keeps in memory."""
+"""Number of free bytes below which the disk may soon be full: four times the size of the journal's queue in memory."""
 CLOCK_SECONDS: Final = 60.0
-"""Seconds by which the last record may be later than now. Clocks of virtual machines are corrected by seconds."""
+"""Seconds by which the last record may be in the future. Clocks of virtual machines are corrected by seconds."""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
 
 
@@ -65,9 +65,10 @@ _STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def checks(state: StateFolder) -> Iterator[Result]:
-    """Yield the results of all checks of a state folder that exists.
+    """Yield the results of all checks of an existing state folder.
 
-    Files of another user are not opened: SQLite would make files beside the database that this user cannot open.
+    If the files belong to another user, they are not opened, because SQLite would create further files that this user
+    could not open.
     """
     for path in (state.database, state.journal):
         if path.exists() and (owner := path.stat().st_uid) != os.geteuid():
@@ -97,10 +98,10 @@ def _permissions(state: StateFolder) -> Result:
 
 
 def _is_shared(path: Path) -> bool:
-    """Return whether a file or folder of this user is open to others.
+    """Return whether other users can access a file or folder of this user.
 
-    The result is False for files of another user, who has chosen the mode, and for sockets, which are open to a group
-    on purpose. It is also False for a file that a running gateway removes in the meantime.
+    The result is False for files of another user, who has chosen their mode, for sockets, which a group may use on
+    purpose, and for files that were just removed.
     """
     try:
         status = path.lstat()

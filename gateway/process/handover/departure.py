@@ -1,4 +1,4 @@
-"""The steps of the running gateway while a new process takes its place, and the way back if that fails."""
+"""The steps of the running gateway while a new process replaces it, and their reversal if the hand-over fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.store.entries import MAX_LIST, Entry
 from gateway.store.journal import Journal
 
 RETRY_SECONDS: Final = 1.0
-"""Seconds between two tries to take the journal back."""
+"""Seconds between two attempts to take the journal back after a failed hand-over."""
 
 
 class Departure:
@@ -34,10 +34,10 @@ class Departure:
         self._sync = sync
         self.spool: Final = gateway.predecessors.folder(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
         self._held: dict[str, Mapping[Kind, Reservation]] = {}
-        """The reservations of the calls that were open when the state was taken."""
+        """The reservations of the calls that were open when the state was handed over."""
 
     async def begin(self) -> State:
-        """Stop accepting connections and writing the journal and the store, and return the state in memory.
+        """Stop accepting connections, stop writing the journal and the store, and return the state in memory.
 
         Calls continue, and their records go to the spool. Raises `StoreFailed` if the journal or the spool cannot be
         written.
@@ -68,7 +68,7 @@ class Departure:
         )
 
     async def undo(self) -> None:
-        """Write the journal and the store again, apply what is in the spool, and accept connections."""
+        """Reverse `begin`: write the journal and the store again, apply the spool, and accept connections."""
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)
         await self._until_done(self._take_back)
@@ -97,7 +97,7 @@ class Departure:
 
 
 async def _failure(step: Callable[[], Awaitable[None]]) -> str:
-    """Run a step of the hand-over. Return why the step has failed; "" if it has succeeded."""
+    """Run a step of the hand-over. Return the reason why it failed; "" if it succeeded."""
     try:
         await step()
     except (StoreFailed, OSError) as error:

@@ -1,8 +1,8 @@
-"""The running gateway's side of a hand-over: it answers new processes, and replaced processes, on a unix socket.
+"""The running gateway's side of a hand-over. It answers new processes and replaced processes on a unix socket.
 
 - Only processes of the same user are answered.
-- A new process gets the listeners, the journal and the state (`departure.py`). If it ends before it is ready, this
-  process serves on.
+- A new process gets the listeners, the journal and the state (`departure.py`). If the new process ends before it is
+  ready, this process continues to serve.
 - A process that was replaced by this process can reserve amounts here for its remaining calls (`Reserve`).
 """
 
@@ -47,17 +47,17 @@ from gateway.store.base import StoreFailed
 READY_SECONDS: Final = 30.0
 """Maximum number of seconds from `Commit` to `Ready`, in which the new process opens the journal and the store."""
 COMMIT_SECONDS: Final = 120.0
-"""Maximum number of seconds in which the new process prepares everything else. No call waits in this time."""
+"""Maximum number of seconds in which the new process prepares everything else. Calls do not wait during this time."""
 ACCEPT_AGAIN_SECONDS: Final = 1.0
-"""Seconds until the next try to accept a connection, after accepting failed for lack of file descriptors."""
+"""Seconds until the next attempt to accept a connection, after a failure for lack of file descriptors."""
 _SOCKET_MODE: Final = 0o600
 
 
 class Giver:
-    """The side of the running gateway.
+    """The running gateway's side of hand-overs.
 
-    The first message of a new process must have the values of `hello`. `replaced` is called with the id of the process
-    that has taken over.
+    A new process must send the same values as in `hello` first. `replaced` is called with the id of the process that
+    has taken over.
     """
 
     def __init__(
@@ -82,7 +82,10 @@ class Giver:
         self._one_at_a_time = asyncio.Lock()
 
     def start(self) -> None:
-        """Listen on the socket in the state folder. A failure is logged, and the gateway serves on without it."""
+        """Listen on the socket in the state folder.
+
+        A failure is only logged, because the gateway can serve without this socket.
+        """
         try:
             self._listening, self._file = _opened(self._state)
         except OSError as error:
@@ -91,7 +94,10 @@ class Giver:
             self._begin(self._accept(self._listening))
 
     async def close(self) -> None:
-        """Close the socket, and end a hand-over that is going on. The file of another process is left alone."""
+        """Close the socket, and end a current hand-over.
+
+        If the socket's file belongs to another process, it is not removed.
+        """
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -134,7 +140,7 @@ class Giver:
                         await self._hand_over(connection, process)
 
     def _reserved(self, wanted: Reserve) -> Message:
-        """Reserve the claims of a call of a replaced process, and return the answer."""
+        """Make a reservation for a call of a replaced process, and return the answer to that process."""
         predecessor = self._gateway.predecessors.get(wanted.spool)
         if predecessor is None or not self._gateway.keeper.is_here:
             return Declined("this process does not have the balances")
@@ -148,7 +154,7 @@ class Giver:
         return Reserved(held["money"].notices)
 
     def _disagreement(self, hello: Hello) -> str:
-        """Return why the process that sent `hello` cannot take over; "" if it can."""
+        """Return the reason why the process that sent `hello` cannot take over; "" if it can."""
         ours = self._hello
         if hello.protocol != ours.protocol or hello.schema != ours.schema:
             return "its release has another form of the state; stop it, and then start the new release"
@@ -165,7 +171,7 @@ class Giver:
         return *self._sites.bounds, *self._metrics
 
     async def _hand_over(self, connection: socket.socket, process: int) -> None:
-        """Hand over to the process at the other end of the connection. If that fails, serve on."""
+        """Hand over to the process at the other end of the connection. If this fails, continue to serve."""
         bounds = self._bounds
         sockets = Sockets(tuple((bound.listener.listen, bound.file) for bound in bounds))
         await send_soon(connection, sockets, [bound.socket.fileno() for bound in bounds])
@@ -188,7 +194,7 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" without one."""
+    """Send the state, and wait until the new process is ready. Return the reason if this fails; "" otherwise."""
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])
@@ -207,7 +213,7 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
 
 
 def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return a new listening socket, and the id of its file, which replaces the file of an earlier process.
+    """Return a new listening socket, and the id of its file. The file replaces that of an earlier process.
 
     Raises `OSError` if the socket cannot be opened.
     """

@@ -43,17 +43,18 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Seconds for which a replaced process tries to reserve in the other process. After that, it uses its own balances."""
+"""Seconds for which a replaced process tries to make a reservation in the new process, before it uses its own
+balances."""
 AGAIN_SECONDS: Final = 0.05
-"""Seconds between two tries of a replaced process to reserve in the other process."""
+"""Seconds between two attempts of a replaced process to make a reservation in the new process."""
 
 
 class CannotTake(Exception):
-    """The error if the running gateway refuses the hand-over. The message has the reason."""
+    """The error for a hand-over that the running gateway refuses. The message has the reason."""
 
 
 class Taker:
-    """The connection to the running gateway, used until the running gateway has given up its listeners."""
+    """The connection to the running gateway. It is used until the running gateway has given up its listeners."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -72,7 +73,7 @@ class Taker:
         return [Passed(name, socket.socket(fileno=one)) for name, one in zip(names, descriptors, strict=True)]
 
     def commit(self) -> int:
-        """Make the running gateway stop writing its journal and its store.
+        """Ask the running gateway to stop writing its journal and its store.
 
         Return the descriptor of the journal's lock. Raises `StoreFailed` if the running gateway declines.
         """
@@ -86,17 +87,17 @@ class Taker:
     def finish(self) -> Collection[str]:
         """Tell the running gateway that this process serves from now on.
 
-        Return the listeners whose unix sockets have a file that the running gateway created. Raises `Broken` if the
-        running gateway has not given up its listeners.
+        Return those listeners on unix sockets whose files the running gateway created. Raises `Broken` if the running
+        gateway has not given up its listeners.
         """
         self._answer(Ready(), Done)
         self._connection.close()
         return self._files
 
     def _answer(self, message: Message, expected: type[T]) -> tuple[T, Sequence[int]]:
-        """Send a message, and return the answer and its descriptors.
+        """Send a message, and return the answer and its file descriptors.
 
-        Raises `Broken` if no answer of the type `expected` comes. The connection is then closed.
+        Raises `Broken`, and closes the connection, if no answer of the type `expected` comes.
         """
         with ExitStack() as unless_answered:
             unless_answered.callback(self._connection.close)
@@ -118,9 +119,9 @@ def _declined(error: Broken) -> str:
 
 
 def connect(state: Path) -> Taker | None:
-    """Return a connection to the gateway that runs with this state folder; None if no gateway is running.
+    """Return a connection to the gateway that runs with this state folder; None if there is none.
 
-    Raises `CannotTake` if the process there belongs to another user.
+    Raises `CannotTake` if that gateway's process belongs to another user.
     """
     try:
         return Taker(_connected(state, ANSWER_SECONDS))
@@ -141,13 +142,13 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The quota balances, which are in the process that has replaced this one. Each `reserve` blocks its thread."""
+    """The quota balances of the process that has replaced this one. Each `reserve` blocks its thread."""
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state
         self._spool = spool
         self._local = local
-        """The function that reserves from the balances of this process if the other process gives no answer."""
+        """The function that reserves from this process's own balances, if the other process does not answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve the claims of a call in the other process. Raises `Exceeded` if they are refused there."""
@@ -162,7 +163,7 @@ class RemoteQuotas:
         return self._local(claims)
 
     def _asked(self, message: Reserve) -> Message | None:
-        """Return the answer of the process that has the balances at this moment; None if there is no answer."""
+        """Return the answer of the process that has the balances now; None if it does not answer."""
         try:
             with closing(_connected(self._state, ASK_SECONDS)) as connection:
                 send(connection, message)

@@ -1,4 +1,4 @@
-"""The messages between a gateway that is replaced and the gateway that replaces it, and their form on a unix socket.
+"""The messages between a gateway and the new process that replaces it, and their encoding on a unix socket.
 
 A message is its length in four bytes, followed by JSON. Descriptors are sent along with the length (`SCM_RIGHTS`).
 
@@ -7,8 +7,8 @@ A message is its length in four bytes, followed by JSON. Descriptors are sent al
     Commit                                     State, with the lock of the journal
     Ready                                      Done
 
-- Before `Commit`, the old process serves as if nothing had happened. Between `Commit` and `Done`, nobody accepts
-  connections, and new connections wait in the queues of the listening sockets.
+- Before `Commit`, the old process serves as usual. Between `Commit` and `Done`, no process accepts connections, and new
+  connections wait in the queues of the listening sockets.
 - If the new process ends before `Done`, the old process continues.
 - Later the old process asks the new one to reserve money in the quotas for calls that began in the old process:
   `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own.
@@ -37,7 +37,7 @@ PROTOCOL: Final = 1
 FILE: Final = "handover.sock"
 """The name of the unix socket in the state folder."""
 MAX_BYTES: Final = 256 * 1024 * 1024
-"""Maximum length of a message. The state of 100,000 buckets takes about 20 MB."""
+"""Maximum length of a message in bytes. The state of 100,000 buckets takes about 20 MB."""
 MAX_DESCRIPTORS: Final = 250
 """Maximum number of descriptors with one message. Linux allows 253 (`SCM_MAX_FD`)."""
 _LENGTH: Final = struct.Struct(">I")
@@ -46,7 +46,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first message of the new process. The old process declines if any of its own values is different."""
+    """The first message of the new process. The old process declines if its own values differ from these."""
 
     protocol: int
     schema: int
@@ -67,7 +67,7 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """The request for the journal and the store, after the new process has opened everything else."""
+    """The request to hand over the journal and the store. The new process has opened everything else before."""
 
 
 class Spool(msgspec.Struct, frozen=True):
@@ -100,7 +100,7 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The message that the new process has opened the journal and the store, and can serve."""
+    """The message that the new process has opened the journal and the store and can serve."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -121,7 +121,7 @@ class Reserved(msgspec.Struct, frozen=True, tag=True):
 
 
 class NotReserved(msgspec.Struct, frozen=True, tag=True):
-    """The values of the exception `Exceeded`."""
+    """The refusal of a reservation, with the values of the exception `Exceeded`."""
 
     chain: tuple[Bucket, ...]
     rule: Rule
@@ -139,7 +139,7 @@ class Broken(Exception):
 
 
 class PathInFolder:
-    """Paths for unix sockets in a folder whose own path may be longer than Linux allows for a socket."""
+    """Short paths for unix sockets in a folder. The folder's own path may be longer than Linux allows for a socket."""
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -167,10 +167,9 @@ def send(connection: socket.socket, message: Message) -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
-    """Return the next message on a blocking socket, and its descriptors, which the caller closes.
+    """Return the next message on a blocking socket, and its file descriptors, which the caller must close.
 
-    Raises `OSError` or `Broken` if no complete message with all descriptors arrives. Received descriptors are then
-    closed.
+    Raises `OSError` or `Broken`, and closes received descriptors, if no complete message with all descriptors arrives.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_DESCRIPTORS)
     with ExitStack() as unless_kept:

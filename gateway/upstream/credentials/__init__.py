@@ -1,5 +1,4 @@
 """Credentials of requests to providers.
 
-Other packages import the module `keys`. Secrets in the configuration are read elsewhere, in
-`gateway/config/document/secrets.py`.
+Other packages import the module `keys`. The configuration's secrets are read in `gateway/config/document/secrets.py`.
 """

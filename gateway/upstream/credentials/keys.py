@@ -15,12 +15,10 @@ _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
     "x-goog-api-key": lambda key: ("x-goog-api-key", key),
 }
 _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
-"""Headers in which clients send a key. Aperture's documentation does not name the last of them."""
+"""Headers in which clients send a key. The last one is not in Aperture's documentation."""
 _SIGNED: Final = "AWS4-"
-"""Prefix of AWS signatures in `authorization`, which are not sent on.
-
-A signature covers the host name to which the client sent the request, which is the gateway's. So a provider would
-refuse it."""
+"""Prefix of AWS signatures in the header `authorization`. They are not passed on: a signature covers the gateway's host
+name, so the provider would refuse it."""
 
 _MEMBERS: Final = frozenset(
     {
@@ -29,9 +27,8 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Members of a request's body in which clients of LiteLLM send a key or an address.
-
-No provider's own API has these members. A provider that is itself a LiteLLM proxy would use them (CVE-2024-6587)."""
+"""Members of a request's body in which clients of LiteLLM send a key or an address. They are removed, because a
+provider that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such members."""
 
 
 def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
@@ -64,7 +61,7 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether a request to `provider` has the gateway's credential (or none), and not the client's own.
+    """Return whether a request to `provider` has the gateway's credential, or none, instead of the client's own.
 
     `client` are the client's headers by name in lower case.
     """

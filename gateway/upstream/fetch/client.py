@@ -1,6 +1,6 @@
 """The HTTP client for files that clients name by URL.
 
-- A host name is resolved once. All of its addresses are checked, and the connection is made to one of them only.
+- A host name is resolved once. All of its addresses are checked, and the connection goes to one of these addresses.
 - The TLS certificate must be valid for the host name.
 - The target of a redirect is checked like any other URL.
 - No header, cookie or credential of the client or of a provider is sent. No proxy from the environment is used.
@@ -32,13 +32,13 @@ from gateway.upstream.fetch import guard
 from gateway.upstream.fetch.guard import NotFetched, shown
 
 MAX_REDIRECTS: Final = 3
-"""Maximum number of redirects that are followed; file storage services use one or two."""
+"""Maximum number of redirects that are followed. File storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Maximum number of concurrent fetches of the process. Further fetches wait, and the wait counts in their timeouts."""
+"""Maximum number of concurrent downloads of the process. The time that a further download waits counts in its
+timeout."""
 LOOKUPS: Final = 8
-"""Number of threads that resolve host names.
-
-These threads do nothing else, because a name server that does not answer blocks a thread for seconds."""
+"""Number of threads that resolve host names. They are separate, because a dead name server blocks a thread for
+seconds."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HEADERS: Final = {
@@ -46,15 +46,15 @@ _HEADERS: Final = {
     "accept": "image/*, application/pdf, text/*;q=0.9, */*;q=0.5",
     "accept-encoding": "identity",
 }
-"""Headers of every request. `identity` asks for an uncompressed file, because a compressed file may expand a lot."""
+"""Headers of every request. `identity` requests an uncompressed file, because decompression may expand a file a lot."""
 
 Lookup = Callable[[str, int], Sequence[str]]
 
 
 def lookup(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host name from this machine's resolver. Blocks the thread.
+    """Return the addresses of a host name from this machine's resolver. Raises `OSError` if there are none.
 
-    Raises `OSError` if there are no addresses.
+    This blocks the thread.
     """
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in entries))
@@ -69,9 +69,10 @@ def is_reachable(address: str) -> bool:
 
 
 def is_own(address: str) -> bool:
-    """Return whether an address belongs to this machine. No packet is sent.
+    """Return whether an address belongs to this machine.
 
-    For a connection to one of its own addresses, the operating system chooses this address as the source too.
+    No packet is sent. The test is the source address that the operating system would use: for a connection to an own
+    address, it is the same address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -96,9 +97,9 @@ class Allowance:
 
 
 class Fetcher:
-    """A client that fetches URLs. `lookup` resolves host names, and `judge` decides whether an address is allowed.
+    """A client that downloads files. `lookup` resolves host names, and `judge` decides whether an address is allowed.
 
-    Tests replace both.
+    Tests replace both functions.
     """
 
     def __init__(
@@ -140,9 +141,9 @@ class Fetcher:
             raise _refused(fetch, reason) from None
 
     async def _follow(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """Follow redirects and return the file.
+        """Request a URL and follow its redirects. Return the file.
 
-        Raises `NotFetched` if a URL is not allowed, for too many redirects, and for a reply that cannot be used.
+        Raises `NotFetched` if a URL is not allowed, if there are too many redirects, or if the reply cannot be used.
         """
         url = guard.check_url(fetch.url, rules)
         limit = min(rules.max_bytes, fetch.max_bytes)
@@ -182,7 +183,7 @@ def _allowed_addresses(lookup: Lookup, judge: Callable[[str], bool], host: str, 
 
 
 class _Pinned(AbstractResolver):
-    """A resolver for aiohttp that returns the addresses that were checked, without asking a name server again."""
+    """A resolver for aiohttp that returns the addresses that were checked. It does not ask a name server again."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -204,13 +205,13 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing, because this resolver has no resources to close."""
+        """Do nothing, because there are no resources to close."""
 
 
 def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.socket]:
     """Return a function that creates sockets for connections to `addresses`, and raises `OSError` for other addresses.
 
-    This is the last check, in case a library parses a host in another way than `guard.py`.
+    This last check helps if a library parses a host differently from `guard.py`.
     """
 
     def make(info: tuple[Any, ...]) -> socket.socket:
@@ -250,7 +251,7 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> str:
-    """Return the target of a redirect. Raises `NotFetched` if it is malformed, or is http for an https URL."""
+    """Return the target of a redirect. Raises `NotFetched` if it is malformed, or leads from https to http."""
     location = response.headers.get("Location", "")
     try:
         target = url.join(URL(location))

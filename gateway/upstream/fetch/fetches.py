@@ -1,7 +1,7 @@
 """The fetches of one call. Each URL is fetched once, and the number and total size of the files are limited.
 
-If a later attempt needs the same URL, or a conversation contains a URL twice, the file of the first fetch is used.
-`client.py` does the fetching.
+If a later attempt needs the same URL, or a conversation contains a URL twice, the file of the first fetch is used
+again. `client.py` does the download.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from gateway.upstream.fetch.client import Allowance, Fetcher
 from gateway.upstream.fetch.guard import host_of
 
 MAX_FILES: Final = 20
-"""Maximum number of files of one call.
+"""Maximum number of files of one call. Bedrock's limit for images in a request is the same.
 
-Bedrock accepts the same number of images in one request (AWS's API reference of Converse, ContentBlock)."""
+Source: AWS's API reference of Converse, ContentBlock."""
 MAX_FETCHES_PER_CALL: Final = 5
 """Maximum number of concurrent fetches of one call, so that a few calls with slow hosts do not block all other calls.
 
 `client.MAX_FETCHES` limits the concurrent fetches of all calls."""
 _BASE64: Final = (3, 4)
-"""Ratio of the number of bytes of a file to the number of its characters in base64."""
+"""Ratio of the size of a file to the size of its base64 form."""
 
 
 class Fetches:
@@ -44,9 +44,9 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """Return a file. Also start the fetches in `fetch.ahead`, which will be needed next.
+        """Return a file. Also start the downloads in `fetch.ahead`, which will be needed next.
 
-        Raises `Refused` if the file is not fetched, or if the call has more than `MAX_FILES` different URLs.
+        Raises `Refused` if the file cannot be downloaded, or if the call has more than `MAX_FILES` different URLs.
         """
         for each in (fetch, *fetch.ahead):
             if each.url in self._tasks:

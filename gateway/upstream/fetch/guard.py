@@ -1,6 +1,6 @@
 """Rules for the URLs, hosts and addresses from which files may be fetched for a client.
 
-A client that sends a URL makes this machine connect to that URL, from inside the tailnet and the cloud's network.
+By sending a URL, a client makes this machine connect to it from inside the tailnet and the cloud's network.
 
 - Only addresses on the public internet are allowed, whatever the host name is.
 - Internal hosts and ports are allowed only if the configuration lists them.
@@ -21,7 +21,7 @@ from yarl import URL
 from gateway.config.model import Fetching
 
 MAX_URL: Final = 8192
-"""Maximum length of a URL in characters; signed URLs of cloud storage services have about two thousand."""
+"""Maximum length of a URL in characters. Signed URLs of cloud storage services have about two thousand."""
 _SHOWN: Final = 200
 """Maximum number of characters of a URL that are shown in an error message or in the log."""
 NO_URL: Final = (ValueError, TypeError, IndexError)
@@ -30,9 +30,10 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""Pattern of the last label of a host name that resolvers read as an IPv4 address: 2130706433, 127.1, 0x7f.1."""
+"""Pattern for the last label of a host name that resolvers interpret as an IPv4 address: 2130706433, 127.1, 0x7f.1."""
 _UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
-"""Characters that different URL parsers interpret differently: spaces, control characters, backslashes, surrogates."""
+"""Pattern for characters that URL parsers interpret differently: spaces, control characters, backslashes,
+surrogates."""
 
 _NOT_PUBLIC: Final = tuple(
     ipaddress.ip_network(network)
@@ -65,9 +66,9 @@ These networks are refused even for internal hosts that the configuration lists.
 
 
 class NotFetched(Exception):
-    """The error for a file that is not fetched. The message has the reason, and in most cases a remedy.
+    """The error for a file that is not downloaded.
 
-    The message does not contain the URL's query, which may be a signature.
+    Its message has the reason, and in most cases a remedy. It does not have the URL's query, which may be a signature.
     """
 
 
@@ -127,7 +128,7 @@ def _is_allowed(host: str, port: int | None, rules: Fetching) -> bool:
 
 
 def _matches(host: str, pattern: str) -> bool:
-    """Return whether a host matches a pattern; `*.example.com` matches all subdomains, but not example.com itself."""
+    """Return whether a host matches a pattern. `*.example.com` matches all subdomains, but not example.com itself."""
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
@@ -148,7 +149,7 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Return whether an address is allowed for an internal host that the configuration lists."""
+    """Return whether an address may be used for an internal host that the configuration lists."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -170,7 +171,7 @@ def host_of(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a URL as shown in errors and logs: without user, query and fragment, and cut to `_SHOWN` characters."""
+    """Return a URL for errors and logs: without user, query and fragment, and cut to `_SHOWN` characters."""
     bare = re.split(r"[?#]", text, maxsplit=1)[0]
     scheme, separator, rest = bare.partition("://")
     authority, slash, path = rest.partition("/")

@@ -1,6 +1,6 @@
-"""Tests of bodies that two parsers may read differently.
+"""Tests of request bodies that two JSON parsers may interpret differently.
 
-Each body is refused in the client's dialect, or has the same meaning for every parser.
+Each such body is refused in the client's dialect, or has the same meaning for every parser.
 """
 
 import json
@@ -56,7 +56,7 @@ async def sent(gated, path, body):
 
 
 def with_member(body, text):
-    """Return a body as text, with a member put before all its other members."""
+    """Return a body as JSON text, with a member inserted before all its other members."""
     return f"{{{text},{json.dumps(body)[1:]}".encode()
 
 
@@ -95,10 +95,9 @@ async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_si
 
 
 async def test_an_escaped_member_name_is_authorised_and_forwarded(gated):
-    """Check that a member whose name has escaped letters is authorised and forwarded.
+    """Check that a member with escaped letters in its name is authorised and forwarded unchanged.
 
-    JSON has many spellings of one name. A name that occurs once means the same to every reader, so the body is
-    forwarded unchanged.
+    If a name occurs only once, its spelling does not matter, because every parser decodes it to the same name.
     """
     messages = json.dumps(CHAT["messages"])
     body = f'{{"mod\\u0065l":"\\u006d","messages":{messages}}}'.encode()
@@ -145,9 +144,9 @@ async def test_numbers_that_no_machine_holds_crash_nothing(gated, bedrock_sim):
 
 
 async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedrock_sim):
-    """Check that a model cannot be chosen by headers and queries if the body names a refused model.
+    """Check that headers and queries cannot select a model if the body names a refused model.
 
-    Other proxies let clients choose a model by these headers and queries.
+    Other proxies let clients select a model by these headers and queries.
     """
     headers = [f"{name}: {HAIKU}" for name in ("X-Model", "X-Model-Id", "OpenAI-Model", "X-Irisgate-Model")]
     for path, body in (("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)):
@@ -161,7 +160,7 @@ async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedro
 
 
 async def test_deeply_nested_members_crash_nothing(gated):
-    """Check that deeply nested members cause no crash, even at places that only a full decoder reads."""
+    """Check that deeply nested members cause no crash, even in places that only a complete decoding reads."""
     text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
     for path, body in ROUTES.items():
         data = json.dumps({**body, "messages": 0}).encode().replace(b'"messages": 0', b'"messages":' + text)

@@ -1,4 +1,6 @@
-"""Tests that put a secret into every place that may have one, and search all outputs of the gateway for them."""
+"""Tests that put a secret into every place that may have one, and search for these secrets in all outputs of the
+gateway.
+"""
 
 import json
 
@@ -33,11 +35,11 @@ PAGES = (
 )  # fmt: skip
 
 ABSENT = frozenset({"/ui/sessions/nobodys"})
-"""Paths of pages that do not exist, which answer 404."""
+"""Paths of pages that do not exist, so that they are answered with 404."""
 
 
 def text(url, echo):
-    """Return a configuration with three providers: one works, one is down, one repeats the key that it refuses."""
+    """Return a configuration with three providers: one works, one is down, and one refuses the key and repeats it."""
     common = {"compatibility": {"bedrock_converse": True}, "cost_basis": "bedrock-us"}
     providers = {
         "works": {
@@ -62,7 +64,7 @@ def text(url, echo):
 
 
 async def refuse_with_headers(request):
-    """Refuse a request as a provider does, with a message that repeats the request's headers."""
+    """Refuse a request with a message that repeats the request's headers, as some providers do."""
     text = json.dumps(dict(request.headers))
     return web.json_response({"message": f"not allowed: {text}"}, status=403, headers={"x-amzn-errortype": "A"})
 
@@ -81,9 +83,9 @@ async def served(tmp_path, bedrock_sim, monkeypatch):
 
 
 def found_in(data):
-    """Return the places whose secret is in the bytes.
+    """Return the places whose secrets are in `data`.
 
-    The secret in a comment does not count, because no provider uses it.
+    The secret in a comment is ignored, because no provider uses it.
     """
     return [place for place, canary in CANARIES.items() if canary.encode() in data and place != "comment"]
 

@@ -1,4 +1,7 @@
-"""Strings chosen by a client in names, paths and agents: they make no new metric series, log line or page."""
+"""Tests of strings that a client chooses in names, paths and agents.
+
+They must not add metric series, log lines or pages.
+"""
 
 import asyncio
 import json
@@ -20,9 +23,10 @@ from tests.helpers.hostile_http import (
 DISTINCT = 2000
 TOGETHER = 8
 SERIES = 75
-"""Maximum number of new metric series that all calls of a test make. The buckets of a histogram count as one series.
+"""Maximum number of new metric series for all calls of a test.
 
-A refused model, an unknown route and a page each have one series for each status.
+The buckets of a histogram count as one series. A refused model, an unknown route and a page add one series for each
+status.
 """
 INJECTIONS = [
     "x\ny", 'x\r\n{"event":"call.finished","identity":"bob"}', 'x","event":"forged","y":"', "x\x1b[2J\x1b[31m",
@@ -39,9 +43,8 @@ async def gated(tmp_path, bedrock_sim):
 
 
 PLUGINS = "irisgate_plugin_"
-"""First letters of the metric series that each hook of a plugin has after its first call.
-
-Their number is limited by the number of hooks.
+"""Prefix of the metric series of hooks, which each hook gets with its first call. Their number is limited by that of
+hooks.
 """
 
 
@@ -77,7 +80,7 @@ async def test_metrics_do_not_grow_with_what_clients_make_up(gated, bedrock_sim)
 
 
 def lines_of(gated):
-    """Return all lines of the log. Each of them must be a JSON object."""
+    """Return all lines of the log. Check that each of them is a JSON object."""
     data = gated.lines.data
     assert data.endswith(b"\n")
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", data)

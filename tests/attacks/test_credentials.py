@@ -1,4 +1,4 @@
-"""Tests of keys and addresses that clients send: none of them reaches a provider or is kept by the gateway."""
+"""Tests of keys and addresses that clients send. The gateway must neither pass them to a provider nor store them."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -76,7 +76,7 @@ WAYS = {
 
 
 class Providers:
-    """One simulated provider of each kind, and all requests that any of them has received."""
+    """One simulated provider of each kind, and all requests that they have received."""
 
     def __init__(self, *simulators):
         self.bedrock, self.anthropic, self.openai = simulators

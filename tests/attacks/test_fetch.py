@@ -1,6 +1,4 @@
-"""Tests of URLs in a client's request: no spelling, name, redirect or server leads to a connection to an internal
-address.
-"""
+"""Tests of URLs in a client's request. No spelling, host name, redirect or server may lead to an internal address."""
 
 import asyncio
 import json
@@ -22,13 +20,13 @@ from gateway.upstream.fetch.guard import NotFetched, check_url, is_host, is_publ
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 OUTSIDE = "127.0.0.2"
-"""Stand-in for the internet: another address of this machine, which the replaced check takes for a public address."""
+"""Another address of this machine, which the tests treat as a public address on the internet."""
 INSIDE = "127.0.0.1"
 NAMES = {"images.test": [OUTSIDE], "cdn.test": [OUTSIDE], "inside.test": [INSIDE], "both.test": [OUTSIDE, INSIDE]}
 
 
 class Names:
-    """A resolver that records the names that it is asked for, and can give a different answer each time."""
+    """A resolver that records the names that are looked up, and can give a different answer each time."""
 
     def __init__(self, answers=NAMES):
         self.answers = answers
@@ -92,7 +90,7 @@ def rules(**more):
 
 @pytest.fixture
 async def any_port(monkeypatch):
-    """Allow the port of a test's server instead of port 80, which tests cannot bind."""
+    """Allow the port of the test's server in place of port 80, which tests cannot use."""
     from gateway.upstream.fetch import guard
 
     def allow(port):
@@ -304,7 +302,9 @@ async def test_an_unknown_name_and_one_inside_are_told_alike():
 
 
 async def test_a_rebinding_name_is_resolved_once_before_connecting(any_port):
-    """Check that a name whose address changes is resolved once, and that the connection goes to the checked address."""
+    """Check that a host name whose address changes is resolved only once, and that the connection goes to the checked
+    address.
+    """
     async with host(reply(), INSIDE) as inside, host(reply(), OUTSIDE, inside.port) as outside:
         any_port(outside.port)
         names = Names({"images.test": [[OUTSIDE], [INSIDE], [INSIDE]]})

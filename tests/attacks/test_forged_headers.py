@@ -1,4 +1,4 @@
-"""Tests of headers that claim a false identity. They have no effect in any mode, and are never sent to a provider."""
+"""Tests of headers with a false identity. They have no effect in any mode, and are never sent to a provider."""
 
 import itertools
 import json
@@ -40,9 +40,8 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""Headers of `tailscale serve`, and spellings that some software reads as these headers.
-
-An honest request never has the same header twice, in whatever spellings.
+"""Headers of `tailscale serve`, in spellings that some software treats as equal. No honest request has such a header
+twice.
 """
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",
@@ -86,7 +85,7 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""The login of an honest caller by mode, for the modes in which it is not Alice's."""
+"""The login of an honest caller, for those modes in which it is not Alice's login."""
 
 
 @pytest.fixture
@@ -128,14 +127,14 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Return the status, and the caller whom the gateway's answer names; no caller (None) if it is refused."""
+    """Return the status, and the caller's login according to the gateway; None if the request is refused."""
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None
 
 
 def is_forwarding(line):
-    """Return whether only proxies send this header. A loopback listener refuses requests with such headers."""
+    """Return whether only proxies send this header, so that a loopback listener must refuse the request."""
     name = line.partition(":")[0]
     return bool(forwarding_header([(name, "")]))
 
@@ -190,10 +189,10 @@ async def test_nothing_that_claims_an_identity_goes_on_to_a_provider(gated, sim,
 @pytest.mark.parametrize("mode", ["whois", "proxy-protocol"])
 @pytest.mark.parametrize("address", ["100.64.9.9", "100.127.255.254", "fd7a:115c:a1e0::99"])
 async def test_a_tailnet_address_unknown_to_tailscaled_is_nobody(gated, sim, mode, address):
-    """Check that an address of the tailnet's range has no identity unless tailscaled knows the address.
+    """Check that an address in the tailnet's range has an identity only if tailscaled knows it.
 
-    Carriers use 100.64.0.0/10 too. On the `whois` listener the address is only in headers, because a test cannot
-    connect from it.
+    Network carriers use 100.64.0.0/10 too. On the `whois` listener, the address is only in headers, because a test
+    cannot connect from this address.
     """
     version = 6 if ":" in address else 4
     ends = "::1" if version == 6 else "127.0.0.1"

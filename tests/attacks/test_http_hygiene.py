@@ -1,6 +1,6 @@
 """Tests of malformed and unusual HTTP.
 
-The gateway serves it by the standard, or answers with its own error page and writes one line to the log.
+The gateway handles it as the standard says, or answers with its own error page and one log line.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ REFUSED = {
     "a chunk that is longer": CHUNKED + b"2\r\n{}x\r\n0\r\n\r\n",
     "a long trailer": CHUNKED + b"2\r\n{}\r\n0\r\nSecret: " + LONG + b"\r\n\r\n",
 }
-"""Requests that the gateway may refuse before it has received their whole body."""
+"""Malformed requests that the gateway may refuse before it has received their whole body."""
 BODIES = {
     # bodies whose framing turns out to be wrong when the handler reads them
     "a chunk of size zz": b"zz\r\n{}\r\n0\r\n\r\n",
@@ -146,7 +146,7 @@ async def test_unusual_requests_are_served(gateway):
 
 
 async def test_small_chunks_with_a_short_extension_are_read(gateway):
-    """Check that a body in chunks of one byte is not refused as an attack."""
+    """Check that a body in chunks of one byte is read, and not refused as an attack."""
     raw = await connected(gateway)
     raw.writer.write(
         CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in b"{" + b" " * 60_000) + b"1;a=b\r\n}\r\n0\r\n\r\n"

@@ -1,8 +1,8 @@
-"""No request at the limit of bodies holds the event loop much longer than a plain text of the same size.
+"""Tests that a request of the maximum size blocks the event loop not much longer than a plain text of the same size.
 
 - Every operation is tried with every conversion: native, in another envelope, and each translation.
-- The yardstick is the longest piece of work for one long text on the same conversion. Such a text is only scanned and
-  copied. Yardstick and measurement are CPU time of the loop's thread, so other work on the machine changes neither.
+- The reference is the longest uninterrupted work for one long text on the same conversion, because such a text is only
+  scanned and copied. Both times are CPU times of the loop's thread, so that other processes do not change them.
 - Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times as
   long.
 """
@@ -27,7 +27,7 @@ It is above the size from which worker processes are used, and small enough for 
 """
 RATIO = 4
 PLAIN_MILLISECONDS = 25
-"""Minimum value of the yardstick in milliseconds. The loop also does other work."""
+"""Minimum value of the reference in milliseconds. It allows for other work of the loop."""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"
@@ -74,10 +74,7 @@ MEMBERS = {
     "bedrock_converse": "inferenceConfig additionalModelRequestFields requestMetadata performanceConfig system",
     "bedrock_model_invoke": "metadata anthropic_beta anthropic_version max_tokens service_tier context_management",
 }
-"""Members that the gateway reads for every provider.
-
-In one of the hostile requests each member is a long list of numbers.
-"""
+"""Members that the gateway itself reads. In each hostile request, one of them is a long list of numbers."""
 
 
 async def answer(request):
@@ -126,7 +123,7 @@ TOOLS = {
 
 
 def packed_text(dialect, text):
-    """Return JSON of a text as the content of a message."""
+    """Return JSON of a text, in the form of a message's content in this dialect."""
     return json.dumps([{"text": text}] if dialect == "bedrock_converse" else text).encode()
 
 
@@ -174,9 +171,9 @@ def post(url, path, body):
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):
-    """Return the longest time, in CPU seconds, for which a request occupies the loop without a pause.
+    """Return the longest CPU time in seconds for which a request blocks the loop.
 
-    The result is the smallest of up to five runs. No further run is made when the result is at most `enough`.
+    The result is the smallest of up to five runs. There are no further runs after a result of at most `enough`.
     """
     body = body_of(route, MODEL, messages, more or {})
     assert LIMIT / 2 < len(body) <= LIMIT + 1_000 or more
@@ -215,7 +212,7 @@ def serving(state, provider, way):
 
 
 async def allowed(gw, route):
-    """Return the CPU seconds that a hostile body may take: `RATIO` times those of one long text."""
+    """Return the CPU seconds that a hostile body may take: `RATIO` times the seconds of one long text."""
     text = packed_text(dialect_of(route), "x" * (LIMIT - 1_000))
     return RATIO * max(await longest(gw, route, turn(text)), PLAIN_MILLISECONDS / 1000)
 
@@ -226,9 +223,8 @@ PAIRS = [
     for column, way in enumerate(WAYS)
     if "IRISGATE_ALL_LOOPS" in os.environ or (row + column) % len(WAYS) == 0
 ]
-"""Pairs of route and conversion: a fifth of all, in which each route and each conversion occurs.
-
-IRISGATE_ALL_LOOPS=1 tries all pairs, which takes six minutes.
+"""Pairs of route and conversion: a fifth of all pairs, such that each route and each conversion occurs. With
+IRISGATE_ALL_LOOPS=1 these are all pairs, which take six minutes.
 """
 
 

@@ -1,9 +1,10 @@
-"""No reply of a provider holds the event loop, whole or streamed, natively or converted.
+"""Tests that no reply of a provider blocks the event loop, streamed or not, native or converted.
 
 - Every client dialect is tried with every way from a provider. Each reply repeats one value or list.
 - The time is CPU time of the loop's thread, so that other work on the machine hardly changes it. Without worker
   processes, some replies of every pair hold the loop for 100 to 900 milliseconds.
-- Each shape of a reply is small for some pairs and large for the others. With IRISGATE_ALL_LOOPS=1, it is both for all.
+- Each kind of reply is tried small with some pairs and large with the others. With IRISGATE_ALL_LOOPS=1, both sizes are
+  tried with all pairs.
 """
 
 import asyncio
@@ -21,11 +22,11 @@ from tests.helpers.providers import provider_in_a_thread
 MOST_SECONDS = 0.05
 ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
-"""Number of bytes of a reply that goes to a worker process only if it has many values."""
+"""Size in bytes of replies that are read in a worker process only because they have many values."""
 CONVERTED, NATIVE = (4_000_000, 4_000_000) if ALL else (300_000, 1_000_000)
-"""Numbers of bytes of replies that always go to a worker process.
+"""Sizes in bytes of replies that are always read in a worker process.
 
-A native reply is only read, which takes less time than a conversion, so its usual number is higher.
+Native replies may be larger, because they are only read, which takes less time than a conversion.
 """
 STREAMED = {
     "bedrock_converse": "/model/{}/converse-stream",
@@ -37,13 +38,13 @@ PAIRS = [
     for column, way in enumerate(DIALECTS)
     if client == way == "openai_responses" or (way != "openai_responses" and (ALL or (row + column) % 5 == 0))
 ]
-"""Five pairs of client and way, in which each way occurs; with IRISGATE_ALL_LOOPS=1, all pairs.
+"""Five pairs of client dialect and provider dialect, such that each provider dialect occurs.
 
-Requests are not translated to Responses."""
+With IRISGATE_ALL_LOOPS=1 these are all pairs. There is no translation to Responses."""
 
 
 class Provider:
-    """A provider that sends one body to every request."""
+    """A provider that answers every request with the same body."""
 
     def __init__(self):
         self.body, self.kind = b"{}", "application/json"
@@ -61,9 +62,9 @@ def provider():
 
 
 async def longest(gw, client, *, stream):
-    """Return the longest uninterrupted CPU time, in seconds, that the loop's thread spends on a reply.
+    """Return the longest CPU time in seconds for which a reply blocks the loop.
 
-    The result is the smallest of up to five runs. No further run is made when the result is short enough.
+    The result is the smallest of up to five runs. There are no further runs after a result that is small enough.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}
@@ -81,7 +82,7 @@ async def longest(gw, client, *, stream):
 def replies(shapes, client, way):
     """Yield (name, size, body) of each reply to try with a pair.
 
-    Small and large shapes alternate. With IRISGATE_ALL_LOOPS=1, each shape has both sizes.
+    Small and large kinds alternate. With IRISGATE_ALL_LOOPS=1, each kind has both sizes.
     """
     sizes = SMALL, NATIVE if client == way else CONVERTED
     for first, size in enumerate(sizes, PAIRS.index((client, way))):

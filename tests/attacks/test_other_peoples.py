@@ -1,4 +1,5 @@
-"""Tests that a caller cannot see the sessions, calls and rights of other people, nor whether these people exist.
+"""Tests that a caller cannot see sessions, calls and rights of other people, and cannot even find out whether they
+exist.
 
 A caller without a role sees nothing.
 """
@@ -87,7 +88,7 @@ async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
 
 
 async def test_a_query_for_another_person_never_shows_if_they_exist(gated):
-    """Check that a query about another person is refused in the same way whether that person exists or not."""
+    """Check that a query about another person is refused with the same reply, whether or not that person exists."""
     for path in (
         "/api/sessions",
         "/api/calls",

@@ -1,6 +1,6 @@
 """Tests of model names that look like paths.
 
-Exactly the model and operation that were authorised are requested upstream.
+Only the authorised model and operation may be requested from the provider.
 """
 
 import json
@@ -94,7 +94,10 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def answered(gated, path, body):
-    """Return the status. A connection that is closed because of an invalid request target counts as 400."""
+    """Return the status of the reply.
+
+    A connection that is closed because of an invalid request target counts as 400.
+    """
     raw = await connected(gated)
     raw.writer.write(post(path, body))
     status, _, answer = await raw.reply()
@@ -120,7 +123,7 @@ async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_
 
 
 async def test_what_stands_behind_a_path_does_not_choose_the_operation(gated, bedrock_sim):
-    """Check that a fragment or a query after the path does not change the operation."""
+    """Check that a fragment or query after the path does not change the operation."""
     for behind in ("#/converse-stream", "#/../converse-stream", "?/converse-stream", "?a=/converse-stream#b"):
         await answered(gated, f"/bedrock/model/{HAIKU}/converse{behind}", CONVERSE)
     assert {(seen.path, seen.query) for seen in bedrock_sim.requests} == {

@@ -1,4 +1,4 @@
-"""Hostile PROXY headers: only the first header of a connection counts, and no connection delays others."""
+"""Tests of hostile PROXY headers. Only the first header of a connection counts, and no connection delays others."""
 
 import asyncio
 import json
@@ -169,7 +169,7 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 async def test_while_many_say_nothing_others_are_served(proxied):
     """Check that callers are served while many other connections are silent.
 
-    The silent connections have stopped before, inside or after the PROXY header, or inside a request.
+    Each silent connection has stopped before, inside or after its PROXY header, or inside a request.
     """
     openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):
@@ -186,9 +186,9 @@ async def test_while_many_say_nothing_others_are_served(proxied):
 
 
 async def test_a_silent_connection_is_closed_despite_earlier_bytes(proxied, monkeypatch):
-    """Check that a connection that stops inside its PROXY header is closed at the usual deadline.
+    """Check that a connection that stops inside its PROXY header is closed at the deadline.
 
-    The bytes that it has sent do not extend the deadline.
+    Bytes that it has sent do not extend the deadline.
     """
     monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.2)
     waiting = [await connected(proxied, first=first) for first in (b"", b"P", SIGNATURE, two()[:-1], ONE[:-1])]
@@ -241,9 +241,9 @@ async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(pr
 
 
 async def test_connections_from_tailscale_serve_do_not_count_by_address():
-    """Check that a proxy on another machine is not limited as if it were one caller.
+    """Check that the limit of connections per address does not apply to a proxy on another machine.
 
-    This proxy names a caller in each request, and its connections have no caller of their own.
+    Each request through this proxy may be of a different caller.
     """
 
     class Transport:

@@ -1,6 +1,6 @@
-"""Tests of requests that two programs could read differently.
+"""Tests of HTTP requests that two programs could interpret differently (request smuggling).
 
-Each gets a 4xx, and no part of a request is read as a second request.
+Each gets a 4xx, and no part of it is interpreted as another request.
 """
 
 import json
@@ -23,7 +23,7 @@ CALL = json.dumps(CONVERSE).encode()
 CHUNKED = b"%x\r\n" % len(CALL) + CALL + b"\r\n0\r\n\r\n"
 LINE = f"POST {CONVERSE_PATH} HTTP/1.1"
 INNER = post(CONVERSE_PATH, CONVERSE)
-"""A whole call that is sent as the body of other requests. It would cost money if it were read as a request."""
+"""A complete call that is sent as the body of another request. It would cost money if it were executed."""
 
 
 def chunked(*headers, body=CHUNKED):
@@ -151,9 +151,8 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def refused(gated, bedrock_sim, table):
-    """Check that each request is refused.
-
-    An honest request follows on the same connection, and gets its own answer or none.
+    """Check that each request is refused, and that an honest request after it on the same connection gets its own reply
+    or none.
     """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():

@@ -22,7 +22,7 @@ from tests.helpers.hostile_http import (
 from tests.web.admin.conftest import from_file
 
 OPEN = {"/healthz", "/readyz"}
-"""Routes that reveal and change nothing. A monitor may therefore call these routes under any host name."""
+"""Routes that reveal and change nothing. So monitors may call them under any host name."""
 FOREIGN = {
     "another origin": ["Origin: https://evil.example"],
     "an origin that is none": ["Origin: null"],
@@ -39,7 +39,7 @@ FOREIGN = {
     "our origin but another site": ["Origin: http://ai", "Sec-Fetch-Site: cross-site"],
 }
 REBOUND = ["evil.example", "ai.evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"]
-"""Host names of the attacker that resolve to the gateway's address."""
+"""Host names that the attacker lets resolve to the gateway's address (DNS rebinding)."""
 PREFLIGHT = [
     "Origin: https://evil.example",
     "Access-Control-Request-Method: POST",

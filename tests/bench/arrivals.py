@@ -1,4 +1,4 @@
-"""Requests over real connections to listeners of every identity mode. The connections stay open for measurements.
+"""Requests over real connections to listeners of every identity mode, for measurements. The connections stay open.
 
 Everything between the socket and the identity is real: `Modes` and `Site` are the gateway's own. The simulated
 tailscaled runs in another thread, so that its work is not counted.
@@ -29,14 +29,13 @@ REQUEST = (
     b'Tailscale-App-Capabilities: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}\r\n'
     b"Content-Type: application/json\r\nContent-Length: 0\r\n\r\n"
 )
-"""A request with the headers of an agent behind `tailscale serve`.
-
-Every mode gets the same request, so the gateway reads the same headers in each mode.
+"""A request with the headers of an agent behind `tailscale serve`. It is used in every mode, so that the gateway always
+reads the same headers.
 """
 
 
 class Endless:
-    """A limit on connections that accepts every connection."""
+    """A limit on connections that admits every connection."""
 
     def admit(self, _connection, _peer):
         return True
@@ -46,7 +45,7 @@ class Endless:
 
 
 class Connection:
-    """A stand-in for a new connection. Weak references to it work, as they do for a transport."""
+    """A stand-in for a new connection. Weak references to it are possible, as they are to a transport."""
 
 
 @contextmanager
@@ -103,7 +102,7 @@ def _listeners(folder, tailscaled_at):
 
 
 class Hall:
-    """An application that answers no request until it is closed, so that all connections stay open."""
+    """An application that answers requests only when it is closed, so that all connections stay open."""
 
     def __init__(self):
         self._came = asyncio.Queue()

@@ -1,7 +1,7 @@
 """Measures the costs of identity and grants before anything is cached.
 
 These are the costs of a caller's first call, of lists, of whois and of a new configuration. The results are rows of
-(name, way in which grants grow, microseconds). None means that a time was not measured.
+(name, kind of growth of the grants, microseconds). None means that a time was not measured.
 """
 
 from contextlib import suppress
@@ -18,14 +18,14 @@ from tests.bench.measure import cpu_us, once_us
 from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread
 
 FRESH = 5
-"""Number of times that each first-time action is done."""
+"""Number of times that each first-time action is repeated, each time without cached results."""
 LIST_US = 200_000
-"""Maximum number of microseconds for making a list. A list that would take longer is not measured."""
+"""Maximum number of microseconds for a list. If a list would take longer, it is not measured."""
 LISTS = ("the list of models, first", "the list of models, rendered", "a model that does not exist")
 
 
 async def decisions(setup, plugin, through):
-    """Return the rows of one setup. Its calls go through the chain `through`."""
+    """Return the rows of one setup. `through` is the chain of middlewares that its calls pass through."""
     grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
     identity = setup.identities[0]
@@ -44,7 +44,7 @@ async def decisions(setup, plugin, through):
 
 
 async def _lists(setup, through, call):
-    """Return the times to make a caller's list of models, to write it as JSON, and to refuse a call for an unknown
+    """Return the times for three things: listing a caller's models, writing the list as JSON, and refusing an unknown
     model.
     """
     catalog, grants, registry = setup.runtime.catalog, setup.runtime.grants, discover()

@@ -1,7 +1,8 @@
 """The provider and the clients of `overhead.py`, in a separate process that is not measured.
 
-Each task is a line of JSON on standard input, `{"url", "body", "connections", "calls"}`. Each finished task is a line
-on standard output. The first output line is the provider's address. The provider does not check requests.
+The process reads tasks from standard input, one line of JSON each: `{"url", "body", "connections", "calls"}`. It writes
+a line to standard output for each finished task. Its first line is the provider's address. The provider does not check
+requests.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ async def streamed(request):
 
 
 async def play(session, url, body, connections, calls):
-    """Make all calls, over this number of connections with one call at a time each."""
+    """Make all calls over this number of connections, with one call at a time on each connection."""
     left = repeat(None, calls)
 
     async def client():

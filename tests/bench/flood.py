@@ -1,9 +1,9 @@
-"""Measures health checks beside streams at full speed: `python -m tests.bench.flood [STREAMS] [PROBES]`.
+"""Measures health checks during streams at full speed: `python -m tests.bench.flood [STREAMS] [PROBES]`.
 
-The provider is a process of its own, and so is the gateway. The provider writes events as fast as they are taken. The
-clients of the streams read nothing, or as fast as they can. On a machine that others use, wall time tells little, so the
-CPU time that the gateway uses during a health check is measured too. `ratio` is the slowest hundredth of this CPU
-time beside the streams, divided by the slowest hundredth without streams.
+Provider and gateway run in separate processes. The provider writes events as fast as they are read. The clients of the
+streams read nothing, or as fast as they can. Wall time depends on other processes, so the gateway's CPU time during a
+health check is measured too. `ratio` compares the slowest hundredth of this CPU time with streams to that without
+streams.
 """
 
 import asyncio
@@ -80,9 +80,8 @@ def _figures(times):
 
 
 async def _probes(place, pid, count):
-    """Return the median and the slowest hundredth of health checks on new connections, in milliseconds.
-
-    Both are given first for the wall time, and then for the gateway's CPU time.
+    """Return the median and the slowest hundredth of health checks on new connections, in milliseconds: two values for
+    wall time, and two for the gateway's CPU time.
     """
     times, cpu = [], []
     for number in range(WARM_UP + count):

@@ -1,7 +1,7 @@
 """Measures the costs of identity and grants for a call, with 10 to 10,000 grants and as many models.
 
-Run by hand: `python -m tests.bench.identity`. Warm costs are those of a call whose caller and model have been seen
-before. Cold costs occur once, and are in a separate table.
+Run by hand: `python -m tests.bench.identity`. Warm costs are those of a call whose caller and model are already cached.
+Cold costs occur once, and are in a separate table.
 """
 
 import asyncio
@@ -23,9 +23,8 @@ from tests.bench.sizes import POLICY, setups
 SIZES = (10, 100, 1_000, 10_000)
 ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
-"""Modes that read the policy's grants again for each connection.
-
-Only in these modes can two equal callers be different objects.
+"""Modes that read the policy's grants again for each connection. Only in these modes can the same caller be represented
+by different objects.
 """
 
 
@@ -45,8 +44,8 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return microseconds: those of identity by mode, those of grants by way and size, and the cold costs by name and
-    way.
+    """Return the measured microseconds: identity by mode, grants by kind of growth and size, and cold costs by name and
+    kind.
     """
     plugin = discover().flags["openai_chat"]
     once = {}
@@ -71,9 +70,9 @@ async def _identified(modes, request):
 
 
 async def _decided(made, plugin, **options):
-    """Return the microseconds that resolution, grants and headers take in addition to an empty chain.
+    """Return the microseconds that resolution, grants and headers take in addition to an empty chain of middlewares.
 
-    The keys are the ways in which the number of grants grows. Each value is a list with one figure for each size.
+    The keys are the kinds of growth of the grants. Each value is a list with one figure for each size.
     """
     groups = {}
     for size, ways in made.items():

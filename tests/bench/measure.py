@@ -1,7 +1,7 @@
 """Measures work in CPU time of the thread, and makes tables of the results.
 
-CPU time is used because other processes share the machine: a waiting thread uses none. This module does not depend on
-what is measured.
+CPU time is used because other processes share the machine, and waiting for them uses no CPU time. This module does not
+depend on what is measured.
 """
 
 import gc
@@ -10,7 +10,7 @@ from time import thread_time_ns
 
 RUNS = 7
 RUN_SECONDS = 0.02
-"""Seconds that one run of a group lasts, unless a single pass over the group takes longer."""
+"""Minimum duration in seconds of one run of a group of functions."""
 
 
 class Nowhere:
@@ -24,10 +24,10 @@ class Nowhere:
 
 
 async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
-    """Return the median microseconds of a step, by the name of the step's group, after a warm-up.
+    """Return the median microseconds of a function, by the name of its group, after a warm-up.
 
-    `groups` has a sequence of functions without arguments for each name. The groups run in turns, so that a change in
-    the machine's speed affects all of them.
+    `groups` has a sequence of functions without arguments for each name. The groups run alternately, so that a change
+    in the machine's speed affects all of them.
     """
     laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():
@@ -42,9 +42,9 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
 
 
 async def once_us(steps):
-    """Return the median microseconds of `steps`, each of which runs once.
+    """Return the median microseconds of functions that each run once.
 
-    Use this for work whose second run would find cached results.
+    This is for work that would find cached results in a second run.
     """
     return median([await _laps([step], 1) / 1000 for step in steps])
 

@@ -1,4 +1,5 @@
-"""Measures the memory that many large bodies in flight use: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
+"""Measures the memory that many concurrent calls with large bodies use: `python -m tests.bench.memory [CALLS]
+[MEGABYTES]`.
 
 The gateway and its worker processes run outside this process. Their resident memory is added up ten times a second. A
 call that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
@@ -42,7 +43,7 @@ async def _answer(request):
 
 
 def resident(pid):
-    """Return the resident megabytes of a process and of its children."""
+    """Return the resident megabytes of a process and its children."""
     pages = 0
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal():

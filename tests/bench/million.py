@@ -1,7 +1,7 @@
 """Measures the times of answers and pages for a store with a million calls.
 
 Run by hand: python -m tests.bench.million The figures are wall times over loopback, with one request after the other.
-The store is written in batches, as the follower writes it. If the second argument is a folder, the store is kept there
+The store is written in batches, as in a running gateway. If the second argument is a folder, the store is kept in it
 and used again.
 """
 
@@ -45,7 +45,7 @@ ROUNDS = 5
 def one(number, count):
     """Return the record of a call.
 
-    The calls' times are evenly spread. Each user has one client, and a session mostly has one model.
+    The times of calls are evenly spread. Each user has one client program, and most sessions have one model.
     """
     session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
     is_long = number % 50 == 0
@@ -128,8 +128,8 @@ def lists(after):
 
 
 def usage():
-    """Return the paths of usage reports: by every group, by every pair of groups, by the shortest time step, and as
-    people usually request them.
+    """Return the paths of usage reports: by each group, by each pair of groups, by hour, and as people usually request
+    them.
     """
     day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
     last = rfc3339(END)[:10]

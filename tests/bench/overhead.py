@@ -1,8 +1,8 @@
 """Measures the CPU cost of a call for the gateway's event loop: `python -m tests.bench.overhead`.
 
-The gateway is compared with a bare pass-through. The pass-through consists of aiohttp's server and client only, so it
-shows the cost of the libraries. Gateway and pass-through run in turns on one event loop of this process. The provider
-and the clients run in `far.py`, another process.
+The gateway is compared with a bare pass-through, which consists only of aiohttp's server and client and shows the cost
+of the libraries. Gateway and pass-through run alternately on one event loop of this process. The provider and the
+clients run in `far.py`, another process.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ CHAT = {"model": NOVA, "messages": [{"role": "user", "content": TEXT}]}
 
 @dataclass(frozen=True)
 class Way:
-    """A way to the provider, and the request that is posted to it."""
+    """A way to the provider (gateway or pass-through), and the request that is sent to it."""
 
     name: str
     path: str
@@ -62,7 +62,7 @@ WAYS = [
 
 
 class Far:
-    """The other process, which has the provider and the clients."""
+    """The other process, in which the provider and the clients run."""
 
     def __init__(self, process):
         self._process = process
@@ -130,7 +130,7 @@ async def gateway(provider, folder):
 
 
 async def measured(folder, *, rounds=ROUNDS, calls=None):
-    """Return the microseconds of the loop's thread for a call, by (way, streamed, connections)."""
+    """Return the CPU microseconds of the loop's thread per call, by (way, streamed, connections)."""
     calls = calls or CALLS
     measurements = {}
     async with far() as other:

@@ -1,4 +1,4 @@
-"""Measures the costs of a call's record: during the call, in the store, and with a flushed disk (`storage.sync`).
+"""Measures the costs of a call's record: during the call, in the store, and with flushes to the disk (`storage.sync`).
 
 Run by hand: python -m tests.bench.records
 """
@@ -27,11 +27,11 @@ USERS, MODELS, SESSIONS = 50, 6, 400
 AHEAD = 1000
 """Number of calls in flight."""
 TOGETHER, FLUSHED = (1, 16, 256), 512
-"""Numbers of calls that wait for the disk at the same time, and the total number of calls in each measurement."""
+"""The numbers of calls that wait for the disk at the same time, and the total number of calls in each measurement."""
 
 
 def some(count):
-    """Return calls as on a busy tailnet: an hour of a few hundred conversations."""
+    """Return calls like those of an hour on a busy tailnet, with a few hundred conversations."""
     return [
         record(
             id=f"req_{number:024x}",
@@ -58,7 +58,7 @@ def _config():
 
 
 def path(folder, calls):
-    """Return the CPU microseconds of the loop's thread for each step of recording a call."""
+    """Return the CPU microseconds of the loop's thread for each step by which a call is recorded."""
     log = configure(Nowhere())
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", log)
@@ -84,7 +84,7 @@ def path(folder, calls):
 
 
 def behind(folder, calls):
-    """Return the number of records that the store takes from the journal per second of wall time and of CPU time."""
+    """Return the number of records that the store applies from the journal per second of wall time and of CPU time."""
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", configure(Nowhere()))
     # most calls are in flight for longer than it takes to apply a batch
@@ -107,7 +107,10 @@ def behind(folder, calls):
 
 
 async def flushed(folder, together):
-    """Return the milliseconds that a call waits for the disk, and the flushes per call, with `together` calls at once."""
+    """Return the milliseconds that a call waits for the disk, and the flushes per call.
+
+    `together` calls run at once.
+    """
     log = configure(Nowhere())
     journal = Journal(folder / f"journal{together}", log, sync=True)
     sync, flushes, waited = DiskSync(journal, log), 0, []

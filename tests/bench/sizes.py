@@ -1,7 +1,7 @@
 """Configurations of any size, with as many models as grants, and callers for them.
 
-Grants are written in one of three ways: one grant for each user, many grants that all apply to everyone, or grants in
-the tailnet's policy, which tailscaled returns together with the caller's identity.
+There are three kinds of grants: one grant for each user, many grants that all apply to everyone, and grants in the
+tailnet's policy, which tailscaled returns with the caller's identity.
 """
 
 from dataclasses import dataclass, replace
@@ -23,11 +23,12 @@ from tests.helpers.gateway import CAP
 PROVIDERS = 10
 CALLERS = 8
 NAMED = 4
-"""Number of callers, and of models that each of them calls in turn. They are spread over the whole configuration."""
+"""Number of callers, and of models that each of them calls alternately. They are evenly spread over the
+configuration."""
 IN_POLICY = 2
-"""Number of callers with grants from the policy. Each of these callers has all grants of the policy."""
+"""Number of callers whose grants are in the policy. Each of them has all grants of the policy."""
 IN_POLICY_AT = "100.64.1.0"
-"""Address of the first caller with grants from the policy."""
+"""Address of the first caller whose grants are in the policy."""
 HEADER = ("x-team", "research")
 EACH, EVERYONE, POLICY = "a user for each grant", "all grants for everyone", "all in the tailnet policy"
 
@@ -44,7 +45,7 @@ def login(number):
 def own(number):
     """Return a glob that matches one model.
 
-    The glob is neither a full name nor a whole provider, so it must be matched as a pattern.
+    It is neither a full name nor a whole provider, so it must be matched as a pattern.
     """
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
@@ -75,7 +76,7 @@ def all_for_everyone(size):
 
 
 def spread(count, size):
-    """Return up to `count` evenly spread numbers below `size`. The last of them is `size - 1`."""
+    """Return up to `count` evenly spread numbers below `size`. The last number is `size - 1`."""
     count = min(count, size)
     return [size - 1 - position * size // count for position in range(count)]
 
@@ -84,7 +85,7 @@ def spread(count, size):
 class Setup:
     """A configuration, callers who have called before, and the same callers on new connections.
 
-    A caller on a new connection is a new object that is equal to the old one, so cached results must be found by
+    On a new connection, a caller is a new object that equals the old one, so that cached results must be found by
     equality.
     """
 
@@ -111,7 +112,7 @@ def new_call(runtime, plugin, identity, name):
 
 
 async def setups(size, sim, modes, request):
-    """Return a setup for each way in which grants grow. `request` is a request to a listener of mode whois."""
+    """Return a setup for each kind of growth of the grants. `request` is a request to a listener of mode whois."""
     made = config(size)
     catalog, prices = Catalog(made), Prices.load()
     models = [model(number) for number in spread(NAMED, size)]

@@ -45,7 +45,8 @@ calls."""
 LISTED = 8
 """Number of tables, and of types of objects, that the report lists."""
 FAULT_EVERY = 19
-"""Number of calls of which one has a fault. It is no multiple of the number of dialects, so each dialect has faults."""
+"""One call in this number of calls has a fault. The number has no common factor with the number of dialects, so that
+every dialect has faults."""
 SETTLE_SECONDS = 60
 """Maximum number of seconds until the records of all calls are in the store."""
 PROVIDERS = {
@@ -107,11 +108,11 @@ class Figures:
 
     @property
     def warm(self):
-        """The samples after the warm-up."""
+        """The samples after the warm-up, or those of the second half if there are fewer calls."""
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):
-        """Return the growth after the warm-up by least squares, in megabytes per hour and in bytes per call."""
+        """Return the growth of memory after the warm-up in megabytes per hour, by least squares."""
         calls, at, size, _ = zip(*self.warm, strict=True)
         return 3600 * linear_regression(at, size).slope, 1e6 * linear_regression(calls, size).slope
 
@@ -218,7 +219,7 @@ async def _counted(process, path, figures, every):
 
 
 async def _records(session, url, calls):
-    """Return the number of records in the store, once there are as many as calls or the time is over."""
+    """Return the number of records in the store, when there are as many as calls or the maximum time has passed."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:
         async with session.get(url + "/api/usage?by=agent") as reply:

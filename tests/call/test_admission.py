@@ -1,4 +1,6 @@
-"""Limits on calls and on the bytes of their bodies: refusals before the body is read, and release afterwards."""
+"""Tests of limits on calls and on the bytes of their bodies: refusals before the body is read, and release
+afterwards.
+"""
 
 import asyncio
 import gzip
@@ -28,7 +30,7 @@ def gated(state, sim, **limits):
 
 
 async def uploading(running, path=CONVERSE, *, size=1000, at=0, chunked=False):
-    """Begin a call, and return its connection as soon as the gateway waits for the body."""
+    """Begin a call, and return its connection when the gateway waits for the rest of the body."""
     place = urlsplit(running.running.urls[at])
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
     raw = await Raw.open(place.hostname, place.port, first=HEAD.format(path=path, length=length).encode())

@@ -1,7 +1,4 @@
-"""Tests of the names of client programs, which are read from a request's headers.
-
-A client cannot add a metric label of its own.
-"""
+"""Tests of the names of client programs, which are read from request headers. Clients cannot add a metric label."""
 
 import re
 

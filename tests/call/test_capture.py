@@ -64,7 +64,7 @@ def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
 
 
 def test_captured_header_names_are_lower_case_and_bytes_are_text():
-    """Check that header names are recorded in lower case, and that bytes that are not text are replaced."""
+    """Check that header names are stored in lower case, and that bytes that are not valid text are replaced."""
     assert without_secrets({"User-Agent": "claude-cli/2", "x-odd": "a\udcffb"}) == {
         "user-agent": "claude-cli/2",
         "x-odd": "a?b",

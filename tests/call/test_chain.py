@@ -1,4 +1,4 @@
-"""Tests of the stages of a stream, the stopwatch of an attempt, and the count of requests that a call has sent."""
+"""Tests of the chain: the stages of a stream, the stopwatch of an attempt, and the count of sent requests."""
 
 import asyncio
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def read(event):
 
 
 class Translation:
-    """A translation that passes events on, fails at the event `bad`, and adds an event at the end."""
+    """A translation that passes events on, fails at the event `bad`, and adds an event at the end of the stream."""
 
     def feed(self, event):
         return read(event)
@@ -71,7 +71,9 @@ async def test_events_before_an_untranslatable_one_share_its_batch():
 
 
 async def test_an_unmeterable_event_ends_only_a_conversion():
-    """Check that an event that the meter cannot read ends a conversion, but not a native stream."""
+    """Check what an event that the meter (usage reader) cannot read does: it ends a converted stream, but not a native
+    one.
+    """
     (batch,), delivered = await metered(Way.TRANSLATED, Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert (batch.events, type(batch.fault), delivered) == ([GOOD], BadFrame, 1)
     batches, delivered = await metered(Way.NATIVE, Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT))

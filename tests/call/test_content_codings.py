@@ -105,7 +105,7 @@ def test_a_body_in_no_coding_is_refused(name, pack):
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PACKERS), st.randoms(use_true_random=False))
 def test_damage_is_refused_or_harmless(packer, chance: random.Random):
-    """Check that a damaged body is refused, or gives at most as many bytes as the limit."""
+    """Check that a damaged body is refused, or decodes to at most as many bytes as the limit."""
     name, pack = packer
     body = bytearray(pack(bytes(range(256)) * 40))
     for _ in range(chance.randint(1, 4)):

@@ -1,4 +1,4 @@
-"""Tests that requests from web pages in a caller's browser are not served as requests of the caller."""
+"""Tests that requests from web pages in a caller's browser are not handled as requests of the caller."""
 
 import asyncio
 import socket

@@ -43,7 +43,7 @@ def test_a_key_inside_base64_is_found_at_every_offset(before, encode):
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(FORMS)))
 def test_no_form_is_left_in_any_bytes(noise, form):
-    """Check that no form of a key is left, whatever bytes surround the key."""
+    """Check that a key is removed in every form, whatever bytes surround it."""
     data = noise + FORMS[form].encode() + noise
     assert FORMS[form].encode() not in Redaction((KEY,)).bytes(data)
 
@@ -110,7 +110,7 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 
 @pytest.mark.parametrize("ping", [False, True])
 def test_a_key_divided_between_two_events_is_removed(ping):
-    """Check every division of a key between two events. A short first part may remain in the reply."""
+    """Check every way of splitting a key between two events. A short first part may remain in the reply."""
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])
         comment = [Event("", b"", b": ping\n\n")] if ping else []
@@ -121,7 +121,9 @@ def test_a_key_divided_between_two_events_is_removed(ping):
 
 
 def test_a_key_divided_between_three_events_is_removed():
-    """Check divisions of a key into three parts whose first part is long enough to be recognised."""
+    """Check that a key that is split across three events is removed if its first part is long enough to be
+    recognised.
+    """
     for start, end in itertools.combinations(range(KNOWN_BY, len(KEY)), 2):
         text = text_of(redacted(events_of([f"It is {KEY[:start]}", KEY[start:end], f"{KEY[end:]}."])))
         assert text == "It is [redacted].", (start, end)

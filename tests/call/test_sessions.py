@@ -1,4 +1,7 @@
-"""Session ids: from clients' headers, or from the beginning of a conversation, and never another caller's id."""
+"""Tests of session ids.
+
+They come from clients' headers or from the beginning of a chat, and never are another caller's.
+"""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,7 @@
-"""The writer of a stream: it sends pings if nothing else is written, and notices a client that no longer reads."""
+"""Tests of the writer of a stream.
+
+It sends pings while nothing else is written, and notices a client that stops reading.
+"""
 
 import asyncio
 
@@ -8,7 +11,7 @@ from gateway.call.stream_writer import StreamWriter
 
 
 class Client:
-    """The client's side of a stream. It accepts some writes, and then does not read any more."""
+    """The client's end of a stream. It reads some writes, and then stops reading."""
 
     def __init__(self, takes):
         self.takes = takes

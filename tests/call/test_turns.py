@@ -1,6 +1,4 @@
-"""Tests of how streams share the event loop: in each iteration they work one after the other, for a bounded time in
-total.
-"""
+"""Tests of how streams share the event loop: in each iteration, they work for a limited total time."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +10,7 @@ PIECE = SLICE_SECONDS / 5
 
 
 class Work:
-    """Streams that always have another piece of work, and a clock that advances only when a piece is done."""
+    """Streams that always have more work, and a clock that advances only with a piece of work."""
 
     def __init__(self):
         self.now = 0.0
@@ -26,7 +24,7 @@ class Work:
             self.done[name] += 1
 
     async def iterations(self, count):
-        """Return the number of pieces that are done in each iteration of the event loop."""
+        """Return the number of pieces of work in each iteration of the event loop."""
         pieces = []
         for _ in range(count):
             before = self.done.total()
@@ -75,7 +73,7 @@ async def test_a_stream_that_is_left_gives_its_turn_to_others():
 
 
 async def test_a_stream_alone_waits_for_no_turn():
-    """Check that a stream whose work fits into the time of an iteration does its work without a pause."""
+    """Check that a stream whose work fits into one iteration does its work without a pause."""
     work = Work()
     others = asyncio.create_task(work.iterations(1))
     await work.stream("alone", 4)

@@ -1,7 +1,7 @@
 """An application on version 1 of Anthropic's SDK, which prints the answers and errors that it gets.
 
-The script runs in a process of its own, as versions 1 and 2 cannot be imported into one process. Its argument is the
-gateway's URL.
+The script runs in a separate process, because versions 1 and 2 of the SDK cannot be imported into the same process. Its
+argument is the gateway's URL.
 """
 
 import json
@@ -26,7 +26,7 @@ def streamed(client, **given):
 
 
 def tool_loop(client, answer):
-    """Call the tools that the model asks for, send the results, and return the model's answer to them."""
+    """Run the tools that the model calls, send their results, and return the model's answer."""
     message = answer(client, tools=TOOLS, messages=[{"role": "user", "content": "[[scenario: tools]]"}])
     calls = [block for block in message.content if block.type == "tool_use"]
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": f"{call.name}: yes"} for call in calls]
@@ -35,7 +35,7 @@ def tool_loop(client, answer):
 
 
 def refused(client, answer, prompt, **given):
-    """Return the class and status of the error for a prompt, or for a model that does not exist."""
+    """Return the class and status of the error that the SDK raises for a prompt or for an unknown model."""
     try:
         answer(client, messages=[{"role": "user", "content": prompt}], **given)
     except anthropic.APIStatusError as error:

@@ -1,4 +1,4 @@
-"""boto3 as `deploy/clients.md` sets it up, for the tests of native and of translated conversions."""
+"""boto3 with the settings of `deploy/clients.md`, for the tests of native and of translated conversions."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ TOOL_CONFIG = {
 
 
 def provider(url, model, flag, authorization):
-    """Return the entry of a provider that has one model and one flag."""
+    """Return the configuration of a provider with one model and one compatibility flag."""
     entry = {"baseurl": url, "apikey": KEY, "authorization": authorization, "models": [model]}
     return {**entry, "compatibility": {flag: True}}
 
@@ -101,7 +101,7 @@ def add(block, delta):
 
 
 async def answer(client, stream, **given):
-    """Return the assistant's message and the stop reason, of a streamed or a whole reply."""
+    """Return the assistant's message and the stop reason of a reply, which is streamed if `stream` is true."""
     if stream:
         return message_of(await converse_stream(client, **given))[:2]
     reply = await converse(client, **given)

@@ -1,5 +1,5 @@
-"""Fixtures: a gateway in front of the simulated Bedrock, and an environment without the developer's settings of
-clients.
+"""Fixtures: a gateway in front of the simulated Bedrock, and an environment without the developer's own client
+settings.
 """
 
 import os
@@ -13,7 +13,7 @@ VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "OPENAI_")
 
 @pytest.fixture(autouse=True)
 def _nothing_from_the_environment(monkeypatch, tmp_path):
-    """Remove keys and regions from the environment, so that the clients do not use the developer's."""
+    """Remove keys and regions from the environment, so that the clients do not use the developer's own."""
     for name in [name for name in os.environ if name.startswith(VENDORS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

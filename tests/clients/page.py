@@ -1,4 +1,4 @@
-"""`deploy/clients.md`, read for tests, so that the tests try exactly what users copy."""
+"""The settings in `deploy/clients.md`, so that tests use exactly what users copy from this page."""
 
 import re
 
@@ -18,9 +18,9 @@ def section(heading):
 
 
 def settings(client, url, language=None):
-    """Return a client's code blocks, with the gateway's URL instead of the page's.
+    """Return a client's code blocks of the page, with the test gateway's URL.
 
-    `language` selects blocks of one language.
+    `language` selects the blocks of one language.
     """
     blocks = _BLOCK.findall(section(client))
     assert blocks, client
@@ -28,7 +28,7 @@ def settings(client, url, language=None):
 
 
 def environ(client, url):
-    """Return the variables that a client's code block exports."""
+    """Return the environment variables that a client's code block on the page exports."""
     (block,) = settings(client, url, "sh")
     variables = dict(_EXPORT.findall(block))
     assert len(variables) == len(block.splitlines()), "a line that exports nothing"

@@ -16,19 +16,20 @@ NOWHERE = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "NO_PROXY": "127.0.0.1",
 }
-"""Environment that sends all requests of a program, except those to the gateway, to a port without a listener."""
+"""Environment variables that send a program's requests, except those to the gateway, to a port on which nobody
+listens."""
 
 
 @dataclass
 class Program:
-    """A program with a working folder and a home folder of its own."""
+    """A program with its own working folder and home folder."""
 
     path: str
     folder: Path
     environ: dict[str, str]
 
     async def run(self, *arguments):
-        """Run the program, and return its exit status and all output."""
+        """Run the program. Return its exit status and everything that it printed."""
         # opencode unpacks a library of 5.6 MB there at each start, and leaves it
         with TemporaryDirectory() as temporary:
             process = await asyncio.create_subprocess_exec(
@@ -51,9 +52,9 @@ class Program:
 
 
 def npm(name, folder, kind=Program, **environ):
-    """Return a program from npm, in new folders `home` and `work` below `folder`.
+    """Return a program of npm that runs in the new folders `home` and `work` below `folder`.
 
-    The test is skipped if it is not installed.
+    The test is skipped if the program is not installed.
     """
     path = program(name, "node_modules", ".bin")
     for below in ("home", "work"):

@@ -1,4 +1,4 @@
-"""The prompts, tools and replies of the tests of clients, and the check of the requests that reach the provider."""
+"""Prompts, tools and replies for the tests of clients, and the check of the requests that reach the provider."""
 
 import base64
 import shutil
@@ -17,7 +17,8 @@ SAID = "Hello from a simulated model."
 PLAIN = scenarios.NAMED["text"]
 """A reply with the text `SAID` in four deltas, with 12 tokens of input and 7 of output."""
 CACHED = scenarios.NAMED["cached"]
-"""The same reply, with 3 input tokens, 1000 read from the cache, 200 written to it for 5 minutes, and 50 for an hour.
+"""The same reply with other counts: 3 input tokens, 1000 read from the cache, 200 written for 5 minutes and 50 for an
+hour.
 """
 
 PNG = base64.b64decode(
@@ -28,13 +29,13 @@ PNG_BASE64 = base64.b64encode(PNG).decode()
 
 CITIES = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = {"get_weather": "The weather of a city.", "get_time": "The local time of a city."}
-"""Descriptions of two tools by name. Both have a city as their input."""
+"""Descriptions of two tools, by their names. The input of each tool is a city."""
 TWO_CALLS = scenarios.tools(
     Tool("get_weather", {"city": "Zürich"}), Tool("get_time", {"city": "Tokyo"}), before="Let me look."
 )
 RESULTS = {"get_weather": "Sunny, 21 °C", "get_time": "09:41"}
 SAID_OF_THE_RESULTS = "The tool said: Sunny, 21 °C 09:41"
-"""The reply of the simulated model to the tools' results, which it repeats."""
+"""The reply of the simulated model to the results of the tools. It repeats the results."""
 
 THOUGHT = "Six times seven is forty-two."
 THINKING = scenarios.thinking(THOUGHT, "Let me", " check.", calls=(Tool("get_time", {"city": "Tokyo"}),))
@@ -49,9 +50,9 @@ def check_upstream(simulated):
 
 
 def program(name, *below):
-    """Return the path of a program, from PATH or from the folder .tools of .ci/run.
+    """Return the path of a program in PATH or in the folder .tools of `.ci/run`.
 
-    The test is skipped if there is none.
+    Skip the test if it is not installed.
     """
     path = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
     if path is None:

@@ -1,6 +1,7 @@
-"""The AI SDK as `deploy/clients.md` sets it up: each of its providers, over InvokeModel only and over Converse only.
+"""The AI SDK with the settings of `deploy/clients.md`: each of its providers, over only InvokeModel and over only
+Converse.
 
-The program is `node/ai_sdk.mjs`. It runs in the folder of npm's packages, because its imports are there.
+The program is `node/ai_sdk.mjs`. It runs in the folder of npm's packages, because it imports them.
 """
 
 import json
@@ -36,7 +37,8 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""The function that makes a provider, the method that names a model, and the gateway's flag, by provider of the SDK."""
+"""For each provider of the SDK, the function that creates it, the method that selects a model, and the compatibility
+flag."""
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
     "bedrock_converse": ("converse", "converse-stream"),
@@ -46,13 +48,13 @@ REASONING = {
     "anthropic": {"anthropic": {"thinking": {"type": "enabled", "budgetTokens": 2000}}},
     "openai": {"openai": {"reasoningEffort": "low", "forceReasoning": True, "store": False}},
 }
-"""Options by which each provider of the SDK asks for thinking. Providers that are missing here have no field for a
-signature."""
+"""Options with which each provider of the SDK asks for thinking. Providers that cannot return a signature are left
+out."""
 
 conversions = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
 over_converse = pytest.mark.parametrize("flag", ["bedrock_converse"], ids=["Converse"])
 ANSWER = Scenario()
-"""The simulated model's default answer, which repeats the results."""
+"""The simulated model's default reply, which repeats the results of tools."""
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ async def gw(tmp_path, bedrock_sim, flag):
 
 @pytest.fixture
 def ai_sdk(gw):
-    """Return a function that holds conversations through one of the SDK's providers and returns the results."""
+    """Return a function that runs conversations through one of the SDK's providers, and returns the results."""
     if not (TOOLS_FOLDER / "node_modules" / "ai").is_dir():
         pytest.skip("the AI SDK is not in .tools")
     node = Program(program("node"), TOOLS_FOLDER, {"PATH": os.environ["PATH"], **NOWHERE})

@@ -1,4 +1,6 @@
-"""Anthropic's SDK, version 2, as `deploy/clients.md` sets it up: its standard and its Bedrock client, over InvokeModel."""
+"""Anthropic's SDK, version 2, with the settings of `deploy/clients.md`: its standard and its Bedrock client, over
+InvokeModel.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -58,7 +60,7 @@ async def native(gw):
 
 
 async def answer(client, *, streamed, **given):
-    """Return the message of a whole reply, or of a stream that the SDK has put together."""
+    """Return the message of a reply. If it is streamed, the SDK assembles the message."""
     if not streamed:
         return await client.messages.create(**{**ASK, **given})
     async with client.messages.stream(**{**ASK, **given}) as stream:

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 1, which is still in use. Its headers and API version differ from version 2."""
+"""Anthropic's SDK, version 1, which is still used. Its headers and its API version differ from those of version 2."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("anthropic_version_1.py")
 
 
 async def run(url):
-    """Return the document that the script prints."""
+    """Run the script, and return the document that it prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, SCRIPT, url,
         env={**os.environ, "PYTHONPATH": str(SDK)},

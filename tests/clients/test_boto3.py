@@ -1,4 +1,4 @@
-"""boto3 as `deploy/clients.md` sets it up (plain HTTP, dummy keys), with all bedrock-runtime operations of the gateway."""
+"""boto3 with the settings of `deploy/clients.md` (plain HTTP, dummy keys): all operations of bedrock-runtime."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""Claude Code as `deploy/clients.md` sets it up, through Bedrock's API and through Anthropic's: the upstream requests."""
+"""Claude Code with the settings of `deploy/clients.md`, through Bedrock's API and Anthropic's: the requests to the
+provider.
+"""
 
 import json
 from uuid import uuid4
@@ -19,10 +21,11 @@ QUIET = {
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_ERROR_REPORTING": "1",
 }
-"""Environment in which Claude Code only calls the model, because tests must send nothing outside this machine."""
+"""Environment variables that make Claude Code call only the model, because tests must send nothing to other
+machines."""
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
-"""Headings in `deploy/clients.md` by mode."""
+"""Headings in `deploy/clients.md`, by the mode of Claude Code."""
 MANTLE = {"mantle": "Claude Code, Mantle"}
 modes = pytest.mark.parametrize("mode", MODES)
 NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
@@ -30,7 +33,7 @@ PATH = f"/model/{SONNET.replace(':', '%3A')}/invoke-with-response-stream"
 
 
 class ClaudeCode(Program):
-    """Claude Code in a folder of its own, without any user settings."""
+    """Claude Code in its own folder, without any user settings."""
 
     async def answer(self, prompt, *options):
         """Return the answer that `claude -p` prints."""
@@ -39,7 +42,7 @@ class ClaudeCode(Program):
         return output.strip()
 
     async def run(self, prompt, *options):
-        """Run `claude -p`, and return its exit status and all output."""
+        """Run `claude -p`. Return its exit status and everything that it printed."""
         return await super().run("-p", prompt, *options)
 
 
@@ -83,7 +86,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
 
 
 async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(claude, gw, bedrock_sim):
-    """Check that in Bedrock mode nothing is dropped, and that betas from the header are not put into the body."""
+    """Check that in Bedrock mode nothing is dropped, and that betas from the header are not added to the body."""
     await claude("bedrock", gw.url).answer("hello")
     # sent in the header only; in the body it would be an "invalid beta flag"
     assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]
@@ -118,10 +121,11 @@ async def test_two_tools_are_run_and_their_results_come_back(claude, gw, bedrock
 
 
 async def test_in_native_mode_thinking_comes_back_with_the_results(claude, gw, bedrock_sim):
-    """Check that thinking comes back in native mode. In Bedrock mode it is lost, with a gateway or without.
+    """Check that Claude Code sends thinking back in native mode.
 
-    Claude Code 2.1.197 keeps the thinking of a reply only if the reply names the model that was asked for. Bedrock's
-    replies name the model without prefix and version.
+    In Bedrock mode it loses the thinking, even without a gateway. Claude Code 2.1.197 keeps the thinking of a reply
+    only if the reply names the model that was asked for, and Bedrock's replies name the model without prefix and
+    version.
     """
     code = claude("native", gw.url)
     bedrock_sim.script(scenarios.thinking("I should look.", "Let me look.", calls=two_files(code.folder)))

@@ -1,4 +1,7 @@
-"""Codex as `deploy/clients.md` sets it up, through the Responses API. Bedrock has only InvokeModel or only Converse."""
+"""Codex with the settings of `deploy/clients.md`, through the Responses API.
+
+Bedrock has only InvokeModel or only Converse.
+"""
 
 import json
 
@@ -15,10 +18,10 @@ conversions = pytest.mark.parametrize("gw", CONVERSIONS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
-"""The members that are reported as dropped. The ninth tool is a web search on OpenAI's own servers."""
+"""The members that the gateway reports as dropped. The ninth tool is a web search on OpenAI's own servers."""
 ECHO = Tool("exec_command", {"cmd": "echo tur$((3 + 4))quoise"})
 PRINTED = "tur7quoise"
-"""A text that only a shell prints; no prompt contains it."""
+"""A text that no prompt contains. It appears only if a shell has really run the command."""
 
 
 class Codex:
@@ -32,9 +35,9 @@ class Codex:
         (home / "config.toml").write_text(page.settings("Codex", url, "toml")[0])
 
     async def run(self, *arguments):
-        """Run `codex exec`, and return its exit status and all output.
+        """Run `codex exec`. Return its exit status and everything that it printed.
 
-        Callers switch Codex's sandbox off, because the sandbox does not start in every container.
+        Callers switch off Codex's sandbox, because it does not start in every container.
         """
         return await self._program.run("exec", "--skip-git-repo-check", *arguments)
 

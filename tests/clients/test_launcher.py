@@ -1,7 +1,8 @@
-"""Aperture's launcher: what it reads in `/api/providers`, and each client in the environment that the launcher sets.
+"""Aperture's launcher, which reads `/api/providers` and starts clients with certain environment variables.
 
-The launcher itself (tailscale/aperture-cli) is a Go program; its reading of the list and its environments are rewritten
-here as data. It offers a client only for providers whose `compatibility` has one of the client's flags.
+The launcher itself (tailscale/aperture-cli) is a Go program. Its way of reading the list, and its environment
+variables, are repeated here as data. The launcher offers a client for a provider if the provider's `compatibility` has
+one of the client's compatibility flags.
 """
 
 import pytest
@@ -18,11 +19,11 @@ OFFERED = {
     "copilot": {"openai_chat", "openai_responses", "anthropic_messages"},
     "gemini": {"gemini_generate_content"},
 }
-"""Flags by client. The launcher offers a client if a provider has at least one of the client's flags."""
+"""Compatibility flags by client. The launcher offers a client if a provider has at least one of the client's flags."""
 
 
 def read(body):
-    """Return the providers by id. Also check the types of members, because the launcher's decoder fails for others."""
+    """Return the providers by id. Fail if a member has a type that the launcher's decoder would refuse."""
     assert isinstance(body, list)
     for entry in body:
         assert all(isinstance(entry[name], str) for name in ("id", "name", "description"))
@@ -64,7 +65,8 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
     """Check `upstream` and `supported_endpoints` in the list of models.
 
-    Newer launchers require `upstream` for each provider, and decide by the paths at which a model is served.
+    Newer launchers require `upstream`, which names the provider. They decide by the paths in `supported_endpoints`
+    which clients can use a model.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()
@@ -137,7 +139,7 @@ async def test_claude_code_works_with_the_environment_that_the_launcher_gives(tm
 
 
 async def test_codex_works_with_the_launchers_arguments(tmp_path, bedrock_sim):
-    """Check that Codex works with the arguments and the environment that the launcher gives."""
+    """Check that Codex works with the arguments and environment variables that the launcher sets."""
     async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         provider = (
             f'{{ name = "Aperture", base_url = "{gw.url}/v1", env_key = "APERTURE_CODEX_API_KEY", '

@@ -1,4 +1,6 @@
-"""OpenAI's SDK as `deploy/clients.md` sets it up: one base URL for models on InvokeModel, Converse, and OpenAI."""
+"""OpenAI's SDK with the settings of `deploy/clients.md`: one base URL for models on InvokeModel, Converse, and
+OpenAI.
+"""
 
 import asyncio
 import json
@@ -62,7 +64,7 @@ def connect(gw):
 
 
 async def answer(client, conversion, *, streamed, **given):
-    """Return the completion of a whole reply, or of a stream that the SDK has put together."""
+    """Return the completion of a reply. If it is streamed, the SDK assembles the completion."""
     given = {"model": CONVERSIONS[conversion][0], "messages": HELLO, **given}
     if not streamed:
         return await client.chat.completions.create(**given)
@@ -207,7 +209,10 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, c
 
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(client, bedrock_sim, streamed):
-    """Check that a model must call a tool with the schema, and that the tool's arguments come back as text."""
+    """Check that a model without structured output must call a tool with the schema as its input.
+
+    The arguments of this call come back to the client as text.
+    """
     bedrock_sim.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}
@@ -249,7 +254,9 @@ async def test_a_model_that_is_not_there_is_not_found(client):
 
 
 async def test_a_field_that_cannot_be_honoured_is_a_bad_request(client, bedrock_sim):
-    """Check that a field whose loss would change the meaning is refused, and that the error names the field."""
+    """Check that a field is refused, by an error that names it, if dropping it would change the meaning of the
+    request.
+    """
     with pytest.raises(openai.BadRequestError) as raised:
         await client.chat.completions.create(model=HAIKU, messages=HELLO, n=2)
     assert raised.value.param == "n"

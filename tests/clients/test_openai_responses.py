@@ -53,7 +53,7 @@ either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 class Way:
-    """A client of a gateway that is in front of one provider."""
+    """A client of a gateway in front of one provider."""
 
     def __init__(self, client, simulated, gw, model):
         self.client = client
@@ -62,7 +62,7 @@ class Way:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """Return the whole response, or the response that the SDK has put together from a stream."""
+        """Return the response of a reply. If it is streamed, the SDK assembles the response."""
         given = {"model": self.model, "input": "hello", **given}
         if not streamed:
             return await self.client.responses.create(**given)
@@ -221,7 +221,10 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(way):
 @pytest.mark.parametrize("conversion", ["Nova on Converse"])
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(way, streamed):
-    """Check that a model must call a tool with the schema, and that the tool's arguments come back as text."""
+    """Check that a model without structured output must call a tool with the schema as its input.
+
+    The arguments of this call come back to the client as text.
+    """
     way.simulated.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}
     form = {"type": "json_schema", "name": "place", "schema": schema, "strict": True}
@@ -275,7 +278,9 @@ async def test_an_error_before_the_first_byte_has_its_own_class(way):
 
 @pytest.mark.parametrize("conversion", ["Anthropic"])
 async def test_a_field_that_cannot_be_honoured_is_a_bad_request(way):
-    """Check that a field whose loss would change the meaning is refused, and that the error names the field."""
+    """Check that a field is refused, by an error that names it, if dropping it would change the meaning of the
+    request.
+    """
     with pytest.raises(openai.BadRequestError) as raised:
         await way.answer(streamed=False, previous_response_id="resp_1")
     assert raised.value.param == "previous_response_id"

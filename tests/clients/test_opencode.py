@@ -1,4 +1,7 @@
-"""opencode as `deploy/clients.md` sets it up, through three APIs. Bedrock has only InvokeModel or only Converse."""
+"""opencode with the settings of `deploy/clients.md`, through three APIs.
+
+Bedrock has only InvokeModel or only Converse.
+"""
 
 import os
 
@@ -20,21 +23,22 @@ APIS = {
 CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
-"""Environment in which opencode fetches no update and no list of models. It then uses the list in its build."""
+"""Environment variables with which opencode downloads neither updates nor a list of models. It then uses its built-in
+list."""
 ECHO = Tool("bash", {"command": "echo tur$((3 + 4))quoise", "description": "Says a colour"})
 SAID = "The tool said: tur7quoise"
-"""A text that only a shell prints; no prompt contains it."""
+"""A text that no prompt contains. It appears only if a shell has really run the command."""
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """Return opencode with one home folder for all tests. Its first run makes a database, which takes long."""
+    """Return opencode with one home folder for all tests, because its first run slowly creates a database there."""
     return programs.npm("opencode", tmp_path_factory.mktemp("opencode"), **QUIET)
 
 
 @pytest.fixture
 async def titles_sim():
-    """Yield a simulated provider for the small model. opencode calls this model at any time between other calls."""
+    """Yield a simulated provider for opencode's small model, which opencode calls at any time between other calls."""
     async with BedrockSim(keys={KEY}) as simulated:
         yield simulated
 
@@ -68,7 +72,9 @@ PAIRS = [
     for column, (envelope, operation) in enumerate(OPERATIONS.items())
     if "IRISGATE_ALL_CLIENTS" in os.environ or (row + column) % 2 == 0
 ]
-"""Half of all pairs, in which each API and each operation occurs; all of them with IRISGATE_ALL_CLIENTS=1."""
+"""Pairs of API and operation: half of all, such that each API and each operation occurs.
+
+With IRISGATE_ALL_CLIENTS=1, these are all pairs."""
 
 
 @pytest.mark.parametrize(("api", "gw", "operation"), PAIRS, indirect=["gw"])

@@ -17,7 +17,7 @@ CONVERSE = {"modelId": NOVA, "messages": [{"role": "user", "content": [{"text": 
 
 
 def made(block):
-    """Return the object `client` that a block of Python makes."""
+    """Run a Python code block, and return the object `client` that it creates."""
     names = {}
     exec(block, names)
     return names["client"]

@@ -30,9 +30,9 @@ CALLS = [
     ("/v1/messages", {**MESSAGES, "model": "not there"}),
     ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "[[scenario: throttle]]"}]}),
 ]
-"""One call of each kind. A dropped member, a refusal and an error of the provider are among them."""
+"""One call of each kind. One has a member that is dropped, one is refused, and in one the provider fails."""
 SECONDS = 30
-"""Maximum number of seconds for Prometheus to start and to scrape."""
+"""Maximum number of seconds for Prometheus to start and to scrape the metrics."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def scraping(path, folder, target):
 
 
 async def value(session, url, query):
-    """Return the value of a query with one result; None while there is no result or Prometheus does not answer yet."""
+    """Return the value of a query with one result; None if there is no result yet or Prometheus does not answer yet."""
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
             samples = (await reply.json())["data"]["result"]

@@ -1,4 +1,4 @@
-"""Tests of the exceptions that the vendors' own libraries raise when a quota is spent."""
+"""Tests of the exceptions that the vendors' own libraries raise when a quota is used up."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 2, with a provider that has Converse only, or Chat Completions only."""
+"""Anthropic's SDK, version 2, with a provider that has only Converse or only Chat Completions."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ class Side:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """Return the message of a whole reply, or of a stream that the SDK has put together."""
+        """Return the message of a reply. If it is streamed, the SDK assembles the message."""
         request = {"model": self.model, "max_tokens": 2000, "messages": HELLO, **given}
         if not streamed:
             message = await self.client.messages.create(**request)

@@ -1,4 +1,6 @@
-"""boto3's Converse with providers without Converse: Anthropic's API, OpenAI's, and a Claude that only has InvokeModel."""
+"""boto3's Converse with providers that do not have Converse: Anthropic's API, OpenAI's, and Claude with only
+InvokeModel.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -45,7 +47,7 @@ CLAUDES = ["anthropic", "invoke model"]
 async def conversion(request, tmp_path):
     """Yield a client, its model, and the provider behind the gateway.
 
-    At the end, check that the provider has refused nothing except what a test scripted.
+    At the end, check that the provider accepted all requests, except those for which a test scripted an error.
     """
     simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:

@@ -1,4 +1,4 @@
-"""Claude Code through Anthropic's API, with a provider that has Converse only, or Chat Completions only."""
+"""Claude Code through Anthropic's API, with a provider that has only Converse or only Chat Completions."""
 
 import os
 
@@ -13,9 +13,9 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""Beginnings and ends of the JSON pointers of members that are reported as dropped.
+"""First and last parts of the JSON pointers of members that are reported as dropped.
 
-Messages, tools and thinking in Claude Code's requests all arrive.
+Messages, tools and thinking are not among them: all of these reach the provider.
 """
 
 
@@ -30,7 +30,7 @@ class Side:
 
 @pytest.fixture(params=["converse", "chat"])
 async def side(request, tmp_path, bedrock_sim, openai_upstream):
-    """Yield a `Side`. `model` is the model that Claude Code asks for."""
+    """Yield a `Side`. Its `model` is the model that Claude Code requests."""
     path = program("claude", "node_modules", ".bin")
     if request.param == "converse":
         simulated, model = bedrock_sim, SONNET

@@ -1,4 +1,4 @@
-"""InvokeModel with Claude's bodies, translated for providers that have only Converse, Anthropic's API or OpenAI's.
+"""Claude's requests to InvokeModel, translated for providers that have only Converse, Anthropic's API or OpenAI's.
 
 The clients are boto3 and Anthropic's client for Bedrock.
 """
@@ -65,7 +65,7 @@ def on(*names):
 
 
 async def message(conversion, *, streamed, **given):
-    """Return the message of a whole reply, or of a stream that Anthropic's client has put together."""
+    """Return the message of a reply. If it is streamed, Anthropic's client assembles the message."""
     given = {"model": conversion.model, "max_tokens": 50, "messages": HELLO, **given}
     if not streamed:
         return await conversion.sdk.messages.create(**given)

@@ -1,7 +1,7 @@
 """The amount that a provider bills, computed from the raw bytes of its reply and of the request that it got.
 
-This module is a second reading of the providers' documents. It shares no code with the gateway: it splits events,
-chooses the reports of usage that count, and adds up the prices by itself.
+This module is a second implementation of the providers' billing rules. It shares no code with the gateway: it splits
+events, chooses the usage reports that count, and adds up the prices itself.
 """
 
 import base64
@@ -18,7 +18,7 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 @dataclass
 class Bill:
-    """The parts of a call and whatever else sets the price.
+    """The billed parts of a call, and other properties that affect the price.
 
     Each part has its model ("" for the called model) and its counts.
     """
@@ -27,7 +27,7 @@ class Bill:
     exact: bool = True
     tier: str = ""
     is_fast: bool = False
-    """True if the called model ran in its fast mode. Other models that took part in the call have no fast mode."""
+    """True if the called model ran in its fast mode. Other models of the call have no fast mode."""
     factor: Fraction = Fraction(1)
     searches: int = 0
 
@@ -48,7 +48,10 @@ class Bill:
 
 
 def events_of(raw):
-    """Return the complete events in a stream of server-sent events or of AWS's frames, as pairs (type, data)."""
+    """Return the complete events of a stream as pairs (type, data).
+
+    The stream consists of server-sent events or of AWS's frames.
+    """
     if raw[:1] == b"\0":
         return frames_of(raw)
     *blocks, rest = raw.decode().replace("\r\n", "\n").split("\n\n")
@@ -94,7 +97,7 @@ def lifetimes(value):
 
 
 def by_lifetime(written, five, hour, marks):
-    """Return the cache writes for five minutes and for an hour, and whether this division is certain."""
+    """Return the cache writes for five minutes and for an hour, and whether this split is certain."""
     rest = max(0, written - five - hour)
     if "1h" in marks:
         return five, hour + rest, not (rest and len(marks) > 1)
@@ -149,7 +152,10 @@ def claude_parts(reports, metrics, marks, guess):
 
 
 def claude_counts(reports):
-    """Return the counts, the texts that determine the price, and the iterations, each as the last report states it."""
+    """Return the counts, the texts that determine the price, and the iterations.
+
+    Each is taken from the last report that has it.
+    """
     known, told, iterations = {}, {}, []
     for report in reports:
         prompt = {
@@ -172,7 +178,7 @@ def claude_counts(reports):
 
 
 def add_iteration(bill, one, marks):
-    """Add the counts of an iteration that the top level of `usage` does not include."""
+    """Add the counts of an iteration that are not included in the counts directly in `usage`."""
     if one["type"] not in ("compaction", "advisor_message"):
         return
     split = one.get("cache_creation") or {}
@@ -219,7 +225,7 @@ def converse_bill(raw, sent, *, stream):
 
 
 def openai_bill(raw, sent, *, stream):
-    """Return the bill of a reply of Chat or of Responses. `sent` is not read, because OpenAI has no cache marks."""
+    """Return the bill of a reply of Chat or of Responses. `sent` is unused, because OpenAI has no cache marks."""
     bodies = [data for _, data in events_of(raw)] if stream else [json.loads(raw)]
     usages = [body.get("response", body).get("usage") for body in bodies]
     last = {}

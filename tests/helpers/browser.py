@@ -1,4 +1,4 @@
-"""A Chromium without a window, driven over its DevTools protocol: https://chromedevtools.github.io/devtools-protocol."""
+"""A headless Chromium, controlled by its DevTools protocol: https://chromedevtools.github.io/devtools-protocol."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from tests.helpers.waiting import eventually
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-"""The names of the program in Debian, in Alpine and from Google."""
+"""The names of the Chromium program in Debian, in Alpine and from Google."""
 START_SECONDS = 30
-"""Maximum number of seconds for the browser to start. On a loaded machine the first start takes several."""
+"""Maximum number of seconds for the browser to start. On a busy machine, the first start takes several seconds."""
 FOREIGN_HOST = "elsewhere.example"
 """A host name that the browser resolves to this machine."""
 OPTIONS = (
@@ -51,7 +51,7 @@ class Tab:
         self._last = 0
 
     async def command(self, method, **parameters):
-        """Return the result of a command. Events that arrive before the result are dropped."""
+        """Return the result of a command. Events that come before the result are discarded."""
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
         while True:
@@ -72,7 +72,7 @@ class Tab:
         await self.command("Emulation.setEmulatedMedia", features=features)
 
     async def open(self, url, headers):
-        """Open a page, and return once it has loaded with its style sheets. The headers go with each request."""
+        """Open a page, and return when it is loaded with its style sheets. `headers` are sent with every request."""
         await self.command("Network.enable")
         await self.command("Network.setExtraHTTPHeaders", headers=headers)
         # the reply comes when the new document has replaced the old one
@@ -87,7 +87,7 @@ class Tab:
         return reply["result"].get("value")
 
     async def add_style(self, css):
-        """Add a style sheet to the page, whatever the page's policy of content forbids."""
+        """Add a style sheet to the page, even if the page's Content-Security-Policy forbids it."""
         await self.evaluate(
             f"(sheet => {{ sheet.replaceSync({json.dumps(css)}); document.adoptedStyleSheets = [sheet] }})"
             "(new CSSStyleSheet())"
@@ -96,7 +96,7 @@ class Tab:
 
 @asynccontextmanager
 async def browser_tab():
-    """Run a browser with a profile of its own during an `async with` block. Yield its tab."""
+    """Run a browser with its own profile during an `async with` block. Yield a tab of the browser."""
     program = chromium()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
@@ -115,7 +115,7 @@ async def browser_tab():
 
 
 async def _address(process, profile, session):
-    """Return the address of the first tab. The browser writes its port into the profile when it listens."""
+    """Return the address of the first tab. The browser writes its port into the profile when it is ready."""
     file = profile / "DevToolsActivePort"
 
     def port():

@@ -1,4 +1,4 @@
-"""Requests and capabilities for tests of Chat to Converse, and botocore's service model, which checks what is sent.
+"""Requests and capabilities for tests of the translation from Chat to Converse.
 
 Every request that `sent` returns has passed botocore's own validation, the patterns and enums that only the server
 checks, and Converse's rules for turns.
@@ -51,7 +51,7 @@ def user(content: Any) -> dict[str, Any]:
 
 
 def called(*calls: tuple[str, str, str], **more: Any) -> dict[str, Any]:
-    """Return an assistant message with these calls, each given as (id, name, arguments)."""
+    """Return an assistant message with tool calls. Each call is given as (id, name, arguments)."""
     made = [{"id": i, "type": "function", "function": {"name": n, "arguments": a}} for i, n, a in calls]
     return {"role": "assistant", "content": None, "tool_calls": made, **more}
 
@@ -78,7 +78,7 @@ ask, sent, dropped = TRANSLATOR.request, TRANSLATOR.sent, TRANSLATOR.dropped
 
 
 def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False):
-    """Return the translation of a Chat body without checking it."""
+    """Return the translation of a Chat body. The translated request is not checked."""
     return TRANSLATOR.open(body, caps, drops, stream=stream, judged=False).translation
 
 
@@ -95,7 +95,7 @@ def assert_valid(converse: dict[str, Any], *, stream: bool = False) -> None:
 
 
 def _check(value: Any, shape: Any) -> None:
-    """Check the patterns and enums that botocore leaves to the server."""
+    """Check the patterns and enums of the service model, which botocore itself does not check."""
     if shape.type_name == "structure" and not shape.metadata.get("document"):
         for name, inner in value.items():
             _check(inner, shape.members[name])
@@ -162,10 +162,7 @@ def _assert_content(content: list[dict[str, Any]], caps: Caps) -> None:
 
 
 def stream_of(content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> list[Event]:
-    """Return the events in which Converse streams a reply.
-
-    Texts and inputs come in two pieces, as in recorded streams.
-    """
+    """Return the events in which Converse streams a reply. Texts and inputs have two pieces, as in recorded streams."""
     events = [event("messageStart", {"role": "assistant", "p": "abc"})]
     for index, block in enumerate(content):
         (kind, value), *_ = block.items()
@@ -196,10 +193,7 @@ def _deltas(kind: str, value: Any) -> list[dict[str, Any]]:
 
 
 def choice(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the only choice and the usage of a whole or folded reply.
-
-    Missing members of the message are added as empty.
-    """
+    """Return the only choice of a reply, with the reply's usage. Missing members of the message are added as empty."""
     (only,) = body["choices"]
     message = only["message"]
     return {
@@ -216,6 +210,6 @@ def choice(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_reply(translation: Any, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> dict[str, Any]:
-    """Return the body that the client gets for a whole reply of Converse."""
+    """Return the body that the client gets for an unstreamed reply of Converse."""
     output = {"message": {"role": "assistant", "content": content}}
     return orjson.loads(translation.whole(orjson.dumps({"output": output, "stopReason": stop, "usage": usage})))

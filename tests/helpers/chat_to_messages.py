@@ -1,6 +1,7 @@
-"""Requests for tests of Chat to Messages, and Anthropic's SDK, which checks the sent requests.
+"""Requests for tests of the translation from Chat to Messages, and a check of the translated requests.
 
-The SDK's types are TypedDicts. Pydantic checks the values; the types' annotations give the allowed members.
+The check uses the types of Anthropic's SDK, which are TypedDicts: Pydantic checks the values, and the annotations give
+the allowed members.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) ->
 
 
 def judge_turns(messages: list[dict[str, Any]]) -> None:
-    """Check that roles alternate, the user begins, results directly follow their calls, and no text is blank."""
+    """Check that roles alternate, the user is first, results directly follow their calls, and no text is blank."""
     assert messages[0]["role"] == "user"
     ids: list[str] = []
     waiting: list[str] = []

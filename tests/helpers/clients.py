@@ -1,4 +1,5 @@
-"""Clients of every flag, with the same methods: each writes requests and reads replies in its own dialect.
+"""Clients of every compatibility flag (API format), with the same methods: each writes requests and reads replies in
+its own dialect.
 
 - Methods for turns (`user`, `assistant`, `called`, `answered`) return lists of messages or items. A conversation is the
   sum of such lists.
@@ -44,7 +45,7 @@ class Chat:
         return [{"role": "assistant", "content": value}]
 
     def called(self, *calls):
-        """Return a message with calls, each given as (id, name, input). An input that is a string is sent as it is."""
+        """Return a message with tool calls, each given as (id, name, input). A string as input is sent unchanged."""
         made = []
         for tool_id, name, given in calls:
             function = {"name": name, "arguments": given if isinstance(given, str) else json.dumps(given)}
@@ -55,7 +56,7 @@ class Chat:
         return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
 
     def joined(self, messages):
-        """Return messages of the user as clients of this dialect send them: in Chat, each tool result is a message."""
+        """Return the user's messages in the form of this dialect. In Chat, each tool result is a separate message."""
         return messages
 
     def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):
@@ -65,7 +66,7 @@ class Chat:
         return marked({"type": "function", "function": function}, ttl)
 
     def body(self, conversation, tools=None, choice=None, limit=None, schema=None, **more):
-        """Return a request. `choice` is none, auto, any, or a tool's name."""
+        """Return a request. `choice` is `none`, `auto`, `any`, or a tool's name."""
         body = {"model": "m", "messages": conversation, **more}
         if tools is not None:
             body["tools"] = tools
@@ -173,7 +174,7 @@ class Responses(Chat):
         return {"reasoning": {"effort": value}}
 
     def thinking(self, tokens):
-        """Ask for a low effort, because the Responses API has no budget."""
+        """Return the members that ask for thinking, as a low effort: the Responses API has no budget of tokens."""
         return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
 
     def read_reply(self, body):

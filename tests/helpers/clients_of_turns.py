@@ -1,4 +1,7 @@
-"""Clients of Messages, InvokeModel and Converse, whose messages are turns. The other clients are in `clients.py`."""
+"""Clients of Messages, InvokeModel and Converse, whose messages are turns of user and assistant.
+
+Others are in `clients.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from tests.helpers.samples import NO_INPUT, PDF, PNG, marked
 
 
 class Turns:
-    """The methods that clients of Messages and of Converse share."""
+    """The methods that clients of Messages and of Converse have in common."""
 
     def joined(self, messages):
-        """Return all messages of the user as one turn."""
+        """Return several messages of the user as a single turn."""
         return self.user(*(block for message in messages for block in message["content"]))
 
 

@@ -1,4 +1,4 @@
-"""A simulated provider that counts requests, and breaks the second request of each connection at a chosen place."""
+"""A simulated provider that breaks the second request of each connection at a chosen place, and counts requests."""
 
 import json
 import socket
@@ -20,11 +20,11 @@ REPLY = json.dumps(
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(REPLY)
 PLACES = ("idle", "before reading", "after the head", "after half of the request", "after all", "amid the reply")
 UNREAD = {"idle", "before reading"}
-"""Places at which the provider closes the connection before it has read anything of the second request."""
+"""Places at which the provider closes the connection before it has read any part of the second request."""
 
 
 class ClosingProvider:
-    """A provider that answers the first request of each connection, and breaks the second one at `place`."""
+    """A provider that answers the first request of each connection, and breaks the second request at `place`."""
 
     def __init__(self, place):
         self.place = place

@@ -15,7 +15,7 @@ OPUS = "claude-opus-4-6"
 GPT = "gpt-4o"
 
 MINE = "irisgate1:claude:sig-sim-1"
-"""A signature of the simulated provider, with the tag under which a client gets it. The rules accept it."""
+"""A signature of the simulated provider, with the gateway's tag, as a client gets it."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"image": {"format": "png", "source": {"bytes": PNG}}}
 DOCUMENT = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}

@@ -1,9 +1,11 @@
-"""A call through a whole conversion without sockets: both flags, their steps, and the translator between them.
+"""A call through a whole conversion without sockets: both compatibility flags (plugins), their steps, and the
+translator between them.
 
 - The steps and their order are those of the chain (`gateway/call/server.py`, `middleware/`). Every fetched file is an
   image of one pixel, and every loss is recorded.
-- The registry lists the conversions. This module adds for each dialect the path, the model and the rules of a request.
-- The translator alone is tried by `translation.py`.
+- The registry lists the conversions. For each dialect, this module adds the path, the model and the rules for a
+  request.
+- Tests of a translator alone use `translation.py`.
 - The expected replies are in the tests.
 """
 
@@ -41,14 +43,14 @@ REGISTRY = discover()
 CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 GPT = "gpt-4o"
 MODELS = {"openai_chat": GPT, "openai_responses": GPT}
-"""The model by upstream dialect. A dialect that is missing here gets a Claude model."""
+"""The model by upstream dialect. Other dialects get a Claude model."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """The file behind every URL in these tests: an image of one pixel."""
 IN_PATH = {
     "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
 }
-"""Paths of the clients that name the model in the path, for whole and for streamed replies."""
+"""Paths for unstreamed and for streamed replies, for those clients that name the model in the path."""
 
 
 def _claudes(bedrock):
@@ -62,12 +64,12 @@ JUDGES = {
     "openai_chat": lambda body, _: chat_fault(body),
     "openai_responses": lambda body, _: responses_fault(body),
 }
-"""The rules that the simulated provider of each flag applies to a body."""
+"""The rules that the simulated provider of each compatibility flag applies to a request body."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A conversion that changes the request: a new envelope, or a translation."""
+    """A conversion that changes the request: a translation, or a change of paths and headers only (envelope)."""
 
     client: Plugin
     dialect: str
@@ -116,7 +118,10 @@ CONVERSIONS = {
 
 
 def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
-    """Return a client's request with this body. `model` and `stream` are put where the flag has them."""
+    """Return a client's request with this body.
+
+    `model` and `stream` are put at the place where the API expects them.
+    """
     path = flag.routes[0].path
     params = {}
     if flag.name in IN_PATH:
@@ -133,7 +138,7 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
 
 @dataclass
 class ConvertedCall:
-    """A converted request. It also converts the provider's reply."""
+    """A converted request, with methods that convert the provider's reply."""
 
     conversion: Conversion
     body: dict
@@ -185,7 +190,7 @@ class ConvertedCall:
         return self.conversion.fault(self.sent, self.caps)
 
     def whole(self, body):
-        """Return the body that the client gets for a provider's whole body."""
+        """Return the body that the client gets for an unstreamed reply of the provider."""
         body = orjson.dumps(body) if isinstance(body, dict) else body
         body = self.conversion.provider.decoder(self.request, self.target, HEAD).whole(body)
         self.meter.whole(body)
@@ -227,24 +232,27 @@ def _own_ask(flag, dialect):
 
 
 def read_events(flag, dialect, data):
-    """Return the events of a flag's stream, without those that are never sent to a client."""
+    """Return the events of a stream in an API's format, except events that are never sent to a client."""
     decoder = flag.decoder(_own_ask(flag, dialect), Target("p", flag.name, "m", dialect, Caps()), HEAD)
     events = [*decoder.feed(data), *decoder.close()]
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
 CHUNK_SIZES = (1, 2, 3, 7, 64)
-"""Sizes of chunks in bytes. Chunks of one byte break a stream at every place."""
+"""Sizes of chunks in bytes. With chunks of one byte, a stream is split at every place."""
 
 
 def chunkings(data):
-    """Yield the data as a list of chunks, once for each size of a chunk."""
+    """Yield the data as a list of chunks, once for each chunk size."""
     for size in CHUNK_SIZES:
         yield [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def encoded(flag, dialect, events):
-    """Return a provider's stream of events, each given as (event type, data), as bytes. Data may be JSON in bytes."""
+    """Return the bytes of a provider's stream.
+
+    Each event is given as (event type, data), where data may be bytes of JSON.
+    """
     encoder = flag.encoder(_own_ask(flag, dialect))
     payloads = [(kind, data if isinstance(data, bytes) else orjson.dumps(data)) for kind, data in events]
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
@@ -255,7 +263,7 @@ _TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?
 
 
 class Mask:
-    """Replaces the ids and times that differ between runs. Within one mask, the same id becomes the same number."""
+    """Replaces ids and times that differ between runs. Within one `Mask`, equal ids become equal numbers."""
 
     def __init__(self):
         self._numbers = {}

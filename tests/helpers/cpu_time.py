@@ -4,10 +4,7 @@ from time import thread_time
 
 
 def cpu_seconds(work, runs=3):
-    """Return this thread's CPU seconds in the quickest of several runs.
-
-    The garbage collector does not interrupt that run.
-    """
+    """Return the CPU seconds of this thread in the fastest of several runs, without garbage collection."""
     taken = []
     for _ in range(runs):
         begun = thread_time()

@@ -1,4 +1,4 @@
-"""The descriptors that a process has open, and a limit that allows no further one."""
+"""The number of file descriptors that a process has open, and a limit that prevents opening more."""
 
 import os
 import resource
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def descriptors(pid="self"):
-    """Return the number of descriptors that a process has open; 0 where the system does not tell."""
+    """Return the number of descriptors that a process has open; 0 if the system does not report it."""
     folder = Path(f"/proc/{pid}/fd")
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 @contextmanager
 def no_descriptor_left():
-    """Set the limit of descriptors so that this process can open no further one."""
+    """Set the limit of descriptors such that this process cannot open another one."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)

@@ -1,4 +1,7 @@
-"""Calls in every client's format to providers of several formats. A test writes the bytes of the providers' replies."""
+"""Calls in every client's format to providers of several formats.
+
+The test writes the bytes of the providers' replies.
+"""
 
 import json
 import struct
@@ -46,7 +49,7 @@ def invoke_event(event):
 
 _LENGTHS = struct.pack("!II", 1_000_000, 100)
 LONG_FRAME = _LENGTHS + struct.pack("!I", crc32(_LENGTHS))
-"""The beginning of a message of an event stream that announces a million bytes."""
+"""The beginning of an event-stream message with a length of a million bytes."""
 EVENTS = {
     # flag of the provider: content type, first events, and pieces that complete no event: the first, and all others
     "anthropic_messages": ("text/event-stream", sse(START, DELTA), (b": waiting\n\n", b": waiting\n\n")),
@@ -85,7 +88,7 @@ def head(content_type):
 
 @asynccontextmanager
 async def gated(state, plays, *, calls_in_flight=None, **options):
-    """Yield a gateway, and its providers by flag. The provider of a flag sends what `plays[flag]` writes."""
+    """Yield a gateway, and its providers by compatibility flag. `plays[flag]` writes the replies of a provider."""
     own = {"cost_basis": None, "calls_in_flight": calls_in_flight}
     async with AsyncExitStack() as stack:
         peers = {flag: await stack.enter_async_context(raw_provider(plays[flag])) for flag in plays}

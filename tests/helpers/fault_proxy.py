@@ -1,9 +1,8 @@
 """A TCP proxy in front of a provider, which breaks one exchange at a chosen byte of the request or of the reply.
 
-- The bytes are counted as they cross the network: request line or status line, headers, body, and framing of chunks.
-- A fault applies to the next exchange alone; exchanges without a fault pass unchanged.
-- The proxy counts what the gateway does with a broken connection: whether it closes the connection, and
-  whether it uses the connection again.
+- The bytes are counted as on the network: request line or status line, headers, body, and framing of chunks.
+- A fault applies only to the next exchange. Other exchanges pass unchanged.
+- The proxy records whether the gateway closes a broken connection, and whether it uses the connection again.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from typing import Literal, Self
 
 READ_BYTES = 65536
 GARBAGE = bytes(range(255, 0, -1))
-"""Bytes that an insertion adds."""
+"""The bytes that the fault "insert" adds."""
 TURNS = 3
-"""Turns of the event loop between the two pieces of a split, in which the gateway reads the first piece."""
+"""Iterations of the event loop between the two pieces of a split. They let the gateway read the first piece."""
 
 Kind = Literal["close", "reset", "stall", "split", "corrupt", "insert"]
 ENDS = ("close", "reset", "stall")
-"""The kinds after which nothing more crosses the connection."""
+"""The kinds of faults after which nothing more crosses the connection."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that breaks an exchange after `at` bytes of its request or its reply have crossed the proxy."""
+    """A fault that breaks an exchange after `at` bytes of its request or reply have crossed the proxy."""
 
     side: Literal["request", "reply"]
     kind: Kind
@@ -36,7 +35,7 @@ class Fault:
 
     @property
     def mask(self) -> int:
-        """The bit that a corruption flips in the byte at `at`. In neighbouring bytes, different bits are flipped."""
+        """The bit that a corruption inverts in the byte at `at`. It differs between neighbouring bytes."""
         return 1 << (self.at % 7)
 
 
@@ -48,7 +47,7 @@ class _Exchange:
         self.crossed = {"request": 0, "reply": 0}
 
     def cut(self, side: str, data: bytes) -> int | None:
-        """Count `data`, and return the place in it at which the fault lies; None if the fault is not in it."""
+        """Count `data`. Return the offset in `data` at which the fault occurs; None if it does not occur in `data`."""
         start = self.crossed[side]
         self.crossed[side] += len(data)
         fault = self.fault
@@ -58,7 +57,7 @@ class _Exchange:
 
 
 class FaultProxy:
-    """A proxy on a port of its own: `async with FaultProxy(provider_url) as proxy: proxy.url`."""
+    """A proxy on its own port: `async with FaultProxy(provider_url) as proxy: proxy.url`."""
 
     def __init__(self, target: str) -> None:
         self._target = int(target.rpartition(":")[2])
@@ -68,7 +67,7 @@ class FaultProxy:
         self.last: _Exchange | None = None
         """The exchange that began last."""
         self.reused = 0
-        """Number of requests that came over a connection whose exchange had been ended by a fault."""
+        """Number of requests over a connection on which a fault had ended an earlier exchange."""
         self.open: set[asyncio.StreamWriter] = set()
         """The connections that the gateway has not closed yet."""
         self.broken: set[asyncio.StreamWriter] = set()
@@ -137,7 +136,7 @@ class _Connection:
             self._writer.close()
 
     async def _pass(self, side: str, data: bytes, writer: asyncio.StreamWriter) -> None:
-        """Write the bytes of one read, with the fault of the exchange if it lies in them."""
+        """Write the bytes of one read, with the exchange's fault if it occurs in these bytes."""
         assert self._exchange is not None
         cut = self._exchange.cut(side, data)
         fault = self._exchange.fault

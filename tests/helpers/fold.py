@@ -1,4 +1,4 @@
-"""Folding of a stream, as clients do it: the events of a dialect become the body of the corresponding whole reply.
+"""Folding of a stream, as clients do it: the events become the body of the corresponding unstreamed reply.
 
 A stream that breaks the rules of its dialect fails here. Events are the gateway's own (`Event`) or pairs (event type,
 data). No decoder of the gateway is used, except to split server-sent events.
@@ -17,7 +17,7 @@ from gateway.contract.framing import sse
 
 
 def read_stream(body, content_type):
-    """Return the events of a stream's bytes as (event type, data). The data is None if it is no JSON object."""
+    """Return the events of a stream's bytes as (event type, data). The data is None if it is not a JSON object."""
     if "eventstream" in content_type:
         buffer = EventStreamBuffer()
         buffer.add_data(body)
@@ -39,7 +39,7 @@ def framed_event(message):
 
 
 def fold(dialect, events):
-    """Return the body that the events add up to."""
+    """Return the unstreamed body that corresponds to the events."""
     pairs = [event if isinstance(event, tuple) else (event.kind, event.data) for event in events]
     return _FOLDS[dialect]([(kind, copy.deepcopy(data)) for kind, data in pairs if data is not None])
 
@@ -85,7 +85,7 @@ def _adapter(kind):
 
 
 def valid_response(response):
-    """Return a body of the Responses API that OpenAI's own type accepts."""
+    """Return the response. Check first that OpenAI's own type of the Responses API accepts it."""
     _adapter(Response).validate_python(response)
     return response
 
@@ -93,7 +93,7 @@ def valid_response(response):
 def _fold_responses(pairs):
     """Return the response in the last event.
 
-    The types, numbers, order and deltas of all events before must agree with it.
+    Check that the types, numbers, order and deltas of earlier events agree with it.
     """
     datas = [data for _, data in pairs]
     assert [data["sequence_number"] for data in datas] == list(range(len(datas)))

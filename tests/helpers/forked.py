@@ -1,9 +1,9 @@
-"""The `irisgate` command in processes that are forked from a process that has already imported the gateway.
+"""The `irisgate` command in processes that are forked from a process in which the gateway is already imported.
 
 - The imports take a second of CPU time, and the tests start the command several hundred times.
 - A forked process has its own id, signals, outputs, environment, folder and exit status.
-- The start and the end of the interpreter are not those of `irisgate`. The tests in `end_to_end/test_command_line.py`
-  and `release/test_wheel.py` start the command as operators do.
+- The start and the end of the interpreter differ from those of `irisgate`. So the tests in
+  `end_to_end/test_command_line.py` and `release/test_wheel.py` start the real command.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ async def fork(arguments, *, cwd, env):
 
 @contextmanager
 def _python_path(path):
-    """Set PYTHONPATH, by which the server of forked processes imports this module."""
+    """Set PYTHONPATH, so that the process from which others are forked can import this module."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = path
     try:

@@ -27,21 +27,24 @@ EVERYTHING = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**"}, 
 
 
 SLOW_HOOK = 60.0
-"""Seconds from which a hook of the built-in plugins is reported as slow in tests."""
+"""Seconds above which a hook of the built-in plugins is reported as slow in tests."""
 
 
 class SharedPool(ProcessPool):
-    """A pool of worker processes that the next gateway uses too, because a worker process takes a second to start."""
+    """A pool of worker processes that several gateways use one after the other.
+
+    Starting a worker process takes a second.
+    """
 
     def close(self):
-        """Keep the worker processes until this process ends."""
+        """Do nothing: the worker processes are kept until this process ends."""
 
 
 POOL = SharedPool()
 
 
 class Lines:
-    """An output for the log that keeps the lines."""
+    """An output for the log that stores the lines."""
 
     def __init__(self):
         self.data = b""
@@ -57,20 +60,20 @@ class Lines:
         return [entry for line in self.data.splitlines() if (entry := json.loads(line))["event"] == event]
 
     def count(self, event):
-        """Return the number of lines of an event. The lines are not parsed, as there may be thousands."""
+        """Return the number of log lines of an event. The lines are not parsed, because there may be thousands."""
         return self.data.count(f'"event":"{event}"'.encode())
 
     async def until(self, event, count=1):
-        """Return the lines with an event as soon as there are `count` of them.
+        """Return the log lines of an event when there are at least `count`.
 
-        A thread of the log writes them later.
+        The log's thread writes them with a delay.
         """
         await eventually(lambda: self.count(event) >= count)
         return self.entries(event)
 
 
 class Reply:
-    """A reply that has been read completely, with the methods of an aiohttp response."""
+    """A reply that was read completely. It has the methods of an aiohttp response."""
 
     def __init__(self, response, body):
         self.status = response.status
@@ -116,7 +119,7 @@ class Gate:
         return reply.status, await reply.json()
 
     async def becomes(self, status):
-        """Return the body of a reply of /readyz as soon as it has this status."""
+        """Wait until /readyz has this status, and return the body of its reply."""
 
         async def look():
             seen, body = await self.readiness()
@@ -125,13 +128,13 @@ class Gate:
         return await eventually(look)
 
     async def log_is_written(self):
-        """Wait until everything logged so far has been written. A thread of the log writes the lines in order."""
+        """Wait until all log lines so far are written. The log's thread writes the lines in order."""
         mark = f"test.mark_{len(self.lines.data)}"
         self.running.gateway.log.info(mark)
         await self.lines.until(mark)
 
     async def calls(self, count=1):
-        """Return the log's records of calls as soon as there are `count` of them."""
+        """Return the records of calls in the log when there are at least `count`."""
         return await self.lines.until("call.finished", count)
 
 
@@ -149,9 +152,10 @@ def bedrock(url, *, flags=("bedrock_model_invoke", "bedrock_converse"), models=(
 
 @cache
 def built_in():
-    """Return the registry of the built-in plugins. It is made once, because it takes 20 ms and nothing changes it.
+    """Return the registry of the built-in plugins.
 
-    No hook is reported as slow before it has taken many seconds, which happens on no loaded machine.
+    It is made once, because that takes 20 ms and the registry does not change. Hooks are reported as slow only after
+    many seconds, so that a busy test machine causes no reports.
     """
     registry = discover()
     for hook in registry.hooks():
@@ -161,7 +165,7 @@ def built_in():
 
 @cache
 def empty_store():
-    """Return the bytes of an empty store's file. Copying them takes a tenth of the time of making a new store."""
+    """Return the file content of an empty store. Copying it is ten times faster than creating a new store."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / STORE
         prepare(path)

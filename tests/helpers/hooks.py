@@ -1,4 +1,4 @@
-"""Hooks of a plugin that is no module, for tests that call one stage of the gateway."""
+"""Hooks of a plugin that is not a module, for tests of a single stage of the gateway."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""An attacker's client: it sends any bytes on a connection and returns everything that comes back."""
+"""An attacker's client. It sends any bytes over a connection, and returns everything that comes back."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ CLAUDE = {
     "messages": [{"role": "user", "content": "hello"}],
 }
 OUR_HEADERS = {"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}
-"""Headers that the gateway sends to the simulated Bedrock if no grant and no provider adds any."""
+"""Headers that the simulated Bedrock gets from the gateway if no grant and no provider adds any."""
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) [A-Z]")
 
 
 def place(running, at=0):
-    """Return host and port of a listener."""
+    """Return the host and port of a listener."""
     url = urlsplit(running.running.urls[at])
     return url.hostname, url.port
 
@@ -50,10 +50,7 @@ def _bytes(text):
 
 
 async def heard(raw, data):
-    """Return all bytes that the other end sends until it closes or resets the connection.
-
-    It may not read all of `data`.
-    """
+    """Return all bytes from the other end until it closes or resets the connection. It may not read all of `data`."""
     raw.writer.write(data)
     answer = b""
     with suppress(ConnectionError):
@@ -68,10 +65,10 @@ def statuses(answer):
 
 
 def text_of(seen):
-    """Return the parts of a request that arrived at a provider, as one text."""
+    """Return all parts of a request that arrived at a provider, as one text."""
     return f"{seen.method} {seen.path}?{seen.query} {seen.headers} {seen.body!r}"
 
 
 def crashes(running):
-    """Return the lines of the log that report a fault of the gateway."""
+    """Return the log lines that report an internal error of the gateway."""
     return [entry for name in ("call.crashed", "http.error") for entry in running.lines.entries(name)]

@@ -1,6 +1,6 @@
-"""Replies of providers that are costly to read: one value or list of a reply, repeated up to a number of bytes.
+"""Replies of providers that take long to read, because one value or list is repeated up to a number of bytes.
 
-Every shape exists for every dialect, as a whole reply and as one event of a stream.
+Every kind exists for every dialect, as an unstreamed reply and as one event of a stream.
 """
 
 import base64
@@ -49,7 +49,7 @@ BLOCKS["anthropic_messages"] = BLOCKS["bedrock_model_invoke"]
 
 
 def whole(dialect, *, content=None, said=b'"Hi"', calls=None, **more):
-    """Return a whole reply with the given JSON text as its content, its only text, or its calls."""
+    """Return an unstreamed reply. Its content, its only text, or its calls are the given JSON text."""
     if dialect == "openai_chat":
         message = joined(role="assistant", content=said, **({"tool_calls": calls} if calls else {}))
         choices = content or b'[{"index":0,"finish_reason":"stop","message":%b}]' % message
@@ -71,7 +71,7 @@ def whole(dialect, *, content=None, said=b'"Hi"', calls=None, **more):
 
 
 def wholes(dialect, size):
-    """Yield names and whole replies of about `size` bytes."""
+    """Yield pairs of a name and an unstreamed reply of about `size` bytes."""
     block, call = BLOCKS[dialect]
     yield "one text", whole(dialect, said=text(b"x", size))
     yield "line ends", whole(dialect, said=text(rb"\n", size))
@@ -153,7 +153,7 @@ def _text_event(dialect, said):
 
 
 def _structured_events(dialect, items):
-    """Yield events with a list of any items in each place where an event of the dialect has a structure."""
+    """Yield events that have a list of arbitrary items wherever an event of the dialect has an object or a list."""
     if dialect == "bedrock_converse":
         yield "contentBlockStart", b'{"contentBlockIndex":0,"start":%b}' % items
         yield "contentBlockDelta", b'{"contentBlockIndex":0,"delta":%b}' % items
@@ -180,7 +180,9 @@ def _stream(dialect, *events):
 
 
 def streams(dialect, size):
-    """Yield names and streams with one event of about `size` bytes, or with many events of that size together."""
+    """Yield pairs of a name and a stream, which has one event of about `size` bytes or many events with that total
+    size.
+    """
     call = BLOCKS[dialect][1]
     for name, unit in (("one text", b"x"), ("line ends", rb"\n"), ("halves of characters", rb"\ud83d")):
         yield name, _stream(dialect, _text_event(dialect, text(unit, size)))

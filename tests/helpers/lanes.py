@@ -1,4 +1,7 @@
-"""A gateway with many providers of one flag, each behind a proxy that breaks its exchanges; all faults share the gateway."""
+"""A gateway with many providers of one API, each behind a proxy that breaks its exchanges.
+
+All faults use one gateway.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS
 
 GATEWAY = f"{Path(gateway.__file__).parent}{os.sep}"
-"""The beginning of the path of each source file of the gateway."""
+"""The path prefix of all source files of the gateway."""
 QUOTA = "all"
 CAPACITY = 10**15
-"""Nanodollars in the quota of all calls."""
+"""Nanodollars in the quota that all calls use."""
 GRANTS = [
     {
         "src": ["*"],
@@ -28,11 +31,11 @@ GRANTS = [
 ]
 TIMEOUTS = ("head_seconds", "first_event_seconds", "read_seconds")
 PRICES = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
-"""The price list of a provider's models, by the first word of its flag."""
+"""The price list of a provider's models, by the first word of its compatibility flag."""
 
 
 class Lane:
-    """A provider of the gateway, its proxy, and a client that makes one call at a time."""
+    """A provider, its proxy, and a client that makes one call at a time."""
 
     def __init__(self, gw, proxy, flag, name):
         self.gw = gw
@@ -50,7 +53,7 @@ class Lane:
         return say.path(self.model, stream=stream), body
 
     async def call(self, say, fault=None, *, stream):
-        """Make a call of a client, and return the reply. The fault breaks the call's exchange with the provider."""
+        """Make a call of a client, and return the reply. `fault` breaks the exchange with the provider."""
         self.proxy.fault = fault
         return await self.gw.post(*self.request(say, stream=stream))
 
@@ -67,14 +70,14 @@ class Lanes:
             self._free.setdefault(lane.flag, deque()).append(lane)
 
     def take(self, flag):
-        """Return a lane to a provider of this flag; it is free until it is put back."""
+        """Return an unused lane to a provider with this compatibility flag. The caller must put it back."""
         return self._free[flag].popleft()
 
     def put(self, lane):
         self._free[lane.flag].append(lane)
 
     async def all_given_back(self):
-        """Wait until no call holds anything: task, budget of bytes, reservation, stream or broken connection."""
+        """Wait until no call holds a task, reserved bytes, a reservation, a stream or a broken connection."""
         running = self.gw.running.gateway
         await eventually(lambda: not running.open_calls)
         await eventually(lambda: not any(lane.proxy.broken for lane in self._lanes))
@@ -85,7 +88,10 @@ class Lanes:
             assert running.metrics.registry.get_sample_value(f"irisgate_{name}") == 0, name
 
     async def records(self):
-        """Return the records of all calls, by id. Each call has one, and the quota is charged what the calls cost."""
+        """Return the records of all calls, by id.
+
+        Check that each call has one record, and that the quota was charged their cost.
+        """
         await self.gw.log_is_written()
         entries = self.gw.lines.entries("call.finished")
         records = {entry["id"]: entry for entry in entries}
@@ -101,7 +107,7 @@ class Lanes:
 
 @asynccontextmanager
 async def lanes(flags, count, state, *, read_seconds):
-    """Run a gateway with `count` lanes to simulated providers of each of these flags."""
+    """Run a gateway with `count` lanes to simulated providers of each of these compatibility flags."""
     async with AsyncExitStack() as stack:
         simulated = {flag: await stack.enter_async_context(PROVIDERS[flag][0](keys={KEY})) for flag in flags}
         proxies, providers = {}, {}
@@ -129,7 +135,7 @@ def _provider(flag, url):
 
 
 def gateway_tasks():
-    """Return the tasks that run a function of the gateway, by the function's name."""
+    """Return the tasks that run a function of the gateway, with the name of the function."""
     tasks = [task.get_coro() for task in asyncio.all_tasks()]
     files = [(coro, getattr(coro, "cr_code", coro).co_filename) for coro in tasks]
     return Counter(coro.__qualname__ for coro, file in files if file.startswith(GATEWAY))

@@ -1,11 +1,14 @@
-"""The longest piece of work on an event loop, in CPU time of the loop's thread. Other processes do not change this time."""
+"""Measures the longest uninterrupted work on an event loop, in CPU time of the loop's thread.
+
+Unlike wall time, CPU time does not depend on other processes.
+"""
 
 import asyncio
 import time
 
 
 class LoopMonitor:
-    """Measures the longest CPU time for which the loop's thread computed without letting other tasks run."""
+    """Measures the longest CPU time for which the loop's thread ran without letting other tasks run."""
 
     def __init__(self):
         self.longest = 0.0

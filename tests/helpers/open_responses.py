@@ -1,6 +1,6 @@
 """The rules of the Open Responses specification for a response and for the events of a stream.
 
-Only the rules for items of a language model's reply are here (openresponses.org: ResponseResource, ItemField, events).
+Only the rules for items of a model's reply are included (openresponses.org: ResponseResource, ItemField, events).
 """
 
 NUMBER, WHOLE_NUMBER, TEXT, FLAG, LIST, OBJECT, NULL = (int, float), int, str, bool, list, dict, type(None)

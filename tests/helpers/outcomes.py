@@ -1,4 +1,4 @@
-"""The outcome of a call as the client of a flag sees it: a right reply, or an error in the client's dialect."""
+"""The outcome of a call as a client sees it: a correct reply, or an error in the client's dialect."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ OWN_NAMES = {
     "id", "item_id", "call_id", "toolUseId", "model", "created", "created_at", "completed_at", "latencyMs", "p",
     "amazon-bedrock-invocationMetrics",
 }  # fmt: skip
-"""Members that differ between two equal replies: ids, times, padding, and the name by which a model was called."""
+"""Members that may differ between two equal replies: ids, times, padding, and the name by which a model was called."""
 _ENDS = {
     "openai_responses": ("response.completed", "response.incomplete"),
     "anthropic_messages": ("message_stop",),
     "bedrock_model_invoke": ("message_stop",),
     "bedrock_converse": ("metadata",),
 }
-"""The last event of a complete stream, by the client's flag. A stream of Chat ends with `[DONE]`."""
+"""The last event of a complete stream, by the client's compatibility flag. A Chat stream ends with `[DONE]`."""
 
 
 def error_message(client, body):
-    """Return the message of an error as the client's SDK reads it."""
+    """Return the message of an error, read as the client's SDK reads it."""
     error = json.loads(body)
     if client.startswith("bedrock_"):
         return error["message"]
@@ -36,12 +36,12 @@ def error_message(client, body):
 
 
 def events_of(reply):
-    """Return the events of a stream without the members that differ between two equal replies."""
+    """Return the events of a stream, without the members in `OWN_NAMES`."""
     return [(kind, without_own(data)) for kind, data in read_stream(reply.body, reply.headers["content-type"])]
 
 
 def damaged_events_of(reply):
-    """Return the events of a stream of which some may be damaged; a damaged event has no members."""
+    """Return the events of a stream in which some events may be damaged. A damaged event has no members."""
     if "eventstream" in reply.headers["content-type"]:
         buffer = EventStreamBuffer()
         buffer.add_data(reply.body)
@@ -73,7 +73,7 @@ def without_own(value):
 
 
 def is_error(client, event):
-    """Return whether an event of a stream tells the client of an error."""
+    """Return whether an event of a stream reports an error to the client."""
     kind, data = event
     if client == "openai_chat":
         return bool(data) and "error" in data
@@ -81,7 +81,7 @@ def is_error(client, event):
 
 
 def is_end(client, event):
-    """Return whether an event of a stream is the last one of a complete reply."""
+    """Return whether an event is the last one of a complete reply."""
     kind, data = event
     if client == "openai_chat":
         return data is None
@@ -93,11 +93,11 @@ def terminal_events(client, events):
 
 
 def is_right(wire, reply, *, stream, right=None):
-    """Return whether a reply is right; False for an error. Fails for anything that is neither.
+    """Return True for a correct reply and False for an error.
 
-    `right` is the right reply if the bytes that come from the provider are undamaged, and None if they may be damaged.
-    A client of the provider's dialect gets damaged members and events unchanged. A client of the provider's own format
-    gets the provider's own errors unchanged.
+    Fail for anything else. `right` is the correct reply if the provider's bytes are undamaged, and None if they may be
+    damaged. If client and provider have the same dialect, damaged members and events are passed on unchanged. If they
+    have the same format, the provider's errors are passed on unchanged too.
     """
     if reply.status >= 400:
         assert wire.client == wire.provider or error_message(wire.client, reply.body)
@@ -129,7 +129,7 @@ def content_of(wire, body):
 
 
 def _is_damaged_error(client, events):
-    """Return whether a stream with damaged events ends with an error. At most one event ends it, and it is the last."""
+    """Return whether a stream with damaged events ends with an error. Check that only its last event ends it."""
     ends = terminal_events(client, events)
     assert ends in ([], events[-1:])
     return bool(ends) and is_error(client, ends[0])

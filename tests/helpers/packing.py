@@ -16,13 +16,16 @@ def raw_deflate(data):
 
 
 def streamed_zstd(data):
-    """Return a frame without the length of its content, as Codex sends it."""
+    """Return a zstd frame that does not give the length of its content, as Codex sends it."""
     packer = zstd.ZstdCompressor()
     return packer.compress(data) + packer.flush()
 
 
 def fast_brotli(data):
-    """Return the data in the coding `br`. The usual quality, 11, takes ten seconds for the largest data of the tests."""
+    """Compress data with a low quality in the coding `br`.
+
+    The default quality, 11, takes ten seconds for the largest data.
+    """
     return brotli.compress(data, quality=4)
 
 

@@ -1,7 +1,8 @@
-"""Plugins of a format of their own whose hooks fail in the way that a test sets, and the folder in which the gateway finds them.
+"""Test plugins whose hooks fail in a way that the test chooses, and the folder in which the gateway finds them.
 
-The format is Chat Completions under other names. `acme` is the clients' flag. A provider of `acme` is native, one of
-`acme_envelope` has the same dialect, and one of `acme_upstream` is reached by the translator `acme__acme_upstream`.
+Their format is Chat Completions under other names. `acme` is the clients' compatibility flag. A provider of `acme` is
+native, a provider of `acme_envelope` has the same dialect, and a provider of `acme_upstream` is reached by the
+translator `acme__acme_upstream`.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ def open(request, target, drop):
     return called("open", Translation, called, request)
 """
 WAYS = {"native": "acme", "envelope": "acme_envelope", "translated": "acme_upstream"}
-"""The flag of the provider of each way."""
+"""The provider's compatibility flag, by the kind of conversion."""
 HOOKS = (
     "parse", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
     "output_bytes", "error", "reply_headers",
@@ -57,7 +58,7 @@ HOOKS = (
 
 
 class Faults:
-    """The hook that fails next, and how. Every call of a hook passes through `answer`."""
+    """The hook that fails next, and the way in which it fails. Every call of a hook goes through `answer`."""
 
     def __init__(self):
         self.clear()
@@ -125,7 +126,7 @@ UNUSUAL = {
 
 
 class Object:
-    """An object that a plugin made, whose methods are hooks."""
+    """An object that a plugin has made. Its methods are hooks."""
 
     def __init__(self, name, called, real):
         self._name, self._called, self._real = name, called, real
@@ -194,7 +195,10 @@ def write(folder):
 
 
 def providers(url):
-    """Return a provider for each way (native, envelope, translated). The name of its model is the name of the way."""
+    """Return a provider for each kind of conversion (native, envelope, translated).
+
+    Its model has the name of the kind.
+    """
     return {
         way: {
             "baseurl": url, "apikey": "k", "models": [way], "compatibility": {flag: True}, "cost_basis": "openai",

@@ -1,4 +1,4 @@
-"""The `irisgate` command in a process of its own, as operators run it."""
+"""The `irisgate` command in a separate process, as operators run it."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def irisgate(tmp_path, *arguments, **more):
 
 
 class Served:
-    """A gateway in a process of its own."""
+    """A gateway in a separate process."""
 
     def __init__(self, process, session):
         self.process = process
@@ -49,7 +49,7 @@ class Served:
             self.lines.append(line.decode().rstrip())
 
     async def line(self, pattern):
-        """Return the first line of standard output that matches, as soon as it is written."""
+        """Wait for a line on standard output that matches the pattern, and return it."""
         return await eventually(lambda: next(filter(None, (re.search(pattern, line) for line in self.lines)), None), 30)
 
     async def chat(self, **more):
@@ -74,7 +74,7 @@ class Served:
 
 
 class Family(Served):
-    """A gateway and the processes that replace it. All of them write to one output."""
+    """A gateway and the processes that replace it. All of them write to the same output."""
 
     def __init__(self, process, session):
         super().__init__(process, session)
@@ -84,19 +84,19 @@ class Family(Served):
         return [json.loads(line) for line in self.lines if f'"event":"{event}"' in line]
 
     async def restart(self):
-        """Let a new process take over, and return once it serves."""
+        """Start a new process that replaces the gateway, and return when it serves."""
         before = len(self.entries("gateway.started"))
         os.kill(self.current, signal.SIGUSR2)
         await eventually(lambda: len(self.entries("gateway.started")) > before, 30)
         await self.is_replaced(before)
 
     async def is_replaced(self, count):
-        """Wait until a gateway was replaced for the last of `count` times."""
+        """Wait until the gateway has been replaced `count` times."""
         await eventually(lambda: len(self.entries("gateway.replaced")) >= count, 30)
         self.current = self.entries("gateway.replaced")[count - 1]["process"]
 
     async def end(self):
-        """Stop the last process, and wait until all processes have stopped."""
+        """Stop the last process, and wait until all processes have ended."""
         os.kill(self.current, signal.SIGTERM)
         everyone = len(self.entries("gateway.started"))
         await eventually(lambda: len(self.entries("gateway.stopped")) == everyone, 30)

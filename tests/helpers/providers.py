@@ -1,4 +1,4 @@
-"""Providers whose requests a test's function answers, on the event loop of the test or on a loop of their own."""
+"""Providers whose requests are answered by a function of the test, on the test's event loop or in a separate thread."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ MAX_BODY = 2**26
 
 @asynccontextmanager
 async def provider(answer, max_body=MAX_BODY):
-    """Run a provider. `answer` handles its requests. The value is the provider's URL."""
+    """Run a provider, and yield its URL. `answer` handles its requests."""
     app = web.Application(client_max_size=max_body)
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)

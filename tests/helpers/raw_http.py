@@ -1,4 +1,4 @@
-"""HTTP over connections of which a test chooses the addresses, the first bytes and the end."""
+"""HTTP over connections whose addresses, first bytes and end a test can choose."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import pytest
 
 
 class Raw:
-    """A connection that carries one request after the other."""
+    """A connection for several requests, one after the other."""
 
     opened = []  # noqa: RUF012 (of the running test; its fixture closes them)
 
@@ -23,7 +23,7 @@ class Raw:
     async def open(cls, host, port, *, first=b"", local=None):
         """Open a connection.
 
-        `first` is sent before HTTP. `local` is the local port, which may have been in use just before.
+        `first` is sent before HTTP. `local` is the local port, which another connection may just have used.
         """
         opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         opened.setblocking(False)
@@ -91,9 +91,6 @@ class Raw:
 
 @pytest.fixture(autouse=True)
 async def raw_connections():
-    """Close the connections that a test has opened.
-
-    A test module or conftest that opens connections imports this fixture.
-    """
+    """Close the connections that a test has opened. Test modules that open connections must import this fixture."""
     yield
     await Raw.close_all()

@@ -8,7 +8,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 
 
 class RawProvider:
-    """The provider's address, the number of its requests, and the number of connections that the gateway has closed."""
+    """The address of the provider, and the numbers of requests and of connections that the gateway has closed."""
 
     def __init__(self, play):
         self._play = play
@@ -45,7 +45,7 @@ async def raw_provider(play):
 
 
 def sends(*parts, first=b"", drip=b"", every=0.02):
-    """Return a function that writes the parts, then `first`, and then `drip` every `every` seconds."""
+    """Return a function that writes the parts, then `first`, and then `drip` again and again, every `every` seconds."""
 
     async def play(writer):
         for part in (*parts, first):

@@ -10,7 +10,9 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
 
 
 def exchanges(*operations, status=None):
-    """Return the parameters of a test: one for each recorded exchange of these operations, or a skip if there are none.
+    """Return the parameters of a test, one for each recorded exchange of these operations.
+
+    If there are none, the test is skipped.
 
     Exchanges whose request was damaged in the recording are left out.
     """
@@ -31,7 +33,7 @@ def exchanges(*operations, status=None):
 def served(exchange):
     """Return the bytes and content type of the recorded reply.
 
-    JSON is encoded anew, because its spacing was not recorded.
+    JSON is encoded again, because its spacing was not recorded.
     """
     content_type = exchange["headers"]["content-type"]
     if "response_base64" in exchange:

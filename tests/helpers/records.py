@@ -1,4 +1,4 @@
-"""Records of calls for tests, and a store and a log that take them."""
+"""Records of calls for tests, with a store and a log that receive them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def record(**changes: Any) -> Record:
 
 
 class Kept(SqliteStore):
-    """A store that a test writes to. A record is there after a flush."""
+    """A store to which a test writes. A record can be read after a flush."""
 
     def __init__(self, path) -> None:
         super().__init__(path)

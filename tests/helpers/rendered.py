@@ -1,4 +1,4 @@
-"""A canned reply in the dialect of a provider, as the simulated providers write it."""
+"""A predefined reply in the dialect of a provider, as the simulated providers send it."""
 
 from gateway.testkit.render import anthropic as render_anthropic
 from gateway.testkit.render import chat as render_chat
@@ -10,7 +10,7 @@ INPUT_TOKENS = 9
 
 
 def rendered(dialect, canned, model="m"):
-    """Return the events, as (event type, data), and the whole body of a canned reply."""
+    """Return a predefined reply as events, each (event type, data), and as an unstreamed body."""
     if dialect == "openai_chat":
         chunks = render_chat.chunks(canned, model, INPUT_TOKENS, include_usage=True)
         return [("chat.completion.chunk", chunk) for chunk in chunks], render_chat.completion(

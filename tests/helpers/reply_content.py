@@ -1,6 +1,5 @@
-"""The content of a reply in names of no dialect.
-
-Replies of different dialects can be compared, and a stream with a whole reply.
+"""The content of a reply, independent of dialects, for comparing replies of two dialects, or a stream with an
+unstreamed reply.
 """
 
 from dataclasses import dataclass, replace
@@ -27,5 +26,5 @@ class ReplyContent:
     """Output tokens."""
 
     def without_ids(self):
-        """Return the content without the ids of the calls, which the gateway may make anew for each reply."""
+        """Return the content without the ids of calls. The gateway may make new ids for each reply."""
         return replace(self, calls=[call[1:] for call in self.calls])

@@ -27,7 +27,7 @@ TRANSLATORS = {
     ),
     "openai_chat": Translator("openai_responses", "openai_chat", _BASE, GPT),
 }
-"""The translators of the Responses API by upstream dialect."""
+"""The translators from the Responses API, by upstream dialect."""
 conversions = pytest.mark.parametrize("conversion", TRANSLATORS)
 ask = TRANSLATORS["openai_chat"].request
 
@@ -65,7 +65,7 @@ def tool(name: str = "look", **more: Any) -> dict[str, Any]:
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a response without the gateway's own ids and times, in which two equal replies differ."""
+    """Return a response without ids and times, in which two equal replies may differ."""
     stripped = {key: value for key, value in response.items() if key not in {"id", "created_at", "completed_at"}}
     stripped["output"] = [{key: value for key, value in item.items() if key != "id"} for item in response["output"]]
     return stripped

@@ -1,4 +1,4 @@
-"""Files and schemas for requests of every dialect, and two helpers that the clients share."""
+"""Files and schemas for requests of every dialect, and two functions that the clients share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = {
 
 
 def marked(block, ttl):
-    """Return a block with a cache mark. A `ttl` of None adds no mark, and "" adds a mark without a lifetime."""
+    """Return a block with a cache mark. With a `ttl` of None there is no mark, and with "" the mark has no lifetime."""
     if ttl is None:
         return block
     return {**block, "cache_control": {**EPHEMERAL, "ttl": ttl} if ttl else EPHEMERAL}

@@ -1,4 +1,4 @@
-"""A simulated provider that answers every request with the bytes that a test sets."""
+"""A simulated provider that answers every request with bytes that a test has set."""
 
 from contextlib import asynccontextmanager
 
@@ -8,7 +8,7 @@ from tests.helpers.providers import provider
 
 
 class Scripted:
-    """The answers to the next requests, and the bodies of the requests so far."""
+    """The next replies, and the bodies of the requests so far."""
 
     def __init__(self):
         self.url = ""
@@ -19,7 +19,7 @@ class Scripted:
         self.requests = []
 
     def answer(self, body, content_type="application/json", status=200, cuts=(), **headers):
-        """Set the next answers. The body is sent in pieces that end at `cuts`."""
+        """Set the next reply. The body is sent in pieces, which end at the offsets in `cuts`."""
         self.body, self.status, self.cuts = body, status, sorted(cuts)
         self.headers = {"content-type": content_type, **headers}
 

@@ -22,13 +22,13 @@ BASES = {
 
 
 def asked(client):
-    """Return the history before the first turn of the assistant."""
+    """Return the client's history before the assistant's first turn."""
     content = [{"text": "x"}] if client == "bedrock_converse" else "x"
     return [{"role": "user", "content": content}]
 
 
 def sent_back(client, reply):
-    """Return what a client adds to its history: the reply, and a result for each call."""
+    """Return the messages that a client adds to its history: the reply, and a result for each call."""
     match client:
         case "anthropic_messages":
             calls = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]
@@ -57,8 +57,9 @@ def body(client, history):
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
     """Return the provider's second request and all members that were reported as dropped.
 
-    `whole` is the provider's reply, and `events` is the same reply as a stream. `then` has the upstream dialect and the
-    model of the second request, if they differ from the first. The functions in `between` change the client's history.
+    `whole` is the provider's first reply, and `events` is the same reply as a stream. `then` has the upstream dialect
+    and the model of the second request, if they differ from those of the first. The functions in `between` change the
+    client's history before the second request.
     """
     first = Translator(client, upstream, BASES[client], model)
     opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)
@@ -77,7 +78,7 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
 def last_turn(client, upstream, model, replies):
     """Return the provider's request after several replies, and all members that were reported as dropped.
 
-    Each reply is given as a whole reply, or as the list of its events.
+    Each reply is an unstreamed body or a list of events.
     """
     made, history, dropped = Translator(client, upstream, BASES[client], model), asked(client), []
     for reply in replies:

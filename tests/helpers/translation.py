@@ -1,8 +1,8 @@
-"""One translator by itself, without the flags of the client and the provider: a client's body becomes an upstream body.
+"""A translator alone, without the plugins of the client's and the provider's API: a client's body becomes an upstream
+body.
 
-`Translator` opens a translation and lets a judge check the upstream body. By default the judge is the simulated
-provider's rules (`upstream_fault`). A test file may set its own judge. `conversion.py` converts through both flags as
-well.
+`Translator` opens a translation and has a judge check the upstream body. The default judge is the simulated provider's
+rules (`upstream_fault`); a test file may set another. `conversion.py` converts through both plugins too.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Translated(NamedTuple):
 
 @dataclass(frozen=True)
 class Translator:
-    """The translator between two dialects, with the defaults of its tests.
+    """The translator between two dialects, with default values for its tests.
 
-    Methods take a client's body, to which the members of `base` are added, and a model. The model is a name, or the
-    capabilities of a model without a name.
+    Methods take a client's body, to which the members of `base` are added, and a model. The model is given by its name,
+    or by its capabilities if the name does not matter.
     """
 
     client: str
@@ -66,9 +66,9 @@ class Translator:
     base: dict[str, Any]
     model: str | Caps
     unnamed_model: str = "some.model-v1:0"
-    """The name that a model gets if only its capabilities are given."""
+    """The name of a model that is given only by its capabilities."""
     flag: str = ""
-    """The provider's flag; "" if the flag has the same name as the upstream dialect."""
+    """The provider's compatibility flag; "" if it has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
     """A judge (body, caps, stream=...) that replaces the simulated provider's rules."""
 
@@ -103,9 +103,10 @@ class Translator:
         headers: dict[str, str] | None = None,
         judged: bool = True,
     ) -> Translated:
-        """Return the translation of a body. The judge must accept the upstream body, unless the judge is switched off.
+        """Return the translation of a body.
 
-        Raises `Refused` if the translator refuses the request.
+        Check that the judge accepts the upstream body, if a judge is set. Raises `Refused` if the translator refuses
+        the request.
         """
         drops = [] if drops is None else drops
         target = self.target(model, caps)
@@ -124,7 +125,7 @@ class Translator:
         assert fault is None, fault
 
     def unjudged(self, body: dict[str, Any], model: str | Caps | None = None, drops: Any = None, **options: Any) -> Any:
-        """Return the translation of a body that no judge has seen."""
+        """Return the translation of a body, without a check by the judge."""
         return self.open(body, model, drops, judged=False, **options).translation
 
     def messages(self, *messages: dict[str, Any], model: str | Caps | None = None, **more: Any) -> Any:
@@ -132,7 +133,7 @@ class Translator:
         return self.sent({"messages": list(messages), **more}, model)["messages"]
 
     def sent(self, body: dict[str, Any], model: str | Caps | None = None, drops: Any = None, **options: Any) -> Any:
-        """Return the upstream body, which the judge accepts."""
+        """Return the upstream body. Check that the judge accepts it."""
         return self.open(body, model, drops, **options).body
 
     def dropped(self, body: dict[str, Any], model: str | Caps | None = None, **options: Any) -> list[str]:
@@ -147,6 +148,8 @@ class Translator:
 
 
 def client_events(translation: Any, pairs: Any) -> list[Event]:
-    """Return the client's events for a provider's events, given as (event type, data), and for the stream's end."""
+    """Return the client's events for a provider's events, given as (event type, data), including those at the stream's
+    end.
+    """
     out = [made for kind, data in pairs for made in translation.feed(event(kind, data))]
     return [*out, *translation.close()]

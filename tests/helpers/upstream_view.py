@@ -1,4 +1,4 @@
-"""An upstream body in plain values, the same for every dialect, so that one test can look at all of them."""
+"""An upstream body as plain values that are the same for every dialect, so that one test can check all dialects."""
 
 import base64
 import itertools
@@ -115,7 +115,7 @@ def tools_of(body):
 
 
 def system_of(body):
-    """Yield the texts and cache marks of the system prompt of a Messages or Converse body."""
+    """Yield the texts of the system prompt of a Messages or Converse body, with their cache marks."""
     for block in body.get("system", ()):
         if "cachePoint" in block:
             yield "mark", block["cachePoint"].get("ttl", "")

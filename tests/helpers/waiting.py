@@ -11,13 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 10.0
-"""Seconds after which a test stops waiting for a change. A loaded machine needs one or two."""
+"""Seconds after which a test stops waiting for a change. On a busy machine, a change takes one or two seconds."""
 PAUSE = 0.005
-"""Seconds between two looks."""
+"""Seconds between two checks for the change."""
 
 
 async def eventually(look: Callable[[], T | Awaitable[T]], seconds: float = SECONDS) -> T:
-    """Return the result of a function as soon as it is true. Fails if it is not true in time."""
+    """Call a function until its result is true, and return the result. Fail if it is not true in time."""
     until = time.monotonic() + seconds
     while True:
         result = look()
@@ -28,7 +28,7 @@ async def eventually(look: Callable[[], T | Awaitable[T]], seconds: float = SECO
 
 
 def eventually_without_a_loop(look: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Return the result of a function as soon as it is true, in a test without an event loop."""
+    """Call a function until its result is true, and return the result. This is for tests without an event loop."""
     until = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < until, f"not so within {seconds} s: {seen!r}"

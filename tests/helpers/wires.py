@@ -1,6 +1,6 @@
-"""Every conversion through the whole gateway, over sockets, with a client and a simulated provider of each flag.
+"""Every conversion through the whole gateway, over sockets, with a client and a simulated provider of each API format.
 
-The registry lists the conversions, so a new conversion is tried without being named here.
+The registry lists the conversions, so that new conversions are tested without a change here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke", "bedrock_converse")
 
 @dataclass(frozen=True)
 class Wire:
-    """A conversion: the flags of the client and the provider, and the upstream dialect."""
+    """A conversion: the compatibility flags of the client and the provider, and the upstream dialect."""
 
     client: str
     provider: str
@@ -59,7 +59,7 @@ WIRES = [
 
 
 def wires(*, clients=None, providers=None):
-    """Parametrize a test with `wire`: each conversion between these flags, by default all."""
+    """Parametrize a test with `wire`: each conversion between these compatibility flags, by default all conversions."""
     chosen = [
         wire
         for wire in WIRES
@@ -69,7 +69,7 @@ def wires(*, clients=None, providers=None):
 
 
 class Line:
-    """A running gateway, with the simulated provider of one conversion."""
+    """A running gateway for one conversion, with its simulated provider."""
 
     def __init__(self, wire, gw, simulated):
         self.wire = wire
@@ -84,9 +84,9 @@ class Line:
         return await self.gw.post(self.wire.say.path(self.wire.model, stream=stream), body)
 
     async def reply_body(self, body, *, stream):
-        """Return the reply as one body, folded from its events if streamed.
+        """Return the reply as one body, assembled from its events if it is streamed.
 
-        Also check that the provider accepted the request.
+        Check that the provider accepted the request.
         """
         reply = await self.post(body, stream=stream)
         assert reply.status == 200, reply.body
@@ -120,7 +120,7 @@ async def line(wire, state, **options):
 
 
 def framed(provider, events):
-    """Return the bytes and the content type of a provider's stream. Each event is (event type, data) in its dialect."""
+    """Return the bytes and the content type of a provider's stream. Each event is given as (event type, data)."""
     if provider.startswith("bedrock_"):
         return b"".join(_frame(provider, kind, data) for kind, data in events), "application/vnd.amazon.eventstream"
     frames = [sse.encode(json.dumps(data).encode(), data.get("type", "")) for _, data in events]

@@ -1,4 +1,4 @@
-"""Fixtures: a simulated tailscaled that knows Alice, and a gateway's lookups of callers at this tailscaled."""
+"""Fixtures: a simulated tailscaled that knows Alice, and the gateway's client of this tailscaled."""
 
 import pytest
 

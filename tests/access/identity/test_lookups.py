@@ -1,6 +1,7 @@
-"""Tests that few lookups at tailscaled run at once, and that equal lookups are shared.
+"""Tests of the limits on lookups at tailscaled.
 
-Lookups for tailnet callers do not wait for lookups for strangers.
+Only a few lookups run at the same time, and equal lookups are shared. Lookups for tailnet callers do not wait for
+lookups for strangers.
 """
 
 import asyncio
@@ -45,9 +46,9 @@ async def test_a_tailnet_address_of_nobody_is_not_asked_again_at_once(lookups, s
 
 
 async def test_tailnet_callers_are_answered_while_strangers_wait(lookups, sim):
-    """Check that tailnet callers are answered at once while tailscaled is busy with callers from local processes.
+    """Check that tailnet callers are answered at once while tailscaled is busy with lookups for local processes.
 
-    Each of the lookups for local processes takes 180 ms.
+    Each of these lookups takes 180 ms.
     """
     strangers = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 17)]
     await asyncio.sleep(0)
@@ -87,7 +88,9 @@ def test_a_tailnet_has_two_networks():
 
 
 async def test_callers_that_left_take_no_turn(lookups, sim):
-    """Check that lookups of callers that have disconnected do not delay the next caller, even if there are many."""
+    """Check that lookups for callers that have disconnected do not delay the next caller, even if there are many of
+    them.
+    """
     leaving = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 50)]
     await asyncio.sleep(0)
     for task in leaving:

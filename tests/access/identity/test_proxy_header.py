@@ -1,4 +1,4 @@
-"""Tests of the parser of PROXY protocol headers, with whole headers and headers that arrive in pieces."""
+"""Tests of the parser of PROXY protocol headers, which may arrive complete or in pieces."""
 
 import struct
 

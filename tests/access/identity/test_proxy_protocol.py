@@ -1,4 +1,4 @@
-"""Tests of which peers may state another caller's address by the PROXY protocol, on real connections."""
+"""Tests of the PROXY protocol over real connections: which peers may use it to state another caller's address."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ LOCAL, LOCAL_6, OTHER, PROXY = ("127.0.0.1", 1), ("::1", 1, 0, 0), ("127.0.0.2",
 
 
 class Following(asyncio.Protocol):
-    """The protocol that handles the connection after the PROXY header.
+    """The protocol that handles a connection after its PROXY header.
 
     It writes the caller's address to the connection.
     """
@@ -30,7 +30,7 @@ class Following(asyncio.Protocol):
 
 
 async def said(proxies, local):
-    """Return the bytes that a connection from `local` gets after its header, and the lines of the log."""
+    """Return the bytes that a connection from `local` gets after sending its header, and the log lines."""
     sources, lines = Sources(), Lines()
     refusals = ProxyRefusals(configure(lines))
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Tests of the headers that `tailscale serve` adds, on a listener that trusts these headers."""
+"""Tests of a listener that trusts the headers that `tailscale serve` adds."""
 
 import json
 
@@ -56,7 +56,7 @@ async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
     ],
 )
 async def test_a_login_of_only_an_encoded_word_is_not_decoded(login):
-    """Check that a login that consists of one encoded word is not decoded.
+    """Check that a login that consists of a single encoded word is not decoded.
 
     The decoded text could be another caller's login.
     """

@@ -46,7 +46,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the clock that determines the age of answers."""
+    """Replace the clock by which the age of tailscaled's answers is measured."""
     made = Clock()
     monkeypatch.setattr(whois_module, "monotonic", made)
     return made
@@ -62,7 +62,7 @@ async def sim(tmp_path):
 
 @pytest.fixture
 async def asking(sim):
-    """Yield a `Whois` that asks the simulated tailscaled, and the log's lines."""
+    """Yield a `Whois` that asks the simulated tailscaled, and the log lines."""
     lookups = Lookups(str(sim.path))
     lines = Lines()
     whois = Whois(lookups, configure(lines), service="", peer=connecting)
@@ -98,7 +98,10 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Check that a tag without the prefix `tag:` is refused, because grants would match it as another caller."""
+    """Check that a node is refused if one of its tags lacks the prefix `tag:`.
+
+    Grants could take it for another caller.
+    """
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
@@ -146,7 +149,8 @@ class Tailscaled:
         self.path = path
         self.reply = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         self.answers = answers
-        """Number of questions that a connection answers. The connection is closed after the next question is read."""
+        """Number of questions that a connection answers. When the next question has been read, the connection is
+        closed."""
         self.asked = []
 
     async def __aenter__(self):
@@ -170,7 +174,8 @@ class Tailscaled:
 
 
 async def test_a_query_lost_on_closed_connections_is_repeated(tmp_path):
-    """Check that a lookup is repeated until it succeeds after a restart of tailscaled has closed several connections.
+    """Check that a lookup is repeated until it succeeds if a restart of tailscaled has closed several pooled
+    connections.
 
     aiohttp itself repeats a request only once.
     """
@@ -281,7 +286,7 @@ async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection
 
 
 async def test_the_life_of_an_answer_begins_with_the_question(asking, sim, clock):
-    """Check that the age of an answer is counted from the time of the question, however long the answer took."""
+    """Check that the age of an answer counts from the time of the question, even if the answer took long."""
     whois, _ = asking
     connection = Connection()
     sim.delay = 0.1
@@ -350,7 +355,7 @@ async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
     ],
 )
 async def test_an_unreadable_answer_is_no_identity_but_temporary(asking, sim, answer):
-    """Check that an unreadable answer of tailscaled gives no identity. The caller is refused and told to try again."""
+    """Check that a caller is refused, and told to try again, if tailscaled's answer cannot be read."""
     whois, _ = asking
     sim.answer = answer
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
@@ -409,7 +414,9 @@ async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(as
 
 
 def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
-    """Check that tailscaled is asked only about local addresses to which it can forward: the tailnet's and loopback."""
+    """Check that tailscaled is asked only about connections to local addresses that it can serve: tailnet and
+    loopback.
+    """
     assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
     assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))
 

@@ -1,6 +1,6 @@
-"""Tests of the explanation whether and why a caller may use a model.
+"""Tests of explanations of why a caller may or may not use a model.
 
-Its verdict equals the chain's, and its text gives advice.
+They must agree with the decision about a real call.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ CHAIN = chain(resolve, check, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):
-    """Return the chain's verdict on a call: the result of `note` if the call passes, else the code of the problem."""
+    """Return the decision about a real call: the result of `note` if the call is allowed, or else the error code."""
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
@@ -138,7 +138,9 @@ def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_an_explanation_reveals_nothing_that_is_not_granted(config, identity, model):
-    """Check that an answer does not depend on models, provider states and grants that the caller has no access to."""
+    """Check that an explanation does not depend on models, provider states and grants to which the caller has no
+    access.
+    """
     made = runtime(config)
     seen = {offer.name for offer in made.catalog.visible(made.grants.access(identity))}
     mine = made.grants.access(identity).capabilities
@@ -163,9 +165,8 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
-    """Check that a caller's explanation is made without reading the configuration.
-
-    Its time then does not depend on other callers' grants, nor on what a model's name means for other callers.
+    """Check that a caller's explanation is made without reading the configuration, so that the time it takes reveals
+    nothing about other callers.
     """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)
@@ -182,7 +183,10 @@ def test_ten_thousand_grants_are_explained_in_five_milliseconds(identity, model)
 
 
 def many(*grants):
-    """Return the runtime of a configuration with these grants. It is not parsed from text, which would take seconds."""
+    """Return the runtime of a configuration with these grants.
+
+    It is not parsed from text, because that takes seconds.
+    """
     given = tuple(
         Grant(tuple(each["src"]), (Capability(item.get("role"), tuple(filter(None, [item.get("models")]))),))
         for each in grants
@@ -193,7 +197,7 @@ def many(*grants):
 
 
 def seconds(asking):
-    """Return the CPU seconds of this thread for `asking`. Other processes do not change this time."""
+    """Return the CPU seconds of this thread for `asking`. They do not depend on other processes."""
     begun = time.thread_time()
     asking()
     return time.thread_time() - begun
@@ -227,7 +231,7 @@ def test_of_a_name_that_is_two_models_the_one_is_meant_that_is_granted(patterns,
 
 
 def test_an_alias_without_a_grant_looks_like_an_unknown_name():
-    """Check that an alias of which no target is granted gets the same answer as an unknown name."""
+    """Check that an alias with no granted target gets the same answer as an unknown name."""
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku"], "strategy": "session"}}}
     made = ready(grant("*", role="user", models="bedrock/claude-sonnet"), model_aliases=aliases)
     assert own_view(made, ALICE, "fast") == replace(own_view(made, ALICE, "last"), model="fast")

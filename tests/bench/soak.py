@@ -108,11 +108,13 @@ class Figures:
 
     @property
     def warm(self):
-        """The samples after the warm-up, or those of the second half if there are fewer calls."""
+        """The samples after the warm-up."""
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):
-        """Return the growth of memory after the warm-up in megabytes per hour, by least squares."""
+        """Return the growth of memory after the warm-up, by least squares, in megabytes per hour and in bytes per
+        call.
+        """
         calls, at, size, _ = zip(*self.warm, strict=True)
         return 3600 * linear_regression(at, size).slope, 1e6 * linear_regression(calls, size).slope
 

@@ -37,8 +37,8 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""For each provider of the SDK, the function that creates it, the method that selects a model, and the compatibility
-flag."""
+"""The function that creates a provider, the method that selects a model, and the compatibility flag, by provider of the
+SDK."""
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
     "bedrock_converse": ("converse", "converse-stream"),

@@ -219,7 +219,7 @@ def _serve(options: argparse.Namespace) -> int:
         return asyncio.run(develop(sys.orig_argv, options.plugins))
     registry = _registry(options)
     sweep(options.config)
-    loaded = load(options.config, known_flags=registry.flags, unusable_flags=registry.unusable_flags)
+    loaded = load(options.config, **registry.known)
     if loaded.warnings:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
@@ -248,13 +248,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
     registry = _registry(options)
-    flags, unusable = registry.flags, registry.unusable_flags
+    known = registry.known
     if str(options.file) not in STANDARD_INPUT:
-        return str(options.file), load(options.file, known_flags=flags, unusable_flags=unusable)
+        return str(options.file), load(options.file, **known)
     if sys.stdin is None:
         raise UsageError("irisgate check: standard input is closed")
     name = "standard input"
-    return name, load_stream(sys.stdin.buffer, name=name, known_flags=flags, unusable_flags=unusable)
+    return name, load_stream(sys.stdin.buffer, name=name, **known)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -264,7 +264,7 @@ def _explain(options: argparse.Namespace) -> int:
     except NoSuchCaller as error:
         raise UsageError(f"irisgate explain: --as: {error}") from None
     registry = _registry(options)
-    config = load(options.config, known_flags=registry.flags, unusable_flags=registry.unusable_flags).config
+    config = load(options.config, **registry.known).config
     explanation = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
     say(orjson.dumps(explanation).decode() if options.json else explanation_text(explanation))
     return 0 if explanation.allowed else 1
@@ -319,7 +319,7 @@ def _plugins(options: argparse.Namespace) -> int:
 
 def _new_plugin(options: argparse.Namespace) -> int:
     registry = _registry(options)
-    taken = {*registry.flags, *registry.observers}
+    taken = {*registry.flags, *registry.observers, *registry.filters}
     try:
         say(new_plugin.write_package(options.name, options.kind, options.folder, taken))
     except new_plugin.NotWritten as error:

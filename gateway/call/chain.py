@@ -23,6 +23,7 @@ import msgspec
 
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
+from gateway.call.filters import CallFilters
 from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.runtime import Runtime
 from gateway.contract.dropped_fields import add_dropped
@@ -228,6 +229,10 @@ class Call:
     """A function that is called when the client disconnects. It returns whether the call continues without the client.
 
     If this is None, the call is cancelled when the client disconnects."""
+    filters: CallFilters | None = field(default=None, repr=False)
+    """The filters that are open for the call; None if the configuration has switched on none."""
+    filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Headers that filters add to the request to the provider, with names in lower case."""
     fetches: Fetches | None = field(default=None, repr=False)
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None

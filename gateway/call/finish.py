@@ -55,7 +55,10 @@ class Finish:
             self.follower.put(Entry(call=record, bill=bill(call, cost, complete=complete)))
         else:
             charges = settle(call, cost, complete=complete)
-            self.put(_record(call, status, outcome, facts, cost, charges), charges)
+            record = _record(call, status, outcome, facts, cost, charges)
+            self.put(record, charges)
+        if call.filters is not None:
+            call.filters.done(record.as_dict())
         if (overhead := call.overhead(monotonic())) is not None:
             self.metrics.overhead(call.flag.name, overhead)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.access.grants import Grants
+from gateway.call.filters import ActiveFilter, active_filters
 from gateway.config.model import Config
+from gateway.contract.registry import Registry
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Catalog
 
@@ -16,6 +18,8 @@ class Runtime:
     grants: Grants
     catalog: Catalog
     prices: Prices
+    filters: tuple[ActiveFilter, ...] = ()
+    """The filters that the configuration has switched on, in its order."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,11 @@ class Current:
         return self.runtime.config.bodies.retention
 
 
-def runtime(config: Config) -> Runtime:
-    """Return the runtime of a configuration: its grants, its catalog of models and its prices."""
+def runtime(config: Config, registry: Registry | None = None) -> Runtime:
+    """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
+
+    `registry` has the plugins. Without it there are no filters, which only calls need.
+    """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
-    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices)
+    filters = () if registry is None else active_filters(config.plugins, registry.filters)
+    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices, filters)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report, quote
-from gateway.config.section import S, Section, keys, planned_keys
+from gateway.config.section import S, keys, planned_keys
 
 NOT_SUPPORTED: Final = "not supported yet"
 
@@ -46,13 +46,13 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
         return None
 
 
-def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, report: Report) -> None:
+def _warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
     known, without_effect = keys(model), planned_keys(model)
     for key in raw:
         if key in without_effect:
             words = without_effect[key]
             report.warn((*path, key), f"{NOT_SUPPORTED}: {words}" if words else f"{NOT_SUPPORTED}; it has no effect")
-        elif key not in known and not model.is_open:
+        elif key not in known and not getattr(model, "is_open", False):
             report.warn((*path, key), f"unknown key; it has no effect{report.hint(key, known)}")
 
 
@@ -80,7 +80,7 @@ def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     return fault["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in faults)
 
 
-def _message(fault: ErrorDetails, model: type[Section]) -> str:
+def _message(fault: ErrorDetails, model: type[BaseModel]) -> str:
     word = _WORDING.get(fault["type"])
     if word is not None:
         return word(fault)

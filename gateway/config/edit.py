@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from gateway.config.document.hujson import Document, HujsonError, line_starts, parse, tokens
@@ -26,6 +25,7 @@ from gateway.config.document.redact import MARK, Known, role_lookup, scrubber
 from gateway.config.document.secret_spans import Ranges, Span, spans
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded, loads
+from gateway.contract.registry import KnownPlugins
 
 _BEFORE: Final = re.compile(r"(?:(?:bearer|basic)\s+)?", re.IGNORECASE)
 
@@ -62,8 +62,7 @@ def propose(
     known: Mapping[str, Known],
     *,
     active: Collection[str],
-    flags: Collection[str],
-    unusable: Mapping[str, str] = MappingProxyType({}),
+    plugins: KnownPlugins,
     judge: Judge = lambda _: {},
 ) -> Proposal:
     """Return the proposal to save the text `given` as the file `path`.
@@ -76,7 +75,7 @@ def propose(
     except HujsonError:
         document = None
     if document is None or not document.value:
-        return Proposal(given, _check(given, path, flags, unusable, judge))
+        return Proposal(given, _check(given, path, plugins, judge))
     marks = _marks(document, known)
     if not any(mark.fault for mark in marks):
         marks = _keep_hidden(given, marks)
@@ -84,18 +83,16 @@ def propose(
     if faults := [mark for mark in marks if mark.fault]:
         return Proposal(text, tuple(_finding(document, mark, path) for mark in faults))
     scrub = scrubber({*active, *(entry.text for entry in known.values())})
-    findings = _check(text, path, flags, unusable, judge)
+    findings = _check(text, path, plugins, judge)
     starts = line_starts(text)
     return Proposal(text, tuple(_as_given(finding, document, marks, starts, scrub) for finding in findings))
 
 
-def _check(
-    text: str, path: Path, flags: Collection[str], unusable: Mapping[str, str], judge: Judge
-) -> tuple[Finding, ...]:
+def _check(text: str, path: Path, plugins: KnownPlugins, judge: Judge) -> tuple[Finding, ...]:
     if _is_empty(text):
         return (Finding("error", "", 1, 1, EMPTY, str(path)),)
     try:
-        loaded = loads(text, name=str(path), known_flags=flags, unusable_flags=unusable, folder=path.parent)
+        loaded = loads(text, name=str(path), folder=path.parent, **plugins)
     except ConfigError as error:
         return error.findings
     against = judge(loaded).items()

@@ -33,6 +33,7 @@ from gateway.config.sections.exporters import check_exporters
 from gateway.config.sections.grants import Declared, read_grants
 from gateway.config.sections.hooks import check_hooks
 from gateway.config.sections.metrics import read_metrics
+from gateway.config.sections.plugins import read_plugins
 from gateway.config.sections.prices import read_prices
 from gateway.config.sections.providers import DOCUMENTED_FLAGS, read_providers
 from gateway.config.sections.quotas import read_quotas
@@ -41,8 +42,11 @@ from gateway.config.sections.server import read_server
 from gateway.config.sections.storage import read_storage
 from gateway.config.sections.temp_grants import read_temp_grants
 from gateway.config.sections.tool_servers import check_tool_servers
+from gateway.contract.filter import Settings
 
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+KnownFilters = Mapping[str, type[Settings]]
+"""The settings of each filter that the configuration may name, by the filter's name."""
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ def load(
     *,
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     unusable_flags: Mapping[str, str] = _NONE,
+    known_filters: KnownFilters = _NONE,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error.
@@ -80,7 +85,8 @@ def load(
     path = FilePath(path)
     files = stamps([path])
     variables = os.environ if environ is None else environ
-    source = _Source(str(path), path.parent, known_flags, unusable_flags, variables, files)
+    plugins = known_flags, unusable_flags, known_filters
+    source = _Source(str(path), path.parent, *plugins, variables, files)
     return source.load(_text(path))
 
 
@@ -90,6 +96,7 @@ def loads(
     name: str = "config.hujson",
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     unusable_flags: Mapping[str, str] = _NONE,
+    known_filters: KnownFilters = _NONE,
     environ: Mapping[str, str] | None = None,
     folder: FilePath | None = None,
 ) -> Loaded:
@@ -98,7 +105,8 @@ def loads(
     Raises `ConfigError` with all findings if there is an error.
     """
     variables = os.environ if environ is None else environ
-    source = _Source(name, folder or FilePath(), known_flags, unusable_flags, variables, {})
+    plugins = known_flags, unusable_flags, known_filters
+    source = _Source(name, folder or FilePath(), *plugins, variables, {})
     return source.load(text)
 
 
@@ -108,6 +116,7 @@ def load_stream(
     name: str,
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     unusable_flags: Mapping[str, str] = _NONE,
+    known_filters: KnownFilters = _NONE,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Return the configuration read from a stream such as standard input.
@@ -115,7 +124,14 @@ def load_stream(
     Paths of secrets are relative to the working folder. Raises `ConfigError` with all findings if there is an error.
     """
     text = _read(stream, name)
-    return loads(text, name=name, known_flags=known_flags, unusable_flags=unusable_flags, environ=environ)
+    return loads(
+        text,
+        name=name,
+        known_flags=known_flags,
+        unusable_flags=unusable_flags,
+        known_filters=known_filters,
+        environ=environ,
+    )
 
 
 def _text(path: FilePath) -> str:
@@ -156,6 +172,7 @@ class _Source:
     folder: FilePath
     known_flags: Collection[str]
     unusable_flags: Mapping[str, str]
+    known_filters: KnownFilters
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 
@@ -172,7 +189,8 @@ class _Source:
         report.settled = frozenset(path for path, _ in macros.faults)
         for twice in document.duplicates:
             _tell_of_a_duplicate(report, twice.path, twice.first, twice.second)
-        config = _config(Reading(report, self.folder, self.known_flags, self.unusable_flags, self.environ, self.files))
+        plugins = self.known_flags, self.unusable_flags, self.known_filters
+        config = _config(Reading(report, self.folder, *plugins, self.environ, self.files))
         advice.advise(config, report)
         if report.failed:
             raise ConfigError(report.sorted(), self.files)
@@ -214,6 +232,7 @@ def _config(reading: Reading) -> Config:
         resilience=read_resilience(top.resilience, reading),
         metrics=read_metrics(top.metrics, reading),
         auto_cost_basis=top.auto_cost_basis,
+        plugins=read_plugins(top.plugins, reading),
         prices=read_prices(top.prices, reading),
     )
 

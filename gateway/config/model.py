@@ -256,6 +256,17 @@ class Resilience:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """A filter that is switched on, with its settings."""
+
+    name: str
+    settings: Any = field(repr=False)
+    """An instance of the filter's `Settings`."""
+    on_error: Literal["", "refuse", "pass"] = ""
+    """Whether a call is refused or goes on if the filter fails; "" for the filter's default."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     providers: Mapping[str, Provider] = field(default_factory=lambda: MappingProxyType({}))
     """Providers by their name in the document, in the document's order."""
@@ -270,6 +281,8 @@ class Config:
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True
     """True if a provider without a `cost_basis` gets the price list that its flags imply."""
+    plugins: tuple[PluginConfig, ...] = field(default=(), hash=False)
+    """The filters that are switched on, in the order in which calls pass them."""
     prices: tuple[Entry, ...] = field(default=(), hash=False)
     """Rows of the operator's own price file. They take precedence over the gateway's rows."""
 

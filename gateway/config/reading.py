@@ -16,6 +16,7 @@ from gateway.config.document.secrets import KEYFILE, Secret, SecretError, file_o
 from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import Report
 from gateway.config.section import S
+from gateway.contract.filter import Settings
 
 
 @dataclass(slots=True)
@@ -27,6 +28,8 @@ class Reading:
     known_flags: Collection[str]
     unusable_flags: Mapping[str, str]
     """The reasons why flags of broken plugins cannot be used, by the flag's name."""
+    known_filters: Mapping[str, type[Settings]]
+    """The settings of each filter that can be switched on, by the filter's name."""
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 

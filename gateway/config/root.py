@@ -63,6 +63,10 @@ class RootSection(Section):
         default_factory=dict,
         description='Labels of the metrics, and a listener of their own: {"listen": "127.0.0.1:9090"}.',
     )
+    plugins: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Filters of calls that are switched on, in their order, by name: {"secret_scrubber": {}}.',
+    )
     hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED, NO_HOOKS] = Field(
         default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
     )

@@ -48,7 +48,7 @@ class Holds:
     names: tuple[str, ...] = ()
 
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=BaseModel)
 
 Items = Annotated[tuple[Any, ...], Field(strict=False)]
 """A list whose elements are checked one by one, usually as sections of the type that `Holds` names."""
@@ -58,13 +58,13 @@ Planned = Annotated[Any, PLANNED]
 
 
 @cache
-def keys(section: type[Section]) -> Mapping[str, FieldInfo]:
+def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
     """Return the fields of a section by their keys in the document."""
     return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
 @cache
-def planned_keys(section: type[Section]) -> Mapping[str, str]:
+def planned_keys(section: type[BaseModel]) -> Mapping[str, str]:
     """Return the keys that have no effect yet, each with the text of its `Lacking` mark, or ""."""
     return {key: lacking_words(info) for key, info in keys(section).items() if PLANNED in info.metadata}
 

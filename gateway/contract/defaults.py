@@ -24,24 +24,26 @@ from gateway.contract.flag import (
     Target,
     Usage,
 )
+from gateway.contract.places import Places, output_bytes
 
 
 class Defaults:
     """The default members of one compatibility flag.
 
-    They use the name and the first dialect of the flag, and its function `texts` if there is one.
+    They use the name and the first dialect of the flag, and its function `places` if there is one.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
     slow_marks: tuple[bytes, ...] = ()
     content_type = json_api.CONTENT_TYPE
     client_api: ClientApi | None = None
+    places: Places | None = None
 
     def __init__(self, name: str, module: Any) -> None:
         self._name = name
         self._dialect: str = module.dialects[0]
         self._content_type: str = getattr(module, "content_type", self.content_type)
-        self._texts = getattr(module, "texts", self.texts)
+        self._places: Places | None = getattr(module, "places", None)
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         return json_api.parse(self._name, self._dialect, request)
@@ -77,15 +79,9 @@ class Defaults:
     def encoder(self, _request: ClientRequest) -> json_api.SseEncoder:
         return json_api.SseEncoder()
 
-    def texts(self, _event: Event) -> str:
-        return ""
-
-    def with_text(self, event: Event, _text: str) -> Event:
-        return event
-
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of the text in an event."""
-        return json_api.text_bytes(self._texts(event))
+        """Return the number of bytes of the event's texts, as `places` says; 0 without `places`."""
+        return 0 if self._places is None else output_bytes(self._places, event)
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
         return json_api.error(problem)

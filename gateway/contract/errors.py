@@ -15,6 +15,7 @@ INVALID_REQUEST: Final = (
     "invalid_request"  # the client's request is wrong: the message names the field, its value and a valid value
 )
 PERMISSION: Final = "permission"  # the caller has no role, or the provider refuses the key
+BLOCKED: Final = "blocked"  # a filter does not let the call pass: the reason is the filter's own code
 NOT_FOUND: Final = "not_found"  # unknown, or not granted: the client cannot tell which
 NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
 TOO_LARGE: Final = "too_large"  # the request's body is over the limit
@@ -32,6 +33,7 @@ INTERNAL: Final = "internal"  # a fault of the gateway, or one that the provider
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
     PERMISSION: 403,
+    BLOCKED: 403,
     NOT_FOUND: 404,
     NO_ROUTE: 404,
     TOO_LARGE: 413,

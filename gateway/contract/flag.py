@@ -49,6 +49,7 @@ from gateway.contract.messages import (
     event,
 )
 from gateway.contract.openings import Opening
+from gateway.contract.places import End, Place, Places
 
 API: Final = 1
 """The major version of this contract. Every plugin declares it as `api = 1`."""
@@ -257,10 +258,9 @@ class Flag(Protocol):
 
     def encoder(self, request: ClientRequest) -> Encoder: ...
 
-    def texts(self, event: Event) -> str:
-        """Return the part of the event's text that is shown to the user; "" if there is none."""
-
-    def with_text(self, event: Event, text: str) -> Event: ...
+    @property
+    def places(self) -> Places | None:
+        """A function that says where text stands (`places.py`); None if filters cannot read the flag's bodies."""
 
     def output_bytes(self, event: Event) -> int:
         """Return the number of bytes that the model wrote in this event: text, thinking and arguments of tool calls.
@@ -319,7 +319,7 @@ class Observer(Protocol):
 
 __all__ = [
     "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
-    "Drop", "Encoder", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest",
-    "Members", "Meter", "Observer", "Opening", "Part", "Problem", "Route", "StepResponse", "Steps", "Target",
-    "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
+    "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers",
+    "HttpRequest", "Members", "Meter", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route",
+    "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

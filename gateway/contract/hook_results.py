@@ -7,6 +7,7 @@ headers, and numbers of tokens.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -16,6 +17,7 @@ from weakref import WeakSet
 
 from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFailed
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
+from gateway.contract.filter import Asked, Hold, Reply
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
 
@@ -273,6 +275,34 @@ _MAPPINGS: Final = (dict, Mapping)
 """The types of mappings. The usual type comes first, because a check for an abstract class takes long."""
 
 
+def _asked(result: Any) -> None:
+    require(result is None or isinstance(result, Asked | Reply), result, "Asked, Reply or None")
+    if isinstance(result, Reply):
+        is_right = isinstance(result.body, bytes) and all(isinstance(event, Event) for event in result.events)
+        require(is_right, result, "Reply with the documented types")
+
+
+def _added_headers(result: Any) -> None:
+    """Check the headers that a filter adds. Those that describe the connection or the body are the gateway's own."""
+    _headers(result)
+    own = sorted(_OWN_HEADERS & {name.lower() for name in result})
+    if own or not all(map(_TOKEN.fullmatch, result)):
+        raise WrongResult(f"returned headers that a filter cannot set: {', '.join(own) or 'a malformed name'}")
+
+
+def _text(result: Any) -> None:
+    if type(result) is not str:
+        is_right = isinstance(result, Hold) and isinstance(result.text, str) and isinstance(result.rest, str)
+        require(is_right, result, "str or Hold")
+
+
+_OWN_HEADERS: Final = frozenset({
+    "connection", "content-length", "content-encoding", "expect", "host", "keep-alive", "te", "trailer",
+    "transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection",
+})  # fmt: skip
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.1)."""
+
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,
     "opening": _opening,
@@ -296,6 +326,11 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "error": _error,
     "reply_headers": _headers,
     "open": _translation,
+    "filter.request": _asked,
+    "filter.headers": _added_headers,
+    "filter.text": _text,
+    "filter.replied": _nothing,
+    "filter.done": _nothing,
     "seen": _nothing,
     "seen_event": _nothing,
     "translation.feed": _events,

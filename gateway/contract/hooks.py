@@ -13,6 +13,7 @@ The types of results are in `hook_results.py`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -105,6 +106,26 @@ class Hook:
             raise self.failure(error, function) from error
         finally:
             self.ran(perf_counter() - began, function)
+        return result
+
+    async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
+        """Return what `function(*args)` returns. If that is an awaitable, await it for at most `seconds`.
+
+        Raises as `run` does.
+        """
+        began = perf_counter()
+        try:
+            result = function(*args)
+            self.ran(perf_counter() - began, function)
+            if inspect.isawaitable(result):
+                async with asyncio.timeout(seconds):
+                    result = await result
+            if self.check is not None:
+                self.check(result)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            raise self.failure(error, function) from error
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
@@ -237,6 +258,12 @@ class Hook:
         return place or definition(function)
 
 
+def _is_cancelled() -> bool:
+    """Return whether the current task is being cancelled, so that a `CancelledError` is not the plugin's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def running_hook(frame: FrameType | None) -> FrameType | None:
     """Return the frame of this module that called the plugin's code that runs in `frame`.
 
@@ -284,6 +311,14 @@ def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
     return hooks
 
 
+def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of a filter, and of the objects that it opens, by name."""
+    home = _package_of(module)
+    return {name: Hook(plugin, name, home) for name in _OF_FILTERS} | {
+        "filter.open": Hook(plugin, "filter.open", home, module.open)
+    }
+
+
 def _package_of(module: Any) -> str:
     """Return the top-level package of a module."""
     return _package(getattr(module, "__name__", ""))
@@ -294,7 +329,8 @@ def _package(name: Any) -> str:
 
 
 _GUARDS: Final = frozenset(
-    function.__code__ for function in (Hook.run, Hook.each, Hook.feed, Hook.total, Hook.joined, Hook.advance)
+    function.__code__
+    for function in (Hook.run, Hook.settled, Hook.each, Hook.feed, Hook.total, Hook.joined, Hook.advance)
 )
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
@@ -303,13 +339,15 @@ WRAPPED: Final = (
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
 _NEVER_REFUSES: Final = frozenset(
-    {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event"}
+    {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
 """Hooks that must not raise an error for the client.
 
 They run at the end of a call, or not on behalf of a client."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
-    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "steps.work", "steps.close",
+    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "steps.work",
+    "steps.close",
 )  # fmt: skip
+_OF_FILTERS: Final = ("filter.request", "filter.headers", "filter.text", "filter.replied", "filter.done")
 _OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.close")

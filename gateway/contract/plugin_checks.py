@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway.contract.client_api import ClientApi
+from gateway.contract.filter import FilterModule, Settings
 from gateway.contract.flag import API, Flag, Observer, Route, Translator
 from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import definition
@@ -78,10 +79,16 @@ def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[s
 
 
 def kind_of(name: str, module: Any) -> Kind:
-    """Return the kind of a plugin: a translator by its name, an observer by its function `seen`, or else a flag."""
+    """Return the kind of a plugin.
+
+    A translator is recognised by its name, an observer by its function `seen`, and a filter by its function `open`. Any
+    other plugin is a flag.
+    """
     if "__" in name:
         return TRANSLATOR
-    return OBSERVER if hasattr(module, "seen") else FLAG
+    if hasattr(module, "seen"):
+        return OBSERVER
+    return FILTER if hasattr(module, "open") and not hasattr(module, "dialects") else FLAG
 
 
 def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
@@ -102,7 +109,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
         yield from _translator(name, module)
     for member, arguments in kind.functions.items():
         function = getattr(module, member, None)
-        if function is not None and (fault := _function_fault(member, arguments, function)):
+        if function is not None and (fault := _function_fault(kind, member, arguments, function)):
             yield Mistake(name, fault, definition(function) or place_of(module, member))
     yield from _slips(kind, name, module)
 
@@ -126,12 +133,12 @@ def _no_plugin(module: Any) -> str:
     return f"is no plugin: {needs}; the name of a helper begins with _{hint}"
 
 
-def _function_fault(member: str, arguments: tuple[str, ...], function: Any) -> str:
+def _function_fault(kind: Kind, member: str, arguments: tuple[str, ...], function: Any) -> str:
     """Return what is wrong with a function; "" if nothing is."""
     right = f"write def {_call(member, arguments)}"
     if not callable(function):
         return f"{member} is not a function; {right}"
-    if is_async(function):
+    if kind.name != "a filter" and is_async(function):
         return f"{member} is an async function; the gateway does not await hooks; {right}"
     if inspect.isgeneratorfunction(function) and member != "steps":
         return f"{member} is a generator, since it has yield; only steps may be one; return the result"
@@ -167,7 +174,7 @@ def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any)
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
-    return is_function and not _function_fault(hook, kind.functions[hook], value)
+    return is_function and not _function_fault(kind, hook, kind.functions[hook], value)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
@@ -230,6 +237,10 @@ def _are_pairs(values: Any) -> bool:
     return isinstance(values, tuple) and all(_are(pair, str) and len(pair) == 2 for pair in values)
 
 
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Settings) and "on_error" not in value.model_fields
+
+
 def _is_content_type(value: Any) -> bool:
     return isinstance(value, str) and "/" in value and value.isprintable()
 
@@ -253,7 +264,13 @@ _TRANSLATOR_RULES: Final = {
     ),
     "loses": Rule("a number, the lower the better: loses = 40", lambda value: type(value) is int and value >= 0),
 }
+_FILTER_RULES: Final = {
+    "api": _API_RULE,
+    "blocks": Rule("blocks = True, if a call is refused when the filter fails", lambda value: type(value) is bool),
+    "Settings": Rule('class Settings(filter.Settings), without a field "on_error"', _is_settings),
+}
 FLAG: Final = _kind("a flag", Flag, ("api", "dialects", "routes", "build", "meter"), _FLAG_RULES)
 TRANSLATOR: Final = _kind("a translator", Translator, ("api", "operations", "open"), _TRANSLATOR_RULES)
 OBSERVER: Final = _kind("an observer", Observer, ("api", "seen"), {"api": _API_RULE})
-KINDS: Final = (FLAG, TRANSLATOR, OBSERVER)
+FILTER: Final = _kind("a filter", FilterModule, ("api", "open"), _FILTER_RULES)
+KINDS: Final = (FLAG, TRANSLATOR, OBSERVER, FILTER)

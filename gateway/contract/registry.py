@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypedDict, cast
 
 from gateway.contract.defaults import Defaults
+from gateway.contract.filter import Settings
 from gateway.contract.flag import Flag, Route, Translation
-from gateway.contract.hooks import WRAPPED, Hook, flag_hooks, observer_hooks, translator_hooks
-from gateway.contract.plugin_checks import FLAG, OBSERVER, TRANSLATOR, Kind, Mistake, kind_of, mistakes
+from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
+from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR, Kind, Mistake, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import (
     FOLDER_PACKAGE,
@@ -38,7 +39,12 @@ from gateway.contract.plugin_files import (
 from gateway.contract.plugin_imports import import_mistake
 
 _BUILT_IN: Final = "gateway_plugins"
-_GROUPS: Final = {"irisgate.flags": FLAG, "irisgate.translators": TRANSLATOR, "irisgate.observers": OBSERVER}
+_GROUPS: Final = {
+    "irisgate.flags": FLAG,
+    "irisgate.translators": TRANSLATOR,
+    "irisgate.observers": OBSERVER,
+    "irisgate.filters": FILTER,
+}
 """The groups of entry points, and the kind of the plugins in each."""
 
 
@@ -74,6 +80,18 @@ class LoadedTranslator:
     open: Callable[..., Translation]
     hooks: Mapping[str, Hook]
     """The hook `open`, and the hooks of translations, such as `translation.feed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFilter:
+    """A filter with its name. The configuration decides whether it is used."""
+
+    name: str
+    settings: type[Settings]
+    blocks: bool
+    """Whether a call is refused if the filter fails and the configuration does not say otherwise."""
+    hooks: Mapping[str, Hook]
+    """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
 
 
 _MEMBERS: Final = FLAG.members
@@ -114,6 +132,12 @@ def _translator(name: str, module: Any) -> LoadedTranslator:
     return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"].call, hooks)
 
 
+def _filter(name: str, module: Any) -> LoadedFilter:
+    """Return a checked filter."""
+    hooks = filter_hooks(name, module)
+    return LoadedFilter(name, getattr(module, "Settings", Settings), getattr(module, "blocks", False), hooks)
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A plugin of an installed package that is left out because of its mistakes."""
@@ -129,6 +153,16 @@ class Skipped:
         return f"{self.package}: {self.mistakes[0]}"
 
 
+class KnownPlugins(TypedDict):
+    """The arguments of `config.load.load` that say which plugins there are."""
+
+    known_flags: Collection[str]
+    unusable_flags: Mapping[str, str]
+    """The reasons why skipped plugins cannot be used, by the name that a provider's `compatibility` may have."""
+    known_filters: Mapping[str, type[Settings]]
+    """The settings of each filter, by the filter's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """All plugins, by name."""
@@ -138,15 +172,18 @@ class Registry:
     """Translators by the pair of the client's dialect and the upstream's dialect."""
     observers: Mapping[str, Mapping[str, Hook]]
     """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
+    filters: Mapping[str, LoadedFilter] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     """Plugins of installed packages that are left out."""
     sources: Sources | None = None
     """The sources of the folder of plugins; None if there is no folder."""
 
     @property
-    def unusable_flags(self) -> Mapping[str, str]:
-        """The reasons why skipped plugins cannot be used, by the name that a provider's `compatibility` may have."""
-        return {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
+    def known(self) -> KnownPlugins:
+        """The names of plugins by which a configuration is checked."""
+        unusable = {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
+        settings = {name: loaded.settings for name, loaded in self.filters.items()}
+        return KnownPlugins(known_flags=self.flags, unusable_flags=unusable, known_filters=settings)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""
@@ -156,6 +193,8 @@ class Registry:
             yield from translator.hooks.values()
         for hooks in self.observers.values():
             yield from hooks.values()
+        for loaded in self.filters.values():
+            yield from loaded.hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
         """Yield the routes of all flags, each with its flag."""
@@ -203,6 +242,7 @@ class _Search:
     flags: dict[str, Plugin] = field(default_factory=dict)
     translators: dict[tuple[str, str], LoadedTranslator] = field(default_factory=dict)
     observers: dict[str, Mapping[str, Hook]] = field(default_factory=dict)
+    filters: dict[str, LoadedFilter] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     errors: list[Mistake] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -220,7 +260,8 @@ class _Search:
     def registry(self, sources: Sources | None) -> Registry:
         """Return the plugins. Raises `PluginError` if there are errors."""
         _require_none(iter(self.errors))
-        return Registry(self.flags, self.translators, self.observers, tuple(self.skipped), sources)
+        plugins = self.flags, self.translators, self.observers, self.filters
+        return Registry(*plugins, tuple(self.skipped), sources)
 
     def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)
@@ -250,12 +291,14 @@ class _Search:
         elif kind is TRANSLATOR:
             source, _, target = name.partition("__")
             self.translators[source, target] = _translator(name, module)
+        elif kind is FILTER:
+            self.filters[name] = _filter(name, module)
         else:
             self.observers[name] = observer_hooks(name, module)
 
 
 def _candidates(folder: Path | None) -> Iterator[_Candidate]:
-    for package in (_BUILT_IN, f"{_BUILT_IN}.translators"):
+    for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
         path = importlib.import_module(package).__path__
         for info in pkgutil.iter_modules(path):
             if not info.ispkg:

@@ -16,10 +16,12 @@ from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
 from gateway.call.chain import Next, chain
 from gateway.call.context import GATEWAY, Gateway
+from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import middlewares
 from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.count import Count
+from gateway.call.middleware.filters import Filters
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.meter import Metered
 from gateway.call.middleware.quota import Quota
@@ -89,6 +91,7 @@ class _Outgoing:
     pool: ProcessPool
     upstream: Upstream = field(default_factory=Upstream)
     fetcher: Fetcher = field(default_factory=Fetcher)
+    after: AfterCalls = field(default_factory=AfterCalls)
 
 
 def build(
@@ -151,7 +154,7 @@ def own_routes() -> Sequence[tuple[str, str]]:
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:
     """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
-    current = Current(runtime(config))
+    current = Current(runtime(config, registry))
     metrics = Metrics(config)
     database = database_path(config, state)
     lock = None if taker is None else taker.commit()
@@ -201,7 +204,9 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         last=CallProvider(sender, pool),
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
-    return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts, gateway.admission))
+    filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after)
+    last = Attempts(attempts, gateway.admission)
+    return chain(Session(sessions), resolve, grants, Route(registry), filters, quota, last=last)
 
 
 def database_path(config: Config, state: Path) -> Path:
@@ -227,6 +232,7 @@ async def _run_parts(
         stack.push_async_callback(gateway.store.close)
         stack.push_async_callback(asyncio.to_thread, gateway.bodies.close)
         stack.push_async_callback(gateway.follower.close)
+        stack.push_async_callback(outgoing.after.close)
         stack.push_async_callback(asyncio.to_thread, outgoing.pool.close)
         stack.callback(outgoing.fetcher.close)
         stack.push_async_callback(outgoing.upstream.close)

@@ -39,6 +39,7 @@ from gateway.contract.provider_errors import error_headers, problem_in_event
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
+from gateway_plugins.dialects.anthropic_messages import places as messages_places
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.bedrock import counting, tagged_history
 from gateway_plugins.shared import remote_files
@@ -61,8 +62,6 @@ client_api = ClientApi(
     paths=("/v1/complete", "/v1/messages/batches", "/v1/messages/batches/{id}"),
     headers=("anthropic-version",),
 )
-texts = messages_text.texts
-with_text = messages_text.with_text
 output_bytes = messages_text.output_bytes
 parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
@@ -85,6 +84,7 @@ _KINDS: Final = frozenset({
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),
+    errors.BLOCKED: (403, "invalid_request_error"),
     errors.NOT_FOUND: (404, "not_found_error"),
     errors.NO_ROUTE: (404, "not_found_error"),
     errors.TOO_LARGE: (413, "request_too_large"),
@@ -101,6 +101,7 @@ _ERRORS: Final = {
 }
 
 
+places = messages_places.places
 slow_marks = tagged_history.MARKS
 
 

@@ -35,6 +35,7 @@ from gateway.contract.flag import (
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient
 from gateway_plugins.shared.cache_marks import Marks
@@ -53,6 +54,7 @@ api = 1
 dialects = (_OWN,)
 routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "generate"))
 accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
+places = converse_places.places
 client_api = runtime_api.CLIENT_API
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
@@ -222,12 +224,6 @@ def encoder(_request: ClientRequest) -> Encoder:
     return Encoder()
 
 
-def texts(event: Event) -> str:
-    if event.kind != "contentBlockDelta":
-        return ""
-    return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
-
-
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, thinking and tool arguments in an event."""
     if event.kind != "contentBlockDelta":
@@ -235,8 +231,3 @@ def output_bytes(event: Event) -> int:
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
     tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
     return json_api.text_bytes(delta.get("text"), tool.get("input"), thinking.get("text"))
-
-
-def with_text(event: Event, text: str) -> Event:
-    data = event.data
-    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))

@@ -26,24 +26,35 @@ from gateway.contract.flag import (
     ClientRequest,
     Decoder,
     Drop,
+    End,
     Event,
     Frame,
     Head,
     HttpRequest,
     Members,
     Meter,
+    Place,
     StepResponse,
     Steps,
     Target,
     UpstreamRequest,
     Usage,
 )
+from gateway.contract.places import REPLY, REQUEST
 from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
+from gateway_plugins.dialects.anthropic_messages import places as messages_places
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
-from gateway_plugins.dialects.bedrock import claude_on_bedrock, counting, opaque_facts, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock import (
+    claude_on_bedrock,
+    counting,
+    opaque_facts,
+    opaque_places,
+    runtime_api,
+    tagged_history,
+)
 from gateway_plugins.shared import lenient, remote_files
 
 api = 1
@@ -56,8 +67,6 @@ content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 error = runtime_api.error
-texts = messages_text.texts
-with_text = messages_text.with_text
 
 CHUNK: Final = "chunk"
 """Event type of InvokeModel's frames, and the kind of the events of an opaque reply."""
@@ -237,6 +246,15 @@ def _kind(inner: bytes) -> str:
     if match := _TYPE.match(inner):
         return match[1].decode()
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
+
+
+def places(event: Event) -> Iterator[Place | End]:
+    """Yield the places of text: those of Anthropic's dialect, or each string of a body whose dialect is unknown."""
+    is_opaque = event.kind == CHUNK
+    if event.kind in {REQUEST, REPLY}:
+        data = lenient.mapping(event.data)
+        is_opaque = "anthropic_version" not in data and data.get("type") != "message"
+    return opaque_places.places(event) if is_opaque else messages_places.places(event)
 
 
 def output_bytes(event: Event) -> int:

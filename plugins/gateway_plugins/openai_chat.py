@@ -32,6 +32,7 @@ from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
+from gateway_plugins.dialects.openai_chat import places as chat_places
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
 from gateway_plugins.dialects.openai_chat.facts import finish_reason, parts_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
@@ -50,6 +51,7 @@ client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")
 steps = remote_files.steps
+places = chat_places.places
 slow_marks = (*tagged_history.MARKS, b"thinking_blocks")
 
 CHUNK: Final = "chat.completion.chunk"
@@ -262,12 +264,6 @@ def encoder(_request: ClientRequest) -> Encoder:
     return Encoder()
 
 
-def texts(event: Event) -> str:
-    if event.kind != CHUNK:
-        return ""
-    return "".join(text(mapping(choice.get("delta")).get("content")) for choice in _choices(event.data))
-
-
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, refusals, thinking and tool arguments in a chunk."""
     return sum(map(_choice_bytes, _choices(event.data))) if event.kind == CHUNK else 0
@@ -283,13 +279,3 @@ def _choice_bytes(choice: dict[str, Any]) -> int:
     thinking = max(json_api.text_bytes(delta.get("reasoning_content")), json_api.text_bytes(delta.get("reasoning")))
     texts, thoughts, _ = parts_of(delta.get("content"))
     return thinking + json_api.text_bytes(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
-
-
-def with_text(event: Event, other: str) -> Event:
-    choices = [
-        {**choice, "delta": {**choice["delta"], "content": other}}
-        if mapping(choice.get("delta")).get("content")
-        else choice
-        for choice in _choices(event.data)
-    ]
-    return Event(event.kind, orjson.dumps({**event.data, "choices": choices}))

@@ -32,6 +32,7 @@ from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
+from gateway_plugins.dialects.openai_responses import places as responses_places
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.echo import blank
 from gateway_plugins.dialects.openai_responses.emit import FAILED
@@ -49,8 +50,7 @@ error = openai_errors.error
 parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps
 slow_marks = (responses_reasoning.MARK.encode(), responses_reasoning.ID.encode())
-texts = responses_facts.texts
-with_text = responses_facts.with_text
+places = responses_places.places
 output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)

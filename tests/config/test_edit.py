@@ -18,7 +18,7 @@ SHOWN = redact(parse(TEXT), b"key")
 
 
 def proposed(text):
-    return propose(text, Path("config.hujson"), SHOWN.known, active=(), flags=())
+    return propose(text, Path("config.hujson"), SHOWN.known, active=(), plugins={"known_flags": ()})
 
 
 def test_a_text_as_it_was_shown_becomes_what_it_was():
@@ -65,7 +65,7 @@ def shown_of(text, *active):
 
 
 def judged(redaction, text, *active):
-    proposal = propose(text, Path("config.hujson"), redaction.known, active=active, flags=())
+    proposal = propose(text, Path("config.hujson"), redaction.known, active=active, plugins={"known_flags": ()})
     return proposal.text, {error.message for error in proposal.errors if MISPLACED_MARK in error.message}
 
 
@@ -165,7 +165,7 @@ def test_a_key_does_not_move_to_a_string_that_more_people_see():
 def test_what_is_said_of_a_text_quotes_no_key_that_became_one_again():
     text = f'{{"providers": {{"a": {{"apikey": "{LONG}", "{LONG}": 1}}}}}}'
     redaction = shown_of(text)
-    proposal = propose(redaction.text, Path("config.hujson"), redaction.known, active=(), flags=())
+    proposal = propose(redaction.text, Path("config.hujson"), redaction.known, active=(), plugins={"known_flags": ()})
     assert LONG in proposal.text
     assert [error.path for error in proposal.errors if "unknown key" in error.message] == ["providers.a.[redacted]"]
 
@@ -183,6 +183,8 @@ def test_a_text_that_is_none_is_told_of_once():
     ],
 )
 def test_a_judgement_stands_where_its_key_is_or_at_the_beginning(text, place):
-    proposal = propose(text, Path("c"), {}, active=(), flags=(), judge=lambda _: {"grants": "shut out"})
+    proposal = propose(
+        text, Path("c"), {}, active=(), plugins={"known_flags": ()}, judge=lambda _: {"grants": "shut out"}
+    )
     (error,) = [finding for finding in proposal.errors if finding.severity == "error"]
     assert (error.message, error.line, error.column) == ("shut out", *place)

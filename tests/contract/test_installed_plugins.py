@@ -118,7 +118,7 @@ def test_a_broken_flag_is_an_error_where_a_provider_has_it(site, value):
     registry = discover()
     configuration = json.loads(json.dumps(CONFIGURATION))
     configuration["providers"]["acme"]["compatibility"]["acme"] = value
-    arguments = {"known_flags": registry.flags, "unusable_flags": registry.unusable_flags}
+    arguments = registry.known
     if not value:
         assert loads(json.dumps(configuration), **arguments).warnings == ()
         return

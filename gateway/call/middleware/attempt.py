@@ -34,10 +34,12 @@ class Attempts:
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's plugin builds.
 
-    If a header has several values, the credential is used first, then the provider's configuration, then a grant.
+    If a header has several values, the credential is used first, then the provider's configuration, then a grant, then
+    a filter.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {
+        **call.filter_headers,
         **_lower(granted),
         **_lower(offer.provider.add_headers),
         **keys.headers(offer.provider, call.request.headers),

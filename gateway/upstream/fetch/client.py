@@ -41,8 +41,9 @@ LOOKUPS: Final = 8
 seconds."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+USER_AGENT: Final = f"irisgate/{__version__}"
 _HEADERS: Final = {
-    "user-agent": f"irisgate/{__version__}",
+    "user-agent": USER_AGENT,
     "accept": "image/*, application/pdf, text/*;q=0.9, */*;q=0.5",
     "accept-encoding": "identity",
 }
@@ -140,6 +141,16 @@ class Fetcher:
             reason = _NO_TLS if isinstance(error, aiohttp.ClientSSLError) else "cannot be read from its host"
             raise _refused(fetch, reason) from None
 
+    @asynccontextmanager
+    async def session(self, url: str, rules: Fetching) -> AsyncIterator[tuple[aiohttp.ClientSession, URL]]:
+        """Yield a session that connects only to the checked addresses of the URL's host, and the URL in normal form.
+
+        Raises `NotFetched` if the URL is not allowed.
+        """
+        checked = guard.check_url(url, rules)
+        async with _session(await self._addresses(checked, rules), self._tls) as session:
+            yield session, checked
+
     async def _follow(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
         """Request a URL and follow its redirects. Return the file.
 
@@ -225,12 +236,8 @@ def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.s
     return make
 
 
-@asynccontextmanager
-async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Request a URL, and yield the reply when its head has arrived.
-
-    Each request has its own connection, which is closed afterwards.
-    """
+def _session(addresses: Sequence[str], tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    """Return a session that connects to these addresses only. Each request has its own connection."""
     connector = aiohttp.TCPConnector(
         resolver=_Pinned(addresses),
         socket_factory=_socket_to(addresses),
@@ -239,9 +246,14 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
         ssl=True if tls is None else tls,
     )
     timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=timeout
-    ) as session:
+    cookies = aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(connector=connector, cookie_jar=cookies, auto_decompress=False, timeout=timeout)
+
+
+@asynccontextmanager
+async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Request a URL, and yield the reply when its head has arrived."""
+    async with _session(addresses, tls) as session:
         response = await session.get(url, headers=_HEADERS, allow_redirects=False)
         try:
             yield response

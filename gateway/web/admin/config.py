@@ -192,8 +192,7 @@ def _proposal(
         return against
 
     registry = reloader.gateway.registry
-    flags, unusable = registry.flags, registry.unusable_flags
-    return propose(text, reloader.path, view.known, active=view.active, flags=flags, unusable=unusable, judge=judge)
+    return propose(text, reloader.path, view.known, active=view.active, plugins=registry.known, judge=judge)
 
 
 async def _text(request: web.Request) -> str:

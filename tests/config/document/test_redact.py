@@ -211,7 +211,9 @@ def test_what_is_saved_as_it_was_shown_is_what_was_there(tmp_path_factory, membe
     )
     text = "{" + ",".join(f'"{at}": {{{part}}}' for at, part in enumerate([inner])) + "}"
     redaction = redact(parse(text), KEY)
-    back = propose(redaction.text, tmp_path_factory.getbasetemp(), redaction.known, active=(), flags=())
+    back = propose(
+        redaction.text, tmp_path_factory.getbasetemp(), redaction.known, active=(), plugins={"known_flags": ()}
+    )
     assert back.text == text
     keys = [value for value, key, _ in members if key in {"apikey", "Token"} and len(value) >= 8]
     assert not [key for key in keys if not re.match("env:|file:|keyfile:", key) and key in redaction.text]

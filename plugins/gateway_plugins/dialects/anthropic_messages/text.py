@@ -1,8 +1,6 @@
-"""Reads, replaces and measures the text of a reply's events in Anthropic's dialect, and checks whole bodies."""
+"""Measures the output in events of Anthropic's dialect, and checks whole bodies."""
 
 from __future__ import annotations
-
-import orjson
 
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
@@ -18,20 +16,9 @@ def checked(body: bytes) -> bytes:
     return body
 
 
-def texts(event: Event) -> str:
-    if event.kind != "content_block_delta":
-        return ""
-    return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
-
-
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, thinking and tool arguments in an event. Redacted thinking is not counted."""
     if event.kind != "content_block_delta":
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
     return json_api.text_bytes(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
-
-
-def with_text(event: Event, text: str) -> Event:
-    data = event.data
-    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))

@@ -68,6 +68,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     # the gateway's code: (status, exception) for a Bedrock client
     errors.INVALID_REQUEST: (400, "ValidationException"),
     errors.PERMISSION: (403, "AccessDeniedException"),
+    errors.BLOCKED: (403, "AccessDeniedException"),
     errors.NOT_FOUND: (404, "ResourceNotFoundException"),
     errors.NO_ROUTE: (404, "UnknownOperationException"),
     errors.TOO_LARGE: (413, "ValidationException"),

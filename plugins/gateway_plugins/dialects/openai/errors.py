@@ -19,6 +19,7 @@ TOO_LONG: Final = "context_length_exceeded"
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error", None),
     errors.PERMISSION: (403, "permission_error", "permission_denied"),
+    errors.BLOCKED: (403, "guardrail_blocked", "blocked"),
     errors.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
     errors.NO_ROUTE: (404, "invalid_request_error", None),
     errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
@@ -50,6 +51,8 @@ def is_too_long(problem: Problem) -> bool:
 def inner(problem: Problem) -> dict[str, Any]:
     """Return the value of `error` in an error reply."""
     _, kind, code = _ERRORS[problem.code]
+    if problem.code == errors.BLOCKED:
+        code = problem.reason or code
     code = TOO_LONG if is_too_long(problem) else code
     return {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}
 

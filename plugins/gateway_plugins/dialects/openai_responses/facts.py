@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-import orjson
 
 from gateway.contract import json_api
 from gateway.contract.flag import ClientRequest, Event, Facts
@@ -108,14 +107,6 @@ def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
     return {_AS_CHAT.get(name, name): value for name, value in usage.items()}
 
 
-def texts(event: Event) -> str:
-    return text(mapping(event.data).get("delta")) if event.kind == _DELTA else ""
-
-
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, refusals, thinking, tool arguments and code in an event."""
     return json_api.text_bytes(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
-
-
-def with_text(event: Event, other: str) -> Event:
-    return Event(event.kind, orjson.dumps({**event.data, "delta": other}))

@@ -1,0 +1,281 @@
+"""Gives the text of replies to filters, and puts the text that they return into the reply.
+
+- Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
+  The client's flag says where text stands (`places`).
+- An event in which no filter changes text keeps its bytes.
+- If a filter holds text, the event of that text waits, and so do all later events. Text that the filter returns later
+  goes into the next event of the block, or into the waiting event if the block ends. So filters add no events.
+- An event with the whole text of a block gets the text that its pieces had after the filters.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from gateway.call.chain import Batch, Batches
+from gateway.call.filters import CallFilters, OpenFilter
+from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
+from gateway.contract.filter import SECONDS, Hold
+from gateway.contract.hooks import Hook, definition
+from gateway.contract.messages import Event
+from gateway.contract.places import REPLY, End, Kind, Place, json_text, put_text, value_at
+from gateway.upstream.process_pool import NO_DROP, ProcessPool
+
+MAX_WAITING: Final = 4 * 1024 * 1024
+"""Maximum number of bytes of events that wait because a filter holds text."""
+
+Block = tuple[Any, Kind]
+"""A block of a stream (`places.py`), of which only the texts of one kind are meant."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An event of a stream with the texts that replace its own."""
+
+    event: Event
+    texts: dict[Place, str] = field(default_factory=dict)
+
+    def changed(self, places: Hook) -> Event:
+        """Return the event with its texts. Raises `PluginFailed` if the flag named a place without text."""
+        if not self.texts:
+            return self.event
+        return Event(self.event.kind, with_texts(places, self.event.kind, self.event.payload, [*self.texts.items()]))
+
+
+class _Run:
+    """The text of one reply on its way through one filter, with the text that the filter holds of each block."""
+
+    __slots__ = ("_held", "_hook", "_method", "one")
+
+    def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
+        self.one = one
+        self._hook = one.active.hooks["filter.text"]
+        self._method = method
+        self._held: dict[Block, str] = {}
+
+    def holds(self, block: Block) -> bool:
+        return block in self._held
+
+    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool) -> str:
+        """Return the text that goes on. Raises `GatewayError`."""
+        held = self._held.pop(block, "")
+        whole = held + piece
+        if self.one.failed:
+            return whole
+        text: str
+        match await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS):
+            case Hold(text, rest) if not last:
+                if rest:
+                    self._held[block] = rest
+            case Hold(text, rest):
+                text += rest
+            case text:
+                pass
+        if text and not whole:
+            raise self.failure("returned text at the end of a block of which it held nothing")
+        if is_json and text != whole and not _is_json(text):
+            raise self.failure("returned arguments that are not JSON")
+        return text
+
+    def failure(self, cause: str) -> PluginFailed:
+        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))
+
+
+class Texts:
+    """The text of one reply on its way through all filters that read text."""
+
+    def __init__(self, filters: CallFilters) -> None:
+        self._filters = filters
+        self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
+
+    def holder(self, block: Block) -> _Run | None:
+        """Return the first filter that holds text of the block, or None."""
+        return next((run for run in self._runs if run.holds(block)), None)
+
+    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
+        """Return the text that goes on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
+        for run in self._runs:
+            try:
+                piece = await run.feed(block, piece, last=last, is_json=is_json)
+            except PluginFailed as failure:
+                run.one.failed = True
+                self._filters.failed(run.one.active, failure)
+        return piece
+
+
+async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool) -> bytes:
+    """Return a whole reply with the texts that the filters return. Raises `GatewayError` as `Texts.feed` does."""
+    texts, changes = Texts(filters), []
+    for number, (place, text, is_json) in enumerate(await pool.run_reply(body, NO_DROP, texts_of, places, REPLY, body)):
+        if isinstance(place, Place):
+            new = await texts.feed((number, place.kind), text, last=True, is_json=is_json)
+            if new != text:
+                changes.append((place, new))
+    return await pool.run_reply(body, NO_DROP, with_texts, places, REPLY, body, changes) if changes else body
+
+
+class FilteredStream:
+    """The events of one stream on their way through the filters."""
+
+    def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool) -> None:
+        self._texts = Texts(filters)
+        self._places = places
+        self._pool = pool
+        self._queue: deque[_Waiting] = deque()
+        self._size = 0
+        """Number of bytes of the events in the queue."""
+        self._carriers: dict[Block, tuple[_Waiting, Place, str]] = {}
+        """The last event with text of each block of which a filter holds text, with the event's original text."""
+        self._sent: dict[Block, list[str]] = {}
+        """The texts of each block after the filters."""
+        self._open: dict[Block, None] = {}
+        """The blocks that have begun and have not ended."""
+
+    async def filtered(self, batches: Batches) -> Batches:
+        """Yield the events with the texts that the filters return. A fault of a filter is in the last batch."""
+        async with aclosing(batches):
+            async for batch in batches:
+                fault = await self._feed(batch.events, costly=batch.costly)
+                if batch.fault is not None:
+                    fault = await self._finish() or fault or batch.fault
+                events, fault = self._ready(fault)
+                if events or fault is not None:
+                    yield Batch(events, fault, batch.costly)
+                if fault is not None:
+                    return
+        events, fault = self._ready(await self._finish())
+        if events or fault is not None:
+            yield Batch(events, fault)
+
+    async def _feed(self, events: Sequence[Event], *, costly: bool) -> GatewayError | None:
+        """Take events into the queue. Return the fault of the event that could not be taken, or None."""
+        try:
+            for event in events:
+                await self._take(event, costly=costly)
+        except GatewayError as fault:
+            return fault
+        return None
+
+    async def _take(self, event: Event, *, costly: bool) -> None:
+        waiting = _Waiting(event)
+        if event.payload and event.raw != b"":
+            try:
+                if costly:
+                    work = texts_of, self._places, event.kind, event.payload
+                    items = await self._pool.run_reply(event.payload, NO_DROP, *work)
+                else:
+                    items = self._places.run(_texts_of, event, self._places.function)
+            except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
+                items = ()
+            for item, text, is_json in items:
+                if isinstance(item, Place):
+                    await self._text(waiting, item, text, is_json=is_json)
+                else:
+                    await self._end(item.block)
+        self._queue.append(waiting)
+        self._size += len(event.payload)
+
+    async def _text(self, waiting: _Waiting, place: Place, text: str, *, is_json: bool) -> None:
+        block = (place.block, place.kind)
+        if place.repeats and block in self._sent:
+            await self._end(place.block)
+            new = "".join(self._sent[block])
+        else:
+            new = await self._texts.feed(block, text, last=place.repeats or is_json, is_json=is_json)
+            self._sent.setdefault(block, []).append(new)
+            self._open[block] = None
+            if self._texts.holder(block) is None:
+                self._carriers.pop(block, None)
+            else:
+                self._carriers[block] = waiting, place, new
+        if new != text:
+            waiting.texts[place] = new
+
+    async def _end(self, name: Any) -> None:
+        """Let the filters return the text that they hold of a block, which ends, and put it into the waiting event."""
+        for block in [block for block in self._open if _is_in(block[0], name)]:
+            del self._open[block]
+            rest = await self._texts.feed(block, "", last=True)
+            if (carrier := self._carriers.pop(block, None)) is not None and rest:
+                waiting, place, text = carrier
+                waiting.texts[place] = text + rest
+                self._sent[block].append(rest)
+
+    async def _finish(self) -> GatewayError | None:
+        """End all blocks that are open. Return the fault of a filter, or None."""
+        try:
+            for name, _ in [*self._open]:
+                await self._end(name)
+        except GatewayError as fault:
+            return fault
+        return None
+
+    def _ready(self, fault: GatewayError | None) -> tuple[list[Event], GatewayError | None]:
+        """Return the events that need not wait any more, and the fault that follows them; None if there is none.
+
+        Before a fault, events with held text are left out: their filter has not let them pass.
+        """
+        held = {id(waiting) for waiting, _, _ in self._carriers.values()}
+        ready: list[Event] = []
+        try:
+            while self._queue and id(self._queue[0]) not in held:
+                waiting = self._queue.popleft()
+                self._size -= len(waiting.event.payload)
+                ready.append(waiting.changed(self._places))
+        except GatewayError as failure:
+            return ready, fault or failure
+        if fault is None and self._size > MAX_WAITING:
+            holder = next(filter(None, map(self._texts.holder, self._carriers)), None)
+            if holder is not None:
+                fault = holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
+        return ready, fault
+
+
+def _is_in(block: Any, name: Any) -> bool:
+    """Return whether the end of `name` ends a block (`places.py`)."""
+    return bool(block == name or (isinstance(block, tuple) and block[:1] == (name,)))
+
+
+def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[tuple[Place | End, str, bool]]:
+    """Return what a flag says of the texts in a payload: each `Place` with its text, and whether the text is JSON.
+
+    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
+    """
+    return places.run(_texts_of, Event(kind, payload), places.function)
+
+
+def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End]]) -> list[tuple[Place | End, str, bool]]:
+    texts: list[tuple[Place | End, str, bool]] = []
+    for item in places(event):
+        if type(item) is Place:
+            value = value_at(event.data, item.path)
+            texts.append((item, value, False) if type(value) is str else (item, json_text(value), True))
+        else:
+            texts.append((item, "", False))
+    return texts
+
+
+def with_texts(places: Hook, kind: str, payload: bytes, changes: Sequence[tuple[Place, str]]) -> bytes:
+    """Return a payload in which the texts at some places are replaced. Raises `PluginFailed` for a wrong place."""
+    return places.run(_with_texts, Event(kind, payload), changes)
+
+
+def _with_texts(event: Event, changes: Sequence[tuple[Place, str]]) -> bytes:
+    data = event.data
+    for place, text in changes:
+        put_text(data, place.path, text)
+    return orjson.dumps(data)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""Runs the filters of a call: on the request before quotas are charged, and on the reply in the client's dialect.
+
+A filter that answers a call itself ends the chain here: no provider is called, and nothing is charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.call.chain import Batch, Batches, Call, Next, Response, Stream, Whole
+from gateway.call.filtered_replies import FilteredStream, filtered_body
+from gateway.call.filters import AfterCalls, CallFilters
+from gateway.call.plugin_reports import PluginReports
+from gateway.contract.errors import PluginFailed
+from gateway.contract.filter import REPLIED_BYTES, Asked, Caller, CallView, Reply
+from gateway.contract.flag import COUNT_TOKENS
+from gateway.contract.messages import Event
+from gateway.upstream.fetch.client import Fetcher
+from gateway.upstream.fetch.filter_client import FilterClient
+from gateway.upstream.process_pool import ProcessPool
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    fetcher: Fetcher
+    pool: ProcessPool
+    reports: PluginReports
+    after: AfterCalls
+
+    async def __call__(self, call: Call, following: Next) -> Response:
+        """Run the next step with the request that the filters let pass, and return its response after the filters.
+
+        Raises `Refused` if a filter blocks the call, and `PluginFailed` if a filter fails that may not be left out.
+        """
+        if not call.runtime.filters:
+            return await following(call)
+        filters = await self._open(call)
+        if not filters.opened:
+            return await following(call)
+        if filters.reads("request"):
+            result = await filters.request(Asked(call.request, call.flag.places), stream=call.request.stream)
+            if isinstance(result, Reply):
+                return _answer(result)
+            call.request = result.request
+        for headers in await filters.ask("headers"):
+            call.filter_headers.update({name.lower(): value for name, value in headers.items()})
+        return await self._reply(call, filters, await following(call))
+
+    async def _open(self, call: Call) -> CallFilters:
+        candidate = call.candidates[0]
+        identity = call.identity
+        client = FilterClient(self.fetcher, call.runtime.config.server.fetch)
+        filters = call.filters = CallFilters(call.id, client, self.reports, self.after)
+        view = CallView(
+            id=call.id,
+            caller=Caller(identity.login, identity.groups, identity.tags, identity.node),
+            session=call.session_id,
+            provider=candidate.offer.provider_id,
+            model=candidate.offer.model,
+            flag=call.flag.name,
+            operation=call.operation,
+            request=call.request,
+            http=client,
+        )
+        for active in call.runtime.filters:
+            await filters.open(active, view)
+        return filters
+
+    async def _reply(self, call: Call, filters: CallFilters, response: Response) -> Response:
+        """Return the response with the text that the filters return, and show it to filters that want whole replies."""
+        places = call.flag.hooks["places"]
+        if filters.reads("text") and places.function is None:
+            cause = "is missing, so that no filter can read the text of replies"
+            for one in filters.opened:
+                if one.method("text") is not None:
+                    one.failed = True
+                    filters.failed(one.active, PluginFailed(call.flag.name, "places", cause, ""))
+        reads = filters.reads("text")
+        replied = filters.reads("replied") and call.operation != COUNT_TOKENS
+        match response:
+            case Whole(body=body):
+                if reads:
+                    body = await filtered_body(filters, places, body, self.pool)
+                if replied:
+                    await filters.ask("replied", Reply(body=body))
+                return replace(response, body=body)
+            case Stream(batches=batches):
+                if reads:
+                    batches = FilteredStream(filters, places, self.pool).filtered(batches)
+                if replied:
+                    batches = _replied(filters, batches)
+                return replace(response, batches=batches)
+
+
+def _answer(reply: Reply) -> Response:
+    """Return the response of a filter that answers the call itself."""
+    if not reply.events:
+        return Whole(200, {}, reply.body)
+    return Stream(200, {}, _batches(reply.events))
+
+
+async def _batches(events: tuple[Event, ...]) -> Batches:
+    yield Batch([Event(event.kind, event.payload) for event in events])
+
+
+async def _replied(filters: CallFilters, batches: Batches) -> Batches:
+    """Yield the batches. After the last one, give all events to the filters, unless the stream failed or is large."""
+    events: list[Event] = []
+    size = 0
+    async for batch in batches:
+        yield batch
+        if batch.fault is not None:
+            return
+        if size <= REPLIED_BYTES:
+            shown = [event for event in batch.events if event.raw != b"" and event.payload]
+            size += sum(len(event.payload) for event in shown)
+            events += [Event(event.kind, event.payload) for event in shown]
+    if size <= REPLIED_BYTES:
+        await filters.ask("replied", Reply(events=tuple(events)))

@@ -1,0 +1,104 @@
+"""Where text stands in requests, replies and events of a dialect. A flag says it, so that filters need not know it.
+
+A flag's function `places(event)` yields a `Place` for each text of an event's payload. For a whole request the kind of
+the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a stream of `{"text": "…"}`, is:
+
+    def places(event):
+        yield Place(("text",))
+
+The texts of a stream that belong together form a *block*, such as one answer, or the arguments of one tool call. With
+the event that ends a block, `places` also yields `End(block)`. Blocks that have no `End` end with the stream. The name
+of a block may be a tuple. `End(name)` also ends all blocks whose tuple begins with this name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+import orjson
+
+from gateway.contract.errors import BadFrame
+from gateway.contract.messages import Event
+
+REQUEST: Final = "request"
+"""The kind of the event whose payload is a client's whole request."""
+REPLY: Final = "reply"
+"""The kind of the event whose payload is a whole reply."""
+
+Kind = Literal["text", "thinking", "arguments"]
+"""The kind of a text: the answer or prompt itself, a model's thinking, or the arguments of a tool call as JSON."""
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """The place of one text in a JSON value."""
+
+    path: tuple[str | int, ...]
+    """The names and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
+
+    If the value there is not a string, such as the arguments of a call in a whole reply, its JSON is the text."""
+    kind: Kind = "text"
+    block: Hashable = ""
+    """The block of a stream to which the text belongs. Texts of other events with the same block continue it."""
+    repeats: bool = False
+    """Whether this is the whole text of a block that earlier events have had in pieces (`output_text.done`)."""
+    role: str = ""
+    """In a request, the author of the text: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """The end of a block: no later event continues it."""
+
+    block: Hashable = ""
+
+
+Places = Callable[[Event], Iterable[Place | End]]
+"""A flag's function `places`."""
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """One text of a request."""
+
+    text: str
+    kind: Kind = "text"
+    role: str = ""
+    """The author of the text, as in `Place.role`."""
+
+
+def value_at(data: Any, path: Sequence[str | int]) -> Any:
+    """Return the value at a place. Raises `LookupError` or `TypeError` if there is none."""
+    for step in path:
+        data = data[step]
+    return data
+
+
+def json_text(value: Any) -> str:
+    """Return the text of a value that is not a string: its JSON."""
+    return orjson.dumps(value).decode()
+
+
+def text_at(data: Any, path: Sequence[str | int]) -> str:
+    """Return the text at a place. Raises `LookupError` or `TypeError` if there is none."""
+    value = value_at(data, path)
+    return value if isinstance(value, str) else json_text(value)
+
+
+def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
+    """Replace the text at a place. Raises `ValueError` if the place had no string and `text` is not JSON."""
+    for step in path[:-1]:
+        data = data[step]
+    last = path[-1]
+    data[last] = text if isinstance(data[last], str) else orjson.loads(text)
+
+
+def output_bytes(places: Places, event: Event) -> int:
+    """Return the number of bytes of the texts in an event that no earlier event had."""
+    size = 0
+    for place in places(event):
+        if type(place) is Place and not place.repeats:
+            try:
+                size += len(text_at(event.data, place.path).encode("utf-8", "replace"))
+            except (LookupError, TypeError):
+                raise BadFrame("the provider's stream has an event without the text that its kind promises") from None
+    return size

@@ -1,0 +1,73 @@
+"""Where text stands in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.contract.flag import End, Event, Place
+from gateway.contract.places import Kind
+from gateway_plugins.dialects.openai_chat.facts import finish_reason
+from gateway_plugins.shared.lenient import mapping, sequence, text
+
+Path = tuple[str | int, ...]
+
+_ROLES = {"developer": "system", "function": "tool"}
+_TEXTS: dict[str, Kind] = {
+    "content": "text", "refusal": "text", "reasoning_content": "thinking", "reasoning": "thinking",
+}  # fmt: skip
+
+
+def places(event: Event) -> Iterator[Place | End]:
+    match event.kind:
+        case "chat.completion.chunk":
+            yield from _chunk(mapping(event.data))
+        case "request":
+            for number, message in enumerate(sequence(mapping(event.data).get("messages"))):
+                role = text(mapping(message).get("role"))
+                yield from _message(mapping(message), ("messages", number), _ROLES.get(role, role))
+        case "reply":
+            for number, choice in enumerate(sequence(mapping(event.data).get("choices"))):
+                message = mapping(mapping(choice).get("message"))
+                yield from _message(message, ("choices", number, "message"), "assistant")
+
+
+def _chunk(data: dict[str, Any]) -> Iterator[Place | End]:
+    for number, choice in enumerate(map(mapping, sequence(data.get("choices")))):
+        answer = choice.get("index", 0)
+        yield from _message(mapping(choice.get("delta")), ("choices", number, "delta"), "", answer)
+        if finish_reason(choice):
+            yield End(answer)
+
+
+def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -> Iterator[Place]:
+    for name, kind in _TEXTS.items():
+        value = message.get(name)
+        if isinstance(value, str) and value:
+            yield Place((*path, name), kind, (answer, name), role=role)
+        elif name == "content":
+            yield from _parts(sequence(value), (*path, name), role, answer)
+    for number, call in enumerate(map(mapping, sequence(message.get("tool_calls")))):
+        block = (answer, "call", call.get("index", number))
+        for member, inner in (("function", "arguments"), ("custom", "input")):
+            if isinstance(mapping(call.get(member)).get(inner), str):
+                yield Place((*path, "tool_calls", number, member, inner), "arguments", block, role=role)
+    if isinstance(mapping(message.get("function_call")).get("arguments"), str):
+        yield Place((*path, "function_call", "arguments"), "arguments", (answer, "call"), role=role)
+
+
+def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
+    for number, part in enumerate(map(mapping, parts)):
+        for name in ("text", "refusal"):
+            if isinstance(part.get(name), str):
+                yield Place((*path, number, name), "text", (answer, "content"), role=role)
+        thoughts = part.get("thinking")
+        if isinstance(thoughts, str):
+            yield Place((*path, number, "thinking"), "thinking", (answer, "thinking"), role=role)
+        yield from _thoughts(sequence(thoughts), (*path, number, "thinking"), role, answer)
+
+
+def _thoughts(thoughts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
+    for number, thought in enumerate(map(mapping, thoughts)):
+        if isinstance(thought.get("text"), str):
+            yield Place((*path, number, "text"), "thinking", (answer, "thinking"), role=role)

@@ -1,0 +1,102 @@
+"""Where text stands in requests, replies and events of Responses (OpenAI's API reference, Responses and Streaming).
+
+A stream has each text in pieces (`….delta`), and then four more times as a whole: at the end of the text, of its part,
+of its item, and of the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gateway.contract.flag import Event, Place
+from gateway.contract.places import REPLY, REQUEST, Kind
+from gateway_plugins.shared.lenient import mapping, sequence, text
+
+Path = tuple[str | int, ...]
+
+_TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
+    # beginning of the event's name: kind, list of the item, and member with the whole text at the end
+    "response.output_text": ("text", "content", "text"),
+    "response.refusal": ("text", "content", "refusal"),
+    "response.reasoning_text": ("thinking", "content", "text"),
+    "response.reasoning_summary_text": ("thinking", "summary", "text"),
+    "response.function_call_arguments": ("arguments", "arguments", "arguments"),
+    "response.mcp_call_arguments": ("arguments", "arguments", "arguments"),
+    "response.custom_tool_call_input": ("arguments", "input", "input"),
+    "response.code_interpreter_call_code": ("arguments", "code", "code"),
+}
+_INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
+_MEMBERS: Final = ("arguments", "input", "code")
+"""Members of items that have a text of their own: arguments of calls, and code."""
+_AUTHORS: Final = {"developer": "system"}
+
+
+def places(event: Event) -> Iterator[Place]:
+    if event.kind in {REQUEST, REPLY}:
+        yield from (_request if event.kind == REQUEST else _reply)(mapping(event.data))
+        return
+    name, _, last = event.kind.rpartition(".")
+    if name in _TEXTS:
+        yield from _text(mapping(event.data), last, *_TEXTS[name])
+    elif name in {"response.content_part", "response.reasoning_summary_part"}:
+        data = mapping(event.data)
+        where = "content" if "content_index" in data else "summary"
+        block = (data.get("output_index"), where, data.get(_INDEXES[where]))
+        yield from _part(mapping(data.get("part")), ("part",), where, block, repeats=last == "done")
+    elif name == "response.output_item":
+        data = mapping(event.data)
+        yield from _item(mapping(data.get("item")), ("item",), data.get("output_index"), repeats=last == "done")
+    elif last in {"completed", "incomplete", "failed"}:
+        output = mapping(mapping(event.data).get("response")).get("output")
+        yield from _items(output, ("response", "output"), repeats=True)
+
+
+def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> Iterator[Place]:
+    block = (data.get("output_index"), where, data.get(_INDEXES.get(where, ""), 0))
+    name = "delta" if last == "delta" else member
+    if isinstance(data.get(name), str) and last in {"delta", "done"}:
+        yield Place((name,), kind, block, repeats=last == "done")
+
+
+def _request(data: dict[str, Any]) -> Iterator[Place]:
+    if isinstance(data.get("instructions"), str):
+        yield Place(("instructions",), role="system")
+    if isinstance(data.get("input"), str):
+        yield Place(("input",), role="user")
+    yield from _items(data.get("input"), ("input",))
+
+
+def _reply(data: dict[str, Any]) -> Iterator[Place]:
+    return _items(data.get("output"), ("output",))
+
+
+def _items(items: Any, path: Path, *, repeats: bool = False) -> Iterator[Place]:
+    for number, item in enumerate(sequence(items)):
+        yield from _item(mapping(item), (*path, number), number, repeats=repeats)
+
+
+def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> Iterator[Place]:
+    role = text(item.get("role"))
+    role = _AUTHORS.get(role, role)
+    for member in _MEMBERS:
+        if isinstance(item.get(member), str) and item[member]:
+            yield Place((*path, member), "arguments", (number, member, 0), repeats, role or "assistant")
+    if isinstance(item.get("content"), str):
+        yield Place((*path, "content"), "text", (number, "content", 0), repeats, role)
+    if isinstance(item.get("output"), str):
+        yield Place((*path, "output"), "text", (number, "output", 0), repeats, "tool")
+    for where in ("content", "summary", "output"):
+        author = "tool" if where == "output" else role
+        for index, part in enumerate(map(mapping, sequence(item.get(where)))):
+            block = (number, where, index)
+            yield from _part(part, (*path, where, index), where, block, repeats=repeats, role=author)
+
+
+def _part(
+    part: dict[str, Any], path: Path, where: str, block: Any, *, repeats: bool, role: str = ""
+) -> Iterator[Place]:
+    is_thinking = where == "summary" or part.get("type") == "reasoning_text"
+    for member in ("text", "refusal"):
+        if isinstance(part.get(member), str) and part[member]:
+            yield Place((*path, member), "thinking" if is_thinking else "text", block, repeats, role)

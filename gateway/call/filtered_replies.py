@@ -31,7 +31,7 @@ MAX_WAITING: Final = 4 * 1024 * 1024
 """Maximum number of bytes of events that wait because a filter holds text."""
 
 Block = tuple[Any, Kind]
-"""A block of a stream (`places.py`), of which only the texts of one kind are meant."""
+"""A block of a stream (`contract/places.py`), of which only the texts of one kind are meant."""
 
 
 @dataclass(slots=True)
@@ -238,7 +238,7 @@ class FilteredStream:
 
 
 def _is_in(block: Any, name: Any) -> bool:
-    """Return whether the end of `name` ends a block (`places.py`)."""
+    """Return whether the end of `name` ends a block (`contract/places.py`)."""
     return bool(block == name or (isinstance(block, tuple) and block[:1] == (name,)))
 
 

@@ -100,7 +100,7 @@ class HttpClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """What a filter may know of a call."""
+    """The facts of a call that a filter may know."""
 
     id: str
     """The id of the request, which the client gets as `x-request-id`."""
@@ -183,7 +183,7 @@ class Reply:
 
 
 class Hold(NamedTuple):
-    """What `text` returns to keep the end of a piece until more has come."""
+    """A result of `text` that keeps the end of a piece until more has come."""
 
     text: str
     """The text that goes on to the client now."""

@@ -1,4 +1,4 @@
-"""Where text stands in requests, replies and events of a dialect. A flag says it, so that filters need not know it.
+"""Places of text in requests, replies and events. Flags name them, so that filters need not know the dialects.
 
 A flag's function `places(event)` yields a `Place` for each text of an event's payload. For a whole request the kind of
 the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a stream of `{"text": "…"}`, is:
@@ -44,7 +44,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     repeats: bool = False
     """Whether this is the whole text of a block that earlier events have had in pieces (`output_text.done`)."""
     role: str = ""
-    """In a request, the author of the text: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
+    """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
 
 
 class End(msgspec.Struct, frozen=True, gc=False):

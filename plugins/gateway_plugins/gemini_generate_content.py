@@ -10,7 +10,7 @@ Source: the Gemini API's reference (Generating content, Counting tokens), and th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, quote
 
 import orjson
@@ -36,6 +36,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import json_array
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
+from gateway_plugins.dialects.gemini_generate_content import places as gemini_places
 from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
 from gateway_plugins.shared.lenient import count, whole_number
 
@@ -54,7 +55,7 @@ routes = tuple(
 client_api = CLIENT_API
 problem = gemini_errors.problem_for
 error = gemini_errors.error
-texts = gemini_facts.texts
+places = gemini_places.places
 output_bytes = gemini_facts.output_bytes
 
 _SSE: Final = "sse"
@@ -243,17 +244,3 @@ class Encoder:
 
 def encoder(request: ClientRequest) -> Encoder:
     return Encoder(request)
-
-
-def with_text(event: Event, other: str) -> Event:
-    """Return the chunk with another text, which is in the first part that has text."""
-    rest = other
-    candidates: list[Any] = []
-    for candidate in gemini_facts.candidates(event.data):
-        parts = []
-        for part in gemini_facts.parts_of(candidate):
-            if "text" in part and part.get(gemini_facts.THOUGHT) is not True:
-                part, rest = {**part, "text": rest}, ""  # noqa: PLW2901 (the changed part)
-            parts.append(part)
-        candidates.append({**candidate, "content": {**candidate.get("content", {}), "parts": parts}})
-    return Event(event.kind, orjson.dumps({**event.data, "candidates": candidates}))

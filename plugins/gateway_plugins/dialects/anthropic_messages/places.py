@@ -1,4 +1,4 @@
-"""Where text stands in requests, replies and events of Anthropic's dialect (API reference, Messages)."""
+"""Finds the places of text in requests, replies and events of Anthropic's dialect (API reference, Messages)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.contract.flag import End, Event, Place
 from gateway.contract.places import Kind
-from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 Path = tuple[str | int, ...]
 
@@ -18,9 +18,9 @@ def places(event: Event) -> Iterator[Place | End]:
             yield from _delta(mapping(event.data))
         case "content_block_start":
             data = mapping(event.data)
-            yield from _block(mapping(data.get("content_block")), ("content_block",), data.get("index"))
+            yield from _block(mapping(data.get("content_block")), ("content_block",), whole_number(data.get("index")))
         case "content_block_stop":
-            yield End(mapping(event.data).get("index"))
+            yield End(whole_number(mapping(event.data).get("index")))
         case "request":
             yield from _request(mapping(event.data))
         case "reply":
@@ -34,7 +34,7 @@ def _delta(data: dict[str, Any]) -> Iterator[Place]:
     delta = mapping(data.get("delta"))
     for name, kind in _DELTAS.items():
         if isinstance(delta.get(name), str):
-            yield Place(("delta", name), kind, data.get("index"))
+            yield Place(("delta", name), kind, whole_number(data.get("index")))
 
 
 def _request(data: dict[str, Any]) -> Iterator[Place]:

@@ -1,4 +1,4 @@
-"""Where text stands in bodies of InvokeModel whose dialect is unknown: each string is a text.
+"""Finds the places of text in bodies of InvokeModel whose dialect is unknown: each string is a text.
 
 Each model family has its own members for the text. A filter that looks for secrets or words must see all of them, and
 can tell them apart only by their content.

@@ -1,4 +1,4 @@
-"""Where text stands in requests, replies and events of Converse (AWS's API reference, Converse and ConverseStream)."""
+"""Finds the places of text in requests, replies and events of Converse (AWS API reference: Converse)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.contract.flag import End, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
-from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 Path = tuple[str | int, ...]
 
@@ -23,9 +23,9 @@ _DELTAS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
 def places(event: Event) -> Iterator[Place | End]:
     if event.kind == "contentBlockDelta":
         data = mapping(event.data)
-        yield from _texts(mapping(data.get("delta")), ("delta",), data.get("contentBlockIndex"))
+        yield from _texts(mapping(data.get("delta")), ("delta",), whole_number(data.get("contentBlockIndex")))
     elif event.kind == "contentBlockStop":
-        yield End(mapping(event.data).get("contentBlockIndex"))
+        yield End(whole_number(mapping(event.data).get("contentBlockIndex")))
     elif event.kind == REQUEST:
         data = mapping(event.data)
         yield from _blocks(data.get("system"), ("system",), "system")

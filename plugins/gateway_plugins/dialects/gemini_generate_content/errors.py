@@ -30,6 +30,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     # the gateway's code: (status, Google's name) for a client
     errors.INVALID_REQUEST: (400, _INVALID),
     errors.PERMISSION: (403, "PERMISSION_DENIED"),
+    errors.BLOCKED: (403, "PERMISSION_DENIED"),
     errors.NOT_FOUND: (404, "NOT_FOUND"),
     errors.NO_ROUTE: (404, "NOT_FOUND"),
     errors.TOO_LARGE: (413, _INVALID),

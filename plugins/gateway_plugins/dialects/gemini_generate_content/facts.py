@@ -126,18 +126,6 @@ def _called(candidate: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def texts(event: Event) -> str:
-    """Return the text of the event that is shown to the user."""
-    if not event.payload:
-        return ""
-    return "".join(
-        text(part.get("text"))
-        for candidate in candidates(event.data)
-        for part in parts_of(candidate)
-        if part.get(THOUGHT) is not True
-    )
-
-
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, thinking, code and arguments of calls in a chunk."""
     if not event.payload:

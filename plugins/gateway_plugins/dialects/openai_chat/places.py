@@ -1,4 +1,4 @@
-"""Where text stands in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat)."""
+"""Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gateway.contract.flag import End, Event, Place
 from gateway.contract.places import Kind
 from gateway_plugins.dialects.openai_chat.facts import finish_reason
-from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 Path = tuple[str | int, ...]
 
@@ -34,7 +34,7 @@ def places(event: Event) -> Iterator[Place | End]:
 
 def _chunk(data: dict[str, Any]) -> Iterator[Place | End]:
     for number, choice in enumerate(map(mapping, sequence(data.get("choices")))):
-        answer = choice.get("index", 0)
+        answer = whole_number(choice.get("index"))
         yield from _message(mapping(choice.get("delta")), ("choices", number, "delta"), "", answer)
         if finish_reason(choice):
             yield End(answer)
@@ -48,7 +48,7 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
         elif name == "content":
             yield from _parts(sequence(value), (*path, name), role, answer)
     for number, call in enumerate(map(mapping, sequence(message.get("tool_calls")))):
-        block = (answer, "call", call.get("index", number))
+        block = (answer, "call", whole_number(call.get("index", number)))
         for member, inner in (("function", "arguments"), ("custom", "input")):
             if isinstance(mapping(call.get(member)).get(inner), str):
                 yield Place((*path, "tool_calls", number, member, inner), "arguments", block, role=role)

@@ -1,4 +1,4 @@
-"""Where text stands in requests, replies and events of Responses (OpenAI's API reference, Responses and Streaming).
+"""Finds the places of text in requests, replies and events of Responses (OpenAI API reference).
 
 A stream has each text in pieces (`….delta`), and then four more times as a whole: at the end of the text, of its part,
 of its item, and of the response.
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway.contract.flag import Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
-from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 Path = tuple[str | int, ...]
 
@@ -42,18 +42,20 @@ def places(event: Event) -> Iterator[Place]:
     elif name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"
-        block = (data.get("output_index"), where, data.get(_INDEXES[where]))
+        block = (whole_number(data.get("output_index")), where, whole_number(data.get(_INDEXES[where])))
         yield from _part(mapping(data.get("part")), ("part",), where, block, repeats=last == "done")
     elif name == "response.output_item":
         data = mapping(event.data)
-        yield from _item(mapping(data.get("item")), ("item",), data.get("output_index"), repeats=last == "done")
+        yield from _item(
+            mapping(data.get("item")), ("item",), whole_number(data.get("output_index")), repeats=last == "done"
+        )
     elif last in {"completed", "incomplete", "failed"}:
         output = mapping(mapping(event.data).get("response")).get("output")
         yield from _items(output, ("response", "output"), repeats=True)
 
 
 def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> Iterator[Place]:
-    block = (data.get("output_index"), where, data.get(_INDEXES.get(where, ""), 0))
+    block = (whole_number(data.get("output_index")), where, whole_number(data.get(_INDEXES.get(where, ""))))
     name = "delta" if last == "delta" else member
     if isinstance(data.get(name), str) and last in {"delta", "done"}:
         yield Place((name,), kind, block, repeats=last == "done")

@@ -1,0 +1,96 @@
+"""Filters see each call, change its text, block it, or answer it, whatever formats client and provider speak."""
+
+import json
+
+import pytest
+
+from tests.helpers.gateway import HAIKU, bedrock, gate
+
+GUARD = """
+from gateway.contract import filter
+from gateway.contract.filter import blocked, hold
+
+api = 1
+blocks = True
+
+
+class Settings(filter.Settings):
+    word: str
+    instead: str = "***"
+
+
+def open(call, settings):
+    return Guard(settings)
+
+
+class Guard:
+    def __init__(self, settings):
+        self.settings = settings
+
+    def request(self, asked):
+        if any("forbidden" in text.text for text in asked.texts):
+            raise blocked("forbidden_word", "the prompt has a word that is not allowed here")
+        return asked.with_texts([text.text.replace("secret", "public") for text in asked.texts])
+
+    async def headers(self):
+        return {"X-Guard": "seen"}
+
+    def text(self, kind, piece, last):
+        return hold(piece.replace(self.settings.word, self.settings.instead), len(self.settings.word) - 1, last)
+"""
+CHAT = ("/v1/chat/completions", {})
+MESSAGES = ("/v1/messages", {"max_tokens": 100})
+CLIENTS = {"chat": CHAT, "messages": MESSAGES}
+
+
+def body(client, prompt, *, stream):
+    path, more = CLIENTS[client]
+    return path, {"model": HAIKU, "messages": [{"role": "user", "content": prompt}], "stream": stream, **more}
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "guard.py").write_text(GUARD)
+    return folder
+
+
+@pytest.fixture
+async def gw(tmp_path, bedrock_sim, plugins):
+    more = {"plugins": {"guard": {"word": "simulated"}}}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, plugins=plugins, more=more) as gw:
+        yield gw
+
+
+def shown(client, reply, *, stream):
+    """Return the text that the client shows."""
+    if not stream:
+        data = json.loads(reply)
+        return data["choices"][0]["message"]["content"] if client == "chat" else data["content"][0]["text"]
+    events = [json.loads(line[6:]) for line in reply.split(b"\n") if line.startswith(b"data: {")]
+    if client == "chat":
+        return "".join(event["choices"][0]["delta"].get("content") or "" for event in events)
+    return "".join(event.get("delta", {}).get("text", "") for event in events)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_filter_replaces_text_across_the_pieces_of_a_stream(gw, bedrock_sim, client, stream):
+    path, sent = body(client, "a secret", stream=stream)
+    reply = await gw.post(path, sent)
+    assert shown(client, reply.body, stream=stream) == "Hello from a *** model. You said: a public"
+    (request,) = bedrock_sim.requests
+    assert request.headers["x-guard"] == "seen"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_blocked_call_reaches_no_provider(gw, bedrock_sim, client, stream):
+    path, sent = body(client, "forbidden", stream=stream)
+    reply = await gw.post(path, sent)
+    assert reply.status == 403
+    assert "the prompt has a word that is not allowed here" in await reply.text()
+    assert not bedrock_sim.requests
+    (record,) = await gw.calls()
+    assert (record["error"], record["error_native"], record["cost_usd"]) == ("blocked", "forbidden_word", 0)

@@ -13,9 +13,11 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from gateway.call.key_redaction import EventRedaction, Redaction
 from gateway.contract.errors import BadFrame, GatewayError, Problem, Truncated, UpstreamFailed
@@ -36,8 +38,7 @@ from gateway.contract.json_api import DecodedOnce
 from gateway.contract.provider_errors import is_cut, not_a_reply
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """The result of reading a reply that is not a stream."""
 
     body: bytes
@@ -57,8 +58,7 @@ class Reading:
     """Whether the reply is complete. If so, its report of usage is final."""
 
 
-@dataclass(frozen=True, slots=True)
-class WholeReader:
+class WholeReader(msgspec.Struct, frozen=True):
     """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
@@ -71,48 +71,48 @@ class WholeReader:
     def read(self, meter: Meter, body: bytes) -> Reading:
         """Read a reply. Return the result with the meter, which then has the reply's facts. Raises `PluginFailed`."""
         body = self.redaction.bytes(body)
-        reading = Reading(body, meter, self.hooks["problem"].call(self.head, body))
-        if reading.problem is not None:
-            return reading
+        problem = self.hooks["problem"].call(self.head, body)
+        if problem is not None:
+            return Reading(body, meter, problem)
         if not self.request.stream:
-            return self._with_facts(reading)
+            return self._with_facts(meter, body)
         if is_stream(body):  # some servers name a wrong content type
-            return replace(reading, is_stream=True)
+            return Reading(body, meter, is_stream=True)
         fault = BadFrame("the provider answered a request for a stream with a body that is none")
-        return replace(self._with_facts(reading), fault=not_a_reply(body, fault))
+        return replace(self._with_facts(meter, body), fault=not_a_reply(body, fault))
 
     def _decoder(self) -> Decoder:
         decoder: Decoder = self.hooks["decoder"].call(self.request, self.target, self.head)
         return decoder
 
-    def _with_facts(self, reading: Reading) -> Reading:
+    def _with_facts(self, meter: Meter, body: bytes) -> Reading:
         """Give the reply to the meter (usage reader), and decode it to JSON of the dialect in which the request was
         sent.
         """
-        body = reading.body
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
-            self.hooks["meter.whole"].run(reading.meter.whole, shared)
+            self.hooks["meter.whole"].run(meter.whole, shared)
             decoded = self.hooks["decoder.whole"].run(self._decoder().whole, shared)
         except BadFrame as fault:
             if is_stream(body):
-                return self._unwanted_stream(reading)
-            return replace(reading, fault=not_a_reply(body, fault), delivered=len(body) if is_cut(body) else None)
+                return self._unwanted_stream(meter, body)
+            delivered = len(body) if is_cut(body) else None
+            return Reading(body, meter, fault=not_a_reply(body, fault), delivered=delivered)
         # if the decoder changed nothing, use the original body, so that a worker process need not send a second one
         decoded = body if decoded is shared else decoded
-        return Reading(body, reading.meter, decoded=decoded, delivered=len(body), is_whole=True)
+        return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
-    def _unwanted_stream(self, reading: Reading) -> Reading:
+    def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
         """Give the meter (usage reader) the events of a stream that the provider sent although the request asked for no
         stream.
         """
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
-        before = self.hooks["decoder.feed"].each(decoder.feed, reading.body)
+        before = self.hooks["decoder.feed"].each(decoder.feed, body)
         delivered: int | None = None
         fault: UpstreamFailed = BadFrame("the provider answered with a stream, for which the request did not ask")
         try:
             for event in chain(before, self.hooks["decoder.close"].each(decoder.close)):
-                feed.run(reading.meter.feed, event)
+                feed.run(meter.feed, event)
                 size, _, failure = self.hooks["output_bytes"].total((event,))
                 if failure is not None:
                     raise failure
@@ -121,7 +121,7 @@ class WholeReader:
             pass
         except UpstreamFailed as error:
             fault = UpstreamFailed(error.problem)
-        return replace(reading, fault=fault, delivered=delivered)
+        return Reading(body, meter, fault=fault, delivered=delivered)
 
 
 READING_HOOKS: Final = (

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction

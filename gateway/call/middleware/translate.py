@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
+
+from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.reply_work import translate, unpacked

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -72,8 +73,7 @@ class Priced(Protocol):
         """Return the standard price of one token or search of a kind in 1e-15 USD; None if it is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """The maximum number of tokens that a call may use."""
 
     input: int

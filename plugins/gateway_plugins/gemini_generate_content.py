@@ -38,6 +38,7 @@ from gateway_plugins.dialects.gemini_generate_content import errors as gemini_er
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
 from gateway_plugins.dialects.gemini_generate_content import places as gemini_places
 from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
+from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.lenient import count, whole_number
 
 _OWN: Final = "gemini_generate_content"
@@ -53,6 +54,7 @@ routes = tuple(
     for method, operation in _OPERATIONS
 )
 client_api = CLIENT_API
+steps = remote_files.steps
 problem = gemini_errors.problem_for
 error = gemini_errors.error
 places = gemini_places.places

@@ -1,4 +1,4 @@
-"""The nine translators between dialects, each with a client. All clients have the same methods.
+"""The translators between dialects, each with a client. All clients have the same methods.
 
 - `Conversion.sent` translates a request, checks it by the simulated provider's rules, and returns it in plain values.
 - `Conversion.reply_body` and `read_reply` translate a provider's reply, streamed or whole.
@@ -102,6 +102,9 @@ PAIRS = [
     ("anthropic_messages", "openai_chat"),
     ("bedrock_converse", "anthropic_messages"),
     ("bedrock_converse", "openai_chat"),
+    ("gemini_generate_content", "anthropic_messages"),
+    ("gemini_generate_content", "bedrock_converse"),
+    ("gemini_generate_content", "openai_chat"),
 ]
 
 

@@ -14,7 +14,9 @@ from tests.helpers.fold import read_stream
 from tests.helpers.wires import WIRES, line, wires
 
 WORDS = "in the provider's own words"
-FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS)
+FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS, after=4)
+CUT = replace(scenarios.NAMED["no_end"], end_after=4)
+"""A stream that stops after a text. A client of Gemini gets nothing before the first text."""
 DONE = {
     # how a reply ends that is complete
     "openai_chat": b"[DONE]",
@@ -22,6 +24,7 @@ DONE = {
     "anthropic_messages": b"message_stop",
     "bedrock_model_invoke": b"bWVzc2FnZV9zdG9w",  # message_stop in base64, at the place where it stands in a chunk
     "bedrock_converse": b"messageStop",
+    "gemini_generate_content": b"finishReason",
 }
 ERRORS = {
     "openai_chat": ("",),
@@ -29,6 +32,7 @@ ERRORS = {
     "anthropic_messages": ("error",),
     "bedrock_model_invoke": ("throttlingException", "modelStreamErrorException", "internalServerException"),
     "bedrock_converse": ("throttlingException", "modelStreamErrorException", "internalServerException"),
+    "gemini_generate_content": ("",),
 }
 NATIVE = [wire for wire in WIRES if wire.client == wire.provider]
 natives = pytest.mark.parametrize("wire", NATIVE, ids=[wire.provider for wire in NATIVE])
@@ -61,7 +65,7 @@ async def test_defect_37_an_error_ends_the_clients_stream(wire, tmp_path):
 
 @wires()
 async def test_defect_38_a_stream_that_stops_without_its_end_is_an_error(wire, tmp_path):
-    await broken(wire, tmp_path, scenarios.NAMED["no_end"])
+    await broken(wire, tmp_path, CUT)
 
 
 @wires()

@@ -7,13 +7,15 @@ its own dialect.
 - `read_reply` returns a reply as `ReplyContent`. `as_history` returns the reply as the client sends it back.
 - No code of the gateway is used here.
 
-Clients whose messages are turns (Messages, InvokeModel, Converse) are in `clients_of_turns.py`.
+Clients whose messages are turns (Messages, InvokeModel, Converse) are in `clients_of_turns.py`, and the client of Gemini
+is in `client_of_gemini.py`.
 """
 
 from __future__ import annotations
 
 import json
 
+from tests.helpers.client_of_gemini import Gemini
 from tests.helpers.clients_of_turns import Converse, Invoke, Messages
 from tests.helpers.reply_content import ReplyContent
 from tests.helpers.samples import NO_INPUT, PDF, PNG, marked, object_of
@@ -203,4 +205,4 @@ class Responses(Chat):
         return body["output"]
 
 
-CLIENTS = {speaker.flag: speaker for speaker in (Chat(), Responses(), Messages(), Invoke(), Converse())}
+CLIENTS = {speaker.flag: speaker for speaker in (Chat(), Responses(), Messages(), Invoke(), Converse(), Gemini())}

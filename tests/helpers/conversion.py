@@ -49,6 +49,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 IN_PATH = {
     "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
+    "gemini_generate_content": ("/models/{model:.+}:generateContent", "/models/{model:.+}:streamGenerateContent"),
 }
 """Paths for unstreamed and for streamed replies, for those clients that name the model in the path."""
 
@@ -258,7 +259,10 @@ def encoded(flag, dialect, events):
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
 
 
-_IDS = re.compile(r"\b(chatcmpl-|msg_|resp_|rs_|fc_|ctc_|call_|toolu_|tooluse_|irisgate_)(?:bdrk_)?[0-9A-Za-z]{16,}\b")
+_IDS = re.compile(
+    r"(\b(?:chatcmpl-|msg_|resp_|rs_|fc_|ctc_|call_|toolu_|tooluse_|irisgate_)|\"responseId\": ?\")"
+    r"(?:bdrk_)?[0-9A-Za-z]{16,}\b"
+)
 _TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?')
 
 

@@ -207,11 +207,31 @@ def _add_converse_reasoning(block, delta):
         inner["signature"] = delta["signature"]
 
 
+def _fold_gemini(pairs):
+    """Return the response whose parts are those of all chunks. A text continues a text of the same kind before it."""
+    parts, body = [], {}
+    for _, chunk in pairs:
+        (candidate,) = chunk["candidates"]
+        assert candidate["index"] == 0
+        assert "candidates" not in body or "finishReason" not in body["candidates"][0]
+        for part in candidate["content"]["parts"]:
+            last = parts[-1] if parts else {}
+            if set(part) <= {"text", "thought"} and "text" in last and last.get("thought") == part.get("thought"):
+                last["text"] += part["text"]
+            elif part != {"text": ""}:
+                parts.append(part)
+        body = chunk
+    assert "finishReason" in body["candidates"][0]
+    body["candidates"][0]["content"]["parts"] = parts
+    return body
+
+
 _FOLDS = {
     "openai_chat": _fold_chat,
     "openai_responses": _fold_responses,
     "anthropic_messages": _fold_messages,
     "bedrock_converse": _fold_converse,
+    "gemini_generate_content": _fold_gemini,
 }
 DIALECTS = tuple(_FOLDS)
 """The dialects that can be folded."""

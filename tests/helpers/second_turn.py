@@ -1,7 +1,7 @@
 """The second turn of a conversation, in which a client sends the reply back as its SDK does.
 
-A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages the
-content. SDKs keep members that they do not know.
+A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages or Gemini
+the content. SDKs keep members that they do not know.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ import orjson
 from tests.helpers.fold import fold
 from tests.helpers.translation import Translator, client_events
 
-CLIENTS = ("anthropic_messages", "bedrock_converse", "openai_chat", "openai_responses")
+CLIENTS = ("anthropic_messages", "bedrock_converse", "gemini_generate_content", "openai_chat", "openai_responses")
 _SCHEMA = {"type": "object", "properties": {}}
 BASES = {
     "anthropic_messages": {"model": "m", "max_tokens": 9000, "tools": [{"name": "f", "input_schema": _SCHEMA}]},
     "bedrock_converse": {"toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": _SCHEMA}}}]}},
+    "gemini_generate_content": {"tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": _SCHEMA}]}]},
     "openai_chat": {"model": "m", "tools": [{"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}]},
     "openai_responses": {"model": "m", "tools": [{"type": "function", "name": "f", "parameters": _SCHEMA}]},
 }
 
 
+_HISTORY = {"openai_responses": "input", "gemini_generate_content": "contents"}
+"""The member that has the history, by dialect. In all other dialects it is `messages`."""
+
+
 def asked(client):
     """Return the client's history before the assistant's first turn."""
+    if client == "gemini_generate_content":
+        return [{"role": "user", "parts": [{"text": "x"}]}]
     content = [{"text": "x"}] if client == "bedrock_converse" else "x"
     return [{"role": "user", "content": content}]
 
@@ -39,6 +46,14 @@ def sent_back(client, reply):
             calls = [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
             results = [{"toolResult": {"toolUseId": call, "content": [{"text": "r"}]}} for call in calls]
             return [message, {"role": "user", "content": results or [{"text": "go on"}]}]
+        case "gemini_generate_content":
+            content = reply["candidates"][0]["content"]
+            calls = [part["functionCall"] for part in content["parts"] if "functionCall" in part]
+            results = [
+                {"functionResponse": {"id": call["id"], "name": call["name"], "response": {"output": "r"}}}
+                for call in calls
+            ]
+            return [content, {"role": "user", "parts": results or [{"text": "go on"}]}]
         case "openai_chat":
             message = reply["choices"][0]["message"]
             calls = [call["id"] for call in message.get("tool_calls") or ()]
@@ -51,7 +66,7 @@ def sent_back(client, reply):
 
 
 def body(client, history):
-    return {"input" if client == "openai_responses" else "messages": history}
+    return {_HISTORY.get(client, "messages"): history}
 
 
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):

@@ -29,6 +29,7 @@ PATHS = {
     "openai_responses": "/v1/responses",
     "anthropic_messages": "/v1/messages",
     "bedrock_converse": "/model/m/converse",
+    "gemini_generate_content": "/v1beta/models/m:generateContent",
 }
 """The path of a request by the client's dialect."""
 

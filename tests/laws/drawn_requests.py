@@ -1,4 +1,4 @@
-"""Requests drawn from the vendors' own descriptions: botocore's service model, and the types of both SDKs.
+"""Requests drawn from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
 A drawn request is a small valid request in which a few members have any value that the description allows. A top-level
 member without a value in `member_values.py` is not drawn; a law of `test_conversions.py` reports it. A text comes from
@@ -21,6 +21,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from typing_extensions import is_typeddict
 
 from tests.helpers.conversion import PNG
+from tests.laws.gemini_types import GenerateContentRequest
 from tests.laws.member_values import MEMBER_VALUES
 
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
@@ -49,6 +50,10 @@ TEXTS = {
     "format": ["png", "pdf", "wav", "txt"],
     "filename": ["a.pdf", "Jahres_bericht  1.txt", ""],
     "uri": ["s3://bucket/key"],
+    "fileUri": ["https://example.com/a.png", "gs://bucket/key"],
+    "mimeType": ["image/png", "application/pdf", "text/plain", "audio/wav"],
+    "responseMimeType": ["text/plain", "application/json"],
+    "thoughtSignature": ["Zm9yZWlnbg==", ""],
 }
 """Texts by the name of the member that has them. Ids come from `_IDS`."""
 _ID = re.compile(r".*_id|id|.*Id")
@@ -57,18 +62,23 @@ _IDS = ["a", "b", "call 1"]
 _NUMBERS = st.sampled_from([0, 1, 2, 0.5, 100, 1.5, -1, 2000])
 _INTEGERS = st.sampled_from([0, 1, 2, 20, 100, 1500, 5000, -1])
 _VALUES = st.sampled_from([{"city": "x"}, {}, "text", 1, None, ["a"]])
-_OBJECTS = {"parameters", "input_schema", "schema", "json", "definition"}
+_OBJECTS = {
+    "parameters", "input_schema", "schema", "json", "definition", "parametersJsonSchema", "responseJsonSchema",
+    "responseSchema",
+}  # fmt: skip
 
 BASES = {
     "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
     "openai_responses": {"input": "Hi"},
     "anthropic_messages": {"max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]},
     "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
 }
 TYPES = {
     "openai_chat": CompletionCreateParamsBase,
     "openai_responses": ResponseCreateParamsBase,
     "anthropic_messages": MessageCreateParamsBase,
+    "gemini_generate_content": GenerateContentRequest,
 }
 UNDRAWN = {"toolAddition", "toolRemoval"}
 """Types of blocks that belong to a beta and that the simulated provider does not know."""

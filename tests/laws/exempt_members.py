@@ -7,6 +7,7 @@ request. A law fails for an entry that no golden request needs.
 
 CHAT, RESPONSES = "openai_chat", "openai_responses"
 MESSAGES, CONVERSE = "anthropic_messages", "bedrock_converse"
+GEMINI = "gemini_generate_content"
 CLAUDES = (MESSAGES, CONVERSE)
 
 _ONE_KIND = "only one kind of object can stand there, or its other members tell the kind"
@@ -19,6 +20,7 @@ _CLOSED = "providers demand additionalProperties: false, and it is put in where 
 _SIGNED = "the signed form beside it says the same"
 _ALREADY_SO = "it asks for what happens anyway"
 _REPLY_ONLY = "it asks for something in the reply, where the gateway shows it"
+_USERS = "a content without a role is the user's"
 _COMPLETE = "an item of a history is complete, and its id is the gateway's own"
 
 _BY_CONVERSION = {
@@ -62,6 +64,28 @@ _BY_CONVERSION = {
     },
     (RESPONSES, (MESSAGES,)): {_NO_LABEL: ("/text/format/name",)},
     (RESPONSES, (CONVERSE,)): {_NAME: ("/input/0/content/4/filename",)},
+    (GEMINI, (*CLAUDES, CHAT)): {
+        _USERS: ("/contents/0/role", "/contents/2/role", "/contents/3/role"),
+        _FORMAT: (
+            "/contents/*/parts/*/file_data/mime_type",
+            "/contents/*/parts/*/functionResponse/parts/*/inlineData/mimeType",
+            "/contents/*/parts/*/inlineData/mimeType",
+            "/contents/*/parts/*/inline_data/mime_type",
+        ),
+        _EMPTY: ("/tools/0/functionDeclarations/1/description",),
+        _ALREADY_SO: (
+            "/generationConfig/candidateCount",
+            "/generationConfig/responseMimeType",
+            "/generationConfig/responseSchema/propertyOrdering/1",
+        ),
+        _REPLY_ONLY: ("/generationConfig/thinkingConfig/includeThoughts",),
+        "the name tells the call": ("/contents/2/parts/0/functionResponse/id",),
+    },
+    (GEMINI, CLAUDES): {
+        _CLOSED: ("/generationConfig/responseJsonSchema/additionalProperties",),
+        _SIGNED: ("/contents/1/parts/0",),
+    },
+    (GEMINI, (CONVERSE,)): {_NAME: ("/contents/0/parts/4/inline_data/display_name",)},
     (MESSAGES, (CONVERSE, CHAT)): {
         _FORMAT: ("/messages/*/content/*/source/media_type", "/messages/*/content/*/content/*/source/media_type"),
         _EMPTY: ("/messages/1/content/3/input",),

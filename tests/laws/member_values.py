@@ -4,13 +4,14 @@ A law adds each value alone to a small request and demands a difference. `NEUTRA
 difference, because they ask for the default or for something that only the reply shows.
 """
 
+FUNCTION = {"name": "look", "parameters": {"type": "object"}}
 TOOL = {
     "openai_chat": {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}},
     "openai_responses": {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False},
     "anthropic_messages": {"name": "look", "input_schema": {"type": "object"}},
     "bedrock_converse": {"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object"}}}},
+    "gemini_generate_content": {"functionDeclarations": [FUNCTION]},
 }
-FUNCTION = {"name": "look", "parameters": {"type": "object"}}
 
 MEMBER_VALUES = {
     "openai_chat": {
@@ -128,10 +129,22 @@ MEMBER_VALUES = {
             }
         },
     },
+    "gemini_generate_content": {
+        "contents": [{"role": "user", "parts": [{"text": "Something else."}]}],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [TOOL["gemini_generate_content"]],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
+        "generationConfig": {"temperature": 0.5},
+        "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+        "cachedContent": "cachedContents/1",
+        "serviceTier": "flex",
+        "store": True,
+    },
 }
 """Values by dialect and member. No value is the default of its member."""
 
 NEEDED_WITH = {
+    ("gemini_generate_content", "toolConfig"): {"tools": [TOOL["gemini_generate_content"]]},
     ("openai_chat", "function_call"): {"functions": [FUNCTION]},
     ("openai_chat", "tool_choice"): {"tools": [TOOL["openai_chat"]]},
     ("openai_chat", "parallel_tool_calls"): {"tools": [TOOL["openai_chat"]]},

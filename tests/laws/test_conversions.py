@@ -233,7 +233,7 @@ def token_counts(usage: Usage, dialect):
     """Return the token counts that a dialect reports separately. `in` is the sum of all input."""
     written = usage.cache_write_5m + usage.cache_write_1h
     counts = {"in": usage.input + usage.cache_read + written, "read": usage.cache_read, "out": usage.output}
-    if not dialect.startswith("openai"):
+    if dialect in ("anthropic_messages", "bedrock_converse"):
         counts |= {"5m": usage.cache_write_5m, "1h": usage.cache_write_1h}
     if dialect != "bedrock_converse":
         counts["reasoning"] = usage.reasoning

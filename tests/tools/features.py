@@ -10,6 +10,7 @@ from collections import defaultdict
 from gateway.contract.capabilities import capabilities
 from gateway.contract.conversions import conversions
 from gateway.contract.errors import Refused
+from gateway_plugins.dialects.gemini_generate_content.signatures import packed as thought_signature
 from gateway_plugins.dialects.openai_responses.reasoning import packed
 from tests.helpers.conversion import CONVERSIONS, PNG, REGISTRY
 from tests.laws.drawn_requests import BASES, PDF, SCHEMA
@@ -31,7 +32,7 @@ ABLE = {
 """Capabilities that replace those of the models in `helpers/conversion.py`, by upstream dialect."""
 NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
 
-CHAT, RESPONSES, MESSAGES, CONVERSE = BASES
+CHAT, RESPONSES, MESSAGES, CONVERSE, GEMINI = BASES
 SIGNED, HIDDEN = "irisgate1:claude:sig-sim-1", "irisgate1:claude:ZW5j"
 DATA_URL = f"data:image/png;base64,{PNG}"
 EPHEMERAL, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
@@ -137,6 +138,27 @@ def _later(role, text="Be brief."):
     ]
 
 
+def _part(*parts):
+    return {"contents": [{"parts": [{"text": "Hi"}, *parts]}]}
+
+
+def _config(**members):
+    return {"generationConfig": members}
+
+
+def _gemini_calls(**response):
+    calls = [{"functionCall": {"id": f"c{n}", "name": "look"}} for n in (1, 2)]
+    results = [{"functionResponse": {"id": f"c{n}", "name": "look", "response": response}} for n in (1, 2)]
+    turns = [*BASES[GEMINI]["contents"], {"role": "model", "parts": calls}, {"role": "user", "parts": results}]
+    return _tools(GEMINI) | {"contents": turns}
+
+
+def _thoughtful(*blocks):
+    signed = {"thoughtSignature": thought_signature(blocks)} if blocks else {}
+    asked = BASES[GEMINI]["contents"]
+    return {"contents": [*asked, {"role": "model", "parts": [{"text": "Hello", **signed}]}, *asked]}
+
+
 def _schema(dialect):
     text = {
         "type": "json_schema",
@@ -148,6 +170,7 @@ def _schema(dialect):
         RESPONSES: {"text": {"format": {"type": "json_schema", **named}}},
         MESSAGES: {"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}},
         CONVERSE: {"outputConfig": {"textFormat": text}},
+        GEMINI: _config(responseMimeType="application/json", responseJsonSchema=CLOSED),
     }[dialect]
 
 
@@ -159,10 +182,12 @@ FEATURES = {
         RESPONSES: (_input_calls(), _tools(RESPONSES)),
         MESSAGES: (_messages_calls(), _tools(MESSAGES)),
         CONVERSE: (_converse_calls(), _tools(CONVERSE)),
+        GEMINI: (_gemini_calls(output="Here."), _tools(GEMINI)),
     },
     "a result that is an error": {
         MESSAGES: (_messages_calls(is_error=True), _messages_calls()),
         CONVERSE: (_converse_calls(status="error"), _converse_calls()),
+        GEMINI: (_gemini_calls(error="Here."), _gemini_calls(output="Here.")),
     },
     "one call at a time": {
         CHAT: (_tools(CHAT, parallel_tool_calls=False), _tools(CHAT)),
@@ -181,6 +206,7 @@ FEATURES = {
         RESPONSES: (_tools(RESPONSES, tool_choice="required"), _tools(RESPONSES)),
         MESSAGES: (_tools(MESSAGES, tool_choice={"type": "any"}), _tools(MESSAGES)),
         CONVERSE: (_tools(CONVERSE, toolChoice={"any": {}}), _tools(CONVERSE)),
+        GEMINI: (_tools(GEMINI, toolConfig={"functionCallingConfig": {"mode": "ANY"}}), _tools(GEMINI)),
     },
     "strict tools": {
         CHAT: (_tools(CHAT, {"function": {**LOOK, "strict": True}}), _tools(CHAT, {"function": LOOK})),
@@ -200,6 +226,7 @@ FEATURES = {
         RESPONSES: ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},),
         MESSAGES: ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]},),
         CONVERSE: ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},),
+        GEMINI: ({"tools": [{"googleSearch": {}}]},),
     },
     "web search as Codex offers it": {
         RESPONSES: ({"tools": [TOOL[RESPONSES], {"type": "web_search"}]}, _tools(RESPONSES))
@@ -209,27 +236,32 @@ FEATURES = {
         RESPONSES: (_input({"type": "input_image", "image_url": DATA_URL}),),
         MESSAGES: (_talk([ASKED, _image({"type": "base64", "media_type": "image/png", "data": PNG})]),),
         CONVERSE: (_said({"image": {"format": "png", "source": {"bytes": PNG}}}),),
+        GEMINI: (_part({"inlineData": {"mimeType": "image/png", "data": PNG}}),),
     },
     "images by URL (fetched here)": {
         CHAT: (_chat({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),),
         RESPONSES: (_input({"type": "input_image", "image_url": "https://example.com/a.png"}),),
         MESSAGES: (_talk([ASKED, _image({"type": "url", "url": "https://example.com/a.png"})]),),
+        GEMINI: (_part({"fileData": {"fileUri": "https://example.com/a.png"}}),),
     },
     "documents": {
         CHAT: (_chat(_file(PDF)),),
         RESPONSES: (_input(_input_file(PDF)),),
         MESSAGES: (_talk([ASKED, PAPER]),),
         CONVERSE: (_said(PAGES),),
+        GEMINI: (_part({"inlineData": {"mimeType": "application/pdf", "data": PDF}}),),
     },
     "files by id or in S3": {
         CHAT: (_chat({"type": "file", "file": {"file_id": "file-1"}}),),
         RESPONSES: (_input({"type": "input_file", "file_id": "file-1"}),),
         MESSAGES: (_talk([ASKED, _image({"type": "file", "file_id": "file_1"})]),),
         CONVERSE: (_said({"image": {"format": "png", "source": {"s3Location": {"uri": "s3://bucket/key"}}}}),),
+        GEMINI: (_part({"fileData": {"fileUri": "gs://bucket/key"}}),),
     },
     "sound": {
         CHAT: (_chat({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}),),
         CONVERSE: (_said({"audio": {"format": "wav", "source": {"bytes": "AAAA"}}}),),
+        GEMINI: (_part({"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}),),
     },
     "citations": {
         MESSAGES: (_talk([{**PAPER, "citations": {"enabled": True}}, ASKED]), _talk([PAPER, ASKED])),
@@ -241,10 +273,15 @@ FEATURES = {
     "thinking: an effort": {
         CHAT: ({"reasoning_effort": "high", "max_completion_tokens": 40_000}, {"max_completion_tokens": 40_000}),
         RESPONSES: ({"reasoning": {"effort": "high"}, "max_output_tokens": 40_000}, {"max_output_tokens": 40_000}),
+        GEMINI: (
+            _config(maxOutputTokens=40_000, thinkingConfig={"thinkingLevel": "HIGH"}),
+            _config(maxOutputTokens=40_000),
+        ),
     },
     "thinking: a budget": {
         MESSAGES: ({"thinking": {"type": "enabled", "budget_tokens": 1024}},),
         CONVERSE: ({"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1024}}},),
+        GEMINI: (_config(thinkingConfig={"thinkingBudget": 1024}),),
     },
     "signed thinking, sent back": {
         CHAT: (_thought(THINKING), _thought()),
@@ -254,12 +291,14 @@ FEATURES = {
             _uttered({"reasoningContent": {"reasoningText": {"text": "So.", "signature": SIGNED}}}),
             _uttered(),
         ),
+        GEMINI: (_thoughtful({"thinking": "So.", "signature": SIGNED}), _thoughtful()),
     },
     "redacted thinking, sent back": {
         CHAT: (_thought(REDACTED), _thought()),
         RESPONSES: (_reasoned({"data": HIDDEN}), _reasoned()),
         MESSAGES: (_spoken(REDACTED), _spoken()),
         CONVERSE: (_uttered({"reasoningContent": {"redactedContent": "aXJpc2dhdGUxOmNsYXVkZTpaVzVq"}}), _uttered()),
+        GEMINI: (_thoughtful({"data": HIDDEN}), _thoughtful()),
     },
     "cache marks": {
         CHAT: (
@@ -281,6 +320,7 @@ FEATURES = {
     "an answer that is any JSON object": {
         CHAT: ({"response_format": {"type": "json_object"}},),
         RESPONSES: ({"text": {"format": {"type": "json_object"}}},),
+        GEMINI: (_config(responseMimeType="application/json"),),
     },
     "a system message between turns": {
         CHAT: ({"messages": _later("system")}, {"messages": _later("user")}),
@@ -295,22 +335,26 @@ FEATURES = {
         CHAT: ({"stop": ["END"]},),
         MESSAGES: ({"stop_sequences": ["END"]},),
         CONVERSE: ({"inferenceConfig": {"stopSequences": ["END"]}},),
+        GEMINI: (_config(stopSequences=["END"]),),
     },
     "temperature": {
         CHAT: ({"temperature": 0.5},),
         RESPONSES: ({"temperature": 0.5},),
         MESSAGES: ({"temperature": 0.5},),
         CONVERSE: ({"inferenceConfig": {"temperature": 0.5}},),
+        GEMINI: (_config(temperature=0.5),),
     },
     "top_k": {
         CHAT: ({"top_k": 5},),
         MESSAGES: ({"top_k": 5},),
         CONVERSE: ({"additionalModelRequestFields": {"top_k": 5}},),
+        GEMINI: (_config(topK=5),),
     },
     "service tier flex": {
         CHAT: ({"service_tier": "flex"},),
         RESPONSES: ({"service_tier": "flex"},),
         CONVERSE: ({"serviceTier": {"type": "flex"}},),
+        GEMINI: ({"serviceTier": "flex"},),
     },
     "guardrails": {
         CHAT: ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},),
@@ -318,17 +362,21 @@ FEATURES = {
     },
     "seed, penalties, logit_bias": {
         CHAT: ({"seed": 1, "presence_penalty": 1, "logit_bias": {"1": 2}},),
+        GEMINI: (_config(seed=1, presencePenalty=1),),
     },
-    "n > 1": {CHAT: ({"n": 2},)},
-    "logprobs": {CHAT: ({"logprobs": True},), RESPONSES: ({"top_logprobs": 2},)},
+    "n > 1": {CHAT: ({"n": 2},), GEMINI: (_config(candidateCount=2),)},
+    "logprobs": {CHAT: ({"logprobs": True},), RESPONSES: ({"top_logprobs": 2},), GEMINI: (_config(logprobs=2),)},
     "who asks (user, metadata)": {
         CHAT: ({"user": "ann", "metadata": {"team": "red"}},),
         RESPONSES: ({"user": "ann", "metadata": {"team": "red"}},),
         CONVERSE: ({"requestMetadata": {"team": "red"}},),
+        GEMINI: ({"labels": {"team": "red"}},),
     },
-    "store": {CHAT: ({"store": True},), RESPONSES: ({"store": True},)},
+    "store": {CHAT: ({"store": True},), RESPONSES: ({"store": True},), GEMINI: ({"store": True},)},
     "previous_response_id, conversation": {RESPONSES: ({"previous_response_id": "resp_1"},)},
     "background": {RESPONSES: ({"background": True},)},
+    "safety settings": {GEMINI: ({"safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT"}]},)},
+    "cached contents": {GEMINI: ({"cachedContent": "cachedContents/1"},)},
     "context management": {
         RESPONSES: ({"context_management": [{"type": "compaction", "compact_threshold": 1000}]},),
         MESSAGES: ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},),

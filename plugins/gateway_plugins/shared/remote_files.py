@@ -225,10 +225,23 @@ def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
             yield Place(part["file_url"], (*here, "file_url"), _file_by_url if named else _named_file_by_url)
 
 
+def _in_contents(content: dict[str, Any], at: Path) -> Iterator[Place]:
+    """Yield the places of URLs in a content of Gemini: in its parts, and in the parts of function responses."""
+    for part, here in _each(content.get("parts"), (*at, "parts")):
+        for name in ("functionResponse", "function_response"):
+            if isinstance(response := part.get(name), dict):
+                yield from _in_contents(response, (*here, name))
+        for name, uri in (("fileData", "fileUri"), ("file_data", "file_uri")):
+            file = part.get(name)
+            if isinstance(file, dict) and _is_url(file.get(uri)):
+                yield Place(file[uri], (*here, name, uri), _inline_data)
+
+
 _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterator[Place]]]]] = {
     "openai_chat": ("messages", _in_chat),
     "anthropic_messages": ("messages", _in_messages),
     "openai_responses": ("input", _in_responses),
+    "gemini_generate_content": ("contents", _in_contents),
 }
 
 
@@ -285,6 +298,15 @@ def _file_by_url(place: Place, reply: StepResponse) -> Changes:
 
 def _named_file_by_url(place: Place, reply: StepResponse) -> Changes:
     return {**_file_by_url(place, reply), (*place.at[:-1], "filename"): orjson.dumps(_name(place.url))}
+
+
+def _inline_data(place: Place, reply: StepResponse) -> Changes:
+    """Return the members of a part of Gemini with the file in place of its URL. An image needs no declared type."""
+    mime = media.sniff_type(reply.body)
+    file = Media(mime, reply.body) if mime in _IMAGES else _document(place, reply)
+    data = {"mimeType": file.mime, "data": file.base64, "displayName": _name(place.url)}
+    part = place.at[:-2]
+    return {(*part, place.at[-2]): None, (*part, "inlineData"): orjson.dumps(data)}
 
 
 def _image_source(place: Place, reply: StepResponse) -> Changes:

@@ -81,6 +81,8 @@ class Settings:
     """Maximum number of output tokens to send; None to send no limit."""
     sampling: Mapping[str, float]
     stops: Sequence[str]
+    top_k_at: str
+    """JSON pointer of `top_k` in the client's request. Not every form of a request has a place for it."""
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
@@ -111,7 +113,7 @@ def decide(
         max_temperature=min(parameters.max_temperature, rules.max_temperature),
     )
     stops = supported_stops(parameters.stops, caps, drop, parameters.stops_at)
-    return Settings(planned.thinking, planned.limit, sampling, stops)
+    return Settings(planned.thinking, planned.limit, sampling, stops, parameters.sampling_at["top_k"])
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:

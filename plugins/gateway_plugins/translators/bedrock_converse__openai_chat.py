@@ -71,8 +71,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     carried = {name: value for name, value in extra.items() if name in _CARRIED}
     body |= chat_options.penalties(carried, f"{EXTRAS}/{{}}".format, caps, drop)
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
-    top_k_at = requested.sampling_at["top_k"]
-    body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)
+    body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at)
     body |= output.body | _tier(request, drop)
     return body | (chat_options.stream_members() if request.stream else {}), output.schema_tool
 

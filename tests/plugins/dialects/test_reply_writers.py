@@ -5,6 +5,7 @@ import pytest
 from gateway.contract.flag import Usage
 from gateway_plugins.dialects.anthropic_messages import emit as messages_emit
 from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
+from gateway_plugins.dialects.gemini_generate_content import emit as gemini_emit
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_responses import emit as responses_emit
 from gateway_plugins.shared import reply_events
@@ -15,6 +16,7 @@ STREAMS = {
     "messages": lambda: messages_emit.Stream("m"),
     "converse": lambda: converse_emit.Stream(converse_emit.ReplyOptions()),
     "chat": lambda: chat_emit.Stream("m", print, include_usage=True),
+    "gemini": lambda: gemini_emit.Stream("m", print, include_thoughts=True),
     "responses": lambda: responses_emit.Stream(ask({}), {}, print),
 }
 END = Stop(reply_events.END_TURN)
@@ -40,6 +42,8 @@ def ends(dialect, events):
             return [event.kind for event in events if event.kind in {"message_delta", "message_stop"}]
         case "converse":
             return [event.kind for event in events if event.kind in {"messageStop", "metadata"}]
+        case "gemini":
+            return [name for event in events for name in ("finishReason", "usageMetadata") if name in str(event.data)]
         case "chat":
             reasons = ["reason" for event in events for choice in event.data["choices"] if choice["finish_reason"]]
             return reasons + ["usage" for event in events if event.data["usage"]]
@@ -51,6 +55,7 @@ EXPECTED = {
     "messages": ["message_delta", "message_stop"],
     "converse": ["messageStop", "metadata"],
     "chat": ["reason", "usage"],
+    "gemini": ["finishReason", "usageMetadata"],
     "responses": ["response.completed"],
 }
 BEGIN = [("start", "r"), ("text", "a"), ("block_end",)]

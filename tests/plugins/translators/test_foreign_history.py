@@ -331,6 +331,13 @@ WRAPPED = {
         ]
     },
     "openai_chat": lambda items: {"messages": [ASKED, {"role": "assistant", "content": [*items, *WITH_TEXT]}, GO_ON]},
+    "gemini_generate_content": lambda items: {
+        "contents": [
+            {"parts": [{"text": "first"}]},
+            {"role": "model", "parts": [*({item.pop("type"): item} for item in items), {"text": "so"}]},
+            {"parts": [{"text": "second"}]},
+        ]
+    },
 }
 EVERY_TRANSLATION = [conversion for conversion in CONVERSIONS.values() if conversion.way == "translated"]
 

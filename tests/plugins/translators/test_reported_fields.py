@@ -4,7 +4,7 @@ import pytest
 
 from gateway.contract.errors import Refused
 from gateway_plugins.shared.output_format import SCHEMA_TOOL
-from tests.helpers.second_turn import BASES, body
+from tests.helpers.second_turn import BASES, asked, body
 from tests.helpers.translation import Translator
 
 MODELS = {
@@ -20,6 +20,7 @@ PAIRS = [
 ]
 USER = {"role": "user", "content": "x"}
 CONVERSE_USER = {"role": "user", "content": [{"text": "x"}]}
+GEMINI_USER = {"role": "user", "parts": [{"text": "x"}]}
 HIDDEN = "RXU4RUNrZ0lCeEFC"
 
 # client: (history with redacted thinking after text, the field of that thinking)
@@ -79,6 +80,10 @@ UNKNOWN_CALL = {
     ),
     "openai_chat": ([USER, {"role": "tool", "tool_call_id": "c9", "content": "r"}], "messages[1].tool_call_id"),
     "openai_responses": ([USER, {"type": "function_call_output", "call_id": "c9", "output": "r"}], "input[1].call_id"),
+    "gemini_generate_content": (
+        [GEMINI_USER, {"parts": [{"functionResponse": {"id": "c9", "name": "f", "response": {"output": "r"}}}]}],
+        "contents[1].parts[0].functionResponse.id",
+    ),
 }
 
 
@@ -104,6 +109,9 @@ FORMATS = {
             "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": '{"type": "object"}'}}}
         }
     },
+    "gemini_generate_content": {
+        "generationConfig": {"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}}
+    },
 }
 WITHOUT_SCHEMAS = {
     "bedrock_converse": "us.amazon.nova-pro-v1:0",
@@ -114,7 +122,7 @@ WITHOUT_SCHEMAS = {
 
 @pytest.mark.parametrize(("client", "upstream"), PAIRS)
 def test_the_tool_for_an_answers_format_has_one_name_everywhere(client, upstream):
-    history = [CONVERSE_USER if client == "bedrock_converse" else USER]
+    history = asked(client)
     translator = Translator(client, upstream, BASES[client], WITHOUT_SCHEMAS[upstream])
     made = translator.open({**body(client, history), **FORMATS[client]}, judged=False)
     tools = made.body.get("tools") or made.body["toolConfig"]["tools"]

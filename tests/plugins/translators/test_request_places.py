@@ -82,6 +82,9 @@ LEADING = {
         {"role": "system", "content": "three"}, {"role": "user", "content": "Hi"}]},
     "openai_responses": {"instructions": "one", "input": [
         {"role": "system", "content": "two"}, {"role": "developer", "content": "three"}, {"role": "user", "content": "Hi"}]},
+    "gemini_generate_content": {
+        "systemInstruction": {"parts": [{"text": "one"}, {"text": "two"}, {"text": "three"}]},
+        "contents": [{"parts": [{"text": "Hi"}]}]},
 }  # fmt: skip
 
 

@@ -140,6 +140,13 @@ BODIES = {
         },
         "/toolConfig/tools/0/toolSpec/inputSchema/json",
     ),
+    "gemini_generate_content": lambda schema: (
+        {
+            "contents": [{"parts": [{"text": "x"}]}],
+            "tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": schema}]}],
+        },
+        "/tools/0/functionDeclarations/0/parametersJsonSchema",
+    ),
 }
 ROADS = [
     pytest.param(conversion, model, id=f"{conversion.name}-{model}")
@@ -201,6 +208,10 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
         | {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}},
         "openai_responses": {"input": "x", "text": {"format": {"name": "n", **wanted}}},
         "anthropic_messages": plain | {"max_tokens": 50, "output_config": {"format": wanted}},
+        "gemini_generate_content": {
+            "contents": [{"parts": [{"text": "x"}]}],
+            "generationConfig": {"responseMimeType": "application/json", "responseJsonSchema": schema},
+        },
     }
     call = conversion.call(bodies[conversion.dialect], caps=capabilities(NOVA))
     assert sent_schema(call) == expected

@@ -59,7 +59,7 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
         "inference_config": {"inferenceConfig": {"topK": top_k}},
     }
     if caps.top_k not in forms:
-        drop("/top_k")
+        drop(settings.top_k_at)
     return config, forms.get(caps.top_k, {})
 
 

@@ -109,16 +109,16 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
     return body
 
 
-def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top_k_at: str = "/top_k") -> Block:
+def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> Block:
     """Return the members for limit, effort, sampling and stop sequences.
 
-    `stops_at` and `top_k_at` are the JSON pointers of the stop sequences and of `top_k` in the client's body. Too many
-    stop sequences, and any `top_k`, are reported as dropped under these pointers.
+    `stops_at` is the JSON pointer of the stop sequences in the client's body. Too many stop sequences, and any `top_k`,
+    are reported as dropped.
     """
     return (
         _limit(settings.limit, caps)
         | _thinking(settings.thinking, caps)
-        | _sampling(settings.sampling, drop, top_k_at)
+        | _sampling(settings.sampling, drop, settings.top_k_at)
         | _stops(settings.stops, drop, stops_at)
     )
 

@@ -1,0 +1,221 @@
+"""Writers of replies in Google's generateContent dialect (`shared/reply_events.py`): chunks of a stream, whole replies.
+
+- Each chunk of a stream is a whole response with the new parts. The last one has the finish reason and the usage.
+- A function call is one part, so its arguments are collected first.
+- Thinking is written only for a client that wants to see it. Signed thinking is in the signature of the next part, with
+  its text (`signatures.py`), because the client must send it back.
+- Token counts of thoughts and of the answer are separate, and the prompt's count includes cached tokens.
+
+The flag's encoder frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract.flag import Drop, Event, Usage, event
+from gateway_plugins.dialects.gemini_generate_content import signatures
+from gateway_plugins.dialects.gemini_generate_content.facts import CHUNK, MAX_TOKENS, SAFETY, STOP
+from gateway_plugins.shared import checks, reply_events
+from gateway_plugins.shared.reply_events import Citation, Stop
+from gateway_plugins.shared.reply_ids import reply_id as own_id
+
+Json = dict[str, Any]
+
+_REASONS: Final[Mapping[str, str]] = {
+    reply_events.MAX_TOKENS: MAX_TOKENS,
+    reply_events.CONTEXT: MAX_TOKENS,
+    reply_events.REFUSAL: SAFETY,
+    reply_events.MALFORMED: "MALFORMED_FUNCTION_CALL",
+}
+"""Google's finish reasons, by the reasons of `reply_events`. Any other reason becomes `STOP`."""
+_TEXT: Final = "text"
+_THOUGHT: Final = "thought"
+_CALL: Final = "call"
+
+
+def usage_dict(usage: Usage) -> Json:
+    """Return usage in Google's form: the prompt's count includes cached tokens, the answer's excludes thoughts."""
+    prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    counts = {
+        "promptTokenCount": prompt,
+        "candidatesTokenCount": max(0, usage.output - usage.reasoning),
+        "totalTokenCount": prompt + usage.output,
+    }
+    if usage.cache_read:
+        counts["cachedContentTokenCount"] = usage.cache_read
+    if usage.reasoning:
+        counts["thoughtsTokenCount"] = usage.reasoning
+    return counts
+
+
+class _Writer:
+    """Turns the calls of a reader into parts. A subclass takes each part in `_put`."""
+
+    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
+        self._model = model
+        self._drop = drop
+        self._include_thoughts = include_thoughts
+        self._id = ""
+        self._open = ""
+        """Kind of the open block; "" between blocks."""
+        self._thought: list[str] = []
+        """Pieces of the open block of thinking."""
+        self._signed: list[dict[str, str]] = []
+        """Signed and redacted thinking since the last part that has a signature."""
+        self._call: Json = {}
+        """The open function call, without its arguments."""
+        self._arguments: list[str] = []
+        self._bytes = self._block_start = 0
+        """Length of the reply's text so far, and at the start of the open block, in bytes of UTF-8."""
+        self._citations: list[Json] = []
+        self._has_parts = False
+        self._stop: Stop | None = None
+        self._usage: Usage | None = None
+
+    def _put(self, part: Json, *, continues: bool) -> None:
+        """Take a part. If `continues` is true, the part is the next piece of the last part."""
+        raise NotImplementedError
+
+    def start(self, reply_id: str = "") -> None:
+        self._id = self._id or own_id("", reply_id)
+
+    def text(self, piece: str) -> None:
+        if not piece:
+            return
+        continues = self._begin(_TEXT)
+        self._bytes += len(piece.encode("utf-8", "surrogatepass"))
+        self._write({"text": piece}, continues=continues)
+
+    refusal = text
+
+    def citation(self, citation: Citation) -> None:
+        """Write a citation with a URL. Report any other citation: this API has no form for it."""
+        if not citation.source.startswith(("http://", "https://")):
+            self._drop("/reply/citation")
+            return
+        place = {"startIndex": self._block_start, "endIndex": self._bytes}
+        self._citations.append({**place, "uri": citation.source})
+
+    def thinking(self, piece: str) -> None:
+        if not piece:
+            return
+        continues = self._begin(_THOUGHT)
+        self._thought.append(piece)
+        if self._include_thoughts:
+            self._has_parts = True
+            self._put({"text": piece, "thought": True}, continues=continues)
+
+    def signature(self, value: str) -> None:
+        self._signed.append({"thinking": "".join(self._thought), "signature": value})
+        self._thought = []
+
+    def redacted(self, data: str) -> None:
+        self.block_end()
+        self._signed.append({"data": data})
+
+    def tool(self, tool_id: str, name: str) -> None:
+        self.block_end()
+        self._begin(_CALL)
+        self._call = {"id": tool_id, "name": name}
+
+    def arguments(self, fragment: str) -> None:
+        if self._open == _CALL:
+            self._arguments.append(fragment)
+
+    def block_end(self) -> None:
+        if self._open == _CALL:
+            pieces, self._arguments = self._arguments, []
+            self._write({"functionCall": {**self._call, "args": checks.arguments("".join(pieces))}}, continues=False)
+        self._open, self._thought, self._block_start = "", [], self._bytes
+
+    def usage(self, usage: Usage, tier: str = "") -> None:
+        del tier  # this API has no service tier in its replies
+        self._usage = usage
+
+    def finish(self, stop: Stop) -> None:
+        """End the reply. Thinking after the last part is written as the signature of an empty text."""
+        if self._stop is not None:
+            return
+        self.block_end()
+        if self._signed:
+            self._write({"text": ""}, continues=False)
+        self._stop = stop
+
+    def _begin(self, kind: str) -> bool:
+        """Begin a block of this kind. Return whether a block of this kind is open already."""
+        if self._open == kind:
+            return True
+        self.block_end()
+        self._open = kind
+        return False
+
+    def _write(self, part: Json, *, continues: bool) -> None:
+        if self._signed:
+            part["thoughtSignature"] = signatures.packed(self._signed)
+            self._signed = []
+        self._has_parts = True
+        self._put(part, continues=continues)
+
+    def _response(self, parts: list[Json], ending: Json) -> Json:
+        self.start()
+        candidate = {"content": {"parts": parts, "role": "model"}, **ending, "index": 0}
+        return {"candidates": [candidate], "modelVersion": self._model, "responseId": self._id}
+
+    def _last(self, parts: list[Json], stop: Stop) -> Json:
+        """Return a response with the members that the end of a reply has."""
+        reason = _REASONS.get(stop.reason, STOP)
+        ending: Json = {"finishReason": reason}
+        if reason != STOP and stop.native:
+            ending["finishMessage"] = stop.native
+        if self._citations:
+            ending["citationMetadata"] = {"citationSources": self._citations}
+        response = self._response(parts, ending)
+        if reason == SAFETY and not self._has_parts:
+            response["promptFeedback"] = {"blockReason": SAFETY}
+        if self._usage is not None:
+            response["usageMetadata"] = usage_dict(self._usage)
+        return response
+
+
+class Stream(_Writer):
+    """Writer of one streamed reply."""
+
+    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
+        super().__init__(model, drop, include_thoughts=include_thoughts)
+        self._events: list[Event] = []
+
+    def take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        """Write the last chunk, once, if the reply has ended. It has an empty text, as in Google's own streams."""
+        if (stop := self._stop) is not None:
+            self._stop = None
+            self._events.append(event(CHUNK, self._last([{"text": ""}], stop)))
+
+    def _put(self, part: Json, *, continues: bool) -> None:
+        del continues  # each piece is a part of its own
+        self._events.append(event(CHUNK, self._response([part], {})))
+
+
+class Whole(_Writer):
+    """Writer of one whole reply."""
+
+    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
+        super().__init__(model, drop, include_thoughts=include_thoughts)
+        self._parts: list[Json] = []
+
+    def whole(self) -> bytes:
+        self.block_end()
+        return orjson.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
+
+    def _put(self, part: Json, *, continues: bool) -> None:
+        if continues and "thoughtSignature" not in part:
+            self._parts[-1]["text"] += part["text"]
+        else:
+            self._parts.append(part)

@@ -1,0 +1,85 @@
+"""Conversion of Google's `Schema` to JSON Schema.
+
+- A type is the name of an enum value in capitals, and `nullable` adds the type null.
+- Members may have names in snake_case, and whole numbers may be strings, as everywhere in this API. The names in
+  `properties` are the client's own and stay as they are.
+- Clients also send keywords of JSON Schema here. These stay as they are.
+
+A schema in `parametersJsonSchema` or `responseJsonSchema` is JSON Schema already. Source: Google's API reference
+(Schema).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway_plugins.dialects.gemini_generate_content.fields import camel_case
+
+Schema = dict[str, Any]
+
+_UNSPECIFIED: Final = "type_unspecified"
+_NULL: Final = "null"
+_NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
+"""Members that JSON Schema does not have. `propertyOrdering` decides on the order of the properties."""
+_COUNTS: Final = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
+_NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
+_INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems", "not"})
+_SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
+"""Keywords of JSON Schema whose name is not allowed for a proto field."""
+_STRING_FORMATS: Final = frozenset({"enum"})
+"""Formats that repeat what other members say, and that JSON Schema does not have."""
+
+
+def json_schema(value: Any) -> Any:
+    """Return a schema, or a list of schemas, as JSON Schema. Any other value is returned unchanged."""
+    if isinstance(value, list):
+        return [json_schema(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    given = {_keyword(name): inner for name, inner in value.items() if inner is not None}
+    made: Schema = {}
+    for name, inner in given.items():
+        if name == "type":
+            made |= _type(inner)
+        elif name in _NAMED and isinstance(inner, dict):
+            made[name] = {key: json_schema(each) for key, each in _ordered(inner, given).items()}
+        elif name in _INNER:
+            made[name] = json_schema(inner)
+        elif name in _COUNTS and isinstance(inner, str) and inner.isdecimal():
+            made[name] = int(inner)
+        elif name not in _NOT_KEYWORDS and not (name == "format" and inner in _STRING_FORMATS):
+            made[name] = inner
+    if "example" in given:
+        made["examples"] = [given["example"]]
+    return _nullable(made) if given.get("nullable") is True else made
+
+
+def _keyword(name: str) -> str:
+    name = name if name.startswith("$") else camel_case(name)
+    return _SPELLED.get(name, name)
+
+
+def _type(value: Any) -> Schema:
+    if isinstance(value, list):
+        return {"type": [each.lower() if isinstance(each, str) else each for each in value]}
+    kind = value.lower() if isinstance(value, str) else value
+    return {} if kind == _UNSPECIFIED else {"type": kind}
+
+
+def _ordered(properties: Schema, given: Schema) -> Schema:
+    """Return the properties in the order of `propertyOrdering`. Models write them in the order of the schema."""
+    order = given.get("propertyOrdering")
+    first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
+    return {name: properties[name] for name in dict.fromkeys([*first, *properties])}
+
+
+def _nullable(schema: Schema) -> Schema:
+    """Return the schema with null as one more value that is allowed."""
+    made = dict(schema)
+    if isinstance(made.get("type"), str):
+        made["type"] = [made["type"], _NULL]
+    if isinstance(made.get("enum"), list) and None not in made["enum"]:
+        made["enum"] = [*made["enum"], None]
+    if isinstance(made.get("anyOf"), list) and "type" not in made:
+        made["anyOf"] = [*made["anyOf"], {"type": _NULL}]
+    return made

@@ -1,0 +1,63 @@
+"""The member `thoughtSignature` of parts that the gateway writes: thinking blocks, encoded.
+
+- Clients send a part back with its signature, but some leave out parts with thoughts (Gemini CLI). So the signature has
+  the text of the thinking too, and it is in the part after the thinking.
+- The value is base64, because the member is of type bytes. SDKs decode it, and encode it with either alphabet.
+- The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
+  (`shared/reasoning.py`).
+
+Sources: Google's guide to thought signatures, google-genai's type `Part`, Gemini CLI's history.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+
+_MARK: Final = b"irisgate1+"
+"""Beginning of the decoded value. A value that begins differently comes from another server."""
+_MARK_CHARACTERS: Final = 16
+"""Number of base64 characters that contain `_MARK`."""
+_STANDARD: Final = str.maketrans("-_", "+/")
+_PLACEHOLDERS: Final = frozenset({
+    text
+    for plain in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+    for text in (plain, base64.b64encode(plain.encode()).decode().rstrip("="))
+})  # fmt: skip
+"""Values that clients send in place of a signature that they do not have (Google's guide to thought signatures)."""
+
+
+def packed(blocks: Sequence[Mapping[str, str]]) -> str:
+    """Return the signature for thinking blocks, each with `thinking` and `signature`, or with `data`.
+
+    Each signature, and `data`, must already have the tag of its model family.
+    """
+    return base64.b64encode(_MARK + orjson.dumps(blocks)).decode()
+
+
+def unpacked(value: str) -> list[dict[str, str]] | None:
+    """Return the blocks from which `packed` made the signature, or None if `packed` did not make it."""
+    plain = value.translate(_STANDARD).rstrip("=")
+    try:
+        if not base64.b64decode(plain[:_MARK_CHARACTERS]).startswith(_MARK):
+            return None
+        decoded = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        blocks = orjson.loads(decoded[len(_MARK) :])
+    except (binascii.Error, ValueError):
+        return None
+    if not isinstance(blocks, list) or not all(map(_is_block, blocks)):
+        return None
+    return blocks
+
+
+def is_placeholder(value: str) -> bool:
+    """Return whether a client sent the value in place of a signature that it does not have."""
+    return value.translate(_STANDARD).rstrip("=") in _PLACEHOLDERS
+
+
+def _is_block(block: object) -> bool:
+    return isinstance(block, dict) and all(isinstance(value, str) for value in block.values())

@@ -1,0 +1,41 @@
+"""The translation of generateContent requests. It is the same for every upstream dialect except for three arguments.
+
+The arguments are the name of the upstream dialect, the mapping of the request's values to a body, and the reader of
+replies. The request is read in `dialects/gemini_generate_content/read_options.py`, and the reply is written in
+`dialects/gemini_generate_content/emit.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gateway.contract.flag import ClientRequest, Drop, Target
+from gateway_plugins.dialects.gemini_generate_content import emit as gemini_emit
+from gateway_plugins.dialects.gemini_generate_content import read_options as gemini_read_options
+from gateway_plugins.shared.inline_reasoning import Create, reply_reader
+from gateway_plugins.shared.plain_request import Convert
+from gateway_plugins.shared.reply_events import Translation
+
+
+def translate(
+    request: ClientRequest,
+    target: Target,
+    drop: Drop,
+    *,
+    upstream: str,
+    convert: Convert,
+    read_reply: Create,
+) -> Translation:
+    """Return the translation of a generateContent request to the dialect `upstream`.
+
+    Raises `Refused` for a request that is malformed or that the model cannot serve.
+    """
+    values, include_thoughts = gemini_read_options.read_request(request.top, drop)
+    converted = convert(values, target, drop, stream=request.stream)
+    write = partial(gemini_emit.Whole, request.model, drop, include_thoughts=include_thoughts)
+    return Translation(
+        request.with_body(upstream, converted.body),
+        reply_reader(read_reply, converted.names, converted.schema_tool, target, drop),
+        gemini_emit.Stream(request.model, drop, include_thoughts=include_thoughts),
+        write,
+    )

@@ -186,7 +186,10 @@ def _plugging(parser: argparse.ArgumentParser) -> None:
     creating = about.add_parser("new", help="write the package of a new plugin, with a test that passes")
     new_plugin.arguments(creating)
     creating.set_defaults(run=_new_plugin)
-    for each in (listing, creating):
+    checking = about.add_parser("check", help="try a plugin on its samples, and print which laws hold and which do not")
+    checking.add_argument("name", metavar="NAME", help="the plugin's name")
+    checking.set_defaults(run=_check_plugin)
+    for each in (listing, creating, checking):
         each.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
 
 
@@ -325,6 +328,17 @@ def _new_plugin(options: argparse.Namespace) -> int:
     except new_plugin.NotWritten as error:
         raise UsageError(f"irisgate plugins new: {error}") from None
     return 0
+
+
+def _check_plugin(options: argparse.Namespace) -> int:
+    from gateway.testkit.laws.check import NotChecked, check  # noqa: PLC0415 (serving does without the testkit)
+
+    try:
+        report = check(options.name, _registry(options))
+    except NotChecked as error:
+        raise UsageError(f"irisgate plugins check: {error}") from None
+    say("\n".join(map(escape_control, str(report).split("\n"))))
+    return 0 if report.holds else 1
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.places import Places, output_bytes
+from gateway.contract.samples import Sample
 
 
 class Defaults:
@@ -82,6 +83,9 @@ class Defaults:
     def output_bytes(self, event: Event) -> int:
         """Return the number of bytes of the event's texts, as `places` says; 0 without `places`."""
         return 0 if self._places is None else output_bytes(self._places, event)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return ()
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
         return json_api.error(problem)

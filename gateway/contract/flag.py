@@ -50,6 +50,7 @@ from gateway.contract.messages import (
 )
 from gateway.contract.openings import Opening
 from gateway.contract.places import End, Place, Places
+from gateway.contract.samples import Sample
 
 API: Final = 1
 """The major version of this contract. Every plugin declares it as `api = 1`."""
@@ -279,6 +280,12 @@ class Flag(Protocol):
         provider's.
         """
 
+    def samples(self) -> Sequence[Sample]:
+        """Return samples of the format, on which `irisgate plugins check` tries the flag.
+
+        A running gateway does not call this function.
+        """
+
 
 class Translator(Protocol):
     """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse."""
@@ -300,6 +307,9 @@ class Translator(Protocol):
     def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
         """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning."""
 
+    def samples(self) -> Sequence[Sample]:
+        """Return samples on which `irisgate plugins check` tries the translator. A running gateway does not call it."""
+
 
 class Observer(Protocol):
     """A receiver of call records.
@@ -320,6 +330,6 @@ class Observer(Protocol):
 __all__ = [
     "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
     "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers",
-    "HttpRequest", "Members", "Meter", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route",
+    "HttpRequest", "Members", "Meter", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample",
     "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

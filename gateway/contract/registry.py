@@ -37,6 +37,7 @@ from gateway.contract.plugin_files import (
     use_sources,
 )
 from gateway.contract.plugin_imports import import_mistake
+from gateway.contract.samples import Sample
 
 _BUILT_IN: Final = "gateway_plugins"
 _GROUPS: Final = {
@@ -80,6 +81,7 @@ class LoadedTranslator:
     open: Callable[..., Translation]
     hooks: Mapping[str, Hook]
     """The hook `open`, and the hooks of translations, such as `translation.feed`."""
+    samples: Callable[[], Sequence[Sample]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def _translator(name: str, module: Any) -> LoadedTranslator:
     """Return a checked translator. The loss of a built-in one is in a file, so its number here is 0."""
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
-    return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"].call, hooks)
+    samples = getattr(module, "samples", tuple)
+    return LoadedTranslator(name, module.api, loses, module.operations, hooks["open"].call, hooks, samples)
 
 
 def _filter(name: str, module: Any) -> LoadedFilter:

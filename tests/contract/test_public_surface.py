@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
     "array_api", "capabilities", "client_api", "errors", "facts", "filter", "flag", "framing/eventstream",
     "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members", "messages", "openings", "places",
-    "provider_errors",
+    "provider_errors", "samples",
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",

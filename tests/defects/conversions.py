@@ -12,9 +12,9 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import Refused
+from gateway.testkit.render.dialects import rendered
 from tests.helpers.clients import CLIENTS
 from tests.helpers.fold import fold
-from tests.helpers.rendered import rendered
 from tests.helpers.translation import Translator, client_events
 from tests.helpers.upstream_view import tools_of, turns_of
 

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens, Tool
 from tests.defects.conversions import PAIRS, Conversion, both_ways, conversions
 from tests.helpers.fold import fold
-from tests.helpers.rendered import rendered
 
 TWO_CALLS = Canned(
     thinking="Hm.", text=("Let ", "me look."), tools=(Tool("look", {"city": "Ulm"}), Tool("look", {"city": "Bern"}))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tool
 from tests.defects.conversions import CLAUDES, HAIKU, OPENAIS, both_ways, conversions
-from tests.helpers.rendered import rendered
 from tests.helpers.samples import CITY, NO_INPUT
 
 TWO = (("a", "look", {"city": "Ulm"}), ("b", "look", {"city": "Bern"}))

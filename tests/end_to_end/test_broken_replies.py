@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.testkit import scenarios
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from tests.helpers.fold import fold, read_stream
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.rendered import rendered
 from tests.helpers.wires import PROVIDERS, WIRES, framed, line, wires
 
 HTML = "text/html; charset=utf-8"

@@ -16,12 +16,12 @@ from gateway.contract.errors import TIMEOUT, BadFrame, Problem, Stalled, Truncat
 from gateway.contract.flag import Head, Target
 from gateway.contract.registry import discover
 from gateway.testkit import scenarios
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens, Tool
 from tests.golden import files
 from tests.helpers.conversion import CLAUDE, request_of
 from tests.helpers.fold import read_stream
 from tests.helpers.recordings import exchanges, served
-from tests.helpers.rendered import rendered
 from tests.helpers.wires import framed, line, wires
 
 FLAGS = discover().flags

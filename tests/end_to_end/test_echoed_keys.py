@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from gateway.testkit import scenarios
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from tests.helpers.gateway import KEY, bedrock, gate
 from tests.helpers.providers import provider
-from tests.helpers.rendered import rendered
 from tests.helpers.wires import PROVIDERS, WIRES, framed, line, wires
 
 FORMS = {

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.contract.framing import sse
 from gateway.testkit import scenarios
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from tests.helpers.fold import fold, read_stream
-from tests.helpers.rendered import rendered
 from tests.helpers.wires import framed, line, wires
 
 EVENTS = [

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from tests.helpers.every_client import head
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.outcomes import is_right
 from tests.helpers.raw_provider import chunk, raw_provider
-from tests.helpers.rendered import rendered
 from tests.helpers.waiting import SECONDS
 from tests.helpers.wires import PROVIDERS, WIRES, framed
 

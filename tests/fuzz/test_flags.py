@@ -14,12 +14,12 @@ from gateway.contract.facts import Facts
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, Target
 from gateway.contract.registry import discover
 from gateway.money.quotas.estimate import estimate, measure
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens, Tool
 from tests.fuzz.damage import CORPUS, bytes_changed, changed, replies, requests, stream_of
 from tests.helpers.clients import CLIENTS
 from tests.helpers.conversion import CLAUDE, request_of
 from tests.helpers.examples import examples
-from tests.helpers.rendered import rendered
 
 FLAGS = discover().flags
 FILE = b"%PDF-1.4 a file behind a URL"

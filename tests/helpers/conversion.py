@@ -239,16 +239,6 @@ def read_events(flag, dialect, data):
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
-CHUNK_SIZES = (1, 2, 3, 7, 64)
-"""Sizes of chunks in bytes. With chunks of one byte, a stream is split at every place."""
-
-
-def chunkings(data):
-    """Yield the data as a list of chunks, once for each chunk size."""
-    for size in CHUNK_SIZES:
-        yield [data[start : start + size] for start in range(0, len(data), size)]
-
-
 def encoded(flag, dialect, events):
     """Return the bytes of a provider's stream.
 

@@ -7,48 +7,19 @@ from typing import Any
 
 import msgspec
 
-from gateway.contract.flag import Usage
 from gateway.contract.record import Record
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import Logger, configure
+from gateway.testkit.laws.observer_laws import OK
 
 NOON = 1_795_435_200.0
 """2026-11-23 12:00:00 UTC."""
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 
-_PLAIN = Record(
-    id="req_1",
-    session_id="s1",
-    at=NOON,
-    identity="ada@example.com",
-    provider="bedrock",
-    model=HAIKU,
-    api="openai_chat",
-    upstream_api="bedrock_converse",
-    operation="generate",
-    stream=True,
-    status=200,
-    outcome="ok",
-    error="",
-    error_native="",
-    usage=Usage(input=100, output=20, cache_read=7, cache_write_5m=5, cache_write_1h=3, reasoning=2),
-    reported=True,
-    cost=1_234_567,
-    cost_basis="bedrock/us.anthropic.claude-haiku-4-5",
-    estimated=False,
-    stop="end_turn",
-    tools=("get_weather",),
-    duration_ms=1500.0,
-    first_event_ms=250.0,
-    attempts=1,
-    dropped=("/logit_bias",),
-    agent="OpenAI/Python",
-)
-
 
 def record(**changes: Any) -> Record:
-    return msgspec.structs.replace(_PLAIN, **changes)
+    return msgspec.structs.replace(OK, **changes)
 
 
 class Kept(SqliteStore):

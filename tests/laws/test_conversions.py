@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INVALID_REQUEST, BadFrame, Refused, UpstreamFailed
 from gateway.contract.flag import Usage
+from gateway.testkit.laws.chunks import chunkings
+from gateway.testkit.laws.mutations import pointers, replaced, without
 from tests.golden import files as golden
 from tests.helpers.clients import CLIENTS
-from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, chunkings, encoded, without_padding
+from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, encoded, without_padding
 from tests.helpers.fold import fold
 from tests.laws.drawn_requests import BASES, members, requests
 from tests.laws.exempt_members import EXEMPT
@@ -144,22 +146,6 @@ def outcome(conversion, body):
     return call.upstream_request, call.dropped
 
 
-def pointers(value, at=()):
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, each in inner:
-        yield (*at, step)
-        yield from pointers(each, (*at, step))
-
-
-def without(body, at):
-    body = copy.deepcopy(body)
-    holder = body
-    for step in at[:-1]:
-        holder = holder[step]
-    del holder[at[-1]]
-    return body
-
-
 def silent_members(conversion):
     """Yield (case, pointer) of each member of a golden request that makes no difference and is not reported as dropped."""
     for case, body in golden.requests(conversion.dialect).items():
@@ -277,15 +263,6 @@ def damaged(draw, events):
             place = draw(st.sampled_from(places))
             events[at] = [kind, without(data, place) if damage == "missing" else replaced(data, place, draw(odd))]
     return events
-
-
-def replaced(data, at, value):
-    data = copy.deepcopy(data)
-    holder = data
-    for step in at[:-1]:
-        holder = holder[step]
-    holder[at[-1]] = value
-    return data
 
 
 every_upstream = pytest.mark.parametrize("upstream", BY_UPSTREAM)

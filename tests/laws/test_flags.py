@@ -1,7 +1,7 @@
-"""The laws of every flag that the registry finds. The author of a flag need not write tests for these.
+"""The laws of every built-in flag: damage by chance, and what only these flags promise.
 
 The flag's own encoder makes the provider's stream from a canned reply, so these laws hold for a new flag of a known
-dialect from its first day.
+dialect from its first day. The laws of all flags are tried by `test_shipped_laws.py`.
 """
 
 import json
@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.contract.capabilities import Caps, capabilities
-from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
+from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Place, Target
 from gateway.contract.places import REPLY, REQUEST, put_text, text_at
 from gateway.contract.registry import discover
+from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
-from tests.helpers.conversion import chunkings
-from tests.helpers.rendered import rendered
 
 FLAGS = discover().flags
 MEMBERS = [
@@ -69,31 +68,6 @@ CASES = [
     for name, reply in REPLIES.items()
 ]
 cases = pytest.mark.parametrize(("flag", "dialect", "reply", "whole"), CASES)
-
-
-@cases
-def test_any_chunking_gives_the_same_events(flag, dialect, reply, whole):
-    expected = [(event.kind, event.payload, event.raw) for event in decoded(flag, dialect, whole)]
-    for chunks in chunkings(whole):
-        assert [(event.kind, event.payload, event.raw) for event in decoded(flag, dialect, *chunks)] == expected
-
-
-@cases
-def test_the_native_way_keeps_every_byte(flag, dialect, reply, whole):
-    assert b"".join(event.raw for event in decoded(flag, dialect, whole)) == whole
-
-
-@cases
-def test_a_stream_cut_before_its_terminal_event_is_an_error(flag, dialect, reply, whole):
-    decoder = flag.decoder(ask(flag, dialect), target(flag, dialect), Head(200, {}))
-    complete = 0
-    for event in decoder.feed(whole):
-        if decoder.done:
-            break
-        complete += len(event.raw)
-    for cut in range(complete):
-        with pytest.raises((Truncated, BadFrame)):
-            decoded(flag, dialect, whole[:cut])
 
 
 @cases

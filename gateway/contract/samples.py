@@ -1,0 +1,44 @@
+r"""Samples of a format: a request and its replies, on which `irisgate plugins check` tries a flag or a translator.
+
+A plugin has them in its optional function `samples`:
+
+    def samples():
+        return [
+            Sample(
+                name="hello",
+                request=b'{"model": "m", "prompt": "hi"}',
+                whole=b'{"text": "hello", "usage": {"read": 1, "written": 2}}',
+                stream=b'data: {"text": "hello", "usage": {"read": 1, "written": 2}}\n\ndata: [DONE]\n\n',
+            )
+        ]
+
+A running gateway never calls `samples`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.contract.messages import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A client's request, and the provider's replies to it. In a translator, each side has its own dialect."""
+
+    request: bytes
+    """The body of the client's request."""
+    whole: bytes = b""
+    """The provider's whole reply; b"" if the format has none."""
+    stream: bytes = b""
+    """The provider's streamed reply with the same content; b"" if the format has none."""
+    name: str = "sample"
+    """The name of the sample in the report of `irisgate plugins check`."""
+    path: str = ""
+    """The path of the request; "" for the first route, with any text in its placeholders."""
+    headers: Headers = field(default_factory=dict)
+    """The headers of the request, by names in lower case."""
+    neutral: tuple[str, ...] = ()
+    """JSON pointers of members of the request that need not change anything, such as `/metadata`.
+
+    The step `*` in a pointer stands for any name or index."""

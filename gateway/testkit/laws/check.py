@@ -1,0 +1,103 @@
+"""Runs the laws on one plugin. `irisgate plugins check NAME` prints the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.contract.capabilities import Caps
+from gateway.contract.conversions import upstreams
+from gateway.contract.errors import PluginFailed
+from gateway.contract.hooks import Hook
+from gateway.contract.registry import LoadedTranslator, Plugin, Registry
+from gateway.contract.samples import Sample
+from gateway.testkit.laws.flag_laws import FLAG_LAWS, FlagSubject
+from gateway.testkit.laws.known_samples import CLAUDE, known_samples
+from gateway.testkit.laws.law import Result, reason_of, results
+from gateway.testkit.laws.observer_laws import OBSERVER_LAWS, ObserverSubject
+from gateway.testkit.laws.translator_laws import TRANSLATOR_LAWS, TranslatorSubject
+
+NO_SAMPLES: Final = (
+    "its module has no function `samples`, which returns samples of its format (gateway.contract.samples)"
+)
+
+
+class NotChecked(Exception):
+    """A plugin cannot be checked. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The results of all laws of one plugin."""
+
+    plugin: str
+    kind: str
+    results: Sequence[Result]
+
+    @property
+    def holds(self) -> bool:
+        return all(result.holds for result in self.results)
+
+    def __str__(self) -> str:
+        broken = sum(not result.holds for result in self.results)
+        return "\n".join([f"{self.kind} {self.plugin}: {len(self.results)} laws, {broken} broken", *self._lines()])
+
+    def _lines(self) -> Iterator[str]:
+        for result in self.results:
+            yield f"  {'holds ' if result.holds else 'BROKEN'}  {result.rule}"
+            yield from (f"          {line}" for line in (result.reason, *result.inputs) if line)
+
+
+def check(name: str, registry: Registry) -> Report:
+    """Return the results of the laws of a plugin. Raises `NotChecked` if there is no such plugin, or no samples."""
+    if name in registry.flags:
+        subject = flag_subject(registry.flags[name])
+        return Report(name, "flag", list(results(FLAG_LAWS, subject)))
+    if name in registry.observers:
+        observer = ObserverSubject(registry.observers[name])
+        return Report(name, "observer", list(results(OBSERVER_LAWS, observer)))
+    client, _, upstream = name.partition("__")
+    if (translator := registry.translators.get((client, upstream))) is not None:
+        between = translator_subject(translator, client, upstream, registry)
+        return Report(name, "translator", list(results(TRANSLATOR_LAWS, between)))
+    names = sorted([*registry.flags, *registry.observers, *(each.name for each in registry.translators.values())])
+    raise NotChecked(f"there is no plugin {name}; there are {', '.join(names)}")
+
+
+def flag_subject(flag: Plugin) -> FlagSubject:
+    """Return a flag with its own samples, or with those of its dialect. Raises `NotChecked` if there are none."""
+    home = flag.hooks["build"].home
+    if own := own_samples(flag.name, home, flag.samples):
+        return FlagSubject(flag, own, Caps())
+    if known := known_samples(flag.dialect_for(CLAUDE), flag):
+        return FlagSubject(flag, known, CLAUDE)
+    raise NotChecked(f"{flag.name}: {NO_SAMPLES}")
+
+
+def translator_subject(
+    translator: LoadedTranslator, client: str, upstream: str, registry: Registry
+) -> TranslatorSubject:
+    """Return a translator with its samples, and a flag of each of its dialects. Raises `NotChecked`."""
+    receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
+    sending = [flag for flag in registry.flags.values() if upstream in upstreams(flag)]
+    if not receiving or not sending:
+        dialect = upstream if receiving else client
+        raise NotChecked(f"{translator.name}: no flag has the dialect {dialect}, so the translator is never used")
+    pair = receiving[0], sending[0]
+    if own := own_samples(translator.name, translator.hooks["open"].home, translator.samples):
+        return TranslatorSubject(translator, *pair, upstream, own, Caps())
+    if known := known_samples(client, pair[1]):
+        return TranslatorSubject(translator, *pair, upstream, known, CLAUDE)
+    raise NotChecked(f"{translator.name}: {NO_SAMPLES}")
+
+
+def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sample]:
+    """Return a plugin's own samples. Raises `NotChecked` if `samples` fails, or returns anything but samples."""
+    try:
+        samples = Hook(plugin, "samples", home, function).call()
+    except PluginFailed as failed:
+        raise NotChecked(f"{plugin}: {reason_of(failed)}") from None
+    if not isinstance(samples, Sequence) or not all(isinstance(sample, Sample) for sample in samples):
+        raise NotChecked(f"{plugin}: samples must return a list of gateway.contract.samples.Sample")
+    return list(samples)

@@ -1,0 +1,144 @@
+"""One sample of a flag, and the calls of the flag's hooks that the laws need. No socket is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gateway.contract.capabilities import Caps
+from gateway.contract.conversions import GENERATE
+from gateway.contract.flag import (
+    ClientRequest,
+    Decoder,
+    Drop,
+    Event,
+    Facts,
+    Head,
+    HttpRequest,
+    Members,
+    Meter,
+    Route,
+    StepResponse,
+    Target,
+    UpstreamRequest,
+    Work,
+)
+from gateway.contract.registry import Plugin
+from gateway.contract.samples import Sample
+from gateway.testkit.laws.law import Untried
+
+HEAD: Final = Head(200, {"content-type": "application/json"})
+CHECKED_MODEL: Final = "irisgate-checked-model"
+"""The provider's name of the model in requests that `build` makes. It is unlike any name in a sample."""
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
+"""A placeholder in a route's path, such as `{model:.+}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A sample of a flag, as a call that the flag both receives and sends."""
+
+    flag: Plugin
+    sample: Sample
+    caps: Caps
+
+    @property
+    def target(self) -> Target:
+        return Target("provider", self.flag.name, CHECKED_MODEL, self.flag.dialect_for(self.caps), self.caps)
+
+    def request(self, *, stream: bool = False, body: bytes | None = None) -> ClientRequest:
+        """Return the sample's request as the flag parses it. Raises `Refused`."""
+        body = self.sample.request if body is None else body
+        if not self.flag.routes:
+            dialect = self.flag.dialects[0]
+            return ClientRequest(self.flag.name, dialect, GENERATE, "POST", "/", "", {}, Members(body), "m", stream)
+        parsed = self.flag.parse(http_request(self.flag, self.sample, body))
+        return parsed if parsed.stream is stream else replace(parsed, stream=stream)
+
+    def build(self, request: ClientRequest) -> UpstreamRequest:
+        """Return the request to the provider. Raises `Refused`."""
+        return self.flag.build(stepped(self.flag, request, self.target, ignored), self.target, ignored)
+
+    def decoder(self, *, stream: bool = True) -> Decoder:
+        return self.flag.decoder(self.request(stream=stream), self.target, HEAD)
+
+    def feed(self, decoder: Decoder, data: bytes) -> Iterator[Event]:
+        return self.flag.hooks["decoder.feed"].each(decoder.feed, data)
+
+    def close(self, decoder: Decoder) -> Iterator[Event]:
+        return self.flag.hooks["decoder.close"].each(decoder.close)
+
+    def decoded(self, chunks: Iterable[bytes]) -> list[Event]:
+        """Return the events of a stream. Raises `UpstreamFailed`."""
+        decoder = self.decoder()
+        events = [event for chunk in chunks for event in self.feed(decoder, chunk)]
+        return [*events, *self.close(decoder)]
+
+    def meter(self, *, stream: bool) -> Meter:
+        return self.flag.meter(self.request(stream=stream), self.target, HEAD)
+
+    def metered(self, events: Iterable[Event]) -> Facts:
+        """Return the facts of a stream's events. Raises `UpstreamFailed`."""
+        meter, hook = self.meter(stream=True), self.flag.hooks["meter.feed"]
+        for event in events:
+            hook.run(meter.feed, event)
+        return self.flag.hooks["meter.facts"].run(meter.facts)
+
+    def metered_whole(self, body: bytes) -> Facts:
+        """Return the facts of a whole reply. Raises `BadFrame`."""
+        meter = self.meter(stream=False)
+        self.flag.hooks["meter.whole"].run(meter.whole, body)
+        return self.flag.hooks["meter.facts"].run(meter.facts)
+
+
+def ignored(path: str) -> None:
+    """Do nothing. A law passes this function as `drop` if reports of dropped fields do not matter."""
+
+
+def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
+    """Return a request after the flag's `steps`. Raises `Untried` for steps that need an upstream."""
+    steps = flag.steps(request, target, drop)
+    if isinstance(steps, ClientRequest):
+        return steps
+    hook, value = flag.hooks["steps"], None
+    while True:
+        wanted, is_over = hook.advance(steps, value)
+        if is_over:
+            break
+        if not isinstance(wanted, Work):
+            raise Untried("the sample makes `steps` send a request; add a sample without one")
+        value = wanted.function(*wanted.args)
+    if isinstance(wanted, StepResponse):
+        raise Untried("the sample is answered by `steps`; add a sample that is not")
+    result: ClientRequest = wanted
+    return result
+
+
+def http_request(flag: Plugin, sample: Sample, body: bytes) -> HttpRequest:
+    """Return a client's request with this body on the sample's path. Raises `Untried` if no route has the path."""
+    path, _, query = sample.path.partition("?")
+    routes = [route for route in flag.routes if route.operation == GENERATE] or list(flag.routes)
+    if not path:
+        route = routes[0]
+        path = _PLACEHOLDER.sub("m", route.path)
+        return HttpRequest(route, path, query, sample.headers, dict.fromkeys(_names(route), "m"), body)
+    for route in routes:
+        if (params := _params(route, path)) is not None:
+            return HttpRequest(route, path, query, sample.headers, params, body)
+    raise Untried(f'sample "{sample.name}": no route has the path {path}')
+
+
+def _names(route: Route) -> list[str]:
+    return [match[1] for match in _PLACEHOLDER.finditer(route.path)]
+
+
+def _params(route: Route, path: str) -> Mapping[str, Any] | None:
+    """Return the values of the placeholders if the route has this path, or None."""
+    pattern, end = "", 0
+    for match in _PLACEHOLDER.finditer(route.path):
+        pattern += re.escape(route.path[end : match.start()]) + f"(?P<{match[1]}>{match[2] or '[^{}/]+'})"
+        end = match.end()
+    found = re.fullmatch(pattern + re.escape(route.path[end:]), path)
+    return None if found is None else found.groupdict()

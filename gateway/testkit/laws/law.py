@@ -1,0 +1,87 @@
+"""A law, its result, and the exception by which a law says that it does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from gateway.contract.errors import GatewayError, PluginFailed
+
+S = TypeVar("S")
+
+SHOWN: Final = 160
+"""Maximum number of characters of an input or a value in a report."""
+
+
+class Broken(Exception):
+    """A law does not hold. The message says what happened, and on which input."""
+
+    def __init__(self, reason: str, *inputs: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.inputs = inputs
+        """The smallest input that breaks the law, one line for each part."""
+
+
+class Untried(Exception):
+    """A law cannot be tried. The message says what the plugin's author must add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Law(Generic[S]):
+    """A rule, and the function that tries it on a plugin.
+
+    The function raises `Broken` or `GatewayError` if the rule does not hold, and `Untried` if samples are missing.
+    """
+
+    rule: str
+    attempt: Callable[[S], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a law."""
+
+    rule: str
+    holds: bool
+    reason: str = ""
+    """The reason for which the law is broken or was not tried; "" if it holds."""
+    inputs: tuple[str, ...] = ()
+
+
+def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
+    """Yield the result of each law."""
+    for law in laws:
+        try:
+            law.attempt(subject)
+        except Broken as broken:
+            yield Result(law.rule, holds=False, reason=broken.reason, inputs=broken.inputs)
+        except Untried as untried:
+            yield Result(law.rule, holds=False, reason=f"not tried: {untried}")
+        except GatewayError as error:
+            yield Result(law.rule, holds=False, reason=reason_of(error))
+        else:
+            yield Result(law.rule, holds=True)
+
+
+def reason_of(error: GatewayError) -> str:
+    """Return what a plugin raised, with the hook, the file and the line of a failure."""
+    if isinstance(error, PluginFailed):
+        return f"{error.hook} {error.cause} ({error.place})"
+    return f"raised {type(error).__name__}: {error.problem.message}"
+
+
+def require(holds: bool, reason: str, *inputs: str) -> None:
+    """Raise `Broken` if `holds` is false."""
+    if not holds:
+        raise Broken(reason, *inputs)
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value, shortened in the middle."""
+    text = repr(value)
+    if len(text) <= SHOWN:
+        return text
+    half = SHOWN // 2
+    return f"{text[:half]} ... {text[-half:]}"

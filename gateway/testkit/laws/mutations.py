@@ -1,0 +1,109 @@
+"""Damaged forms of JSON values and of bytes, in a fixed order: the least surprising damage comes first."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from gateway.contract import lenient_json
+from gateway.contract.flag import Event
+
+MAX_MUTATIONS: Final = 500
+"""Maximum number of damaged forms of one value, and of the events of one stream together, that a law tries."""
+ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
+"""Values of every type of JSON, and those at the edge of a type."""
+HOSTILE_BODIES: Final = (
+    b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>", b"\xff\xfe", b'{"a":1}{"b":2}', b"[[[[[[[[",
+    b'{"a":NaN}',
+)  # fmt: skip
+"""Bodies that are no JSON object, or hardly one."""
+
+Pointer = tuple[str | int, ...]
+"""The names and indexes that lead to a value within a JSON value."""
+
+
+def pointers(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
+    """Yield the place of each member and item of a JSON value, a container before its content."""
+    inner: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for step, each in inner:
+        yield (*at, step)
+        yield from pointers(each, (*at, step))
+
+
+def text_of(pointer: Pointer) -> str:
+    """Return a place as a JSON pointer, without the escapes of RFC 6901."""
+    return "/" + "/".join(map(str, pointer))
+
+
+def without(value: Any, at: Pointer) -> Any:
+    """Return a copy of a JSON value without the member or item at a place."""
+    value = copy.deepcopy(value)
+    holder = value
+    for step in at[:-1]:
+        holder = holder[step]
+    del holder[at[-1]]
+    return value
+
+
+def replaced(value: Any, at: Pointer, new: Any) -> Any:
+    """Return a copy of a JSON value with another value at a place."""
+    value = copy.deepcopy(value)
+    holder = value
+    for step in at[:-1]:
+        holder = holder[step]
+    holder[at[-1]] = new
+    return value
+
+
+def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
+    """Yield odd values in place of a JSON value, and copies in which one place is missing or odd.
+
+    Each comes with a description of the damage. If there are more than `many`, they are evenly spread over all.
+    """
+    total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
+    yield from islice(_damaged(value), 0, None, -(-total // many))
+
+
+def damaged_events(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
+    """Yield streams in which one event is missing, repeated, late or odd, each with a description."""
+    for at, event in enumerate(events):
+        before, after = [*events[:at]], [*events[at + 1 :]]
+        yield f"event {at} is missing", [*before, *after]
+        yield f"event {at} comes twice", [*before, event, event, *after]
+        yield f"event {at} comes last", [*before, *after, event]
+        yield f"the stream ends before event {at}", before
+        if event.payload.lstrip()[:1] == b"{":
+            for damage, value in damaged(event.data, max(10, MAX_MUTATIONS // len(events))):
+                odd = Event(event.kind, json.dumps(value).encode())
+                yield f"event {at} ({event.kind}): {damage}", [*before, odd, *after]
+
+
+def damaged_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield hostile bodies, and damaged forms of a JSON body, each with a description."""
+    yield from ((f"body {hostile!r}", hostile) for hostile in HOSTILE_BODIES)
+    for damage, value in damaged(lenient_json.loads(body)):
+        yield damage, json.dumps(value).encode()
+
+
+def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((f"{odd!r} instead of the whole", odd) for odd in ODD)
+    for at in pointers(value):
+        yield f"{text_of(at)} is missing", without(value, at)
+        yield from ((f"{text_of(at)} is {odd!r}", replaced(value, at, odd)) for odd in ODD)
+
+
+def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
+    """Return whether a place, or a place around it, is one of the patterns. The step `*` stands for any step."""
+    steps = tuple(map(str, pointer))
+    for pattern in patterns:
+        wanted = pattern.strip("/").split("/")
+        if len(wanted) <= len(steps) and all(want in ("*", step) for want, step in zip(wanted, steps, strict=False)):
+            return True
+    return False

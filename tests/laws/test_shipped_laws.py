@@ -1,0 +1,48 @@
+"""The laws that `irisgate plugins check` tries, on every flag and translator that the registry finds.
+
+Damage by chance, and what is particular to the built-in dialects, is in the other files of this folder.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.contract.registry import discover
+from gateway.testkit.laws.check import flag_subject, translator_subject
+from gateway.testkit.laws.flag_laws import FLAG_LAWS
+from gateway.testkit.laws.translator_laws import TRANSLATOR_LAWS
+
+REGISTRY = discover()
+
+
+def with_few_samples(subject):
+    """Return the subject with a reply of other alphabets and one of tool calls. The other samples take much time."""
+    return replace(subject, samples=subject.samples[-2:])
+
+
+FLAGS = {name: with_few_samples(flag_subject(flag)) for name, flag in REGISTRY.flags.items()}
+TRANSLATORS = {
+    translator.name: with_few_samples(translator_subject(translator, client, upstream, REGISTRY))
+    for (client, upstream), translator in REGISTRY.translators.items()
+}
+
+
+def of_laws(laws):
+    return pytest.mark.parametrize("law", laws, ids=[law.rule.replace(" ", "-") for law in laws])
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@of_laws(FLAG_LAWS)
+def test_a_law_of_flags_holds(law, flag):
+    law.attempt(FLAGS[flag])
+
+
+@pytest.mark.parametrize("translator", TRANSLATORS)
+@of_laws(TRANSLATOR_LAWS)
+def test_a_law_of_translators_holds(law, translator):
+    law.attempt(TRANSLATORS[translator])
+
+
+def test_the_laws_have_cases():
+    assert len(FLAGS) >= 5
+    assert len(TRANSLATORS) >= 9

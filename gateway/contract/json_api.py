@@ -38,6 +38,7 @@ from gateway.contract.flag import (
     Work,
 )
 from gateway.contract.framing import json_array, sse
+from gateway.contract.hook_results import MAX_COUNT
 
 R = TypeVar("R")
 
@@ -213,6 +214,23 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadFrame("the provider's reply is not a JSON object")
     return data
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """Return an event's decoded JSON object; {} for an event without a payload, such as a comment of a stream.
+
+    Raises `BadFrame` for any other payload.
+    """
+    data = event.data if event.payload else {}
+    if isinstance(data, dict):
+        return data
+    raise BadFrame("the provider's stream has an event that is not a JSON object")
+
+
+def token_count(usage: Any, name: str) -> int:
+    """Return the number of tokens in the member `name` of a report; 0 if there is none."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else 0
 
 
 def json_members(body: bytes) -> Members:

@@ -79,7 +79,8 @@ def write_package(name: str, kind: str, folder: Path | None, taken: Collection[s
         raise NotWritten(f"{folder} exists; name a new folder with --folder DIR") from None
     except OSError as error:
         raise NotWritten(f"{folder}: {error.strerror}; name another folder with --folder DIR") from None
-    return f"{folder}: the {kind} {name}, with a test. Next: cd {folder} && pip install -e '.[test]' && pytest"
+    steps = f"cd {folder} && pip install -e '.[test]' && pytest && irisgate plugins check {name}"
+    return f"{folder}: the {kind} {name}, with a test. Next: {steps}"
 
 
 def check_name(name: str, taken: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from gateway.config.load import loads
 from gateway.contract.flag import Flag
 from gateway.contract.registry import discover
+from gateway.testkit.laws.check import check
 from tests.helpers.gateway import gate
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
@@ -75,10 +76,16 @@ async def test_the_flag_of_the_page_serves_and_counts(tmp_path, plugins, acme, s
 
 def test_the_observer_of_the_page_is_one(plugins, capsys):
     observers = discover(plugins).observers
-    observers["costs"]["seen"]({"identity": "ada@example.com", "model": "acme-1", "cost_usd": 0.5})
+    observers["costs"]["seen"].call({"identity": "ada@example.com", "model": "acme-1", "cost_usd": 0.5})
     assert capsys.readouterr().out == "ada@example.com acme-1 0.5\n"
 
 
 def test_the_tables_name_every_member_of_a_flag():
     named = set(re.findall(r"`(\w+)\(", PAGE)) | set(re.findall(r"^\| `(\w+)", PAGE, re.MULTILINE))
     assert {name for name in vars(Flag) if not name.startswith("_")} <= named
+
+
+@pytest.mark.parametrize("plugin", ["acme_text", "costs"])
+def test_the_laws_hold_for_the_plugins_of_the_page(plugins, plugin):
+    report = check(plugin, discover(plugins))
+    assert report.holds, str(report)

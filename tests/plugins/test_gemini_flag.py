@@ -9,11 +9,11 @@ import pytest
 from gateway.contract import errors
 from gateway.contract.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed
 from gateway.contract.flag import COUNT_TOKENS, Caps, Head, HttpRequest, Target, Usage
+from gateway.testkit.laws.chunks import chunkings
 from gateway.testkit.render import gemini as render_gemini
 from gateway.testkit.scenarios import NAMED
 from gateway_plugins import gemini_generate_content as flag
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
-from tests.helpers.conversion import chunkings
 
 HEAD = Head(200, {})
 BODY = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}

@@ -8,7 +8,6 @@ import tomllib
 import pytest
 
 from gateway.__main__ import main
-from gateway.contract.registry import discover
 from gateway.process.new_plugin import KINDS, package_files
 
 NAME = "acme_text"
@@ -35,7 +34,7 @@ def package(request, tmp_path, capsys):
     """Return the kind and the folder of a new package."""
     folder = tmp_path / "new" / "package"
     assert main(["plugins", "new", NAME, "--kind", request.param, "--folder", str(folder)]) == 0
-    assert "pip install -e '.[test]' && pytest" in capsys.readouterr().out
+    assert "pip install -e '.[test]' && pytest && irisgate plugins check" in capsys.readouterr().out
     return request.param, folder
 
 
@@ -58,12 +57,14 @@ def test_a_new_package_names_its_module_as_entry_point(package):
     assert project["tool"]["setuptools"]["py-modules"] == [NAME]
 
 
-def test_a_new_module_is_a_plugin_of_its_kind(package, tmp_path):
+def test_a_new_plugin_passes_the_check(package, tmp_path, capsys):
     kind, folder = package
     (plugins := tmp_path / "plugins").mkdir()
     (folder / f"{NAME}.py").rename(plugins / f"{NAME}.py")
-    registry = discover(plugins)
-    assert NAME in {"flag": registry.flags, "observer": registry.observers}[kind]
+    assert main(["plugins", "check", NAME, "--plugins", str(plugins)]) == 0
+    report = capsys.readouterr().out
+    assert report.startswith(f"{kind} {NAME}: ")
+    assert "BROKEN" not in report
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from gateway.contract.array_api import ArrayEncoder
 from gateway.contract.errors import OVERLOADED, BadFrame, Problem
 from gateway.contract.flag import Event
 from gateway.contract.framing import json_array
-from tests.helpers.conversion import chunkings
+from gateway.testkit.laws.chunks import chunkings
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

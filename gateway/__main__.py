@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
     checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
     checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
-    checking.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    _choosing_plugins(checking)
     checking.set_defaults(run=_check)
 
     examining = commands.add_parser("doctor", help="check the machine and the state, and repair what is damaged")
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _pricing(commands.add_parser("prices", help="about price lists"))
 
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
-    describing.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    _choosing_plugins(describing)
     describing.set_defaults(run=_schema)
 
     _plugging(commands.add_parser("plugins", help="about plugins: those that are found, and new ones"))
@@ -150,7 +150,14 @@ def _common(parser: argparse.ArgumentParser, state: Path) -> None:
         default=state,
         help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
     )
+    _choosing_plugins(parser)
+
+
+def _choosing_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="switch a plugin off; may be repeated"
+    )
 
 
 def _explaining(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +169,7 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
     parser.add_argument("--model", required=True, help="the model, an alias, or provider/model")
     parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
-    parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    _choosing_plugins(parser)
     parser.set_defaults(run=_explain)
 
 
@@ -189,8 +196,9 @@ def _plugging(parser: argparse.ArgumentParser) -> None:
     checking = about.add_parser("check", help="try a plugin on its samples, and print which laws hold and which do not")
     checking.add_argument("name", metavar="NAME", help="the plugin's name")
     checking.set_defaults(run=_check_plugin)
+    listing.add_argument("--config", type=_path, metavar="FILE", help="print the filters that this file switches on")
     for each in (listing, creating, checking):
-        each.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+        _choosing_plugins(each)
 
 
 def _path(text: str) -> Path:
@@ -222,7 +230,7 @@ def _serve(options: argparse.Namespace) -> int:
         return asyncio.run(develop(sys.orig_argv, options.plugins))
     registry = _registry(options)
     sweep(options.config)
-    loaded = load(options.config, **registry.known)
+    loaded = load(options.config, plugins=registry.known)
     if loaded.warnings:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
@@ -253,11 +261,11 @@ def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
     registry = _registry(options)
     known = registry.known
     if str(options.file) not in STANDARD_INPUT:
-        return str(options.file), load(options.file, **known)
+        return str(options.file), load(options.file, plugins=known)
     if sys.stdin is None:
         raise UsageError("irisgate check: standard input is closed")
     name = "standard input"
-    return name, load_stream(sys.stdin.buffer, name=name, **known)
+    return name, load_stream(sys.stdin.buffer, name=name, plugins=known)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -267,7 +275,7 @@ def _explain(options: argparse.Namespace) -> int:
     except NoSuchCaller as error:
         raise UsageError(f"irisgate explain: --as: {error}") from None
     registry = _registry(options)
-    config = load(options.config, **registry.known).config
+    config = load(options.config, plugins=registry.known).config
     explanation = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
     say(orjson.dumps(explanation).decode() if options.json else explanation_text(explanation))
     return 0 if explanation.allowed else 1
@@ -311,12 +319,15 @@ def _prices_diff(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    say(json.dumps(json_schema(_registry(options).flags), indent=2))
+    known = _registry(options).known
+    say(json.dumps(json_schema(known.flags, known.filters), indent=2))
     return 0
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    say(plugins_list(_registry(options)))
+    registry = _registry(options)
+    config = None if options.config is None else load(options.config, plugins=registry.known).config
+    say(plugins_list(registry, config))
     return 0
 
 
@@ -355,7 +366,11 @@ def _registry(options: argparse.Namespace) -> Registry:
             os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
         except OSError as error:
             raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None
-    return discover(folder, own=own_routes())
+    registry = discover(folder, own=own_routes(), without=options.without)
+    for name in options.without:
+        if name not in registry.left_out:
+            raise UsageError(f'irisgate: --without: there is no plugin "{name}"; see irisgate plugins list')
+    return registry
 
 
 def _state(options: argparse.Namespace) -> Path:

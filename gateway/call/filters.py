@@ -161,7 +161,7 @@ def active_filters(plugins: Sequence[PluginConfig], filters: Mapping[str, Loaded
     active = []
     for plugin in plugins:
         if (loaded := filters.get(plugin.name)) is not None:
-            passes = plugin.on_error == "pass" if plugin.on_error else not loaded.blocks
+            passes = not loaded.blocks if plugin.on_error is None else plugin.on_error == "pass"
             active.append(ActiveFilter(plugin.name, loaded.hooks, plugin.settings, passes))
     return tuple(active)
 

@@ -92,7 +92,7 @@ def _check(text: str, path: Path, plugins: KnownPlugins, judge: Judge) -> tuple[
     if _is_empty(text):
         return (Finding("error", "", 1, 1, EMPTY, str(path)),)
     try:
-        loaded = loads(text, name=str(path), folder=path.parent, **plugins)
+        loaded = loads(text, name=str(path), folder=path.parent, plugins=plugins)
     except ConfigError as error:
         return error.findings
     against = judge(loaded).items()

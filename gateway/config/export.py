@@ -8,21 +8,45 @@ underlines errors and warnings alike. Dialect: JSON Schema 2020-12.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, get_args
 
 from pydantic.fields import FieldInfo
 
+from gateway.config.model import OnError
 from gateway.config.root import RootSection
 from gateway.config.section import PLANNED, Holds, Section, holds_of, keys, lacking_words
+from gateway.config.sections.plugins import ON_ERROR
 from gateway.config.sections.providers import ProviderSection
+from gateway.contract.filter import Settings
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
+_NO_FILTERS: Final[Mapping[str, type[Settings]]] = MappingProxyType({})
 
 
-def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
-    """Return the JSON Schema of a whole document. `flags` are the flags that a provider's `compatibility` may set."""
-    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(RootSection, flags)}
+def json_schema(flags: Collection[str] = (), filters: Mapping[str, type[Settings]] = _NO_FILTERS) -> dict[str, Any]:
+    """Return the JSON Schema of a whole document.
+
+    `flags` are the flags that a provider's `compatibility` may set. `filters` has the settings of each filter that
+    `plugins` may name.
+    """
+    shape = _object(RootSection, flags)
+    plugins = _typed(shape["properties"]["plugins"], "object")
+    plugins["properties"] = {name: _filter(settings) for name, settings in sorted(filters.items())}
+    plugins["additionalProperties"] = False
+    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **shape}
+
+
+def _filter(settings: type[Settings]) -> dict[str, Any]:
+    """Return the schema of a filter's object: its settings, and `on_error`."""
+    shape = settings.model_json_schema()
+    on_error = "What happens to a call if the filter fails: it is refused, or passes without the filter."
+    shape["properties"] = {
+        **shape.get("properties", {}),
+        ON_ERROR: {"enum": list(get_args(OnError)), "description": on_error},
+    }
+    return {**shape, "additionalProperties": False}
 
 
 def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -42,11 +42,9 @@ from gateway.config.sections.server import read_server
 from gateway.config.sections.storage import read_storage
 from gateway.config.sections.temp_grants import read_temp_grants
 from gateway.config.sections.tool_servers import check_tool_servers
-from gateway.contract.filter import Settings
+from gateway.contract.registry import KnownPlugins
 
-KnownFilters = Mapping[str, type[Settings]]
-"""The settings of each filter that the configuration may name, by the filter's name."""
-_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_DOCUMENTED: Final = KnownPlugins(DOCUMENTED_FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +71,14 @@ class Loaded:
 def load(
     path: str | FilePath,
     *,
-    known_flags: Collection[str] = DOCUMENTED_FLAGS,
-    unusable_flags: Mapping[str, str] = _NONE,
-    known_filters: KnownFilters = _NONE,
+    plugins: KnownPlugins = _DOCUMENTED,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error.
-
-    `unusable_flags` has the reason why each flag of a broken plugin cannot be used. Such a flag is an error.
-    """
+    """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error."""
     path = FilePath(path)
     files = stamps([path])
     variables = os.environ if environ is None else environ
-    plugins = known_flags, unusable_flags, known_filters
-    source = _Source(str(path), path.parent, *plugins, variables, files)
+    source = _Source(str(path), path.parent, plugins, variables, files)
     return source.load(_text(path))
 
 
@@ -94,9 +86,7 @@ def loads(
     text: str,
     *,
     name: str = "config.hujson",
-    known_flags: Collection[str] = DOCUMENTED_FLAGS,
-    unusable_flags: Mapping[str, str] = _NONE,
-    known_filters: KnownFilters = _NONE,
+    plugins: KnownPlugins = _DOCUMENTED,
     environ: Mapping[str, str] | None = None,
     folder: FilePath | None = None,
 ) -> Loaded:
@@ -105,8 +95,7 @@ def loads(
     Raises `ConfigError` with all findings if there is an error.
     """
     variables = os.environ if environ is None else environ
-    plugins = known_flags, unusable_flags, known_filters
-    source = _Source(name, folder or FilePath(), *plugins, variables, {})
+    source = _Source(name, folder or FilePath(), plugins, variables, {})
     return source.load(text)
 
 
@@ -114,9 +103,7 @@ def load_stream(
     stream: BinaryIO,
     *,
     name: str,
-    known_flags: Collection[str] = DOCUMENTED_FLAGS,
-    unusable_flags: Mapping[str, str] = _NONE,
-    known_filters: KnownFilters = _NONE,
+    plugins: KnownPlugins = _DOCUMENTED,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Return the configuration read from a stream such as standard input.
@@ -124,14 +111,7 @@ def load_stream(
     Paths of secrets are relative to the working folder. Raises `ConfigError` with all findings if there is an error.
     """
     text = _read(stream, name)
-    return loads(
-        text,
-        name=name,
-        known_flags=known_flags,
-        unusable_flags=unusable_flags,
-        known_filters=known_filters,
-        environ=environ,
-    )
+    return loads(text, name=name, plugins=plugins, environ=environ)
 
 
 def _text(path: FilePath) -> str:
@@ -170,9 +150,7 @@ class _Source:
 
     name: str
     folder: FilePath
-    known_flags: Collection[str]
-    unusable_flags: Mapping[str, str]
-    known_filters: KnownFilters
+    plugins: KnownPlugins
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 
@@ -189,8 +167,7 @@ class _Source:
         report.settled = frozenset(path for path, _ in macros.faults)
         for twice in document.duplicates:
             _tell_of_a_duplicate(report, twice.path, twice.first, twice.second)
-        plugins = self.known_flags, self.unusable_flags, self.known_filters
-        config = _config(Reading(report, self.folder, *plugins, self.environ, self.files))
+        config = _config(Reading(report, self.folder, self.plugins, self.environ, self.files))
         advice.advise(config, report)
         if report.failed:
             raise ConfigError(report.sorted(), self.files)

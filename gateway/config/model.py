@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from pydantic import SecretStr
+
 from gateway.config.document.secrets import Secret
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
@@ -22,6 +24,7 @@ Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
+OnError = Literal["refuse", "pass"]
 Strategy = Literal["first", "random", "round_robin", "session"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
@@ -262,8 +265,8 @@ class PluginConfig:
     name: str
     settings: Any = field(repr=False)
     """An instance of the filter's `Settings`."""
-    on_error: Literal["", "refuse", "pass"] = ""
-    """Whether a call is refused or goes on if the filter fails; "" for the filter's default."""
+    on_error: OnError | None = None
+    """Whether a call is refused or goes on if the filter fails; None for the filter's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,5 +295,11 @@ def active_secrets(config: Config) -> frozenset[str]:
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]
-    values = (value for entries in headers for _, value in entries)
+    values = [value for entries in headers for _, value in entries]
+    values += [
+        value.get_secret_value()
+        for plugin in config.plugins
+        for _, value in plugin.settings
+        if isinstance(value, SecretStr)
+    ]
     return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))

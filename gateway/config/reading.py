@@ -5,10 +5,10 @@ One `Reading` is one pass over one document. Each section is read in the file of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Final
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Path
@@ -16,7 +16,10 @@ from gateway.config.document.secrets import KEYFILE, Secret, SecretError, file_o
 from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import Report
 from gateway.config.section import S
-from gateway.contract.filter import Settings
+from gateway.contract.registry import KnownPlugins
+
+LEFT_OUT: Final = "is switched off on the command line (--without); it has no effect"
+"""The warning about a plugin that the configuration names and the command line switches off."""
 
 
 @dataclass(slots=True)
@@ -25,11 +28,7 @@ class Reading:
 
     report: Report
     folder: FilePath
-    known_flags: Collection[str]
-    unusable_flags: Mapping[str, str]
-    """The reasons why flags of broken plugins cannot be used, by the flag's name."""
-    known_filters: Mapping[str, type[Settings]]
-    """The settings of each filter that can be switched on, by the filter's name."""
+    plugins: KnownPlugins
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 

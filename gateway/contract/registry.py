@@ -19,7 +19,7 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Protocol, TypedDict, cast
+from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
 from gateway.contract.filter import Settings
@@ -156,14 +156,18 @@ class Skipped:
         return f"{self.package}: {self.mistakes[0]}"
 
 
-class KnownPlugins(TypedDict):
-    """The arguments of `config.load.load` that say which plugins there are."""
+@dataclass(frozen=True, slots=True)
+class KnownPlugins:
+    """The names of plugins by which a configuration is checked."""
 
-    known_flags: Collection[str]
-    unusable_flags: Mapping[str, str]
-    """The reasons why skipped plugins cannot be used, by the name that a provider's `compatibility` may have."""
-    known_filters: Mapping[str, type[Settings]]
+    flags: Collection[str]
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """The reasons why flags of broken plugins cannot be used, by the name that a provider's `compatibility` may have.
+    """
+    filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
+    left_out: Collection[str] = ()
+    """Names of plugins that were switched off on the command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +184,15 @@ class Registry:
     """Plugins of installed packages that are left out."""
     sources: Sources | None = None
     """The sources of the folder of plugins; None if there is no folder."""
+    left_out: tuple[str, ...] = ()
+    """Names of plugins that were switched off on the command line."""
 
     @property
     def known(self) -> KnownPlugins:
         """The names of plugins by which a configuration is checked."""
         unusable = {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
         settings = {name: loaded.settings for name, loaded in self.filters.items()}
-        return KnownPlugins(known_flags=self.flags, unusable_flags=unusable, known_filters=settings)
+        return KnownPlugins(self.flags, unusable, settings, self.left_out)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""
@@ -206,8 +212,10 @@ class Registry:
                 yield flag, route
 
 
-def discover(folder: Path | None = None, *, own: Sequence[tuple[str, str]] = ()) -> Registry:
-    """Return all plugins: built-in modules, entry points, and the files in `folder`.
+def discover(
+    folder: Path | None = None, *, own: Sequence[tuple[str, str]] = (), without: Collection[str] = ()
+) -> Registry:
+    """Return all plugins: built-in modules, entry points, and the files in `folder`, except those named in `without`.
 
     `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `PluginError`, with
     all mistakes, for a mistake in a plugin that is not of an installed package.
@@ -215,7 +223,9 @@ def discover(folder: Path | None = None, *, own: Sequence[tuple[str, str]] = ())
     sources = None if folder is None else read_sources(folder.absolute())
     use_sources(sources)
     search = _Search(own)
-    loaded = [(candidate, candidate.load()) for candidate in _candidates(folder)]
+    candidates = list(_candidates(folder))
+    search.left_out += [candidate.name for candidate in candidates if candidate.name in without]
+    loaded = [(candidate, candidate.load()) for candidate in candidates if candidate.name not in without]
     for is_translator in (False, True):
         for candidate, module in loaded:
             if ("__" in candidate.name) is is_translator:
@@ -249,6 +259,7 @@ class _Search:
     origins: dict[str, str] = field(default_factory=dict)
     errors: list[Mistake] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, candidate: _Candidate, module: ModuleType | Mistake) -> None:
         """Take a plugin without mistakes. The mistakes of another one are errors, or the plugin is skipped."""
@@ -264,7 +275,7 @@ class _Search:
         """Return the plugins. Raises `PluginError` if there are errors."""
         _require_none(iter(self.errors))
         plugins = self.flags, self.translators, self.observers, self.filters
-        return Registry(*plugins, tuple(self.skipped), sources)
+        return Registry(*plugins, tuple(self.skipped), sources, tuple(self.left_out))
 
     def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)

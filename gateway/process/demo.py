@@ -105,7 +105,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
         where = f"the real Amazon Bedrock in {region}: calls cost money" if real else "a simulated Amazon Bedrock"
         await serve(
             path,
-            load(path, **registry.known),
+            load(path, plugins=registry.known),
             registry,
             state=state,
             log=configure(),

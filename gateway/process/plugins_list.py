@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from gateway.call.filters import active_filters
 from gateway.config.findings import escape_control
+from gateway.config.model import Config
 from gateway.contract.conversions import Conversion, conversions, missing
 from gateway.contract.losses import Way, loss
 from gateway.contract.registry import Plugin, Registry
 
 
-def plugins_list(registry: Registry) -> str:
-    """Return the compatibility flags, the conversions and the observers of a registry, as text."""
+def plugins_list(registry: Registry, config: Config | None = None) -> str:
+    """Return the compatibility flags, the conversions, the observers and the filters of a registry, as text.
+
+    `config` says which filters are switched on; without it, all filters are listed.
+    """
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
     entries = [_conversion(conversion) for conversion in conversions(registry)]
     ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), entries)
@@ -27,6 +32,9 @@ def plugins_list(registry: Registry) -> str:
         parts.append(_table(("CLIENT", "PROVIDER", "NAME"), lacking))
     if registry.observers:
         parts.append(f"Observers: {', '.join(registry.observers)}")
+    parts += _filters(registry, config)
+    if registry.left_out:
+        parts.append(f"Switched off by --without: {', '.join(registry.left_out)}")
     if registry.skipped:
         mistakes = [
             escape_control(f"{plugin.package}: {mistake}") for plugin in registry.skipped for mistake in plugin.mistakes
@@ -46,6 +54,22 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
         for operation, path in routes or [("generate", "(none: only providers speak it)")]:
             yield (*first, operation, path)
             first = ("", "")
+
+
+def _filters(registry: Registry, config: Config | None) -> Iterator[str]:
+    """Yield the filters that there are, and those that each route's calls pass, in their order."""
+    if registry.filters:
+        yield f"Filters: {', '.join(registry.filters)}"
+    if config is None:
+        return
+    active = active_filters(config.plugins, registry.filters)
+    names = " > ".join(f"{one.name} (on_error: {'pass' if one.passes else 'refuse'})" for one in active) or "none"
+    rows = [
+        (f"{route.method} {route.path}", names if flag.places is not None else f"{names}; they see no texts here")
+        for flag, route in registry.routes()
+    ]
+    yield "The filters that calls pass, in this order:"
+    yield _table(("ROUTE", "FILTERS"), rows)
 
 
 def _conversion(conversion: Conversion) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ class Reloader:
         """Load the configuration. Called in a thread, because a large file or a slow disk must not delay calls."""
         before = self.loaded
         registry = self.gateway.registry
-        loaded = load(self.path, **registry.known)
+        loaded = load(self.path, plugins=registry.known)
         ready = runtime(self.effective(loaded.config), registry)
         differing = changed_paths(before.document.value, loaded.document.value)
         differing += [path for path in rotated_keys(before.config, loaded.config) if path not in differing]

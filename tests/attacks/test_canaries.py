@@ -191,7 +191,7 @@ async def test_no_secret_is_in_the_repr_of_a_value_that_holds_it(tmp_path, monke
     (tmp_path / "canary.key").write_text(CANARIES["file"])
     path = tmp_path / "config.hujson"
     path.write_text(text("http://127.0.0.1:9", "http://127.0.0.1:9"))
-    config = load(path, known_flags=discover().flags).config
+    config = load(path, plugins=discover().known).config
     values = [config, *config.providers.values(), *config.grants]
     values += [provider.apikey for provider in config.providers.values()]
     values += [capability for grant in config.grants for capability in grant.capabilities]

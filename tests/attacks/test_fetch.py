@@ -15,6 +15,7 @@ from gateway.config.findings import ConfigError
 from gateway.config.model import Fetching
 from gateway.contract.errors import Refused
 from gateway.contract.flag import Fetch
+from gateway.contract.registry import KnownPlugins
 from gateway.upstream.fetch.client import Allowance, Fetcher, is_own, is_reachable
 from gateway.upstream.fetch.guard import NotFetched, check_url, is_host, is_public, shown
 
@@ -550,7 +551,7 @@ def test_json_of_the_rules_is_what_the_configuration_reads():
             }
         }
     }  # fmt: skip
-    rules = loads(json.dumps(text), known_flags=()).config.server.fetch
+    rules = loads(json.dumps(text), plugins=KnownPlugins(())).config.server.fetch
     listed = ("files.test", "files.test:8080", "100.64.0.9", "fd00::9")
     assert rules == Fetching(False, 2048, 3, ("*.example.com", "a.test"), listed)
 
@@ -568,4 +569,4 @@ def test_rules_that_nothing_could_match_are_faults_of_the_configuration(fault):
     from gateway.config.load import loads
 
     with pytest.raises(ConfigError, match=next(iter(fault))):
-        loads(json.dumps({"server": {"fetch": fault}}), known_flags=())
+        loads(json.dumps({"server": {"fetch": fault}}), plugins=KnownPlugins(()))

@@ -124,7 +124,7 @@ async def gateway(provider, folder):
         "grants": EVERYTHING,
         "server": {"listeners": [{"listen": "127.0.0.1:0"}]},
     }
-    config = loads(json.dumps(document), known_flags=registry.flags).config
+    config = loads(json.dumps(document), plugins=registry.known).config
     async with listening(config, registry, state=folder, log=configure(Nowhere())) as running:
         yield running.urls[0]
 

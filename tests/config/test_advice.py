@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config.load import loads
+from gateway.contract.registry import KnownPlugins
 from gateway.money.prices.table import BASES
 from tests.config.examples import (
     EVERYTHING_HOSTED,
@@ -68,13 +69,13 @@ def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:
     ],
 )
 def test_what_will_not_do_what_is_expected_warns(text: str, expected: str) -> None:
-    assert [warning for warning in warnings(text, known_flags=KNOWN) if expected in warning]
+    assert [warning for warning in warnings(text, plugins=KnownPlugins(KNOWN)) if expected in warning]
 
 
 @pytest.mark.parametrize("flag", KNOWN)
 def test_a_bedrock_provider_without_a_price_list_warns_and_no_other(flag: str) -> None:
     def warnings_of(cost_basis: str | None) -> list[str]:
-        return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), known_flags=KNOWN)
+        return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), plugins=KnownPlugins(KNOWN))
 
     sign = "providers.p: no cost_basis configured, so costs are unknown; there are prices for "
     assert [warning.startswith(sign) for warning in warnings_of(None)] == [True] * flag.startswith("bedrock_")
@@ -96,12 +97,12 @@ def test_a_price_list_with_prices_does_not_warn(cost_basis: str) -> None:
 
 def test_an_unknown_flag_warns_and_names_the_known_ones() -> None:
     text = config({"compatibility": {"bedrock_invoke_model": True, "openai_chat": True}})
-    (warning,) = warnings(text, known_flags=KNOWN)
+    (warning,) = warnings(text, plugins=KnownPlugins(KNOWN))
     assert warning == (
         "providers.p.compatibility.bedrock_invoke_model: unknown flag; it has no effect; there are "
         'anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat; did you mean "bedrock_model_invoke"?'
     )
-    assert loads(text, known_flags=KNOWN).config.providers["p"].flags == ("openai_chat",)
+    assert loads(text, plugins=KnownPlugins(KNOWN)).config.providers["p"].flags == ("openai_chat",)
 
 
 @pytest.mark.parametrize("member", [{"baseurl": ""}, {"apikey": "keyfile::/x.json"}])
@@ -166,5 +167,5 @@ def test_a_grant_that_names_a_model_alias_is_told_what_to_write(pattern: str, to
 
 def test_a_flag_of_the_hosted_product_warns_only_where_it_is_on() -> None:
     flags = {"openai_chat": True, "google_raw_predict": True, "gemini_generate_content": False}
-    (warning,) = warnings(config({"compatibility": flags}), known_flags=KNOWN)
+    (warning,) = warnings(config({"compatibility": flags}), plugins=KnownPlugins(KNOWN))
     assert warning.startswith("providers.p.compatibility.google_raw_predict: not supported yet; it has no effect")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.contract.registry import KnownPlugins
 from tests.config.examples import KNOWN, config, warnings
 
 URL = "https://bedrock-runtime.{}.amazonaws.com"
@@ -10,7 +11,7 @@ ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc1
 
 
 def warnings_of(provider=None, **sections):
-    return warnings(config(provider, **sections), known_flags=KNOWN)
+    return warnings(config(provider, **sections), plugins=KnownPlugins(KNOWN))
 
 
 def bedrock(region="us-east-1", **members):

@@ -10,6 +10,7 @@ import pytest
 from gateway.config.document.hujson import parse
 from gateway.config.document.redact import Known, Redacted, redact
 from gateway.config.edit import MISPLACED_MARK, UNKNOWN_MARK, propose
+from gateway.contract.registry import KnownPlugins
 
 SHORT = "abc"
 TEXT = f'{{"providers": {{"a": {{"apikey": "{SHORT}", "name": "x"}}}}}} // "apikey": "{SHORT}"'
@@ -18,7 +19,7 @@ SHOWN = redact(parse(TEXT), b"key")
 
 
 def proposed(text):
-    return propose(text, Path("config.hujson"), SHOWN.known, active=(), plugins={"known_flags": ()})
+    return propose(text, Path("config.hujson"), SHOWN.known, active=(), plugins=KnownPlugins(()))
 
 
 def test_a_text_as_it_was_shown_becomes_what_it_was():
@@ -65,7 +66,7 @@ def shown_of(text, *active):
 
 
 def judged(redaction, text, *active):
-    proposal = propose(text, Path("config.hujson"), redaction.known, active=active, plugins={"known_flags": ()})
+    proposal = propose(text, Path("config.hujson"), redaction.known, active=active, plugins=KnownPlugins(()))
     return proposal.text, {error.message for error in proposal.errors if MISPLACED_MARK in error.message}
 
 
@@ -165,7 +166,7 @@ def test_a_key_does_not_move_to_a_string_that_more_people_see():
 def test_what_is_said_of_a_text_quotes_no_key_that_became_one_again():
     text = f'{{"providers": {{"a": {{"apikey": "{LONG}", "{LONG}": 1}}}}}}'
     redaction = shown_of(text)
-    proposal = propose(redaction.text, Path("config.hujson"), redaction.known, active=(), plugins={"known_flags": ()})
+    proposal = propose(redaction.text, Path("config.hujson"), redaction.known, active=(), plugins=KnownPlugins(()))
     assert LONG in proposal.text
     assert [error.path for error in proposal.errors if "unknown key" in error.message] == ["providers.a.[redacted]"]
 
@@ -183,8 +184,6 @@ def test_a_text_that_is_none_is_told_of_once():
     ],
 )
 def test_a_judgement_stands_where_its_key_is_or_at_the_beginning(text, place):
-    proposal = propose(
-        text, Path("c"), {}, active=(), plugins={"known_flags": ()}, judge=lambda _: {"grants": "shut out"}
-    )
+    proposal = propose(text, Path("c"), {}, active=(), plugins=KnownPlugins(()), judge=lambda _: {"grants": "shut out"})
     (error,) = [finding for finding in proposal.errors if finding.severity == "error"]
     assert (error.message, error.line, error.column) == ("shut out", *place)

@@ -14,6 +14,7 @@ from gateway.config.findings import ConfigError
 from gateway.config.load import load, loads
 from gateway.config.model import TAILSCALED, Config, Listener
 from gateway.config.sections.providers import enabled_flags
+from gateway.contract.registry import KnownPlugins
 from tests.config.examples import (
     HOSTED,
     KNOWN,
@@ -50,7 +51,7 @@ def test_providers_keep_the_order_of_the_document() -> None:
 
 
 def test_the_example_warns_of_its_placeholder_alone_and_grants_its_models() -> None:
-    loaded = loads(MINIMAL, known_flags=KNOWN)
+    loaded = loads(MINIMAL, plugins=KnownPlugins(KNOWN))
     grants = Grants(loaded.config.grants, loaded.config.providers)
     assert [warning.path for warning in loaded.warnings] == ["providers.bedrock.apikey"]
     assert all(grants.access(LOOPBACK).allows("bedrock", model) for model in loaded.config.providers["bedrock"].models)

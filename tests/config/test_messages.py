@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config.findings import ConfigError
 from gateway.config.load import loads
+from gateway.contract.registry import KnownPlugins
 from tests.config.examples import KNOWN
 
 PROVIDER = '"baseurl": "https://example.com", "apikey": "", "models": ["m", "a/b"], "cost_basis": "openai"'
@@ -23,7 +24,7 @@ def said(section):
     rest = [line for key, line in DEFAULTS.items() if f'"{key}":' not in section.partition("{")[0]]
     text = "\n".join(["{", section + ",", *rest, "}"])
     try:
-        findings = loads(text, known_flags=KNOWN, environ={"SET": "x"}).warnings
+        findings = loads(text, plugins=KnownPlugins(KNOWN), environ={"SET": "x"}).warnings
     except ConfigError as error:
         findings = error.findings
     return [str(finding).removeprefix("config.hujson:") for finding in findings]

@@ -118,12 +118,11 @@ def test_a_broken_flag_is_an_error_where_a_provider_has_it(site, value):
     registry = discover()
     configuration = json.loads(json.dumps(CONFIGURATION))
     configuration["providers"]["acme"]["compatibility"]["acme"] = value
-    arguments = registry.known
     if not value:
-        assert loads(json.dumps(configuration), **arguments).warnings == ()
+        assert loads(json.dumps(configuration), plugins=registry.known).warnings == ()
         return
     with pytest.raises(ConfigError) as error:
-        loads(json.dumps(configuration, indent=1), **arguments)
+        loads(json.dumps(configuration, indent=1), plugins=registry.known)
     (finding,) = error.value.findings
     assert finding.path == "providers.acme.compatibility.acme"
     assert finding.line == 11

@@ -1,6 +1,9 @@
 """Filters see each call, change its text, block it, or answer it, whatever formats client and provider speak."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -94,3 +97,23 @@ async def test_a_blocked_call_reaches_no_provider(gw, bedrock_sim, client, strea
     assert not bedrock_sim.requests
     (record,) = await gw.calls()
     assert (record["error"], record["error_native"], record["cost_usd"]) == ("blocked", "forbidden_word", 0)
+
+
+def main(*arguments):
+    return subprocess.run([sys.executable, "-m", "gateway", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_list_of_plugins_shows_the_filters_of_each_route(tmp_path, plugins):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"plugins": {"guard": {"word": "x"}}}))
+    listed = main("plugins", "list", "--plugins", plugins, "--config", file)
+    assert re.search(r"^POST /v1/messages +guard \(on_error: refuse\)$", listed.stdout, re.MULTILINE)
+    without = main("plugins", "list", "--plugins", plugins, "--config", file, "--without", "guard")
+    assert re.search(r"^POST /v1/messages +none$", without.stdout, re.MULTILINE)
+    assert "Switched off by --without: guard" in without.stdout
+
+
+def test_a_name_that_is_no_plugin_cannot_be_switched_off(plugins):
+    refused = main("plugins", "list", "--plugins", plugins, "--without", "gard")
+    assert refused.returncode == 2
+    assert 'irisgate: --without: there is no plugin "gard"; see irisgate plugins list' in refused.stderr

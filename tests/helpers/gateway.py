@@ -179,7 +179,7 @@ async def gate(state, providers, *, grants=EVERYTHING, plugins=None, server=None
     text = json.dumps(
         {"providers": providers, "grants": grants, "server": {**listeners, **(server or {})}, **(more or {})}
     )
-    loaded = loads(text, **registry.known)
+    loaded = loads(text, plugins=registry.known)
     lines = Lines()
     if state.is_dir() and not (file := state / STORE).exists():
         file.touch(0o600)

@@ -52,7 +52,7 @@ def plugins(tmp_path):
 
 
 def test_the_configuration_of_the_page_loads_without_a_warning(plugins):
-    loaded = loads(CONFIGURATION, known_flags=discover(plugins).flags, environ={"ACME_KEY": "k"})
+    loaded = loads(CONFIGURATION, plugins=discover(plugins).known, environ={"ACME_KEY": "k"})
     assert loaded.warnings == ()
 
 

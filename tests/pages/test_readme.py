@@ -45,7 +45,7 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
     """Check that a configuration on a page loads, and that its warnings name only parts that the page leaves out."""
     (tmp_path / "bedrock.key").write_text("a key")
     (tmp_path / "bedrock.key").chmod(0o600)
-    loaded = loads(text, known_flags=REGISTRY.flags, environ={}, folder=tmp_path)
+    loaded = loads(text, plugins=REGISTRY.known, environ={}, folder=tmp_path)
     expected = [] if '"providers"' in text else ["no providers defined"]
     messages = [finding.message for finding in loaded.warnings]
     assert len(messages) == len(expected), messages
@@ -83,7 +83,7 @@ async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedroc
 
 def test_what_explain_is_shown_to_print_is_what_it_prints(tmp_path):
     (tmp_path / "bedrock.key").write_text("a key")
-    loaded = loads(CONFIGURATIONS[0], known_flags=REGISTRY.flags, folder=tmp_path)
+    loaded = loads(CONFIGURATIONS[0], plugins=REGISTRY.known, folder=tmp_path)
     command, *printed = re.findall(r"^\$ (irisgate explain .*)\n((?:.+\n)+?)```", OPERATION, re.MULTILINE)[0]
     words = shlex.split(command)
     who, model = words[words.index("--as") + 1], words[words.index("--model") + 1]

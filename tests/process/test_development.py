@@ -137,7 +137,7 @@ async def test_a_reload_warns_of_changed_code_that_does_not_run(tmp_path, folder
     path = tmp_path / "config.hujson"
     path.write_text(json.dumps(document()))
     registry, lines = discover(folder), Lines()
-    loaded = load(path, known_flags=registry.flags)
+    loaded = load(path, plugins=registry.known)
     async with listening(loaded.config, registry, state=tmp_path, log=configure(lines)) as running:
         reloader = Reloader(path, running.gateway, None, loaded)
         await reloader.reload()

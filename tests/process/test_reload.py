@@ -21,7 +21,7 @@ async def reloading(tmp_path, **more):
     path = tmp_path / "config.hujson"
     path.write_text(json.dumps(document(**more)))
     registry, lines = discover(), Lines()
-    loaded = load(path, known_flags=registry.flags)
+    loaded = load(path, plugins=registry.known)
     async with listening(loaded.config, registry, state=tmp_path, log=configure(lines)) as running:
         yield path, Reloader(path, running.gateway, None, loaded), lines
 

@@ -37,6 +37,7 @@ _CHOSEN: Final = (
     ("providers", "*", "compatibility", "*"),
     ("hooks", "*"),
     ("quotas", "*"),
+    ("plugins", "*"),
     ("mcp", "servers", "*"),
     ("connectors", "servers", "*"),
     ("model_aliases", "models", "*"),

@@ -6,17 +6,17 @@ The keys of a filter's object are the fields of the filter's `Settings`, and `on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from pydantic import SecretStr
 
 from gateway.config.document.hujson import Path
-from gateway.config.model import PluginConfig
-from gateway.config.reading import Reading
+from gateway.config.document.secret_patterns import is_reference
+from gateway.config.model import OnError, PluginConfig
+from gateway.config.reading import LEFT_OUT, Reading
 from gateway.contract.filter import Settings
 
 ON_ERROR: Final = "on_error"
-OnError = Literal["refuse", "pass"]
 
 
 def read_plugins(raw: Mapping[str, Any], reading: Reading) -> tuple[PluginConfig, ...]:
@@ -24,29 +24,50 @@ def read_plugins(raw: Mapping[str, Any], reading: Reading) -> tuple[PluginConfig
     return tuple(plugin for name in raw if (plugin := _read(name, raw[name], reading)) is not None)
 
 
+def secret_fields(settings: type[Settings]) -> frozenset[str]:
+    """Return the names of the settings that are secrets, such as a key of type `SecretStr`."""
+    return frozenset(
+        name
+        for name, info in settings.model_fields.items()
+        if info.annotation is SecretStr or SecretStr in get_args(info.annotation)
+    )
+
+
 def _read(name: str, raw: Any, reading: Reading) -> PluginConfig | None:
     path: Path = ("plugins", name)
-    settings = reading.known_filters.get(name)
+    if name in reading.plugins.left_out:
+        reading.report.warn(path, LEFT_OUT)
+        return None
+    settings = reading.plugins.filters.get(name)
     if settings is None:
-        known = ", ".join(sorted(reading.known_filters)) or "none"
-        hint = reading.report.hint(name, reading.known_filters)
-        reading.report.error(path, f'there is no filter "{name}"; there are {known}{hint}')
+        reading.report.error(path, _unknown(name, reading))
         return None
-    if not isinstance(raw, dict):
-        reading.report.error(path, f"must be an object with the settings of the filter, such as {{}}, not {raw!r}")
-        return None
-    on_error = raw.get(ON_ERROR, "")
-    if ON_ERROR in raw and on_error not in get_args(OnError):
-        reading.report.error((*path, ON_ERROR), 'must be "refuse" or "pass"')
-        on_error = ""
-    own = {key: _value(settings, key, value, (*path, key), reading) for key, value in raw.items() if key != ON_ERROR}
-    checked = reading.section(settings, own, path)
+    on_error: OnError | None = None
+    if isinstance(raw, dict) and ON_ERROR in raw:
+        on_error = raw[ON_ERROR]
+        if on_error not in get_args(OnError):
+            reading.report.error((*path, ON_ERROR), 'must be "refuse" or "pass"')
+        raw = {key: value for key, value in raw.items() if key != ON_ERROR}
+    checked = reading.section(settings, _with_secrets(settings, raw, path, reading), path)
     return None if checked is None else PluginConfig(name, checked, on_error)
 
 
-def _value(settings: type[Settings], key: str, value: Any, path: Path, reading: Reading) -> Any:
-    """Return the value of a setting. A secret is resolved, wherever its text says that it is."""
-    info = settings.model_fields.get(key)
-    if info is None or info.annotation is not SecretStr or not isinstance(value, str):
-        return value
-    return SecretStr(reading.secret(value, path).value)
+def _unknown(name: str, reading: Reading) -> str:
+    if name in reading.plugins.flags:
+        return f'"{name}" is a flag, which is switched on in a provider\'s "compatibility"; filters stand here'
+    known = ", ".join(sorted(reading.plugins.filters)) or "none"
+    return f'there is no filter "{name}"; there are {known}{reading.report.hint(name, reading.plugins.filters)}'
+
+
+def _with_secrets(settings: type[Settings], raw: Any, path: Path, reading: Reading) -> Any:
+    """Return the object with its secrets in place of the references to them."""
+    if not isinstance(raw, dict):
+        return raw
+    values = dict(raw)
+    for key in secret_fields(settings) & raw.keys():
+        if not isinstance(raw[key], str):
+            continue
+        if not is_reference(raw[key]):
+            reading.report.error((*path, key), "is a secret; write env:NAME or file:PATH in place of it")
+        values[key] = SecretStr(reading.secret(raw[key], (*path, key)).value)
+    return values

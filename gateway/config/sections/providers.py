@@ -15,7 +15,7 @@ from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
 from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelId, NamesOrNull
 from gateway.config.model import AuthMode, Authorization, Provider
-from gateway.config.reading import Reading
+from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection, read_betas, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
@@ -149,7 +149,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         cost_basis=section.cost_basis or None,
         model_cost_map=rules,
         base_models=MappingProxyType(section.base_models),
-        flags=enabled_flags(section.compatibility, reading.known_flags),
+        flags=enabled_flags(section.compatibility, reading.plugins.flags),
         capabilities=capabilities,
         options=MappingProxyType({**section.options, **({"anthropic_betas": betas} if betas else {})}),
         name=section.name,
@@ -167,23 +167,26 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
     """Warn of flags that have no effect, and refuse flags of broken plugins. A flag that is switched off and is
     documented, or belongs to a broken plugin, needs no warning.
     """
-    known = ", ".join(sorted(reading.known_flags))
+    known = ", ".join(sorted(reading.plugins.flags))
     for flag, value in compatibility.items():
         documented = flag in DOCUMENTED_FLAGS
-        if flag in reading.unusable_flags:
+        if flag in reading.plugins.left_out:
             if value:
-                reading.report.error((*path, flag), f"its plugin cannot be used: {reading.unusable_flags[flag]}")
-        elif flag not in reading.known_flags and (value or not documented):
+                reading.report.warn((*path, flag), LEFT_OUT)
+        elif flag in reading.plugins.unusable:
+            if value:
+                reading.report.error((*path, flag), f"its plugin cannot be used: {reading.plugins.unusable[flag]}")
+        elif flag not in reading.plugins.flags and (value or not documented):
             fault = "not supported yet" if documented else "unknown flag"
-            message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.known_flags)}"
+            message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.plugins.flags)}"
             reading.report.warn((*path, flag), message)
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
     """Warn of unknown flags. The words of `ADVERTISE` are not flags, and get no warning either."""
     for index, flag in enumerate(flags):
-        if flag not in reading.known_flags and flag not in ADVERTISE:
-            hint = reading.report.hint(flag, reading.known_flags)
+        if flag not in reading.plugins.flags and flag not in ADVERTISE:
+            hint = reading.report.hint(flag, reading.plugins.flags)
             reading.report.warn((*path, index), f"unknown flag; it has no effect{hint}")
 
 

@@ -79,7 +79,7 @@ def _config(path: Path | None, registry: Registry, results: list[Result]) -> Con
         results.append(ok("configuration", "not checked; name it with --config FILE"))
         return None
     try:
-        loaded = load(path, **registry.known)
+        loaded = load(path, plugins=registry.known)
     except ConfigError as failure:
         results += [error("configuration", str(finding), "mend the file") for finding in failure.findings]
         return None

@@ -43,7 +43,7 @@ def ready(*grants, **more):
         "old": {"baseurl": "https://b.example", "models": ["claude-haiku", "retired"], "disabled": True},
     }
     text = json.dumps({"providers": providers, "grants": list(grants), **more})
-    return runtime(loads(text, known_flags=REGISTRY.flags).config)
+    return runtime(loads(text, plugins=REGISTRY.known).config)
 
 
 def misses(words):

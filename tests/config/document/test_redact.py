@@ -13,6 +13,7 @@ from gateway.config.document.redact import MARK, redact, scrub
 from gateway.config.edit import propose
 from gateway.config.load import loads
 from gateway.config.model import active_secrets
+from gateway.contract.registry import KnownPlugins
 from tests.helpers.cpu_time import cpu_seconds
 
 KEY = b"a key of the gateway"
@@ -211,9 +212,7 @@ def test_what_is_saved_as_it_was_shown_is_what_was_there(tmp_path_factory, membe
     )
     text = "{" + ",".join(f'"{at}": {{{part}}}' for at, part in enumerate([inner])) + "}"
     redaction = redact(parse(text), KEY)
-    back = propose(
-        redaction.text, tmp_path_factory.getbasetemp(), redaction.known, active=(), plugins={"known_flags": ()}
-    )
+    back = propose(redaction.text, tmp_path_factory.getbasetemp(), redaction.known, active=(), plugins=KnownPlugins(()))
     assert back.text == text
     keys = [value for value, key, _ in members if key in {"apikey", "Token"} and len(value) >= 8]
     assert not [key for key in keys if not re.match("env:|file:|keyfile:", key) and key in redaction.text]

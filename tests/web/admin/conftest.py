@@ -80,7 +80,7 @@ class Served(Gate):
 @asynccontextmanager
 async def from_file(path, *, follow=False):
     registry, lines = discover(), Lines()
-    loaded = load(path, known_flags=registry.flags)
+    loaded = load(path, plugins=registry.known)
     async with (
         listening(loaded.config, registry, state=path.parent / "state", log=configure(lines)) as running,
         aiohttp.ClientSession() as session,

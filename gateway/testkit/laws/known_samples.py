@@ -27,7 +27,7 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     # InvokeModel, which has Messages as a dialect, needs anthropic_version
     "anthropic_messages": {"model": "m", "anthropic_version": "v", "max_tokens": 9, "messages": _TURNS},
     "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "hello"}]}]},
-    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]},
+    "gemini_generate_content": {"contents": [{"parts": [{"text": "hello"}]}]},
     "openai_chat": {"model": "m", "messages": _TURNS, "stream_options": {"include_usage": True}},
     "openai_responses": {"model": "m", "input": "hello"},
 }

@@ -21,7 +21,8 @@ import orjson
 from gateway.call.chain import Batch, Batches
 from gateway.call.filters import CallFilters, OpenFilter
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
-from gateway.contract.filter import SECONDS, Hold
+from gateway.contract.filter import SECONDS
+from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
 from gateway.contract.places import REPLY, End, Kind, Place, json_text, put_text, value_at
@@ -51,12 +52,13 @@ class _Waiting:
 class _Run:
     """The text of one reply on its way through one filter, with the text that the filter holds of each block."""
 
-    __slots__ = ("_held", "_hook", "_method", "one")
+    __slots__ = ("_held", "_hook", "_is_async", "_method", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
         self._hook = one.active.hooks["filter.text"]
         self._method = method
+        self._is_async = is_async(method)
         self._held: dict[Block, str] = {}
 
     def holds(self, block: Block) -> bool:
@@ -64,24 +66,26 @@ class _Run:
 
     async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool) -> str:
         """Return the text that goes on. Raises `GatewayError`."""
-        held = self._held.pop(block, "")
-        whole = held + piece
+        whole = self._held.pop(block, "") + piece
         if self.one.failed:
             return whole
-        text: str
-        match await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS):
-            case Hold(text, rest) if not last:
-                if rest:
-                    self._held[block] = rest
-            case Hold(text, rest):
+        text: Any
+        if self._is_async:
+            text = await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS)
+        else:
+            text = self._hook.run(self._method, block[1], whole, last)
+        if type(text) is not str:
+            text, rest = text
+            if last:
                 text += rest
-            case text:
-                pass
+            elif rest:
+                self._held[block] = rest
         if text and not whole:
             raise self.failure("returned text at the end of a block of which it held nothing")
         if is_json and text != whole and not _is_json(text):
             raise self.failure("returned arguments that are not JSON")
-        return text
+        filtered: str = text
+        return filtered
 
     def failure(self, cause: str) -> PluginFailed:
         return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))

@@ -33,10 +33,16 @@ def places(event: Event) -> Iterator[Place | End]:
 
 
 def _chunk(data: dict[str, Any]) -> Iterator[Place | End]:
-    for number, choice in enumerate(map(mapping, sequence(data.get("choices")))):
-        answer = whole_number(choice.get("index"))
-        yield from _message(mapping(choice.get("delta")), ("choices", number, "delta"), "", answer)
-        if finish_reason(choice):
+    for number, choice in enumerate(sequence(data.get("choices"))):
+        delta = mapping(mapping(choice).get("delta"))
+        answer = whole_number(mapping(choice).get("index"))
+        path = ("choices", number, "delta")
+        content = delta.get("content")
+        if len(delta) == 1 and isinstance(content, str):  # nearly all chunks
+            yield Place((*path, "content"), "text", (answer, "content"))
+        elif delta:
+            yield from _message(delta, path, "", answer)
+        if finish_reason(mapping(choice)):
             yield End(answer)
 
 

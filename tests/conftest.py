@@ -13,7 +13,7 @@ from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import KEY
 
 RECORDINGS = "recordings"
-"""First word of the reason of those skips that are always allowed, because recordings cannot be installed."""
+"""First word of the reason for skips that are always allowed, because recordings cannot be installed."""
 
 
 TESTS = Path(__file__).parent
@@ -39,7 +39,7 @@ LONG = {
     "web/admin/test_openapi.py",
     "web/admin/test_under_load.py",
 }
-"""Files that take long. They run first, so that at the end no processor waits for another one."""
+"""Test files that take long. They run first, so that no processor is idle at the end."""
 
 
 def pytest_addoption(parser):
@@ -50,7 +50,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def rewriting(request):
-    """Return whether files with expected results are written instead of compared."""
+    """Return whether files with expected results are rewritten instead of compared."""
     return request.config.getoption("--rewrite-golden")
 
 

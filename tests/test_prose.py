@@ -57,7 +57,9 @@ def docstrings(tree):
 
 
 def test_a_docstring_begins_with_a_word_that_stands_alone():
-    """Check that a function's docstring begins with an imperative verb, and no other docstring with a fragment."""
+    """Check that a function's docstring begins with an imperative verb, and that no other docstring begins with a
+    fragment.
+    """
     wrong = []
     for path, tree in trees(SOURCES).items():
         for line, kind, docstring in docstrings(tree):
@@ -80,7 +82,7 @@ def test_a_docstring_of_the_tests_begins_with_no_fragment():
 
 
 def test_a_file_that_the_prose_names_is_there():
-    """Check that a path in a docstring exists: beside the file, or from a package or the root of the repository."""
+    """Check that each path in a docstring exists: beside the file, in a package, or from the repository's root."""
     wrong = []
     for path in SOURCES:
         roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))

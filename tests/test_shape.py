@@ -53,7 +53,7 @@ def test_a_tests_name_is_short():
 
 
 def test_a_file_opens_with_what_it_is(sources):
-    """Check that each file has a head. A head says what the file is, its rules, and what must not live in it."""
+    """Check that each file has a docstring that says what it is, its rules, and what does not belong in it."""
     assert [name(path) for path, tree in sources.items() if text(path) and not ast.get_docstring(tree)] == []
 
 
@@ -108,7 +108,7 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends(sources):
 
 
 def test_the_package_has_no_loose_modules():
-    """Check that every module is in a subpackage. lint-imports checks the imports between subpackages."""
+    """Check that every module is in a subpackage, because lint-imports checks only imports between subpackages."""
     assert {path.name for path in (ROOT / "gateway").iterdir() if path.is_file()} == {
         "__init__.py", "__main__.py", "py.typed",
     }  # fmt: skip

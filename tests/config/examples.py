@@ -150,7 +150,7 @@ HOSTED: Final = {
 
 
 def config(provider: dict[str, Any] | None = None, **sections: Any) -> str:
-    """Return a small valid configuration with the given members of its provider, and with further sections."""
+    """Return a small valid configuration, with additional members for its provider, and with additional sections."""
     whole = {
         "baseurl": "https://example.com",
         "apikey": "k",

@@ -1,4 +1,4 @@
-"""Warnings about a configuration that is valid but will not do what its author expects."""
+"""Tests of warnings about configurations that are valid but will not do what their authors expect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> Non
 
 
 def test_the_smallest_documented_configuration_warns_once() -> None:
-    """Check that the complete configuration in the documentation has one warning: nobody may manage the gateway."""
+    """Check that the complete configuration in the documentation has one warning, which says that nobody may manage the
+    gateway.
+    """
     assert warnings(SMALLEST) == [NOBODY_MANAGES]
 
 
@@ -117,7 +119,7 @@ def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
 
 
 def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
-    """Check the warning for a model at two providers of equal preference: it says which provider gets the calls."""
+    """Check the warning for a model of two providers with equal preference. It says which provider gets the calls."""
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 
     def warnings_of(**changes: Any) -> list[str]:

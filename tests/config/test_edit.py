@@ -1,6 +1,6 @@
-"""Marks that stand for hidden secrets in a configuration that an admin edits.
+"""Tests of marks that replace secrets in a configuration that an admin edits.
 
-The saved file has the secrets again, if the marks are in the places of the secrets. Other places are errors.
+In the saved file, marks become secrets again in the places of the secrets. In other places, a mark is an error.
 """
 
 from pathlib import Path
@@ -37,9 +37,9 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Check that a short key is refused where it would be shown.
+    """Check that a short key is refused in a place where it would be shown.
 
-    A short key is hidden only by the name of its member, because short secrets are not searched for in other texts.
+    Only the name of its member hides a short key, because short secrets are not searched for in other texts.
     """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))
@@ -71,7 +71,9 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Check that the mark of a replaced key stays in a comment, because nothing would hide the old key there."""
+    """Check that in a comment, the mark of a replaced key stays a mark, because nothing would hide the old key
+    there.
+    """
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known
     saved, faults = judged(redaction, redaction.text.replace(mark, "a-new-key", 1), LONG)
@@ -155,7 +157,7 @@ def test_a_name_that_people_chose_makes_no_place_of_a_key(member):
 
 
 def test_a_key_does_not_move_to_a_string_that_more_people_see():
-    """Check that a key in a string that only few people see does not move to a string that more people see."""
+    """Check that a key cannot be moved to a string that more people can see."""
     redaction = shown_of(f'{{"providers": {{"p": {{"apikey": "{LONG}", "options": {{"note": "{LONG}"}}}}}}}}')
     assert judged(redaction, redaction.text)[1] == set()
     assert judged(redaction, redaction.text.replace('"options": {"note": ', '"description": ').replace("}}}}", "}}}"))[

@@ -1,4 +1,7 @@
-"""Tests of the errors of an unusable configuration: all at once, each with its position and with a correct value."""
+"""Tests of the errors of an invalid configuration.
+
+All are reported at once, each with its position and an allowed value.
+"""
 
 from __future__ import annotations
 

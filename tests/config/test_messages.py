@@ -16,7 +16,8 @@ AT = 'grants[0].app."tailscale.com/cap/aperture"[1]'
 
 
 MARK = "»"
-"""Mark in a section at the place of the expected finding. Findings about the whole document are at its beginning."""
+"""A mark in a section at the position of the expected finding. Findings about the whole document are at its
+beginning."""
 
 
 def said(section):
@@ -328,7 +329,7 @@ def test_nothing_is_said_of_what_is_right(section):
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
 def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
-    """Check that the warning about missing grants mentions the tailnet policy if that may hold grants."""
+    """Check that the warning about missing grants mentions the tailnet policy if the policy may have grants."""
     on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
     unless = "unless the tailnet policy says otherwise, "
     everyone = f'providers are configured but no "grants"; {unless}everyone will be denied'
@@ -340,7 +341,7 @@ def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
 def test_a_listener_without_proxies_warns_with_the_fix(host, local):
-    """Check that a listener that trusts every local process has a warning with the correction."""
+    """Check that there is a warning, with a remedy, about a listener that trusts every local process."""
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))
     assert 'server.listeners[1]: no "proxies", so every process of this machine can speak for anybody' in warning

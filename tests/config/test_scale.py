@@ -1,7 +1,7 @@
-"""Large configurations: the time that they take, their limits, and the messages at the limits.
+"""Tests of large configurations: the time that they take, their limits, and the messages at the limits.
 
-Times are CPU times of the process, with room for a slow machine. A search through all names for each of many names
-would take minutes.
+Times are CPU times of the process, with a margin for a slow machine. Comparing many names with many names would take
+minutes.
 """
 
 import json
@@ -75,7 +75,9 @@ def test_many_macros_and_many_findings_are_read_within_seconds():
 
 
 def test_surplus_warnings_are_counted_and_errors_still_listed():
-    """Check that of more than a thousand findings, the surplus is counted in one line, and errors are still listed."""
+    """Check that with more than a thousand findings, the surplus is counted in one line, while errors are still
+    listed.
+    """
     document = {**{f"x{index}": 0 for index in range(MAX_FINDINGS + 500)}, "providers": []}
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps(document))
@@ -86,7 +88,7 @@ def test_surplus_warnings_are_counted_and_errors_still_listed():
 
 
 def test_hints_stop_at_the_patience_except_for_short_lists():
-    """Check that hints stop when `PATIENCE` is used up, except that short lists are still searched."""
+    """Check that hints stop when the budget `PATIENCE` is used up, except for hints from short lists."""
     report = Report("", Document("", None, {}))
     assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
     assert report.hint("baseURL", ["baseurl"], [f"p{index}" for index in range(PATIENCE)]) == ""

@@ -1,7 +1,9 @@
-"""Every cache and table in memory has a bound. It is small if clients or providers choose the names in the cache.
+"""Tests that every cache and table in memory has a maximum size, which is small if clients or providers choose the
+keys.
 
-- A cache that is not in `CACHES` fails the first test: a cache may be added only with a known bound.
-- The other tests fill each cache of such names with more names than it holds, many of them long, and measure memory.
+- The first test fails for a cache that is not in `CACHES`, so that a new cache must be listed with its maximum size.
+- The other tests fill each cache whose keys others choose with more keys than it may have, many of them long, and
+  measure memory.
 """
 
 import ast
@@ -65,7 +67,7 @@ KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary"
 
 
 def caches_of(tree):
-    """Yield the names of caches and tables in the syntax tree of a file, except in types and imports."""
+    """Yield the names of caches and tables in a file's syntax tree, except those in types and imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             yield from (kind for each in node.decorator_list if (kind := ast.unparse(each).partition("(")[0]) in KINDS)

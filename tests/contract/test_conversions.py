@@ -1,4 +1,4 @@
-"""The conversions and their losses: the data, the chain's choice, and the output of the command."""
+"""Tests of the conversions and their losses: the data, the choice in the chain, and the command's output."""
 
 import json
 import re
@@ -28,7 +28,7 @@ DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.
 
 
 def chosen(flag, dialect, operation, model, *flags):
-    """Return (provider's flag, way) of the conversion to a provider with these flags."""
+    """Return (provider's compatibility flag, way) of the conversion to a provider that has these flags."""
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
     ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)
@@ -53,7 +53,7 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
     ],
 )
 def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, expected):
-    """Check that the conversion with the least loss is taken, whatever the order of flags in the configuration."""
+    """Check that the conversion with the least loss is used, in any order of the flags in the configuration."""
     for order in (flags, flags[::-1]):
         assert chosen(client, client, "generate", model, *order) == expected
 
@@ -72,7 +72,10 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
 def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
-    """Check that CountTokens is native to Bedrock for any body. Other providers count too, or the gateway estimates."""
+    """Check that CountTokens is native to Bedrock for any body.
+
+    For other providers, they or the gateway count the tokens.
+    """
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"
     assert chosen(*client, "bedrock_converse")[1] == "native"
@@ -114,9 +117,8 @@ def test_a_translator_that_the_data_do_not_name_says_its_own_number():
 
 
 def test_the_listing_has_all_flags_routes_and_conversions():
-    """Check that the list has every flag, route and conversion.
-
-    The least lossy conversion of each client comes first.
+    """Check that the list has every compatibility flag, route and conversion, and each client's least lossy conversion
+    first.
     """
     text = plugins_list(REGISTRY)
     assert re.search(r"^bedrock_converse +openai_responses +bedrock_converse__openai_responses$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Tests of the functions and classes for plain JSON flags, and of names and headers from outside."""
+"""Tests of the functions and classes for plain JSON APIs, and of names and headers from outside."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_a_name_with_control_characters_is_refused_without_repeating_them(charac
 
 @pytest.mark.parametrize("at", range(1, 40))
 def test_every_byte_of_a_native_stream_reaches_the_client(at):
-    """Check that no byte is lost however a stream is split, even between the CR and the LF of a line end."""
+    """Check that no byte is lost, wherever a stream is split, even between the CR and LF of a line end."""
     stream = b'data: {"a": 1}\r\n\r\ndata: [DONE]\r\n\r\n'
     decoder = json_api.SseDecoder(lambda _name, _payload: "chunk", lambda event: event.payload == b"[DONE]")
     events = [event for part in (stream[:at], stream[at:]) for event in decoder.feed(part)]

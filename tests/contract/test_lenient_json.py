@@ -1,4 +1,4 @@
-"""JSON with incomplete characters: every readable value is read, and every byte of a body keeps its offset."""
+"""Tests of JSON with incomplete characters: every readable value is read, and every byte of a body keeps its offset."""
 
 import json
 import time
@@ -83,7 +83,7 @@ def test_no_half_in_a_name_makes_another_known_name(name):
 
 
 def test_bytes_that_are_no_utf_8_are_replaced_in_replies_only():
-    """Check that a client's text in another encoding is refused, because letters would otherwise be lost silently."""
+    """Check that a client's text that is not UTF-8 is refused. Decoding it leniently would silently lose letters."""
     assert lenient_json.loads(b'"x\xff\xf0\x9fy"') == "x\ufffd\ufffdy"
     with pytest.raises(Refused):
         Members(b'{"a": "caf\xe9"}').decode("a")

@@ -1,4 +1,4 @@
-"""The members of a body are found without decoding, and all bytes except those of changed members are kept."""
+"""Tests of `Members`: the members of a body are found without decoding, and all unchanged bytes are kept."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Plugins of a folder are modules with a name of their own, share helpers, and may be packages."""
+"""Tests of plugins in a folder: they are modules of their own package, may share helpers, and may be packages
+themselves.
+"""
 
 import pickle
 from concurrent.futures import ProcessPoolExecutor

@@ -1,6 +1,7 @@
 """The translators between dialects, each with a client. All clients have the same methods.
 
-- `Conversion.sent` translates a request, checks it by the simulated provider's rules, and returns it in plain values.
+- `Conversion.sent` translates a request, checks the result by the simulated provider's rules, and returns it as plain
+  values.
 - `Conversion.reply_body` and `read_reply` translate a provider's reply, streamed or whole.
 """
 
@@ -25,7 +26,7 @@ MISTRAL = "mistral.mistral-large-2402-v1:0"
 WRITER = "us.writer.palmyra-x5-v1:0"
 GPT_OSS = "openai.gpt-oss-120b-1:0"
 MODELS = {"anthropic_messages": "claude-haiku-4-5", "bedrock_converse": HAIKU, "openai_chat": "gpt-4o"}
-"""The model that a request goes to if a test names no model, by upstream dialect."""
+"""The model of a request if the test names none, by upstream dialect."""
 
 
 class Sent:
@@ -70,9 +71,9 @@ class Conversion:
         return refused.value.problem
 
     def reply_body(self, reply, *, stream, **options):
-        """Return the body that a client gets for a reply, folded from its events if it is streamed.
+        """Return the body that a client gets for a reply, assembled from its events if it is streamed.
 
-        The reply is given as a `Canned`, or as (events, whole) in the provider's dialect.
+        The reply is given as a `Canned`, or as (events, unstreamed body) in the provider's dialect.
         """
         body = self.say.body(self.say.user(self.say.text("Hi")), **options)
         if stream and self.client == "openai_chat":
@@ -109,7 +110,7 @@ PAIRS = [
 
 
 def conversions(*, clients=None, upstreams=None):
-    """Parametrize a test with `conversion`: each conversion between these dialects, by default all."""
+    """Parametrize a test with `conversion`: each conversion between these dialects, by default all conversions."""
     chosen = [
         Conversion(client, upstream)
         for client, upstream in PAIRS

@@ -1,4 +1,4 @@
-"""Each of the sixty-four listed defects of other gateways has a test, or a reason why it has none."""
+"""Tests that each of the sixty-four listed defects of other gateways has a test, or a reason why it has none."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ _NAME = re.compile(r"def test_defects?((?:_(?:and_)?\d\d)+)_")
 
 
 def rows():
-    """Return the numbers in the names of tests such as `test_defect_08_and_09_a_name_that ...`."""
+    """Return the defect numbers in the names of tests, such as `test_defect_08_and_09_a_name_that ...`."""
     sources = Path(__file__).parents[1].rglob("test_*.py")
     names = [name for source in sources for name in _NAME.findall(source.read_text())]
     return {int(number) for name in names for number in re.findall(r"\d\d", name)}

@@ -1,4 +1,4 @@
-"""Defects 47 and 62 of other gateways, in betas and guardrails, tried on the conversions that translate."""
+"""Tests of defects 47 and 62 of other gateways, about betas and guardrails, on the conversions that translate."""
 
 import json
 
@@ -13,7 +13,7 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 
 @conversions(clients=("anthropic_messages",))
 def test_defect_47_unknown_betas_stay_out_of_the_body(conversion):
-    """Betas of the header that Bedrock does not know stay out of the body."""
+    """Check that betas in the header that Bedrock does not know are not sent in the body."""
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), headers={"anthropic-beta": BETAS})
     assert "claude-code" not in json.dumps(sent.body)
     assert "interleaved" not in json.dumps(sent.body)

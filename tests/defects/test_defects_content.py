@@ -1,4 +1,4 @@
-"""Defects 4, 5, 15, 16 and 21 to 30 of other gateways, in the content of turns: results, blank texts, files, schemas.
+"""Tests of defects 4, 5, 15, 16 and 21 to 30 of other gateways, about content: results, blank texts, files, schemas.
 
 The number of a defect is in the names of its tests: `defect_NN`.
 """
@@ -25,7 +25,7 @@ def answered(say, *parts, **more):
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_stands_apart_from_results(conversion, model):
-    """Text is separate from results if the model's family demands that."""
+    """Check that text is sent apart from tool results if the model's family requires that."""
     say = conversion.say
     sent = conversion.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
@@ -52,7 +52,7 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model(conversio
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL])
 def test_defect_15_additional_properties_are_taken_out(conversion, model):
-    """Additional properties are removed from a schema if the model's family refuses them."""
+    """Check that `additionalProperties` is removed from a schema if the model's family refuses it."""
     schema = {**CITY, "additionalProperties": False}
     hello = conversion.say.user(conversion.say.text("Hi"))
     for chosen, there in ((model, False), (HAIKU, True)):
@@ -62,9 +62,9 @@ def test_defect_15_additional_properties_are_taken_out(conversion, model):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_16_every_object_of_an_answers_schema_is_closed(conversion):
-    """Claude's providers get a schema whose objects are all closed.
+    """Check that all objects of an answer's schema are closed (no additional properties) for Claude's providers.
 
-    Chat does not need that, because the schema is not strict there.
+    For Chat this is not needed, because the schema is not strict there.
     """
     schema = {"type": "object", "properties": {"inner": CITY}, "required": ["inner"]}
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), caps={"json_schema": True}, schema=schema)
@@ -101,7 +101,7 @@ def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
 
 @conversions()
 def test_defect_25_a_document_alone_arrives(conversion):
-    """A document alone arrives, with a text added if the provider demands a text."""
+    """Check that a document without text arrives, and that a text is added if the provider requires one."""
     sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
     assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])
@@ -148,7 +148,7 @@ def test_defect_29_an_image_is_what_its_bytes_say(conversion, data, mime, kind):
 
 @conversions()
 def test_defect_29_an_image_of_an_unknown_kind_is_refused(conversion):
-    """An image of a kind that no model reads is refused, and the error names the field."""
+    """Check that an image of a type that no model accepts is refused by an error that names the field."""
     problem = conversion.refusal(
         conversion.say.user(conversion.say.text("See"), conversion.say.image(SVG, "image/svg+xml"))
     )
@@ -169,7 +169,7 @@ def test_defect_30_parameters_of_a_media_type_lose_no_image(conversion, mime):
 
 @conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
 def test_defect_30_parameters_of_a_media_type_are_ignored(conversion):
-    """A document's media type is recognised whatever parameters follow it."""
+    """Check that a document's media type is recognised even if parameters follow it."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Read"), conversion.say.document(TEXT, "", "text/csv; charset=utf-8"))
     )

@@ -1,6 +1,6 @@
-"""Defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, in what a conversation carries, on every conversion.
+"""Tests of defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, about conversations, on every conversion.
 
-They concern cache marks, thinking that comes back, requests for thinking, sampling, tiers, and the end of a
+They concern cache marks, thinking that is sent back, requests for thinking, sampling, tiers, and the end of a
 conversation. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
@@ -111,7 +111,7 @@ def second_turn(conversion, canned, *, stream, model=None):
 @both_ways
 @conversions(upstreams=CLAUDES)
 def test_defect_48_and_60_signed_thinking_comes_before_the_call(conversion, stream):
-    """Thinking comes back with its signature before the call."""
+    """Check that signed thinking is sent back to the provider before the tool call."""
     sent = second_turn(conversion, THOUGHT, stream=stream)
     assert sent.turns[1][1][0] == SIGNED
     assert [part[0] for part in sent.turns[1][1]] == ["thinking", "text", "call"]
@@ -163,7 +163,7 @@ def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_51_the_text_of_thinking_is_requested(conversion):
-    """The text of thinking is requested from models that leave it out by default."""
+    """Check that the text of thinking is requested from models that leave it out by default."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **conversion.say.effort("low")
     )
@@ -189,7 +189,7 @@ def test_defect_52_of_temperature_and_top_p_the_temperature_stays(conversion):
 
 @conversions(clients=("openai_chat", "openai_responses"))
 def test_defect_59_a_default_tier_is_left_out(conversion):
-    """A tier that asks for nothing is left out, and an unknown tier is refused."""
+    """Check that a default service tier is not sent, and that an unknown one is refused."""
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert "tier" not in str(conversion.sent(hello, service_tier="auto").body).lower()
     assert conversion.refusal(hello, service_tier="scale").param == "service_tier"
@@ -204,7 +204,9 @@ def test_defect_59_anthropics_tiers_ask_for_nothing_elsewhere(conversion):
 
 @conversions(clients=("bedrock_converse",))
 def test_defect_59_converses_default_tier_is_left_out(conversion):
-    """Converse's default tier is left out, and a tier that the provider lacks is reported as dropped."""
+    """Check that Converse's default service tier is not sent, and that a tier that the provider lacks is reported as
+    dropped.
+    """
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert conversion.sent(hello, serviceTier={"type": "default"}).dropped == []
     sent = conversion.sent(hello, serviceTier={"type": "reserved"})
@@ -214,7 +216,7 @@ def test_defect_59_converses_default_tier_is_left_out(conversion):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_63_a_trailing_assistant_turn_gets_a_user_turn(conversion):
-    """A trailing assistant turn is followed by a user turn for models that cannot continue a turn."""
+    """Check that a user turn is added after a last assistant turn if the model cannot continue the turn."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], ADAPTIVE[conversion.upstream])
     assert sent.turns[-1] == ("user", [("text", "Continue.")])
@@ -222,7 +224,7 @@ def test_defect_63_a_trailing_assistant_turn_gets_a_user_turn(conversion):
 
 @conversions(clients=CLAUDES, upstreams=CLAUDES)
 def test_defect_63_a_trailing_assistant_turn_is_continued(conversion):
-    """A trailing assistant turn is sent as it is to models that continue a turn."""
+    """Check that a last assistant turn is sent unchanged if the model can continue it."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], caps={"prefill": True})
     assert sent.turns[-1] == ("assistant", [("text", "The answer is")])

@@ -1,6 +1,6 @@
-"""Defects 31 to 36 and 40 to 43 of other gateways, in replies: indexes, stop reasons, counts, on every conversion.
+"""Tests of defects 31 to 36 and 40 to 43 of other gateways, about replies: indexes, stop reasons, counts.
 
-The number of a defect is in the names of its tests: `defect_NN`.
+They are tried on every conversion. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import json
@@ -69,7 +69,7 @@ NATIVE = [
 
 
 def ended(upstream, canned, word):
-    """Return a reply of the provider with `word` as its stop reason, as (events, whole)."""
+    """Return a reply of the provider with the stop reason `word`, as (events, unstreamed body)."""
     events, whole = rendered(upstream, canned)
     text = json.dumps([events, whole])
     for own in ("stop_reason", "stopReason", "finish_reason"):
@@ -91,7 +91,7 @@ def word_of(conversion, stop):
 
 @conversions(clients=("openai_chat",))
 def test_defect_31_and_32_calls_and_choices_are_numbered_from_0(conversion):
-    """Calls and choices are numbered from 0, whatever blocks come before them."""
+    """Check that calls and choices are numbered from 0, whatever blocks come before them."""
     body = {
         **conversion.say.body(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool()]),
         "stream": True,
@@ -130,7 +130,7 @@ def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(convers
 @both_ways
 @conversions()
 def test_defect_33_a_call_counts_in_a_turn_that_is_over(conversion, stream):
-    """A call is delivered as a call even if the provider's stop reason says that the turn is over."""
+    """Check that a call is delivered as a call even if the provider's stop reason says that the turn has ended."""
     reply = ended(conversion.upstream, TWO_CALLS, "stop" if conversion.upstream == "openai_chat" else "end_turn")
     assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "calls")
 
@@ -197,7 +197,7 @@ def test_defect_40_and_41_counts_of_the_cache_arrive_apart_from_the_inputs(conve
 
 @conversions(clients=("anthropic_messages",))
 def test_defect_42_the_last_delta_has_all_counts(conversion):
-    """The last delta of a message has the counts of the input and of the cache."""
+    """Check that the last `message_delta` has the counts of the input and of the cache."""
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation
@@ -209,7 +209,7 @@ def test_defect_42_the_last_delta_has_all_counts(conversion):
 
 @conversions(upstreams=("anthropic_messages",))
 def test_defect_43_counts_of_two_events_are_not_summed(conversion):
-    """The counts of the first event and of the last event are not added up."""
+    """Check that the counts of the first event are not added to those of the last event."""
     events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[0][1]["message"]["usage"]
     events = [(kind, {**data, "usage": {**usage, "output_tokens": 7}}) if kind == "message_delta" else (kind, data) for kind, data in events]  # fmt: skip

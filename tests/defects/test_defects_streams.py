@@ -1,4 +1,4 @@
-"""Defects 37 to 39 and 58 of other gateways, on the wire: broken streams, statuses, keys.
+"""Tests of defects 37 to 39 and 58 of other gateways, about broken streams, statuses and keys.
 
 Each is tried on every conversion, over sockets. The number of a defect is in the names of its tests: `defect_NN`.
 """
@@ -43,7 +43,7 @@ def hello(wire):
 
 
 async def broken(wire, state, scenario):
-    """Return the last event of a stream that breaks. Also check that no event says that the reply is complete."""
+    """Return the last event of a stream that breaks. Check that no event says that the reply is complete."""
     async with line(wire, state) as opened:
         opened.simulated.script(scenario)
         reply = await opened.post(hello(wire), stream=True)
@@ -58,7 +58,7 @@ async def broken(wire, state, scenario):
 
 @wires()
 async def test_defect_37_an_error_ends_the_clients_stream(wire, tmp_path):
-    """An error inside a stream is the last event that the client gets."""
+    """Check that after an error inside a stream, the client gets no further event."""
     events = await broken(wire, tmp_path, FAILED)
     assert WORDS in json.dumps(events)
 
@@ -70,7 +70,7 @@ async def test_defect_38_a_stream_that_stops_without_its_end_is_an_error(wire, t
 
 @wires()
 async def test_defect_39_an_exception_at_the_start_keeps_its_status(wire, tmp_path):
-    """An exception that begins a stream keeps its own status, not 400."""
+    """Check that an exception at the beginning of a stream keeps its own status instead of 400."""
     async with line(wire, tmp_path) as opened:
         opened.simulated.script(replace(FAILED, fail_after=0))
         reply = await opened.post(hello(wire), stream=True)
@@ -81,7 +81,7 @@ async def test_defect_39_an_exception_at_the_start_keeps_its_status(wire, tmp_pa
 @natives
 @pytest.mark.parametrize("scheme", ["bearer", "x-api-key"])
 async def test_defect_58_a_provider_without_a_key_gets_none(wire, tmp_path, scheme):
-    """A provider without a configured key receives no key, not even the placeholder that the client sent."""
+    """Check that a provider without a configured key gets no key at all, not even the client's placeholder."""
     async with line(wire, tmp_path, apikey="", authorization=scheme) as opened:
         opened.simulated.keys = None
         reply = await opened.gw.post(

@@ -1,4 +1,7 @@
-"""Defects 1 to 20 of other gateways, in tools and calls, tried on every conversion. `defect_NN` has the defect's number."""
+"""Tests of defects 1 to 20 of other gateways, about tools and calls, on every conversion.
+
+Test names have the defect's number.
+"""
 
 import json
 
@@ -20,7 +23,7 @@ def turns_with(say, *calls):
 
 @conversions()
 def test_defect_01_parallel_results_become_one_turn(conversion):
-    """Results of parallel calls, in separate messages, become one turn."""
+    """Check that the results of parallel calls, sent in separate messages, become one turn."""
     say = conversion.say
     conversation = [*turns_with(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
     sent = conversion.sent(conversation, tools=[say.tool(schema=CITY)])
@@ -46,7 +49,7 @@ def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion)
 
 @conversions(upstreams=CLAUDES)
 def test_defect_06_a_history_of_calls_keeps_its_tools(conversion):
-    """A history with calls keeps the tools, although the request offers none."""
+    """Check that the tools of earlier calls are defined in a request that offers no tools."""
     say = conversion.say
     sent = conversion.sent([*turns_with(say, *ONE), *say.answered("a", say.text("1"))])
     assert list(sent.tools) == ["look"]
@@ -78,7 +81,7 @@ def forbids(body):
 @conversions()
 @pytest.mark.parametrize("name", [LONG, "mcp.files/read", "größe"])
 def test_defect_08_and_09_a_refused_name_is_replaced_and_restored(conversion, name, stream):
-    """A name that providers refuse is replaced upstream, and is restored in the reply."""
+    """Check that a name that providers refuse is replaced in the request, and restored in the reply."""
     say = conversion.say
     sent = conversion.sent(
         [*turns_with(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)]
@@ -100,7 +103,7 @@ def test_defect_08_a_demanded_tool_has_its_other_name_too(conversion):
 
 @conversions()
 def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
-    """A call of a tool that the model made up goes back under a name that the provider accepts."""
+    """Check that a call of a tool that the model invented is sent back under a name that the provider accepts."""
     say = conversion.say
     conversation = [*turns_with(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
     sent = conversion.sent(conversation, tools=[say.tool()])
@@ -111,7 +114,7 @@ def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
 @conversions()
 @pytest.mark.parametrize("given", ["x" * 80, "fc|a b/1", "functions.look:0"])
 def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
-    """An id that providers refuse is replaced by the same id in the call and in its result."""
+    """Check that an id that providers refuse is replaced by the same id in the call and in its result."""
     say = conversion.say
     conversation = [*turns_with(say, (given, "look", {})), *say.answered(given, say.text("1"))]
     first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))
@@ -144,7 +147,7 @@ def test_defect_11_ids_that_begin_anew_in_every_turn_stay_apart(conversion):
 
 @conversions()
 def test_defect_12_tools_without_a_name_or_a_description(conversion):
-    """A tool without a name is refused, and an empty description is left out."""
+    """Check that a tool without a name is refused, and that an empty description is left out."""
     say = conversion.say
     problem = conversion.refusal(say.user(say.text("Hi")), tools=[say.tool("")])
     assert "name" in problem.param
@@ -179,7 +182,9 @@ def test_defect_14_a_schema_that_combines_others_becomes_one_object(conversion, 
 def test_defect_14_a_schema_is_an_object_or_refused(
     conversion,
 ):
-    """A schema without a type becomes an object. A schema of another type is refused, and the error names the tool."""
+    """Check that a schema without a type becomes an object, and that another type is refused by an error that names the
+    tool.
+    """
     say = conversion.say
     request = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
     assert request.tools["look"].schema == NO_INPUT
@@ -189,7 +194,7 @@ def test_defect_14_a_schema_is_an_object_or_refused(
 
 @conversions(clients=(*CLAUDES, *OPENAIS), upstreams=CLAUDES)
 def test_defect_17_strict_is_reported_where_a_model_refuses_it(conversion):
-    """Strict is reported as dropped if the model refuses strict tools."""
+    """Check that `strict` is reported as dropped if the model refuses strict tools."""
     say = conversion.say
     given = {"tools": [say.tool(strict=True)]}
     taken = conversion.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": True}, **given)
@@ -213,7 +218,7 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object(conversion, stre
 @both_ways
 @conversions(upstreams=("openai_chat",))
 def test_defect_18_empty_arguments_are_an_empty_object(conversion, stream):
-    """Empty arguments, which some servers send, become an empty object."""
+    """Check that empty arguments, which some servers send, become an empty object."""
     events, whole = rendered("openai_chat", Canned(tools=(Tool("look"),)))
     reply = json.loads(json.dumps([events, whole]).replace('"arguments": "{}"', '"arguments": ""'))
     silent = [pair for pair in reply[0] if not continues_a_call(pair[1])]
@@ -229,7 +234,7 @@ def continues_a_call(chunk):
 
 
 def fragments(conversion, events):
-    """Return the JSON of a call's input, put together from a stream as clients do it."""
+    """Return the JSON text of a call's input, assembled from a stream as clients do it."""
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation
@@ -257,7 +262,7 @@ def test_defect_19_arguments_that_are_no_object_become_one(conversion, given, ex
 
 @conversions(clients=("bedrock_converse",))
 def test_defect_19_converse_demands_that_an_input_is_an_object(conversion):
-    """Clients of Converse get an error that says that an input must be an object."""
+    """Check that clients of Converse get an error if the input of a call is not an object."""
     say = conversion.say
     problem = conversion.refusal(
         [*turns_with(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]

@@ -54,7 +54,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_a_beta_unknown_to_bedrock_is_dropped_in_a_retry(tmp_path, bedrock_sim, case):
-    """Check that a beta unknown to Bedrock is left out in a second attempt, and that this is reported."""
+    """Check that a beta that Bedrock does not know is left out in a second attempt and reported as dropped."""
     path, body, headers = CASES[case]
     bedrock_sim.script(INVALID)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -86,7 +86,9 @@ CLAUDE_CODE = {
 
 @pytest.mark.parametrize("case", CLAUDE_CODE)
 async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, bedrock_sim, case):
-    """Check that the next call leaves out the refused beta at once, and that another model still gets it."""
+    """Check that later calls of the same model leave the refused beta out at once, and that other models still get
+    it.
+    """
     path, body, headers = CLAUDE_CODE[case]
     bedrock_sim.script(INVALID)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU, SONNET])}) as gw:
@@ -172,7 +174,7 @@ async def test_a_silent_provider_is_covered_by_pings_also_where_it_is_translated
 
 
 async def test_a_converse_client_gets_no_pings(tmp_path, bedrock_sim):
-    """Check that a Converse client gets no pings while its provider is silent, because Converse has no pings."""
+    """Check that a Converse client gets no pings while its provider is silent, because the format has none."""
     held = scenarios.Gate()
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
     async with (

@@ -1,4 +1,4 @@
-"""Stored bodies of calls: none by default, those of every conversion if configured, and who may read them."""
+"""Tests of stored bodies of calls: none by default, those of every conversion if configured, and who may read them."""
 
 import asyncio
 import base64
@@ -40,7 +40,7 @@ async def capturing(state, sim, **database):
 
 
 async def bodies(gw, call):
-    """Return the stored bodies of a call as soon as they are there. They are written a moment after the call."""
+    """Wait for the stored bodies of a call, and return them. They are written shortly after the call."""
 
     async def stored():
         reply = await gw.get(f"/api/calls/{call}/bodies")
@@ -93,7 +93,7 @@ async def test_nothing_is_written_by_a_configuration_that_does_not_say_anything(
 
 @pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
 async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedrock_sim, path, body):
-    """Check that the bodies that the client sent and received are stored byte for byte, without its keys."""
+    """Check that the bodies that the client sent and received are stored byte for byte, without the client's keys."""
     async with capturing(tmp_path, bedrock_sim) as gw:
         sent = json.dumps(body).encode()
         reply = await gw.post(path, sent, headers=HEADERS)
@@ -156,7 +156,10 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
 
 
 async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock_sim):
-    """Check that callers read the bodies of their own calls, and admins those of all calls. Others get the same 404."""
+    """Check that callers can read the bodies of their own calls, and admins all bodies.
+
+    Others get the same 404 in any case.
+    """
     async with capturing(tmp_path, bedrock_sim) as gw:
         call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         mine = await bodies(gw, call)

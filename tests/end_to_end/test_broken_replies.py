@@ -1,4 +1,4 @@
-"""Bodies with a successful status that are not a reply of their dialect, on every conversion, streamed and whole.
+"""Tests of bodies with a success status that are not a reply of the dialect, on every conversion, streamed and not.
 
 Sources of the bodies: zed-industries/zed#45761 (`msg`), azrtydxb/Fastllm-proxy#28 (`error` under 200),
 pydantic/pydantic-ai#6885 (`choices` of null), hugalafutro/model-hotel#821 (no JSON under 200).
@@ -66,7 +66,7 @@ def hello(wire):
 
 
 def message_in(wire, body):
-    """Return the message of an error as the client's SDK reads the error."""
+    """Return the message of an error, read as the client's SDK reads it."""
     error = json.loads(body)
     if wire.client.startswith("bedrock_"):
         return error["message"]
@@ -106,10 +106,7 @@ async def test_a_whole_reply_in_place_of_a_stream_is_an_error_and_counted(wire, 
 
 @wires()
 async def test_a_stream_in_place_of_a_whole_reply_is_an_error_and_counted(wire, tmp_path):
-    """Check that a stream is an error if the client asked for a whole reply.
-
-    A stream is recognised by its text alone.
-    """
+    """Check that a stream is an error if the client did not ask for one. It is recognised by its text alone."""
     events, _ = rendered(wire.upstream, REPLY)
     data, content_type = framed(wire.provider, events)
     async with line(wire, tmp_path) as opened:
@@ -185,7 +182,9 @@ BOOKS = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
 
 @asynccontextmanager
 async def raw_server(*replies):
-    """Yield the URL of a server that answers each request with the next bytes, and closes the connection."""
+    """Yield the URL of a server that answers each request with the next of `replies`, and then closes the
+    connection.
+    """
     waiting = list(replies)
 
     async def serve(reader, writer):
@@ -201,7 +200,9 @@ async def raw_server(*replies):
 
 @wires()
 async def test_a_whole_reply_cut_anywhere_is_an_error_and_estimated(wire, tmp_path):
-    """Check that a cut body is never passed on: without a length, with a wrong length, or in chunks without an end."""
+    """Check that a truncated body is never passed on: without a length, with a wrong length, or in chunks without an
+    end.
+    """
     _, whole = rendered(wire.upstream, REPLY)
     body = json.dumps(whole).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -1,4 +1,6 @@
-"""One call after the other through the whole gateway: what reaches the provider, what comes back, what is recorded."""
+"""Tests of single calls through the whole gateway: what the provider gets, what the client gets, and what is
+recorded.
+"""
 
 import json
 
@@ -67,7 +69,9 @@ async def test_a_chat_reaches_other_models_over_converse(tmp_path, bedrock_sim, 
 
 
 async def test_a_chat_to_a_model_without_converse_names_the_flag(tmp_path, bedrock_sim):
-    """Check that a Chat request to a model that needs Converse is refused, and that the error names the missing flag."""
+    """Check that a Chat request to a model that only has Converse is refused by an error that names the missing
+    flag.
+    """
     provider = bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"])
     async with gate(tmp_path, {"b": provider}) as gw:
         reply = await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})

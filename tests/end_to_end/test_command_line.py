@@ -1,4 +1,4 @@
-"""Tests of mistakes on the command line and of failing output: one line and an exit status, without a traceback."""
+"""Tests of mistakes on the command line and of failing output. The command prints one line, without a traceback."""
 
 import asyncio
 import json
@@ -83,9 +83,9 @@ async def test_a_command_whose_output_is_closed_still_says_its_verdict(tmp_path,
 
 
 async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, config):
-    """Check that a gateway with a closed standard output serves, and writes its log nowhere.
+    """Check that a gateway whose standard output is closed serves and discards its log.
 
-    The null device takes the place of the output. Otherwise the first file to be opened would get the log's lines.
+    Without the null device in place of the output, log lines would go into the first file that is opened.
     """
     listening = {"server": {"listeners": [{"listen": f"unix:{tmp_path}/http.sock", "identity": "serve-headers"}]}}
     config.write_text(json.dumps({**json.loads(config.read_text()), **listening}))

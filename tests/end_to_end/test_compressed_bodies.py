@@ -1,4 +1,4 @@
-"""Bodies in a content coding, on every route that takes a body and on every conversion: the provider gets the decoded body.
+"""Tests of bodies with a content coding, on every route and every conversion: the provider gets the decoded body.
 
 Clients that compress: mlflow/mlflow#24573, SaladDay/cc-switch-cli#469, QuantumNous/new-api#4913,
 zyycn/codex-proxy-rs#66. RFC 9110, 8.4 and 15.5.16.
@@ -93,7 +93,10 @@ async def test_a_kept_body_is_the_decoded_one(tmp_path, bedrock_sim):
 
 
 async def test_large_bodies_are_decoded_beside_the_event_loop(tmp_path, bedrock_sim):
-    """Check that large bodies are decoded mostly in other threads. 16 bodies are decoded to the limit of 32 MB."""
+    """Check that large bodies are decoded mostly in other threads than the event loop's.
+
+    16 bodies are decoded to the limit of 32 MB.
+    """
     body = zlib.compress(b" " * 40_000_000, 1)
     room = {"limits": {"buffer_bytes": 2**31}}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, server=room) as gw:

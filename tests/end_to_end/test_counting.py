@@ -1,4 +1,6 @@
-"""count_tokens from every client to every provider: exact if the provider can count, else estimated and marked as such."""
+"""Tests of count_tokens from every client to every provider: exact if the provider can count, or else a marked
+estimate.
+"""
 
 import base64
 import json
@@ -66,7 +68,9 @@ async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimat
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_sim, client):
-    """Check that tokens of a model that Bedrock cannot count are estimated after all other ways have failed."""
+    """Check that tokens are estimated for a model that Bedrock cannot count, after all other ways of counting have
+    failed.
+    """
     bedrock_sim.script(UNCOUNTED)
     tokens, marked = await counted(gw, client, HAIKU)
     assert (tokens > 5, marked) == (True, "true")
@@ -91,7 +95,7 @@ async def test_defect_56_an_error_of_counting_comes_in_the_clients_own_shape(gw,
 
 
 async def test_anthropics_counting_error_becomes_bedrocks(gw):
-    """Check that a Bedrock client gets an error of Anthropic's counting in Bedrock's form."""
+    """Check that a Bedrock client gets an error of Anthropic's count_tokens in Bedrock's format."""
     body = {"input": {"converse": {"messages": [{"role": "user", "content": [{"nothing": 1}]}]}}}
     reply = await gw.post(f"/model/{CLAUDE}/count-tokens", body)
     assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationException")
@@ -99,7 +103,7 @@ async def test_anthropics_counting_error_becomes_bedrocks(gw):
 
 @pytest.mark.parametrize("client", ["messages", "invoke"])
 async def test_a_key_in_a_refusal_to_count_reaches_no_client(gw, bedrock_sim, client):
-    """Check that a key that a provider repeats in its refusal to count reaches no client."""
+    """Check that a key is removed if a provider repeats it in its refusal to count tokens."""
     bedrock_sim.default = scenarios.error("AccessDeniedException", f"the key {KEY} may not count")
     path, body, _ = CLIENTS[client]
     reply = await gw.post(path.format(HAIKU), body(HAIKU))
@@ -118,7 +122,7 @@ async def test_the_record_of_a_count_has_the_requests_that_were_sent(gw, model, 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"inputTokens"', b"<html><title>Sign in</title></html>"])
 async def test_a_count_that_is_none_is_an_error(gw, bedrock_sim, client, body):
-    """Check that a reply of CountTokens without a count is an error of the provider, and no count of 0."""
+    """Check that a reply of CountTokens that has no count is an error of the provider, and not a count of 0."""
     for model in (HAIKU, SONNET):
         bedrock_sim.script(scenarios.raw(body))
         path, request, _ = CLIENTS[client]

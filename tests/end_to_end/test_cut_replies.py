@@ -1,4 +1,6 @@
-"""The cost of a reply that was cut before the provider reported usage: an estimate, in the tier that the reply named."""
+"""Tests of the cost of a reply that was cut off before the usage report: an estimate, in the tier that the reply
+named.
+"""
 
 import json
 
@@ -20,7 +22,7 @@ INPUT, OUTPUT = 1_250, 10_000
     [("default", 1), ("priority", 2), ("flex", 0.5), ("scale", 1), ("a tier of next year", 1)],
 )
 async def test_a_cut_reply_has_its_tiers_or_the_standard_price(tmp_path, tier, times):
-    """Check that a cut reply costs its tier's price, or the standard price where the tier has none."""
+    """Check that a truncated reply costs its tier's price, or the standard price if the tier has none."""
     chunk = {"choices": [{"index": 0, "delta": {"content": TEXT}, "finish_reason": None}], "service_tier": tier}
     async with OpenAISim(keys={KEY}) as sim:
         sim.script(scenarios.raw(b"data: " + json.dumps(chunk).encode() + b"\n\n", "text/event-stream"))

@@ -1,6 +1,7 @@
-"""Streams that are cut at every byte: each prefix is a whole reply or an error, never a quiet end.
+"""Tests of streams that are cut off at every byte.
 
-The end of a whole reply is found in the bytes, and not with the decoders under test.
+Each prefix must give a complete reply or an error. The end of a complete reply is found in the bytes, and not with the
+decoders under test.
 """
 
 import re
@@ -49,7 +50,8 @@ LAST = {
     "anthropic_messages": rb"event: message_stop\ndata: \{[^\n]*\}",
     "openai_responses": rb"event: response.completed\ndata: \{[^\n]*\}",
 }
-"""Pattern of the event with which a whole reply ends, by flag. A stream of AWS frames ends with its last frame."""
+"""Pattern for the event that ends a complete reply, by compatibility flag. A stream of AWS frames ends with its last
+frame."""
 ERRORS = {
     "openai_chat": ("",),
     "openai_responses": ("response.failed",),
@@ -57,7 +59,7 @@ ERRORS = {
     "bedrock_model_invoke": ("internalServerException",),
     "bedrock_converse": ("internalServerException",),
 }
-"""The last event that the client gets if a stream breaks, by the client's flag."""
+"""The last event that the client gets if a stream breaks, by the client's compatibility flag."""
 breaks = pytest.mark.parametrize("broken", [False, True], ids=["closed", "broken"])
 
 
@@ -72,7 +74,7 @@ def streamed_request(flag):
 
 
 def is_error(flag, data, fault=None):
-    """Return whether the stream `data`, which the fault ends, ends with an error for the client."""
+    """Return whether the stream `data` ends with an error for the client. `fault` is the error that ended it."""
     request = streamed_request(flag)
     decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
@@ -85,8 +87,9 @@ def is_error(flag, data, fault=None):
 
 
 def wrong_cuts(flag, data, whole, *, broken):
-    """Return the positions whose cut has a wrong result: an error after at least `whole` bytes, or no error after
-    fewer.
+    """Return the cut positions with a wrong result.
+
+    Cuts before `whole` bytes must give an error, and later cuts must not.
     """
     fault = Truncated("broken") if broken else None
     return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], fault) == (cut >= whole)]
@@ -169,7 +172,9 @@ def test_a_complete_chat_stream_without_its_end_gets_one(fault):
 
 @wires()
 async def test_a_stream_cut_between_any_events_ends_with_an_error(wire, tmp_path):
-    """Check over sockets that a cut stream has an error event, no end, and one record, with a cost or an estimate."""
+    """Check over sockets that a stream that is cut off has an error event, no normal end, and one record with a
+    cost.
+    """
     events, _ = rendered(wire.upstream, REPLY)
     frames = [framed(wire.provider, [event])[0] for event in events]
     content_type = framed(wire.provider, events)[1]

@@ -1,4 +1,4 @@
-"""Providers that misbehave, and clients that go too far: each is answered, recorded, and harms nobody else."""
+"""Tests of misbehaving providers and of abusive clients. Each gets a reply and a record, and harms nobody else."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def test_headers_that_bind_our_name_or_tell_of_the_connection_stay_here(tm
 
 
 async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
-    """Check that a reply that never came has an estimate, and a request that was never sent costs nothing."""
+    """Check that a call without any reply costs an estimate, and that a request that was never sent costs nothing."""
 
     async def silent(_request):
         await asyncio.sleep(60)
@@ -64,7 +64,9 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
 
 
 async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_path, bedrock_sim):
-    """Check that the output count of a broken stream is recorded, although the event with the count is held back."""
+    """Check that the output count of a broken stream is recorded, even though the event with the count was held
+    back.
+    """
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], end_after=8))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         await gw.post("/v1/messages", {"max_tokens": 50, "stream": True, **CHAT})

@@ -1,7 +1,4 @@
-"""A provider that repeats the gateway's key.
-
-The gateway removes the key on every conversion, in every place of a reply.
-"""
+"""Tests of providers that repeat the gateway's key. It is removed on every conversion, in every place of a reply."""
 
 import base64
 import json
@@ -33,7 +30,7 @@ def hello(wire):
 
 
 def leaks(*texts):
-    """Return the forms of the key that `texts` contain. The forms inside JSON text and base64 are searched for too."""
+    """Return the forms of the key that `texts` contain, also inside nested JSON and base64."""
     found = []
     for data in texts:
         decoded = [data]

@@ -1,4 +1,4 @@
-"""Messages streams without event lines, and frames after the end of an event stream, over sockets.
+"""Tests of Messages streams without `event:` lines, and of frames after the end of a stream, over sockets.
 
 Sources: openclaw/openclaw#37571, earendil-works/pi#1983 (the event line is optional in the standard).
 """
@@ -50,7 +50,7 @@ REPLY = Canned(("Hi",), tokens=Tokens(7, 5))
 
 @wires()
 async def test_what_a_provider_sends_after_the_end_reaches_nobody(wire, tmp_path):
-    """Check that whatever follows the end of a reply is ignored: a second reply, an error, or half a frame."""
+    """Check that anything after the end of a reply is ignored: a second reply, an error, or half a frame."""
     events, _ = rendered(wire.upstream, REPLY)
     data, content_type = framed(wire.provider, events)
     if wire.provider == "openai_chat":

@@ -1,4 +1,4 @@
-"""Every rule of grants as a caller sees it, as a table of grants, callers, requests, statuses and errors."""
+"""Tests of every rule of grants, as a table of grants, callers, requests, statuses and errors."""
 
 import json
 from typing import NamedTuple
@@ -199,7 +199,7 @@ async def test_a_refusal_is_said_in_the_clients_dialect(path, body, role, model,
 
 
 def holds(whole, part):
-    """Return whether everything in `part` is also in `whole`."""
+    """Return whether all members in `part` are also in `whole`."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(name in whole and holds(whole[name], part[name]) for name in part)
     return whole == part

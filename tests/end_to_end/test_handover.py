@@ -1,4 +1,4 @@
-"""A hand-over that fails, processes that are killed during it, and its socket."""
+"""Tests of a hand-over that fails, of processes that are killed during it, and of its socket."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ HELLO = {"type": "Hello", "protocol": 1, "schema": 6, "database": "", "sync": Fa
 
 @contextlib.asynccontextmanager
 async def held_stream(gateway, simulated):
-    """Begin a stream that stops after its first bytes, and yield the reply and the gate that holds the stream."""
+    """Begin a stream that stops after its first bytes. Yield the reply, and the gate that lets the stream continue."""
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
     async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=STREAM) as reply:
@@ -44,7 +44,7 @@ async def balance(gateway):
 
 
 async def one_record_each(gateway, outcomes):
-    """Check that there are exactly these outcomes, and each call was charged once."""
+    """Check that the calls have exactly these outcomes, and that each was charged once."""
     calls = await listed(gateway, len(outcomes))
     assert sorted(call["outcome"] for call in calls) == sorted(outcomes)
     assert len({call["id"] for call in calls}) == len(calls)
@@ -53,7 +53,7 @@ async def one_record_each(gateway, outcomes):
 
 
 def exchange(connection, message):
-    """Send a message on a socket of the hand-over, and return the answer; None if the connection is closed."""
+    """Send a message on a hand-over socket, and return the answer; None if the connection is closed."""
     data = message if isinstance(message, bytes) else json.dumps(message).encode()
     connection.sendall(len(data).to_bytes(4, "big") + data)
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 50)
@@ -66,7 +66,7 @@ def exchange(connection, message):
 
 
 def talk(state, *messages):
-    """Send messages on one connection to the socket of the hand-over, and return the last answer."""
+    """Send messages on one connection to the hand-over socket, and return the last answer."""
     with connected(state) as connection:
         return [exchange(connection, message) for message in messages][-1]
 
@@ -119,7 +119,9 @@ async def test_a_new_process_that_cannot_start_is_no_fault_of_the_old(tmp_path, 
 
 
 async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_path, bedrock_sim):
-    """Check that calls that end while the new process has the journal are recorded once, and new calls are served."""
+    """Check that calls that end while the new process has the journal are recorded once, and that new calls are
+    served.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     state = tmp_path / "state"
     async with family(tmp_path, *arguments) as gateway:
@@ -157,7 +159,9 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that a third process records and charges calls that the first one ended before and after the third began."""
+    """Check that a third process records and charges calls of the first one, whether they ended before or after it
+    began.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments) as gateway:
         async with held_stream(gateway, bedrock_sim) as early, held_stream(gateway, bedrock_sim) as late:
@@ -190,7 +194,9 @@ async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_s
 
 
 async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
-    """Check that a call on a kept connection to the old process is refused after the new one has spent the balance."""
+    """Check that a call over a kept connection to the old process is refused after the new process has spent the
+    balance.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
     document = json.loads((tmp_path / "config.hujson").read_text())
     document["quotas"]["all"]["capacity"] = "$0.0001"
@@ -231,11 +237,11 @@ with socket.socket(socket.AF_UNIX) as one:
     one.connect("handover.sock")
     print(one.recv(1))
 """
-"""A program that root runs, and that connects as another user."""
+"""A program that is run by root and connects as another user."""
 
 
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
-    """Check the mode of the socket, and that another user gets no answer even if the mode were another one."""
+    """Check the mode of the hand-over socket, and that another user gets no answer even with another mode."""
     state = tmp_path / "state"
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
         path = state / "handover.sock"

@@ -1,4 +1,4 @@
-"""Tests of the identity of callers over real connections: every mode, several modes at once, and no tailscaled."""
+"""Tests of callers' identities over real connections: every mode, several modes at once, and a missing tailscaled."""
 
 import asyncio
 import json
@@ -59,9 +59,8 @@ async def gated(state, sim, upstream, *modes, **options):
 
 @pytest.fixture
 async def asking(tmp_path, sim, bedrock_sim):
-    """Yield a gateway with two listeners.
-
-    On the first it asks tailscaled about peers, on the second about proxied callers.
+    """Yield a gateway with two listeners that ask tailscaled: the first about its peers, the second about proxied
+    callers.
     """
     async with gated(tmp_path, sim, bedrock_sim, "whois", "proxy-protocol") as running:
         yield running
@@ -82,7 +81,7 @@ async def login(raw, **options):
 
 
 async def test_a_caller_is_who_tailscaled_says_with_those_grants(asking, sim):
-    """Check that a caller is the person that tailscaled names, and may use the models granted to this person."""
+    """Check that a caller is the person that tailscaled names, and may use this person's models."""
     alice, bob = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert [(await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] for raw in (alice, bob)] == [200, 404]
     assert [(await raw.ask("/v1/chat/completions", chat(NOVA)))[0] for raw in (alice, bob)] == [404, 200]
@@ -188,7 +187,7 @@ async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
 
 
 async def test_a_slow_tailscaled_holds_up_nobody_else(asking, sim, monkeypatch):
-    """Check that a tailscaled that takes five seconds is not waited for, and that other callers are not delayed."""
+    """Check that other callers are not delayed by a tailscaled that takes five seconds to answer."""
     monkeypatch.setattr(localapi, "ANSWER_SECONDS", 0.3)
     known, late = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert await login(known) == "alice@example.com"
@@ -213,7 +212,7 @@ async def test_after_a_reconnect_a_port_is_its_new_callers(asking, sim):
 
 
 async def test_a_changed_identity_counts_after_the_cached_one_expires(asking, sim, monkeypatch):
-    """Check that a changed identity on an open connection takes effect when the cached answer expires."""
+    """Check that a changed identity on an open connection takes effect after the cached answer has expired."""
     now = 1000.0
     monkeypatch.setattr(whois, "monotonic", lambda: now)
     raw = await connected(asking, sim, ALICE)
@@ -247,7 +246,7 @@ async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
 
 
 async def test_a_node_cannot_send_a_proxy_header_of_its_own(asking, sim):
-    """Check that a node is not taken for a proxy, although tailscaled forwards its connection from this machine."""
+    """Check that a node is not treated as a proxy, although tailscaled forwards its connections from this machine."""
     for header in (version_1("100.64.0.7"), version_2("100.64.0.7"), b"PROXY UNKNOWN\r\n"):
         raw = await connected(asking, sim, BOB, at=1, first=header)
         status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
@@ -276,7 +275,7 @@ async def local(state, sim, upstream, *, grants=GRANTS, **more):
 
 
 async def test_the_tailnet_is_not_this_machine_without_a_network_device(tmp_path, sim, bedrock_sim):
-    """Check that a node whose connection tailscaled forwards to 127.0.0.1 gets neither calls nor metrics."""
+    """Check that a node whose connection tailscaled forwards to 127.0.0.1 can neither make calls nor read metrics."""
     metrics = {"metrics": {"listen": "127.0.0.1:0"}}
     async with local(tmp_path, sim, bedrock_sim, more=metrics) as running:
         raw = await connected(running, sim, ALICE)
@@ -323,7 +322,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
-    """Check the table of the operators' page: the identity of a caller for each way to the gateway and each mode."""
+    """Check a table of the operation page: the caller's identity for each way to the gateway and each mode."""
     (node, first, headers), expected = WAYS[way]
     modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
     listeners = [
@@ -344,7 +343,7 @@ async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_
 
 @pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
 async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
-    """Check the warning that every process of this machine counts as its owner if tailscaled has a network device."""
+    """Check the warning that with a network device, every process of this machine is treated as the machine's owner."""
     sim.tun = tun
     grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
     async with local(tmp_path, sim, bedrock_sim, grants=grants) as running:
@@ -355,7 +354,7 @@ async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedroc
 
 
 async def test_the_origin_behind_tailscale_serve_is_the_forwarded_host(tmp_path, bedrock_sim):
-    """Check that a page under the forwarded host name may save, and that pages of other origins may not."""
+    """Check that a page under the forwarded host name may save, but pages of other origins may not."""
     path = tmp_path / "serve.sock"
     server = {"listeners": [{"listen": f"unix:{path}", "identity": "serve-headers"}]}
     served = [("Tailscale-User-Login", "alice@example.com"), ("X-Forwarded-Host", "ai.example.ts.net")]
@@ -391,7 +390,9 @@ async def test_grants_of_a_long_policy_come_by_tailscale_serve(tmp_path, bedrock
 
 
 async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(asking, sim):
-    """Check that tailnet callers are served while 16 local processes call in loops, with and without a network device."""
+    """Check that tailnet callers are served while 16 local processes call continuously, with and without a network
+    device.
+    """
     over = False
     sim.late_seconds = 0.03
 
@@ -418,7 +419,7 @@ EACH = 50
 
 
 async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim):
-    """Check two callers that both come from 127.0.0.1, as with userspace networking.
+    """Check that two callers that both come from 127.0.0.1, as with userspace networking, are never confused.
 
     One request in ten is a model call that only one of the callers may make.
     """

@@ -1,4 +1,6 @@
-"""Faults of the machine below a running gateway: calls go on or are refused in their format, and it recovers."""
+"""Tests of faults of the machine below a running gateway: calls continue or are refused in their format, and it
+recovers.
+"""
 
 import random
 import sqlite3
@@ -20,7 +22,9 @@ CHAT_PATH = "/v1/chat/completions"
 
 
 async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
-    """Check that a kept connection to a provider serves on, and a call that needs a new one gets a 503."""
+    """Check that calls over a kept connection to a provider continue, and that a call that needs a new one gets a
+    503.
+    """
     async with BedrockSim() as other:
         providers = {"a": bedrock(bedrock_sim.url, models=[HAIKU]), "b": bedrock(other.url, models=[NOVA])}
         async with gate(tmp_path, providers) as running:
@@ -40,7 +44,7 @@ async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, be
 
 
 def unwritable_folder(state):
-    """Put a file in the place of the journal's folder, so that no file can be made there."""
+    """Put a file in place of the journal's folder, so that no file can be created in it."""
     (state / "journal").rename(state / "away")
     (state / "journal").touch()
 
@@ -99,7 +103,10 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 
 
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim):
-    """Check starts with one damaged page, for several pages: a start succeeds, or its error names the file and the repair."""
+    """Check starts with a damaged page of the database, for several pages.
+
+    Each start succeeds, or its error names the file and the repair.
+    """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         for _ in range(3):
             assert (await running.post(CHAT_PATH, CHAT)).status == 200
@@ -133,7 +140,10 @@ async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_si
 
 
 async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, bedrock_sim, monkeypatch):
-    """Check a jump of ten years and back: calls that seem too old are deleted, and later ones are served and stay."""
+    """Check a clock that jumps ahead by ten years and back.
+
+    Calls that seem too old are deleted. Later calls succeed and are kept.
+    """
     real, jump = time.time, 0
     monkeypatch.setattr(follower, "time", lambda: real() + jump)
     monkeypatch.setattr(follower, "EXPIRE_SECONDS", 0.0)

@@ -1,4 +1,7 @@
-"""The process is killed at any moment: every call whose last byte was sent is recorded once and charged once."""
+"""Tests of a process that is killed at any moment.
+
+Every call whose last byte was sent must be recorded and charged once.
+"""
 
 import asyncio
 import json
@@ -13,14 +16,12 @@ from tests.helpers.waiting import eventually
 
 ROUNDS = 10
 CALLS = 2000
-"""Maximum number of calls in a round. The process is killed before all of them are made."""
+"""Maximum number of calls in a round. The process is killed before all of them have been made."""
 FINISHED = 6
-"""Number of calls of a round that have ended before the process may be killed."""
+"""Number of calls that must have ended in a round before the process is killed."""
 LONGEST = 0.5
-"""Maximum number of seconds between the end of the last of these calls and the kill.
-
-A whole round takes about five seconds.
-"""
+"""Maximum number of seconds between the end of the last of these calls and the kill. A round takes about five
+seconds."""
 TOGETHER = 8
 
 
@@ -29,7 +30,7 @@ def chat(stream):
 
 
 async def one(session, url, stream, whole):
-    """Make a call, and add its id to `whole` if the reply is complete."""
+    """Make a call. If the reply is complete, add its id to `whole`."""
     async with session.post(f"{url}/v1/chat/completions", json=chat(stream)) as reply:
         body = await reply.read()
         if reply.status == 200 and (body.rstrip().endswith(b"[DONE]") if stream else json.loads(body)):
@@ -37,7 +38,7 @@ async def one(session, url, stream, whole):
 
 
 async def load(url, whole):
-    """Make calls, a few at the same time, until the gateway is killed."""
+    """Make calls, some at the same time, until the gateway is killed."""
     left = iter(range(CALLS))
 
     async def calling(session):
@@ -49,7 +50,7 @@ async def load(url, whole):
 
 
 async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, bedrock_sim):
-    """Check that a killed process has stored every call whose last byte was sent, and none twice."""
+    """Check that every call whose last byte was sent is stored after a kill, and that none is stored twice."""
     config = tmp_path / "config.hujson"
     quotas = {"all": {"capacity": "$1000.00", "rate": "$0.00/day"}}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]

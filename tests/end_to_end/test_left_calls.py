@@ -1,6 +1,8 @@
-"""Calls that the client leaves are recorded and charged like others. If the reply is read on, the provider's report counts.
+"""Tests of calls whose client disconnects.
 
-The source of the cases is BerriAI/litellm#13245: the provider also bills a reply that nobody reads.
+They are recorded and charged like others. If the gateway reads the reply to its end, the charge is the reported usage.
+
+Source: BerriAI/litellm#13245. The provider also bills a reply that nobody reads.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from tests.helpers.waiting import eventually
 
 BUDGET = 10**9
 LEAVES, ANSWERS = 0.1, 0.4
-"""Seconds after which the client leaves, and after which the provider answers."""
+"""Seconds after which the client disconnects, and seconds after which the provider answers."""
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 10, "messages": HELLO}
@@ -59,14 +61,14 @@ STREAMS = {
 
 
 async def leave(gw, path, body, seconds=LEAVES):
-    """Make a call, and leave it after some seconds."""
+    """Make a call, and disconnect after some seconds."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             await gw.post(path, body)
 
 
 async def recorded(gw):
-    """Return the record of the only call, as soon as it is there. Also check that the charge equals the cost."""
+    """Wait for the record of the only call, and return it. Check that the charge equals the cost."""
     (record,) = await gw.calls()
     assert (record["status"], record["outcome"]) == (499, "cancelled")
     assert record["charges_usd"] == {"team": record["cost_usd"]}
@@ -134,7 +136,7 @@ async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path,
 
 
 async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
-    """Check that the gateway also leaves a provider that does not answer. The cost is then an estimate."""
+    """Check that the gateway gives up on a provider that does not answer in time. The cost is then an estimate."""
     monkeypatch.setattr(read_on.ReadOn.__init__, "__defaults__", (0.2,))
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
@@ -158,7 +160,7 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check that a request is not sent again without the refused beta if the client has left."""
+    """Check that a request is not repeated without the refused beta if the client has disconnected."""
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:
@@ -189,7 +191,7 @@ async def test_a_client_that_closes_its_sending_half_has_left(tmp_path, bedrock_
 
 @contextmanager
 def full_port():
-    """Yield a port at which connections are never accepted."""
+    """Yield a port on which connections are never accepted."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -201,7 +203,7 @@ def full_port():
 
 
 async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
-    """Check that a client that leaves while the gateway connects is charged nothing."""
+    """Check that a client that disconnects while the gateway connects to the provider is charged nothing."""
     quotas = {"team": {"capacity": "$1.00", "rate": "$0.00/day"}}
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]
     with full_port() as port:
@@ -214,7 +216,7 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
 
 
 async def test_a_server_without_prices_is_left_at_once(tmp_path):
-    """Check that a reply without a price is not read on, so that a local model server can stop."""
+    """Check that a reply of a model without a price is not read to its end, so that a local model server can stop."""
     async with OpenAISim(keys={KEY}) as sim:
         sim.default = replace(TEXT, delay=20)
         provider = bedrock(sim.url, models=["my-own"], flags=["openai_chat"])
@@ -227,7 +229,7 @@ async def test_a_server_without_prices_is_left_at_once(tmp_path):
 
 
 async def test_a_gateway_that_stops_waits_for_no_reply_that_nobody_reads(tmp_path, bedrock_sim):
-    """Check that a call that is read on is recorded and charged when the gateway stops."""
+    """Check that a call whose client has disconnected is recorded and charged when the gateway stops."""
     bedrock_sim.default = replace(TEXT, delay=60)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
         await leave(gw, *WAYS["native converse"][:2], 0.3)

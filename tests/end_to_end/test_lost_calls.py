@@ -1,4 +1,7 @@
-"""The process is killed while calls wait for the provider: each of them is recorded as lost, and charged once."""
+"""Tests of a process that is killed while calls wait for the provider.
+
+Each call is recorded as lost and charged once.
+"""
 
 import asyncio
 import json
@@ -21,13 +24,13 @@ KILLS = int(os.environ.get("IRISGATE_KILLS", "3"))
 TOGETHER = 8
 MAX_TOKENS = 1000
 MOST = Decimal(MAX_TOKENS * 5_500 + 200 * 1_375) / 10**9
-"""Maximum cost of a call of the load, in dollars.
+"""Maximum cost of one call in these tests, in dollars.
 
-It is the cost of the call's limit of output, and of 200 tokens of input, all of which may be written to a cache.
+It is the cost of the limit of output tokens, and of 200 input tokens that are all written to a cache.
 """
 BUDGET = 1000
 PROVIDER = Decimal(PRICE) / 10**9
-"""Dollars that the provider charges for a request."""
+"""Dollars that the provider charges for one request."""
 SIBLINGS = {
     "translated": ("/v1/chat/completions", lambda text, stream: {
         "model": HAIKU, "max_tokens": MAX_TOKENS, "stream": stream, "messages": [{"role": "user", "content": text}],
@@ -65,7 +68,7 @@ async def gateway(tmp_path, config):
 
 
 async def post(session, url, kind, number, *, hang):
-    """Make a call that has its number as session id."""
+    """Make a call whose session id is its number. If `hang` is true, the provider never answers it."""
     way, stream = kind
     path, body = SIBLINGS[way]
     text = f"[stall] {number}" if hang else f"hello {number}"
@@ -75,7 +78,7 @@ async def post(session, url, kind, number, *, hang):
 
 
 async def load(url, numbers):
-    """Make calls of all kinds until the gateway is killed. For one half of them the provider never answers."""
+    """Make calls of all kinds until the gateway is killed. The provider never answers half of them."""
 
     async def calling(session):
         for number in numbers:
@@ -102,7 +105,7 @@ async def killed(running):
 
 
 async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_path, bedrock_sim):
-    """Check after each kill that the charges equal the provider's, within the limits of the estimates."""
+    """Check after each kill that the charges equal the provider's, within the accuracy of the estimates."""
     bedrock_sim.default = NAMED["text"]
     config = configuration(tmp_path, bedrock_sim)
     moments, numbers = random.Random(0), iter(range(10**6))
@@ -131,7 +134,7 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
 
 
 def sessions_of(sim):
-    """Return the numbers that the texts of the provider's received requests contain."""
+    """Return the session numbers in the texts of the requests that the provider received."""
     return {
         next(word for word in seen.body.decode().replace('"', " ").split() if word.isdigit()) for seen in sim.requests
     }
@@ -139,9 +142,9 @@ def sessions_of(sim):
 
 @pytest.mark.parametrize(("cents", "passing"), [(99, 2), (100, 1)])
 async def test_a_killed_gateway_makes_no_budget_last_longer(tmp_path, bedrock_sim, cents, passing):
-    """Check that calls use up a bucket of one dollar although their process is killed.
+    """Check that calls use up a bucket of one dollar even if their process is killed.
 
-    A call may begin as long as the balance is positive, so one more call passes at the end.
+    One call more than the balance pays for is allowed, because a call may begin as long as the balance is positive.
     """
     bedrock_sim.default = NAMED["stall"]
     config = configuration(tmp_path, bedrock_sim, "1.00")

@@ -1,6 +1,6 @@
-"""Attacks on charging: output that is not reported, false limits, quotas that are removed and added again.
+"""Tests of attempts to evade charges: unreported output, false limits, and quotas that are removed and added again.
 
-The expected amounts are literals from the price list. The provider is simulated.
+The expected amounts are computed from the price list by hand. The provider is simulated.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ WRITES = {
 
 
 async def left(gw, path, body, *, wait=0.3):
-    """Read the reply, and leave when nothing more has come for `wait` seconds."""
+    """Read the reply, and disconnect when nothing more has come for `wait` seconds."""
     async with gw.session.post(gw.url + path, json=body) as reply:
         try:
             async with asyncio.timeout(wait):
@@ -49,7 +49,7 @@ async def left(gw, path, body, *, wait=0.3):
 @streams
 @pytest.mark.parametrize("kind", WRITES)
 async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim, path, body, kind):
-    """Check that a client that leaves after the text and before the usage report pays for the delivered text."""
+    """Check that a client that disconnects between the text and the usage report pays for the delivered text."""
     # as many events as leave out the last ones, in which usage is reported
     for before_end in range(1, 4):
         state = tmp_path / str(before_end)
@@ -68,7 +68,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Return the number of frames of the reply on this conversion, counted as they pass a gate."""
+    """Return the number of frames of the reply on this conversion, counted by releasing them one by one."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)
@@ -95,7 +95,7 @@ SILENT = [
 
 @pytest.mark.parametrize(("usage", "tokens"), SILENT)
 async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
-    """Check that a stream without reported output is charged by its text, and that the record is marked as estimated."""
+    """Check that a stream whose report has no output count is charged by its text, and marked as estimated."""
     text = "word " * 600
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
@@ -190,7 +190,7 @@ async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amou
 
 
 async def test_leaving_early_pays_for_the_time_of_hidden_thinking(tmp_path):
-    """Check that a client that leaves before the usage report pays for the time of hidden thinking."""
+    """Check that a client that disconnects before the usage report pays for the time of hidden thinking."""
     seconds = 0.6
     held = scenarios.Scenario(Canned(text=("a",)), delay=seconds, stall_after=3)
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]

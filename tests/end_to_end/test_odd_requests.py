@@ -1,4 +1,7 @@
-"""Requests that a provider accepts and strict parsers refuse: without a conversion they reach the provider unchanged."""
+"""Tests of requests that a provider accepts but strict parsers refuse.
+
+They are passed on unchanged if not translated.
+"""
 
 import re
 
@@ -50,9 +53,10 @@ NATIVE = {
 @pytest.mark.parametrize("size", [0, 1_200_000])
 @pytest.mark.parametrize("flag", NATIVE)
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
-    """Check that a text that a client cut within a character does not end the session (anomalyco/opencode#17758).
+    """Check that a text that a client cut within a character is accepted (anomalyco/opencode#17758).
 
-    Claude's API refuses half characters (anthropics/claude-code#60394), so only there the half is replaced.
+    Only for Claude the half character is replaced, because its API refuses half characters
+    (anthropics/claude-code#60394).
     """
     bodies = []
 
@@ -108,7 +112,7 @@ TRANSLATED = [
 async def test_a_half_of_a_character_is_translated_in_bodies_of_any_size(
     tmp_path, bedrock_sim, path, body, model, size
 ):
-    """Check large bodies too, which are translated in another process."""
+    """Check that bodies with half characters are translated, whether here or, if large, in a worker process."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         reply = await gw.post(path, body % (model.encode(), b"x" * size + rb"cut \ud83d here"))
         assert reply.status == 200, await reply.text()

@@ -1,4 +1,6 @@
-"""Further requests and retries of a plugin's `steps` are sent, limited, counted and logged like the first request."""
+"""Tests that further requests of a plugin's `steps`, and retries, are sent, limited, counted and logged like a first
+request.
+"""
 
 import asyncio
 import json
@@ -117,7 +119,7 @@ async def refusing_once(then):
 
 
 class At:
-    """A provider at a given address, usable in place of a simulated one."""
+    """A provider at a given address, with the attributes of a simulated one that tests use."""
 
     default = None
 
@@ -148,7 +150,7 @@ async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, p
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 @pytest.mark.parametrize("then", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
 async def test_a_second_try_that_breaks_off_is_paid_for(tmp_path, path, then):
-    """Check that a second request that the provider has read is charged, although the first was refused."""
+    """Check that a second request that the provider has read is charged, although the first one was refused."""
     _, record, requests = await retried(tmp_path, then, path)
     assert len(requests) == record["attempts"] == 2
     assert (record["outcome"], record["estimated"]) == ("failed", True)

@@ -1,6 +1,7 @@
-"""A plugin's failure costs its own call: an error in the client's format, a record, no reservation, one log line.
+"""Tests that a plugin's failure affects only the current call, which has an error in the client's format, a record, no
+reservation and one log line.
 
-Every hook is tried with every fault, for whole and streamed replies, on every way.
+Every hook is tried with every fault, for streamed and other replies, on every kind of conversion.
 """
 
 import json
@@ -24,11 +25,11 @@ GRANTS = [
 ]
 QUOTAS = {"team": {"capacity": "$100", "rate": "$100/day"}}
 CLIENTS = ("parse", "limit", "steps", "reply_headers", "error", "encoder")
-"""Hooks of the client's flag."""
+"""Hooks of the plugin of the client's API."""
 PROVIDERS = (
     "dialect_for", "steps", "build", "retry", "problem", "meter", "meter.facts", "decoder",
 )  # fmt: skip
-"""Hooks of the provider's flag."""
+"""Hooks of the plugin of the provider's API."""
 WHOLE_HOOKS = {
     "client": ("encoder.whole",),
     "provider": ("meter.whole", "decoder.whole"),
@@ -40,23 +41,23 @@ STREAM_HOOKS = {
     "translator": ("translation.feed", "translation.close"),
 }
 NONE_ALLOWED = {"retry", "limit", "problem"}
-"""Hooks for which None is an answer."""
+"""Hooks that may return None."""
 UNCHECKED = {"meter.feed", "meter.whole"}
 """Hooks whose result the gateway does not use."""
 EACH_KIND = {
     "build", "steps", "error", "meter.facts", "meter.feed", "output_bytes", "decoder.feed", "encoder.feed",
     "translation.feed",
 }  # fmt: skip
-"""Hooks of plugins, at least one for each way in which the gateway calls hooks."""
+"""Hooks of plugins, such that each way in which the gateway calls hooks occurs."""
 UNCALLED = {
     ("native", "whole"): {"encoder", "encoder.whole"},
     ("native", "stream"): {"encoder.feed", "encoder.close"},
 }
-"""Hooks that are not called for a reply that passes unchanged."""
+"""Hooks that are not called if a reply is passed on unchanged."""
 
 
 def hooks(way, mode):
-    """Return the hooks of a way as pairs of plugin and hook."""
+    """Return the hooks that a kind of conversion calls, as pairs of plugin and hook."""
     more = STREAM_HOOKS if mode == "stream" else WHOLE_HOOKS
     client = [("acme", hook) for hook in (*CLIENTS, *more["client"]) if hook not in UNCALLED.get((way, mode), ())]
     provider = [(WAYS[way], hook) for hook in (*PROVIDERS, *more["provider"])]
@@ -76,7 +77,7 @@ def fails(hook, fault):
 
 
 class Answer:
-    """The reply to a client, as far as it came."""
+    """The reply to a client, or the part of it that came."""
 
     def __init__(self, response):
         self.id, self.status, self.body, self.complete = response.headers["x-request-id"], response.status, b"", True
@@ -115,7 +116,7 @@ def script(provider, hook, mode):
 
 
 def fault_of(way, mode, where, answer, complete):
-    """Return what is wrong with the reply to a client; "" if nothing is."""
+    """Return what is wrong with the reply to a client; "" if it is correct."""
     plugin, hook = where
     error = answer.error()
     if b"HTTP/1.1" in answer.body:
@@ -130,13 +131,13 @@ def fault_of(way, mode, where, answer, complete):
 
 
 class Cell:
-    """One hook with one fault: the reply of the call that it cost, and of the next call."""
+    """The test of one hook with one fault: the reply to the failed call, and the reply to the next call."""
 
     def __init__(self, where, fault, answer, following):
         self.where, self.fault, self.answer, self.following = where, fault, answer, following
 
     def faults(self, way, mode, records, lines):
-        """Yield what is wrong with the reply, the next reply, the record and the log."""
+        """Yield the mistakes in both replies, the record and the log."""
         hook = self.where[1]
         yield fault_of(way, mode, self.where, self.answer, self.following.body)
         good = self.following
@@ -155,7 +156,10 @@ class Cell:
 
 
 def faults_of(way, mode):
-    """Return the hooks of a way with their faults: the usual ones for all, the unusual ones for one of each kind."""
+    """Return the hooks of a kind of conversion with the faults to try.
+
+    Unusual faults are tried with some hooks only.
+    """
     usual = product(hooks(way, mode), USUAL)
     unusual = product(hooks(way, mode), UNUSUAL) if (way, mode) == ("translated", "stream") else ()
     of_each_kind = [(where, fault) for where, fault in unusual if where[1] in EACH_KIND]
@@ -163,7 +167,7 @@ def faults_of(way, mode):
 
 
 async def tried(gw, provider, way, mode):
-    """Return all cells of a way."""
+    """Return the results of all hooks and faults on a kind of conversion."""
     cells = []
     for where, fault in faults_of(way, mode):
         script(provider, where[1], mode)

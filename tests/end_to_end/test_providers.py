@@ -70,7 +70,7 @@ async def test_a_clients_own_key_that_is_refused_is_no_alarm_about_ours(tmp_path
 
 
 async def test_a_capabilitys_headers_yield_to_the_providers_own(tmp_path, bedrock_sim):
-    """Check that a capability adds headers where it applies, and that the provider's own headers take precedence."""
+    """Check that a grant adds headers to requests, and that the provider's own headers take precedence."""
     everyone = {"add_headers": ["X-Team: all", "X-All: yes"]}
     some = {"models": f"b/{HAIKU}", "add_headers": ["X-Haiku: yes", "X-Provider: grant"]}
     grants = [*OPEN, {"src": ["(loopback)"], "app": {CAP: [everyone, some]}}]
@@ -172,7 +172,9 @@ async def test_a_target_that_fails_is_not_tried_elsewhere(tmp_path, bedrock_sim)
 
 
 async def test_a_profiles_arn_is_priced_and_treated_as_its_base_model(tmp_path, bedrock_sim):
-    """Check that a profile's ARN has the price and the abilities of the model that the configuration names."""
+    """Check that a profile's ARN has the price and the capabilities of the model that the configuration names for
+    it.
+    """
     bedrock_sim.profiles[ARN] = HAIKU
     known = bedrock(bedrock_sim.url, flags=("bedrock_model_invoke",), models=[ARN], base_models={ARN: HAIKU})
     async with gate(tmp_path, {"b": known}, grants=OPEN) as running:

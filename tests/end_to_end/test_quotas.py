@@ -49,7 +49,7 @@ def usd(nanodollars):
 
 @asynccontextmanager
 async def limited(state, sim, quotas, *items, provider=None, **more):
-    """Yield a gateway on which everybody may use everything, charged to all the quotas.
+    """Yield a gateway on which everybody may use everything, charged to the given quotas.
 
     The first listener is for Alice, and the second for an admin.
     """
@@ -84,7 +84,7 @@ async def logged(gw, event):
 
 
 def said(path, reply):
-    """Return the code of a refusal, in the dialect of the path, and its message."""
+    """Return the error code of a refusal, in the dialect of the path, and the message."""
     body = json.loads(reply.body)
     if path.startswith("/bedrock"):
         return reply.headers["x-amzn-errortype"], body["message"]
@@ -122,7 +122,7 @@ async def test_of_200_calls_at_once_a_bucket_is_overdrawn_by_one_at_most(tmp_pat
 
 @pytest.mark.parametrize(("path", "body"), ALL)
 async def test_sequential_calls_pass_as_long_as_the_bucket_pays(tmp_path, bedrock_sim, path, body):
-    """Check that calls, made one after the other, pass until the bucket is used up."""
+    """Check that consecutive calls are allowed until the bucket is used up."""
     async with limited(tmp_path, bedrock_sim, quota(3 * PRICE)) as gw:
         statuses = [(await gw.post(path, body)).status for _ in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
@@ -181,7 +181,7 @@ STREAMS = [
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_an_abandoned_stream_is_charged_but_not_in_full(tmp_path, bedrock_sim, path, body):
-    """Check that a stream that the client leaves is charged, but less than the maximum."""
+    """Check that a stream is charged if its client disconnects, but less than the maximum."""
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
         async with gw.session.post(gw.url + path, json=body) as response:
@@ -235,7 +235,9 @@ async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path,
 
 
 async def test_only_the_serving_providers_quota_is_charged(tmp_path, bedrock_sim):
-    """Check that only the serving provider's quota is charged, and that a provider with an empty quota is skipped."""
+    """Check that only the quota of the provider that serves the call is charged, and that one with an empty quota is
+    skipped.
+    """
     bedrock_sim.default = TEXT
     capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, *capabilities]}}]
@@ -260,7 +262,7 @@ async def test_a_quota_that_notifies_lets_calls_through_and_says_so_in_a_header(
 
 
 async def test_balances_survive_a_reload_and_a_removed_quota_allows(tmp_path, bedrock_sim):
-    """Check that balances are kept over a reload, and that a removed quota no longer refuses calls."""
+    """Check that balances survive a reload, and that a removed quota no longer refuses calls."""
     async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
         assert (await gw.post(*CHAT)).status == 200
         quotas = gw.running.gateway.runtime.config.quotas

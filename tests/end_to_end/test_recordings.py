@@ -76,9 +76,9 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
 
 
 def without_thinking(text):
-    """Return a recorded text without the thinking between tags at its start, which a Chat client gets as thinking.
+    """Return a recorded text without the thinking between tags at its start, which a Chat client gets separately.
 
-    If the thinking is the whole reply, it is the answer.
+    If the reply consists only of thinking, the thinking is the answer.
     """
     if match := re.match(r"\s*<(think|thinking)>(.*?)</\1>\s*", text, re.DOTALL):
         return text[match.end() :]
@@ -109,9 +109,8 @@ def streamed(exchange):
 
 
 def content(exchange):
-    """Return the text and the tool calls (name, arguments) of a recorded reply.
-
-    Calls of tools that ran on AWS's own servers are left out.
+    """Return the text and the tool calls (name, arguments) of a recorded reply, without calls that AWS's servers
+    ran.
     """
     if "response" in exchange:
         blocks = exchange["response"]["output"]["message"]["content"]

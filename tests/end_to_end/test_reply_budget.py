@@ -1,4 +1,4 @@
-"""Buffered bytes of replies use the same budget as bodies of calls, on every conversion, and are released."""
+"""Tests that buffered bytes of replies count in the same memory budget as request bodies, and are released."""
 
 import asyncio
 import gzip
@@ -74,7 +74,9 @@ async def test_a_whole_reply_beyond_the_budget_is_a_503(tmp_path, framing):
 
 
 async def test_long_events_are_counted_while_they_are_incomplete(tmp_path):
-    """Check that an event's bytes count until the event is passed on. An event within the budget is delivered."""
+    """Check that the bytes of an event count until the event is passed on, and that an event within the budget is
+    delivered.
+    """
     go_on = asyncio.Event()
 
     async def play(writer):
@@ -124,9 +126,8 @@ async def test_a_body_beyond_the_budget_only_when_decoded_is_a_503(tmp_path, bed
 
 
 async def test_a_provider_has_a_limit_of_calls_in_flight(tmp_path):
-    """Check that a call above the limit is refused in its dialect.
-
-    Calls to other providers, and later calls, are served.
+    """Check the limit on a provider's calls in flight: a call above it is refused, while other providers and later
+    calls work.
     """
     plays = dict.fromkeys(FLAGS, sends())
     async with gated(tmp_path, plays, calls_in_flight=1) as (gw, peers):

@@ -1,4 +1,6 @@
-"""A Responses stream that fails after its beginning: the last events continue the numbering and conform to their types.
+"""Tests of a Responses stream that fails after its beginning.
+
+Its last events continue the numbering and have valid types.
 
 The stream is the provider's own Responses stream, or translated from each other dialect.
 """

@@ -1,6 +1,6 @@
-"""Restarts under load: each call that a client began is served, recorded once, and charged for what it cost.
+"""Tests of restarts under load: each call that a client began is served, recorded once, and charged its cost.
 
-`IRISGATE_RESTARTS=10` restarts ten times in place of twice.
+`IRISGATE_RESTARTS=10` restarts ten times instead of twice.
 """
 
 import asyncio
@@ -54,18 +54,18 @@ class Load:
         self.tasks += [asyncio.create_task(self._dripped(wait)) for wait in (0.05, 0.3, 0.9)]
 
     async def end(self):
-        """Let each client finish its call. An exception of a client is raised here."""
+        """Let each client finish its call. If a client failed, its exception is raised here."""
         self.is_over = True
         await asyncio.gather(*self.tasks)
 
     async def _kept(self, *way):
-        """Call over one connection, as long as the gateway keeps it."""
+        """Make calls over one connection for as long as the gateway keeps it open."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
             while not self.is_over:
                 await self._call(session, self.url, *way)
 
     async def _fresh(self, *way):
-        """Call over a new connection each time, to a TCP and a unix socket in turn."""
+        """Make calls over a new connection each, alternately to a TCP and a unix socket."""
         while not self.is_over:
             for connector in (aiohttp.TCPConnector(force_close=True), aiohttp.UnixConnector(self.unix)):
                 async with aiohttp.ClientSession(connector=connector) as session:
@@ -80,7 +80,7 @@ class Load:
             self.faults.append((path, repr(error)))
 
     async def _dripped(self, wait):
-        """Send a body in two parts, with a pause in which the gateway may be replaced."""
+        """Send a body in two parts, with a pause during which the gateway may be replaced."""
         data = json.dumps(CHAT).encode()
         host, port = self.url.removeprefix("http://").split(":")
         while not self.is_over:
@@ -103,9 +103,9 @@ class Load:
 
 
 async def listed(gateway, count):
-    """Return all calls that the store has, once there are at least `count`, or after `SECONDS`.
+    """Return all calls in the store when there are at least `count`, or after `SECONDS`.
 
-    The store gets a call a moment after its client has the reply and the log has its line.
+    The store gets a call a moment after its client got the reply and the log got its line.
     """
     until = time.monotonic() + SECONDS
 

@@ -1,4 +1,4 @@
-"""A second turn over HTTP, on each route of a client: a Chat provider gets back what it made in the first turn."""
+"""Tests of a second turn over HTTP on each client route: a Chat provider gets back the tokens of its first reply."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""A request is sent again only if nothing of it was written. Every request that a provider has read is in a record."""
+"""Tests that a request is sent again only if nothing of it was written, and that each request that was read is
+recorded.
+"""
 
 import pytest
 
@@ -16,7 +18,10 @@ PATHS = {
 
 
 async def called(tmp_path, place, way, size=10):
-    """Make calls one after another. Return the provider's count, and the calls' statuses, records and charges."""
+    """Make consecutive calls.
+
+    Return the provider's count of requests, and the statuses, records and charges of the calls.
+    """
     path, body = PATHS[way]
     with closing_provider(place) as provider:
         async with limited(tmp_path, provider_like(provider), quota(BUDGET)) as gw:
@@ -27,7 +32,7 @@ async def called(tmp_path, place, way, size=10):
 
 
 def provider_like(provider):
-    """Return the provider, with the attribute `default` that `limited` sets on a simulator."""
+    """Return the provider with an additional attribute `default`, because `limited` sets this attribute."""
     provider.default = None
     return provider
 
@@ -35,7 +40,7 @@ def provider_like(provider):
 @pytest.mark.parametrize("way", PATHS)
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_kept_connection_that_is_closed_hides_no_request(tmp_path, place, way):
-    """Check that each request that the provider has read is an attempt in a record, and is charged."""
+    """Check that each request that the provider has read appears as an attempt in a record, and is charged."""
     posts, statuses, records, charged = await called(tmp_path, place, way)
     attempts = [record["attempts"] for record in records]
     assert set(attempts) == {1}
@@ -59,7 +64,7 @@ async def test_a_connection_that_was_closed_while_idle_fails_no_call(tmp_path):
 
 @pytest.mark.parametrize("place", ["after the head", "after half of the request", "after all"])
 async def test_a_large_request_is_sent_once_too(tmp_path, place):
-    """Check that a body that needs several writes is not sent again either."""
+    """Check that a body that needs several writes is not sent twice either."""
     posts, statuses, records, _ = await called(tmp_path, place, "native", size=3_000_000)
     assert sum(record["attempts"] for record in records) == posts == CALLS
     assert 0 < sum(status == 200 for status in statuses) < CALLS

@@ -1,4 +1,4 @@
-"""The state folders of the demo and of a gateway: a second process with the same folder is refused."""
+"""Tests of the state folders of the demo and of a gateway: a second process with the same folder is refused."""
 
 import json
 import re

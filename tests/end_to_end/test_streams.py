@@ -1,4 +1,4 @@
-"""Streams through the whole gateway: sent without delay, complete, and with an error at the end after any failure."""
+"""Tests of streams through the whole gateway: without delay, complete, and with an error at the end after a failure."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ conversions = pytest.mark.parametrize(("path", "body"), CONVERSIONS.values(), id
 
 
 def says_normal_end(path, data):
-    """Return whether the reply has what the client takes for the normal end of a stream."""
+    """Return whether the client would take the reply for a stream with a normal end."""
     if path.endswith("-stream"):
         frames = list(eventstream.Decoder().feed(data))
         kinds = {frame.headers.get(":event-type") for frame in frames}
@@ -145,7 +145,7 @@ async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedr
 
 
 async def whole_stream(simulated, path, body):
-    """Return the bytes of a complete stream of the provider that this conversion leads to."""
+    """Return the bytes of a complete stream, as the provider of this conversion sends it."""
     model = model_of(path, body)
     operation, sent = ("converse-stream", CONVERSE) if model == NOVA else ("invoke-with-response-stream", CLAUDE)
     simulated.script(scenarios.NAMED["text"])
@@ -160,7 +160,10 @@ async def whole_stream(simulated, path, body):
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
-    """Check cuts at positions up to the last frame's end. The step divides no frame's length."""
+    """Check streams that are cut off at many positions.
+
+    The distance of the positions divides the length of no frame.
+    """
     path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     last = terminal_ends(path, body, whole)
@@ -181,7 +184,7 @@ def model_of(path, body):
 
 
 def terminal_ends(path, body, whole):
-    """Return the position after the frame that ends the message. Only usage follows this frame."""
+    """Return the position after the frame that ends the message. After it, only usage follows."""
     model = model_of(path, body)
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]
@@ -229,7 +232,7 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedrock_sim, conversion):
-    """Check that a client that stops reading is disconnected, and that its upstream request is ended."""
+    """Check that a client that stops reading is disconnected, and that its request to the provider is ended too."""
     path, body = CONVERSIONS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:

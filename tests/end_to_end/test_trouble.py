@@ -1,4 +1,4 @@
-"""Trouble outside the gateway: a locked store, a full disk, very many calls. No call fails and no record is lost."""
+"""Tests of trouble around the gateway (locked store, full disk, many calls): no call fails and no record is lost."""
 
 import asyncio
 import json
@@ -19,8 +19,9 @@ from tests.helpers.processes import served
 TOGETHER = 8
 LOCKED_SECONDS = 3
 SLOWEST_SECONDS = 2.0
-"""Maximum duration of a call whose record cannot be stored, in seconds. A call usually takes some 10 ms, but the
-machine may be busy."""
+"""Maximum duration in seconds of a call whose record cannot be stored.
+
+Calls usually take some 10 ms, but the machine may be busy."""
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -34,7 +35,7 @@ async def serving(tmp_path, url):
 
 
 class Load:
-    """A load of calls, a few at the same time, in sessions of ten. Every third call is streamed."""
+    """A load of calls, some at the same time, in sessions of ten. Every third call is streamed."""
 
     def __init__(self, url, model=HAIKU):
         self.url = url
@@ -45,7 +46,7 @@ class Load:
         self.failed = []
 
     async def run(self, count, *, until=lambda: False):
-        """Make `count` calls. As soon as `until()` is true, no further call begins."""
+        """Make `count` calls. No further call is begun when `until()` has become true."""
         end = self.made + count
 
         async def calling(session):
@@ -71,12 +72,12 @@ class Load:
 
 
 async def listed(running):
-    """Return the ids of all calls that the store has."""
+    """Return the ids of all calls in the store."""
     return [call["id"] for call in await running.stored()]
 
 
 async def all_there(running, ids):
-    """Check that the store has each of these calls once.
+    """Wait until the store has each of these calls once.
 
     After a failure, the gateway tries again within two seconds.
     """
@@ -91,7 +92,7 @@ async def all_there(running, ids):
 
 
 async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
-    """Check that a store that is locked for seconds neither fails nor slows any call, and gets all records later."""
+    """Check that calls neither fail nor slow down while the store is locked, and that it gets all records later."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         load = Load(running.url)
         await load.run(20)
@@ -112,7 +113,7 @@ async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
 
 
 async def test_a_full_disk_fails_no_call_and_all_are_stored_later(tmp_path, bedrock_sim):
-    """Check that no call fails while the disk is full, and that all calls are stored once there is room."""
+    """Check that no call fails while the disk is full, and that all calls are stored when there is room again."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         pid = running.process.pid
         load = Load(running.url)
@@ -147,7 +148,7 @@ DIALECTS = {
 
 @pytest.mark.parametrize("path", DIALECTS)
 async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_sim, path):
-    """Check that a call is refused, in its dialect and with a time to try again, if no more records can be kept."""
+    """Check that calls are refused in their dialect, with a time to try again, if no more records can be kept."""
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         journal = gw.running.gateway.follower._journal
@@ -164,7 +165,7 @@ async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_s
 
 
 class Canned(asyncio.Protocol):
-    """A fast provider: it answers each request whose path ends in a key of `replies` with the bytes for that key."""
+    """A fast provider. It answers a request with the bytes in `replies` whose key is the end of the request's path."""
 
     def __init__(self, replies):
         self._replies = replies
@@ -186,7 +187,7 @@ class Canned(asyncio.Protocol):
 
 @asynccontextmanager
 async def canned(simulated):
-    """Yield the address of a provider that sends the simulated provider's answers from memory."""
+    """Yield the address of a provider that sends copies of the simulated provider's replies from memory."""
     replies = {}
     async with aiohttp.ClientSession() as session:
         for operation in ("converse", "converse-stream"):
@@ -214,9 +215,9 @@ def resident(pid):
 WARM = 2_000
 """Number of calls after which the tables and caches of the process have their full size."""
 CALLS = int(os.environ.get("IRISGATE_CALLS", "6000"))
-"""Total number of calls. With more calls the rate of a leak is measured more exactly."""
+"""Total number of calls. With more calls, the rate of a leak can be measured more exactly."""
 GROWTH = 1.3
-"""Maximum growth of the memory in kilobytes per call, for the calls after the first `WARM` calls."""
+"""Maximum growth of memory in kilobytes per call after the first `WARM` calls."""
 
 
 async def test_memory_does_not_grow_with_the_number_of_calls(tmp_path, bedrock_sim):

@@ -1,4 +1,4 @@
-"""deploy/try-tailnet as somebody runs it, with a tailscale and a tailscaled that only seem to join a tailnet.
+"""Tests of the script deploy/try-tailnet, with simulated programs in place of tailscale and tailscaled.
 
 The simulated tailscaled works like the real one in userspace mode. It accepts a node's connection, opens another one to
 the same port of 127.0.0.1, and names the node when whois asks for that connection.
@@ -93,7 +93,9 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """The commands that both programs received, and the ports to which the nodes' connections are forwarded."""
+    """The commands that both simulated programs received, and the ports to which they forward the connections of
+    nodes.
+    """
 
     def __init__(self, folder, temporary):
         self.folder = folder

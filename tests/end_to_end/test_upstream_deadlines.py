@@ -1,6 +1,6 @@
-"""Providers that stop at any place of a reply.
+"""Tests of providers that stop at any place of a reply.
 
-The call ends by its deadline, with one error in the client's dialect.
+The call ends by its deadline, with one error in its dialect.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ def dripped(pieces, is_dripped):
 
 
 async def all_called(state, plays, timeouts, request):
-    """Make a call of each client, all at the same time. Return the replies, each with the path of the call."""
+    """Make a call of each client, all at the same time. Return the replies, each with the path of its call."""
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
         calls = {client: request(client) for client in CLIENTS}
@@ -195,7 +195,7 @@ async def test_a_stream_whose_events_never_end_is_ended(tmp_path, kind):
 
 
 async def test_a_stream_with_an_event_now_and_then_goes_on(tmp_path):
-    """Check that the stream lasts longer than each timeout. An event comes well within one, on a loaded machine too."""
+    """Check that a stream may last longer than each timeout if its events come in time."""
     more = {"resilience": {"timeouts": dict.fromkeys(SHORT, 1.0)}}
 
     async def play(writer):

@@ -1,4 +1,4 @@
-"""Images and documents by URL, from clients of every dialect: what the provider gets, and what is refused."""
+"""Tests of images and documents by URL, from clients of every dialect: what the provider gets, and what is refused."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ async def site(writer, head):
 
 @asynccontextmanager
 async def reached(state, providers, **fetch):
-    """Yield a gateway that may fetch from a local web server, with that server as `web`."""
+    """Yield a gateway that may download from a local web server. Its attribute `web` is the URL of this server."""
     async with host(site, "127.0.0.1") as web:
         listed = {"private_hosts": [f"127.0.0.1:{web.port}"], **fetch}
         async with gate(state, providers, server={"fetch": listed}) as gw:

@@ -1,4 +1,6 @@
-"""Replies whose chunks are damaged (RFC 9112, 7.1) end with an error at once, without waiting for the read timeout."""
+"""Tests of replies with damaged chunks (RFC 9112, 7.1): they end with an error at once, and not only at the read
+timeout.
+"""
 
 import asyncio
 import json
@@ -34,7 +36,7 @@ async def test_damaged_chunks_are_an_error_at_once(wire, stream, tmp_path):
     damages = iter(DAMAGES.values())
 
     async def play(writer):
-        """Write a head and half of the body, and then damage, which the gateway reads later."""
+        """Write the head and half of the body, and then damaged chunks. A pause makes the gateway read them later."""
         writer.write(head(content_type) + chunk(body[: len(body) // 2]))
         await writer.drain()
         await asyncio.sleep(0.02)

@@ -1,7 +1,7 @@
-"""Exchanges with a provider are broken at every byte offset of the request and of the reply, on every conversion.
+"""Tests that break exchanges with a provider at every byte offset of the request and of the reply, on every conversion.
 
-- A call whose exchange breaks has a right reply or an error in the client's dialect, within a deadline, and one record.
-- Nothing is left behind: no task, socket, buffered byte or reservation; a broken connection is closed and not used again.
+- The call then has a correct reply or an error in the client's dialect, within a deadline, and one record.
+- No task, socket, buffered byte or reservation is left. A broken connection is closed and not used again.
 - By default, one offset is tried for each kind of fault. IRISGATE_ALL_OFFSETS=1 tries all offsets, which takes about an
   hour, and IRISGATE_ALL_OFFSETS=7 tries every seventh offset.
 """
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 """The log of the counts; pytest's option --log-cli-level=INFO shows it."""
 
 STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
-"""Distance of the offsets that are tried; 0 for a sample."""
+"""Distance between the offsets that are tried; 0 to try only a sample."""
 LANES = {True: 64 if STEP else 16, False: 16}
-"""Number of calls at once, by whether a fault may make a call wait for the read timeout."""
+"""Number of concurrent calls. The key says whether a fault may make a call wait for the read timeout."""
 READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
-"""Read timeout of the providers, by whether a fault may make a call wait for this timeout."""
+"""Read timeout of the providers. The key says whether a fault may make a call wait for this timeout."""
 HANG_SECONDS = 20.0
-"""Seconds after which a call counts as hung, even on a loaded machine."""
+"""Seconds after which a call counts as hung, even on a busy machine."""
 REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))
 FAULTS = {
     # whether the faults may make a call wait for the read timeout: kinds by side
@@ -57,12 +57,12 @@ class Trial:
         self.waits = waits
         self.right = None
         self.calls = []
-        """The id of each call, and whether its reply was right."""
+        """The ids of the calls, each with whether its reply was correct."""
         self.wrong = []
-        """The calls whose outcome is neither a right reply nor an error."""
+        """The calls whose result was neither a correct reply nor an error."""
 
     async def faults(self):
-        """Make a call without a fault, and return the faults to try at offsets of its request and reply."""
+        """Make a call without a fault. Return the faults to try at offsets of its request and its reply."""
         lane = self.opened.take(self.wire.provider)
         self.right = await self._call(lane)
         crossed = lane.proxy.last.crossed
@@ -76,7 +76,7 @@ class Trial:
         ] + [last] * self.waits
 
     async def broken(self, fault):
-        """Make a call that the fault breaks, and a second one if the connection may have been left in disorder."""
+        """Make a call that the fault breaks. If the connection may be unusable afterwards, make a second call."""
         lane = self.opened.take(self.wire.provider)
         await self._call(lane, fault)
         if fault.kind == "corrupt":
@@ -135,7 +135,7 @@ async def test_an_exchange_broken_anywhere_is_right_or_an_error(flag, waits, tmp
 
 
 async def _in_turn(faults, at_once):
-    """Try the faults, `at_once` of them at a time."""
+    """Try the faults, at most `at_once` of them at the same time."""
     waiting = iter(faults)
 
     async def worker():

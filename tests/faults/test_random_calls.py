@@ -1,9 +1,9 @@
-"""Random clients and random providers with the gateway between them: the laws that hold for every call.
+"""Random clients and random providers with the gateway between them: tests of rules that hold for every call.
 
-- A client of any flag reads its reply to the end, slowly, or leaves at any time.
-- A provider answers rightly, with an error, with garbage, too late, in part, or not at all.
-- Every call has one record and at most one terminal event. After all calls, nothing is held: no task, socket, buffered
-  byte or reservation. IRISGATE_EXAMPLES=20 tries twenty times as many runs.
+- A client of any API reads its reply to the end, or slowly, or disconnects at any time.
+- A provider answers correctly, with an error, with garbage, too late, in part, or not at all.
+- Every call has one record and at most one terminal event. After all calls, no task, socket, buffered byte or
+  reservation is left.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.helpers.wires import PROVIDERS, WIRES
 MOST_CALLS = 3
 """Maximum number of calls in flight at once."""
 READ_SECONDS = 1.0
-"""Read timeout of the providers. A right reply comes within it on a loaded machine too."""
+"""Read timeout of the providers. A correct reply comes within it, even on a busy machine."""
 HANG_SECONDS = 20.0
 GLANCE_SECONDS = 0.01
 """Seconds for which a slow client waits for the next bytes."""
@@ -52,7 +52,7 @@ class Running:
     stream: bool
     lane: Any
     is_good: bool
-    """Whether the provider answers rightly, and the proxy breaks nothing."""
+    """Whether the provider answers correctly and the proxy breaks nothing."""
     head: asyncio.Task
     """The task that waits for the head of the reply."""
     body: bytes = b""
@@ -77,7 +77,7 @@ class Calls(RuleBasedStateMachine):
         self.calls = []
         self.started = 0
         self.rights = {}
-        """Whether the reply to a call that was read to its end was right, by the id of the call."""
+        """Whether the reply was correct, by the id of the call, for calls that were read to their end."""
         self.any_left = False
 
     def _await(self, work):
@@ -99,7 +99,7 @@ class Calls(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(number=st.integers(0, MOST_CALLS))
     def glance(self, number):
-        """Let a slow client read what has come."""
+        """Let a slow client read the bytes that have come."""
         self._await(self._glance(self.calls[number % len(self.calls)]))
 
     @precondition(lambda self: self.calls)

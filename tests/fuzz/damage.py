@@ -1,4 +1,4 @@
-"""Damaged requests and replies: golden ones with a few changes of their JSON, their bytes, or both."""
+"""Damaged requests and replies: golden ones with a few changes of their JSON or their bytes."""
 
 import copy
 import json
@@ -18,7 +18,9 @@ HOSTILE = [
 """Values that a client or a provider might send anywhere."""
 MOST_CHANGES = 3
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-"""The inputs that once failed, each with its dialect and a request, or a provider's reply or stream. The bytes of a reply are in Latin-1."""
+"""The inputs that failed in the past. Each has its dialect and a request, or a provider's reply or stream.
+
+The bytes of a reply are encoded as Latin-1."""
 
 
 @cache
@@ -28,13 +30,16 @@ def requests(dialect):
 
 @cache
 def replies(dialect):
-    """Return the whole replies of a dialect, and the events of its streams as (event type, data)."""
+    """Return the unstreamed replies of a dialect, and the events of its streams as (event type, data)."""
     given = files.replies(dialect).values()
     return [whole for whole, _ in given], [events for _, events in given]
 
 
 def stream_of(provider, events):
-    """Return the bytes of a provider's stream with the events that are pairs of (event type, data) despite the damage."""
+    """Return the bytes of a provider's stream.
+
+    Items of `events` that are no longer pairs because of the damage are left out.
+    """
     pairs = [pair for pair in events if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)]
     if provider.startswith("bedrock_"):
         return framed(provider, pairs)[0]
@@ -56,7 +61,7 @@ def changed(draw, seeds):
 
 
 def _places(value):
-    """Yield each place in a value, as (list or dict, index or key)."""
+    """Yield each place in a value, as a pair of a list or dict and an index or key."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inner:
         yield value, key

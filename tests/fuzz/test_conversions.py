@@ -1,6 +1,7 @@
-"""Damaged requests and replies on every conversion: each is converted or refused.
+"""Tests of damaged requests and replies on every conversion: each is converted or refused.
 
-The seeds are the golden files; `corpus` has the inputs that once failed. IRISGATE_EXAMPLES=20 tries twenty times as many.
+The inputs are changed golden files, and the inputs in `corpus`, which failed in the past. IRISGATE_EXAMPLES=20 tries
+twenty times as many.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Damaged requests, replies and streams, read by one flag as in a native call, and by the steps of every request."""
+"""Damaged requests, replies and streams, read by one plugin as in a native call, and by the steps of every request."""
 
 import json
 from contextlib import suppress
@@ -41,12 +41,15 @@ def target_of(flag):
 
 
 def replies_of(flag):
-    """Return the whole replies and the streams of a flag's dialect. The golden files have no replies of Responses."""
+    """Return the unstreamed replies and the streams in the dialect of a compatibility flag.
+
+    Responses has no golden replies.
+    """
     return ([RENDERED[1]], [list(map(list, RENDERED[0]))]) if flag == "openai_responses" else replies(DIALECTS[flag])
 
 
 def reader_of(flag, *, stream):
-    """Return the undamaged request to which the flag's replies are read."""
+    """Return the undamaged request to which the replies are read."""
     return FLAGS[flag].parse(request_of(FLAGS[flag], requests(DIALECTS[flag])[0], stream=stream))
 
 
@@ -55,7 +58,7 @@ def dropped(_path):
 
 
 def stepped(flag, request):
-    """Return the request after the flag's steps, with the same file behind each URL."""
+    """Return the request after the plugin's steps. Every URL in it is replaced by the same file."""
     steps = flag.steps(request, target_of(flag.name), dropped)
     if isinstance(steps, ClientRequest):
         return steps

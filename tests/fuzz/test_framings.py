@@ -1,4 +1,4 @@
-"""Damaged streams and configurations: frames do not depend on how the bytes are cut, and refusals name a place."""
+"""Tests of damaged streams and configurations: frames do not depend on the chunks, and refusals name a position."""
 
 import json
 from contextlib import suppress

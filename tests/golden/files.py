@@ -2,8 +2,8 @@
 
 `<dialect>/<case>/` holds:
 
-- `request.json`: a client's request in this dialect, without what its route adds.
-- `request.to_<provider>.json`: the request that a provider of this flag gets for it.
+- `request.json`: a client's request in this dialect, without the members that its route adds.
+- `request.to_<provider>.json`: the request that a provider with this compatibility flag gets for it.
 - `request.to_<provider>.dropped.json`: the members that the conversion reports as dropped, where there are any.
 - `request.to_<provider>.refused.json`: the fault that the provider finds in a request that is passed on unchanged.
 - `reply.json`, `reply.jsonl`: a provider's reply in this dialect, whole and as the events of a stream.
@@ -11,8 +11,8 @@
 - `reply.to_<client>.dropped.json`: the members of the reply that are reported as dropped, where there are any.
 
 A reply is converted for the client's request of the same case. If the client's dialect has no such case, or if the
-provider refuses that request, the request of the case `text` is taken. InvokeModel with a body of Messages is the same
-dialect in another envelope, so both flags share the files of Messages where this dialect is translated.
+provider refuses that request, the request of the case `text` is used. InvokeModel with a Messages body has the same
+dialect, so both flags share the files of Messages for translations.
 """
 
 import json
@@ -44,7 +44,7 @@ def requests(dialect):
 
 
 def reply(dialect, case):
-    """Return a provider's whole reply and the events of its stream, as (event type, data)."""
+    """Return a provider's unstreamed reply, and the events of its stream as (event type, data)."""
     folder = FOLDER / dialect / case
     return read_json(folder / REPLY), [json.loads(line) for line in (folder / STREAM).read_text().splitlines()]
 

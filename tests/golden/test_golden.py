@@ -1,8 +1,9 @@
-"""Every conversion as files: the upstream request for a client's request, the client's reply for a provider's reply.
+"""Tests of every conversion with files: the upstream request for a client's request, and the client's reply for a
+provider's.
 
-The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, and their
-diff shows what changed. A translated conversion to InvokeModel has no files of its own. Its result is the translator's,
-in the envelope that `request.to_bedrock_model_invoke.json` of Messages shows.
+The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, so that
+their diff shows what changed. A translation to InvokeModel has no files of its own: its result is that of the
+translation to Messages, in another envelope.
 """
 
 import json
@@ -16,7 +17,7 @@ from tests.golden.files import DEFAULT_CASE, FOLDER, REPLY, REQUEST, STREAM, cas
 from tests.helpers.conversion import CONVERSIONS, Mask, encoded, without_padding
 
 LACKING = {"structured_by_tool": {"json_schema": False}}
-"""Capabilities by case that the case's model lacks and all other models have."""
+"""Capabilities that the model of a case lacks, although the models of all other cases have them."""
 SHOWN_HEADERS = re.compile(r"anthropic-|x-amzn-bedrock-")
 SHOWN = {
     name: conversion

@@ -1,8 +1,8 @@
-"""Every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and botocore's model.
+"""Tests that every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and
+botocore's model.
 
-The types are applied strictly. No value is converted to another type. A member that the vendor does not have is a
-fault, unless it is one of the extensions that are listed here with their reasons. Replies to Responses clients also
-conform to Open Responses.
+The types are applied strictly, without converting values. A member that the vendor does not have is a fault, except for
+the extensions that are listed here with their reasons. Replies to Responses clients also conform to Open Responses.
 """
 
 import json
@@ -158,7 +158,7 @@ def structure_faults(shape, value, at):
 
 
 def shape_faults(shape, value, at="reply"):
-    """Yield the members that a value has but its shape lacks, and the required members that the value lacks."""
+    """Yield the members of a value that its shape lacks, and the required members that the value lacks."""
     if shape.type_name == "structure":
         yield from structure_faults(shape, value, at)
     elif shape.type_name == "list":

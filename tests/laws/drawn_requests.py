@@ -1,9 +1,9 @@
 """Requests drawn from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
 A drawn request is a small valid request in which a few members have any value that the description allows. A top-level
-member without a value in `member_values.py` is not drawn; a law of `test_conversions.py` reports it. A text comes from
-a short list for the member's name, because a random text is seldom a picture, an address or a schema. The expected
-result of a request is defined by the laws, not here.
+member without a value in `member_values.py` is not drawn; a test in `test_conversions.py` reports it. A text comes from
+a short list for the member's name, because a random text is hardly ever an image, a URL or a schema. The expected
+results are in the tests.
 """
 
 import json
@@ -105,10 +105,7 @@ def members(dialect):
 
 @st.composite
 def requests(draw, dialect, valid=()):
-    """Draw a body, beginning with a valid one.
-
-    Tools never share a name, because every provider refuses that with a clear error.
-    """
+    """Draw a body, beginning with a valid one. Tools never have the same name, because every provider refuses that."""
     known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
     names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
     body = draw(st.sampled_from([BASES[dialect], *valid])) | {name: draw(known[name]) for name in names}
@@ -157,7 +154,7 @@ def _plain(hint, name):
 
 
 def _is_json(kind):
-    """Return whether a type can be sent as JSON. SDKs also accept classes of replies, open files and paths."""
+    """Return whether a type can be sent as JSON. SDKs also accept reply classes, open files and paths."""
     return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
 
 
@@ -170,7 +167,7 @@ def _structure(hint, depth):
 
 @st.composite
 def _object(draw, needed, free):
-    """Draw an object with all needed members and at most two of the others."""
+    """Draw an object with all members of `needed` and at most two of the others."""
     chosen = draw(st.lists(st.sampled_from(sorted(free)), max_size=2, unique=True)) if free else []
     return {name: draw(values) for name, values in needed.items()} | {name: draw(free[name]) for name in chosen}
 

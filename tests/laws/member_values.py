@@ -1,7 +1,7 @@
 """A value for each documented top-level member of a request, and the other members that this value needs.
 
-A law adds each value alone to a small request and demands a difference. `NEUTRAL` names the members that make no
-difference, because they ask for the default or for something that only the reply shows.
+A test adds each value to a small request, which must change the result. `NEUTRAL` names the members that change
+nothing, because they ask for the default or for something that only the reply shows.
 """
 
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}

@@ -1,4 +1,5 @@
-"""Laws of earlier turns: a provider gets back its own tokens unchanged and in order, with text and calls in place.
+"""Tests of earlier turns: a provider gets back its own reasoning tokens unchanged and in order, with text and calls in
+place.
 
 Conversations of one to three turns are drawn for each client's dialect and each provider's, streamed and whole.
 """
@@ -20,7 +21,7 @@ KINDS = ("thinking", "redacted_thinking", "text", "tool_use")
 
 @st.composite
 def claude_replies(draw):
-    """Return the blocks of one to three replies of Claude. Each ends with text or calls, as Claude's replies do."""
+    """Draw one to three replies of Claude as lists of blocks. Each ends with text or calls, as Claude's replies do."""
     replies = []
     for turn in range(draw(st.integers(1, 3))):
         kinds = [*draw(st.lists(st.sampled_from(KINDS), max_size=6)), draw(st.sampled_from(["text", "tool_use"]))]
@@ -62,7 +63,9 @@ def _in_messages(block):
 
 
 def _places(blocks):
-    """Return what must not change: each block of thinking with the block before it, the whole text, and the calls."""
+    """Return the values that must not change: each block of thinking with the block before it, the whole text, and the
+    calls.
+    """
     thoughts, text, calls = [], "", []
     for block in blocks:
         if block["type"] == "text":
@@ -95,7 +98,7 @@ def _content(reply):
 
 @st.composite
 def chat_messages(draw):
-    """Return one to three messages of a Chat provider with opaque tokens at the places where vendors put them."""
+    """Draw one to three messages of a Chat provider, with opaque tokens at the places where vendors put them."""
     messages = []
     for turn in range(draw(st.integers(1, 3))):
         message = {"role": "assistant", "content": draw(st.none() | WORDS)}

@@ -1,13 +1,13 @@
-"""Laws of every conversion between two dialects.
+"""Tests of rules ("laws") that hold for every conversion between two dialects.
 
 - A request that a vendor's types allow is refused with the name of its member, or accepted by the provider.
 - A member of a request makes a difference, is refused, or is reported as dropped; exemptions are listed in
   `exempt_members.py`.
-- A stream and the corresponding whole reply have the same content, and the client is shown the usage that is charged.
+- A stream and the corresponding unstreamed reply have the same content, and the client gets the usage that is charged.
 - A damaged reply is read as far as possible, or is reported as a failure of the provider.
 
-The registry lists the conversions; none is named here. Requests are drawn from the vendors' own descriptions
-(`drawn_requests.py`) or are golden files; replies are golden files.
+The registry lists the conversions. Requests are drawn from the vendors' own descriptions (`drawn_requests.py`) or are
+golden files; replies are golden files.
 """
 
 import copy
@@ -41,7 +41,10 @@ sixty_examples = settings(max_examples=60, suppress_health_check=[HealthCheck.to
 
 
 def groups(member):
-    """Return the conversions by the value of a member. An example is drawn for a group, as drawing takes most time."""
+    """Group the conversions by the value of a member.
+
+    One random example is used for a group, because drawing takes most time.
+    """
     return {
         value: [each for each in CONVERSIONS.values() if getattr(each, member) == value]
         for value in dict.fromkeys(getattr(each, member) for each in CONVERSIONS.values())
@@ -104,9 +107,9 @@ def check_request(conversion, body):
 
 @pytest.mark.parametrize("dialect", MEMBER_VALUES)
 def test_every_documented_member_has_a_value(dialect):
-    """Check that each documented member has a value.
+    """Check that each documented member has a value in `MEMBER_VALUES`.
 
-    Only this test fails when a vendor's package documents a new member.
+    If a vendor documents a new member, only this fails.
     """
     known, documented = set(MEMBER_VALUES[dialect]), set(members(dialect)) | OLDER.get(dialect, set())
     new, gone = sorted(documented - known), sorted(known - documented)
@@ -130,7 +133,7 @@ def test_every_documented_member_counts_or_is_reported(conversion):
 
 @pytest.mark.parametrize(("dialect", "name"), NEUTRAL)
 def test_every_neutral_member_is_one(dialect, name):
-    """Check that each entry of `NEUTRAL` is needed: without the entry, some conversion would fail the law above."""
+    """Check that each entry of `NEUTRAL` is needed. Without it, some conversion would fail the test above."""
     body = BASES[dialect] | NEEDED_WITH.get((dialect, name), {})
     changed = body | {name: MEMBER_VALUES[dialect][name]}
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -138,7 +141,9 @@ def test_every_neutral_member_is_one(dialect, name):
 
 
 def outcome(conversion, body):
-    """Return the result of a request, for comparison: the refused member, or the upstream request and the losses."""
+    """Return the result of a request for comparison: the refused member, or the upstream request and the dropped
+    members.
+    """
     try:
         call = conversion.call(body)
     except Refused as refused:
@@ -147,7 +152,7 @@ def outcome(conversion, body):
 
 
 def silent_members(conversion):
-    """Yield (case, pointer) of each member of a golden request that makes no difference and is not reported as dropped."""
+    """Yield (case, pointer) of each member of a golden request that has no effect and is not reported as dropped."""
     for case, body in golden.requests(conversion.dialect).items():
         dropped = conversion.call(body).dropped
         whole = outcome(conversion, body)
@@ -173,7 +178,10 @@ def exemption(conversion, path):
 
 @translated
 def test_every_member_of_a_golden_request_counts_or_is_reported(conversion):
-    """Check that each member that neither counts nor is reported is exempt, and that every exemption is needed."""
+    """Check that each member of a golden request has an effect, is reported as dropped, or is exempt.
+
+    Every exemption must be needed.
+    """
     silent = {(case, path): exemption(conversion, path) for case, path in silent_members(conversion)}
     assert [member for member, key in silent.items() if key is None] == []
     assert {key for key in EXEMPT if key[0] == (conversion.dialect, conversion.upstream)} == set(silent.values())
@@ -216,7 +224,7 @@ def test_the_client_is_shown_the_usage_that_is_charged(conversion, case, stream)
 
 
 def token_counts(usage: Usage, dialect):
-    """Return the token counts that a dialect reports separately. `in` is the sum of all input."""
+    """Return the token counts that a dialect reports separately. `in` is the sum of all input counts."""
     written = usage.cache_write_5m + usage.cache_write_1h
     counts = {"in": usage.input + usage.cache_read + written, "read": usage.cache_read, "out": usage.output}
     if dialect in ("anthropic_messages", "bedrock_converse"):
@@ -249,7 +257,7 @@ odd = st.recursive(
 
 @st.composite
 def damaged(draw, events):
-    """Draw a stream in which events are missing, repeated or out of place, or which has an odd value somewhere."""
+    """Draw a stream in which events are missing, repeated or misplaced, or in which some value is odd."""
     events = copy.deepcopy(events)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(events) - 1))
@@ -272,7 +280,7 @@ every_upstream = pytest.mark.parametrize("upstream", BY_UPSTREAM)
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
-    """Check that a damaged stream raises only a failure of the provider, and that no count of usage is negative."""
+    """Check that a damaged stream raises only errors of the provider, and that no usage count is negative."""
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
     events = data.draw(damaged(GOLDEN_REPLIES[upstream][case][1]))
     for conversion in BY_UPSTREAM[upstream]:
@@ -288,7 +296,7 @@ def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_reply_is_read_or_fails_as_the_providers(upstream, data):
-    """Check that a damaged reply raises only `BadFrame`, a failure of the provider."""
+    """Check that a damaged unstreamed reply raises only `BadFrame`, an error of the provider."""
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
     whole = GOLDEN_REPLIES[upstream][case][0]
     place = data.draw(st.sampled_from(list(pointers(whole))))

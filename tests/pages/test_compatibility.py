@@ -1,4 +1,4 @@
-"""`deploy/compatibility.md` compared with the code: flags, routes, and what each conversion does."""
+"""Compares `deploy/compatibility.md` with the code: compatibility flags, routes, and the results of each conversion."""
 
 import re
 from collections import defaultdict
@@ -37,7 +37,7 @@ def rows(text):
 
 
 def flags_table():
-    """Return the cell with the clients' calls, by flag."""
+    """Return the table of compatibility flags: the cell with the clients' calls, by flag."""
     return {row[0].strip("`"): row[2] for row in rows(section("Flags"))[1:]}
 
 
@@ -92,7 +92,7 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check the order of conversions against the features that they lose. Only both ends of the order are compared."""
+    """Check that the order of conversions agrees with the features that they lose. Only both ends are compared."""
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():

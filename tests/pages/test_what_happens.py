@@ -1,4 +1,4 @@
-"""The table "What happens when ..." of the page of operation: each of its lines is shown by a test."""
+"""Tests that each line of the table "What happens when ..." on the operation page is shown by a test."""
 
 import ast
 from pathlib import Path

@@ -77,7 +77,7 @@ def test_a_messages_body_loses_model_and_stream_and_gains_the_version():
 
 
 def test_a_wrong_version_in_a_bedrock_body_is_replaced():
-    """Check that a version that the model does not take is replaced in the body of a Bedrock client."""
+    """Check that an API version that the model does not accept is replaced in the body of a Bedrock client."""
     the_ask = ask({"anthropic_version": "2026-10-21", "max_tokens": 1}, client="bedrock_model_invoke")
     assert build(the_ask)[1] == {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 1}
 
@@ -149,7 +149,7 @@ def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
 
 
 def test_a_tools_changes_survive_a_change_of_its_cache_mark():
-    """Check that other changes of a tool are kept when its cache mark is changed too."""
+    """Check that other changes of a tool are kept if its cache mark is changed too."""
     tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
     _, body, dropped = build(ask({"tools": [tool]}))
     assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
@@ -174,7 +174,7 @@ CONTROL = {"type": "ephemeral", "ttl": "1h", "scope": "global"}
     ],
 )
 def test_a_requests_cache_mark_goes_to_the_last_able_block(content, at):
-    """Check that a cache mark of the whole request goes to the last block that can carry it."""
+    """Check that a cache mark for the whole request is put on the last block that can have one."""
     _, body, dropped = build(ask({"messages": [{"role": "user", "content": content}], "cache_control": CONTROL}))
     assert "cache_control" not in body
     blocks = body["messages"][0]["content"]
@@ -184,7 +184,7 @@ def test_a_requests_cache_mark_goes_to_the_last_able_block(content, at):
 
 
 def test_a_requests_cache_mark_without_a_place_is_dropped():
-    """Check that a cache mark of the whole request that fits nowhere is dropped with a report."""
+    """Check that a cache mark for the whole request is reported as dropped if no block can have it."""
     control = {"type": "ephemeral"}
     marked = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
     four = {"messages": [{"role": "user", "content": [*[marked] * 4, {"type": "text", "text": "b"}]}]}
@@ -207,7 +207,7 @@ INTERLEAVED = "interleaved-thinking-2025-05-14"
     [("enabled", [{"name": "f"}], True), ("enabled", [], False), ("adaptive", [{"name": "f"}], False)],
 )
 def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, taken):
-    """Check that the beta for interleaved thinking in a header is sent if it makes a difference."""
+    """Check that the beta for interleaved thinking in a header is sent if it has an effect."""
     request = {"thinking": {"type": thinking}, "tools": tools}
     _, body, dropped = build(ask(request, **{"anthropic-beta": INTERLEAVED}))
     assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
@@ -215,7 +215,9 @@ def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, ta
 
 
 def test_interleaved_thinking_in_a_body_covers_the_header():
-    """Check that interleaved thinking in a body stays, and that the same beta in the header is not reported as dropped."""
+    """Check that the beta for interleaved thinking in a body is kept, and that the same beta in the header is not
+    reported.
+    """
     _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
     assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
 
@@ -272,7 +274,7 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
 
 
 def test_output_counts_at_once_though_its_event_is_held_back():
-    """Check that the meter counts output as soon as it arrives, although the event with it is held back."""
+    """Check that the meter counts output as soon as it arrives, even though the event with the output is held back."""
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     for event in decoder.feed(chunk(START) + chunk(DELTA)):
@@ -429,7 +431,7 @@ def test_a_bedrock_client_of_another_provider_gets_chunks_with_metrics():
     ],
 )
 def test_an_exception_is_read_from_header_body_then_status(headers, body, expected):
-    """Check that the exception is read from the header, then from the body, then from the status."""
+    """Check that the exception's name is read from the header, or else from the body, or else from the status."""
     problem = flag.problem(Head(400, headers), json.dumps(body).encode())
     assert (problem.code, problem.native, problem.message) == expected
 

@@ -1,4 +1,4 @@
-"""Hostile requests of OpenAI's clients: two conversions must treat the same request alike, and losses must be reported."""
+"""Tests of hostile requests of OpenAI's clients: two conversions must handle them alike, and report all losses."""
 
 from __future__ import annotations
 
@@ -201,7 +201,9 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check that if one block has two cache marks, the block's own mark is sent, and the other is reported as dropped."""
+    """Check that if one block has two cache marks, the block's own mark is sent, and the other is reported as
+    dropped.
+    """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}
     sent, drops = through_messages(body, CLAUDE)
@@ -267,7 +269,7 @@ TREE = {
 
 @conversions
 def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
-    """Check that a strict tool with a recursive schema is sent without strict, and that this is reported."""
+    """Check that a strict tool with a recursive schema is sent as not strict, and that this is reported."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = conversion({"tools": [tool(parameters=TREE, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]

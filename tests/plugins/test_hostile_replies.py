@@ -1,4 +1,4 @@
-"""Replies of servers that deviate from the reference: no part of an answer is lost, and no answer becomes an error."""
+"""Tests of replies of servers that deviate from the reference: no content is lost, and no reply becomes an error."""
 
 import base64
 import json
@@ -77,7 +77,7 @@ def text_and_arguments(events):
 
 @from_chat
 def test_text_between_pieces_of_a_call_follows_the_whole_call(conversion):
-    """Check that text between two pieces of a call is written after the call, which stays whole."""
+    """Check that text between two pieces of a call is written after the call."""
     events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
@@ -95,7 +95,7 @@ def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
 
 @from_chat
 def test_a_stream_without_a_stop_reason_still_has_an_end(conversion):
-    """Check that a stream without a stop reason has an end for the client, as a whole reply has."""
+    """Check that the client gets an end of the stream even if the provider sends no stop reason."""
     events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
     assert text_and_arguments(events) == ("Hi", "")
     assert ENDS[conversion.dialect] in [each.kind for each in events]
@@ -155,7 +155,9 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
 
 
 def test_a_made_invoke_reply_has_langchains_count_headers():
-    """Check that a whole InvokeModel reply made by the gateway has the headers with counts that LangChain reads."""
+    """Check that an unstreamed InvokeModel reply made by the gateway has the headers with counts that LangChain
+    reads.
+    """
     reply = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
     )
@@ -225,7 +227,7 @@ def test_of_several_answers_each_must_have_its_reason():
 
 
 def test_claudes_reply_members_without_a_place_are_dropped():
-    """Check that members of Claude's reply that other dialects lack are dropped with a report."""
+    """Check that members of Claude's reply that other dialects lack are reported as dropped."""
     whole = {
         "content": [{"type": "text", "text": "Hi"}],
         "stop_reason": "refusal",
@@ -249,7 +251,7 @@ def test_claudes_reply_members_without_a_place_are_dropped():
 
 @pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
 def test_an_earlier_citation_without_a_place_is_no_bad_request(upstream):
-    """Check that a citation in an earlier answer is not refused, although the upstream dialect cannot express it."""
+    """Check that a citation in an earlier answer is not refused even if the upstream dialect cannot express it."""
     cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
     turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
     passed = CONVERSIONS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})
@@ -284,7 +286,7 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
     ],
 )
 def test_a_conversation_too_long_has_openais_context_code(words):
-    """Check that a conversation that is too long gets OpenAI's error code, at which agents shorten it."""
+    """Check that a conversation that is too long gets OpenAI's error code, for which agents shorten it."""
     body = json.dumps({"message": words}).encode()
     problem = runtime_api.problem_for(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"

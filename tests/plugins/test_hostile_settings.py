@@ -1,4 +1,4 @@
-"""Settings with values of any type and size. Each is refused with the member's name, or sent for the provider to judge."""
+"""Tests of settings with values of any type and size. Each is refused by the member's name, or sent to the provider."""
 
 import json
 

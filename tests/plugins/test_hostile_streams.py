@@ -49,7 +49,7 @@ FINISHED = sse(chunk(role="assistant", content=""), chunk(content="Hi"), chunk("
 
 
 async def test_a_connection_closed_after_the_reason_is_a_whole_reply(chat):
-    """Check that a server that closes the connection cleanly after the stop reason has sent a whole reply."""
+    """Check that a reply is complete if the server closes the connection cleanly after the stop reason."""
     gw, sim = chat
     sim.script(*[stream(FINISHED)] * 3)
     client = connect(gw.url + "/bedrock")

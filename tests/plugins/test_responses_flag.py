@@ -1,4 +1,6 @@
-"""The Responses API as a flag: native requests keep their bytes, failures have the API's form, and paid facts are read."""
+"""Tests of the Responses API's plugin: native requests keep their bytes, failures have the API's form, costs are
+read.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ def test_a_failed_response_is_an_error_with_its_own_bytes(code, expected):
 
 
 def test_an_error_event_counts_without_a_failed_response():
-    """Check that an error event waits for the `response.failed` event, and counts if none comes."""
+    """Check that an `error` event is held back for `response.failed`, and ends the stream if that event does not
+    come.
+    """
     error = {"type": "error", "code": "server_error", "message": "why", "param": None, "sequence_number": 1}
     decoder = flag.decoder(ask({}), target(), HEAD)
     begun = framed([{"type": "response.created", "response": {}}, error])
@@ -158,7 +162,7 @@ def test_calls_that_have_no_name_and_searches_are_counted():
 
 
 def test_a_failure_continues_the_sequence_and_its_response():
-    """Check that a failure continues the sequence numbers, and fails the response that was created before."""
+    """Check that a failure continues the sequence numbers, and that its response is the one that was created before."""
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]
     output = list(flag.decoder(ask({}), target(), HEAD).feed(framed(events)))

@@ -1,4 +1,6 @@
-"""Chat Completions and Messages as flags: requests made by splicing, and streams with a terminal event each."""
+"""Tests of the plugins of Chat Completions and Messages: requests made by splicing, and the terminal events of
+streams.
+"""
 
 import json
 from types import SimpleNamespace
@@ -137,7 +139,7 @@ def test_a_payload_is_reframed_without_being_decoded():
 
 
 def test_a_translated_bedrock_tier_is_dropped_before_anthropic():
-    """Check that a Bedrock tier in a translated request is dropped with a report, and not sent to Anthropic's API."""
+    """Check that a Bedrock tier in a translated request is reported as dropped, and not sent to Anthropic's API."""
     drops = []
     body = {"model": "m", "service_tier": "flex"}
     translated = ask(openai_chat, body)
@@ -208,7 +210,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def after(*data):
-    """Return for each piece whether the stream is done after it."""
+    """Return, for each piece of data, whether the stream is complete after it."""
     decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
     ends = []
     for piece in data:
@@ -219,7 +221,7 @@ def after(*data):
 
 
 def test_a_chat_stream_is_complete_after_usage_not_the_reason():
-    """Check that a Chat stream ends with the usage and not with the finish reason, which comes before."""
+    """Check that a Chat stream ends with the usage, and not with the earlier finish reason."""
     assert after(CONTENT, FINISH, USAGE, DONE) == [False, False, True, True]
 
 
@@ -237,7 +239,7 @@ def test_a_chat_stream_that_ends_after_its_finish_reason_is_complete(rest):
 
 
 def test_a_chat_stream_without_a_finish_reason_is_truncated():
-    """Check that a chat stream that ends with usage but without a finish reason is truncated."""
+    """Check that a Chat stream with usage but without a finish reason is truncated."""
     with pytest.raises(Truncated):
         after(CONTENT, USAGE)
 

@@ -1,4 +1,6 @@
-"""The command `irisgate doctor`: each fault of a state is reported with a remedy, and a repair loses nothing readable."""
+"""Tests of `irisgate doctor`: each fault of a state folder is reported with a remedy, and a repair loses nothing
+readable.
+"""
 
 import asyncio
 import json
@@ -54,7 +56,7 @@ def state(tmp_path):
 
 
 def doctor(capfd, state, *options):
-    """Run the command, and return its exit status and the results that are not good."""
+    """Run the command. Return its exit status, and the results of checks that did not pass."""
     status = main(["doctor", "--state", str(state), "--json", *map(str, options)])
     answer = json.loads(capfd.readouterr().out)
     assert answer["healthy"] == (status == 0)
@@ -62,12 +64,15 @@ def doctor(capfd, state, *options):
 
 
 def kept(state):
-    """Return the files that a repair has kept, by name."""
+    """Return the damaged files that a repair has kept, by name."""
     return {path.name: path.read_bytes() for folder in state.glob("damaged-*") for path in folder.iterdir()}
 
 
 async def started(state):
-    """Start the parts that read the state, as a gateway does. Return the ids of all calls, and the sum of calls."""
+    """Start the parts that read the state, as a gateway does.
+
+    Return the ids of all calls, and the total number of calls.
+    """
     log, _ = logger()
     store = SqliteStore(state / "irisgate.db")
     journal = Journal(state / "journal", log, after=store.start_offset.segment)
@@ -143,7 +148,7 @@ async def test_a_damaged_database_is_made_anew_from_what_can_be_read(state, capf
 
 
 async def test_one_bad_page_costs_the_rows_of_that_page_alone(state, capfd):
-    """Check every fifth page of the file: a repair ends well, and what other pages hold is there."""
+    """Check repairs with one damaged page, for every fifth page: each succeeds and keeps the rows of other pages."""
     path = state / "irisgate.db"
     good, size = path.read_bytes(), page_size(state)
     lost, chance = [], random.Random(0)
@@ -237,7 +242,7 @@ async def test_half_a_line_at_the_end_is_reported_and_cut_off(state, capfd):
 
 
 async def test_lines_that_can_be_read_by_now_are_applied(state, capfd):
-    """Check that lines that an older release has set aside are applied by the release that wrote them."""
+    """Check that lines that an older release could not read are applied by a release that can."""
     unreadable = state / "journal" / "unreadable"
     unreadable.touch(0o600)
     unreadable.write_bytes(LINE + b"\nnonsense\n")
@@ -433,7 +438,7 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
 
 
 async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
-    """Check for each mode of identity that listeners of the gateway that runs on the state are no fault."""
+    """Check, for each mode of identity, that the listeners of the running gateway are not reported as faults."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     listeners = [
@@ -456,7 +461,9 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
 
 
 async def test_a_listener_of_another_program_is_not_held_by_the_gateway(tmp_path, capfd):
-    """Check a program that closes each connection, and one that answers in HTTP, for the modes of identity."""
+    """Check a listener address that another program uses: one that closes each connection, and one that answers in
+    HTTP.
+    """
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
 
@@ -490,7 +497,7 @@ if os.geteuid() == 0:
 listener = Listener(f"unix:{sys.argv[1]}", host="", unix=sys.argv[1])
 print(*machine.listeners(Config(server=Server(listeners=(listener,))), running=False))
 """
-"""A program that checks a listener as a user who may not search the folder of the socket."""
+"""A program that checks a listener as a user who may not access the folder of the socket."""
 
 
 async def test_the_socket_in_a_folder_that_may_not_be_searched_is_reported(tmp_path):

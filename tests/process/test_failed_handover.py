@@ -1,4 +1,4 @@
-"""A hand-over that fails: descriptors that do not fit, a state that cannot be sent, and an end at the beginning."""
+"""Tests of a hand-over that fails: wrong descriptors, a state that cannot be sent, and an end at the beginning."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def sockets(count):
 
 
 def answered(message, descriptors):
-    """Return the connection of a new process to a gateway that has sent an answer with some descriptors already."""
+    """Return a new process's connection to a gateway that has already sent an answer with some descriptors."""
     ours, theirs = socket.socketpair()
     data = json.dumps(message).encode()
     socket.send_fds(theirs, [len(data).to_bytes(4, "big") + data], descriptors)
@@ -78,7 +78,7 @@ def test_a_state_without_the_one_lock_is_a_failure(message, count):
 
 @asynccontextmanager
 async def giving(state, listeners):
-    """Run a gateway that hands over its listener `listeners` times."""
+    """Run a gateway that would hand over its listener `listeners` times."""
     state.mkdir(mode=0o700)
     async with gate(state, {}) as gateway:
         running, replaced = gateway.running, []
@@ -112,7 +112,7 @@ async def test_a_gateway_with_too_many_listeners_says_so(tmp_path, listeners):
 
 
 async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
-    """Check that a hand-over that fails for a reason that nobody has thought of is undone."""
+    """Check that a hand-over that fails for an unexpected reason is undone."""
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, replaced):
         quotas = gateway.running.gateway.quotas
@@ -132,7 +132,7 @@ def followers():
 
 
 async def test_a_hand_over_that_is_cancelled_at_its_beginning_is_undone(tmp_path):
-    """Check that nothing is followed twice afterwards, as entries would then be applied twice."""
+    """Check that after a cancelled hand-over nothing is followed twice, because entries would then be applied twice."""
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, _):
         parts = gateway.running.gateway

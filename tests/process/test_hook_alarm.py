@@ -1,4 +1,4 @@
-"""A hook that holds the event loop is interrupted, whatever it waits for. Nothing else is interrupted."""
+"""Tests that a hook that blocks the event loop is interrupted, whatever it waits for, and that nothing else is."""
 
 import asyncio
 import re

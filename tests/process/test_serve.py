@@ -31,7 +31,7 @@ def document(url="http://127.0.0.1:9", drain=0.2, **more):
 
 @asynccontextmanager
 async def held_stream(state, simulated, drain):
-    """Yield a gateway, and a stream through it that is held after the first bytes."""
+    """Yield a gateway, and a stream through it that stops after its first bytes."""
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate()))
     loaded = loads(json.dumps(document(simulated.url, drain)))
     lines = Lines()
@@ -46,7 +46,7 @@ async def held_stream(state, simulated, drain):
 
 
 async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedrock_sim):
-    """Check that a stop takes no longer than the drain time, and that clients get an error that says so."""
+    """Check that a stop takes no longer than the drain time, and that clients get an error that announces it."""
     begun = time.monotonic()
     async with held_stream(tmp_path, bedrock_sim, 0.3) as (_, reply, stopping, lines):
         rest = await reply.content.read()

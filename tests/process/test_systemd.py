@@ -24,9 +24,8 @@ for place, descriptor in enumerate(descriptors, 3):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(descriptors)), LISTEN_FDNAMES=sys.argv[2])
 os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[3:]])
 """
-"""A program that becomes the gateway, with the descriptors of its arguments from number 3 on.
-
-The copies have high numbers, so no descriptor is replaced before it is copied."""
+"""A program that becomes the gateway, and first gives the descriptors in its arguments the numbers from 3 on. They are
+copied to high numbers before, so that none is overwritten."""
 
 
 def activated(sockets, names, tmp_path, *arguments):
@@ -48,7 +47,7 @@ def configuration(tmp_path, url, listeners, **more):
 
 
 def opened(address=("127.0.0.1", 0)):
-    """Return a listening socket of IPv4, IPv6 (by a host of `::1`) or a unix socket (by a path)."""
+    """Return a listening socket. A host of `::1` gives IPv6, a path gives a unix socket, and other addresses IPv4."""
     if isinstance(address, str):
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(address)
@@ -78,7 +77,8 @@ def supervisor(tmp_path):
 
 
 async def test_sockets_of_systemd_serve_their_listeners_and_outlive_the_gateway(tmp_path, bedrock_sim, supervisor):
-    """Check that each listener uses the socket with its address, in any order, and that a second gateway uses them too.
+    """Check that each listener uses the passed socket with its address, in any order, and that a second gateway uses
+    them too.
 
     A client that connects while no gateway runs is served by the second one.
     """
@@ -145,7 +145,10 @@ def test_variables_for_another_process_or_without_a_number_pass_nothing(variable
 
 
 def test_a_descriptor_that_does_not_listen_is_named():
-    """Check the refusal in a process of its own, because the numbers of passed descriptors begin at 3."""
+    """Check the error for a descriptor that does not listen.
+
+    It needs a process in which passed descriptors begin at 3.
+    """
     program = (
         "import os, socket, sys\n"
         "from gateway.process.systemd import passed_sockets\n"

@@ -41,7 +41,7 @@ async def keeping(folder, retention=None, *, start=True):
 
 
 async def logged(bodies, text):
-    """Wait until the log has this text. The log's thread writes with a short delay."""
+    """Wait until the log contains this text. The log's thread writes with a short delay."""
 
     async def written():
         return text in bodies.out.getvalue()

@@ -1,4 +1,4 @@
-"""A hundred days of calls, of which thirty are kept: the file stops growing, older calls are deleted, totals are kept."""
+"""Tests of a hundred days of calls, kept for thirty: the file stops growing, old calls are deleted, totals are kept."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,7 @@ from tests.helpers.records import NOON, record
 DAYS, KEPT, CALLS = 100, 30, 300
 """Number of simulated days, number of days for which calls are kept, and number of calls on each day."""
 STEADY = 35
-"""The day from which as many calls are deleted as are added."""
+"""The day from which on as many calls are deleted as are added."""
 SECONDS = 86_400
 
 

@@ -1,4 +1,6 @@
-"""Lines that wait for the disk: one flush serves many calls, no file is left out, and a failing disk is reported."""
+"""Tests of lines that wait for the disk: one flush serves many calls, no file is left out, and failures are
+reported.
+"""
 
 import asyncio
 import errno
@@ -22,7 +24,7 @@ from tests.store.test_open_calls import sent
 
 
 class LossyDisk:
-    """A simulated disk under Linux: what a failed flush did not write is lost, and the next flush succeeds."""
+    """A simulated disk that behaves like Linux: data of a failed flush are lost, and the next flush succeeds."""
 
     def __init__(self, monkeypatch):
         self.fails = False
@@ -40,7 +42,7 @@ class LossyDisk:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def lines(self, folder):
-        """Return the lines of the journal that a power cut leaves."""
+        """Return the lines of the journal that survive a power cut."""
         lines = set()
         for path in (folder / "journal").glob("*.jsonl"):
             inode = path.stat().st_ino
@@ -52,7 +54,7 @@ class LossyDisk:
 
 
 class Disk:
-    """A simulated disk. It records the flushes. Each waits for `gate`, and fails while `error` is set."""
+    """A simulated disk that records the flushes. Each flush waits for `gate`, and fails while `error` is set."""
 
     def __init__(self, monkeypatch):
         self.begun = 0
@@ -130,7 +132,7 @@ async def test_many_calls_share_one_flush(tmp_path, disk):
 
 
 async def test_a_line_that_comes_during_a_flush_waits_for_the_next(tmp_path, disk):
-    """Check that a flush that began before a line was written does not count for the line."""
+    """Check that a flush that began before a line was written does not count for this line."""
     disk.gate = threading.Event()
     async with synced(tmp_path) as sync:
         sync.journal.append(b"a")
@@ -183,7 +185,7 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
 @pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
-    """Check that lines are written again after a failed flush, also those of older files.
+    """Check that lines of a failed flush, even those in older files, are written again.
 
     A second flush would not write them.
     """

@@ -57,7 +57,7 @@ async def keeping(folder, **options):
 
 
 def abandoned(records):
-    """Close the journal's files only, so that they are as a killed process leaves them."""
+    """Close the journal's files without anything else, so that they are as a killed process leaves them."""
     records.journal.close()
 
 
@@ -72,7 +72,7 @@ async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path)
 
 
 async def test_a_steady_load_is_applied_in_few_commits(tmp_path):
-    """Check that lines which come while a batch is applied wait, instead of one transaction for each call."""
+    """Check that lines that come while a batch is applied are applied together, and not in one transaction per call."""
     async with keeping(tmp_path) as records:
         reader = sqlite3.connect(records.path)
         versions = set()
@@ -86,7 +86,7 @@ async def test_a_steady_load_is_applied_in_few_commits(tmp_path):
 
 
 async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
-    """Check that the records of a killed process are in the store when the next process serves."""
+    """Check that records of a killed process are in the store when the next process serves."""
     left = Kept(tmp_path)
     left.put("a", "b", "c")
     abandoned(left)
@@ -146,7 +146,7 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
 
 
 async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
-    """Check that a process ends although the store refuses writes, and that the next process stores its records."""
+    """Check that a process ends even if the store refuses writes, and that the next process stores its records."""
     monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
     async with keeping(tmp_path) as records:
         other = sqlite3.connect(records.path, isolation_level=None)
@@ -254,7 +254,7 @@ async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
 
 
 class Odd(SqliteStore):
-    """A store that fails once with an exception that stores do not document."""
+    """A store that once raises an exception that stores are not documented to raise."""
 
     odd = False
 

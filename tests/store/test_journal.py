@@ -1,4 +1,4 @@
-"""The journal's files: every line can be read again, whatever happens to the process or the disk."""
+"""Tests of the journal's files: every line can be read again, whatever happens to the process or the disk."""
 
 import json
 import resource
@@ -47,7 +47,7 @@ START = JournalOffset()
 
 
 def everything(journal, offset=START, limit=1000):
-    """Return all lines from an offset on, as the follower reads them."""
+    """Return all lines from an offset on, read as the gateway reads them."""
     read = []
     while True:
         lines, following = journal.read(offset, limit)
@@ -59,7 +59,7 @@ def everything(journal, offset=START, limit=1000):
 
 @contextmanager
 def room(size):
-    """Limit the size of files, so that writes fail as they do on a full disk."""
+    """Limit the size of files, so that writes fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -263,7 +263,7 @@ def test_a_file_goes_when_it_is_as_old_as_its_lines_may_be_and_taken_over(folder
 
 
 def test_another_process_is_seen_without_touching_its_journal(folder):
-    """Check that another process that holds a journal is detected without touching the journal."""
+    """Check that a journal that another process has locked is detected, without changing the journal."""
     require_unlocked(folder)
     assert not folder.exists()
     with opened(folder):

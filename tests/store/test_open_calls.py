@@ -1,4 +1,4 @@
-"""Calls that were sent but did not end: the next process finds each of them, whatever happened to the files."""
+"""Tests of calls that were sent but never completed: the next process finds each, whatever happened to the files."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ class Started:
         self.finish = Finish(records.follower, metrics, records.log, observers, reports)
 
     async def recover(self, count=None):
-        """Charge and record the lost calls, or only the first `count` of them, as a start that is then killed does."""
+        """Charge and record the lost calls; if `count` is given, only that many, like a start that is killed."""
         self.quotas.restore(await self.records.store.balances())
         calls = await self.records.store.open_calls()
         self.finish.lost(calls[:count], self.quotas)
@@ -62,7 +62,7 @@ class Started:
 
 
 async def left(folder, *lines, torn=b"", **options):
-    """Write lines to the journal, and then close its files as if the process was killed."""
+    """Write lines to the journal, and then close its files as if the process had been killed."""
     records = Kept(folder, **options)
     for line in lines:
         records.journal.append(line)
@@ -124,7 +124,7 @@ async def test_a_torn_line_before_sending_is_no_call(tmp_path):
 
 
 async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
-    """Check that an open call is found although the file with its line was applied, rotated and deleted."""
+    """Check that an open call is found even if the file with its line was applied and deleted."""
     async with keeping(tmp_path) as records:
         records.follower.put_sent(sent("long"))
         await records.follower.flush()
@@ -145,7 +145,7 @@ async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
 @pytest.mark.parametrize("recorded", [0, 1, 2, 3])
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_start_that_is_killed_charges_nothing_twice(tmp_path, recorded, applied):
-    """Check that if a start is killed after it charged some of the lost calls, the next start charges only the others."""
+    """Check that if a start is killed after charging some of the lost calls, the next start charges only the others."""
     await left(tmp_path, *begun("a", "b", "c"))
     killed = Kept(tmp_path)
     await killed.follower._catch_up()
@@ -173,7 +173,7 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check that the balance after the start is that after the last ended call, minus the costs of lost calls."""
+    """Check that the balance after a start is the balance after the last ended call, minus the costs of lost calls."""
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
         started = Started(records)
@@ -205,7 +205,9 @@ async def test_a_lost_call_without_a_price_charges_nothing(tmp_path, cost, charg
 
 
 async def test_calls_that_expired_are_not_counted_again(tmp_path):
-    """Check that calls that were deleted for their age are not counted again if the journal's folder is removed."""
+    """Check that calls that were deleted because of their age are not counted again if the journal's folder is
+    removed.
+    """
     async with keeping(tmp_path, retention=lambda: 3600.0) as records:
         records.put("old", at=NOON - 10**7)
         await records.follower.flush()
@@ -241,7 +243,7 @@ async def test_a_journal_that_was_removed_keeps_what_is_not_in_the_store(tmp_pat
 
 
 def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
-    """Check that no call fails when the current file is full and no further file number is left."""
+    """Check that no call fails if the current file is full and there is no further file number."""
     (tmp_path / "999999999998.jsonl").touch()
     log, _ = logger()
     journal = Journal(tmp_path, log, segment_bytes=1)
@@ -312,7 +314,9 @@ class History:
 @given(STEPS)
 @settings(max_examples=40)
 def test_each_call_is_recorded_once_whatever_happens(steps):
-    """Check that each call is recorded and paid once, for any order of calls, rotations, removed folders and kills."""
+    """Check that each call is recorded and charged once, for any order of calls, new files, removed folders and
+    kills.
+    """
 
     async def lived(folder):
         history = History(folder)

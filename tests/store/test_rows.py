@@ -73,7 +73,7 @@ def test_a_session_adds_up_its_calls(connection):
 
 
 def test_out_of_order_calls_give_a_session_its_true_times(connection):
-    """Check that a session has the right first and last time if its calls are stored out of order."""
+    """Check that a session has the right first and last time even if its calls are stored out of order."""
     write(connection, record(id="late", at=NOON + 60, agent="curl", duration_ms=0.0))
     write(connection, record(id="early", at=NOON, agent="codex", duration_ms=0.0))
     (session,) = sessions(connection)
@@ -90,7 +90,7 @@ def test_models_and_providers_are_listed_once_with_the_last_used_first(connectio
 
 
 def test_a_refused_call_counts_in_its_session_without_a_model(connection):
-    """Check that a refused call is counted in its session, and sets neither the session's model nor its provider."""
+    """Check that a refused call is counted in its session, but does not set the session's model or provider."""
     write(connection, record(id="a"))
     write(connection, record(id="b", provider="", model="nonsense", outcome="refused", at=NOON + 1))
     (session,) = sessions(connection)

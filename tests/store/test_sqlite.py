@@ -113,7 +113,7 @@ async def test_the_file_is_nobody_elses_to_read(store, path):
 
 
 async def test_a_failed_batch_leaves_nothing_and_can_be_repeated(store, path):
-    """Check that a batch that cannot be written leaves nothing and can be written later."""
+    """Check that a batch that cannot be written leaves no rows, and can be written later."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreFailed, match="locked"):

@@ -1,4 +1,4 @@
-"""The totals equal a recount of the calls, for any calls and any division into batches."""
+"""Tests that the totals equal a recount of the calls, for any calls and any division into batches."""
 
 import json
 import sqlite3
@@ -47,9 +47,9 @@ SUMMED = ", ".join([
     "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)",
 ])  # fmt: skip
 DURATION = "milliseconds(duration_ms)"
-"""SQL for a duration, rounded by Python: halves go to the even number, where SQLite rounds them up."""
+"""SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent"
-"""Columns by which totals are grouped. Calls that were never routed are counted without a model."""
+"""Columns by which totals are grouped. Calls that reached no provider are counted without a model."""
 
 
 def stored(batches):
@@ -155,7 +155,7 @@ def test_batches_that_come_again_change_nothing(batches):
 
 
 def test_invented_names_share_one_row_of_sums():
-    """Check that names invented by clients share one row of totals, and that each call keeps its own name."""
+    """Check that invented model names share one row of totals, while each call keeps its own name."""
     made_up = [
         record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
         for number in range(100)

@@ -102,7 +102,7 @@ def test_a_session_id_of_several_callers_means_several_active_sessions(metrics):
 
 
 def test_metrics_show_the_configuration_streams_and_release(metrics):
-    """Check that metrics show the configuration, the open streams and the release."""
+    """Check that the metrics show the state of the configuration, the open streams and the release."""
     metrics.config_reloaded(successful=False)
     metrics.open_streams.inc()
     metrics.upstream_auth_failure("bedrock")

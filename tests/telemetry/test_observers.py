@@ -12,7 +12,7 @@ from tests.helpers.waiting import eventually
 
 
 class Reported(list):
-    """The failures that observers had, as pairs of the failure and the id of the call."""
+    """The reported failures of observers, as pairs of the failure and the id of the call."""
 
     def __call__(self, failure, request_id):
         self.append((failure, request_id))

@@ -1,7 +1,4 @@
-"""Tests that a flood of equal events writes one line to the log.
-
-A later line has the number of events that were not written.
-"""
+"""Tests that a flood of equal events writes one log line. A later line has the number of events since then."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,6 @@
-"""Validation by botocore's service model: it refuses what the model refuses, and accepts all real traffic."""
+"""Tests of the validation by botocore's service model: it refuses the same as the model, and accepts all real
+traffic.
+"""
 
 import base64
 import json

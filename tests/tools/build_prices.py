@@ -3,12 +3,12 @@
 `update_prices.py` installs the newest maps, runs this script, and prints what has changed.
 
 Each row names its source. If the two maps disagree, the row also has the reason for the choice and the price in the
-other map. The reasons are explained in `REASONS`, which the table has too. `price_sources.py` reads the maps;
+other map. `REASONS` explains the reasons, and is copied into the table. `price_sources.py` reads the maps;
 `money/prices/rows.py` and `money/prices/table.py` find and use the rows.
 
-A row of the present table that is no longer in any map stays, because somebody may still call the model. Its member
+A row of the present table that is no longer in any map is kept, because somebody may still call the model. Its member
 `dropped` has the day on which the row was first missing. If only some prices of a row are missing, such as those of a
-tier, they stay if the other prices are unchanged, and `dropped` also names them.
+tier, they are kept if the other prices are unchanged, and `dropped` also names them.
 """
 
 from __future__ import annotations
@@ -61,19 +61,17 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""Regions of each scope, for models without inference profiles.
-
-The price of a scope is that of its first region that has a price.
-"""
+"""Regions of each scope, for models without inference profiles. A scope has the price of its first region with a
+price."""
 _FINEST: Final = Decimal("1e-9")
-"""The finest price in USD for 1M that the unit can express. A few prices have more digits, such as divided thirds."""
+"""The smallest price difference, in USD for 1M, that the table's unit can express. A few prices have more digits."""
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
 """The version at the end of a Bedrock id, which some rows of a map leave out."""
 _NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
 
 
 def merged(where: Key, ours: Row, theirs: History | None, sources: tuple[str, str]) -> Row:
-    """Return one row from two for today. If they disagree, the row has the reason for the choice."""
+    """Return one row from two rows for today. If they disagree, the row has the reason for the choice."""
     first, second = sources
     if theirs is None:
         return replace(ours, source=first)
@@ -100,7 +98,7 @@ def _steps(row: Row) -> set[int]:
 
 
 def _spoken(row: Row, beside: Row | None = None) -> str:
-    """Return the prices of a row as text. With another row, only prices that differ are listed."""
+    """Return the prices of a row as text. If `beside` is given, only prices that differ from it are listed."""
     rates = {
         kind: price for kind, price in row.prices.items() if beside is None or beside.prices.get(kind, price) != price
     }
@@ -140,7 +138,7 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows with added prices, which a map has only under the other form of the id, with or without its version."""
+    """Yield rows with added prices, which a map has only for the other form of the id (with or without version)."""
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
         other = rows.get(short)
@@ -188,7 +186,10 @@ def _kept(
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
-    """Return the rows of other times. If today's price has a first day, a row without prices is added for that day."""
+    """Return the rows of other times.
+
+    If today's price has a first day, also return a row without prices for the time before.
+    """
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
     }
@@ -218,7 +219,7 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows for ids without a region that have the global price although a region costs more."""
+    """Yield rows for ids without a region that have the global price, although the price in a region is higher."""
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))
         if where.geo or where.book != "bedrock" or not listed or not us:
@@ -251,7 +252,10 @@ def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Ke
 
 
 def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> bool:
-    """Return whether an id with a date has the price of the id without it, which `money/prices/rows.py` tries too."""
+    """Return whether an id with a date has the same price as the id without it.
+
+    `money/prices/rows.py` finds that one too.
+    """
     short = undated(where)
     plain = rows.get(short)
     if plain is None or plain is row or plain.prices != row.prices:
@@ -262,7 +266,7 @@ def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, 
 def _lost(old: Row, row: Row) -> set[Kind]:
     """Return the prices that a row has lost.
 
-    Prices of long prompts are left out if a price for all lengths replaces them.
+    A price for long prompts is not lost if one price for all lengths replaces it.
     """
     tiers = {kind.tier for kind in row.prices}
     return {kind for kind in old.prices.keys() - row.prices.keys() if not kind.above or kind.tier not in tiers}

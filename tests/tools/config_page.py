@@ -54,7 +54,7 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 In the paths below, `NAME` is a key that you choose and `[]` is an element of a list.
 
 """
-"""The part of the page above the keys."""
+"""The text of the page before the list of keys."""
 FILE_OF_PRICES: Final = """\
 The key `prices` names a file of its own. The file is HuJSON too and holds one object. Its rows stand before the
 built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
@@ -168,7 +168,7 @@ def _default(made: dict[str, Any]) -> str:
 
 
 def _parted(description: str) -> tuple[str, str]:
-    """Return a description without the example at its end, and the example."""
+    """Return a description without the example at its end, and separately the example."""
     if description.endswith(": true or false."):
         return description.removesuffix(": true or false.") + ".", ""
     for match in re.finditer(r"(: |, such as )(?=[\"\[{0-9])", description):

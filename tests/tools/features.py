@@ -1,8 +1,9 @@
 """The result of each feature of a client's dialect on each conversion, for the table of `deploy/compatibility.md`.
 
-Each feature is tried by two requests, one without the feature and one with it. If the conversion reports a loss for the
-second request, the feature is dropped. If the upstream request changes, the feature is carried. If both happen, a part
-of it is carried. The model has the feature, so that only the conversion is judged. The registry lists the conversions.
+Each feature is tried by two requests, one without and one with the feature. If the conversion reports a loss for the
+second request, the feature is dropped. If the upstream request changes, the feature is carried. If both happen, it is
+partly carried. The model always supports the feature, so that only the conversion is judged. The registry lists the
+conversions.
 """
 
 from collections import defaultdict
@@ -43,7 +44,7 @@ ASKED, ANSWER = {"type": "text", "text": "Hi"}, {"type": "text", "text": "Hello"
 
 
 def _talk(*turns):
-    """Return messages that alternate between user and assistant, beginning with the user."""
+    """Return messages in which user and assistant alternate, beginning with the user."""
     return {"messages": [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]}
 
 
@@ -89,7 +90,7 @@ def _converse_calls(**more):
 
 
 def _thought(*blocks):
-    """Return a Chat history with signed thinking, as a client has it after a reply of the gateway."""
+    """Return a Chat history with signed thinking, as a client has it after a reply through the gateway."""
     talk = _talk("Hi", "Hello", "And?")
     if blocks:
         talk["messages"][1]["thinking_blocks"] = list(blocks)
@@ -392,7 +393,7 @@ BY_HEADERS = {
     },
     ("bedrock_model_invoke", "who asks (user, metadata)"): {"x-amzn-bedrock-request-metadata": '{"team":"red"}'},
 }
-"""Headers that ask for a feature, by flag of the client and feature."""
+"""Headers that ask for a feature, by the client's compatibility flag and the feature."""
 
 
 def verdict(conversion, name):
@@ -441,9 +442,8 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return two values for each conversion, by its name.
-
-    They are the order of the conversion in the data, and the features that the conversion does not carry completely.
+    """Return two values for each conversion, by its name: its order in the data, and the features that it does not
+    fully carry.
     """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)

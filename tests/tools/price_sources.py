@@ -1,8 +1,8 @@
 """Reads the two published price maps for `build_prices.py`, in one vocabulary. Run by hand, never by the gateway.
 
-LiteLLM has a row for each id and nothing of the past; genai-prices has rules that match ids, and the days on which
-prices changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This module imports nothing else of
-this project, so that it runs in an environment with only the two packages.
+LiteLLM has a row for each id, but no past prices. genai-prices has rules that match ids, and the days on which prices
+changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This module imports nothing else of this
+project, so that it runs in an environment with only the two packages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
     tier: str = ""
     """Service tier, such as batch or flex; "" for the standard tier."""
     above: int = 0
-    """Number of tokens. The price applies to prompts with more tokens than this."""
+    """The price applies to prompts with more than this number of tokens."""
 
 
 Prices = dict[Kind, Decimal]
@@ -49,13 +49,13 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "audio_output": ("output_cost_per_audio_token", "output_audio_mtok"),
     "web_search": ("search_context_cost_per_query", "web_searches_kcount"),
 }
-"""The key in LiteLLM's map, and the attribute in genai-prices, by kind of use."""
+"""The key in LiteLLM's map, and the attribute in genai-prices, for each kind of price."""
 TIERS: Final[Mapping[str, str]] = {
     "": "", "batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast",
 }  # fmt: skip
 """Tiers by the suffix of LiteLLM's keys.
 
-LiteLLM's "balanced" and "decisions" belong to gateways that have no book here.
+The suffixes "balanced" and "decisions" are left out, because they belong to gateways without a price list here.
 """
 
 _MILLION: Final = 1_000_000
@@ -66,10 +66,9 @@ _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
     r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Ids in LiteLLM's map that are not read.
-
-They are fine-tunes, provisioned throughput, other services and sound, other spellings of ids that have rows, an id with
-a false date, and routers, whose price is a fee in addition to the price of the model behind them.
+"""Pattern for ids in LiteLLM's map that are not read: fine-tunes, provisioned throughput, other services, sound, other
+spellings of ids that have rows, an id with a wrong date, and routers, whose price is only a fee on top of the model's
+price.
 """
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
 """Models of genai-prices that have further charges which the gateway does not count, or that are no longer served."""
@@ -77,7 +76,7 @@ _BOOKS: Final[Mapping[str, str]] = {
     "bedrock": "bedrock", "anthropic": "anthropic", "openai": "openai", "gemini": "google", "vertex": "vertex",
     "azure": "azure", "vercel": "vercel",
 }  # fmt: skip
-"""Books by the first word of LiteLLM's provider."""
+"""Price books by the first word of LiteLLM's provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
 """Data zones of Azure. An id without a zone is served by the global zone."""
@@ -103,10 +102,7 @@ class Row:
     why: str = ""
     other: str = ""
     dropped: str = ""
-    """The day on which the row was first missing in the sources.
-
-    With ": flex input", only these prices were missing.
-    """
+    """The day on which the row was first missing in the sources. With ": flex input", only these prices are missing."""
 
     def differs(self, other: Row) -> bool:
         """Return whether this row and `other` have different prices for a kind that both have."""
@@ -123,7 +119,7 @@ class History:
     now: Row
     since: str = ""
     others: dict[str, Row] = field(default_factory=dict)
-    """Rows of other times, by the first day on which each row is valid."""
+    """Rows of other times, by the first day on which the row is valid."""
 
 
 def key(book: str, name: str) -> Key:
@@ -133,7 +129,7 @@ def key(book: str, name: str) -> Key:
 
 
 def litellm() -> Iterator[tuple[Key, Row, str]]:
-    """Yield every priced text model of the books, and the region or endpoint that its id names."""
+    """Yield every priced text model of the known sellers, with the region or endpoint that its id names."""
     spec = find_spec("litellm")
     if spec is None or spec.origin is None:
         sys.exit("litellm is not installed here")
@@ -200,7 +196,7 @@ class Genai:
         return None if model is None or (where.geo and where.book == "azure") else self._history(model)
 
     def unknown(self, known: Iterable[Key]) -> Iterator[tuple[Key, History]]:
-        """Yield the models that match none of these ids, under ids of their own."""
+        """Yield the models that match none of these ids, under their own ids."""
         keys = list(known)
         for book, models in self._models.items():
             ids = [where.id for where in keys if where.book == book]

@@ -1,4 +1,6 @@
-"""Large bodies are worked on in other processes: what goes there, what comes back, and what the loop has of it."""
+"""Tests of work on large bodies in worker processes: what goes there, what comes back, and how free the event loop
+stays.
+"""
 
 import asyncio
 import json
@@ -223,7 +225,7 @@ def test_processes_end_with_a_gateway_that_is_killed():
 
 
 def lives(process_id):
-    """Return whether a process lives; a zombie, whose end nobody has read, does not."""
+    """Return whether a process is alive. A zombie, that is, an ended process whose status nobody has read, is not."""
     try:
         return ") Z " not in Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

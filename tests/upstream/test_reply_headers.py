@@ -1,4 +1,6 @@
-"""Headers of a provider's reply: clients get the headers that they use, and none about the provider's account."""
+"""Tests of headers of a provider's reply: clients get the headers that they use, but none about the provider's
+account.
+"""
 
 import pytest
 from aiohttp import web

@@ -145,7 +145,7 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
 
 
 async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
-    """Check that a very short `idle_seconds` does not let a sweep pass a connection many times."""
+    """Check that with a very short `idle_seconds`, a sweep does not pass the same connection many times."""
     now, looks = [0.0], []
 
     class HalfAHead:
@@ -176,7 +176,7 @@ def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
 
 
 def test_an_address_of_another_machine_has_a_limit_of_its_own():
-    """Check that only connections from other machines are counted by address."""
+    """Check that the limit per address counts only connections from other machines."""
     hosts = [
         connection_limits._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
     ]

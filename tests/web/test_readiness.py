@@ -1,4 +1,4 @@
-"""The reply of /readyz: 503 while calls are refused or records may be lost, and each fault with reason and remedy."""
+"""Tests of the reply of /readyz: 503 while calls are refused or records may be lost, and each fault with its remedy."""
 
 import asyncio
 import json
@@ -155,7 +155,7 @@ async def identifying(state, upstream, *modes):
 
 
 async def replied(ready):
-    """Return the status and the body of a reply. No request is sent, because the proxy's listener would refuse it."""
+    """Return the status and the body of /readyz without a request, which the proxy's listener would refuse."""
     reply = await ready.reply()
     return reply.status, json.loads(reply.body)
 

@@ -1,4 +1,4 @@
-"""Crowds of slow connections: all are gone by their deadlines, while calls go through."""
+"""Tests of many slow connections: all are closed by their deadlines, while calls succeed."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ KINDS = {
     "an unread reply": (LARGE, b""),
 }
 LONG = 64 * 1024 * 1024
-"""Length of a reply that the kernel's buffers do not hold."""
+"""Length of a reply that is too long for the kernel's buffers."""
 
 
 async def dripped(raw, data):
@@ -56,7 +56,7 @@ async def dripped(raw, data):
 
 
 async def calls(running, stop):
-    """Make calls one after the other, of which each must succeed, until `stop` is set."""
+    """Make calls one after the other, until `stop` is set. Each call must succeed."""
     while not stop.is_set():
         assert (await running.post("/v1/chat/completions", CHAT)).status == 200
         await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def long_reply(_request):
 
 @pytest.mark.parametrize(("least", "is_whole"), [(64 * 1024, True), (2**40, False)])
 async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monkeypatch, least, is_whole):
-    """Check a client whose reading takes longer than `UNREAD_SECONDS`, and reads more or less than it must."""
+    """Check a client that reads for longer than `UNREAD_SECONDS`, with more or less than the minimum rate."""
     monkeypatch.setattr(connections_module, "UNREAD_SECONDS", SECONDS)
     monkeypatch.setattr(connections_module, "MIN_READ_BYTES", least)
     app = web.Application()
@@ -128,7 +128,7 @@ async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monk
 
 
 async def test_five_thousand_connections_leave_a_small_process_alive(tmp_path, bedrock_sim):
-    """Check a gateway with 1,024 descriptors while 5,000 connections are opened that send nothing."""
+    """Check that a gateway with 1,024 descriptors survives 5,000 connections that send nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 6000:
         pytest.skip("this process may not open 5,000 connections")

@@ -1,4 +1,4 @@
-"""A wrong base URL: the error in the client's own SDK says which path was called and which base URL to set."""
+"""Tests of a wrong base URL: the error in the client's SDK says which path was called and which base URL to set."""
 
 import asyncio
 import json
@@ -51,7 +51,9 @@ async def test_openais_sdk_is_told_the_base_url_to_set(gw):
 
 
 async def test_openais_sdk_learns_which_routes_exist_instead(gw):
-    """Check that OpenAI's SDK gets an error that says that there are no embeddings, and names the existing routes."""
+    """Check that OpenAI's SDK gets an error that says that there are no embeddings, and that names the existing
+    routes.
+    """
     async with openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key="-", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError) as raised:
             await client.embeddings.create(model=HAIKU, input="x")
@@ -72,7 +74,7 @@ async def test_anthropics_sdk_is_told_the_base_url_to_set(gw, base):
 
 
 async def test_a_base_url_that_was_told_works(gw):
-    """Check that the call succeeds with the base URL that the message names."""
+    """Check that a call succeeds with the base URL that the error message names."""
     for path in ("/x/v1/chat/completions", "/x/v1/messages", "/messages"):
         message = (await (await gw.post(path, BODY)).json())["error"]["message"]
         base = message.rpartition(" to ")[2].removeprefix(gw.url)
@@ -128,7 +130,7 @@ async def test_an_endless_path_is_repeated_in_part(gw):
 
 @pytest.mark.parametrize("path", ["/bedrock/v1/chat/completions", "/nothing/here"])
 async def test_a_wrong_path_is_a_line_of_the_log(gw, path):
-    """Check that the log has path, caller and request id of a call to a wrong path, which has no record."""
+    """Check that a call of a wrong path is logged with path, caller and request id, because it has no record."""
     async with gw.session.get(gw.url + path) as reply:
         assert reply.status == 404
         request_id = reply.headers["x-request-id"]

@@ -22,7 +22,7 @@ GAPS = st.sampled_from(["", " ", "\n", "\r\n\t", "// é, }\n", "/* [ */", "/* a\
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[Any, str]:
-    """Draw a value, and a text of the value with comments, blanks and trailing commas."""
+    """Draw a value, and a HuJSON text of this value with comments, blanks and trailing commas."""
     value = draw(VALUES)
 
     def gap() -> str:

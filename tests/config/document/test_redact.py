@@ -1,4 +1,4 @@
-"""A configuration's text without its secrets: what is hidden, what is shown, and how marks become secrets again."""
+"""Tests of the text of a configuration without its secrets: what is hidden, and how marks become secrets again."""
 
 import json
 import re
@@ -139,7 +139,7 @@ def test_what_looks_like_a_reference_and_is_none_is_hidden():
     ],
 )
 def test_twice_the_text_takes_no_more_than_twice_the_time(line):
-    """Check that regular expressions take linear time, because they block the whole process while they run."""
+    """Check that the regular expressions take linear time. While they run, they block the whole process."""
     taken = []
     for size in (25_000, 200_000):
         text = "".join(line.replace("%d", str(at)) for at in range(size // len(line)))

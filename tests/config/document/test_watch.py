@@ -1,4 +1,6 @@
-"""Watching files: every way of replacing a file is noticed within two seconds, and nothing else is reported."""
+"""Tests of watching files: every way of replacing a file is noticed within two seconds, and nothing else is
+reported.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ SECONDS = 2.0
 
 
 class Files:
-    """The watched files, with a count of how often the watch has looked at them."""
+    """The watched files, with a count of how often they have been compared."""
 
     def __init__(self, *files: Path) -> None:
         self.files = list(files)
@@ -27,7 +29,7 @@ class Files:
         return self.files
 
     async def looked(self, times: int = 1) -> None:
-        """Wait until the watch has looked at the files `times` more times."""
+        """Wait until the files have been compared `times` more times."""
         before = self.looks
         await eventually(lambda: self.looks >= before + times)
 
@@ -35,7 +37,7 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
 ) -> bool:
-    """Return whether a change is noticed. The change is made after the watch has read the files' first state."""
+    """Return whether a change is noticed. It is made after the watch has read the first state of the files."""
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
@@ -90,7 +92,7 @@ async def test_a_swap_of_the_links_that_kubernetes_mounts_is_noticed(tmp_path: P
 
 
 async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
-    """Check a file behind two links whose folder is not watched, as on a network file system."""
+    """Check a file behind two links in a folder that is not watched, as on a network file system."""
     (tmp_path / "far" / "v1").mkdir(parents=True)
     (tmp_path / "far" / "v1" / "key").write_text("1")
     (tmp_path / "far" / "v2").mkdir()
@@ -148,7 +150,7 @@ async def test_half_a_file_is_not_told(config: Path) -> None:
     written: list[str] = []
 
     class Written(Files):
-        """Files of which one is not complete yet: another part is written before each look of the watch."""
+        """Files of which one is still being written: a further part is written before each comparison."""
 
         def __call__(self) -> Iterable[Path]:
             if parts:

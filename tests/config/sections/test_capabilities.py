@@ -1,4 +1,6 @@
-"""`capabilities` and `anthropic_betas` of a provider: read with positions, used by the catalog, passed to plugins."""
+"""Tests of the sections `capabilities` and `anthropic_betas` of a provider, and of their use by the catalog and by
+plugins.
+"""
 
 from dataclasses import fields
 

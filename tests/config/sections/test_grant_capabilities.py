@@ -50,7 +50,9 @@ def test_other_capabilities_of_the_policy_are_not_ours():
     ],
 )
 def test_a_wrong_policy_item_is_reported_and_the_others_count(item, message):
-    """Check that a wrong item is reported and grants nothing, and that the other items have their effect."""
+    """Check that an invalid object in a policy is reported and grants nothing, while the other objects have their
+    effect.
+    """
     parsed, messages = policy_capabilities({CAP: [{"role": "user"}, item, {"models": "**"}]})
     assert [(capability.role, capability.models) for capability in parsed] == [("user", ()), (None, ("**",))]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_quota_or_a_limit_is_said_at_its_place(section, exp
 
 
 def faults(text):
-    """Return the findings about the quotas themselves, without findings about grants that name no quota."""
+    """Return the findings about quotas, without those about grants that name no quota."""
     return [line for line in said(text) if "no grant names the quota" not in line]
 
 
@@ -154,7 +154,7 @@ def test_a_quota_without_a_rate_never_refills():
 
 
 def test_a_quota_of_an_unknown_template_is_left_out():
-    """Check that a quota with an unknown template is left out. Calls that need the quota are then refused."""
+    """Check that a quota with an unknown template is left out, so that calls that need the quota are refused."""
     assert loads(config(quotas={"a:<team>": {"capacity": "$1"}})).config.quotas == {}
 
 
@@ -178,7 +178,9 @@ def test_a_capability_has_its_quotas_each_once():
     [([], None, False), (["p/*"], None, True), ([], "user_model", True), (["p/*"], "user", False)],
 )
 def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
-    """Check that a limit is per model if the capability names models, unless the limit itself says otherwise."""
+    """Check that a limit applies per model if the grant names models, and if the limit itself does not say
+    otherwise.
+    """
     limit = {"tokens": "200000/min"} | ({"per": per} if per else {})
     limits = given({"models": models, "rate_limits": [limit]}).rate_limits
     assert limits == (RateLimit("tokens", 200_000, 60, "200000/min", by_model),)
@@ -207,7 +209,7 @@ def test_the_tailnet_policy_may_set_quotas_and_limits_too():
     ],
 )
 def test_a_faulty_limit_in_the_policy_grants_nothing(key, item, message):
-    """Check that an object of the tailnet policy with a faulty limit grants nothing, rather than unlimited use."""
+    """Check that an object of the tailnet policy with an invalid limit grants nothing, instead of unlimited use."""
     capabilities, messages = policy_capabilities({CAP: [{"role": "user"}, {"models": "**", key: [item]}]})
     assert [capability.role for capability in capabilities] == ["user"]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

@@ -36,7 +36,7 @@ def test_an_event_has_its_name_and_its_data():
 
 
 def events(output):
-    """Return the events in frames. Some frames have no event."""
+    """Return the events in frames. A frame without an event is left out."""
     return [(frame.headers, frame.payload) for frame in output if frame.headers or frame.payload]
 
 
@@ -53,7 +53,10 @@ def test_any_chunking_gives_the_same_events(cuts):
 
 
 def by_the_specification(data):
-    """Return the events of a stream, read line by line as the specification says. An unfinished event is left out."""
+    """Return the events of a stream, read line by line as the specification describes.
+
+    An unfinished event is left out.
+    """
     output, headers, payload = [], {}, []
     for line in re.findall(rb"([^\r\n]*)(?:\r\n|\n|\r)", data):
         name, _, value = line.partition(b":")
@@ -88,7 +91,7 @@ def test_an_event_goes_out_with_its_blank_line_and_waits_for_no_other(end):
 
 
 def test_a_line_feed_cut_from_its_blank_line_ends_no_frame():
-    """Check that the LF of a CR LF, divided between two chunks, is passed on and does not end a frame."""
+    """Check that the LF of a CR LF that is split between two chunks is passed on and does not end a frame."""
     first, half, second = frames(b"data: x\r\n\r", b"\n", b"data: y\n\n")[0]
     assert (first.payload, half, second.payload) == (b"x", Frame({}, b"", b"\n"), b"y")
 

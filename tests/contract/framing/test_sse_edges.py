@@ -21,7 +21,7 @@ FLAGS = discover().flags
 
 
 def by_lines(data):
-    """Return (event, data) of each event, as the standard reads a stream."""
+    """Return (event, data) of each event, read line by line as the standard describes."""
     events, name, payload = [], b"", []
     for each in re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf"))[:-1]:
         if not each:

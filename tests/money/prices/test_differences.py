@@ -42,9 +42,8 @@ def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
 
 
 def test_the_slip_that_a_source_once_made_is_doubtful():
-    """Check a price of LiteLLM 1.109.1 that was wrong by a factor of 1,000.
-
-    LiteLLM had azure_ai/jais-30b-chat at 3,200 and 9,710 USD for 1M tokens instead of 3.20 and 9.71.
+    """Check that a real mistake is reported: LiteLLM 1.109.1 had azure_ai/jais-30b-chat at 3,200 and 9,710 USD for 1M
+    tokens instead of 3.20 and 9.71.
     """
     key = Key("azure", "jais-30b-chat")
     slip = ROWS[key] | {"input": "3200", "output": "9710"}

@@ -1,4 +1,4 @@
-"""The recorded cost of every call, on every conversion, equals the cost of what the provider reports.
+"""Tests that the recorded cost of a call equals the cost of the usage that the provider reports, on every conversion.
 
 The expected sums are computed here from literal prices in USD for 1M tokens, by kind, and from the provider's reply. No
 code of the gateway is used.
@@ -83,7 +83,7 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """Return the scenario's reply with its token counts, except for counts that the dialect cannot report."""
+    """Return the scenario's reply with its token counts, except counts that the dialect cannot report."""
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
     known = Tokens(
@@ -137,9 +137,9 @@ class Conversion:
         return record
 
     def estimate(self, delivered, *, stream=True):
-        """Return the estimated cost, at three bytes a token of the upstream request and of the text.
+        """Return the estimated cost, at three bytes per token of the upstream request and of the text.
 
-        The output is at least one token.
+        At least one output token is assumed.
         """
         # on the native way of chat the client's own: the gateway only adds that it wants to know the usage
         body = json.dumps(self.ask(stream=stream)[1]) if self.dialect == "chat" else self.sim.requests[-1].body
@@ -163,7 +163,7 @@ async def test_every_scenario_costs_what_the_provider_reported(tmp_path, convers
 def upstream_events(conversion, reply):
     """Return (text, counts) of each event that the provider sends.
 
-    The counts are None until the provider reports any.
+    The counts are None until the provider reports some.
     """
     sim_type, *_, dialect = CONVERSIONS[conversion]
     if dialect == "converse":
@@ -211,10 +211,10 @@ def known(it, after):
 
 
 def is_about(it, record, least):
-    """Return whether a cost is at least `least`, and at most what the model could have written in the call's duration.
+    """Return whether a cost is between `least` and the cost of all output that the model could have written during the
+    call.
 
-    If the cost is estimated, it may differ by a few tokens, because the estimate is made before the provider's envelope
-    is added.
+    An estimated cost may differ by a few tokens, because the estimate is made before the provider's envelope is added.
     """
     slack = 0 if record["reported"] else nanodollars(it.prices[:2], (20, 0))
     most = least + nanodollars(it.prices[:2], (0, int(record["duration_ms"] / 1000 * TOKENS_PER_SECOND)))
@@ -233,7 +233,7 @@ async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion,
 
 @pytest.mark.parametrize(("conversion", "after"), [step for step in STEPS if step.values[1]])
 async def test_a_client_gone_after_any_event_has_one_record(tmp_path, conversion, after):
-    """Check that a client that leaves after any event has one record, with the counts that were known then."""
+    """Check that a client that disconnects after any event has one record, with the counts that were known then."""
     async with Conversion(tmp_path, conversion) as it:
         it.sim.script(replace(CUT, stall_after=after))
         path, body = it.ask(stream=True)

@@ -1,4 +1,6 @@
-"""The parts of which a call's bill consists, as a table of reports. The recorded cost is the same on every conversion.
+"""Tests of the separately billed parts of a call, as a table of usage reports.
+
+The cost is the same on every conversion.
 
 The expected parts of each reply are written out. Clients of the provider's own dialect get the usage unchanged, and
 clients of other dialects get the sum of the parts.
@@ -30,7 +32,7 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke")
 
 @dataclass(frozen=True)
 class Case:
-    """The reports of usage in one reply, in order, and the expected parts, as pairs of a model and its counts."""
+    """The usage reports in one reply, in order, and the expected parts as pairs of a model and its counts."""
 
     reports: tuple
     parts: tuple
@@ -337,7 +339,7 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the changed fields of a case if its cache marks did not reach the provider, else an empty dict.
+    """Return the fields of a case that change because its cache marks did not reach the provider; {} if the marks did.
 
     Some clients and some models have no cache marks.
     """
@@ -350,7 +352,7 @@ def sent_lifetime(case, sent):
 
 
 def shown(wire, response, *, stream):
-    """Return the token counts that a client gets."""
+    """Return the token counts that a client gets in its reply."""
     if stream:
         body = fold(wire.say.dialect, read_stream(response.body, response.headers["content-type"]))
     else:
@@ -368,7 +370,7 @@ def display(counts, dialect):
 
 
 async def check(wire, tmp_path, stream, cases, events_of, whole_of):
-    """Check every case on one gateway, both in the record and in the client's reply."""
+    """Check every case on one gateway, by the record and by the client's reply."""
     options = {"cost_basis": "bedrock-us"} if wire.provider.startswith("bedrock") else {}
     faults = {}
     async with line(wire, tmp_path, **options) as opened:

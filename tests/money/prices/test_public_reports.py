@@ -1,4 +1,6 @@
-"""Calls whose cost another gateway or client computed wrongly, as users reported in public, and the right cost of each."""
+"""Tests of calls whose cost was wrong in another gateway or client, as users reported, with the correct cost of
+each.
+"""
 
 import json
 

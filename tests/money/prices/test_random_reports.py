@@ -2,8 +2,8 @@
 
 Each recorded cost equals the bill that `helpers/bill.py` computes.
 
-The following is random: the reports (number, order, counts), parts, tiers and geographies, the cache marks of the
-request, the client, streamed or whole, and the places at which the reply's bytes are split or cut off.
+Random are the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
+streaming, and the places at which the reply's bytes are split or cut off.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ ITERATION = st.fixed_dictionaries(
 
 
 def named(iteration):
-    """Return an iteration with the model that iterations of its type have."""
+    """Return an iteration, together with the model that iterations of its type name."""
     return {**iteration, "model": "claude-opus-4-8"} if iteration["type"] == "advisor_message" else iteration
 
 
@@ -154,7 +154,10 @@ CONVERSE_REPORTS = st.lists(
 
 @st.composite
 def openai_reports(draw, *, responses):
-    """Draw reports with consistent counts. The cached tokens have the member name of one server, or of two."""
+    """Draw reports with consistent counts.
+
+    Cached tokens have the member name of one server, or the names of two servers.
+    """
     reports = []
     for _ in range(draw(st.integers(1, 1 if responses else 4))):
         prompt, completion, thinking = draw(counts), draw(counts), draw(counts)
@@ -195,7 +198,7 @@ METRICS = members(
 
 
 def reply_of(provider, reports, metrics):
-    """Return a stream with these reports and a whole reply with the last of them, each with its content type."""
+    """Return a stream with these reports and an unstreamed reply with the last of them, each with its content type."""
     build = {"anthropic_messages": claude_reply, "bedrock_model_invoke": claude_reply, "bedrock_converse": converse_reply,
              "openai_chat": chat_reply, "openai_responses": responses_reply}[provider]  # fmt: skip
     events, whole = build(reports, metrics if provider == "bedrock_model_invoke" else {})

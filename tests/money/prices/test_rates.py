@@ -1,4 +1,7 @@
-"""Costs: exact, rounded half up once, by kind, tier, length and day. The expected values were computed by hand."""
+"""Tests of costs: exact, rounded half up once, by kind, tier, prompt length and day.
+
+Expected values were computed by hand.
+"""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +24,7 @@ KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
 
 def listed(*rows, **more):
-    """Return the prices of a list that has only these rows of "openai". The model is "m" by default."""
+    """Return the prices in a list that has only these rows of the book "openai". The default model is "m"."""
     entries = [{"book": "openai", "model": "m", **row} for row in rows]
     return Prices.load(entries, **more)
 
@@ -31,7 +34,7 @@ def priced(*rows):
 
 
 def usd(price, count):
-    """Return the nanodollars of a count at a price in USD for 1M."""
+    """Return the nanodollars for a count of tokens at a price in USD for 1M."""
     exact = Fraction(price) / 1_000_000 * count * 10**9
     return floor(exact + Fraction(1, 2))
 
@@ -79,7 +82,7 @@ def test_a_kind_without_a_known_price_makes_the_cost_unknown(kind):
 
 
 def test_reasoning_above_the_output_is_priced_as_all_of_it():
-    """Check that reasoning tokens are limited to the output tokens, of which they are a part."""
+    """Check that reasoning tokens count only up to the number of output tokens, which include them."""
     usage = Usage(output=100, reasoning=140)
     assert priced({"output": "10", "reasoning": "3"}).cost(usage) == usd("3", 100)
     assert priced({"output": "10", "reasoning": "30"}).cost(usage) == usd("30", 100)
@@ -154,7 +157,7 @@ def test_a_row_of_the_operator_stands_before_the_tables():
 
 
 def test_an_operators_row_of_a_shorter_name_precedes_the_tables():
-    """Check that an operator's row for a shorter form of a model's name precedes the table's row."""
+    """Check that an operator's row for a shorter form of a model's name takes precedence over the built-in row."""
     own = Prices.load([{"book": "bedrock", "geo": "us", "model": "anthropic.claude-haiku-4-5", "input": "7"}])
     name = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
     assert own.find("bedrock", name).cost(Usage(input=1000)) == usd("7", 1000)
@@ -237,7 +240,7 @@ def test_a_price_list_is_found_by_the_flags(flags, bases):
 
 
 def test_a_price_list_is_inferred_only_where_allowed():
-    """Check that a price list is inferred for a provider without one, if inference is allowed."""
+    """Check that a price list is inferred for a provider without one, if this is allowed."""
     provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, flags=("openai_chat",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
     assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
@@ -281,7 +284,7 @@ def test_a_record_names_the_row_of_its_day(at, row):
 
 
 def test_the_dearest_tier_skips_tiers_without_prices():
-    """Check that the most expensive tier for the usage is chosen among the tiers that have prices for it."""
+    """Check that the most expensive tier is chosen among those tiers that have prices for all of the usage."""
     rates = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
     assert rates.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
     assert rates.highest_cost(Usage(cache_read=1)) is None

@@ -1,4 +1,4 @@
-"""The model that a reply names decides the price. Factors and fees that have no row in a price list also apply."""
+"""Tests that the model that a reply names decides the price, and that factors and fees apply in addition."""
 
 import json
 from decimal import Decimal
@@ -15,7 +15,7 @@ from tests.helpers.conversion import REGISTRY, request_of
 from tests.money.prices.test_public_reports import TEXT, record_of
 
 M = Usage(input=10**6)
-"""A million tokens of input, whose cost in nanodollars is the price in USD for 1M tokens times 10**9."""
+"""A million input tokens. Their cost in nanodollars is the price in USD for 1M tokens times 10**9."""
 
 
 def provider(basis, *rules, flags=(), base_models=()):

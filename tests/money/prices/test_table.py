@@ -328,7 +328,7 @@ def test_a_price_holds_from_its_day_on():
 
 
 def test_a_price_of_a_future_day_waits_for_it():
-    """Check the introductory price of gemini-3.6-flash, which Google ends with the year 2026 (genai-prices 0.2.3)."""
+    """Check the introductory price of gemini-3.6-flash, which ends with the year 2026 (genai-prices 0.2.3)."""
     priced = price_of("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000
     assert priced.cost(Usage(input=1000), at=1_798_761_600) == 1_500_000

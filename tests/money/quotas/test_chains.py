@@ -1,4 +1,4 @@
-"""Overdraft chains, calendar windows, warnings and edits of quotas, as the ledger counts them."""
+"""Tests of the ledger: overdraft chains, calendar windows, warnings, and edits of quotas."""
 
 from datetime import datetime
 
@@ -175,7 +175,9 @@ def test_a_call_counts_in_the_window_in_which_it_ends():
 
 
 def test_a_window_adds_nothing_before_its_border():
-    """Check that a window adds nothing before its border. A rate lets nearly twice the capacity through in a minute."""
+    """Check that a window adds nothing before its border, whereas a rate allows nearly twice the capacity in a
+    minute.
+    """
     rate, window = Rule("r", 60, 60, 60 * SECOND), Rule("w", 60, window=Window("hour"))
     for rule, passed in ((rate, 118), (window, 60)):
         ledger, total, start = Ledger(), 0, at("2026-10-05T12:00+00:00")

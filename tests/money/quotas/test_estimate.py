@@ -373,14 +373,14 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
-    """Check that a call without a limit reserves more than the limit that is sent to upstreams that demand one."""
+    """Check that for a call without a limit, more is reserved than the limit that providers get if they require one."""
     _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
 
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
-    """Check that a rate limit reserves the output that the client allows, or else the model's usual limit."""
+    """Check that a rate limit reserves the output that the client allows, or else the typical output of the model."""
     _, ask = request_of(*CHAT)
     amounts = estimate(ask, limit, [4096])
     assert amounts.tokens == amounts.probable_input + held
@@ -411,7 +411,7 @@ def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
 
 
 class Price:
-    """Nanodollars of a token of input, of output, and of a cache write.
+    """Nanodollars per token of input, of output and of a cache write.
 
     The most expensive tier costs seven times as much.
     """
@@ -502,7 +502,9 @@ def reported(**usage):
     ],
 )
 def test_a_cut_calls_probable_use_is_the_report_and_text_since(facts, seconds, expected):
-    """Check that the probable use of a cut call is the last report, plus an estimate for the text since then."""
+    """Check that the probable usage of an interrupted call is the last report, plus an estimate for the text after
+    it.
+    """
     assert probable(facts, Estimate(30, 1000), seconds) == expected
 
 

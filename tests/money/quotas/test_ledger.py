@@ -201,7 +201,7 @@ def test_what_flowed_in_before_a_reload_flowed_by_the_old_rate():
 
 
 def test_a_returning_definition_has_its_charged_buckets():
-    """Check that if a removed definition comes back, its bucket has the charges of calls made meanwhile."""
+    """Check that if a removed quota is defined again, its bucket has the charges of calls made meanwhile."""
     ledger = Ledger()
     held = ledger.reserve([claim(5)], 0)
     ledger.reload(lambda _: None, 0)
@@ -220,7 +220,7 @@ def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
 
 
 def test_a_call_of_the_old_configuration_charges_the_old_bucket():
-    """Check that a call of the old configuration charges the bucket whose definition was removed."""
+    """Check that a call that began under the old configuration charges a bucket whose quota was removed since then."""
     ledger = Ledger()
     spent(ledger, 5)
     ledger.reload(lambda _: None, 0)
@@ -284,7 +284,7 @@ HOUR = 3600 * SECOND
 
 @pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
 def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
-    """Check that a changed period drops the fraction of a unit, which is counted in units of the old period."""
+    """Check that a change of the period discards the fraction of a unit, whose denominator is the old period."""
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()
     spent(ledger, TEN, rule)

@@ -1,4 +1,4 @@
-"""Quotas compared with a model in exact fractions, over random calls, edits, reloads, restarts and clock changes."""
+"""Tests of quotas against a model in exact fractions, over random calls, edits, reloads, restarts and clock changes."""
 
 from datetime import datetime
 from fractions import Fraction
@@ -47,7 +47,7 @@ def named(name, quota):
 
 
 def calendar(at, window):
-    """Return a value that identifies a window: its date, week or month; for an hour, also the offset from UTC."""
+    """Return a value that identifies a window: its date, week or month. For an hour it includes the offset from UTC."""
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(window.zone))
     return {
         "hour": (local.date(), local.hour, local.utcoffset()),
@@ -58,7 +58,7 @@ def calendar(at, window):
 
 
 class Oracle:
-    """One bucket in exact fractions. It grows with time, or is filled when the calendar window changes."""
+    """A model of one bucket in exact fractions. It is refilled over time, or filled when a calendar window begins."""
 
     def __init__(self, quota, now):
         self.quota, self.at, self.balance, self.reserved = quota, now, Fraction(quota.capacity), 0
@@ -267,7 +267,7 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Calls that reserve their exact cost. Only the last call of a bucket may cost more than the bucket has left."""
+    """Random calls that reserve their exact cost. Only the last call of a bucket may cost more than what is left."""
 
     held = Bundle("held")
     most = 30

@@ -1,4 +1,6 @@
-"""Borders of calendar windows in time zones: months of every length, both clock changes of a year, skipped days."""
+"""Tests of the borders of calendar windows in time zones: all months, both clock changes of a year, and skipped
+days.
+"""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -13,7 +15,7 @@ SECOND = 1_000_000_000
 
 
 def at(text):
-    """Return a time with an offset, such as 2026-03-29T00:00+01:00, in nanoseconds."""
+    """Return a time, such as 2026-03-29T00:00+01:00, in nanoseconds of Unix time."""
     return int(datetime.fromisoformat(text).timestamp()) * SECOND
 
 

@@ -1,4 +1,4 @@
-"""A reply's token counts are the same on every conversion, streamed and whole, and equal to the provider's.
+"""Tests that a reply's token counts are the same on every conversion, streamed or not, and equal the provider's.
 
 The tests use the simulated providers' replies, and every recorded reply of the real Bedrock in each client's dialect.
 They also check the counts in the call's record, because these determine the cost.
@@ -26,7 +26,7 @@ REPLY = Canned(
 KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 BY_KIND = (3, 7, 1000, 200, 50)
 WITHOUT_WRITES = (253, 7, 1000, 0, 0)
-"""Counts that OpenAI's dialects report. Cache writes are missing, because OpenAI has no count for them."""
+"""Counts that clients of OpenAI's dialects get. Cache writes are missing, because OpenAI has no count for them."""
 
 
 def counts(heard):

@@ -29,7 +29,7 @@ SERVER_TOOL = {"toolUse": {"toolUseId": "t", "name": "nova_grounding", "type": "
 
 @pytest.mark.parametrize("start", [SERVER_TOOL, {"image": {"format": "png"}}])
 def test_an_unknown_converse_block_is_dropped_with_its_deltas(start):
-    """Check that a block of Converse that no client knows is dropped with all its deltas, and nothing else is."""
+    """Check that an unknown block of Converse is dropped with all its deltas, while everything else is kept."""
     drops = []
     calls = streamed(
         converse_walk,
@@ -45,7 +45,7 @@ def test_an_unknown_converse_block_is_dropped_with_its_deltas(start):
 
 
 def test_a_server_tool_call_of_converse_is_no_call_in_a_reply():
-    """Check that a call that Bedrock itself executes is no call for the client, in a whole reply and in a stream."""
+    """Check that a tool call that Bedrock itself executes is not passed on as a call, streamed or not."""
     drops = []
     content = [{"toolUse": {**SERVER_TOOL["toolUse"], "input": {"q": 1}}}, {"text": "Yes"}]
     body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
@@ -80,7 +80,7 @@ def test_input_outside_of_a_block_of_messages_is_dropped_aloud():
 
 
 def test_input_of_an_unknown_messages_block_is_dropped_too():
-    """Check that input inside a block of Messages that no client knows is dropped with the block."""
+    """Check that an unknown block of Messages is dropped together with its input."""
     drops = []
     server = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     calls = streamed(messages_walk, messages_start(server), fill('{"q":1}'), drops=drops)
@@ -93,7 +93,7 @@ def test_a_chat_stream_that_ends_twice_is_told_once():
 
 
 def test_a_chat_call_waits_for_its_name_until_the_end():
-    """Check that a Chat call without a name waits for the name, at most until the end of the stream."""
+    """Check that a Chat call without a name is held back until its name comes, or until the end of the stream."""
     late = chat(called(0, '{"a":1}', "t"), called(0, None, None, "f"))
     assert late[1:] == [("tool", "t", "f"), ("arguments", '{"a":1}')]
     assert chat(called(0, '{"a":1}', "t"))[1:] == []

@@ -1,4 +1,4 @@
-"""The end of a streamed reply, which a writer writes once even if the provider sends its own end twice."""
+"""Tests of the end of a streamed reply: a writer writes it once, even if the provider sends its end twice."""
 
 import pytest
 
@@ -24,7 +24,7 @@ FIRST, SECOND = Usage(input=3, output=4), Usage(input=5, output=6)
 
 
 def written(stream, *calls):
-    """Return the events that each method call makes, and those that the stream's end makes."""
+    """Return two lists: the events of each method call, and the events at the stream's end."""
     events = []
     for method, *values in calls:
         getattr(stream, method)(*values)
@@ -89,7 +89,7 @@ def test_of_two_reasons_the_first_one_counts(dialect):
 
 
 def reason(data):
-    """Return the stop reason in `data`, an event of the dialect; None if it has no stop reason."""
+    """Return the stop reason in `data`, an event of the dialect; None if it has none."""
     for choice in data.get("choices", ()):
         return choice["finish_reason"]
     return data.get("stopReason") or data.get("response", {}).get("status")

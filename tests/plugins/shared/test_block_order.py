@@ -1,4 +1,4 @@
-"""Interleaved blocks of a stream reach the client one after the other, in the order of their indexes."""
+"""Tests that interleaved blocks of a stream reach the client one after the other, in the order of their indexes."""
 
 import itertools
 
@@ -64,7 +64,7 @@ STREAMS = {
 
 
 def in_order(name, order):
-    """Return what the writer gets for events in this order. `order` is a list with the block index of each event."""
+    """Return the calls of the writer for events in this order. `order` has the block index of each event."""
     walk, blocks, end = STREAMS[name]
     left = [iter(block) for block in blocks]
     return streamed(walk, *(next(left[index]) for index in order), *end)
@@ -85,7 +85,7 @@ def test_blocks_that_begin_in_order_come_out_in_order(name, data):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_all_events_of_two_blocks_may_alternate(name):
-    """Check two parallel calls whose pieces alternate in the stream."""
+    """Check two parallel tool calls whose pieces alternate in the stream."""
     blocks = STREAMS[name][1]
     plain = [index for index, block in enumerate(blocks) for _ in block]
     first = [index for index in plain if index < 2]

@@ -1,6 +1,7 @@
-"""Text between thinking tags at the start of a reply becomes thinking, and goes back to the provider unchanged.
+"""Tests that text between thinking tags at the start of a reply becomes thinking, and is sent back to the provider
+unchanged.
 
-The pieces of the stream may be cut anywhere, also inside a tag.
+The stream may be split anywhere, even inside a tag.
 """
 
 import itertools
@@ -25,7 +26,9 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return the (thinking, text) that a client gets for pieces of text, and the text that goes back to the provider."""
+    """Return the (thinking, text) that a client gets for pieces of text, and the text that is sent back to the
+    provider.
+    """
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)
     for piece in pieces:
@@ -173,6 +176,9 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check an unclosed thought on Converse, which ends each block of text before it says how the reply ended."""
+    """Check thinking without a closing tag on Converse. It is also the answer if nothing follows it.
+
+    Converse ends each text block before it reports how the reply ended.
+    """
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

@@ -1,4 +1,4 @@
-"""URLs in a body: which URLs are fetched, what replaces them, and that nothing else in the body changes."""
+"""Tests of URLs in a body: which URLs are fetched, what replaces them, and that nothing else in the body changes."""
 
 import base64
 import json
@@ -84,7 +84,7 @@ def test_a_chat_image_as_a_bare_string_is_read_too():
 
 
 def test_a_chat_file_gets_its_data_and_a_name_from_its_url():
-    """Check that a file in Chat gets the data behind the URL, and also a name from the URL if the client gave none."""
+    """Check that a file in Chat gets the data behind its URL, and a name from the URL if the client gave none."""
     files = {PAPER: reply(PDF, "application/octet-stream")}
     done, _ = run(chat({"type": "file", "file": {"file_data": PAPER}}), files=files)
     assert body_of(done)["messages"][0]["content"][0]["file"] == {
@@ -181,7 +181,7 @@ def test_all_other_bytes_of_the_body_stay_as_they_came():
 
 
 def test_a_provider_that_reads_urls_gets_them_unchanged():
-    """Check that a provider that reads URLs in the client's own dialect gets them unchanged."""
+    """Check that a provider that reads URLs itself gets them unchanged if it has the client's dialect."""
     request = chat({"type": "image_url", "image_url": {"url": URL}})
     assert run(request, target("openai_chat")) == (request, [])
 

@@ -1,4 +1,4 @@
-"""Sampling parameters together with thinking: the boundaries of what Anthropic's models accept."""
+"""Tests of sampling parameters together with thinking, at the limits of what Anthropic's models accept."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_without_thinking_top_p_may_be_lower():
 
 @pytest.mark.parametrize(("temperature", "taken"), [(1, 1), (1.01, 1), (0.99, 0.99), (0, 0)])
 def test_a_temperature_above_the_scale_becomes_its_end(temperature, taken):
-    """Check that a temperature above the upstream's scale becomes the scale's maximum, and that the loss is reported."""
+    """Check that a temperature above the provider's maximum becomes this maximum, and that the change is reported."""
     assert left({"temperature": temperature}, thinks=False) == (
         {"temperature": taken},
         ["/temperature"] * (temperature > taken),

@@ -38,7 +38,7 @@ def test_a_required_that_is_no_list_is_left_out(required):
 
 
 def test_a_member_is_required_only_where_all_parts_require_it():
-    """Check that members required by `allOf` are required, and members required by one branch of `anyOf` are not."""
+    """Check that members required by `allOf` are required, but members required by one branch of `anyOf` are not."""
     schema = {
         "required": ["a"],
         "allOf": [{"required": ["a", "b"], "properties": {"b": {}}}, {"required": None, "properties": None}],

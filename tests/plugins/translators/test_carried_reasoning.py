@@ -1,4 +1,6 @@
-"""A Chat provider gets back in the second turn the tokens of its first reply, through clients of every other dialect."""
+"""Tests that a Chat provider gets back the tokens of its first reply in the second turn, through clients of other
+dialects.
+"""
 
 import pytest
 
@@ -88,7 +90,9 @@ MESSAGES = {
 
 
 def pieces(message):
-    """Return a message as deltas of a stream: members in order, texts in two pieces, and calls with their parts."""
+    """Return a message as deltas of a stream: one member after the other, texts in two pieces, and calls with their
+    parts.
+    """
     deltas = []
     for name in ("reasoning_details", "reasoning_content", "reasoning", "thinking_blocks", "content"):
         value = message.get(name)
@@ -170,7 +174,7 @@ def test_a_token_does_not_go_to_a_provider_of_another_dialect(client, then):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_a_session_that_comes_back_has_its_tokens_still(client):
-    """Check that Gemini's tokens are kept over a turn at another model."""
+    """Check that Gemini's tokens survive a turn that another model answers."""
     model, message = MESSAGES["gemini: a call"]
     reply = chat_reply({"role": "assistant", "content": None, **message})
     there, _ = second_turn(client, "openai_chat", model, reply, then=("openai_chat", "gpt-5.4"))
@@ -214,7 +218,9 @@ def test_a_forged_or_foreign_token_is_dropped_aloud(value):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_pieces_of_litellms_blocks_are_one_thought(client):
-    """Check a stream with thinking only in LiteLLM's blocks, and one with the thinking twice (open-webui#29860)."""
+    """Check a stream with thinking only in LiteLLM's blocks, and a stream with the thinking twice
+    (open-webui#29860).
+    """
     block = {"type": "thinking", "thinking": "plan", "signature": "Eq+/="}
     alone = [{"thinking_blocks": [{"type": "thinking", "thinking": piece}]} for piece in ("pl", "an")]
     beside = [{"reasoning_content": piece, "thinking_blocks": [{"thinking": piece}]} for piece in ("pl", "an")]
@@ -226,7 +232,7 @@ def test_pieces_of_litellms_blocks_are_one_thought(client):
 
 
 def test_every_answer_has_thinking_where_the_model_demands_it():
-    """Check that answers without calls have thinking too (openclaw#73417, opencode#25000)."""
+    """Check that even answers without calls get thinking if the model requires it (openclaw#73417, opencode#25000)."""
     reply = chat_reply({"role": "assistant", "content": "So."}, "stop")
     body, _ = second_turn("anthropic_messages", "openai_chat", DEEPSEEK, reply)
     assert body["messages"][1] == {"role": "assistant", "content": "So.", "reasoning_content": " "}

@@ -1,4 +1,4 @@
-"""Random faults in replies, on both conversions: a fault costs only the member that has it, or raises `BadFrame`."""
+"""Tests of random faults in replies, on both conversions: only the faulty member is lost, or `BadFrame` is raised."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def streamed(translation, events):
 
 
 def places(stream):
-    """Return the paths in the events' data at which a test makes faults. Event types are not changed."""
+    """Return the paths in the events' data at which a test puts faults. Event types are not changed."""
     return [path for path in paths(stream) if len(path) > 2]
 
 
@@ -216,7 +216,7 @@ def decoded(data: bytes) -> list[str]:
 
 
 def test_half_a_frame_and_a_missing_last_one_are_errors():
-    """Check that a stream is an error if it ends in half a frame, or without `metadata`, which Bedrock always sends."""
+    """Check that a stream is an error if it ends within a frame, or without `metadata`, which Bedrock always sends."""
     start, stop, metadata = (frame(kind) for kind in ("messageStart", "messageStop", "metadata"))
     assert decoded(start + metadata + stop) == ["messageStart", "metadata", "messageStop"]
     for broken in (start + stop[:-5], start + stop, start + stop + metadata[:-5]):

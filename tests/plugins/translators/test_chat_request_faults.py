@@ -1,4 +1,4 @@
-"""Random faults in Chat requests, on both conversions: carried or refused with a 400, never a crash."""
+"""Tests of random faults in Chat requests, on both conversions: sent or refused with a 400, never a crash."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_limit_below_the_models_smallest_is_raised_aloud(name):
 
 
 def test_a_family_that_needs_a_limit_gets_its_own_by_default():
-    """Check that a model whose family needs a limit gets the family's limit if the client gave none."""
+    """Check that a model that needs a limit gets its family's default limit if the client gave none."""
     needs = replace(CLAUDE, needs_max_tokens=True)
     assert sent({}, needs)["inferenceConfig"] == {"maxTokens": 32_000}
     assert sent({"max_tokens": 9}, needs)["inferenceConfig"] == {"maxTokens": 9}
@@ -131,7 +131,9 @@ def test_effort_none_is_said_where_a_model_has_a_word_for_it():
 
 
 def test_another_family_takes_only_the_level_of_thinking():
-    """Check that for another family only the level of Anthropic's thinking is sent, and that the rest is reported."""
+    """Check that another family than Claude gets only the effort of Anthropic's thinking, and that the rest is
+    reported.
+    """
     drops: list[str] = []
     own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}
     assert sent(own, GPT_OSS, drops)["additionalModelRequestFields"] == {"reasoning_effort": "low"}
@@ -166,7 +168,7 @@ def test_thinking_takes_no_temperature_top_k_or_forced_tool():
 
 
 def test_defect_48_a_budget_without_earlier_thinking_is_dropped():
-    """Check that a budget is dropped with a report if the history lacks the thinking that led to a call."""
+    """Check that a thinking budget is reported as dropped if the history lacks the thinking before a call."""
     body = {"messages": [user("Hi"), called(("a", "look", "{}")), result("a")], "reasoning_effort": "low"}
     drops: list[str] = []
     assert "thinking" not in sent(body, CLAUDE, drops)["additionalModelRequestFields"]
@@ -192,7 +194,7 @@ def test_defect_07_choice_none_without_calls_leaves_the_tools_out():
 
 
 def test_defect_07_choice_none_keeps_tools_and_forbids_calls():
-    """Check that choice `none` keeps the tools if the history has calls, and forbids calls if the provider can."""
+    """Check that the choice `none` keeps tools that the history needs, and forbids calls if the provider can."""
     body = {
         "messages": [user("Hi"), called(("a", "look", "{}")), result("a")],
         "tools": [tool()],
@@ -252,7 +254,7 @@ def test_defect_14_a_root_that_is_no_object_is_refused_by_the_tools_name():
 
 
 def test_defect_15_additional_properties_are_stripped_by_family():
-    """Check that some families get no `additionalProperties`, and that a property of that name is kept."""
+    """Check that some families get no `additionalProperties`, but a property with this name is kept."""
     given = {
         "type": "object",
         "properties": {"additionalProperties": {"type": "object", "additionalProperties": False}},
@@ -267,7 +269,7 @@ def test_defect_17_strict_is_dropped_aloud_where_it_is_refused():
 
 
 def test_defect_16_a_native_schema_closes_objects_and_reports():
-    """Check that every object of a native schema is closed, and that keywords that are refused in it are reported."""
+    """Check that every object of a native schema is closed, and that refused keywords are reported."""
     drops: list[str] = []
     inner = {"type": "object", "properties": {"deep": SCHEMA}}
     wanted = {"type": "json_schema", "json_schema": {"name": "Answer", "schema": inner}}
@@ -308,7 +310,7 @@ def test_a_json_object_is_asked_for_in_words_without_a_tool():
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])
 def test_defect_59_a_service_tier_is_carried_unless_default(tier):
-    """Check that a service tier is carried, except for the values that ask for nothing."""
+    """Check that a service tier is sent, except for the values that mean the default."""
     assert sent({"service_tier": tier})["serviceTier"] == {"type": tier}
     assert "serviceTier" not in sent({"service_tier": "auto"})
     assert "serviceTier" not in sent({"service_tier": "default"})

@@ -1,4 +1,6 @@
-"""Converse's replies as Chat: streams and whole replies agree, thinking comes back, and recorded traffic is read."""
+"""Tests of Converse's replies as Chat: streamed and other replies agree, thinking comes back, and recordings are
+read.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def streamed(translation: Any, events: list[Any]) -> list[Any]:
 def both(
     content: list[dict[str, Any]], stop: str, usage: dict[str, Any] = USAGE, body: dict[str, Any] = ASKED
 ) -> dict[str, Any]:
-    """Return the reply that a client gets. It must be the same streamed and whole."""
+    """Return the reply that a client gets. Check that it is the same whether streamed or not."""
     chunks = streamed(opened(body, stream=True), stream_of(content, stop, usage))
     whole = choice(whole_reply(opened(body), content, stop, usage))
     reply = choice(fold("openai_chat", chunks))
@@ -99,7 +101,7 @@ def test_usage_that_comes_before_the_stop_reason_goes_out_behind_it():
 
 
 def test_defects_31_and_32_tool_calls_are_numbered_from_0():
-    """Check that tool calls are numbered from 0, whatever numbers the blocks have."""
+    """Check that tool calls are numbered from 0, whatever the indexes of the blocks are."""
     reply = both([{"text": "Let me"}, use(x=1), use(tool_id="b", y="z")], "tool_use")
     assert [call["id"] for call in reply["message"]["tool_calls"]] == ["a", "b"]
     assert reply["finish_reason"] == "tool_calls"
@@ -121,7 +123,7 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
     ],
 )  # fmt: skip
 def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
-    """Check that every stop reason becomes one of Chat's finish reasons, and that the reply also has the native one."""
+    """Check that every stop reason becomes a finish reason of Chat, and that the reply also has the native one."""
     reply = both([{"text": "Hello"}], native)
     assert (reply["finish_reason"], reply["native_finish_reason"]) == (reason, native)
 
@@ -166,7 +168,7 @@ THOUGHTS = [
 
 
 def test_defects_48_and_49_thinking_comes_back_unchanged():
-    """Check that thinking comes back exactly as the model wrote it."""
+    """Check that thinking is sent back exactly as the model wrote it."""
     message = both([*THOUGHTS, {"text": "So"}, use(x=1)], "tool_use")["message"]
     assert message["reasoning_content"] == "Let me see"
     assert message["thinking_blocks"] == [
@@ -193,7 +195,7 @@ def test_thinking_of_another_family_is_dropped_aloud(caps):
 
 @pytest.mark.parametrize("signature", ["irisgate1:nova:c2ln", ""])
 def test_a_signing_family_drops_foreign_and_unsigned_thinking(signature):
-    """Check that a family that signs drops foreign and unsigned thinking with a report."""
+    """Check that for a family that signs its thinking, foreign and unsigned thinking is reported as dropped."""
     blocks = [{"type": "thinking", "thinking": "Hm", "signature": signature}]
     answer = {"role": "assistant", "content": "Ho", "thinking_blocks": blocks}
     assert dropped({"messages": [user("Hi"), answer, user("And?")]}) == ["/messages/1/thinking_blocks/0"]

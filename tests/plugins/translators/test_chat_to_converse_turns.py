@@ -87,7 +87,7 @@ def test_defect_03_user_text_behind_a_result_joins_its_turn():
 
 @pytest.mark.parametrize("caps", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_is_apart_from_results_if_demanded(caps):
-    """Check that text is separate from results if the model's family demands it."""
+    """Check that text is sent apart from tool results if the model's family requires it."""
     outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"), caps=caps)
     assert outgoing[3:] == [{"role": "assistant", "content": [{"text": "."}]}, user([{"text": "And?"}])]
 
@@ -98,7 +98,7 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model():
 
 
 def test_defect_06_past_calls_give_a_tool_config_without_tools():
-    """Check that a history of calls gets a tool configuration although no tools are offered."""
+    """Check that a request without tools gets a tool configuration if the history has calls."""
     body = sent({"messages": [user("Hi"), called(("a", "look", "{}")), result("a")]})
     assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "look"
     assert body["additionalModelRequestFields"] == {"tool_choice": {"type": "none"}}
@@ -292,21 +292,21 @@ def test_a_legacy_function_call_and_its_result_are_a_pair():
 
 
 def test_a_leading_assistant_turn_gets_a_user_turn_if_demanded():
-    """Check that a leading assistant turn gets a user turn before it if the model's family demands one."""
+    """Check that a user turn is added before a first assistant turn if the model's family requires one."""
     hello = {"role": "assistant", "content": "Hello"}
     assert messages(hello, user("Hi"))[0]["role"] == "assistant"
     assert messages(hello, user("Hi"), caps=NOVA)[0] == user([{"text": "."}])
 
 
 def test_defect_63_a_trailing_assistant_turn_continues_if_able():
-    """Check that a trailing assistant turn is continued only if the model can continue turns."""
+    """Check that a last assistant turn is continued only if the model can continue turns."""
     last = {"role": "assistant", "content": "The answer is "}
     assert messages(user("Hi"), last)[-1]["content"] == [{"text": "The answer is"}]
     assert messages(user("Hi"), last, caps=NEW_CLAUDE)[-1] == user([{"text": "Continue."}])
 
 
 def test_defect_44_cache_control_is_carried_from_every_place():
-    """Check that cache control is carried from system messages, parts, tools and results."""
+    """Check that `cache_control` is sent on from system messages, parts, tools and results."""
     body = sent(
         {
             "messages": [
@@ -337,7 +337,7 @@ def test_defect_46_a_cache_point_moves_before_a_text_document():
 
 
 def test_too_many_cache_points_drop_the_earliest_messages():
-    """Check that if there are too many cache points, those of the earliest messages are dropped with a report."""
+    """Check that if there are too many cache points, those of the earliest messages are reported as dropped."""
     marked = [user([{"type": "text", "text": "Hi", "cache_control": CACHE}])] * 5
     body = {"messages": [{"role": "system", "content": "S", "cache_control": CACHE}, *marked]}
     assert dropped(body) == ["/messages/1/content/0/cache_control", "/messages/2/content/0/cache_control"]
@@ -380,7 +380,9 @@ MARK = st.sampled_from([{}, {}, {"cache_control": CACHE}, {"cache_control": {**C
 
 @st.composite
 def conversations(draw):
-    """Draw histories as real clients send them: roles in any order, calls with some, all or no results, repeated ids."""
+    """Draw histories like those of real clients: roles in any order, calls with some, all or no results, repeated
+    ids.
+    """
     outgoing = []
     for _ in range(draw(st.integers(1, 7))):
         role = draw(st.sampled_from(["system", "user", "assistant", "calls", "calls"]))

@@ -93,7 +93,7 @@ def complete(whole, body=None) -> dict[str, Any]:
 
 
 def collected(chunks) -> dict[str, Any]:
-    """Return the choice that a client puts together from the chunks of a stream."""
+    """Return the choice that a client assembles from the chunks of a stream."""
     answer: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
     reason = usage = None
     for chunk in chunks:

@@ -299,7 +299,7 @@ def test_a_json_schema_is_native_where_the_model_has_it():
 
 
 def test_defect_16_a_native_schema_is_closed_with_worded_limits():
-    """Check that every object of a native schema is closed, and that refused keywords move into descriptions."""
+    """Check that every object of a native schema is closed, and that refused keywords are added to descriptions."""
     schema = {
         "type": "object",
         "properties": {
@@ -335,7 +335,7 @@ def test_with_other_tools_one_of_all_must_be_called():
 
 
 def test_a_schema_is_in_words_where_no_tool_can_be_forced():
-    """Check that the system prompt asks for the schema if no tool can be forced, and that the loss is reported."""
+    """Check that the system prompt asks for the schema if no tool call can be forced, and that the loss is reported."""
     body = {"response_format": JSON_SCHEMA, "reasoning_effort": "low"}
     assert '"city"' in sent(body)["system"][-1]["text"]
     assert dropped(body) == ["/response_format"]

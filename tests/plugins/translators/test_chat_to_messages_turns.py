@@ -1,4 +1,4 @@
-"""Messages of Chat as turns of the Messages dialect, for any conversation: pairs of calls and results, order, roles."""
+"""Tests of Chat messages as turns of Messages, for any conversation: calls and results, order, roles."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_blank_text_block_is_dropped():
 
 
 def test_defect_25_an_empty_message_goes_and_neighbours_join():
-    """Check that a message without content is left out, and that the messages around it join."""
+    """Check that a message without content is left out, and that the messages around it are joined."""
     assert shape(turns(user("A"), {"role": "assistant", "content": ""}, user("B"))) == [("user", ["text", "text"])]
 
 
@@ -157,7 +157,9 @@ def test_the_first_turn_is_the_users():
 
 
 def test_a_leading_assistant_turn_always_follows_a_user_turn():
-    """Check that a user turn is put before a leading assistant turn, even for models that do not need it on Converse."""
+    """Check that a user turn is added before a first assistant turn, even for models that do not need it on
+    Converse.
+    """
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
     outgoing = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
@@ -165,7 +167,7 @@ def test_a_leading_assistant_turn_always_follows_a_user_turn():
 
 
 def test_the_continued_assistant_turn_has_no_trailing_space():
-    """Check that the last assistant turn is sent without white space at its end."""
+    """Check that an assistant turn to be continued is sent without white space at its end."""
     outgoing = turns(user(), {"role": "assistant", "content": "The answer is  "})
     assert outgoing[-1] == {"role": "assistant", "content": [{"type": "text", "text": "The answer is"}]}
 
@@ -189,7 +191,7 @@ def test_a_system_message_never_stands_between_a_call_and_its_result():
 
 
 def test_a_system_message_after_a_user_turn_is_native_if_able():
-    """Check that a system message after a user turn is sent as it is if the model accepts that."""
+    """Check that a system message after a user turn is sent unchanged if the model accepts it."""
     caps = replace(CLAUDE, mid_system=True)
     outgoing = turns(user(), calls("a"), result("a"), {"role": "system", "content": "Be brief"}, caps=caps)
     assert shape(outgoing)[-2:] == [("user", ["tool_result"]), ("system", ["text"])]
@@ -283,7 +285,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Return the messages except tool results without a call, because such results are refused."""
+    """Return the messages without tool results that have no call, because such results are refused."""
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

@@ -47,7 +47,7 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """Make `calls` of the writer's methods. Return the events that it writes, each as (kind, decoded data)."""
+    """Call the writer's methods. Return the events that it writes, each as (kind, decoded data)."""
     return events_of(Stream(options or ReplyOptions()), *calls)
 
 
@@ -95,7 +95,7 @@ def test_text_begins_with_a_bare_delta_and_the_metadata_ends_the_stream():
 
 
 def test_blocks_are_closed_and_numbered_without_gaps():
-    """Check that blocks are closed and numbered without gaps even if the provider sends no end of a block."""
+    """Check that blocks are closed and numbered without gaps, even if the provider does not send the end of a block."""
     events = streamed(("thinking", "t"), ("text", "a"), ("tool", "i", "f"), ("tool", "j", "g"), ("finish", END))
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStop"] == [0, 1, 2, 3]
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStart"] == [2, 3]
@@ -290,7 +290,7 @@ CANNED = {name: scenario.reply for name, scenario in NAMED.items() if scenario.r
 
 
 def assembled(events):
-    """Return the message that clients put together from a stream."""
+    """Return the message that clients assemble from a stream."""
     blocks: dict[int, dict] = {}
     for kind, data in events:
         index = data.get("contentBlockIndex")

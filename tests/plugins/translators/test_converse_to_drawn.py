@@ -32,10 +32,8 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""Kinds of blocks that the random generator leaves out.
-
-`s3Location` is always refused. The simulated provider does not know the two blocks of a beta, `toolAddition` and
-`toolRemoval`. The service model does not define the place of `reasoningContent` in a turn.
+"""Kinds of blocks that are not drawn. `s3Location` is always refused. `toolAddition` and `toolRemoval` belong to a beta
+that the simulated provider does not know. The service model does not define where in a turn `reasoningContent` may be.
 """
 
 

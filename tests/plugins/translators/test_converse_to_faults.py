@@ -1,4 +1,4 @@
-"""Faults at every place of a Converse request: each is carried, dropped, or refused with a message, never a crash."""
+"""Tests of faults at every place of a Converse request: sent, dropped, or refused with a message, never a crash."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def test_everything_at_once_is_carried(conversion):
 
 
 FOREIGN = {"signature", "redactedContent"}
-"""Members for other servers, which the simulated provider does not know."""
+"""Members that only other servers can interpret. The simulated provider does not know them."""
 
 
 def outcome(conversion, body, *, stream):
-    """Return the field of a refusal, or "" if the body is carried and the judge accepts it."""
+    """Return the field that a refusal names; "" if the request is accepted by the gateway and by the judge."""
     try:
         conversion.open(body, stream=stream)
     except Refused as refused:

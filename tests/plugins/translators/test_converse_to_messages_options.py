@@ -1,6 +1,5 @@
-"""Members of a Converse request except messages, on the conversion to Messages.
-
-They are cache points, tools, parameters, and members that only Bedrock has.
+"""Tests of the members of a Converse request, except messages, on the conversion to Messages: cache points, tools,
+parameters, and members that only Bedrock has.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def extra(**fields):
 
 
 def only(*blocks, **more):
-    """Return the content that a user's blocks are converted to."""
+    """Return the content to which blocks of a user message are converted."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 
@@ -174,7 +173,7 @@ def test_an_effort_of_the_answer_is_no_wish_to_think(body):
 
 
 def test_an_effort_needs_a_beta_or_is_unknown_to_the_model():
-    """Check that an effort for the answer needs a beta on some models, and is not sent to models that have no effort."""
+    """Check that an effort for the answer needs a beta on some models, and is not sent to models without efforts."""
     body = {"outputConfig": {"effort": "low"}}
     sent = MESSAGES.sent(body, replace(CAPS, effort_beta="effort-2025-11-24"))
     assert (sent["output_config"], sent["anthropic_beta"]) == ({"effort": "low"}, ["effort-2025-11-24"])
@@ -228,7 +227,9 @@ def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
 
 
 def test_a_schema_is_in_the_prompt_where_no_tool_can_be_forced():
-    """Check that the system prompt asks for the format if no tool can be forced, and that the field is reported."""
+    """Check that the system prompt asks for the format if no tool call can be forced, and that the member is
+    reported.
+    """
     body = {"outputConfig": FORMAT, **extra(**BUDGET)}
     caps = replace(CAPS, json_schema=False)
     assert "JSON schema" in MESSAGES.sent(body, caps)["system"][-1]["text"]

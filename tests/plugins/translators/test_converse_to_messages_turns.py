@@ -31,7 +31,7 @@ CAPS = capabilities(HAIKU)
 
 
 def only(*blocks, **more):
-    """Return the content that a user's blocks are converted to."""
+    """Return the content to which blocks of a user message are converted."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

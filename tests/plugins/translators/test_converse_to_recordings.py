@@ -18,7 +18,7 @@ REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx
 
 
 def text_of(value):
-    """Return all texts of a body, joined."""
+    """Return the concatenation of all texts of a body."""
     if isinstance(value, dict):
         return "".join(text_of(inner) for inner in value.values())
     if isinstance(value, list):
@@ -27,7 +27,7 @@ def text_of(value):
 
 
 def said(exchange):
-    """Return the texts that the client wrote and that must reach the model."""
+    """Return the texts of the client that must reach the model."""
     return [
         block["text"]
         for message in exchange["request"]["messages"]

@@ -1,4 +1,4 @@
-"""The two conversions of Chat to Claude, through Converse and through Messages, must send and report the same."""
+"""Tests that both conversions of Chat to Claude, through Converse and through Messages, send and report the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The request that a conversion sends, in names of neither dialect, and the losses that the conversion reports."""
+    """The request that a conversion sends, in names of neither dialect, and the members that it reports as dropped."""
 
     limit: int | None
     thinking: Any
@@ -187,7 +187,9 @@ def test_both_conversions_refuse_what_cannot_be_meant_and_name_the_field(case, m
     ],
 )
 def test_a_budget_is_the_clients_or_comes_from_the_effort(case, limit, budget, dropped):
-    """Check that a model with a budget gets the client's budget, or the budget that corresponds to an effort."""
+    """Check that a model with a thinking budget gets the client's budget, or the budget that corresponds to an
+    effort.
+    """
     outcome = agreed(CASES[case], HAIKU)
     assert (outcome.limit, (outcome.thinking or {}).get("budget_tokens")) == (limit, budget)
     assert outcome.dropped == dropped
@@ -220,10 +222,7 @@ def test_no_effort_is_no_thinking_and_no_loss(case, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_refused_settings_are_reported_unless_they_ask_nothing(model):
-    """Check that settings that the upstream refuses are dropped.
-
-    A report is made unless the setting asks for nothing.
-    """
+    """Check that settings that the provider refuses are dropped, and reported unless they mean the default."""
     assert (agreed(CASES["a stop of white space"], model).stops, agreed(CASES["stops"], model).stops) == ([], ["END"])
     assert agreed(CASES["a stop of white space"], model).dropped == ["/stop"]
     assert (agreed(CASES["tier default"], model).tier, agreed(CASES["tier default"], model).dropped) == (None, [])

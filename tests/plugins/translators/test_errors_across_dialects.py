@@ -123,7 +123,7 @@ def test_a_stream_of_invoke_model_knows_a_timeout():
 def test_a_stream_exception_reaches_clients_of_other_dialects(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
-    """Check that an exception inside a stream reaches clients of the other dialects."""
+    """Check that an exception inside a stream is passed on as an error in each other dialect."""
     headers = {":exception-type": name[:1].lower() + name[1:], ":message-type": "exception"}
     problem = stream_failure("bedrock_converse", eventstream.encode(headers, json.dumps({"message": WORDS}).encode()))
     (event,) = sse.Decoder().feed(failed("anthropic_messages", problem))

@@ -1,4 +1,6 @@
-"""The input tokens in `message_start`, which Claude Code shows as its context (router-for-me/CLIProxyAPI#1700)."""
+"""Tests of the input tokens in `message_start`, which Claude Code shows as its context
+(router-for-me/CLIProxyAPI#1700).
+"""
 
 import json
 
@@ -44,7 +46,7 @@ def told(conversion, *, usage):
 
 @late
 def test_counts_that_come_late_are_an_estimate_first(conversion):
-    """Check that the first count is an estimate of the prompt, and that the provider's count replaces it at the end."""
+    """Check that the first count is an estimate, and that the provider's count replaces it at the end."""
     events = told(conversion, usage=True)
     assert events[0][0] == "message_start"
     first = events[0][1]["message"]["usage"]["input_tokens"]

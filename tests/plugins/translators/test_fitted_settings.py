@@ -1,7 +1,7 @@
-"""Settings of a request that is not translated are fitted to the model like those of a translated request.
+"""Tests that the settings of an untranslated request are fitted to the model like those of a translated one.
 
-The request goes from the Messages API to InvokeModel or the reverse, so only the envelope changes. The table has the
-settings, the model, the members that are sent, and the losses that are reported.
+The request goes from the Messages API to InvokeModel or the reverse. The table has the settings, the model, the members
+that are sent, and the losses that are reported.
 """
 
 import orjson
@@ -127,7 +127,7 @@ def test_a_translation_decides_the_same(case):
 
 @both_ways
 def test_a_model_that_is_not_known_keeps_its_settings(conversion):
-    """Check that a model named by an ARN that says nothing about the model gets the settings that the client sent."""
+    """Check that a model named by an ARN, which says nothing about the model, gets the client's settings unchanged."""
     body = BASE | BUDGET | TOOLS | NAMED | {"output_config": {"effort": "max"}, "stop_sequences": [" "]}
     call = conversion.call(body, caps=Caps())
     assert {name: call.sent[name] for name in body} == body
@@ -136,7 +136,7 @@ def test_a_model_that_is_not_known_keeps_its_settings(conversion):
 
 @both_ways
 def test_a_budget_above_the_limit_stays_with_interleaved_thinking(conversion):
-    """Check that the budget may exceed the output limit where thinking goes on between tool calls."""
+    """Check that the thinking budget may exceed the output limit if the model thinks between tool calls."""
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 12_000}}
     beta = {"anthropic_beta": ["interleaved-thinking-2025-05-14"]}
     call = conversion.call(BASE | thinking | TOOLS | beta, caps=capabilities(HAIKU))
@@ -154,7 +154,7 @@ def test_a_strict_tool_goes_only_to_a_model_that_enforces_schemas(conversion):
 
 
 def test_a_role_inside_a_turn_is_no_last_turn():
-    """Check that only the role of the last message counts, even if its content has the word `assistant`."""
+    """Check that only the role of the last message counts, even if its content contains the word `assistant`."""
     conversion = ENVELOPES[0]
     said = {"role": "user", "content": [{"type": "text", "text": "assistant"}, {"type": "text", "text": '"assistant"'}]}
     call = conversion.call(BASE | {"messages": [said]}, caps=capabilities(OPUS_5))
@@ -180,7 +180,9 @@ def test_a_role_inside_a_turn_is_no_last_turn():
 def test_any_settings_are_accepted_and_fitting_twice_changes_nothing(
     thinking, effort, choice, sampling, messages, limit, model
 ):
-    """Check that the provider accepts whatever settings a client combines, and that fitted settings are not fitted again."""
+    """Check that the provider accepts any combination of settings after fitting, and that fitting again changes
+    nothing.
+    """
     body = {"max_tokens": limit, "messages": messages, **TOOLS, **sampling, **(choice or {})}
     body |= {"thinking": thinking} if thinking else {}
     body |= {"output_config": {"effort": effort}} if effort else {}

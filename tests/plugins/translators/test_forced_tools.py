@@ -1,4 +1,4 @@
-"""A forced tool call together with thinking. Even models of one maker differ in accepting both (pydantic-ai#7960).
+"""Tests of a forced tool call together with thinking, which only some models accept (pydantic-ai#7960).
 
 The table has the models. Each is tried with each way of forcing a tool call, from every dialect, on every conversion to
 Claude.
@@ -113,7 +113,9 @@ def test_the_configuration_can_say_otherwise(both):
 
 @pytest.mark.parametrize("conversion", ROADS, ids=lambda conversion: conversion.name)
 def test_our_own_tool_for_a_schema_is_demanded_only_where_it_may_be(conversion):
-    """Check that the gateway's own tool for a schema, for models without structured output, follows the same rule."""
+    """Check that the schema tool, which the gateway adds for models without structured output, follows the same
+    rule.
+    """
     wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     bodies = {
         "openai_chat": {

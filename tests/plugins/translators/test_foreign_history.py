@@ -1,7 +1,8 @@
-"""Items and blocks of the history that only one maker understands: the session goes on, and each loss is reported.
+"""Tests of items and blocks in the history that only one server understands: the session continues, and each loss is
+reported.
 
-Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are kinds that nobody knows
-yet. openai/codex#45401: a resumed session began with a compaction of another model.
+Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are unknown kinds. Source:
+openai/codex#45401, a resumed session that began with a compaction by another model.
 """
 
 import copy
@@ -24,7 +25,7 @@ TOKEN = {"encrypted_content": SECRET}
 def of(dialect, way=""):
     """Mark a test with the conversions of a dialect's clients: all of them if `way` is "", else only translations.
 
-    The way "invoke" adds the conversion to InvokeModel to the translations.
+    If `way` is "invoke", the conversion to InvokeModel is included too.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -174,7 +175,7 @@ BEDROCK_HAS = [
     },
     {"type": "telepathy", "thoughts": "x"},
 ]
-"""Blocks of tool search, which Bedrock also has, and a block that nobody knows."""
+"""Blocks of tool search, which Bedrock also has, and an unknown block."""
 ASKED = {"role": "user", "content": "first"}
 GO_ON = {"role": "user", "content": "second"}
 WITH_TEXT = [{"type": "text", "text": "so"}]
@@ -380,7 +381,7 @@ UNSIGNED = {
 
 @of("openai_responses")
 def test_unsigned_thinking_of_others_does_not_reach_openai(conversion):
-    """Check that an item which OpenAI would look up by its id is left out (farion1231/cc-switch#5825)."""
+    """Check that an item is left out if OpenAI would look it up by its id (farion1231/cc-switch#5825)."""
     output = conversion.call({"input": "Hi"}).whole(UNSIGNED[conversion.upstream])["output"]
     assert [item["type"] for item in output] == ["reasoning", "message"]
     body = {"model": "m", "store": False, "input": [SAID[0], *output, SAID[1]]}

@@ -1,7 +1,7 @@
-"""Texts that end within a character: halves of UTF-16 and parts of UTF-8, in requests and replies of every conversion.
+"""Tests of texts that end within a character: halves of UTF-16 and parts of UTF-8, in requests and replies.
 
-Clients cut texts between UTF-16 units and keep them in the history: anomalyco/opencode#17758,
-langchain-ai/deepagentsjs#631, anthropics/claude-code#60394. Providers read such JSON.
+Clients cut texts between UTF-16 units and keep them in the history (anomalyco/opencode#17758,
+langchain-ai/deepagentsjs#631, anthropics/claude-code#60394), and providers accept such JSON.
 """
 
 import json
@@ -40,7 +40,7 @@ def places(client):
 @every_conversion
 @pytest.mark.parametrize("place", places(CLIENTS["openai_chat"]))
 def test_a_half_in_a_request_costs_only_the_half(conversion, place):
-    """Check that the provider gets the text with U+FFFD instead of the half character, or unchanged."""
+    """Check that the provider gets the text with U+FFFD in place of the half character, or the text unchanged."""
     body = places(CLIENTS[conversion.client.name])[place]
     call = conversion.call(body)
     sent = json.loads(call.upstream_request.body)

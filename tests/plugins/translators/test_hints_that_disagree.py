@@ -1,4 +1,4 @@
-"""Provider streams in which two hints disagree: indexes, ids, names, event lines and types; on every conversion.
+"""Tests of provider streams in which two signs disagree (indexes, ids, names, event lines, types), on every conversion.
 
 Sources: NousResearch/hermes-agent#62940, ollama/ollama#15457, agno-agi/agno#8880, sgl-project/sglang#7048,
 openai/openai-python#3246 (indexes and ids of calls); openclaw/openclaw#37571 (event lines); vercel/ai#18332 (a second
@@ -30,7 +30,7 @@ def of(*, upstreams=None, providers=None):
 
 
 def content(conversion, data):
-    """Return the content of the client's reply for the bytes of a provider's stream, and the call."""
+    """Return the content of the client's reply for the bytes of a provider's stream, and the converted call."""
     say = CLIENTS[conversion.client.name]
     tools = [say.tool("f"), say.tool("g")]
     body = say.body(say.user(say.text("x")), tools=tools, limit=99)
@@ -227,7 +227,10 @@ def test_blocks_of_messages_are_told_apart_by_all_their_events(conversion, numbe
 
 
 def of_converse(event):
-    """Return the Converse event for an event of Messages. Converse has no event for the beginning of a text block."""
+    """Return the Converse event that corresponds to an event of Messages.
+
+    A text block has no start event in Converse.
+    """
     index = {"contentBlockIndex": event["index"]} if "index" in event else {}
     match event["type"]:
         case "content_block_start":
@@ -274,7 +277,7 @@ NAMES = {
     "an unknown word": lambda kind: "delta",
     "blanks around": lambda kind: f"  {kind} ",
 }
-"""Event lines that replace the event line with the dialect's name."""
+"""Event names to send in place of the dialect's own name of an event."""
 
 
 @of(providers=["anthropic_messages"])
@@ -294,7 +297,7 @@ def test_the_type_of_an_event_decides_beside_its_line(conversion, name, first):
 
 @from_messages
 def test_a_second_message_inside_the_first_is_an_error(conversion):
-    """Check that a second message in a stream is an error. The same `message_start` sent twice is not."""
+    """Check that a second message in a stream is an error, but the same `message_start` sent twice is not."""
     again = [BEGIN, BEGIN, *BLOCKS["as they should be"], *END]
     reply, _ = content(conversion, messages_bytes(conversion, *again))
     assert [call[1:] for call in reply.calls] == [F, G]
@@ -308,7 +311,7 @@ def test_a_second_message_inside_the_first_is_an_error(conversion):
 
 @of(upstreams=["openai_chat"])
 def test_stubs_and_words_for_nothing_are_nothing(conversion):
-    """Check chunks with an empty `function_call`, with a `delta` of null, and with "" or "null" as the finish reason."""
+    """Check chunks with an empty `function_call`, with a `delta` of null, or with "" or "null" as the finish reason."""
     empty = {"function_call": {"name": "", "arguments": ""}}
     choices = [
         {"index": 0, "delta": {"content": "H", **empty}, "finish_reason": ""},

@@ -424,7 +424,7 @@ def test_an_effort_alone_makes_other_families_think():
 
 
 def test_calls_that_lost_their_thinking_drop_the_budget():
-    """Check that thinking is off, despite a budget, if the calls in the history have lost their thinking."""
+    """Check that no thinking is requested, despite a budget, if the calls in the history have lost their thinking."""
     history = [HELLO, called("a"), user(result("a"))]
     assert dropped(messages=history, tools=[tool()], thinking=BUDGET) == ["/thinking"]
 
@@ -458,7 +458,7 @@ def test_the_tier_is_bedrocks_or_none(tier, made):
 
 
 def test_converses_betas_go_into_the_body_and_others_are_dropped():
-    """Check that betas that Converse takes go into the body, and other betas are dropped with a report."""
+    """Check that betas that Converse accepts are put into the body, and that others are reported as dropped."""
     headers = {"anthropic-beta": "context-1m-2025-08-07,claude-code-20250219"}
     assert fields(headers=headers) == {"anthropic_beta": ["context-1m-2025-08-07"]}
     assert dropped(headers=headers) == ["/anthropic-beta/claude-code-20250219"]

@@ -1,4 +1,6 @@
-"""Random faults in Messages requests and replies, on both conversions: carried, refused with a 400, or a `BadFrame`."""
+"""Tests of random faults in Messages requests and replies, on both conversions: sent, refused with a 400, or
+`BadFrame`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded Converse replies as a Messages client gets them: valid for Anthropic's SDK, and with all counts."""
+"""Tests of recorded Converse replies as a Messages client gets them: valid for Anthropic's SDK, and with all counts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_a_recorded_reply_is_a_message_with_all_its_counts(exchange):
 
 @recorded
 def test_a_recorded_reply_goes_back_as_it_came(exchange):
-    """Check the request's shape. Signatures are not checked, because only the real service can do that."""
+    """Check that a recorded reply is sent back unchanged.
+
+    Signatures are not verified; only the real service can do that.
+    """
     model, message, _ = answered(exchange)
     if not message["content"]:
         return

@@ -1,4 +1,4 @@
-"""Claude's signatures stay unchanged, every family gets its own thinking back in order, and no other family gets it."""
+"""Tests that Claude's signatures stay unchanged, and that each family gets only its own thinking back, in order."""
 
 import base64
 
@@ -67,7 +67,7 @@ PAIRS = [(client, upstream) for client in CLIENTS for upstream in UPSTREAMS if c
 
 
 def events_of(upstream, blocks):
-    """Return the provider's events for blocks of Messages, with each signature and text in two pieces."""
+    """Return the provider's events for Messages blocks. Each signature and text is split into two pieces."""
     return (_converse_events if upstream == "bedrock_converse" else _messages_events)(blocks)
 
 
@@ -230,7 +230,7 @@ def test_other_models_get_no_thinking_that_is_not_there(model):
 )
 @pytest.mark.parametrize("client", ["anthropic_messages", "openai_responses"])
 def test_gemini_3_takes_calls_of_another_model(client, model, needed):
-    """Check that the first call of a step has a signature, without which Gemini 3 refuses the request."""
+    """Check that the first call of a step has a signature. Without one, Gemini 3 refuses the request."""
     reply = of_converse(use("c1"), use("c2"))
     body, _ = second_turn(client, "bedrock_converse", HAIKU, reply, then=("openai_chat", model))
     first, second = body["messages"][1]["tool_calls"]
@@ -264,7 +264,7 @@ def test_a_chat_provider_of_another_family_gets_no_blocks_of_claude(model, kept)
 
 
 def test_a_chat_provider_gets_its_own_blocks():
-    """Check that LiteLLM's blocks with Gemini's signature reach Gemini, although the signature begins as Claude's do."""
+    """Check that LiteLLM's blocks with Gemini's signature reach Gemini, although the signature begins like Claude's."""
     blocks = [thinking("plan", "EvIDCu8DAXLI2nx" + "A" * 33)]
     message = {"role": "assistant", "content": "So.", "thinking_blocks": blocks}
     assert native(openai_chat, "gemini-3-pro", message) == ([message], [])

@@ -1,4 +1,4 @@
-"""Faults and losses in a history are reported under the field that the client sent, in each client's dialect."""
+"""Tests that errors and losses in a history are reported under the field that the client sent, in each dialect."""
 
 import pytest
 

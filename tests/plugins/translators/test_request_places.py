@@ -1,4 +1,6 @@
-"""Members whose place differs between dialects: metadata, files in URLs, system messages at the beginning, marks for guardrails."""
+"""Tests of members whose place differs between dialects: metadata, URLs of files, early system messages, guardrail
+marks.
+"""
 
 import json
 import re
@@ -145,7 +147,9 @@ def test_an_image_for_the_guardrail_is_reported_on_invoke_model():
 
 @of("anthropic_messages", "invoke")
 def test_a_thread_is_refused_with_the_code_that_sdks_wait_for(conversion):
-    """Check the error's code, at which Anthropic's tool runners send the whole conversation (its SDK's lib/threads)."""
+    """Check the error's code, for which Anthropic's tool runners send the whole conversation (its SDK's
+    lib/threads).
+    """
     headers = {"anthropic-beta": "threads-2026-08-01"}
     with pytest.raises(Refused) as refused:
         conversion.call(PLAIN | {"thread": {"type": "create"}}, headers=headers)

@@ -1,4 +1,6 @@
-"""The same conversation in both of OpenAI's dialects: the provider gets the same request, the client the same answer."""
+"""Tests that a conversation in either of OpenAI's dialects gives the provider the same request, and the client the same
+answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Replies in the Responses dialect: the items and events for a reader's calls, checked by the SDK's own types."""
+"""Tests of replies in the Responses dialect: the items and events that a writer makes, checked by the SDK's own
+types.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ BODY = {
 
 
 def written(*verbs, body=None):
-    """Return the response in a stream, which must equal the whole response, and the events."""
+    """Return the response of a stream and its events. Check that the response equals that of an unstreamed reply."""
     drops = []
     streamed = Stream(ask(body or {}), ORIGINS, drops.append)
     whole = Whole(ask(body or {}), ORIGINS, [].append)
@@ -86,7 +88,7 @@ def test_a_citation_of_a_page_is_an_annotation_of_its_text():
 
 
 def test_citations_are_numbered_anew_in_each_text():
-    """Check that two citations of one text are numbered, and the numbers begin anew in the next text."""
+    """Check that the citations of a text are numbered, and that the numbers begin again in the next text."""
     one, two = (Citation("web", source=f"https://example.com/{number}") for number in "12")
     verbs = [("text", "a"), ("citation", one), ("citation", two), ("block_end",), ("text", "b"), ("citation", one)]
     response, events, _ = written(*verbs, *DONE)
@@ -251,7 +253,7 @@ COUNTS = {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}
 
 
 def test_a_converse_reply_is_the_same_streamed_and_whole():
-    """Check that a Converse reply is the same streamed and whole, and that the client can send it back."""
+    """Check that a Converse reply is the same streamed or not, and that the client can send it back."""
     translation, _ = opened("bedrock_converse", {"tools": OFFERED}, stream=True)
     events = [out for each in stream_of(CONTENT, "tool_use", COUNTS) for out in translation.feed(each)]
     streamed = fold("openai_responses", [*events, *translation.close()])

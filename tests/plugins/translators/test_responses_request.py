@@ -1,4 +1,4 @@
-"""Requests of the Responses API on their way to Messages, Converse and Chat: every item and member."""
+"""Tests of requests of the Responses API to Messages, Converse and Chat: every item and member."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_defect_60_reasoning_goes_back_to_converse_with_its_signature():
 
 
 def test_unsigned_reasoning_is_text_for_a_chat_model():
-    """Check that unsigned reasoning goes back as text to a Chat model that reads such text."""
+    """Check that unsigned reasoning is sent back as text to a Chat model that reads such text."""
     unsigned = {"thinking": "hm", "signature": "irisgate1:deepseek:"}
     items = [said("Hi"), reasoning(unsigned), called("a"), output("a")]
     assert sent("openai_chat", {"input": items}, THINKER)["messages"][1]["reasoning_content"] == "hm"

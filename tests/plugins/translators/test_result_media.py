@@ -1,7 +1,7 @@
-"""Files in a tool's result. Models of one maker differ in the formats that they accept inside a result.
+"""Tests of files in a tool's result, in which models accept different formats.
 
-Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not take inside the result
-are sent after it.
+Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not accept inside the
+result are sent after it.
 """
 
 import base64
@@ -31,7 +31,7 @@ MODELS = {
 
 
 def result(call):
-    """Return the formats of the files inside the tool's result, and of the files beside it."""
+    """Return the formats of the files inside the tool's result, and of the files after it."""
     blocks = [block for message in call.sent["messages"] for block in message["content"]]
     inside = [part for block in blocks if "toolResult" in block for part in block["toolResult"]["content"]]
     return formats(inside), formats(blocks)

@@ -1,7 +1,7 @@
-"""A conversation over two turns on every conversion. The strict simulated provider must accept the second turn.
+"""Tests of a conversation of two turns, on every conversion.
 
-The model's reply, as the client sends it back, must arrive unchanged: text, parallel calls with their results, signed
-and redacted thinking, images, documents, cache marks, citations.
+The strict simulated provider must accept the second turn. All that the client sends back must arrive unchanged: text,
+parallel calls with their results, signed and redacted thinking, images, documents, cache marks, citations.
 """
 
 import copy
@@ -38,14 +38,14 @@ class Talk:
         self.history = []
 
     async def ask(self, *messages):
-        """Add the client's message to the conversation, and return the reply, which is added too."""
+        """Add the client's message to the conversation. Return the reply, which is added too."""
         self.history += messages
         body = await self.opened.reply_body(self.say.body(self.history, **self.wishes), stream=self.stream)
         self.history += copy.deepcopy(self.say.as_history(body))
         return self.say.read_reply(body)
 
     async def answer(self, calls):
-        """Return results of the calls, in the reverse order."""
+        """Return results of the calls, in reverse order."""
         pairs = list(zip(calls, RESULTS, strict=True))
         results = [self.say.answered(tool_id, self.say.text(text)) for (tool_id, _, _), text in reversed(pairs)]
         return await self.ask(*self.say.joined([message for result in results for message in result]))
@@ -219,7 +219,7 @@ async def test_citations_come_back_in_the_next_turn(wire, stream, tmp_path):
 @both_ways
 @wires(clients=("openai_chat", "openai_responses"), providers=CITERS)
 async def test_document_citations_are_dropped_where_inexpressible(wire, stream, tmp_path):
-    """Check that citations of documents are dropped with a report if the dialect cannot express them."""
+    """Check that citations of documents are reported as dropped if the dialect cannot express them."""
     async with line(wire, tmp_path) as opened:
         talk = Talk(opened, stream=stream)
         opened.simulated.script(cited(wire, stream=stream))

@@ -1,7 +1,7 @@
-"""References in a tool's schema, for models that accept none: each reference is replaced by its definition.
+"""Tests of references in a tool's schema, for models that accept none: each reference is replaced by its definition.
 
-The table has the forms that generators of schemas write. Each is sent from every dialect to every model that accepts no
-references, also as the schema of the gateway's own tool.
+The table has the forms that schema generators write. Each is sent from every dialect to every such model, also as the
+schema of the schema tool.
 """
 
 from operator import attrgetter
@@ -199,7 +199,7 @@ def test_the_configuration_decides_about_references(taken):
     "conversion", [road.values[0] for road in ROADS if road.values[1] == NOVA], ids=attrgetter("name")
 )
 def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
-    """Check that the tool which the gateway adds for structured output obeys the model's limits."""
+    """Check that the schema tool, which the gateway adds for structured output, obeys the model's limits."""
     schema, expected, _ = CASES["pydantic's $defs"]
     wanted = {"type": "json_schema", "schema": schema}
     plain = {"messages": [{"role": "user", "content": "x"}]}
@@ -218,7 +218,7 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
 
 
 def test_definitions_that_double_are_bounded_in_time_and_size():
-    """Check that the expansion of definitions that double the size ends at a limit, and that the loss is reported."""
+    """Check that expanding definitions whose size doubles ends at a limit, and that the loss is reported."""
     definitions = {
         f"d{n}": root({"a": {"$ref": f"#/$defs/d{n + 1}"}, "b": {"$ref": f"#/$defs/d{n + 1}"}}) for n in range(40)
     }

@@ -1,4 +1,6 @@
-"""Small settings that a provider may accept or not: seeds, penalties, allowed tools, citations of earlier answers."""
+"""Tests of small settings that some providers do not accept: seeds, penalties, allowed tools, citations of earlier
+answers.
+"""
 
 import pytest
 
@@ -59,7 +61,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize("mode", ["any", "none", "validated", 7, None, ["auto"]])
 @pytest.mark.parametrize("provider", ["bedrock_converse", "anthropic_messages"])
 def test_an_unknown_mode_of_allowed_tools_is_refused_by_its_name(provider, mode):
-    """Check that an unknown mode never becomes `auto`, which would let the model skip a call that the client demands."""
+    """Check that an unknown mode never becomes `auto`: the model could then skip a call that the client requires."""
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [TOOL]}}
     with pytest.raises(Refused, match=r"tool_choice\.allowed_tools\.mode"):
         CONVERSIONS[f"openai_chat__{provider}"].call(USER | {"tools": [TOOL], "tool_choice": choice})
@@ -108,7 +110,7 @@ def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
 
 
 def test_our_own_schema_tool_reports_under_the_schemas_own_pointer():
-    """Check that losses from simplifying an answer's schema are reported below the JSON pointer of that schema."""
+    """Check that losses in an answer's schema are reported below the JSON pointer of that schema."""
     schema = {"anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     caps = Caps(family="x", json_schema=False)

@@ -247,7 +247,7 @@ def test_results_in_consecutive_messages_are_one_turn():
 
 
 def test_a_budget_demands_earlier_thinking_unless_interleaved():
-    """Check that a request with a budget needs the thinking before earlier calls, unless thinking is interleaved."""
+    """Check that a request with a thinking budget needs the thinking before earlier calls, if it is not interleaved."""
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)
     interleaved = {**request, "anthropic_beta": ["interleaved-thinking-2025-05-14"]}

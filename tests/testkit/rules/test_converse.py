@@ -78,7 +78,7 @@ def extra(**fields):
 
 
 def resigned(value):
-    """Return a request whose real signatures are replaced by signatures of the simulator."""
+    """Return a request in which the simulator's signatures replace the real ones."""
     if isinstance(value, dict):
         return {name: SIGNATURE if name == "signature" else resigned(item) for name, item in value.items()}
     return [resigned(item) for item in value] if isinstance(value, list) else value

@@ -59,7 +59,7 @@ JUDGES = {
 
 
 def places(node, paths=None):
-    """Yield all containers in a body, each with one of its keys or indexes."""
+    """Yield all lists and dicts in a body, each with one of its keys or indexes."""
     paths = [] if paths is None else paths
     for key, inner in list(node.items() if isinstance(node, dict) else enumerate(node)):
         paths.append((node, key))

@@ -42,7 +42,7 @@ SECRETS = (CANARY, "sk-canary-of-last-year", "canary-header-1")
 class Served(Gate):
     """A gateway with its configuration file.
 
-    It keeps every answer, so that a test can search all answers for secrets.
+    It keeps every reply, so that a test can search all replies for secrets.
     """
 
     def __init__(self, running, session, lines, path):
@@ -60,7 +60,7 @@ class Served(Gate):
         return await self.ask("GET", "/aperture/config", headers=headers)
 
     async def put(self, text, etag=None, **headers):
-        """Save a text. The entity tag is that of the present file, unless `etag` is given; "" sends no tag."""
+        """Save a configuration. The entity tag is that of the present file by default; "" sends no tag."""
         if etag is None:
             etag = (await self.config())[0].headers["etag"]
         headers = {**({"If-Match": etag} if etag else {}), **headers}
@@ -104,7 +104,7 @@ def config_file(tmp_path):
 
 @pytest.fixture
 async def served(config_file):
-    """Serve a file that is not watched. The test itself causes reloads."""
+    """Serve a configuration file that is not watched. The test itself causes reloads."""
     async with from_file(config_file) as running:
         yield running
         heard = b"".join(running.heard)

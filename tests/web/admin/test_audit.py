@@ -1,4 +1,4 @@
-"""Tests of the log of configuration changes: one line for each change, with who and where, without values."""
+"""Tests of the log of configuration changes: one line per change, with the author and the paths, but without values."""
 
 from gateway.config.document import watch
 from tests.helpers.gateway import CAP

@@ -161,7 +161,7 @@ async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
 
 
 async def test_a_key_cannot_be_read_by_moving_its_mark(served):
-    """Check that a mark cannot be moved to a place that others may see, or that an error quotes."""
+    """Check that a mark cannot be moved to a place that others may see, or that an error message quotes."""
     _, answer = await served.config()
     mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
     header = answer["config"].partition("X-Team-Key: ")[2][:41]
@@ -310,7 +310,7 @@ async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(serve
 
 
 async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypatch):
-    """Check that a save is undone if the reload fails: a secret's file is removed between check and reload."""
+    """Check that a save is undone if the reload fails, because a secret's file was removed after the check."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     sync = atomic_file._sync
@@ -357,7 +357,7 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
 
 
 async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
-    """Check that the answer to a save shows the name of a secret's file and not its content."""
+    """Check that the reply to a save shows the name of a secret's file, but not its content."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     key.chmod(0o600)

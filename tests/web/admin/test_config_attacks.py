@@ -1,4 +1,6 @@
-"""Attacks by the configuration's HTTP API: reading a key, keeping a role after its removal, and locking oneself out."""
+"""Tests of attacks through the configuration's HTTP API: reading a key, keeping a lost role, and locking oneself
+out.
+"""
 
 import asyncio
 import json
@@ -105,16 +107,17 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(serve
 
 
 async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
-    """Check that a former admin's text is not checked, because findings reveal files and variables of this machine."""
+    """Check that the text of a former admin is not checked, because findings would reveal files and variables of this
+    machine.
+    """
     held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
     await demote(served)
     assert await held.end() == 403
 
 
 async def test_losing_the_role_while_a_save_waits_saves_nothing(served, monkeypatch):
-    """Check that an admin who loses the role while the save waits saves nothing.
-
-    Another change holds the lock. The text was checked before that change.
+    """Check that an admin who loses the role while a save waits for a lock saves nothing, although the text was checked
+    before.
     """
     judged, may_go_on = asyncio.Event(), asyncio.Event()
     save = served.reloader.save
@@ -172,7 +175,7 @@ async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
 
 
 async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
-    """Check that an error after the write of the text does not show a key that is in a name."""
+    """Check that an error after the text was written does not show a key that is used as a name."""
     secret, sync = config_file.with_name("key"), atomic_file._sync
     secret.write_text("sk-of-the-file")
     config_file.write_text(
@@ -197,7 +200,7 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """Check that a save is refused if the file is the same, but the gateway has refused to use it since."""
+    """Check that a save is refused if the file is unchanged, but the gateway has refused to use it in the meantime."""
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))

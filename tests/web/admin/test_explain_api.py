@@ -23,7 +23,7 @@ def listener(login):
 
 
 async def answers_to(tmp_path, login, *paths):
-    """Return the status and the JSON of each answer to one caller."""
+    """Return the status and the JSON of each reply to one caller."""
     async with gate(
         tmp_path, {"bedrock": bedrock("http://127.0.0.1:9")}, grants=GRANTS, server=listener(login)
     ) as here:
@@ -76,7 +76,7 @@ async def test_while_an_admin_asks_about_thousands_of_grants_others_are_served(t
 
 
 async def longest_pause(asking):
-    """Return the longest time, in seconds, for which a request occupies the event loop without a pause."""
+    """Return the longest time in seconds for which a request blocks the event loop."""
     task = asyncio.create_task(asking)
     longest, last = 0.0, time.thread_time()
     while not task.done():
@@ -146,7 +146,7 @@ async def test_capabilities_of_the_tailnet_policy_count_for_oneself(tmp_path):
 
 
 async def test_the_records_of_refused_calls_are_no_list_of_what_exists(tmp_path):
-    """Check that records of refused calls have the model as the caller wrote it, whether it exists or not."""
+    """Check that records of refused calls have the model's name as the caller wrote it, whether it exists or not."""
     names = [f"bedrock/{NOVA}", "bedrock/nothing", "bedrock/", NOVA, "fast", f"bedrock/{HAIKU}"]
     aliases = {"model_aliases": {"models": {"fast": {"dst": [f"bedrock/{NOVA}"]}}}}
     async with gate(

@@ -48,7 +48,7 @@ async def test_sessions_are_those_that_have_the_values(gw, query, count):
 
 
 async def test_one_call_of_a_session_has_all_the_values(gw):
-    """Check that a session is found only if one of its calls has all the wanted values."""
+    """Check that a session is found only if a single call of it has all the wanted values."""
     for model, agent in ((HAIKU, "curl/8"), (NOVA, "OpenAI/Python 2")):
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
         await gw.post("/v1/chat/completions", body, headers={"user-agent": agent, "x-session-id": "both"})

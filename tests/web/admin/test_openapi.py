@@ -12,7 +12,8 @@ from tests.clients.samples import TOOLS_FOLDER
 from tests.web.admin.conftest import TEXT, from_file
 
 TOOL = TOOLS_FOLDER / "schemathesis"
-"""Schemathesis in an environment of its own, because it adds a plugin to every run of pytest, and needs other versions.
+"""Schemathesis in an environment of its own, because it would add a plugin to every run of pytest, and needs other
+versions.
 """
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 NOT_CHECKED = (

@@ -1,4 +1,4 @@
-"""Tests of a save, or of a change of the file, while another change is being made."""
+"""Tests of a save, or of a change of the file, during another change."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 @contextmanager
 def held(monkeypatch):
-    """Stop a save that has written its file, until the test lets it continue."""
+    """Stop a save after it has written its file, until the test lets it continue."""
     reached, may_go_on, sync = threading.Event(), threading.Event(), atomic_file._sync
 
     def waiting(folder):
@@ -69,7 +69,7 @@ async def test_nothing_is_reloaded_while_a_save_is_under_way(served, monkeypatch
 
 
 async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, monkeypatch):
-    """Check a key file that is empty during a save, and has a new key when the old configuration is restored."""
+    """Check a key's file that is empty during a save, and has a new key when the old configuration is restored."""
     key, sync = config_file.with_name("key"), atomic_file._sync
     key.write_text("first-key")
     key.chmod(0o600)

@@ -22,7 +22,7 @@ FAULTS = (
 
 
 class Watching(BedrockSim):
-    """A provider that records the path, the key and the header of each request. Each of the three identifies a configuration."""
+    """A provider that records path, key and header of each request. Each of the three identifies a configuration."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ async def client(served, number, ended, answers):
 
 
 async def change(served, way, text, sound, tag):
-    """Make one change, and wait until it is accepted or refused. Return the tag that is known then."""
+    """Make one change, and wait until it is accepted or refused. Return the entity tag that is then known."""
     if way == "api":
         response, body = await served.put(text, tag)
         assert response.status == (200 if sound else 422), body

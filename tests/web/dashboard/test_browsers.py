@@ -1,4 +1,4 @@
-"""A browser gets a page, never JSON, at a path that does not exist and under a foreign host name."""
+"""Tests that a browser gets a page instead of JSON at an unknown path and under a foreign host name."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""No page is wider than the screen, and no text is cut, spills out of its box or is too small to read.
+"""Tests that no page is wider than the screen, and that no text is cut off, overflows its box or is too small to read.
 
-A browser lays out every page with long names and many rows, and its empty state, as a phone and a desk show them.
+A browser renders every page with long names and many rows, and also empty, for a phone and a desktop screen.
 """
 
 from pathlib import Path
@@ -20,7 +20,8 @@ PHONE, DESK = 390, 1280
 FAULTS = (Path(__file__).parent / "layout.js").read_text()
 
 UNSTYLED = {"wrong host"}
-"""Pages without a style sheet: the guard refuses every path under a foreign host name, the style sheet too."""
+"""Pages without a style sheet. Under a foreign host name, the guard refuses every path, including that of the style
+sheet."""
 LOGIN = f"{'grace.brewster.murray.hopper.' * 4}@a-long-name-of-a-company.example.com"
 UNBROKEN = "abcdefghij" * 12
 MODEL = f"arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/{UNBROKEN}"
@@ -47,7 +48,7 @@ CROWDED = Config(
 
 
 def crowd(store):
-    """Add sessions and calls whose names and numbers are as long as they can get."""
+    """Add sessions and calls with names and numbers of maximum length."""
     large = Usage(input=HUGE, output=HUGE, cache_read=HUGE, cache_write_5m=HUGE, cache_write_1h=HUGE, reasoning=HUGE)
     long = {
         "session_id": SESSION, "identity": LOGIN, "provider": LONG.id, "model": MODEL, "agent": UNBROKEN,
@@ -68,7 +69,9 @@ def crowd(store):
 
 
 def pages(crowded, empty, wrong):
-    """Return the URL and the caller of each page, by name. The arguments make URLs of three gateways."""
+    """Return the URL and the caller of each page, by name, for three gateways: with many rows, empty, and a wrong
+    host.
+    """
     return {
         "providers": (crowded("/ui/"), LOGIN),
         "providers without a grant": (crowded("/ui/"), POOR),

@@ -80,7 +80,7 @@ def test_a_table_that_was_cut_says_so():
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs `irisgate usage` with its arguments, and variables of the environment by name."""
+    """Return a function that runs `irisgate usage` with the given arguments and environment variables."""
     return partial(irisgate, tmp_path, "usage")
 
 
@@ -133,7 +133,7 @@ async def test_another_server_is_no_gateway(run, aiohttp_server):
     ],
 )
 def test_a_failure_of_the_command_is_one_line_and_status_2(capsys, arguments, message):
-    """Check that a fault that prevents an answer is reported in one line, with exit status 2."""
+    """Check that an error of the command is reported in one line, with exit status 2."""
     assert main(["usage", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

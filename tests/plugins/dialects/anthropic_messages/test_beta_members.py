@@ -1,7 +1,8 @@
-"""A beta and the members that need it are sent together or left out together, on every conversion that has betas.
+"""Tests that a beta and the members that need it are sent together or left out together, on every conversion with
+betas.
 
-The table has what a client sends, what is sent without the beta, and what is reported. Requests of Claude Code are
-among the rows (claude-code#82549: a member without its beta).
+The table has the client's members, the members that are sent without the beta, and those that are reported. Some rows
+are requests of Claude Code (claude-code#82549: a member without its beta).
 """
 
 import copy
@@ -115,7 +116,7 @@ def body(members, **more):
 
 
 def ask(flag, members, betas, *, client="anthropic_messages", without=()):
-    """Return a client's request that names the betas at the place where the client's dialect has them."""
+    """Return a client's request that names the betas where the client's dialect expects them."""
     headers = {"anthropic-beta": ",".join(betas)} if client == "anthropic_messages" and betas else {}
     given = members.get("anthropic_beta", [])
     inside = [*given, *([] if headers else betas)]
@@ -139,7 +140,7 @@ def target(flag, **options):
 
 
 def built(flag, request, **options):
-    """Return the members that are sent, the betas that are sent, and the losses."""
+    """Return the members and the betas that are sent, and those that are reported as dropped."""
     dropped = []
     send = flag.build(request, target(flag, **options), dropped.append)
     sent = json.loads(send.body)
@@ -219,7 +220,7 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])
 def test_invoke_gets_the_beta_that_a_member_needs(case):
-    """Check that InvokeModel gets a beta that the client does not name, because Anthropic's API does not need its name."""
+    """Check that InvokeModel gets a beta that the client did not name, because Anthropic's own API does not need it."""
     beta, members = (PAIRS.get(case) or ESSENTIAL[case])[:2]
     for client in ("anthropic_messages", "bedrock_converse"):
         _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, [], client=client))
@@ -229,7 +230,7 @@ def test_invoke_gets_the_beta_that_a_member_needs(case):
 
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_member_goes_where_its_beta_is_not_taken(case):
-    """Check that a member whose beta is not named is left out if the provider does not accept the beta."""
+    """Check that a member is left out if the client did not name its beta and the provider does not accept the beta."""
     beta, members, replaced, lost = PAIRS[case]
     sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop=[beta])
     got, expected = compared(sent, members, replaced)
@@ -249,7 +250,7 @@ def test_the_older_beta_of_tool_search_becomes_the_two_that_invoke_has():
 
 
 def test_a_native_member_without_its_beta_is_left_to_the_provider():
-    """Check that a native request is not changed for a beta that it does not name."""
+    """Check that a native request with a member but without its beta is not changed. The provider decides about it."""
     for road in ("native Messages", "native InvokeModel", "native Converse"):
         flag, client = ROADS[road]
         members = {"tools": [TOOL | {"defer_loading": True}]}
@@ -258,7 +259,7 @@ def test_a_native_member_without_its_beta_is_left_to_the_provider():
 
 
 def test_a_beta_that_is_refused_alone_is_not_sent_alone():
-    """Check that the beta for dangerous tools is sent only with safeguards, because some models refuse it without them."""
+    """Check that the beta for dangerous tools is sent only together with safeguards: some models refuse it alone."""
     _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, {}, [DANGEROUS]))
     assert (betas, dropped) == ([], [f"/anthropic-beta/{DANGEROUS}"])
 
@@ -296,9 +297,9 @@ def test_a_refused_member_is_left_out_in_a_retry(message, beta, members, road):
 
 
 def test_claude_codes_own_betas_go_one_by_one_and_the_likely_one_first():
-    """Check that Claude Code's betas are left out one by one on Bedrock.
+    """Check that Claude Code's betas are left out one by one on Bedrock, the most likely first.
 
-    Of the betas of Claude Code's Bedrock mode, Opus 4.7 accepts only the oldest (claude-code#49370).
+    Opus 4.7 accepts only the oldest beta of Claude Code's Bedrock mode (claude-code#49370).
     """
     interleaved = "interleaved-thinking-2025-05-14"
     members = {"tools": [TOOL | {"defer_loading": True}]}

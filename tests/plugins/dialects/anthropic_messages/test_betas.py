@@ -43,7 +43,9 @@ def taken(envelope, *names, **options):
     ],
 )  # fmt: skip
 def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
-    """Check that each envelope gets only the betas that it accepts, under the names that it uses."""
+    """Check that each envelope (API that takes Messages bodies) gets only the betas that it accepts, under its own
+    names.
+    """
     names = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
     assert taken(envelope, *names)[0] == expected
 
@@ -93,7 +95,7 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
 def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
-    """Check that after an invalid beta flag the betas are left out one after the other, each with its members."""
+    """Check that after an error about an unnamed beta, the betas are left out one by one, each with its members."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     eager = ["fine-grained-tool-streaming-2025-05-14"]
@@ -124,7 +126,7 @@ def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
 
 
 def test_an_invalid_beta_flag_retries_converse_without_it():
-    """Check that after an invalid beta flag a Converse body is sent once more without that beta."""
+    """Check that after an error about a beta, a Converse body is sent once more without it."""
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
@@ -136,7 +138,7 @@ def test_an_invalid_beta_flag_retries_converse_without_it():
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
 def test_only_a_refused_beta_is_retried(flag):
-    """Check that a request without betas is not retried, nor a request that was refused for another reason."""
+    """Check that a request is not sent again if it has no betas, or if it was refused for another reason."""
     plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
     assert flag.retry(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
     other = Problem(INVALID_REQUEST, "max_tokens: Field required")

@@ -1,4 +1,6 @@
-"""Bounds of a reply's iterations: a hostile or broken provider cannot cause long records, or a low cost that nobody notices."""
+"""Tests of limits on iterations in a reply: a hostile provider cannot cause long records, or a low cost without a
+mark.
+"""
 
 import pytest
 

@@ -50,7 +50,7 @@ def built(body, caps=OLD, **headers):
     ],
 )
 def test_a_system_message_between_turns_is_native_or_a_reminder(given, native, elsewhere):
-    """Check that a system message between turns is sent as it is if the model takes it, or else as a reminder."""
+    """Check that a system message between turns is sent unchanged if the model accepts it, or else as a reminder."""
     tools = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     assert built({"messages": given, **tools}, NEW) == ({**built({**tools}, NEW)[0], "messages": native}, [])
     assert built({"messages": given, **tools}, OLD)[0]["messages"] == elsewhere
@@ -63,7 +63,9 @@ def test_a_system_message_before_all_turns_is_the_system_prompt():
 
 
 def test_adjacent_system_messages_join_and_losses_are_reported():
-    """Check that two system messages in a row become one, and that parts that a reminder cannot hold are reported."""
+    """Check that two consecutive system messages become one, and that parts that a reminder cannot hold are
+    reported.
+    """
     other = {"role": "system", "content": [{"type": "text", "text": "B"}, {"type": "tool_removal", "name": "f"}]}
     sent, _ = built({"messages": [*HELLO, SYSTEM, {**other, "content": other["content"][:1]}]}, NEW)
     blocks = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "B"}]
@@ -86,9 +88,9 @@ def test_adjacent_system_messages_join_and_losses_are_reported():
     ],
 )
 def test_an_effort_is_the_nearest_the_model_has_or_dropped(caps, effort, sent, dropped):
-    """Check that an effort becomes the nearest effort of the model.
+    """Check that an effort becomes the model's nearest effort.
 
-    The effort is dropped with a report if the model has none.
+    If the model has none, the effort is reported as dropped.
     """
     body, drops = built({"output_config": {"effort": effort}}, caps)
     assert (body.get("output_config"), drops) == (sent, dropped)
@@ -219,10 +221,7 @@ def test_whatever_stands_in_a_request_it_is_carried_or_refused_by_name(caps, ope
 
 
 def refusal(body, operation, place):
-    """Return the field that a refusal names, or "none" if the request is not refused.
-
-    Any other exception fails the test.
-    """
+    """Return the field that a refusal names, or "none" without a refusal. Any other exception fails the test."""
     top = Members(json.dumps(body).encode())
     ask = ClientRequest("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
     try:

@@ -76,7 +76,7 @@ def test_the_model_behind_an_arn_is_asked():
     ],
 )
 def test_a_model_bedrock_cannot_count_uses_its_messages_api(refused):
-    """Check that tokens for a model that CountTokens does not take are counted by Bedrock's Messages API."""
+    """Check that Bedrock's Messages API counts the tokens for a model that CountTokens does not accept."""
     paths, reply = run([refused, StepResponse(200, {}, b'{"input_tokens":7}')])
     assert (paths, json.loads(reply.body)) == ([BASE, OTHER], {"inputTokens": 7})
     assert "x-irisgate-estimated" not in reply.headers
@@ -155,14 +155,14 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
     ],
 )
 def test_the_inner_request_is_read_and_sent_wrapped_as_it_came(given, dialect, inner):
-    """Check that the request inside the wrapper is read, and that Bedrock gets the wrapper unchanged."""
+    """Check that the request inside a CountTokens body is read, and that Bedrock gets the body unchanged."""
     request = parsed(given)
     assert (request.dialect, json.loads(request.top.body), request.model) == (dialect, inner, HAIKU)
     assert json.loads(counting.count_request(request, target(), pytest.fail).body) == given
 
 
 def test_anthropic_gets_only_what_its_counting_takes():
-    """Check that Anthropic gets only those members of a Bedrock client's request that its counting accepts."""
+    """Check that Anthropic gets only those members of a Bedrock client's request that its token counting accepts."""
     send = anthropic_messages.build(
         parsed(wrapped(CLAUDES)), Target("a", "anthropic_messages", "m", "", capabilities("m")), print
     )

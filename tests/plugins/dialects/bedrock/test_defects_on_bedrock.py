@@ -84,14 +84,14 @@ def test_defect_38_a_stream_that_ends_without_its_last_event_is_an_error():
     ],
 )
 def test_defect_39_a_stream_exception_has_its_status_and_retry(name, status, retryable):
-    """Check that an exception in a stream has its own status, and that its error says whether to try again."""
+    """Check that an exception in a stream has its own status, and that the error says whether a retry is useful."""
     with pytest.raises(UpstreamFailed) as failed:
         events(frame(name, {"message": "m"}, "exception"))
     assert (failed.value.problem.status, failed.value.problem.retryable) == (status, retryable)
 
 
 def test_defect_40_cache_tokens_survive_partial_bedrock_metrics():
-    """Check that cache tokens are not lost if Bedrock's metrics have only some kinds of tokens."""
+    """Check that cache tokens are not lost if Bedrock's metrics lack some kinds of tokens."""
     assert (facts().usage.cache_read, facts().usage.cache_write_5m) == (30, 5)
 
 
@@ -107,7 +107,9 @@ def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
 
 
 def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
-    """Check that betas unknown to Bedrock stay out of the body, and that Claude Code's tools move to the top level."""
+    """Check that betas that Bedrock does not know are not sent in the body, and that Claude Code's tools move to the
+    top level.
+    """
     tool = {"custom": {"name": "f", "defer_loading": True, "input_schema": {"type": "object"}}}
     header = {"anthropic-beta": "claude-code-20250219,tool-search-tool-2025-10-19"}
     the_ask = ask({"max_tokens": 1, "messages": [], "tools": [tool]}, **header)
@@ -117,7 +119,7 @@ def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
 
 
 def test_defect_53_an_arns_slash_is_escaped_and_false_200s_fail():
-    """Check that the slash of an ARN is escaped in the path, and that Bedrock's 200 for a wrong path is an error."""
+    """Check that the slash of an ARN is escaped in a path, and that Bedrock's 200 for a wrong path is an error."""
     send = bedrock_model_invoke.build(ask({"max_tokens": 1}), target(bedrock_model_invoke, ARN), print)
     assert send.path.count("/") == 3
     body = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
@@ -125,7 +127,9 @@ def test_defect_53_an_arns_slash_is_escaped_and_false_200s_fail():
 
 
 def test_defect_54_a_profile_has_its_named_models_abilities():
-    """Check that an application inference profile has the abilities of the model that the configuration names for it."""
+    """Check that an application inference profile has the capabilities of the model that the configuration names for
+    it.
+    """
     loaded = loads(config({"models": [ARN], "base_models": {ARN: "us.anthropic.claude-opus-5"}}))
     (offer,) = Catalog(loaded.config).offers
     assert offer.caps == capabilities("us.anthropic.claude-opus-5")
@@ -191,6 +195,6 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
     ],
 )
 def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, stop):
-    """Check that a request to Converse with stop sequences asks which one was met, if the model can report it."""
+    """Check that a request to Converse with stop sequences asks which one matched, if the model can report it."""
     fields = {"additionalModelResponseFieldPaths": stop} if stop else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

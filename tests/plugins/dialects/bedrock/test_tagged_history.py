@@ -1,4 +1,6 @@
-"""The tag on thinking in native requests: removed for a model of the tag's family, and reported as dropped for another."""
+"""Tests of the tag on thinking in native requests: removed for the family that the tag names, else the thinking is
+dropped.
+"""
 
 import base64
 import json
@@ -55,7 +57,7 @@ def test_thinking_of_the_models_own_family_comes_back_without_our_tag(flag, clie
 
 @pytest.mark.parametrize(("flag", "client"), WAYS)
 def test_another_familys_thinking_is_dropped_with_empty_turns(flag, client):
-    """Check that thinking of another family is dropped with a report, and so is a turn that has nothing else."""
+    """Check that thinking of another family is reported as dropped, and so is a turn that has nothing else."""
     given = messages(thinking("irisgate1:nova:s1"), thinking("s2"), TEXT)
     body, dropped = sent(flag, given, client)
     assert json.loads(body)["messages"][1]["content"] == [thinking("s2"), TEXT]
@@ -93,7 +95,7 @@ def test_a_model_without_a_family_gets_back_what_it_made_itself():
 
 
 def test_unsigned_thinking_does_not_go_to_a_signing_provider():
-    """Check that thinking without a signature does not go back to a provider that signs."""
+    """Check that unsigned thinking is not sent to a provider that signs its thinking."""
     body, dropped = sent(anthropic_messages, messages(thinking("irisgate1:claude:"), TEXT), "")
     assert (json.loads(body)["messages"][1]["content"], dropped) == ([TEXT], ["/messages/1/content/0"])
 

@@ -1,4 +1,4 @@
-"""Converse's counts of tokens in the gateway's vocabulary."""
+"""Tests of the conversion of Converse's token counts to the gateway's names."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ IMAGE = media_part(media.image(PNG, "f"), PLAIN, "f")
 
 
 class CheckedConversation(Conversation):
-    """A conversation that records what was dropped, and whose messages have passed the rules."""
+    """A conversation that records what was dropped, and whose messages are checked by the simulated provider's
+    rules.
+    """
 
     def __init__(self, caps=PLAIN):
         self.dropped = []

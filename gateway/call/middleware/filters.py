@@ -5,7 +5,9 @@ A filter that answers a call itself ends the chain here: no provider is called, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gateway.call.chain import Batch, Batches, Call, Next, Response, Stream, Whole
 from gateway.call.filtered_replies import FilteredStream, filtered_body

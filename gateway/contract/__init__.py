@@ -11,6 +11,7 @@
 - `globs`: patterns of model names.
 - `lenient_json`: a JSON parser that accepts incomplete characters.
 - `members`: the top-level members of a body.
+- `model_lists`: lists of models, in the formats of the clients.
 - `openings`: the opening of a chat, by which its session is found.
 
 All other modules, such as `registry`, are for the gateway itself. All code here is pure: it does not use the network,

@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.contract import json_api, openings, provider_errors
+from gateway.contract import json_api, model_lists, openings, provider_errors
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
@@ -20,6 +21,8 @@ from gateway.contract.flag import (
     Event,
     Head,
     HttpRequest,
+    ListedModel,
+    ModelList,
     Opening,
     Target,
     Usage,
@@ -39,12 +42,19 @@ class Defaults:
     content_type = json_api.CONTENT_TYPE
     client_api: ClientApi | None = None
     places: Places | None = None
+    model_lists: tuple[ModelList, ...] = ()
 
     def __init__(self, name: str, module: Any) -> None:
         self._name = name
         self._dialect: str = module.dialects[0]
         self._content_type: str = getattr(module, "content_type", self.content_type)
         self._places: Places | None = getattr(module, "places", None)
+
+    def model_list(self, models: Sequence[ListedModel], _query: Mapping[str, str]) -> bytes:
+        return model_lists.model_list(models)
+
+    def model_entry(self, model: ListedModel) -> bytes:
+        return model_lists.model_entry(model)
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         return json_api.parse(self._name, self._dialect, request)

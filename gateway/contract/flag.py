@@ -48,6 +48,7 @@ from gateway.contract.messages import (
     Work,
     event,
 )
+from gateway.contract.model_lists import ListedModel, ModelList
 from gateway.contract.openings import Opening
 from gateway.contract.places import End, Place, Places
 from gateway.contract.samples import Sample
@@ -203,6 +204,16 @@ class Flag(Protocol):
     def client_api(self) -> ClientApi | None:
         """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts."""
 
+    @property
+    def model_lists(self) -> tuple[ModelList, ...]:
+        """The paths with which the flag's clients fetch lists of models; () if there are none."""
+
+    def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
+        """Return the JSON of a list of models. `query` has the parameters of the request."""
+
+    def model_entry(self, model: ListedModel) -> bytes:
+        """Return the JSON of one model."""
+
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
 
@@ -330,6 +341,7 @@ class Observer(Protocol):
 __all__ = [
     "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
     "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers",
-    "HttpRequest", "Members", "Meter", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample",
+    "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer", "Opening", "Part", "Place", "Places",
+    "Problem", "Route", "Sample",
     "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

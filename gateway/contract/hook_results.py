@@ -306,6 +306,8 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,
     "opening": _opening,
+    "model_list": _bytes,
+    "model_entry": _bytes,
     "dialect_for": _of_type(str),
     "build": _upstream_request,
     "steps": _steps,

@@ -336,6 +336,7 @@ _GUARDS: Final = frozenset(
 WRAPPED: Final = (
     "parse", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
     "error", "reply_headers", "stream_type",
+    "model_list", "model_entry",
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
 _NEVER_REFUSES: Final = frozenset(

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from gateway.contract.client_api import ClientApi
 from gateway.contract.filter import FilterModule, Settings
-from gateway.contract.flag import API, Flag, Observer, Route, Translator
+from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
 from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import definition
 from gateway.contract.losses import is_known
@@ -255,6 +255,9 @@ _FLAG_RULES: Final = {
     "accepts": Rule('a tuple of pairs: accepts = (("openai_chat", "generate"),)', _are_pairs),
     "slow_marks": Rule("a tuple of bytes: slow_marks = (b'\"document\"',)", lambda value: _are(value, bytes)),
     "content_type": Rule('one line: content_type = "text/event-stream"', _is_content_type),
+    "model_lists": Rule(
+        'a tuple of ModelList: model_lists = (ModelList("/acme/v1/models"),)', lambda value: _are(value, ModelList)
+    ),
     "client_api": Rule("client_api = ClientApi(…)", lambda value: isinstance(value, ClientApi)),
 }
 _TRANSLATOR_RULES: Final = {

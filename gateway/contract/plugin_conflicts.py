@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from gateway.contract.capabilities import Caps, invoke_dialects
 from gateway.contract.errors import GatewayError
-from gateway.contract.flag import OPAQUE, Flag
+from gateway.contract.flag import OPAQUE, Flag, Route
 from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_source import place_of
 from gateway.contract.route_paths import normal_path, serves_path
@@ -26,8 +26,8 @@ def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
     """Yield a mistake for each route of a flag's module that the gateway, another flag or the module itself has too."""
-    others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for route in flag.routes}
-    for route in module.routes:
+    others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for route in _routes(flag)}
+    for route in _routes(module):
         claim = f"{route.method} {route.path}"
         if used := others.get(_key(route.method, route.path)):
             yield Mistake(name, f"{used} {claim} already; take another path", place_of(module, "routes"))
@@ -37,6 +37,12 @@ def claimed_routes(
                 wrong = f"{claim} would hide the gateway's own {path}; take a path with the plugin's name"
                 yield Mistake(name, wrong, place_of(module, "routes"))
                 break
+
+
+def _routes(flag: Any) -> Iterator[Route]:
+    """Yield the routes of a flag or of its module. A list of models for marked requests only is shared by several."""
+    yield from flag.routes
+    yield from (Route("GET", one.path, "models") for one in getattr(flag, "model_lists", ()) if not one.headers)
 
 
 def _key(method: str, path: str) -> tuple[str, str]:

@@ -60,7 +60,7 @@ from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
-from gateway.web import discovery, providers_list, readiness
+from gateway.web import discovery, model_lists, providers_list, readiness
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
 from gateway.web.admin import explain as explain_routes
@@ -139,6 +139,7 @@ def build(
     app[readiness.READINESS] = readiness.Readiness(gateway, modes)
     for flag, route in registry.routes():
         calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
+    app.add_routes(model_lists.routes(registry))
     for module in _OWN:
         app.add_routes(module.routes())
     app.add_routes(explain_routes.routes(modes))

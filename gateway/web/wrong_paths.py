@@ -44,10 +44,13 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
         return answer
 
 
-def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
-    """Return the problem in the client's dialect; None if the headers and the path do not show the dialect."""
-    plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
-    return None if plugin is None else _said(request, plugin, problem)
+def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
+    """Return the problem in the client's dialect; in that of `otherwise` if no header shows the client's API."""
+    flags = request.app[GATEWAY].registry.flags.values()
+    shown = (
+        flag for flag in flags if flag.client_api and any(name in request.headers for name in flag.client_api.headers)
+    )
+    return _said(request, next(shown, otherwise), problem)
 
 
 def _answer(request: web.Request, error: web.HTTPException) -> web.Response | None:

@@ -29,6 +29,7 @@ from gateway.contract.flag import (
     Head,
     Members,
     Meter,
+    ModelList,
     Route,
     Target,
     UpstreamRequest,
@@ -55,6 +56,7 @@ routes = tuple(
     for prefix in ("", "/anthropic", "/bedrock")
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
+model_lists = (ModelList("/anthropic/v1/models"),)
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",

@@ -50,6 +50,7 @@ from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import (
     claude_on_bedrock,
     counting,
+    inference_profiles,
     opaque_facts,
     opaque_places,
     runtime_api,
@@ -63,6 +64,9 @@ routes = runtime_api.routes(
     ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
 client_api = runtime_api.CLIENT_API
+model_lists = inference_profiles.LISTS
+model_list = inference_profiles.model_list
+model_entry = inference_profiles.model_entry
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for

@@ -36,6 +36,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import json_array
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
+from gateway_plugins.dialects.gemini_generate_content import model_list as gemini_models
 from gateway_plugins.dialects.gemini_generate_content import places as gemini_places
 from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
 from gateway_plugins.shared import remote_files
@@ -55,6 +56,9 @@ routes = tuple(
 )
 client_api = CLIENT_API
 steps = remote_files.steps
+model_lists = gemini_models.LISTS
+model_list = gemini_models.model_list
+model_entry = gemini_models.model_entry
 problem = gemini_errors.problem_for
 error = gemini_errors.error
 places = gemini_places.places

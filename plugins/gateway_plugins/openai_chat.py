@@ -23,6 +23,7 @@ from gateway.contract.flag import (
     Facts,
     Head,
     Meter,
+    ModelList,
     Route,
     Target,
     UpstreamRequest,
@@ -47,6 +48,7 @@ routes = (
     Route("POST", "/v1/chat/completions", "generate"),
     Route("POST", "/chat/completions", "generate"),
 )
+model_lists = (ModelList("/v1/models"),)
 client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")

@@ -12,7 +12,7 @@ from gateway.access.grants import Grants
 from gateway.contract.errors import Refused
 from gateway.contract.registry import discover
 from gateway.upstream.catalog import Catalog
-from gateway.web import discovery
+from gateway.web.model_lists import _listed
 from tests.bench.arrivals import ALICE
 from tests.bench.measure import cpu_us, once_us
 from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread
@@ -55,7 +55,8 @@ async def _lists(setup, through, call):
 
     async def rendered():
         offers = catalog.visible(grants.access(call.identity))
-        discovery._json({"data": list(discovery._models(offers, registry, setup.runtime.prices).values())})
+        listed = [_listed(registry, setup.runtime.prices, offer.model, [offer]) for offer in offers]
+        registry.flags["openai_chat"].model_list(listed, {})
 
     async def missing():
         with suppress(Refused):

@@ -14,8 +14,8 @@ CONTRACT = ROOT / "gateway" / "contract"
 GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
     "array_api", "capabilities", "client_api", "errors", "facts", "filter", "flag", "framing/eventstream",
-    "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members", "messages", "openings", "places",
-    "provider_errors", "samples",
+    "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members", "messages", "model_lists",
+    "openings", "places", "provider_errors", "samples",
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",

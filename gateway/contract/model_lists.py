@@ -1,0 +1,97 @@
+"""Lists of models, which clients fetch before their first request, each in the format of the client's API.
+
+- A flag declares the paths of its lists (`ModelList`), and writes lists and entries in `model_list` and `model_entry`.
+- The default format has the members of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
+- The gateway selects the models: those that are granted to the caller. Aliases are models too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+RELEASED: Final = "2026-01-01T00:00:00Z"
+"""The release date of every model in the lists. The formats require a date, but the gateway does not know the real
+dates."""
+_RELEASED_UNIX: Final = 1767225600
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """A path with which clients fetch the list of models. Below it, `/NAME` is the entry of one model."""
+
+    path: str
+    headers: tuple[str, ...] = ()
+    """Names of headers that only this flag's clients send, in lower case. If several flags have a list at one path, a
+    request gets the list of which it has a header, or else the list without such headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model or an alias in a list, which the caller may use."""
+
+    name: str
+    provider: str
+    """The id of the provider; of several providers, of the one that is called first."""
+    provider_name: str
+    description: str
+    """A sentence about the provider; "" if the configuration has none."""
+    flags: frozenset[str]
+    """The flags of all providers that offer the model."""
+    endpoints: tuple[str, ...]
+    """The paths to which clients send requests to the model, with `{model}` in place of its name."""
+    alias_of: tuple[str, ...] = ()
+    """The models that the alias stands for, as `provider/model`; () if the name is that of a model."""
+    prices: Mapping[str, str] | None = None
+    """The prices of one token in USD, by the names of Aperture's API; None if they are unknown."""
+    needs_own_key: bool = False
+    """Whether the caller must send a key of the provider."""
+    max_output: int = 0
+    """The maximum number of output tokens; 0 if it is unknown."""
+
+
+def model_list(models: Sequence[ListedModel]) -> bytes:
+    """Return the list in the format of OpenAI and Anthropic."""
+    listed = {
+        "object": "list",
+        "data": [_entry(model) for model in models],
+        "has_more": False,
+        "first_id": models[0].name if models else None,
+        "last_id": models[-1].name if models else None,
+    }
+    return orjson.dumps(listed)
+
+
+def model_entry(model: ListedModel) -> bytes:
+    return orjson.dumps(_entry(model))
+
+
+def _entry(model: ListedModel) -> dict[str, Any]:
+    """Return the entry of a model. Without known prices there is no `pricing`, because clients expect numbers there."""
+    metadata: dict[str, Any] = {
+        "provider": {
+            "id": model.provider,
+            "name": model.provider_name,
+            "description": model.description,
+            # Aperture's hosted service sends a name here, and its launcher requires a name
+            "upstream": model.provider,
+            "requires_client_auth": model.needs_own_key,
+        }
+    }
+    if model.alias_of:
+        metadata["alias_of"] = list(model.alias_of)
+    return {
+        "id": model.name,
+        "object": "model",
+        "type": "model",
+        "created": _RELEASED_UNIX,
+        "created_at": RELEASED,
+        "display_name": model.name,
+        "owned_by": model.provider,
+        "supported_endpoints": list(model.endpoints),
+        "metadata": metadata,
+        **({"pricing": dict(model.prices)} if model.prices is not None else {}),
+    }

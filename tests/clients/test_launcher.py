@@ -46,7 +46,7 @@ async def listed(tmp_path, bedrock_sim, **provider):
     [
         ({}, {"claude, bedrock"}),
         ({"advertise": "native"}, {"claude, bedrock"}),
-        ({"advertise": "reachable"}, {"claude, anthropic", "claude, bedrock", "codex", "copilot"}),
+        ({"advertise": "reachable"}, {"claude, anthropic", "claude, bedrock", "codex", "copilot", "gemini"}),
         ({"advertise": ["openai_responses"]}, {"codex", "copilot"}),
         (
             {"advertise": ["bedrock_converse", "anthropic_messages"]},
@@ -99,6 +99,10 @@ async def test_every_advertised_flag_serves_a_call(tmp_path, bedrock_sim):
         "anthropic_messages": ("/v1/messages", {"model": HAIKU, "max_tokens": 9, "messages": hello}),
         "openai_chat": ("/v1/chat/completions", {"model": HAIKU, "messages": hello}),
         "openai_responses": ("/v1/responses", {"model": HAIKU, "input": "hello"}),
+        "gemini_generate_content": (
+            f"/v1beta/models/{HAIKU}:generateContent",
+            {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]},
+        ),
         "bedrock_converse": (
             f"/bedrock/model/{HAIKU}/converse",
             {"messages": [{"role": "user", "content": [{"text": "hello"}]}]},

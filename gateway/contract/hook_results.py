@@ -70,6 +70,8 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
         kind = type(result)
         if kind in checked:
             return
+        if isinstance(result, type):
+            raise WrongResult(f"returned the class {result.__name__}; an object of it is expected")
         for name in names:
             method = getattr(result, name, None)
             require(callable(method), result, f"an object with a method {name}")
@@ -103,7 +105,27 @@ def _client_request(result: Any) -> None:
     texts = (result.flag, result.dialect, result.operation, result.method, result.path, result.query, result.model)
     is_right = _joined(texts) is not None and type(result.stream) is bool and isinstance(result.top, Members)
     if not (is_right and isinstance(result.without, tuple)):
-        raise wrong_result(result, "ClientRequest with the documented types")
+        raise _wrong_field(result, _CLIENT_REQUEST)
+
+
+_HEADERS: Final = "headers whose names and values are text of one line"
+_TEXTS: Final = dict.fromkeys(("method", "path", "query"), str)
+_UPSTREAM_REQUEST: Final = {**_TEXTS, "body": bytes}
+_CLIENT_REQUEST: Final = {
+    **dict.fromkeys(("flag", "dialect", "operation", "model"), str), **_TEXTS,
+    "top": Members, "stream": bool, "without": tuple,
+}  # fmt: skip
+
+
+def _wrong_field(result: Any, types: Mapping[str, type], otherwise: str = _HEADERS) -> WrongResult:
+    """Return the error for the first field that has not its type. If all have, `otherwise` is what is expected."""
+    kind = type(result).__name__
+    for name, expected in types.items():
+        if not isinstance(value := getattr(result, name), expected):
+            return WrongResult(
+                f"returned {kind} whose {name} is {type(value).__name__}; {expected.__name__} is expected"
+            )
+    return WrongResult(f"returned {kind} with a wrong value; it needs {otherwise}")
 
 
 def _opening(result: Any) -> None:
@@ -117,7 +139,10 @@ def _upstream_request(result: Any) -> None:
         raise wrong_result(result, "UpstreamRequest")
     is_right = _joined((result.method, result.path, result.query)) is not None and isinstance(result.body, bytes)
     if not (is_right and _are_headers(result.headers)):
-        raise wrong_result(result, "UpstreamRequest with the documented types")
+        raise _wrong_field(result, _UPSTREAM_REQUEST)
+    # the path follows the host of the provider's base URL, so anything but a slash could name another host
+    if not (result.path.startswith("/") and result.path.isprintable()):
+        raise WrongResult("returned UpstreamRequest whose path is wrong; one line that begins with / is expected")
 
 
 def _steps(result: Any) -> None:
@@ -133,8 +158,8 @@ def check_step(result: Any) -> None:
         case UpstreamRequest():
             _upstream_request(result)
         case Fetch():
-            is_right = isinstance(result.url, str) and isinstance(result.max_bytes, int)
-            require(is_right, result, "Fetch with the documented types")
+            if not (isinstance(result.url, str) and isinstance(result.max_bytes, int)):
+                raise _wrong_field(result, {"url": str, "max_bytes": int})
         case Work():
             require(callable(result.function), result, "Work with a function")
         case _:
@@ -146,8 +171,10 @@ def check_step_result(result: Any) -> None:
     if not isinstance(result, StepResponse):
         _client_request(result)
         return
-    is_right = _is_status(result.status, 200) and isinstance(result.body, bytes) and _are_headers(result.headers)
-    require(is_right, result, "StepResponse with the documented types")
+    if not _is_status(result.status, 200):
+        raise WrongResult("returned StepResponse whose status is wrong; a number of 200 to 599 is expected")
+    if not (isinstance(result.body, bytes) and _are_headers(result.headers)):
+        raise _wrong_field(result, {"body": bytes})
 
 
 def _retried(result: Any) -> None:
@@ -169,13 +196,13 @@ def _error(result: Any) -> None:
     require(isinstance(result, tuple) and len(result) == 3, result, "a tuple of status, headers and body")
     status, headers, body = result
     require(_is_status(status, 400), status, "a status of 400 to 599")
-    require(_are_headers(headers), headers, "headers whose names and values are text of one line")
+    require(_are_headers(headers), headers, _HEADERS)
     require(isinstance(body, bytes), body, "bytes")
 
 
 def _headers(result: Any) -> None:
     if not _are_headers(result):
-        raise wrong_result(result, "headers whose names and values are text of one line")
+        raise wrong_result(result, _HEADERS)
 
 
 def _events(result: Any) -> None:
@@ -217,7 +244,7 @@ def _part(part: Any) -> None:
         if not _is_count(count):
             raise wrong_result(count, "a number of tokens")
     if not _are_utf8((part.kind, part.model, part.tier, part.geo)):
-        raise wrong_result(part, "Part with the documented types")
+        raise _wrong_field(part, dict.fromkeys(("kind", "model", "tier", "geo"), str), "text that UTF-8 can encode")
     if not (isinstance(extra, _MAPPINGS) and _joined(extra) is not None and all(map(_is_count, extra.values()))):
         raise wrong_result(extra, "counts")
 

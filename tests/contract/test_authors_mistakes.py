@@ -5,11 +5,24 @@ from pathlib import Path
 import pytest
 
 import gateway.contract.flag
-from gateway.contract.registry import PluginError, discover
+from gateway.contract.capabilities import Caps
+from gateway.contract.errors import UNAVAILABLE, PluginFailed, Problem
+from gateway.contract.flag import Event, Head, HttpRequest, Target
+from gateway.contract.registry import PluginError, discover, load_plugin
 from gateway.process.app import own_routes
-from tests.helpers.authors_mistakes import FLAG, LOAD, OBSERVER
+from gateway_plugins import openai_chat
+from tests.helpers.authors_mistakes import FLAG, LOAD, OBSERVER, RUN
+from tests.tools import mistakes_page
 
 CONTRACT = str(Path(gateway.contract.flag.__file__).parent)
+
+PROBLEM = Problem(UNAVAILABLE, "busy")
+ACME = load_plugin("openai_chat", openai_chat)
+"""A correct flag, whose requests are given to the hooks."""
+
+
+def drop(path):
+    """Drop nothing."""
 
 
 def write(folder, files):
@@ -29,6 +42,40 @@ def test_a_mistake_is_reported_when_the_plugin_is_loaded(tmp_path, mistake):
     with pytest.raises(PluginError) as error:
         discover(tmp_path, own=own_routes())
     assert shown(error.value, tmp_path) == mistake.message
+
+
+def call(flag, hook):
+    """Call a hook as the gateway does. Raises `PluginFailed`."""
+    request = HttpRequest(flag.routes[0], "/acme/v1/text", "", {}, {}, b'{"model":"m"}')
+    ask, head = ACME.parse(request), Head(200, {})
+    target = Target("p", "acme", "m", "acme_text", Caps())
+    arguments = {
+        "parse": (request,), "limit": (ask,), "encoder": (ask,), "error": (PROBLEM,), "reply_headers": ("id", None),
+        "retry": (ask, target, PROBLEM, drop), "problem": (head, b""), "build": (ask, target, drop),
+        "steps": (ask, target, drop), "decoder": (ask, target, head), "meter": (ask, target, head),
+    }  # fmt: skip
+    maker, _, method = hook.partition(".")
+    made = getattr(flag, maker)(*arguments[maker])
+    of_methods = {"feed": (Event("message", b"{}"),), "whole": (b"{}",), "facts": ()}
+    if method:
+        flag.hooks[hook].run(getattr(made, method), *of_methods[method])
+
+
+@pytest.mark.parametrize("mistake", RUN, ids=lambda mistake: mistake.title)
+def test_a_mistake_is_reported_when_the_hook_is_called(tmp_path, mistake):
+    write(tmp_path, mistake.files)
+    flag = discover(tmp_path).flags["acme"]
+    with pytest.raises(PluginFailed) as error:
+        call(flag, mistake.hook)
+    failure = error.value
+    message = f"{failure.place}: plugin {failure.plugin} failed in {failure.hook}: {failure.cause}"
+    assert message.replace(str(tmp_path), "DIR") == mistake.message
+
+
+def test_the_page_lists_every_mistake(rewriting):
+    if rewriting:
+        mistakes_page.PAGE.write_text(mistakes_page.page())
+    assert mistakes_page.PAGE.read_text() == mistakes_page.page()
 
 
 def test_the_plugins_of_the_table_have_no_mistake_but_those(tmp_path):

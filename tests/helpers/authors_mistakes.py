@@ -49,12 +49,18 @@ def seen(record):
 """
 
 
+LAST = len(FLAG.splitlines()) + 3
+"""The line of the first statement that `more` adds."""
+
+
 class Mistake(NamedTuple):
     """A mistake, and the message of the gateway, in which DIR is the folder of the plugin."""
 
     title: str
     message: str
     files: dict[str, str]
+    hook: str = ""
+    """The hook whose call shows the mistake; "" if it is shown when the plugin is loaded."""
 
 
 def flag(title, old, new, message):
@@ -68,6 +74,18 @@ def more(title, code, message):
     return Mistake(title, message, {"acme.py": f"{FLAG}\n\n{code}"})
 
 
+def run(title, hook, code, message, line=LAST):
+    """Return a mistake that the call of a hook in `code`, which follows a correct flag, shows."""
+    return Mistake(
+        title, f"DIR/acme.py:{line}: plugin acme failed in {hook}: {message}", {"acme.py": f"{FLAG}\n\n{code}"}, hook
+    )
+
+
+def returning(title, hook, arguments, value, message):
+    """Return a mistake of a function that returns the wrong value."""
+    return run(title, hook, f"def {hook}({arguments}):\n    return {value}\n", message)
+
+
 def translator(title, old, new, message, name="openai_chat__openai_responses.py"):
     assert old in TRANSLATOR
     return Mistake(title, message, {name: TRANSLATOR.replace(old, new)})
@@ -77,8 +95,6 @@ def file(title, name, text, message):
     return Mistake(title, message, {name: text})
 
 
-LAST = len(FLAG.splitlines()) + 3
-"""The line of the first statement that `more` adds."""
 NEEDS = (
     "a flag needs api, dialects, routes, build, meter; a translator needs api, operations, open; "
     "an observer needs api, seen"
@@ -157,4 +173,52 @@ LOAD = (
     file("an async observer", "acme.py", OBSERVER.replace("def", "async def"), "DIR/acme.py:4: plugin acme: seen is an async function; the gateway does not await hooks; write def seen(record)"),
     file("an observer with no argument", "acme.py", OBSERVER.replace("record", ""), "DIR/acme.py:4: plugin acme: seen must take 1 argument(s) by position; write def seen(record)"),
     file("an event's hook misspelt", "acme.py", OBSERVER + "\n\ndef seen_events(event):\n    pass\n", 'DIR/acme.py:8: plugin acme: "seen_events" has no meaning; did you mean "seen_event"?'),
+)  # fmt: skip
+
+ENCODER = """class Encoder:
+    def feed(self, event):
+        return "data: x"
+
+    def whole(self, body):
+        return None
+
+    def ping(self):
+        return b""
+
+    def fail(self, problem):
+        return b""
+
+    def close(self):
+        pass
+
+
+def encoder(request):
+    return Encoder()
+"""
+RUN = (
+    returning("no return", "build", "request, target, drop", "None", "returned NoneType; UpstreamRequest is expected"),
+    returning("the body as a dict", "build", "request, target, drop", 'UpstreamRequest("POST", "/v1", {})', "returned UpstreamRequest whose body is dict; bytes is expected"),
+    returning("the body as a text", "build", "request, target, drop", 'UpstreamRequest("POST", "/v1", "{}")', "returned UpstreamRequest whose body is str; bytes is expected"),
+    returning("a path without its slash", "build", "request, target, drop", 'UpstreamRequest("POST", "v1/text", b"")', "returned UpstreamRequest whose path is wrong; one line that begins with / is expected"),
+    returning("a path that names another host", "build", "request, target, drop", 'UpstreamRequest("POST", "@example.com/v1", b"")', "returned UpstreamRequest whose path is wrong; one line that begins with / is expected"),
+    returning("a header that is a number", "build", "request, target, drop", 'UpstreamRequest("POST", "/v1", b"", headers={"x-retries": 3})', "returned UpstreamRequest with a wrong value; it needs headers whose names and values are text of one line"),
+    returning("a header of two lines", "build", "request, target, drop", 'UpstreamRequest("POST", "/v1", b"", headers={"x-name": "a\\nb"})', "returned UpstreamRequest with a wrong value; it needs headers whose names and values are text of one line"),
+    run("an exception of the plugin's own", "build", "def build(request, target, drop):\n    return {}['none']\n", "KeyError: 'none'", LAST + 1),
+    run("the end of the process", "build", "import sys\n\n\ndef build(request, target, drop):\n    sys.exit(3)\n", "SystemExit: 3", LAST + 4),
+    returning("a dict for a request", "parse", "request", "{}", "returned dict; ClientRequest is expected"),
+    returning("a request with a changed type", "retry", "request, target, problem, drop", "__import__('dataclasses').replace(request, stream=None)", "returned ClientRequest whose stream is NoneType; bool is expected"),
+    returning("a list for steps", "steps", "request, target, drop", "[]", "returned list; a generator or ClientRequest is expected"),
+    returning("a number as a text", "limit", "request", '"4096"', "returned str; int or None is expected"),
+    returning("a text for a problem", "problem", "head, body", '"overloaded"', "returned str; Problem or None is expected"),
+    returning("a decoder without its methods", "decoder", "request, target, head", "object()", "returned object; an object with a method feed is expected"),
+    returning("a class for an object", "meter", "request, target, head", "Meter", "returned the class Meter; an object of it is expected"),
+    returning("an error as a dict", "error", "problem", "{}", "returned dict; a tuple of status, headers and body is expected"),
+    returning("an error with status 200", "error", "problem", '200, {}, b""', "returned int; a status of 400 to 599 is expected"),
+    returning("an error whose body is a text", "error", "problem", '500, {}, "{}"', "returned str; bytes is expected"),
+    returning("headers as pairs", "reply_headers", "request_id, usage", '[("x-id", request_id)]', "returned list; headers whose names and values are text of one line is expected"),
+    run("a text for a stream's bytes", "encoder.feed", ENCODER, "returned str; bytes is expected", LAST + 1),
+    run("no body for a whole reply", "encoder.whole", ENCODER, "returned NoneType; bytes is expected", LAST + 4),
+    run("tokens that are a fraction", "meter.facts", "from gateway.contract.flag import Part, Usage\n\n\nclass Counting(Meter):\n    def facts(self):\n        return Facts((Part(usage=Usage(output=0.5)),))\n\n\ndef meter(request, target, head):\n    return Counting()\n", "returned float; a number of tokens is expected", LAST + 4),
+    run("facts without a part", "meter.facts", "class Silent(Meter):\n    def facts(self):\n        return Facts(())\n\n\ndef meter(request, target, head):\n    return Silent()\n", "returned tuple; a sequence of parts is expected", LAST + 1),
+    run("an async method", "meter", "class Waiting(Meter):\n    async def feed(self, event):\n        pass\n\n\ndef meter(request, target, head):\n    return Waiting()\n", "returned Waiting; an object whose method feed is not async is expected", LAST + 5),
 )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Write `plugins/mistakes.md`, the mistakes of plugin authors and their messages: `python -m tests.tools.mistakes_page`.
+
+The page is made from the table of `tests/helpers/authors_mistakes.py`. Tests make each of the mistakes, and compare the
+file with the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tests.helpers.authors_mistakes import LOAD, RUN, Mistake
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "mistakes.md"
+HEAD: Final = """\
+# Mistakes and their messages
+
+<!-- Written by `python -m tests.tools.mistakes_page`; a change made here is lost. -->
+
+How the gateway reports the mistakes that authors of plugins make most. [README.md](README.md) says how to write a
+plugin.
+
+## When the gateway starts
+
+`irisgate serve`, `check`, `doctor` and `plugins list` print all mistakes at once, and end. A mistake in a plugin of an
+installed package has the log event `plugin.skipped` instead, and the plugin is left out.
+
+"""
+CALLED: Final = """
+## When a hook is called
+
+The call ends with an error. The log event `plugin.failed` has the place as `at`, the plugin, the hook, and the rest of
+the message as `cause`.
+
+"""
+
+
+def page() -> str:
+    return HEAD + _table(LOAD) + CALLED + _table(RUN)
+
+
+def _table(mistakes: Iterable[Mistake]) -> str:
+    rows = [f"| {mistake.title} | `{mistake.message}` |" for mistake in mistakes]
+    return "\n".join(["| mistake | message |", "|---|---|", *rows, ""])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -128,8 +128,9 @@ def _no_plugin(module: Any) -> str:
     if hasattr(module, "operations") or hasattr(module, "loses"):
         return "is a translator by its members; name it <client dialect>__<provider dialect>"
     needs = "; ".join(f"{kind.name} needs {', '.join(kind.required)}" for kind in KINDS)
-    slips = [name for name, value in vars(module).items() if inspect.isfunction(value) and is_slip(name, "seen")]
-    hint = f'; did you mean "seen" by "{slips[0]}"?' if slips else ""
+    names = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+    slips = [(name, hook) for name in names for hook in ("seen", "open") if is_slip(name, hook)]
+    hint = f'; did you mean "{slips[0][1]}" by "{slips[0][0]}"?' if slips else ""
     return f"is no plugin: {needs}; the name of a helper begins with _{hint}"
 
 

@@ -94,6 +94,7 @@ class LoadedFilter:
     """Whether a call is refused if the filter fails and the configuration does not say otherwise."""
     hooks: Mapping[str, Hook]
     """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
+    samples: Callable[[], Sequence[Settings]]
 
 
 _MEMBERS: Final = FLAG.members
@@ -138,7 +139,8 @@ def _translator(name: str, module: Any) -> LoadedTranslator:
 def _filter(name: str, module: Any) -> LoadedFilter:
     """Return a checked filter."""
     hooks = filter_hooks(name, module)
-    return LoadedFilter(name, getattr(module, "Settings", Settings), getattr(module, "blocks", False), hooks)
+    settings, blocks = getattr(module, "Settings", Settings), getattr(module, "blocks", False)
+    return LoadedFilter(name, settings, blocks, hooks, getattr(module, "samples", tuple))
 
 
 @dataclass(frozen=True, slots=True)

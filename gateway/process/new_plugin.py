@@ -51,8 +51,17 @@ A provider that speaks the format:
 }
 ```"""
 _OBSERVER_USAGE: Final = "The gateway calls `seen` once for every call. An installed observer needs no configuration."
+_FILTER_USAGE: Final = """\
+A filter is off until the configuration names it. The order there is the order in which calls pass the filters:
+
+```json
+"plugins": {
+  "$name": { "word": "secret" }
+}
+```"""
 KINDS: Final = {
     "flag": Kind("irisgate.flags", _FLAG_USAGE),
+    "filter": Kind("irisgate.filters", _FILTER_USAGE),
     "observer": Kind("irisgate.observers", _OBSERVER_USAGE),
 }
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.conversions import upstreams
 from gateway.contract.errors import PluginFailed
 from gateway.contract.hooks import Hook
-from gateway.contract.registry import LoadedTranslator, Plugin, Registry
+from gateway.contract.registry import LoadedFilter, LoadedTranslator, Plugin, Registry
 from gateway.contract.samples import Sample
+from gateway.testkit.laws.filter_laws import FILTER_LAWS, FilterSubject
 from gateway.testkit.laws.flag_laws import FLAG_LAWS, FlagSubject
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
 from gateway.testkit.laws.law import Result, reason_of, results
@@ -21,6 +22,8 @@ from gateway.testkit.laws.translator_laws import TRANSLATOR_LAWS, TranslatorSubj
 NO_SAMPLES: Final = (
     "its module has no function `samples`, which returns samples of its format (gateway.contract.samples)"
 )
+NO_SETTINGS: Final = "its settings have no defaults; return a list of Settings from a function `samples`"
+S = TypeVar("S")
 
 
 class NotChecked(Exception):
@@ -57,11 +60,21 @@ def check(name: str, registry: Registry) -> Report:
     if name in registry.observers:
         observer = ObserverSubject(registry.observers[name])
         return Report(name, "observer", list(results(OBSERVER_LAWS, observer)))
+    if name in registry.filters:
+        guarded = filter_subject(registry.filters[name], registry)
+        return Report(name, "filter", list(results(FILTER_LAWS, guarded)))
     client, _, upstream = name.partition("__")
     if (translator := registry.translators.get((client, upstream))) is not None:
         between = translator_subject(translator, client, upstream, registry)
         return Report(name, "translator", list(results(TRANSLATOR_LAWS, between)))
-    names = sorted([*registry.flags, *registry.observers, *(each.name for each in registry.translators.values())])
+    names = sorted(
+        [
+            *registry.flags,
+            *registry.observers,
+            *registry.filters,
+            *(each.name for each in registry.translators.values()),
+        ]
+    )
     raise NotChecked(f"there is no plugin {name}; there are {', '.join(names)}")
 
 
@@ -73,6 +86,21 @@ def flag_subject(flag: Plugin) -> FlagSubject:
     if known := known_samples(flag.dialect_for(CLAUDE), flag):
         return FlagSubject(flag, known, CLAUDE)
     raise NotChecked(f"{flag.name}: {NO_SAMPLES}")
+
+
+def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
+    """Return a filter with the settings of its function `samples`, or with its default settings.
+
+    Raises `NotChecked` if the filter has neither.
+    """
+    home = loaded.hooks["filter.open"].home
+    settings = sampled(loaded.name, home, loaded.samples, loaded.settings)
+    if not settings:
+        try:
+            settings = [loaded.settings()]
+        except ValueError:
+            raise NotChecked(f"{loaded.name}: {NO_SETTINGS}") from None
+    return FilterSubject(loaded, settings, [flag for flag in registry.flags.values() if flag.places is not None])
 
 
 def translator_subject(
@@ -93,11 +121,15 @@ def translator_subject(
 
 
 def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sample]:
-    """Return a plugin's own samples. Raises `NotChecked` if `samples` fails, or returns anything but samples."""
+    return sampled(plugin, home, function, Sample)
+
+
+def sampled(plugin: str, home: str, function: Callable[[], Any], kind: type[S]) -> list[S]:
+    """Return what a plugin's `samples` returns. Raises `NotChecked` if it fails or has anything but the kind."""
     try:
         samples = Hook(plugin, "samples", home, function).call()
     except PluginFailed as failed:
         raise NotChecked(f"{plugin}: {reason_of(failed)}") from None
-    if not isinstance(samples, Sequence) or not all(isinstance(sample, Sample) for sample in samples):
-        raise NotChecked(f"{plugin}: samples must return a list of gateway.contract.samples.Sample")
+    if not isinstance(samples, Sequence) or not all(isinstance(sample, kind) for sample in samples):
+        raise NotChecked(f"{plugin}: samples must return a list of {kind.__module__}.{kind.__qualname__}")
     return list(samples)

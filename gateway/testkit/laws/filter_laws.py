@@ -1,0 +1,199 @@
+"""The laws of every filter. Text is tried in pieces of every size, as streams bring it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.contract.errors import PluginFailed, Refused
+from gateway.contract.filter import SECONDS, Asked, Caller, CallView, Hold, HttpReply, Settings
+from gateway.contract.flag import ClientRequest
+from gateway.contract.registry import LoadedFilter, Plugin
+from gateway.testkit.laws.chunks import CHUNK_SIZES
+from gateway.testkit.laws.exchange import Exchange
+from gateway.testkit.laws.known_samples import CLAUDE, known_samples
+from gateway.testkit.laws.law import Broken, Law, Untried, require, shown
+from gateway.testkit.laws.observer_laws import records
+
+KINDS: Final = ("text", "thinking")
+TEXTS: Final = ("", "hello", "Grüße, 世界 👩‍👩‍👧! A line\nand a call of ada@example.com, 10:30, 3.14.")
+ARGUMENTS: Final = '{"city": "Ulm", "days": [1, 2], "note": "a \\"quoted\\" word"}'
+BLOCKED_OUTCOME: Final = "(blocked)"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSubject:
+    """A filter with the settings that it is tried with, and the flags whose requests it gets."""
+
+    loaded: LoadedFilter
+    settings: Sequence[Settings]
+    flags: Sequence[Plugin]
+
+    def opened(self) -> Iterator[tuple[Settings, ClientRequest, Plugin]]:
+        """Yield each of the settings with a request of each flag whose dialect is known."""
+        for flag in self.flags:
+            for sample in known_samples(flag.dialect_for(CLAUDE), flag)[:1]:
+                request = Exchange(flag, sample, CLAUDE).request()
+                yield from ((settings, request, flag) for settings in self.settings)
+
+    async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Return the result of a hook. Raises `Untried` if the filter needs a service, which is not there."""
+        try:
+            return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
+        except PluginFailed as failed:
+            if isinstance(failed.__cause__, OSError):
+                raise Untried(
+                    "the filter sends requests of its own; try it in a test with a simulated service"
+                ) from None
+            raise
+
+    async def open(self, settings: Settings, request: ClientRequest) -> Any:
+        function = self.loaded.hooks["filter.open"].function
+        assert function is not None
+        return await self.run("open", function, _view(request), settings)
+
+
+class _NoService:
+    """A client for a filter's own requests that reaches no host."""
+
+    async def send(self, method: str, url: str, **_options: Any) -> HttpReply:
+        raise OSError(f"{method} {url}: no host can be reached while laws are tried")
+
+
+def _view(request: ClientRequest) -> CallView:
+    caller = Caller("ada@example.com", ("group:eng",), (), "node")
+    where = ("provider", request.model, request.flag, request.operation)
+    return CallView("req_1", caller, "s1", *where, request, _NoService())
+
+
+def _done(work: Callable[[FilterSubject], Coroutine[Any, Any, None]]) -> Callable[[FilterSubject], None]:
+    """Return the law whose work is asynchronous."""
+    return lambda subject: asyncio.run(work(subject))
+
+
+async def _calls_are_opened(subject: FilterSubject) -> None:
+    async for opened, _, flag in _objects(subject):
+        names = [name for name in ("request", "headers", "text", "replied", "done") if hasattr(opened, name)]
+        require(bool(names), f"open returned {shown(opened)}, which has no method of a filter", f"flag {flag.name}")
+
+
+async def _objects(subject: FilterSubject) -> AsyncIterator[tuple[Any, ClientRequest, Plugin]]:
+    """Yield what `open` returns, except None, with the request and the flag."""
+    for settings, request, flag in subject.opened():
+        try:
+            opened = await subject.open(settings, request)
+        except Refused:
+            continue
+        if opened is not None:
+            yield opened, request, flag
+
+
+async def _requests_are_judged(subject: FilterSubject) -> None:
+    async for opened, request, flag in _objects(subject):
+        if hasattr(opened, "request"):
+            try:
+                await subject.run("request", opened.request, Asked(request, flag.places))
+            except Refused:
+                continue
+
+
+async def _headers_are_added(subject: FilterSubject) -> None:
+    async for opened, _, _ in _objects(subject):
+        if hasattr(opened, "headers"):
+            await subject.run("headers", opened.headers)
+
+
+async def _records_are_taken(subject: FilterSubject) -> None:
+    async for opened, _, _ in _objects(subject):
+        if hasattr(opened, "done"):
+            for record in records().values():
+                await subject.run("done", opened.done, record)
+
+
+async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
+    """Return the text that a client gets for the pieces of a block, or that it was blocked."""
+    request = next(request for _, request, _ in subject.opened())
+    opened = await subject.open(settings, request)
+    if opened is None or not hasattr(opened, "text"):
+        return "".join(pieces)
+    out, rest = "", ""
+    for at, piece in enumerate(pieces):
+        last = at == len(pieces) - 1
+        try:
+            result = await subject.run("text", opened.text, kind, rest + piece, last)
+        except Refused:
+            return BLOCKED_OUTCOME
+        text, rest = (result.text, result.rest) if isinstance(result, Hold) else (result, "")
+        out += text
+    return out + rest
+
+
+def _texts(settings: Settings) -> Iterator[str]:
+    """Yield texts, with and without the words in the settings."""
+    yield from TEXTS
+    for word in _words(settings.model_dump(mode="python")):
+        yield f"{word} in front, {word}{word} and twice, then at the end {word}"
+        yield f"{word[:-1]} is only a part of {word[1:]}"
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _words(each)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _words(each)
+
+
+async def _pieces_of_any_size(subject: FilterSubject) -> None:
+    for settings in subject.settings:
+        for text in _texts(settings):
+            for kind in KINDS:
+                expected = await _text_of(subject, settings, kind, [text])
+                for size in CHUNK_SIZES:
+                    pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
+                    got = await _text_of(subject, settings, kind, pieces)
+                    if got != expected:
+                        await _report(subject, settings, kind, pieces, expected)
+
+
+async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
+    """Raise `Broken` with as few pieces as still give another text than one piece."""
+    at = 0
+    while at + 1 < len(pieces):
+        fewer = [*pieces[:at], pieces[at] + pieces[at + 1], *pieces[at + 2 :]]
+        if await _text_of(subject, settings, kind, fewer) == expected:
+            at += 1
+        else:
+            pieces = fewer
+    got = await _text_of(subject, settings, kind, pieces)
+    inputs = f"pieces of {kind}: {' | '.join(map(repr, pieces))}", f"settings: {shown(settings)}"
+    raise Broken(f"in one piece the client gets {shown(expected)}, in pieces {shown(got)}", *inputs)
+
+
+async def _arguments_stay_json(subject: FilterSubject) -> None:
+    for settings in subject.settings:
+        for text in (ARGUMENTS, *(json.dumps({"note": word}) for word in _words(settings.model_dump(mode="python")))):
+            got = await _text_of(subject, settings, "arguments", [*text])
+            if got != BLOCKED_OUTCOME:
+                try:
+                    json.loads(got)
+                except ValueError:
+                    raise Broken(
+                        f"the arguments of a call are no JSON any more: {got!r}", f"arguments {text}"
+                    ) from None
+
+
+FILTER_LAWS: Final[tuple[Law[FilterSubject], ...]] = (
+    Law("a call of every format is opened or not seen", _done(_calls_are_opened)),
+    Law("a request of every format is let pass, changed, answered or blocked", _done(_requests_are_judged)),
+    Law("the added headers are valid", _done(_headers_are_added)),
+    Law("text in pieces of any size becomes the same text", _done(_pieces_of_any_size)),
+    Law("the arguments of tool calls stay JSON", _done(_arguments_stay_json)),
+    Law("a record of every kind of call is taken", _done(_records_are_taken)),
+)

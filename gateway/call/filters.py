@@ -19,11 +19,11 @@ from gateway.call.plugin_reports import PluginReports
 from gateway.config.model import PluginConfig
 from gateway.contract.errors import PluginFailed
 from gateway.contract.filter import SECONDS, Asked, CallView, Reply, Settings
+from gateway.contract.filter_checks import METHODS
 from gateway.contract.hooks import Hook
 from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
-METHODS: Final = ("request", "headers", "text", "replied", "done")
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds that the process waits at its end for `done` of all filters."""
 

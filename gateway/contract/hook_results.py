@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -18,8 +17,10 @@ from weakref import WeakSet
 from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFailed
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.filter import Asked, Hold, Reply
+from gateway.contract.filter_checks import opened_fault
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
+from gateway.contract.plugin_functions import is_async
 
 MAX_COUNT: Final = 2**53
 """Maximum number of tokens or nanodollars in a report. JSON of the API cannot represent larger integers exactly."""
@@ -79,15 +80,6 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
         checked.add(kind)
 
     return check
-
-
-def is_async(function: Any) -> bool:
-    """Return whether calling `function` returns an awaitable or an asynchronous generator."""
-    while isinstance(function, partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = getattr(type(function), "__call__", None)  # noqa: B004 (the method itself is needed)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _decoder(result: Any) -> None:
@@ -302,6 +294,11 @@ _MAPPINGS: Final = (dict, Mapping)
 """The types of mappings. The usual type comes first, because a check for an abstract class takes long."""
 
 
+def _opened(result: Any) -> None:
+    if fault := opened_fault(result):
+        raise WrongResult(f"returned {fault}")
+
+
 def _asked(result: Any) -> None:
     require(result is None or isinstance(result, Asked | Reply), result, "Asked, Reply or None")
     if isinstance(result, Reply):
@@ -355,6 +352,7 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "error": _error,
     "reply_headers": _headers,
     "open": _translation,
+    "filter.open": _opened,
     "filter.request": _asked,
     "filter.headers": _added_headers,
     "filter.text": _text,

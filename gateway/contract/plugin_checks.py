@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
 from typing import Any, Final
 
 from gateway.contract.client_api import ClientApi
 from gateway.contract.filter import FilterModule, Settings
 from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
-from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import definition
 from gateway.contract.losses import is_known
+from gateway.contract.plugin_functions import arguments_of, function_fault, written_call
 from gateway.contract.plugin_source import is_slip, is_used, place_of
 from gateway.contract.route_paths import METHODS, path_fault
 
@@ -70,12 +69,7 @@ class Kind:
 def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[str, Rule]) -> Kind:
     """Return the kind of plugin that a protocol in `flag.py` describes."""
     members = {member: value for member, value in vars(protocol).items() if not member.startswith("_")}
-    functions = {
-        member: tuple(inspect.signature(value).parameters)[1:]
-        for member, value in members.items()
-        if inspect.isfunction(value)
-    }
-    return Kind(name, required, rules, tuple(members), functions)
+    return Kind(name, required, rules, tuple(members), arguments_of(protocol))
 
 
 def kind_of(name: str, module: Any) -> Kind:
@@ -88,7 +82,8 @@ def kind_of(name: str, module: Any) -> Kind:
         return TRANSLATOR
     if hasattr(module, "seen"):
         return OBSERVER
-    return FILTER if hasattr(module, "open") and not hasattr(module, "dialects") else FLAG
+    has_own_members = any(hasattr(module, member) for member in ("dialects", "operations", "loses"))
+    return FILTER if hasattr(module, "open") and not has_own_members else FLAG
 
 
 def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
@@ -109,7 +104,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
         yield from _translator(name, module)
     for member, arguments in kind.functions.items():
         function = getattr(module, member, None)
-        if function is not None and (fault := _function_fault(kind, member, arguments, function)):
+        if function is not None and (fault := function_fault(member, arguments, function, may_wait=kind is FILTER)):
             yield Mistake(name, fault, definition(function) or place_of(module, member))
     yield from _slips(kind, name, module)
 
@@ -119,7 +114,8 @@ def _missing(kind: Kind, member: str, module: Any) -> str:
     own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
     others = [name for name in own if name not in kind.members]
     similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")
-    example = kind.rules[member].example if member in kind.rules else f"def {_call(member, kind.functions[member])}"
+    is_function = member in kind.functions
+    example = f"def {written_call(member, kind.functions[member])}" if is_function else kind.rules[member].example
     return f'has no "{member}"; write {example}{similar}'
 
 
@@ -132,29 +128,6 @@ def _no_plugin(module: Any) -> str:
     slips = [(name, hook) for name in names for hook in ("seen", "open") if is_slip(name, hook)]
     hint = f'; did you mean "{slips[0][1]}" by "{slips[0][0]}"?' if slips else ""
     return f"is no plugin: {needs}; the name of a helper begins with _{hint}"
-
-
-def _function_fault(kind: Kind, member: str, arguments: tuple[str, ...], function: Any) -> str:
-    """Return what is wrong with a function; "" if nothing is."""
-    right = f"write def {_call(member, arguments)}"
-    if not callable(function):
-        return f"{member} is not a function; {right}"
-    if kind.name != "a filter" and is_async(function):
-        return f"{member} is an async function; the gateway does not await hooks; {right}"
-    if inspect.isgeneratorfunction(function) and member != "steps":
-        return f"{member} is a generator, since it has yield; only steps may be one; return the result"
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
-        return ""
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return f"{member} must take {len(arguments)} argument(s) by position; {right}"
-    given = [name for name in islice(signature.parameters, len(arguments)) if name in arguments]
-    if given != [name for name in arguments if name in given]:
-        return f"{member} has its arguments in another order; {right}"
-    return ""
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
@@ -175,7 +148,7 @@ def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any)
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
-    return is_function and not _function_fault(kind, hook, kind.functions[hook], value)
+    return is_function and not function_fault(hook, kind.functions[hook], value, may_wait=kind is FILTER)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
@@ -211,10 +184,6 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
         )
     if getattr(module, "loses", None) is None and not is_known(name):
         yield Mistake(name, f'has no "loses"; write {_TRANSLATOR_RULES["loses"].example}', place_of(module, ""))
-
-
-def _call(member: str, arguments: Sequence[str]) -> str:
-    return f"{member}({', '.join(arguments)})"
 
 
 def _shown(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Every mistake of an author is reported with its plugin, its file, its line and what would be right."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,12 @@ def test_a_mistake_is_reported_when_the_plugin_is_loaded(tmp_path, mistake):
     assert shown(error.value, tmp_path) == mistake.message
 
 
-def call(flag, hook):
+def call(registry, hook):
     """Call a hook as the gateway does. Raises `PluginFailed`."""
+    if hook == "filter.open":
+        opening = registry.filters["acme"].hooks[hook]
+        asyncio.run(opening.settled(opening.function, None, None, seconds=1))
+    flag = registry.flags["acme"]
     request = HttpRequest(flag.routes[0], "/acme/v1/text", "", {}, {}, b'{"model":"m"}')
     ask, head = ACME.parse(request), Head(200, {})
     target = Target("p", "acme", "m", "acme_text", Caps())
@@ -64,9 +69,9 @@ def call(flag, hook):
 @pytest.mark.parametrize("mistake", RUN, ids=lambda mistake: mistake.title)
 def test_a_mistake_is_reported_when_the_hook_is_called(tmp_path, mistake):
     write(tmp_path, mistake.files)
-    flag = discover(tmp_path).flags["acme"]
+    registry = discover(tmp_path)
     with pytest.raises(PluginFailed) as error:
-        call(flag, mistake.hook)
+        call(registry, mistake.hook)
     failure = error.value
     message = f"{failure.place}: plugin {failure.plugin} failed in {failure.hook}: {failure.cause}"
     assert message.replace(str(tmp_path), "DIR") == mistake.message

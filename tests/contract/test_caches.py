@@ -42,6 +42,7 @@ CACHES = {
     "gateway/config/section.py": [CONSTANT, CONSTANT],
     "gateway/contract/capabilities.py": [CONSTANT, CONSTANT, CONFIGURED],
     "gateway/contract/client_api.py": [CONSTANT],
+    "gateway/contract/filter_checks.py": [CONSTANT],
     "gateway/contract/hook_results.py": [CONSTANT],
     "gateway/contract/losses.py": [CONSTANT],
     "gateway/contract/small_cache.py": [CHOSEN],

@@ -19,8 +19,8 @@ PUBLIC = [
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
-    "http_headers", "losses", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_imports", "plugin_source",
-    "record", "registry", "route_paths", "small_cache",
+    "filter_checks", "http_headers", "losses", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
+    "plugin_imports", "plugin_source", "record", "registry", "route_paths", "small_cache",
 ]  # fmt: skip
 """Modules that no plugin imports. They may change in any release."""
 

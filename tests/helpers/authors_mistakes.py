@@ -51,6 +51,17 @@ def seen(record):
 
 LAST = len(FLAG.splitlines()) + 3
 """The line of the first statement that `more` adds."""
+FILTER = """api = 1
+
+
+class Guard:
+    def text(self, kind, piece, last):
+        return piece
+
+
+def open(call, settings):
+    return Guard()
+"""
 
 
 class Mistake(NamedTuple):
@@ -86,6 +97,15 @@ def returning(title, hook, arguments, value, message):
     return run(title, hook, f"def {hook}({arguments}):\n    return {value}\n", message)
 
 
+def guard(title, old, new, message):
+    """Return a mistake that the first call of a filter shows."""
+    assert old in FILTER
+    text = FILTER.replace(old, new)
+    line = text[: text.index("def open")].count("\n") + 1
+    shown = f"DIR/acme.py:{line}: plugin acme failed in filter.open: {message}"
+    return Mistake(title, shown, {"acme.py": text}, "filter.open")
+
+
 def translator(title, old, new, message, name="openai_chat__openai_responses.py"):
     assert old in TRANSLATOR
     return Mistake(title, message, {name: TRANSLATOR.replace(old, new)})
@@ -97,7 +117,7 @@ def file(title, name, text, message):
 
 NEEDS = (
     "a flag needs api, dialects, routes, build, meter; a translator needs api, operations, open; "
-    "an observer needs api, seen"
+    "an observer needs api, seen; a filter needs api, open"
 )
 DIALECTS = 'write a tuple of names without "__": dialects = ("acme_text",)'
 ROUTES = 'write a tuple of Route: routes = (Route("POST", "/acme/v1/text", "generate"),)'
@@ -173,6 +193,12 @@ LOAD = (
     file("an async observer", "acme.py", OBSERVER.replace("def", "async def"), "DIR/acme.py:4: plugin acme: seen is an async function; the gateway does not await hooks; write def seen(record)"),
     file("an observer with no argument", "acme.py", OBSERVER.replace("record", ""), "DIR/acme.py:4: plugin acme: seen must take 1 argument(s) by position; write def seen(record)"),
     file("an event's hook misspelt", "acme.py", OBSERVER + "\n\ndef seen_events(event):\n    pass\n", 'DIR/acme.py:8: plugin acme: "seen_events" has no meaning; did you mean "seen_event"?'),
+    # filters
+    file("a filter with too many arguments", "acme.py", FILTER.replace("call, settings", "call, settings, log"), "DIR/acme.py:9: plugin acme: open must take 2 argument(s) by position; write def open(call, settings)"),
+    file("open misspelt", "acme.py", FILTER.replace("open", "opne"), f'DIR/acme.py:1: plugin acme: is no plugin: {NEEDS}; the name of a helper begins with _; did you mean "open" by "opne"?'),
+    file("blocks that is no boolean", "acme.py", FILTER + 'blocks = "yes"\n', "DIR/acme.py:11: plugin acme: blocks = 'yes'; write blocks = True, if a call is refused when the filter fails"),
+    file("blocks misspelt", "acme.py", FILTER + "block = True\n", 'DIR/acme.py:11: plugin acme: "block" has no meaning; did you mean "blocks"?'),
+    file("settings of another class", "acme.py", FILTER + "class Settings:\n    word = ''\n", "DIR/acme.py:11: plugin acme: Settings = <class 'irisgate_folder.acme.Settings'>; write class Settings(filter.Settings), without a field \"on_error\""),
 )  # fmt: skip
 
 ENCODER = """class Encoder:
@@ -221,4 +247,10 @@ RUN = (
     run("tokens that are a fraction", "meter.facts", "from gateway.contract.flag import Part, Usage\n\n\nclass Counting(Meter):\n    def facts(self):\n        return Facts((Part(usage=Usage(output=0.5)),))\n\n\ndef meter(request, target, head):\n    return Counting()\n", "returned float; a number of tokens is expected", LAST + 4),
     run("facts without a part", "meter.facts", "class Silent(Meter):\n    def facts(self):\n        return Facts(())\n\n\ndef meter(request, target, head):\n    return Silent()\n", "returned tuple; a sequence of parts is expected", LAST + 1),
     run("an async method", "meter", "class Waiting(Meter):\n    async def feed(self, event):\n        pass\n\n\ndef meter(request, target, head):\n    return Waiting()\n", "returned Waiting; an object whose method feed is not async is expected", LAST + 5),
+    guard("a filter's method misspelt", "def text(", "def txet(", 'returned Guard, whose method "txet" has no meaning; did you mean "text"?'),
+    guard("a filter's method with too few arguments", "kind, piece, last", "piece", "returned Guard, whose method text must take 3 argument(s) by position; write def text(kind, piece, last)"),
+    guard("a filter's arguments in another order", "kind, piece, last", "piece, kind, last", "returned Guard, whose method text has its arguments in another order; write def text(kind, piece, last)"),
+    guard("yield in a filter's method", "return piece", "yield piece", "returned Guard, whose method text is a generator, since it has yield; only steps may be one; return the result"),
+    guard("a filter without methods", "def text(", "def check(", "returned Guard; None or an object with one of the methods request, headers, text, replied, done is expected"),
+    guard("a class for a filter's object", "Guard()", "Guard", "returned the class Guard; an object of it is expected"),
 )  # fmt: skip

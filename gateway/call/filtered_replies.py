@@ -22,10 +22,10 @@ from gateway.call.chain import Batch, Batches
 from gateway.call.filters import CallFilters, OpenFilter
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS
-from gateway.contract.hook_results import is_async
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
 from gateway.contract.places import REPLY, End, Kind, Place, json_text, put_text, value_at
+from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024

@@ -58,6 +58,7 @@ ERRORS = {
     "anthropic_messages": ("error",),
     "bedrock_model_invoke": ("internalServerException",),
     "bedrock_converse": ("internalServerException",),
+    "gemini_generate_content": ("",),
 }
 """The last event that the client gets if a stream breaks, by the client's compatibility flag."""
 breaks = pytest.mark.parametrize("broken", [False, True], ids=["closed", "broken"])

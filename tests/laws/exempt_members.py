@@ -81,6 +81,7 @@ _BY_CONVERSION = {
         ),
         _REPLY_ONLY: ("/generationConfig/thinkingConfig/includeThoughts",),
         "the name tells the call": ("/contents/2/parts/0/functionResponse/id",),
+        "the client says that it has no signature": ("/contents/1/parts/3/thoughtSignature",),
     },
     (GEMINI, CLAUDES): {
         _CLOSED: ("/generationConfig/responseJsonSchema/additionalProperties",),

@@ -39,6 +39,7 @@ BODIES = {
     "openai_responses": {"model": "m", "input": "hello"},
     "anthropic_messages": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]},
     "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "hello"}]}]},
+    "gemini_generate_content": {"contents": [{"parts": [{"text": "hello"}]}], "unknownMember": 1},
 }
 
 REPLIES = {

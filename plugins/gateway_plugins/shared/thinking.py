@@ -25,7 +25,7 @@ _MIN_BUDGET: Final = 1024
 """Minimum of Anthropic's thinking budget, in tokens."""
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
 """Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
-_MAX_BUDGET: Final = 2**31 - 1
+MAX_BUDGET: Final = 2**31 - 1
 """Maximum of a client's thinking budget, in tokens: Bedrock's counts have 32 bits. With a much larger number, a sum
 could be too large for orjson.
 """
@@ -142,7 +142,7 @@ def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | N
     if not isinstance(value, dict) or value.get("type") not in ("enabled", "adaptive", "disabled"):
         raise invalid(f'{field}: "type" must be enabled, adaptive or disabled', field)
     budget = value.get("budget_tokens")
-    if budget is not None and (type(budget) is not int or not 0 <= budget <= _MAX_BUDGET):
+    if budget is not None and (type(budget) is not int or not 0 <= budget <= MAX_BUDGET):
         raise invalid(f"{field}.budget_tokens must be a whole number", f"{field}.budget_tokens")
     display = value.get("display")
     if display not in (None, "", *_DISPLAYS, _UPDATES):

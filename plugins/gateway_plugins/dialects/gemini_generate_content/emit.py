@@ -76,19 +76,18 @@ class _Writer:
         self._stop: Stop | None = None
         self._usage: Usage | None = None
 
-    def _put(self, part: Json, *, continues: bool) -> None:
-        """Take a part. If `continues` is true, the part is the next piece of the last part."""
+    def _put(self, part: Json) -> None:
+        """Take a part. A text without a signature continues a text of the same kind before it."""
         raise NotImplementedError
 
     def start(self, reply_id: str = "") -> None:
         self._id = self._id or own_id("", reply_id)
 
     def text(self, piece: str) -> None:
-        if not piece:
-            return
-        continues = self._begin(_TEXT)
-        self._bytes += len(piece.encode("utf-8", "surrogatepass"))
-        self._write({"text": piece}, continues=continues)
+        if piece:
+            self._begin(_TEXT)
+            self._bytes += len(piece.encode("utf-8", "surrogatepass"))
+            self._write({"text": piece})
 
     refusal = text
 
@@ -103,11 +102,11 @@ class _Writer:
     def thinking(self, piece: str) -> None:
         if not piece:
             return
-        continues = self._begin(_THOUGHT)
+        self._begin(_THOUGHT)
         self._thought.append(piece)
         if self._include_thoughts:
             self._has_parts = True
-            self._put({"text": piece, "thought": True}, continues=continues)
+            self._put({"text": piece, "thought": True})
 
     def signature(self, value: str) -> None:
         self._signed.append({"thinking": "".join(self._thought), "signature": value})
@@ -129,7 +128,7 @@ class _Writer:
     def block_end(self) -> None:
         if self._open == _CALL:
             pieces, self._arguments = self._arguments, []
-            self._write({"functionCall": {**self._call, "args": checks.arguments("".join(pieces))}}, continues=False)
+            self._write({"functionCall": {**self._call, "args": checks.arguments("".join(pieces))}})
         self._open, self._thought, self._block_start = "", [], self._bytes
 
     def usage(self, usage: Usage, tier: str = "") -> None:
@@ -142,23 +141,21 @@ class _Writer:
             return
         self.block_end()
         if self._signed:
-            self._write({"text": ""}, continues=False)
+            self._write({"text": ""})
         self._stop = stop
 
-    def _begin(self, kind: str) -> bool:
-        """Begin a block of this kind. Return whether a block of this kind is open already."""
-        if self._open == kind:
-            return True
-        self.block_end()
-        self._open = kind
-        return False
+    def _begin(self, kind: str) -> None:
+        """Begin a block of this kind, unless the open block is of this kind."""
+        if self._open != kind:
+            self.block_end()
+            self._open = kind
 
-    def _write(self, part: Json, *, continues: bool) -> None:
+    def _write(self, part: Json) -> None:
         if self._signed:
             part["thoughtSignature"] = signatures.packed(self._signed)
             self._signed = []
         self._has_parts = True
-        self._put(part, continues=continues)
+        self._put(part)
 
     def _response(self, parts: list[Json], ending: Json) -> Json:
         self.start()
@@ -198,8 +195,7 @@ class Stream(_Writer):
             self._stop = None
             self._events.append(event(CHUNK, self._last([{"text": ""}], stop)))
 
-    def _put(self, part: Json, *, continues: bool) -> None:
-        del continues  # each piece is a part of its own
+    def _put(self, part: Json) -> None:
         self._events.append(event(CHUNK, self._response([part], {})))
 
 
@@ -214,8 +210,10 @@ class Whole(_Writer):
         self.block_end()
         return orjson.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
 
-    def _put(self, part: Json, *, continues: bool) -> None:
-        if continues and "thoughtSignature" not in part:
-            self._parts[-1]["text"] += part["text"]
+    def _put(self, part: Json) -> None:
+        last = self._parts[-1] if self._parts else {}
+        continues = "text" in part and "text" in last and "thoughtSignature" not in part
+        if continues and part.get("thought") == last.get("thought"):
+            last["text"] += part["text"]
         else:
             self._parts.append(part)

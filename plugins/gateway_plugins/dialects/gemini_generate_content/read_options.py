@@ -9,7 +9,7 @@ Sources: Google's API reference (GenerateContentRequest, GenerationConfig, Think
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
@@ -30,15 +30,16 @@ from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.plain_request import Format, PlainRequest
 from gateway_plugins.shared.settings import Parameters
-from gateway_plugins.shared.thinking import AnthropicThinking, ThinkingRequest, parse_thinking
+from gateway_plugins.shared.thinking import MAX_BUDGET, AnthropicThinking, ThinkingRequest
 
 _REQUEST: Final = frozenset({
     "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "cachedContent", "serviceTier", "model",
 })  # fmt: skip
 _SAMPLING: Final[Mapping[str, str]] = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 """Google's name of each sampling parameter."""
+_SEED: Final = "seed"
 _CHAT: Final[Mapping[str, str]] = {
-    "seed": "seed",
+    _SEED: _SEED,
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
@@ -80,7 +81,6 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, bool]:
     config = fields(request.get("generationConfig") or {}, request.at("generationConfig"), _CONFIG, drop)
     _refuse_replies(config)
     thinking, include_thoughts = _thinking(config, drop)
-    given = {name: number(config.get(member), config.at(member)) for name, member in _CHAT.items()}
     values = PlainRequest(
         messages=messages(request, drop),
         tools=offered_tools(request, drop),
@@ -97,7 +97,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, bool]:
         ),
         tier=enum_value(request.get("serviceTier"), request.at("serviceTier"), _TIERS),
         tier_at=request.at("serviceTier"),
-        chat_members={name: value for name, value in given.items() if value or (name == "seed" and value is not None)},
+        chat_members=_chat_members(config),
         chat_members_at={name: config.at(member) for name, member in _CHAT.items()},
     )
     return values, include_thoughts
@@ -142,6 +142,14 @@ def _sampling(config: Fields) -> dict[str, float]:
     return sampling
 
 
+def _chat_members(config: Fields) -> dict[str, float]:
+    """Return seed and penalties. A penalty of 0 has no effect."""
+    given = {name: number(config.get(member), config.at(member)) for name, member in _CHAT.items() if name != _SEED}
+    seed = whole_number(config.get(_SEED), config.at(_SEED))
+    penalties = {name: value for name, value in given.items() if value}
+    return penalties if seed is None else {_SEED: seed, **penalties}
+
+
 def _stops(config: Fields) -> list[str]:
     """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
     stops = repeated(config.get("stopSequences"), config.at("stopSequences"))
@@ -175,11 +183,13 @@ def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:
     effort = enum_value(thinking.get("thinkingLevel"), thinking.at("thinkingLevel"), _LEVELS)
     budget_at = thinking.at("thinkingBudget")
     budget = whole_number(thinking.get("thinkingBudget"), budget_at)
-    wanted: dict[str, Any] | None = None
+    if budget is not None and not _DYNAMIC <= budget <= MAX_BUDGET:
+        field = param(budget_at)
+        raise invalid(f"{field} must be a whole number from {_DYNAMIC} to {MAX_BUDGET}", field)
+    wanted: AnthropicThinking | None = None
     if budget is not None and budget != _DYNAMIC:
-        wanted = {"type": "enabled", "budget_tokens": budget} if budget else {"type": "disabled"}
+        wanted = AnthropicThinking("enabled" if budget else "disabled", budget or None, "")
     elif not effort and (shown or budget is not None):
-        wanted = {"type": "adaptive"}
+        wanted = AnthropicThinking("adaptive", None, "")
     asked_at = budget_at if budget is not None else thinking.at("includeThoughts")
-    anthropic: AnthropicThinking | None = parse_thinking(wanted, param(asked_at))
-    return ThinkingRequest(effort, anthropic, thinking.at("thinkingLevel"), asked_at, budget_at), shown
+    return ThinkingRequest(effort, wanted, thinking.at("thinkingLevel"), asked_at, budget_at), shown

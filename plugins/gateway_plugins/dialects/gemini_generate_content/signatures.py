@@ -26,9 +26,12 @@ _STANDARD: Final = str.maketrans("-_", "+/")
 _PLACEHOLDERS: Final = frozenset({
     text
     for plain in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
-    for text in (plain, base64.b64encode(plain.encode()).decode().rstrip("="))
+    for text in (plain.translate(_STANDARD), base64.b64encode(plain.encode()).decode().rstrip("="))
 })  # fmt: skip
-"""Values that clients send in place of a signature that they do not have (Google's guide to thought signatures)."""
+"""Values that clients send in place of a signature that they do not have, in base64's standard alphabet.
+
+Google's guide to thought signatures names them.
+"""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:

@@ -80,12 +80,13 @@ _BY_CONVERSION = {
             "/generationConfig/responseSchema/propertyOrdering/1",
         ),
         _REPLY_ONLY: ("/generationConfig/thinkingConfig/includeThoughts",),
+        _SIGNED: ("/contents/1/parts/0/text",),
         "the name tells the call": ("/contents/2/parts/0/functionResponse/id",),
         "the client says that it has no signature": ("/contents/1/parts/3/thoughtSignature",),
     },
     (GEMINI, CLAUDES): {
         _CLOSED: ("/generationConfig/responseJsonSchema/additionalProperties",),
-        _SIGNED: ("/contents/1/parts/0",),
+        "the signature of the next part has the thought": ("/contents/1/parts/0",),
     },
     (GEMINI, (CONVERSE,)): {_NAME: ("/contents/0/parts/4/inline_data/display_name",)},
     (MESSAGES, (CONVERSE, CHAT)): {

@@ -1,7 +1,7 @@
 """Gives the text of replies to filters, and puts the text that they return into the reply.
 
 - Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
-  The client's flag says where text stands (`places`).
+  The client's compatibility flag says where text stands (`places`).
 - An event in which no filter changes text keeps its bytes.
 - If a filter holds text, the event of that text waits, and so do all later events. Text that the filter returns later
   goes into the next event of the block, or into the waiting event if the block ends. So filters add no events.
@@ -43,7 +43,10 @@ class _Waiting:
     texts: dict[Place, str] = field(default_factory=dict)
 
     def changed(self, places: Hook) -> Event:
-        """Return the event with its texts. Raises `PluginFailed` if the flag named a place without text."""
+        """Return the event with its texts.
+
+        Raises `PluginFailed` if the compatibility flag named a place without text.
+        """
         if not self.texts:
             return self.event
         return Event(self.event.kind, with_texts(places, self.event.kind, self.event.payload, [*self.texts.items()]))
@@ -247,7 +250,8 @@ def _is_in(block: Any, name: Any) -> bool:
 
 
 def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[tuple[Place | End, str, bool]]:
-    """Return what a flag says of the texts in a payload: each `Place` with its text, and whether the text is JSON.
+    """Return what a compatibility flag says of the texts in a payload: each `Place` with its text, and whether the text
+    is JSON.
 
     Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
     """

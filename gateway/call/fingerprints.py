@@ -1,7 +1,7 @@
 """Fingerprints of chats: keyed hashes of the caller, the agent and the chat's opening.
 
-- All turns of a chat have the same opening, so they have the same fingerprint. The client's flag reads the opening
-  (`contract/openings.py`).
+- All turns of a chat have the same opening, so they have the same fingerprint. The client's compatibility flag reads
+  the opening (`contract/openings.py`).
 - The hash is keyed, because a short prompt could be guessed from a plain hash.
 """
 

@@ -62,7 +62,7 @@ class WholeReader(msgspec.Struct, frozen=True):
     """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
-    """The hooks of the flag, at least those in `READING_HOOKS`."""
+    """The hooks of the compatibility flag, at least those in `READING_HOOKS`."""
     request: ClientRequest
     target: Target
     head: Head

@@ -1,4 +1,4 @@
-"""Turns an HTTP request with its decoded body into a `ClientRequest` of the client's API (flag).
+"""Turns an HTTP request with its decoded body into a `ClientRequest` of the client's API (compatibility flag).
 
 A very large body is parsed in a worker process.
 """
@@ -39,7 +39,10 @@ def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest
 
 
 async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -> ClientRequest:
-    """Return the parsed request. Raises `Refused` if the request is wrong, and `PluginFailed` if the flag fails."""
+    """Return the parsed request.
+
+    Raises `Refused` if the request is wrong, and `PluginFailed` if the compatibility flag fails.
+    """
     body = message.body
     if len(body) < PARSED_ELSEWHERE:
         return flag.parse(message)

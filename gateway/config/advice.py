@@ -1,7 +1,7 @@
 """Warnings about a configuration that is valid but will not do what its author expects.
 
-Each check compares parts of the document: providers with each other, grants with providers. Errors within
-one section are found earlier, when the section is read. A warning never stops the gateway from starting.
+Each check compares parts of the document with each other, such as grants with providers. Errors within one section are
+found when the section is read. A warning never stops the gateway from starting.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix.
-
-A model whose id has another prefix costs what the price list of that prefix says, not what the configured list says.
+"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix. The price of a model
+with another prefix is that of the prefix's price list, and not that of the configured list.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
-"""Identity modes in which callers may have grants from the tailnet policy, which this check cannot see."""
+"""Identity modes in which the tailnet policy may have further grants, which this check cannot see."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -70,7 +69,7 @@ def _has_policy(config: Config) -> bool:
 
 
 def _anybody(config: Config, report: Report) -> None:
-    """Warn of a listener without `proxies`, which accepts the PROXY protocol from every process of this machine."""
+    """Warn of a listener without `proxies`. It accepts the PROXY protocol from every process of this machine."""
     if report.failed:
         # listeners with faults are left out, so the indexes of the others differ from those in the document
         return
@@ -102,8 +101,8 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn of a provider whose costs are unknown.
 
     Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Another
-    provider must name a list only if its flags imply one and `auto_cost_basis` is off. A local server has no list to
-    name. A price list that the gateway does not have is reported too.
+    provider must name one only if its compatibility flags imply a list and `auto_cost_basis` is off. A local server
+    needs none. A price list that the gateway does not have is reported too.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
@@ -121,7 +120,10 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
 
 def _other_region(provider: Provider, report: Report) -> None:
-    """Warn of a price list whose region differs from the prefix of a model. The prefix decides the model's price."""
+    """Warn of a price list whose region differs from the region prefix of a model.
+
+    The prefix determines the model's price.
+    """
     fitting = REGIONS.get(provider.cost_basis or "")
     other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
     if other is not None:
@@ -134,7 +136,7 @@ def _other_region(provider: Provider, report: Report) -> None:
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
     """Warn of a cost rule without effect.
 
-    A rule has no effect if earlier rules match all models that it matches, or if the model in `as` has no known price.
+    A rule has no effect if earlier rules match all its models, or if the model in `as` has no known price.
     """
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):
@@ -194,7 +196,7 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
 
 
 def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report) -> bool:
-    """Return whether a pattern certainly matches no provider; False if the check would take too long."""
+    """Return whether a pattern certainly matches no provider. Return False if checking this would take too long."""
     if "*" not in head:
         return head not in providers
     if head.strip("*") == "":

@@ -1,4 +1,5 @@
-"""Warnings about providers that are Amazon Bedrock: wrong addresses, models of another region, and opaque ARNs.
+"""Warnings about providers at Amazon Bedrock: wrong addresses, models of another region, and ARNs that do not name a
+model.
 
 The service and the region are parsed from the host's name; nothing is looked up.
 """
@@ -22,7 +23,7 @@ _REGION: Final = re.compile(
     r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
     r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
 )
-"""The form of the names of AWS's regions. A list of names would lack the regions that AWS adds later."""
+"""Pattern for the names of AWS's regions. A list of names would lack regions that AWS adds later."""
 _NEAR: Final = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-west-1", "us-gov-east-1", "ca-central-1", "sa-east-1",
     "eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2",
@@ -35,9 +36,8 @@ _GEOS: Final[Mapping[str, frozenset[str]]] = {
     "eu": frozenset({"eu"}),
     "ap": frozenset({"apac", "jp", "au", "in"}),
 }
-"""Prefixes of model ids that fit a region, by the first part of the region's name (`eu` of `eu-west-1`).
-
-If the name of a region begins with none of these parts, the models in that region are not checked.
+"""Prefixes of model ids that fit a region, by the first part of the region's name (`eu` of `eu-west-1`). Models in
+other regions are not checked.
 """
 _LOCAL: Final = frozenset().union(*_GEOS.values())
 

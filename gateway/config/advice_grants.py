@@ -11,7 +11,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Config
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
-"""Prefixes of sources that only tailscaled can resolve."""
+"""Prefixes of sources that only tailscaled can interpret."""
 MAX_TARGETS: Final = 3
 """Maximum number of targets of an alias that a warning names."""
 _TAGGED: Final = "tagged-devices"
@@ -28,8 +28,8 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     """Warn of quotas that no grant names.
 
-    With `policy`, grants of the tailnet policy may name these quotas. This check cannot see those grants, and the
-    warning says so.
+    If `policy` is true, there may be grants in the tailnet policy that name these quotas. This check cannot see such
+    grants, and the warning says so.
     """
     if report.failed:
         return
@@ -42,10 +42,10 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return what to write in place of a pattern that names a model alias; "" for any other pattern.
+    """Return a correction for a pattern that names a model alias; "" for any other pattern.
 
-    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant must name the targets.
-    `document` is the decoded configuration, which may have faults.
+    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant must name the alias's
+    targets. `document` is the decoded configuration, which may have faults.
     """
     provider, _, name = pattern.rpartition("/")
     targets = _member(_member(_member(_member(document, "model_aliases"), "models"), name), "dst")
@@ -60,7 +60,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _fault(source: str) -> str:
-    """Return why a source matches no caller, or "" if it may match one."""
+    """Return the reason why a source matches no caller; "" if it may match one."""
     if source.startswith(POLICY_ONLY):
         return "exists in the tailnet policy only and matches nobody here"
     tags = source.split(",")

@@ -29,8 +29,9 @@ def advise_limits(limits: Limits, report: Report) -> None:
 
 
 def _written(first: str, second: str, report: Report) -> Path:
-    """Return the path of the limit `first` if the document sets it, else of `second`. The document sets at least
-    one.
+    """Return the path of the limit `first` if the document sets it, or else of `second`.
+
+    It sets at least one of them.
     """
     return next(path for name in (first, second) if (path := (*_LIMITS, name)) in report.document.offsets)
 

@@ -10,7 +10,7 @@ from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Config
 
 MAX_CHANGES: Final = 100
-"""Maximum number of paths in a list of changes. It keeps a log line short when the whole file is replaced."""
+"""Maximum number of paths in a list of changes. It keeps the log line short if the whole file is replaced."""
 
 _ABSENT: Final = object()
 
@@ -18,7 +18,7 @@ _ABSENT: Final = object()
 def changed_paths(before: Any, after: Any) -> list[str]:
     """Return the dotted paths of at most `MAX_CHANGES` values that were added, removed or changed.
 
-    For an added or removed object, only the path of the object is returned, and no path inside it.
+    For an added or removed object, only the path of the object itself is returned.
     """
     return [dotted_path(path) for path in islice(_differing(before, after, ()), MAX_CHANGES)]
 

@@ -1,7 +1,7 @@
-"""Checks one section of the document and writes the messages about its faults.
+"""Checks one section of the document and writes the messages about its faults. pydantic finds the faults.
 
-pydantic finds all faults. This file gives each fault its place in the document and a sentence that says what is
-expected. It also warns of keys that have no effect. Nothing here knows a key by name.
+This file adds the position in the document and a sentence that says what is expected. It also warns of keys that have
+no effect. Nothing here knows a key by name.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def _warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, re
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
     """Return the path of a fault in the document.
 
-    pydantic may append steps that the document does not have, such as a step for a fault in a key. Such steps are
-    removed.
+    pydantic's path may end with steps that the document does not have. These are removed.
     """
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
@@ -69,10 +68,10 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault is only a consequence of another fault. Such a fault is not reported.
+    """Return whether a fault is only a consequence of another fault, so that it is not reported.
 
-    For a list without a valid element, pydantic reports the elements, and also that the list is too short. For a wrong
-    value of a field that allows "" as well, pydantic reports also that the value is not "".
+    For a list without a valid element, pydantic also reports that the list is too short. For a wrong value of a field
+    that allows "", it also reports that the value is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

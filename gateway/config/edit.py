@@ -1,14 +1,15 @@
-"""Checks a configuration that somebody wants to save: marks become secrets again, and every fault is reported.
+"""Checks a configuration that somebody wants to save.
 
-A mark is the text that `document/redact.py` shows in place of a secret.
+Marks become secrets again, and every fault is reported. A mark is the text that `document/redact.py` shows in place of
+a secret.
 
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
   (`Judge`).
-- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Elsewhere, such as in a
-  provider's description, whoever saves the text could read the secret.
-- A mark does not become a secret again if readers of the new text would then see the secret. Redaction hides every copy
-  of a secret in use. It hides a secret that is no longer in use only in those places where the text itself shows that
-  it is a secret.
+- A mark is allowed in a place for secrets, in a comment, and where the same secret was before. In other places, such as
+  a provider's description, anybody who saves the text could read the secret.
+- A mark does not become a secret again if readers of the new text could then see the secret. Redaction hides every copy
+  of a secret that is in use. A secret that is no longer in use is hidden only where the text itself shows that it is a
+  secret.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
@@ -34,12 +35,12 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""The caller's own check of a valid configuration. It returns objections by the dotted path of the faulty value."""
+"""The caller's own check of a valid configuration. It returns objections, by the dotted path of the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The text to write, and the findings about the text. The caller writes the text only if there are no findings."""
+    """The text to write, and the findings about it. The caller writes the text only if there are no findings."""
 
     text: str
     errors: tuple[Finding, ...]
@@ -47,7 +48,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """The place of a mark in the given text, and the text that replaces the mark."""
+    """The place of a mark in the given text, and the text that will replace the mark."""
 
     start: int
     end: int
@@ -104,7 +105,7 @@ def _check(text: str, path: Path, plugins: KnownPlugins, judge: Judge) -> tuple[
 
 
 def _is_empty(text: str) -> bool:
-    """Return whether a text holds only blanks and comments, or only an object without members."""
+    """Return whether a text has only blanks and comments, or only an object without members."""
     try:
         pieces = [piece.text for piece in tokens(text) if piece.kind not in {"blank", "comment"}]
     except HujsonError:
@@ -135,10 +136,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the value at `key` begins with the mark at `start`, or with `Bearer` or `Basic` and this mark.
+    """Return whether the value at `key` begins with the mark at `start`, or with `Bearer` or `Basic` before the mark.
 
-    So a mark after `env:` or `file:` is refused. The secret would be taken for the name of a variable or for a path,
-    and error messages quote names of variables and paths.
+    Any other value is refused. For example, after `env:` or `file:` the secret would become the name of a variable or a
+    path, which error messages quote.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -153,10 +154,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the marks, changed so that the saved text shows no secret.
+    """Return the marks, changed such that the saved text shows no secret.
 
-    In a comment, a mark whose secret would be visible stays a mark, so that the text can still be saved when a new key
-    replaces the old one. Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
+    If a secret would be visible in a comment, its mark is kept, so that the text can be saved after a key was replaced.
+    Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -172,9 +173,9 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose secrets a reader of the new text would see, because redaction would not hide them.
+    """Return the marks whose secrets a reader of the new text could see, because redaction would not hide them.
 
-    Redaction is assumed not to know the secrets in use: a secret may go out of use while the text stays.
+    For this, no secret counts as being in use, because a secret may later be replaced while the text stays.
     """
     text = _restore(given, marks)
     try:
@@ -201,7 +202,7 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the restored text, with the line and column of the given text and without secrets."""
+    """Return a finding about the text with secrets, changed to the positions of the given text and without secrets."""
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))

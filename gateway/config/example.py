@@ -1,6 +1,7 @@
-"""The smallest useful configuration, as text. It is shown to users who start the gateway without a configuration.
+"""The smallest useful configuration, as text.
 
-The provider is the example of Aperture's documentation; the grants are added. A test loads the text.
+It is shown to users who start the gateway without a configuration. Its provider is that of Aperture's documentation. A
+test loads the text.
 """
 
 from __future__ import annotations

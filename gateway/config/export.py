@@ -1,8 +1,8 @@
 """The JSON Schema of the configuration, with which editors complete keys and mark misspelt keys.
 
-The schema is made from the pydantic models that the loader validates with. So it has the loader's rules, except for
-rules about several values together. The loader only warns of unknown keys. The schema refuses them, because an editor
-underlines errors and warnings alike. Dialect: JSON Schema 2020-12.
+The schema is made from the pydantic models by which the loader validates. So it has the loader's rules, except rules
+about several values together. It refuses unknown keys, of which the loader only warns, because editors underline errors
+and warnings alike. The dialect is JSON Schema 2020-12.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _NO_FILTERS: Final[Mapping[str, type[Settings]]] = MappingProxyType({})
 def json_schema(flags: Collection[str] = (), filters: Mapping[str, type[Settings]] = _NO_FILTERS) -> dict[str, Any]:
     """Return the JSON Schema of a whole document.
 
-    `flags` are the flags that a provider's `compatibility` may set. `filters` has the settings of each filter that
-    `plugins` may name.
+    `compatibility flags` are the flags that a provider's `compatibility` may set. `filters` has the settings of each
+    filter that `plugins` may name.
     """
     shape = _object(RootSection, flags)
     plugins = _typed(shape["properties"]["plugins"], "object")
@@ -64,7 +64,7 @@ def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
 
 
 def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
-    """Return a field's schema, which includes the schema of the section that the field holds."""
+    """Return a field's schema, including the schema of the section inside the field."""
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]
@@ -76,7 +76,7 @@ def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) 
 
 
 def _flags(flags: Collection[str]) -> dict[str, Any]:
-    """Return the properties of `compatibility`, whose keys are the known flags."""
+    """Return the properties of `compatibility`. Its keys are the known compatibility flags."""
     return {
         flag: {"type": "boolean", "description": f'Whether the provider speaks "{flag}": true or false.'}
         for flag in sorted(flags)

@@ -1,7 +1,7 @@
 """Types of single values: URLs, headers, sums of money, durations and others.
 
-A check raises `ValueError` with a message that says what is expected and never shows a value that may be a secret. The
-files of `sections/` choose a type for each key; nothing here knows a section.
+A check raises `ValueError`. The message says what is expected, and never shows a value that may be a secret. The files
+of `sections/` choose a type for each key; nothing here knows a section.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _LONGEST_RETENTION: Final = 3650 * 86400
 def _baseurl(value: str) -> str:
     """Return the URL. Raises `ValueError` if it cannot be a base URL.
 
-    Credentials are refused, because they would end up in logs. A query is refused, because an appended path would
-    become part of it.
+    Credentials are refused, because they would appear in logs. A query is refused, because an appended path would
+    become part of the query.
     """
     if not value:
         return value
@@ -79,7 +79,7 @@ def _header(value: Any) -> tuple[str, str]:
 def _one_or_many(value: Any) -> tuple[str, ...]:
     """Return one pattern, or a list of patterns, as a tuple.
 
-    The hosted product's documentation shows only a single pattern, but there are configurations with a list.
+    Aperture's documentation shows only a single pattern, but some configurations have a list.
     """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
@@ -110,7 +110,7 @@ def _named(value: str) -> str:
 
 
 def _null_is_empty(value: Any) -> Any:
-    """Return [] for null, which the hosted product writes when it lists a provider without models."""
+    """Return [] for null. Aperture writes null for a provider without models."""
     return [] if value is None else value
 
 
@@ -189,12 +189,12 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return the number of seconds of a valid retention; None if records are kept for ever, and 0 if none are kept."""
+    """Return the seconds for which records are kept; None for ever, and 0 for not at all. The text must be valid."""
     return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration in Go's syntax, extended by `d` for days; None if the text is no duration."""
+    """Return the seconds of a duration in Go's syntax with `d` for days in addition; None for any other text."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -209,7 +209,10 @@ _ADVERTISE: Final = {"anyOf": [{"enum": list(ADVERTISE)}, {"type": "array", "ite
 
 
 def _advertised(value: Any) -> tuple[str, ...]:
-    """Return one word of `ADVERTISE`, or a list of flags, as a tuple. Raises `ValueError` for anything else."""
+    """Return one word of `ADVERTISE`, or a list of compatibility flags, as a tuple.
+
+    Raises `ValueError` for anything else.
+    """
     if isinstance(value, str) and value in ADVERTISE:
         return (value,)
     if isinstance(value, list | tuple) and all(isinstance(flag, str) for flag in value):

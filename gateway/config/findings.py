@@ -23,18 +23,17 @@ Severity = Literal["error", "warning"]
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
-"""Minimum length of a secret in characters. A shorter value is not masked in messages."""
+"""Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length in characters at which a part of a hidden value is masked. Shorter parts occur in any sentence."""
+"""Minimum length in characters of a part of a hidden value that is masked. Shorter parts occur in any sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Maximum number of comparisons of a word with a name, to find warnings and hints, in all checks of one document.
-
-Without a limit, comparing many words with many names would take minutes.
+"""Maximum number of comparisons of a word with a name in all checks of one document. Without this limit, finding
+warnings and hints for many words and names could take minutes.
 """
 _LONGEST_NAME: Final = 100
-"""Maximum length in characters of a word for which similar names are searched, and of the names that are compared."""
+"""Maximum length in characters of a word for which similar names are searched, and of the names compared with it."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -60,7 +59,7 @@ class Finding:
 class ConfigError(Exception):
     """A configuration that cannot be used. The exception's text has one line for each finding.
 
-    `watched` are the files that were read or looked for. If one of these files changes, loading may succeed.
+    `watched` are the files that were read or not found. If one of them changes, loading may succeed.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -77,13 +76,13 @@ class Report:
     document: Document
     findings: list[Finding] = field(default_factory=list)
     hidden: Mapping[str, str] = field(default_factory=dict)
-    """Values from the environment that no message may show, each with the macro that is shown instead."""
+    """Values from the environment that no message may show, each with the macro to show instead."""
     settled: frozenset[Path] = frozenset()
-    """Paths that get no further findings, because a finding already covers them."""
+    """Paths for which no further findings are reported, because a finding already covers them."""
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """The hidden values and their macros, by each part that would reveal a value; None before the first use."""
+    """The hidden values with their macros, by each part that would reveal the value; None before the first use."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -104,15 +103,14 @@ class Report:
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """Return the hint of `closest`, or "" if the word is too long or `PATIENCE` is used up."""
+        """Return the hint of `closest`; "" if the word is too long, or the budget `PATIENCE` is used up."""
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether the budget `PATIENCE` still allows comparing `names` names. If so, reduce the budget.
-
-        Without a budget, comparing many words with many names takes minutes on a file of a megabyte.
+        """Return whether the budget `PATIENCE` still allows comparing `names` names, and reduce the budget if it
+        does.
         """
         if names > self._patience:
             return False
@@ -134,9 +132,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values of which the message may show a part, each with its macro.
+        """Return those hidden values of which the message may show a part, each with its macro.
 
-        Parts are looked up in a table, because comparing every value with every message would take too long.
+        A table of parts is used, because searching every value in every message would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -179,10 +177,10 @@ def shorten(message: str) -> str:
 
 
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
-    """Return the value in quotes if a message may show it, else the words `the value`.
+    """Return the value in quotes if a message may show it; otherwise the words `the value`.
 
-    A secret is easily pasted into the wrong field. So only a short word in lower case, or a word similar to a word of
-    `allowed`, is shown. A word that has a digit or is long is never shown.
+    A user may have pasted a secret into the wrong field. So only a short lower-case word, or a word similar to one in
+    `allowed`, is shown. A long word, or a word with a digit, is never shown.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -193,9 +191,9 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value.
+    """Return the message with `instead` in place of the value and of long parts of it.
 
-    Parts of the value are replaced too, because a shortened quote may show a part.
+    A shortened quote may show only a part.
     """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message
@@ -207,7 +205,7 @@ def mask(message: str, value: str, instead: str) -> str:
 
 
 def harmless(text: str) -> bool:
-    """Return whether a text is too short and plain to be a secret."""
+    """Return whether a text is so short and plain that it cannot be a secret."""
     return bool(_HARMLESS.fullmatch(text))
 
 

@@ -1,4 +1,4 @@
-"""Reads a configuration as a whole: text, document, macros, sections, and faults between sections.
+"""Reads a whole configuration: text, document, macros, sections, and faults between sections.
 
 - All findings are collected before a document is refused, so that its author can repair them all at once.
 - The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name
@@ -146,7 +146,9 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The name and folder of a text, and the flags, environment and files that its values may refer to."""
+    """The name and folder of a text, and the compatibility flags, environment and files to which its values may
+    refer.
+    """
 
     name: str
     folder: FilePath
@@ -183,8 +185,7 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 def _config(reading: Reading) -> Config:
     """Return the configuration. Values with faults are left out, or replaced by their defaults.
 
-    A configuration with faults is used only for further checks. The gateway runs with the configuration only if no
-    error was reported.
+    If an error was reported, the result is used only for further checks, and not by the gateway.
     """
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)

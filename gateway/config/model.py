@@ -42,24 +42,20 @@ class Provider:
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
     auth_mode: AuthMode = "override"
-    """The credential sent upstream.
-
-    `override` sends the provider's credential. `passthrough` sends the client's credential, or the provider's if the
-    client sends none. `none` sends no credential.
+    """The credential that is sent to the provider. With `override` it is the configured credential. With `passthrough`
+    it is the client's, or the configured one if the client sends none. With `none` nothing is sent.
     """
     cost_basis: str | None = None
-    """The price list as configured. If it is None, the flags may imply a list (`auto_cost_basis`)."""
+    """The configured price list. If it is None, the compatibility flags may imply a list (`auto_cost_basis`)."""
     model_cost_map: tuple[CostRule, ...] = ()
-    """Rules for the prices of the provider's models; the first rule that matches counts."""
+    """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The real model of each opaque name, such as the ARN of an inference profile."""
+    """The real model for each model name that does not show it, such as the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """Corrections of the gateway's data about the provider's models.
-
-    Each pair is a pattern over model names, and the fields of `Caps` to set for the models that match. A later pair
-    wins.
+    """Corrections of the gateway's data about the provider's models, as pairs of a pattern for model names and the
+    fields of `Caps` to set. Later pairs override earlier ones.
     """
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Settings for plugins. `anthropic_betas` is among them if the provider's betas differ from the gateway's data."""
@@ -67,35 +63,35 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of the same model. The highest number wins; among equals, the first provider wins."""
+    """The rank among providers of the same model. The provider with the highest number is used, and of equal ones the
+    first."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
     on_loss: Literal["report", "refuse"] = "report"
     advertise: tuple[str, ...] = ("native",)
-    """The flags that `/api/providers` shows to launchers: the words `native` or `reachable`, or a list of flags."""
+    """The compatibility flags that `/api/providers` shows to launchers: `native`, `reachable`, or a list of flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Capabilities that one object of a grant gives."""
+    """The capabilities (rights) that one object of a grant gives."""
 
     role: Role | None = None
     models: tuple[str, ...] = ()
-    """Globs over "provider/model"."""
+    """Globs for names of the form "provider/model"."""
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
-    """The quotas that requests for the capability's models are charged to, each with its overdraft.
-
-    If the capability names no models, all requests are charged to the quotas. A quota without a definition refuses all
-    these requests.
+    """The quotas to which requests for the capability's models are charged, each with its overdraft quotas. If the
+    capability names no models, these are all requests. An undefined quota refuses them.
     """
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """The place of the grant's object in the document or the tailnet policy. It explains which grant allows a call."""
+    """The place of the grant's object in the document or the tailnet policy, for explanations of which grant allows a
+    call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """One name for one or more models of providers; every call goes to one of them."""
+    """A name for one or more models of providers. Each call goes to one of them."""
 
     targets: tuple[tuple[str, str], ...]
     """Provider and model of each target, in the document's order."""
@@ -137,35 +133,38 @@ class Listener:
     tailscaled: str = TAILSCALED
     """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
     service: str = ""
-    """`svc:NAME` if the gateway is called as a Tailscale Service. The service's grants then count, not the node's."""
+    """`svc:NAME` if the gateway is called as a Tailscale Service. The grants for the service are then used, not those
+    for the node."""
     proxies: frozenset[str] = frozenset()
-    """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only loopback peers may connect."""
+    """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
+    may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
-    """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
+    """Maximum length of a header line and of the request line, in bytes. They are long if they contain ARNs or lists of
+    betas."""
     body_bytes_per_second: int = 8192
-    """Minimum average rate of a request's body, in bytes per second: N bytes may take 30 s plus N divided by the rate.
-    Even a slow mobile network is faster."""
+    """Minimum average rate of a request's body, in bytes per second. N bytes may take 30 s plus N divided by this rate.
+    Even slow mobile networks are faster."""
     buffer_bytes: int = 192 * 1024 * 1024
     """Maximum number of bytes of bodies and buffered replies of all calls in flight.
 
-    A body takes up to four times its size in memory while it is translated, so the process stays under about 1 GB."""
+    While a body is translated, it takes up to four times its size in memory, so the process stays below about 1 GB."""
     calls: int = 5000
-    """Maximum number of calls in flight."""
+    """Maximum number of concurrent calls."""
     calls_per_identity: int = 500
-    """Maximum number of calls in flight of one caller, by login."""
+    """Maximum number of concurrent calls of one caller, by login."""
     connections: int | None = None
-    """Maximum number of connections of clients; None for about half of the process's file descriptors."""
+    """Maximum number of clients' connections; None for about half of the process's file descriptors."""
     connections_per_peer: int = 256
-    """Maximum number of connections of one address on another machine."""
+    """Maximum number of connections from one address on another machine."""
     head_seconds: float = 15
-    """Maximum number of seconds from the first byte of a request's head to its last."""
+    """Maximum number of seconds from the first to the last byte of a request's head."""
     idle_seconds: float = 75
-    """Seconds after which a connection without a request is closed. Load balancers reuse idle ones for 60 s."""
+    """Seconds after which a connection without a request is closed. Load balancers reuse idle connections for 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,8 @@ class Fetching:
     timeout_seconds: float = 20
     """Maximum number of seconds for fetching one file, including redirects."""
     allow_hosts: tuple[str, ...] = ()
-    """The only public hosts to fetch files from, in lower case; () allows all. `*.NAME` is every host below NAME."""
+    """The only public hosts from which files are fetched, in lower case; () for all. `*.NAME` is every host below
+    NAME."""
     private_hosts: tuple[str, ...] = ()
     """Hosts from which files are fetched even on private addresses: `HOST` for ports 80 and 443, or `HOST:PORT`."""
 
@@ -204,7 +204,7 @@ class Storage:
     retention: float | None = None
     """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
     sync: bool = False
-    """True if a call waits until its line in the journal is on the disk, and is sent only then."""
+    """True if a call is sent only after its line in the journal is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +214,16 @@ class Bodies:
     limit: int = 0
     """Maximum number of bytes stored of a request's body, and of a reply's body; 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored, never longer than their calls; None for ever.
-
-    If the number is 0, the bodies that were stored earlier are removed.
+    """Seconds for which bodies are stored, but not longer than their calls; None for ever. If it is 0, stored bodies
+    are removed.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Maximum number of callers, by login, with metric series of their own. All others share the series "other".
-
-    If the number is 0, there are no series by caller.
+    """Maximum number of callers, by login, with their own metric series. All others share the series "other". If it is
+    0, there are no series by caller.
     """
     listener: Listener | None = None
     """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
@@ -234,18 +232,16 @@ class MetricsSettings:
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     connect_seconds: float = 10
-    """Maximum number of seconds for the look-up of the host, the connection and its TLS handshake."""
+    """Maximum number of seconds for resolving the host, connecting, and the TLS handshake."""
     head_seconds: float = 600
-    """Maximum number of seconds from the connection to the head of the reply.
-
-    The head of an unstreamed reply comes when the model is ready. The SDKs of OpenAI and Anthropic wait as long."""
+    """Maximum number of seconds from the connection to the head of the reply. In an unstreamed reply, the head comes
+    only when the model has finished. The SDKs of OpenAI and Anthropic wait equally long."""
     first_event_seconds: float = 300
     """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
     to process a long prompt."""
     read_seconds: float = 600
-    """Maximum number of seconds between two events of a stream, and for the body of an unstreamed reply.
-
-    A model may think for minutes. A large body may take longer than this."""
+    """Maximum number of seconds between two events of a stream, because a model may think for minutes. For an
+    unstreamed body, it is the time after which a minimum rate applies."""
     stream_seconds: float = 7200
     """Maximum number of seconds from the head of a stream to its end, also if events keep coming.
 
@@ -283,7 +279,7 @@ class Config:
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True
-    """True if a provider without a `cost_basis` gets the price list that its flags imply."""
+    """True if a provider without a `cost_basis` gets the price list that its compatibility flags imply."""
     plugins: tuple[PluginConfig, ...] = field(default=(), hash=False)
     """The filters that are switched on, in the order in which calls pass them."""
     prices: tuple[Entry, ...] = field(default=(), hash=False)
@@ -291,7 +287,7 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return the API keys and values of added headers in a configuration, including keys from files or variables."""
+    """Return the secrets of a configuration: API keys, also from files or variables, and values of added headers."""
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]

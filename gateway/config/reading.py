@@ -24,7 +24,7 @@ LEFT_OUT: Final = "is switched off on the command line (--without); it has no ef
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a document. `files` are the files that the pass reads, each with a stamp taken before the read."""
+    """One pass over a document. `files` are the files that were read, each with a stamp taken before reading."""
 
     report: Report
     folder: FilePath

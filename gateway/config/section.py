@@ -1,7 +1,7 @@
 """The base of all sections: one JSON object whose keys are the fields of a pydantic model.
 
-A field may have marks in its `Annotated` type. `PLANNED` marks a known key that has no effect yet, and `Lacking` adds
-a text to the warning about the key. `Holds` marks a value that is made of further sections, which are checked one by
+A field may have marks in its `Annotated` type. `PLANNED` marks a known key that has no effect yet, and `Lacking` adds a
+text to the warning about such a key. `Holds` marks a value that contains further sections, which are checked one by
 one. The top level of the document is in `root.py`, other sections are in `config/sections/`.
 """
 
@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 PLANNED: Final = "planned"
-"""The mark of a key that has no effect yet: a key of the hosted product or a planned key. Using it gives a warning."""
+"""The mark of a key that has no effect yet, because it is only planned or exists only in Aperture. Its use causes a
+warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """The text of the warning for a `PLANNED` key on which people rely for safety, spending or privacy."""
+    """The text of the warning for a `PLANNED` key on which users may rely for safety, spending or privacy."""
 
     words: str
 
@@ -31,16 +32,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
     is_open: ClassVar[bool] = False
-    """True if keys that the section does not list are allowed without a warning."""
+    """True if keys that are not listed in the section are allowed without a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The mark of a field whose value is made of sections of one type.
+    """The mark of a field whose value contains sections of one type.
 
     The value is one section (`one`), a list of sections (`list`), or an object of sections under any names (`map`).
-    With `lists`, the value is an object: its members named in `names` are lists of sections, and its other members may
-    hold anything.
+    With `lists`, it is an object in which the members in `names` are lists of sections, and other members are not
+    checked.
     """
 
     section: type[Section]
@@ -54,7 +55,7 @@ Items = Annotated[tuple[Any, ...], Field(strict=False)]
 """A list whose elements are checked one by one, usually as sections of the type that `Holds` names."""
 
 Planned = Annotated[Any, PLANNED]
-"""A key whose value is not checked, because its form is unknown or not decided."""
+"""A key whose value is not checked, because its form is unknown or undecided."""
 
 
 @cache

@@ -21,7 +21,7 @@ GENERATE: Final = "generate"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """One conversion from a client's flag and dialect to a provider's flag and dialect."""
+    """One conversion from a client's compatibility flag and dialect to a provider's flag and dialect."""
 
     client: str
     dialect: str
@@ -42,12 +42,17 @@ def serves(flag: Plugin, operation: str) -> bool:
 
 
 def upstreams(provider: Plugin) -> tuple[str, ...]:
-    """Return all dialects that requests to a provider of this flag can have. The dialect depends on the model."""
+    """Return all dialects that requests to a provider of this compatibility flag can have.
+
+    The dialect depends on the model.
+    """
     return tuple(dict.fromkeys(provider.dialect_for(Caps(invoke_dialect=name)) for name in invoke_dialects()))
 
 
 def conversions(registry: Registry) -> Iterator[Conversion]:
-    """Yield all possible conversions, sorted by the client's flag and dialect, then by loss and provider."""
+    """Yield all possible conversions, sorted by the client's compatibility flag and dialect, then by loss and
+    provider.
+    """
     unsorted = [
         conversion
         for client in registry.flags.values()
@@ -62,7 +67,8 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield a client's flag, a provider's flag and the names of translators, for two flags without any conversion.
+    """Yield a client's compatibility flag, a provider's flag and the names of translators, for two flags without any
+    conversion.
 
     Each of the translators would make a conversion.
     """

@@ -132,7 +132,7 @@ class Asked:
     def texts(self) -> tuple[Text, ...]:
         """The texts of the request: instructions, messages, and results and arguments of tools, in their order.
 
-        Raises `PluginFailed` if the client's flag does not say where text stands.
+        Raises `PluginFailed` if the client's compatibility flag does not say where text stands.
         """
         data, places = self._read()
         return tuple(Text(text_at(data, place.path), place.kind, place.role) for place in places)

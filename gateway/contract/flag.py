@@ -237,12 +237,12 @@ class Flag(Protocol):
         """Yield the requests, downloads and computations that must be done before `build`.
 
         If nothing must be done, the function returns the request instead of a generator, which takes less time. `yield`
-        returns the reply to a request or download, or the result of a computation. The code between two `yield`
-        runs on the event loop, so it must not loop over a body. The gateway runs the steps of the client's flag with
-        the request in the client's dialect, then the steps of the provider's flag with the request in the upstream's
-        dialect. If client and provider have the same flag, its steps run once. The generator returns the request to
-        continue with. If the generator instead returns a reply in the request's dialect, such as an estimate, the
-        provider is not called.
+        returns the reply to a request or download, or the result of a computation. The code between two `yield` runs on
+        the event loop, so it must not loop over a body. The gateway runs the steps of the client's compatibility flag
+        with the request in the client's dialect, then the steps of the provider's flag with the request in the
+        upstream's dialect. If client and provider have the same flag, its steps run once. The generator returns the
+        request to continue with. If the generator instead returns a reply in the request's dialect, such as an
+        estimate, the provider is not called.
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
@@ -255,7 +255,7 @@ class Flag(Protocol):
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of the provider's stream, and of the stream to a client, for this request.
 
-        A flag whose request does not choose the type has a `content_type` instead.
+        A compatibility flag whose request does not choose the type has a `content_type` instead.
         """
 
     def limit(self, request: ClientRequest) -> int | None:
@@ -272,7 +272,9 @@ class Flag(Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that says where text stands (`places.py`); None if filters cannot read the flag's bodies."""
+        """A function that says where text stands (`places.py`); None if filters cannot read the compatibility flag's
+        bodies.
+        """
 
     def output_bytes(self, event: Event) -> int:
         """Return the number of bytes that the model wrote in this event: text, thinking and arguments of tool calls.
@@ -292,7 +294,7 @@ class Flag(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples of the format, on which `irisgate plugins check` tries the flag.
+        """Return samples of the format, on which `irisgate plugins check` tries the compatibility flag.
 
         A running gateway does not call this function.
         """

@@ -3,7 +3,8 @@
 - All turns of a chat have the same opening, so calls with the same opening belong to the same session. Only texts are
   read: the marks of prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
 - Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
-- `chat` reads the usual form, which is the default of flags. A flag with other names of members calls `of_turns`:
+- `chat` reads the usual form, which is the default of compatibility flags. A flag with other names of members calls
+  `of_turns`:
 
     def opening(request):
         return openings.of_turns(request.top, "contents", openings.text_of(request.top, "systemInstruction"))

@@ -1,4 +1,6 @@
-"""Places of text in requests, replies and events. Flags name them, so that filters need not know the dialects.
+"""Places of text in requests, replies and events.
+
+Compatibility flags name them, so that filters need not know the dialects.
 
 A flag's function `places(event)` yields a `Place` for each text of an event's payload. For a whole request the kind of
 the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a stream of `{"text": "…"}`, is:
@@ -54,7 +56,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
 
 Places = Callable[[Event], Iterable[Place | End]]
-"""A flag's function `places`."""
+"""A compatibility flag's function `places`."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):

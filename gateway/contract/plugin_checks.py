@@ -1,7 +1,7 @@
 """Checks of a plugin's module against the contract. Each mistake is reported with its file, its line and what is right.
 
-- A `Kind` says which members a flag, a translator or an observer has. The functions come from the protocols in
-  `flag.py`, and the rules of other members from the tables here.
+- A `Kind` says which members a compatibility flag, a translator or an observer has. The functions come from the
+  protocols in `flag.py`, and the rules of other members from the tables here.
 - Arguments are passed by position. So their names are free, but the names of the contract must be in its order.
 - A function that nobody uses, and whose name is that of a missing hook with one typing error, counts as a mistake.
 
@@ -58,7 +58,7 @@ class Kind:
     """One kind of plugin."""
 
     name: str
-    """The kind in messages, such as "a flag"."""
+    """The kind in messages, such as "a compatibility flag"."""
     required: tuple[str, ...]
     rules: Mapping[str, Rule]
     members: tuple[str, ...]
@@ -76,7 +76,7 @@ def kind_of(name: str, module: Any) -> Kind:
     """Return the kind of a plugin.
 
     A translator is recognised by its name, an observer by its function `seen`, and a filter by its function `open`. Any
-    other plugin is a flag.
+    other plugin is a compatibility flag.
     """
     if "__" in name:
         return TRANSLATOR

@@ -16,7 +16,7 @@ from gateway.contract.route_paths import normal_path, serves_path
 
 
 class _NamedFlag(Flag, Protocol):
-    """A flag with its name."""
+    """A compatibility flag with its name."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,7 @@ def _key(method: str, path: str) -> tuple[str, str]:
 
 
 def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
-    """Yield a mistake for each dialect in a translator's name that no flag has."""
+    """Yield a mistake for each dialect in a translator's name that no compatibility flag has."""
     client, _, provider = name.partition("__")
     sent = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
     received = {dialect for flag in flags for dialect in _upstreams(flag)} - {OPAQUE}
@@ -63,7 +63,9 @@ def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterato
 
 
 def _upstreams(flag: Flag) -> Iterator[str]:
-    """Yield the dialects of requests to a provider of a flag, as far as the flag's function tells them."""
+    """Yield the dialects of requests to a provider of a compatibility flag, as far as the flag's function tells
+    them.
+    """
     with suppress(GatewayError):
         for dialect in invoke_dialects():
             yield flag.dialect_for(Caps(invoke_dialect=dialect))

@@ -1,7 +1,7 @@
 """Finds plugins: built-in modules, entry points of installed packages, and files in a folder.
 
 - A plugin is checked once, when it is loaded (`plugin_checks.py`), and then against the other plugins.
-- Optional members that a flag does not define are taken from `defaults.py`.
+- Optional members that a compatibility flag does not define are taken from `defaults.py`.
 - Functions of plugins are wrapped in hooks, which name the plugin that failed (`hooks.py`).
 - A mistake in the folder is an error. A mistake in an installed package is kept in `Registry.skipped`, and the plugin
   is left out.
@@ -63,11 +63,11 @@ class Plugin(Flag, Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the flag, which is its key in a provider's `compatibility`."""
+        """The name of the compatibility flag, which is its key in a provider's `compatibility`."""
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
-        """The hooks of the flag and of the objects that it makes, such as `build` and `meter.feed`."""
+        """The hooks of the compatibility flag and of the objects that it makes, such as `build` and `meter.feed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,10 @@ _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), fr
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
-    """Check a flag's module and return the flag with all members. Raises `PluginError` if a check fails."""
+    """Check a compatibility flag's module and return the flag with all members.
+
+    Raises `PluginError` if a check fails.
+    """
     _require_none(mistakes(FLAG, name, module))
     return _flag(name, module)
 
@@ -114,7 +117,7 @@ def _require_none(wrong: Iterator[Mistake]) -> None:
 
 
 def _flag(name: str, module: Any) -> Plugin:
-    """Return a checked flag with all members."""
+    """Return a checked compatibility flag with all members."""
     defaults = Defaults(name, module)
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
@@ -164,7 +167,8 @@ class KnownPlugins:
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The reasons why flags of broken plugins cannot be used, by the name that a provider's `compatibility` may have.
+    """The reasons why compatibility flags of broken plugins cannot be used, by the name that a provider's
+    `compatibility` may have.
     """
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
@@ -208,7 +212,7 @@ class Registry:
             yield from loaded.hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
-        """Yield the routes of all flags, each with its flag."""
+        """Yield the routes of all compatibility flags, each with its flag."""
         for flag in self.flags.values():
             for route in flag.routes:
                 yield flag, route

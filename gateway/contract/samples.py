@@ -1,4 +1,5 @@
-r"""Samples of a format: a request and its replies, on which `irisgate plugins check` tries a flag or a translator.
+r"""Samples of a format: a request and its replies, on which `irisgate plugins check` tries a compatibility flag or a
+translator.
 
 A plugin has them in its optional function `samples`:
 

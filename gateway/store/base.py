@@ -27,7 +27,7 @@ class BadCursor(ValueError):
 
 
 class Ambiguous(LookupError):
-    """The error for a session id that several callers have used, if the caller is not given too."""
+    """The error for a session id that several callers have used, if the request does not name one of these callers."""
 
     def __init__(self, session_id: str, identities: tuple[str, ...]) -> None:
         super().__init__(f'"{session_id}" is a session of several callers')
@@ -50,10 +50,7 @@ class Totals:
 
     @property
     def cost(self) -> int | None:
-        """The total known cost in nanodollars. None if calls have an unknown cost and the known total is 0.
-
-        An unknown cost must not look like 0.
-        """
+        """The total known cost in nanodollars; None if the known total is 0 but some calls have an unknown cost."""
         return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def totals(self) -> dict[str, Any]:
@@ -130,9 +127,9 @@ GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """A query of usage: which calls are counted, and by which of `GROUPS` their sums are grouped.
+    """A query of usage: the calls to count, and the names in `GROUPS` by which to group.
 
-    A field that is None does not restrict which calls are counted.
+    A field that is None does not restrict the calls.
     """
 
     by: tuple[str, ...] = ()
@@ -185,8 +182,8 @@ class Store(Protocol):
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
         """Write entries and the offset after them in one transaction.
 
-        A call that is written several times is stored and counted once. `entries.decode` has limited the length of
-        texts and lists.
+        A call that is written several times is stored and counted once. The length of texts and lists is already
+        limited (`entries.decode`).
         """
 
     async def sessions(

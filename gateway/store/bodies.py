@@ -33,7 +33,7 @@ from gateway.telemetry.log import Logger
 MAX_WAITING: Final = 32 * 1024 * 1024
 """Maximum number of bytes in the queue; bodies that would exceed it are lost."""
 OVERHEAD: Final = 4096
-"""Number of bytes that are added to the size of each call's bodies in the queue, to account for the headers."""
+"""Number of bytes that are added to the size of each call's bodies in the queue, because headers take memory too."""
 GATHER_SECONDS: Final = 0.05
 """Seconds for which more bodies are collected after the first, so that there are at most about 20 commits a second."""
 BATCH: Final = 200
@@ -43,7 +43,7 @@ EXPIRE_SECONDS: Final = 10.0
 REPORT_SECONDS: Final = 10.0
 """Minimum number of seconds between two log lines about lost bodies."""
 FREE_PAGES: Final = 5000
-"""Maximum number of pages (of 4 KiB) by which the file shrinks after each deletion."""
+"""Maximum number of pages (of 4 KiB) by which the file shrinks after a deletion."""
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which `Bodies.close` waits until the queue is written."""
 
@@ -69,7 +69,7 @@ _DELETE: Final = "DELETE FROM bodies WHERE id IN (SELECT id FROM bodies WHERE at
 _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 
 Retention = Callable[[], float | None]
-"""A function that returns the number of seconds for which bodies are kept; None: for ever, 0: not at all.
+"""A function that returns the seconds for which bodies are kept; None for ever, and 0 for not at all.
 
 The function is called before each write, read and deletion, because the configuration may change."""
 

@@ -1,6 +1,6 @@
 """A test of whether the disk takes new data. It writes a small file into a folder, and removes the file.
 
-The amount of free space does not reveal a quota of the user, a read-only mount or a failing disk.
+Free space alone would not reveal a disk quota, a read-only mount or a failing disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KNOWN_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for the disk. A monitor that asks for the result may wait for one second only."""
 _DATA: Final = b"\0" * 4096
-"""One block, because a file system may keep a smaller file without a block of its own."""
+"""The bytes of one block. A file system may store a smaller file without using a block."""
 
 
 class DiskProbe:
@@ -33,9 +33,9 @@ class DiskProbe:
         self._fault = ""
 
     def fault(self) -> str:
-        """Return why the folder takes no data; "" if it takes data. Waits for the disk, at most `WAIT_SECONDS`.
+        """Return the reason why the folder accepts no data; "" if it does.
 
-        May be called from any thread.
+        This waits for the disk, at most `WAIT_SECONDS`, and may be called from any thread.
         """
         with self._lock:
             if self._done.is_set() and monotonic() - self._at >= KNOWN_SECONDS:

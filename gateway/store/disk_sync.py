@@ -2,8 +2,8 @@
 
 - One flush serves all calls that wait when it begins. Calls that come during a flush share the next one.
 - Flushes run in a thread of their own, because a flush takes milliseconds.
-- After a failed flush nobody knows which lines are on the disk, and a second flush of the same file may succeed without
-  writing them. So the journal first writes these lines to a new file.
+- After a failed flush, it is unknown which lines are on the disk, and a second flush of the same file may succeed
+  without writing them. So the journal first writes these lines to a new file.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ Each try writes the unflushed lines again, so tries without a pause would fill t
 
 
 class Unflushed(NamedTuple):
-    """The files that a flush has to write to the disk, and what is on the disk afterwards."""
+    """The files that a flush must write to the disk, and the lines that are on the disk afterwards."""
 
     descriptors: tuple[int, ...]
     """Descriptors of the files; the flush closes them."""
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
-    """Number of lines written to the journal since the process started. The flush writes all of them to the disk."""
+    """Number of lines written to the journal since the process started. After the flush, all of them are on the
+    disk."""
     end: JournalOffset
     """The offset after the last of the `lines` in the journal."""
 
@@ -47,7 +48,7 @@ class Flushable(Protocol):
 
     @property
     def waiting(self) -> int:
-        """The number of bytes of lines that wait in memory to be written."""
+        """The number of bytes of lines that are still in memory."""
 
     def unflushed(self) -> Unflushed:
         """Return the files with lines that may not be on the disk yet."""
@@ -71,7 +72,7 @@ class DiskSync:
         self._reason = ""
         """The error message of the last failure."""
         self._retry_at = 0.0
-        """Time by the monotonic clock before which no flush is tried, after a flush has failed."""
+        """Time by the monotonic clock before which no flush is attempted, after a flush has failed."""
         self._round: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
 
@@ -113,7 +114,7 @@ class DiskSync:
         self._journal.flushed(files.end)
 
     def _failed(self, error: OSError | StoreFailed) -> StoreFailed:
-        """Log the first of several failures in a row, and return the exception for the calls that wait."""
+        """Log the first of several consecutive failures, and return the exception for the calls that wait."""
         cause = error.strerror if isinstance(error, OSError) else str(error)
         self._reason = f"the journal cannot be flushed to the disk: {cause}"
         if not self._failures:

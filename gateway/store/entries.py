@@ -1,14 +1,14 @@
 """Entries of the journal, one in each line, and their encoding as JSON.
 
-There are four kinds of entries: a call that is about to be sent, a call that has ended together with the resulting
-balances of its quota buckets, balances after a refill or a change of the quotas, and a change of the configuration.
-A process that was replaced by another writes two more kinds to its spool: the ids of its open calls, and a call that
-has ended with its bill, which the other process charges.
+There are four kinds of entries: a call that is about to be sent; a call that has ended, with the new balances of its
+quota buckets; balances after a refill or a change of the quotas; and a change of the configuration. A process that was
+replaced by another writes two more kinds to its spool: the ids of its open calls; and a call that has ended, with its
+bill, which the other process charges.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
-- Texts and lists that clients and providers chose are cut to a maximum length when a line is read. A row that is too
-  large for a store could not be written, and would block all rows after it.
+- Texts and lists that clients and providers chose are cut to a maximum length when a line is read. Otherwise a row that
+  is too large for a store would block all rows after it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ MAX_TEXT: Final = 1024
 MAX_LIST: Final = 256
 """Maximum number of items that are stored of one list, such as a call's tools or dropped fields."""
 MAX_INTEGER: Final = 2**53
-"""Maximum of a stored count or cost.
-
-JSON readers that use floats read it exactly, and sums over a thousand such numbers are within 64 bits."""
+"""Maximum of a stored count or cost. Even JSON readers that use floats read it exactly, and a thousand such numbers can
+be added within 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -36,9 +35,9 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     bucket: str
     amount: int
-    """Balance in nanodollars; negative if calls cost more than the bucket contained."""
+    """Balance in nanodollars. It is negative if calls cost more than the bucket contained."""
     remainder: int
-    """The fraction of a nanodollar beyond `amount`, in the unit of the ledger (`Charge.remainder`)."""
+    """The fraction of a nanodollar in addition to `amount`, as a numerator (`Charge.remainder`)."""
     at: float
     """Unix time of the change in seconds."""
     terms: str = ""
@@ -59,9 +58,9 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The data of a call that is about to be sent to a provider.
 
-    If the process ends before the call does, the record and the charge of the call are made from these data. They are
-    encoded as an array to keep the line short, because such a line is written for each call. New releases add
-    fields at the end, with defaults.
+    If the process is killed during the call, the call's record and charge are made from these data. They are encoded as
+    an array to keep the line short, because such a line is written for each call. New releases add fields at the end,
+    with defaults.
     """
 
     id: str

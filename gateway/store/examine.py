@@ -1,6 +1,6 @@
 """Examination of the journal's files and of a database, for `irisgate doctor`. Nothing is changed.
 
-`repair.py` repairs what is damaged. The words for people are in `process/doctor/state.py`.
+`repair.py` repairs damage. `process/doctor/state.py` has the messages for users.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import HOUR
 
 LineState = Literal["torn", "damaged", "unknown"]
-"""Reason why a line cannot be read: it has no line end, it is no JSON, or another release wrote it."""
+"""Reason why a line cannot be read: it has no line end (torn), is not JSON (damaged), or is of another release
+(unknown)."""
 
 
 class BadLine(NamedTuple):
@@ -80,7 +81,7 @@ class Database:
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""
     wrong_sums: int = 0
-    """Number of hourly sums in which stored calls are not counted."""
+    """Number of hourly sums that lack some of the stored calls."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose balance cannot be used."""
     wrong_open_calls: int = 0
@@ -117,7 +118,7 @@ _STATES: Final[dict[int, DatabaseState]] = {
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database for reading only. Raises `sqlite3.Error`.
 
-    If there is no write-ahead log, nobody uses the database. It is then opened so that SQLite makes no log beside it.
+    If there is no write-ahead log, nobody uses the database, and it is opened such that SQLite creates no log.
     """
     is_used = path.with_name(f"{path.name}-wal").exists()
     uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_used else '&immutable=1'}"
@@ -193,10 +194,10 @@ SELECT at - at % {HOUR} AS time, identity, provider, iif(provider = '', '', mode
     sum(estimated) AS estimated_calls, sum(max(0, CAST(round(duration_ms) AS INTEGER))) AS duration_ms
 FROM calls GROUP BY 1, 2, 3, 4, 5
 """  # noqa: S608 (our own number)
-"""Query for the hourly sums of the stored calls, with the columns of `usage_hourly` in their order."""
+"""Query for the hourly sums, computed from the stored calls. It has the columns of `usage_hourly`, in their order."""
 MISSING_SUMS: Final = f"""
 SELECT counted.* FROM ({_COUNTED_SUMS}) counted
 LEFT JOIN usage_hourly kept USING (time, identity, provider, model, agent)
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for the hourly sums that count fewer calls than are stored. Sums that count more are right: calls expire."""
+"""Query for hourly sums that count fewer calls than are stored. More calls are correct, because calls expire."""

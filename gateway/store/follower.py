@@ -1,10 +1,10 @@
-"""The follower of the journal. It writes entries to the journal at once, and applies them to the store a moment later.
+"""The follower, which writes entries to the journal at once and applies them to the store a moment later.
 
 - `put_sent` is called before a billed call is sent, and `put` when any call has ended.
 - A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.
-- When another process takes the journal over, the follower stops applying, and writes further entries to a second
+- When another process takes over the journal, the follower stops applying it. It writes further entries to a second
   journal, the spool, from which the other process reads them (`call/predecessor.py`).
 
 `entries.py` defines the lines of the journal. This module does not know how a store writes entries.
@@ -25,9 +25,8 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal.
-
-A call can be read from the store within 100 ms, and there are at most about 20 commits a second."""
+"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms, and there are
+at most about 20 commits a second."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
@@ -65,7 +64,7 @@ class JournalFollower:
         self._retention = retention
         self._sync = sync
         self._main: tuple[Journal, DiskSync | None] | None = None
-        """The journal that another process takes over; None while this process writes the journal."""
+        """The journal that another process is taking over; None while this process writes the journal."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset()
@@ -78,19 +77,19 @@ class JournalFollower:
 
     @property
     def full(self) -> bool:
-        """Whether no call should begin, because the journal's buffer in memory is full or its last flush failed."""
+        """Whether no call may begin, because the journal's buffer in memory is full or its last flush failed."""
         return self._journal.full or (self._sync is not None and self._sync.failure != "")
 
     def disk_fault(self) -> str:
-        """Return why records cannot be written to the disk; "" if they can. Waits for the disk.
+        """Return the reason why records cannot be written to the disk; "" if they can.
 
-        May be called from any thread.
+        This waits for the disk, and may be called from any thread.
         """
         return (self._sync.failure if self._sync is not None else "") or self._journal.fault()
 
     @property
     def waiting(self) -> int:
-        """The number of bytes of records that wait in memory, because the disk takes none."""
+        """The number of bytes of records in memory that wait because they cannot be written to the disk."""
         return self._journal.waiting
 
     @property
@@ -110,7 +109,7 @@ class JournalFollower:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether entries are written to the spool, because another process takes the journal over."""
+        """Whether entries are written to the spool, because another process has taken over the journal."""
         return self._main is not None
 
     @property
@@ -119,10 +118,10 @@ class JournalFollower:
         return self._journal.lock
 
     def put(self, entry: Entry) -> None:
-        """Append an entry to the journal. Never raises, and never waits.
+        """Append an entry to the journal.
 
-        While the journal is full, the gateway refuses every call. These refused calls are not appended, because they
-        would need memory without a limit.
+        This never raises and never waits. While the journal is full, the gateway refuses every call, and the records of
+        refused calls are discarded, because they would need unlimited memory.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return
@@ -146,7 +145,7 @@ class JournalFollower:
         self._task = asyncio.create_task(self._follow())
 
     async def pause(self) -> None:
-        """Stop applying the journal. Raises `StoreFailed` if lines wait in memory, because the journal has no room."""
+        """Stop applying the journal. Raises `StoreFailed` if lines wait in memory because they cannot be written."""
         self._paused = True
         self._flush_now.set()
         if self._task is not None:
@@ -155,7 +154,7 @@ class JournalFollower:
             raise StoreFailed("the journal cannot be written at the moment")
 
     def redirect(self, spool: Journal, sync: DiskSync | None) -> None:
-        """Write all further entries to the spool, which this process does not apply."""
+        """Write all further entries to the spool. This process does not apply the spool."""
         self._main = self._journal, self._sync
         self._journal, self._sync = spool, sync
         self._task = asyncio.create_task(self._tend())
@@ -199,7 +198,10 @@ class JournalFollower:
             raise StoreFailed(f"{self.lag} bytes of the journal could not be taken over yet") from None
 
     async def close(self) -> None:
-        """Apply the rest of the journal, and close it. What cannot be applied in time is applied at the next start."""
+        """Apply the rest of the journal, and close it.
+
+        Entries that are not applied in time are applied at the next start.
+        """
         if self._task is not None and not self.is_replaced:
             try:
                 await self.flush()

@@ -1,11 +1,13 @@
-"""The journal: append-only files, to which a call writes a line before it is sent and before its reply's last byte.
+"""The journal: append-only files.
+
+For each call, a line is written before the call is sent, and another before the reply's last byte is sent.
 
 - A line is written to the system's page cache, without waiting for the disk. So it is kept if the process is killed,
-  but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until
-  `disk_sync.py` has flushed its first line to the disk.
+  but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until `disk_sync.py`
+  has flushed its first line to the disk.
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
-- If the disk is full, lines wait in memory up to a maximum size; `full` reports that this size is reached.
-- After a failed flush, the system takes the lines for written, although they may not be on the disk
+- If the disk is full, lines wait in memory. When their maximum size is reached, `full` is true.
+- After a failed flush, the system treats the lines as written, although they may not be on the disk
   (lwn.net/Articles/752063). So they are written again, to a new file (`rewrite`).
 
 This module does not read the content of a line.
@@ -32,11 +34,10 @@ from gateway.store.segments import Segments
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-"""Size in bytes at which a new file is begun, so that older files can be deleted when they are applied to the store."""
+"""Size in bytes at which a new file is begun. Older files can be deleted when the store has applied them."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Number of bytes of waiting lines at which the journal is full.
-
-These are about 80,000 calls, more than a process makes in a minute."""
+"""Number of bytes of waiting lines at which the journal is full. They have the records of about 80,000 calls, more than
+a process handles in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
 _HIGHEST: Final = 10**12 - 1
@@ -45,10 +46,10 @@ _HIGHEST: Final = 10**12 - 1
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
-    New lines are written to a new file. The number in the name of the new file is higher than `after` and than the
-    numbers of all existing files. If `sync` is True, the journal remembers which files must be flushed to the disk.
-    `lock` is the descriptor of the locked lock file that another process has handed over; None to lock the file.
-    Raises `StoreFailed` if the folder cannot be locked or written.
+    New lines are written to a new file, whose number is higher than `after` and than those of all existing files. If
+    `sync` is True, the journal remembers which files must be flushed to the disk. `lock` is the descriptor of a lock
+    file that another process has locked and handed over. If it is None, this process locks the file. Raises
+    `StoreFailed` if the folder cannot be locked or written.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class Journal(Segments):
 
     @property
     def full(self) -> bool:
-        """Whether the lines waiting in memory have reached their maximum size, so that no call should begin."""
+        """Whether the lines in memory have reached their maximum size, so that no call may begin."""
         return self._waiting_size >= self._waiting_bytes
 
     def fault(self) -> str:
-        """Return why the disk takes no lines; "" if it takes them. Waits for the disk.
+        """Return the reason why lines cannot be written to the disk; "" if they can.
 
-        May be called from any thread.
+        This waits for the disk, and may be called from any thread.
         """
         return (
             self._probe.fault()
@@ -143,9 +144,9 @@ class Journal(Segments):
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write the lines that may not be on the disk to a new file. Raises `OSError` if that fails.
+        """Write the lines that may not be on the disk to a new file, after a failed flush.
 
-        Call this method after a failed flush. The store ignores a call that it gets twice.
+        Raises `OSError` if that fails. The store ignores calls that it gets twice.
         """
         if self._end.byte:
             self._begin(self._end.segment + 1)
@@ -160,7 +161,10 @@ class Journal(Segments):
         self.flushed(offset)
 
     def append(self, line: bytes) -> None:
-        """Write a line, or keep it in memory if it cannot be written. Never raises, and does not wait for the disk."""
+        """Write a line, or keep it in memory if it cannot be written.
+
+        This never raises, and does not wait for the disk.
+        """
         data = line + b"\n"
         self._appended += 1
         if not self._waiting and self._write(data):
@@ -201,9 +205,9 @@ class Journal(Segments):
     def _replace_removed_file(self) -> None:
         """Begin a new file if the current file, or its folder, was removed.
 
-        Writing to a removed file succeeds, but the lines would be lost. So the lines that are not in the store yet are
-        written to the new file. Lines that the store has applied are not: their calls may have expired in the meantime,
-        and would be counted again.
+        Lines written to a removed file are lost. So the lines that are not in the store yet are written to the new
+        file. Lines that the store has applied are not written again: their calls may have expired since then, and would
+        be counted twice.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino
@@ -244,10 +248,10 @@ class Journal(Segments):
             os.close(before)
 
     def renew(self, seconds: float) -> None:
-        """Begin a new file if the current file was begun more than `seconds` ago.
+        """Begin a new file if the current file was begun more than `seconds` (the retention of calls) ago.
 
-        `seconds` is the retention of calls. The old file, which contains expired calls, can then be deleted. If a new
-        file cannot be made, as on a full disk, the next call of this method tries again.
+        The old file, with expired calls, can then be deleted. If a new file cannot be created, as on a full disk, the
+        next call of this method tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError, StoreFailed):
@@ -261,7 +265,7 @@ class Journal(Segments):
     def discard(self, before: JournalOffset) -> None:
         """Delete the files with lower numbers than the file of `before`, except the current file.
 
-        May be called from any thread.
+        This may be called from any thread.
         """
         for number in self.numbers():
             if number < min(before.segment, self._end.segment):

@@ -31,7 +31,7 @@ _REPAIRED: Final = ".repaired"
 _MOST_ROWS_OF_PAGE: Final = 1024
 """An upper bound for the number of rows in a page of a table. A page has 4,096 bytes."""
 _BEYOND: Final = 2**53
-"""A number that is larger than the keys of all rows."""
+"""A number that is greater than the keys of all rows."""
 
 
 class Table(NamedTuple):
@@ -58,10 +58,10 @@ TABLES: Final = (
 
 
 def repair_segment(segment: Segment, aside: Path) -> None:
-    """Replace the damaged lines of a journal's file by blanks, and cut off a line without an end.
+    """Replace the damaged lines of a journal's file by blanks, and cut off a last line without an end.
 
-    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store keeps the
-    offset up to which it has applied the journal. Lines of another release stay. Raises `OSError`.
+    The file is copied to the folder `aside` first. All other lines keep their offsets, to which the store refers. Lines
+    of another release are kept. Raises `OSError`.
     """
     data = bytearray(segment.path.read_bytes())
     for line in segment.bad:

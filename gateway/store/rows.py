@@ -54,9 +54,9 @@ def upsert_roll_up(table: str) -> str:
 
 
 def select_calls(*conditions: str) -> str:
-    """Return the query for the calls that meet all conditions (SQL), newest first.
+    """Return the SQL query for the calls that meet all conditions, newest first.
 
-    The query's last placeholder is the maximum number of rows.
+    Its last placeholder is the maximum number of rows.
     """
     return _select("SELECT at, n,", ", ".join(CALL_COLUMNS), "FROM calls", conditions, "at")
 
@@ -75,7 +75,7 @@ _MODELS: Final = """, (
 CALL_FILTERS: Final = ("provider", "model", "agent")
 """Columns by which sessions are selected: one call of the session must have all the values."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
-"""Columns of `session_models`, which has one row for many calls, so that it is searched faster than `calls`."""
+"""Columns that `session_models` has too. It has one row for many calls, so it is searched faster than `calls`."""
 
 
 def has_call(columns: Sequence[str]) -> str:

@@ -63,9 +63,10 @@ class Segments:
             ) from None
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Append unreadable lines to a separate file, and return its path. The release that wrote them can read them.
+        """Append unreadable lines to a separate file, and return its path.
 
-        May be called from any thread. Raises `StoreFailed` if the file cannot be written.
+        They are kept for the release that wrote them. This may be called from any thread. Raises `StoreFailed` if the
+        file cannot be written.
         """
         path = self._folder / UNREADABLE
         try:

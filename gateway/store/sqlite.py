@@ -171,7 +171,7 @@ class _Thread:
     def _reopen_if_replaced(self) -> None:
         """Close the connection if the file was removed or replaced, and create a removed file again.
 
-        Without this, SQLite would continue to write to the removed file.
+        Otherwise SQLite would continue to write to the removed file.
         """
         try:
             now = self._path.stat().st_ino

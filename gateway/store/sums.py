@@ -1,7 +1,7 @@
 """Sums over a batch of calls: the amounts that the batch adds to each session and to the hourly and daily totals.
 
-Calls are summed in memory first. So a hundred calls of one session need one statement, and a batch is committed in
-milliseconds. SQL statements are in `rows.py`.
+Calls are summed in memory first, so that a hundred calls of one session need only one statement, and a batch is
+committed in milliseconds. SQL statements are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -38,17 +38,15 @@ class Group(NamedTuple):
     identity: str
     provider: str
     model: str
-    """The model; "" for calls without a provider.
-
-    A call that was refused before a provider was chosen may name any text as its model. Each such text would add a
-    row, without a limit.
+    """The model; "" for calls without a provider. A call that was refused before a provider was chosen may name any
+    text as its model, and each text would add a row.
     """
     agent: str
 
 
 @dataclass(slots=True)
 class SessionShare:
-    """The amounts that a batch adds to one session."""
+    """The amounts that a batch of calls adds to one session."""
 
     agent: str = ""
     provider: str = ""
@@ -113,7 +111,7 @@ class _Part(NamedTuple):
 
 
 def _part(calls: list[Row]) -> _Part:
-    """Return the sums over the calls of one group. Summing by column is several times as fast as by row."""
+    """Return the sums over the calls of one group. Summing by column is several times faster than by row."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost = of["at"], of["cost"]

@@ -25,7 +25,7 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query and the statement's values.
 
-    Names in the SQL are constants of this package; what the client sent is only in the values.
+    Names in the SQL are constants of this package. Text from clients is only in the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
     table = "usage_hourly" if "hour" in query.by else "usage_daily"

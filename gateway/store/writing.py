@@ -26,7 +26,7 @@ from gateway.store.sums import Group, SessionShare, Sums, days, sum_calls
 _LOOKUP_ROWS: Final = 500
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _LARGEST: Final = 2**63 - 1
-"""Maximum integer in an SQLite column; in nanodollars it is about nine billion dollars."""
+"""Maximum integer in an SQLite column. In nanodollars, it is about nine billion dollars."""
 _UPSERT_BALANCE: Final = """
 INSERT INTO balances (bucket, amount, remainder, at, terms) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (bucket) DO UPDATE SET
@@ -41,7 +41,7 @@ _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_a
 def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: JournalOffset) -> None:
     """Write a batch of entries, and the journal's offset after them.
 
-    Raises `sqlite3.Error` if a statement fails. Nothing is written then.
+    Raises `sqlite3.Error`, and writes nothing, if a statement fails.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -80,7 +80,7 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
     """Add the calls that were sent to the open calls, and remove those that have ended.
 
-    In the journal, a call is sent before it ends. So a call that was sent and has ended in the same batch gets no row.
+    A call that was sent and has ended within the same batch gets no row.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]

@@ -2,9 +2,9 @@
 
 The modules for plugin authors and the demo:
 
-- `bedrock`, `anthropic`, `openai`, `gemini`: the simulated providers, `async with BedrockSim() as
-  simulated: simulated.url`.
-- `scenarios`: replies and faults to script. A prompt can choose a scenario too, as `[[scenario: throttle]]`.
+- `bedrock`, `anthropic`, `openai`, `gemini`: the simulated providers, `async with BedrockSim() as simulated:
+  simulated.url`.
+- `scenarios`: predefined replies and faults. A prompt can choose a scenario too, by `[[scenario: throttle]]`.
 - `simulator`: the base class for a simulated provider of your own, and the record of a received request (`Seen`).
 - `localapi`: the simulated tailscaled, which says who a caller is.
 

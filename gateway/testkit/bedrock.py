@@ -68,8 +68,8 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` are the ids of the models that exist; None stands for all ids of a known family and all ARNs. Thinking in a
-    request must have a signature of this simulator. `any_signature` turns that check off, for recorded requests.
+    `models` are the ids of the models that exist; None for all ids of a known family and all ARNs. Thinking in a
+    request must have a signature of this simulator, unless `any_signature` is true (for recorded requests).
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
-So the simulated Bedrock is as strict as the model that AWS publishes, without a copy that would become out of date.
-Rules that the service model does not have (turns, differences between models) are in `gateway/testkit/rules/`. The real
-service accepts some unknown members. Here every unknown member is a fault, since a translator that invents a member is
-wrong.
+So the simulated Bedrock is as strict as the service model that AWS publishes. Rules that the service model does not
+have (turns, differences between models) are in `gateway/testkit/rules/`. The real service accepts some unknown members.
+Here every unknown member is a fault, because it shows a mistake of a translator.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, Final
 Shape = Mapping[str, Any]
 
 _ECHOED: Final = 100
-"""Maximum number of characters of a value that an error repeats; AWS leaves out long or sensitive values."""
+"""Maximum number of characters of a value in an error message. AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
 """The real service's error message for a wrong model id (recorded traffic of pydantic-ai, test_bedrock_error)."""
@@ -29,7 +28,7 @@ class TestkitError(ImportError):
     """The error if a package that the simulators need is missing."""
 
     __test__ = False
-    """A mark that keeps pytest from collecting this class, whose name begins with "Test", as a test."""
+    """False, so that pytest does not collect this class as a test because its name begins with "Test"."""
 
 
 def judge(operation: str, body: Any) -> str | None:
@@ -47,7 +46,10 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """Return an error if a model's id or ARN is malformed, else None. Whether the model exists is not checked."""
+    """Return an error message if a model's id or ARN is malformed, or None.
+
+    It is not checked whether the model exists.
+    """
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -73,7 +75,7 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value) that the service model forbids, although the real service accepts the value.
+"""Pairs (shape, value) that the real service accepts although its service model forbids them.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """

@@ -36,7 +36,7 @@ A web page that reaches the socket by DNS rebinding sends another host.
 """
 VERSION: Final = "1.102.4-tsimulated"
 CAPABILITY: Final = "140"
-"""The version of the protocol between tailscaled and its control server. It means nothing to clients."""
+"""The protocol version between tailscaled and its control server, which replies contain. Clients ignore it."""
 
 LATE_SECONDS: Final = 0.18
 """Seconds for which whois waits for the registration of a forwarded connection, for each protocol (net/proxymap)."""
@@ -53,7 +53,7 @@ _EVERY_REPLY: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _LONG_REPLY: Final = 2048
-"""Number of bytes above which Go sends a body in chunks, because it does not know the length when it sends the head."""
+"""Number of bytes above which Go sends a body in chunks, because it then does not know the length in advance."""
 _ROOT: Final = "<html><body>tailscaled</body></html>\n"
 _NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
 _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -79,7 +79,7 @@ class User:
     """The user's groups, as far as the policy shows groups to this node. Most replies have no groups."""
     display_name: str = ""
     id: int = 0
-    """The id of the user; 0 stands for an id that is made from the login."""
+    """The id of the user; 0 for an id that is computed from the login."""
 
     def profile(self) -> dict[str, Any]:
         """Return a `tailcfg.UserProfile`."""
@@ -104,14 +104,12 @@ class Node:
     """The full DNS name, without the trailing dot that replies add."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """The owner of the node.
-
-    For a tagged node, this is the user who created the node, if the control server reports that user; None stands for
-    `tagged-devices`.
+    """The owner of the node. For a tagged node, it is the user who created the node, if the control server reports one;
+    None means `tagged-devices`.
     """
     tags: tuple[str, ...] = ()
     stable_id: str = ""
-    """The stable id of the node; "" stands for an id that is made from the name."""
+    """The stable id of the node; "" for an id that is computed from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
     """Capabilities that the policy grants to the node on the machine whose tailscaled is simulated."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)

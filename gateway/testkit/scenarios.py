@@ -1,7 +1,7 @@
-"""Scenarios of simulated providers: a canned reply and its faults, independent of any dialect.
+"""Scenarios of simulated providers: a predefined reply and its faults, independent of any dialect.
 
-The scenario of a request is the next one that a test has queued (`Simulator.script`), else the scenario that the last
-user text names as `[[scenario: NAME]]`, else the simulator's `default`. If there is none of these, the reply quotes the
+The scenario of a request is the next one that a test has queued (`Simulator.script`), or else the one that the last
+user text names as `[[scenario: NAME]]`, or else the simulator's `default`. Without any of these, the reply quotes the
 prompt.
 """
 
@@ -30,7 +30,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token counts that a reply reports. A count that is None is estimated from the texts."""
+    """The token counts that a reply reports. A count of None is estimated from the texts."""
 
     input: int | None = None
     output: int | None = None
@@ -41,7 +41,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """One reply, which each simulator renders in its dialect."""
+    """One predefined reply, which each simulator writes in its dialect."""
 
     text: tuple[str, ...] = ()
     """The text, divided into the deltas of a stream."""
@@ -72,9 +72,9 @@ class Raw:
 
 
 class Gate:
-    """A gate that holds back every event after the first until the test lets the event pass.
+    """A gate that holds back every event after the first, until the test releases it.
 
-    So a test can check which events the client has received before it lets the next event pass.
+    So a test can check what the client has received before the next event.
     """
 
     def __init__(self) -> None:
@@ -97,17 +97,17 @@ class Scenario:
     raw: Raw | None = None
     """Bytes to send instead of a rendered reply."""
     error: str = ""
-    """The name of an AWS exception (a key of `bedrock.STATUS`) to answer with instead of the reply; "" for none."""
+    """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply; "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of events of a stream before `error` is sent in the stream; None to send `error` as the response."""
+    """Number of events of a stream after which `error` is sent; None to send `error` as the response."""
     stall_after: int | None = None
-    """Number of events of a stream before a pause of `stall_seconds`."""
+    """Number of events of a stream after which it pauses for `stall_seconds`."""
     stall_seconds: float = 3600
     end_after: int | None = None
-    """Number of events before the stream ends cleanly, but without its terminal event."""
+    """Number of events after which the stream ends cleanly, but without its terminal event."""
     cut_at: int | None = None
-    """Number of bytes of a stream before the connection is cut."""
+    """Number of bytes of a stream after which the connection is cut."""
     split: int = 0
     """Number of bytes of each write to the network; 0 for one write per event."""
     delay: float = 0

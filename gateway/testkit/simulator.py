@@ -25,7 +25,7 @@ LEAKS: Final = (
     "x-amz-", "amz-sdk-", "cookie", "forwarded", "x-forwarded-", "tailscale-", "x-api-key", "authorization",
     "x-goog-api-key", "x-claude-code-", "x-stainless-", "proxy-",
 )  # fmt: skip
-"""Prefixes of headers that concern only the client and the gateway, and must not reach a provider."""
+"""Prefixes of headers that must not reach a provider, because they concern only the client and the gateway."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""The flags (API formats) and paths that the gateway lists for launchers: programs that configure and start clients.
+"""The compatibility flags (API formats) and paths that the gateway lists for launchers, that is, for programs that
+configure and start clients.
 
 A provider's `advertise` setting decides which flags are listed.
 """
@@ -15,7 +16,10 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the flags to show, the provider's own first. Other flags are shown only if they can serve a model."""
+    """Return the compatibility flags to list, the provider's own first.
+
+    Others are listed only if they can serve a model.
+    """
     if provider.advertise == ("native",):
         return list(provider.flags)
     flags = dict.fromkeys(provider.flags)
@@ -31,7 +35,7 @@ def endpoints(registry: Registry, offer: Offer) -> list[str]:
 
 
 def _paths(plugin: Plugin) -> list[str]:
-    """Return the flag's paths for generation, under the usual base URL of the flag's clients."""
+    """Return the paths of an API for generating text, under the most common base URL of its clients."""
     base = plugin.client_api.bases[0] if plugin.client_api else ""
     paths = [route.path for route in plugin.routes if route.operation == GENERATE]
     usual = [path for path in paths if path.startswith(f"{base}/")]

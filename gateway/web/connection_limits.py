@@ -1,8 +1,8 @@
 """Limits on the connections of clients: the total number, the number for each address, and the time of being idle.
 
-- If there are too many connections, the connection that has been idle for longest is closed to make room for the new
-  connection. A connection with a call in flight is never closed for this reason.
-- The limits are read from the current configuration. So a reload also changes them for connections that are open.
+- If there are too many connections, the one that has been idle for longest is closed, to make room for a new one. A
+  connection with a call in flight is never closed for this reason.
+- The limits are read from the current configuration, so a reload changes them for open connections too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import Throttle
 
 RESERVED_DESCRIPTORS: Final = 200
-"""Number of file descriptors that are kept free of client connections: for the store, the journal, the log, bodies and
+"""Number of file descriptors that client connections must leave free, for the store, journal, log, bodies and
 tailscaled."""
 MAX_CONNECTIONS: Final = 20_000
 """Maximum number of connections if no limit is configured. An idle connection takes about 20 KB of memory."""
@@ -38,11 +38,11 @@ class Connection(Protocol):
 
     @property
     def awaits_head(self) -> bool:
-        """True if there is no request on the connection. A part of the next request's head may have come."""
+        """True if there is no request on the connection. A part of the next request's head may have arrived."""
 
     @property
     def has_no_head(self) -> bool:
-        """True if there is no request on the connection, and nothing of the next request's head has come."""
+        """True if there is no request on the connection, and no part of the next request's head has arrived."""
 
     def abort(self) -> None: ...
 
@@ -171,7 +171,7 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client on another machine; "" for this machine, whose proxies serve many clients."""
+    """Return the host of a client on another machine; "" for this machine, whose proxies serve many callers."""
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

@@ -1,4 +1,5 @@
-"""The connections of clients: time limits for a request's head and for clients that do not read; malformed requests.
+"""The connections of clients: time limits for a request's head and for clients that do not read, and replies to
+malformed requests.
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
@@ -32,14 +33,13 @@ MIN_READ_BYTES: Final = 1024 * 1024
 This is about 8 KB per second, like the minimum rate of request bodies (`Limits.body_bytes_per_second`)."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Maximum number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions. A body
-may have this many bytes in addition to `FRAMING_RATIO` bytes for each byte of content. Without this limit, chunk
-extensions could be endless (CVE-2024-22019 in Node)."""
+may have this number of bytes in addition to `FRAMING_RATIO` times its content. Without this limit, chunk extensions
+could be endless (CVE-2024-22019 in Node)."""
 FRAMING_RATIO: Final = 8
 """Maximum number of bytes on the wire for each byte of content. A chunk with one byte of content takes six bytes."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds after which a connection that is being closed is aborted, even if a part of its reply is not sent yet.
-
-For the same time, the rest of a refused request's body is read, so that the client can read the reply."""
+"""Seconds after which a connection that is being closed is aborted, even if its reply is not completely sent. For the
+same time, the rest of a refused request's body is read, so that the client can read the reply."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -88,9 +88,10 @@ class Connection(web.RequestHandler):
         return self.awaits_head and self._head_timer is None
 
     def close(self) -> None:
-        """Accept no further request. If the head of a request was read, read its body and send the reply first.
+        """Accept no further request.
 
-        The close is delayed until then, because aiohttp ignores all bytes that come after a close.
+        If the head of a request was read, its body is read and its reply sent before the connection is closed, because
+        aiohttp ignores all bytes after a close.
         """
         if self._current_request is None and not self._messages:
             super().close()
@@ -176,7 +177,10 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the reply to a malformed request, and close the connection. The reply quotes nothing of it."""
+        """Return the reply to a malformed request, and close the connection.
+
+        The reply quotes nothing of the request.
+        """
         _ = message
         _answer_with_version_11(request)
         request_id = new_id()
@@ -224,7 +228,7 @@ class Connection(web.RequestHandler):
         self._keepalive_handle = None
 
     def _goes_on(self) -> bool:
-        """Return whether the call in flight, if any, goes on without its client (`call/middleware/read_on.py`)."""
+        """Return whether the call in flight, if any, continues without its client (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
         return call is not None and call.goes_on is not None and call.goes_on()
 
@@ -236,7 +240,7 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def _expect_reading(self, raw: asyncio.Transport) -> None:
-        """Check after `UNREAD_SECONDS` whether the client has read enough. If it has not, abort the connection then."""
+        """Check after `UNREAD_SECONDS` whether the client has read enough. If not, abort the connection."""
         unread = raw.get_write_buffer_size()
         self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
 

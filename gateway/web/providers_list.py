@@ -1,8 +1,8 @@
 """GET /api/providers: the providers with a model that is granted to the caller, in the format that launchers read.
 
-A launcher is a program that configures and starts clients. It uses the flags (API formats) in `compatibility` to decide
-which clients it offers. `speaks` has the flags that the provider itself supports. The provider's `advertise` setting
-decides how `compatibility` differs from `speaks`.
+A launcher is a program that configures and starts clients. It uses the compatibility flags (API formats) in
+`compatibility` to decide which clients it offers. `speaks` has the flags that the provider itself supports. The
+provider's `advertise` setting may add others to `compatibility`.
 """
 
 from __future__ import annotations

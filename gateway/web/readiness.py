@@ -1,9 +1,10 @@
-"""GET /readyz: whether the gateway serves calls, and which faults an operator must mend.
+"""GET /readyz: whether the gateway serves calls, and which faults an operator must correct.
 
 - The status is 503 while the gateway is being stopped, cannot write records to its disk, or cannot identify callers at
   any listener. Calls are refused then, or their records could be lost. Monitors need only the status.
-- Other faults are listed in the reply, and the status stays 200, because calls are still served. Several gateways often
-  have such a fault at the same time. With 503, a load balancer would stop using all of them (BerriAI/litellm#34934).
+- Other faults are listed in the reply, and the status stays 200, because calls are still served. Such a fault often
+  affects several gateways at the same time, and with 503 a load balancer would stop using all of them
+  (BerriAI/litellm#34934).
 - The reply names no provider, path or address, because everybody may read it. The log names them.
 """
 
@@ -26,12 +27,12 @@ from gateway.store.base import rfc3339
 WATCH_SECONDS: Final = 5.0
 """Seconds between two checks if no monitor asks. A fault may be noticed this many seconds after it began."""
 IDENTITY_SECONDS: Final = 1.0
-"""Seconds for which an answer of tailscaled is reused, so that many monitors do not cause many questions."""
+"""Seconds for which an answer of tailscaled is reused, so that many monitors do not cause many lookups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part of the gateway that may fail, with the texts for both states: failing and working."""
+    """A part of the gateway that may fail, with the texts for its two states."""
 
     name: str
     good: str
@@ -99,7 +100,7 @@ class Readiness:
             await asyncio.sleep(WATCH_SECONDS)
 
     def close(self) -> None:
-        """Let the thread end, without waiting for a running test of the disk."""
+        """Let the thread end, without waiting for a current test of the disk."""
         self._thread.shutdown(wait=False)
 
     async def look(self) -> Mapping[str, Fault]:
@@ -149,7 +150,7 @@ class Readiness:
         return {check.name: float(check.name in faults) for check in CHECKS}
 
     def _note(self, faults: Mapping[str, Fault]) -> None:
-        """Keep the failing checks, each with the time at which it was first seen, and log a change of the readiness."""
+        """Keep the failing checks with the times at which they were first seen. Log a change of the readiness."""
         now = time()
         self._faults = {
             name: replace(fault, since=self._faults[name].since if name in self._faults else now)
@@ -164,7 +165,7 @@ class Readiness:
                 self._gateway.log.info("gateway.ready")
 
     async def _ask_tailscaled(self) -> None:
-        """Update the information whether callers can be identified. Concurrent requests share one question."""
+        """Update whether callers can be identified, by asking tailscaled. Concurrent requests share one question."""
         if self._identifying is None:
             if monotonic() - self._identified_at < IDENTITY_SECONDS:
                 return

@@ -1,6 +1,6 @@
-"""Error responses for paths without a route, in the dialect of the API that the client meant to call.
+"""Error responses for paths without a route, in the dialect of the API that the client probably meant to call.
 
-- Each flag's plugin declares the paths and headers of its clients (`contract/client_api.py`).
+- The plugin of each API declares the paths and headers of the API's clients (`contract/client_api.py`).
 - The message names the path that was called. It also names the base URL to set, or the paths that are served.
 - If no plugin recognizes the request, the plain JSON error of `call/guard.py` is sent.
 """

@@ -144,7 +144,9 @@ def stream_type(request: ClientRequest) -> str:
 
 
 def _wants_array(request: ClientRequest) -> bool:
-    """Return whether a client of this flag wants its stream as a JSON array, which is Google's default."""
+    """Return whether a client of this compatibility flag wants its stream as a JSON array, which is Google's
+    default.
+    """
     return request.stream and request.flag == _OWN and _form(request.query) != _SSE
 
 

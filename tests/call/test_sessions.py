@@ -32,7 +32,7 @@ FLAGS = discover().flags
 
 
 def opening(request):
-    """Return the opening as the client's flag reads it."""
+    """Return the opening as the client's compatibility flag reads it."""
     return FLAGS[request.flag].opening(request)
 
 

@@ -53,7 +53,9 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
     ],
 )
 def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, expected):
-    """Check that the conversion with the least loss is used, in any order of the flags in the configuration."""
+    """Check that the conversion with the least loss is used, in any order of the compatibility flags in the
+    configuration.
+    """
     for order in (flags, flags[::-1]):
         assert chosen(client, client, "generate", model, *order) == expected
 

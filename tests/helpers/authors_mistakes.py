@@ -75,13 +75,15 @@ class Mistake(NamedTuple):
 
 
 def flag(title, old, new, message):
-    """Return a mistake in a file `acme.py`, which has a correct flag but for `new` in the place of `old`."""
+    """Return a mistake in a file `acme.py`, which has a correct compatibility flag but for `new` in the place of
+    `old`.
+    """
     assert old in FLAG
     return Mistake(title, message, {"acme.py": FLAG.replace(old, new)})
 
 
 def more(title, code, message):
-    """Return a mistake in a file `acme.py`, which has a correct flag and then more code."""
+    """Return a mistake in a file `acme.py`, which has a correct compatibility flag and then more code."""
     return Mistake(title, message, {"acme.py": f"{FLAG}\n\n{code}"})
 
 

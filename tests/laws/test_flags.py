@@ -1,4 +1,4 @@
-"""The laws of every built-in flag: damage by chance, and what only these flags promise.
+"""The laws of every built-in compatibility flag: damage by chance, and what only these flags promise.
 
 The flag's own encoder makes the provider's stream from a canned reply, so these laws hold for a new flag of a known
 dialect from its first day. The laws of all flags are tried by `test_shipped_laws.py`.
@@ -122,7 +122,9 @@ def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, st
 
 
 def texts(flag, events, kind):
-    """Return the texts of one kind that the flag finds in the events, joined, without those that repeat pieces."""
+    """Return the texts of one kind that the compatibility flag finds in the events, joined, without those that repeat
+    pieces.
+    """
     places = [(place, event) for event in events for place in flag.places(event) if isinstance(place, Place)]
     return "".join(
         text_at(event.data, place.path) for place, event in places if place.kind == kind and not place.repeats

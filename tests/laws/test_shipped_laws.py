@@ -1,4 +1,4 @@
-"""The laws that `irisgate plugins check` tries, on every flag and translator that the registry finds.
+"""The laws that `irisgate plugins check` tries, on every compatibility flag and translator that the registry finds.
 
 Damage by chance, and what is particular to the built-in dialects, is in the other files of this folder.
 """

@@ -1,4 +1,6 @@
-"""The Gemini API as a flag: native requests keep their bytes, both forms of streams end right, and facts are exact."""
+"""The Gemini API as a compatibility flag: native requests keep their bytes, both forms of streams end right, and facts
+are exact.
+"""
 
 import json
 from dataclasses import replace

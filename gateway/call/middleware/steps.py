@@ -1,8 +1,8 @@
 """Does the I/O for the `steps` of plugins: requests and downloads that are needed before a request can be built.
 
-- An attempt runs two sets of steps. The steps of the client's flag run before the middleware `translate`, in the
-  client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect. If client and
-  provider have the same flag, its steps run only once.
+- An attempt runs two sets of steps. The steps of the client's compatibility flag run before the middleware `translate`,
+  in the client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect. If client
+  and provider have the same flag, its steps run only once.
 - The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
   no connection.
 - Most requests need no steps. The plugin then returns the request instead of a generator.
@@ -122,7 +122,7 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the provider's flag; None if it is the client's flag, whose steps have run."""
+    """Return the provider's compatibility flag; None if it is the client's flag, whose steps have run."""
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag
 

@@ -1,9 +1,9 @@
-"""Replaces a configuration's file in one step: a reader sees the old file or the new file, never a part of one.
+"""Replaces a configuration's file atomically: a reader sees either the old file or the new one.
 
 - The new text is written to a temporary file in the same folder, which is then renamed over the old file.
 - A symbolic link stays a link; mode and owner stay unchanged.
-- The temporary file may hold secrets. Until the rename only its owner may read it. If a killed process left a
-  temporary file behind, the next start or save removes the file.
+- The temporary file may contain secrets. Only its owner may read it before the rename. If a killed process left a
+  temporary file behind, the next start or save removes it.
 - Nothing here looks at the content.
 """
 
@@ -35,19 +35,19 @@ _EDIT_THERE: Final = "edit it where it is mounted or copied from"
 
 
 class CannotReplace(Exception):
-    """An error that says why the file was not replaced."""
+    """The error for a file that was not replaced. Its message says why."""
 
 
 class NotWritable(CannotReplace):
-    """The gateway may not write the file."""
+    """The error for a file that the gateway may not write."""
 
 
 class NoSpace(CannotReplace):
-    """The disk has no room for the new file."""
+    """The error for a disk that has no room for the new file."""
 
 
 class Changed(CannotReplace):
-    """The file has changed since the caller read it."""
+    """The error for a file that has changed since the caller read it."""
 
 
 def read(path: Path) -> bytes:
@@ -65,7 +65,7 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raise `NotWritable` if the file or its folder is read-only. A read-only mode counts even if root could write."""
+    """Raise `NotWritable` if the file or its folder is read-only. This applies even to root, who could write anyway."""
     target = _target(path)
     if not target.stat().st_mode & 0o222:
         raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")
@@ -77,8 +77,8 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
     """Replace the content of a file by `data`, if the content is still `expected`.
 
     Raises `CannotReplace` if the file has another content, may not be written, or does not fit on the disk. Raises
-    `OSError` for any other error of the disk. If the last step fails, the flush of the folder, the file has the new
-    content. After any other exception the file has the old content. No temporary file is left.
+    `OSError` for any other error of the disk. If only the last step (the flush of the folder) fails, the file has the
+    new content. After any other exception, it has the old content. No temporary file is left.
     """
     check(path)
     target = _target(path)
@@ -106,7 +106,7 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
 def sweep(path: Path) -> None:
     """Remove temporary files that killed saves left behind, because they may hold secrets. Errors are ignored.
 
-    Only one process saves a file, one save after another, so no such temporary file is still being written.
+    Such a file is never in use, because only one process saves, one save at a time.
     """
     with suppress(OSError):
         target = _target(path)
@@ -140,7 +140,7 @@ def _write(descriptor: int, data: bytes, like: os.stat_result) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Flush the folder, so that a power failure cannot undo the rename."""
+    """Flush the folder to the disk, so that a power failure cannot undo the rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

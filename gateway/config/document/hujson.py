@@ -1,9 +1,8 @@
 """HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
 
-One parse gives the value, the offset of every member and element (so that a finding can say line and column), and the
-members whose name occurs twice in their object. No library gives all three. Lax parsers accept broken input silently,
-and strict parsers refuse HuJSON. Nothing here knows what a key means. No message quotes a value, because it may be a
-secret.
+One parse gives the value, the offset of every member and element (for the line and column in a message), and the
+members whose name occurs twice in an object. No library gives all three. Nothing here knows what a key means. No
+message quotes a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 64
-"""Maximum depth of nesting. No configuration needs this depth, and a much deeper text would exhaust the stack."""
+"""Maximum depth of nesting. No configuration needs so many levels, and a far deeper text would exhaust the stack."""
 MAX_NUMBER: Final = 400
-"""Maximum length of a number in characters. Every double fits, and Python converts integers of this length."""
+"""Maximum length of a number in characters. Every double is shorter."""
 MAX_PIECES: Final = 600_000
 """Maximum number of keys, values and punctuation marks in a text. A text with more would take seconds to read.
 
@@ -34,7 +33,7 @@ _MAX_NAME: Final = 100
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]
-"""The place of a value in the document: names of members and indexes of elements, outermost first."""
+"""The path of a value in the document: names of members and indexes of elements, outermost first."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -61,7 +60,7 @@ _UNREADABLE: Final = (
 
 
 class HujsonError(ValueError):
-    """An error for a text that is not valid HuJSON. `offset` is the place of the first character that does not fit."""
+    """The error for a text that is not valid HuJSON. `offset` is the position of the first wrong character."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -70,7 +69,7 @@ class HujsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A member whose name occurs twice in its object. JSON parsers disagree on which of the two values counts."""
+    """A member whose name occurs twice in an object. JSON parsers disagree on which of the two values counts."""
 
     path: Path
     first: int
@@ -78,7 +77,7 @@ class Duplicate:
 
 
 class String(NamedTuple):
-    """A string that is a value. `start` is the offset of the opening quote, `end` is just after the closing quote."""
+    """A string value. `start` is the offset of its opening quote, and `end` the offset after its closing quote."""
 
     path: Path
     start: int
@@ -93,13 +92,13 @@ class Document:
     text: str
     value: Any
     offsets: Mapping[Path, int]
-    """Offsets by path: where the key of a member begins, or where the value of an element begins.
-
-    The path `()` is the whole value.
+    """Offsets by path: the start of a member's key, or the start of an element's value. The path `()` is the whole
+    document.
     """
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All strings that are values, in the order of the text. Strings in duplicates are in it, but not in `value`."""
+    """All string values, in the order of the text. Strings in duplicate members are included, although `value` lacks
+    them."""
 
     @cached_property
     def _lines(self) -> list[int]:
@@ -149,7 +148,10 @@ def parse(text: str) -> Document:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all tokens of a text. Joined, they are the text. Raises `HujsonError` for an unexpected character."""
+    """Return all tokens of a text.
+
+    Their concatenation is the text. Raises `HujsonError` for an unexpected character.
+    """
     return list(_scan(text, frozenset()))
 
 
@@ -168,8 +170,7 @@ def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
 def _check_comment(comment: str, start: int) -> None:
     """Raise `HujsonError` for a carriage return without a line feed in a `//` comment.
 
-    Some editors begin a new line at the carriage return and show the following text as a value, although this parser
-    takes that text as part of the comment.
+    Some editors would show the text after it on a new line, like a value, although it belongs to the comment.
     """
     if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
         message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"

@@ -1,9 +1,9 @@
 """Macros: `${NAME}` in a string of the document is replaced by the value of an environment variable.
 
-- Macros are replaced before anything is checked, in values and never in the names of members. Macros within an inserted
-  value are not replaced.
-- Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a name, a description or a model,
-  are shown to callers. With a macro in such a value, whoever may edit the document could read the environment.
+- Macros are replaced before anything is checked. They are replaced only in values, not in names of members and not
+  inside inserted values.
+- Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a description, are shown to
+  callers, so that anybody who may edit the document could read the environment by a macro.
 - The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their
   values.
 
@@ -51,13 +51,13 @@ MISPLACED: Final = (
 
 @dataclass(slots=True)
 class Substitution:
-    """The replacement of the macros in one document, with the faults and values that were found."""
+    """The result of replacing the macros in a document: the faults, and the inserted values."""
 
     environ: Mapping[str, str]
     faults: list[tuple[Path, str]] = field(default_factory=list)
     """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """The inserted values, each with the macro, such as `${NAME}`, that it replaced."""
+    """The inserted values, each with the macro that it replaced, such as `${NAME}`."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))

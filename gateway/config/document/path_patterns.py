@@ -1,7 +1,7 @@
-"""Patterns of paths, which say to what members of a document a rule applies.
+"""Patterns of paths, which select the members of a document to which a rule applies.
 
-A pattern is a path with `*` for one step (a chosen name or an index) and `**` at its end for any number of steps. The
-patterns themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.
+In a pattern, `*` stands for one step (a name or an index), and `**` at the end for any number of steps. The patterns
+themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A configuration's text with marks in the place of secrets, and messages without secrets.
+"""Hides secrets: by marks in the text of a configuration, and by `[redacted]` in messages.
 
 - Comments and layout of the text stay as they are; only secrets are replaced by marks.
-- A mark is an HMAC of the secret under a key of this gateway. Equal secrets have equal marks, and nobody can
-  test a guess without the key.
+- A mark is an HMAC of the secret under a key of this gateway. Equal secrets have equal marks, but without the key
+  nobody can verify a guess.
 - `config/edit.py` replaces marks by secrets again. Nothing here reads a file or checks a configuration.
 """
 
@@ -21,10 +21,8 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string: its path without indexes and without names that people chose.
-
-The name of a member is a string too. The role of this string is the role of the object that has the member, usually
-followed by the step `(name)`.
+"""The purpose of a string in a document: its path, without indexes and without names that people chose. A member's name
+is a string too: its role is that of the object with the member, usually followed by the step `(name)`.
 """
 
 
@@ -32,14 +30,14 @@ class Known(NamedTuple):
     """The secret that a mark replaces."""
 
     text: str
-    """The secret as it is written in the document, with escapes and without quotes."""
+    """The secret as the document has it: with escapes, and without quotes."""
     roles: frozenset[Role] = frozenset()
     """Roles of all plain strings and URLs of the document that contain the secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text with marks in the place of its secrets, and the secrets by their marks."""
+    """A text in which marks replace the secrets, and the secret of each mark."""
 
     text: str
     known: Mapping[str, Known]

@@ -1,7 +1,7 @@
 """The patterns that recognise a secret: names of members and headers, parts of URLs, and texts in comments.
 
 - A pattern must match any text in linear time, because a configuration may be hostile.
-- A value that only says where a secret is (`env:`, `file:`, a macro) is a reference and not a secret.
+- A value that only refers to a secret (`env:`, `file:`, a macro) is not a secret itself.
 - The offsets of secrets in a document are found in `secret_spans.py`.
 """
 
@@ -20,14 +20,13 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Names of members that have a secret as their own value. A value deeper inside such a member is not secret.
-
-For names that match `_SECRET_NAME`, values deeper inside the member are secret too.
+"""Pattern for names of members whose own value is secret, but not values deeper inside. For names that match
+`_SECRET_NAME`, deeper values are secret too.
 """
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Names of members that hold either a header's value, which is secret, or a word that says how a key is sent."""
+"""Pattern for names of members that have either a header's value, which is secret, or a word for how a key is sent."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}")
-"""Words that say how a key is sent. Any other value of a member named `authorization` may be a header's value."""
+"""Pattern for words that say how a key is sent. Any other value of a member `authorization` may be a header's value."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -42,9 +41,7 @@ _CHOSEN: Final = (
     ("connectors", "servers", "*"),
     ("model_aliases", "models", "*"),
 )
-"""Members whose names people choose. Such a name does not show that the value is secret: a provider may be called
-`token`.
-"""
+"""Members whose names people choose. Such a name says nothing about its value: a provider may be called `token`."""
 _MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
 _KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*")
 
@@ -110,7 +107,7 @@ def is_secret_value(string: String) -> bool:
 
 
 def is_reference(value: str) -> bool:
-    """Return whether a value only says where a secret is.
+    """Return whether a value only refers to a secret.
 
     A value that begins with `keyfile::` is a reference if a path follows, and a secret if the service account itself
     follows.
@@ -155,7 +152,9 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether a match in a comment is no secret: a plain word, a reference, or a mode of `authorization`."""
+    """Return whether a match in a comment is not a secret, but a plain word, a reference, or a mode of
+    `authorization`.
+    """
     if group == "word" and not _DIGIT.search(text):
         return True
     return is_reference(text) or (group.startswith("mode") and bool(_MODE.fullmatch(text)))

@@ -1,7 +1,7 @@
 """The offsets of secrets in a document's text.
 
-A secret is found by its place (`secret_patterns.py`). Then every other occurrence of the same text is found too, with
-or without JSON escapes. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
+Secrets are found by the names and forms in `secret_patterns.py`. Then all other occurrences of the same texts are found
+too, with or without JSON escapes. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from gateway.config.document.secret_patterns import (
 )
 
 MIN_ANYWHERE: Final = 8
-"""Minimum length in characters of a secret that is searched for everywhere. A shorter text could be any word."""
+"""Minimum length in characters of a secret that is searched for in the whole text. A shorter one could be any word."""
 
 Place = Literal["key", "url", "comment", "plain"]
-"""The kind of place where a secret was found.
-
-The secret is in a string that is secret by its member's name (`key`), in a URL in another string (`url`), in a comment
-(`comment`), or in any other string or name (`plain`).
+"""The kind of place where a secret was found: in a string that is secret because of its member's name (`key`), in a URL
+in another string (`url`), in a comment (`comment`), or in any other string or name (`plain`).
 """
 
 _SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)

@@ -1,6 +1,6 @@
 """Secrets, which are written as a literal, `env:NAME` or `file:PATH` and resolved when the configuration is loaded.
 
-A `Secret` cannot be shown by accident: its repr names only its source, and only `value` returns the secret. It is not a
+A `Secret` cannot be shown by accident: its repr has only its source, and only `value` returns the secret. It is not a
 dataclass, because `dataclasses.asdict` would copy the secret.
 """
 
@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 64 * 1024
-"""Maximum size of a secret's file in bytes. Keys are shorter, and a file named by mistake may be huge."""
+"""Maximum size of a secret's file in bytes. Keys are shorter; a larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""The prefix of a reference to a Google service account, which is not supported.
-
-The prefix is recognised only because the reference itself would otherwise be sent upstream as the key.
+"""The prefix of a reference to a Google service account. It is not supported, but recognised, because otherwise the
+reference itself would be sent to the provider as the key.
 """
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -37,7 +36,7 @@ class Secret:
     def __init__(self, value: str = "", source: str = "literal") -> None:
         self._value = value
         self.source = source
-        """`literal`, `env:NAME` or `file:PATH`; the source may be shown."""
+        """The source of the secret: `literal`, `env:NAME` or `file:PATH`. The source is not secret."""
 
     @property
     def value(self) -> str:
@@ -57,7 +56,7 @@ class Secret:
 
 
 def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
-    """Return the secret: `text` itself, or what `text` refers to. Relative paths begin at `folder`.
+    """Return the secret: `text` itself, or the value to which `text` refers. Relative paths are relative to `folder`.
 
     Raises `SecretError` if the secret cannot be read or cannot be sent in a header.
     """

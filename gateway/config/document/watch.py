@@ -1,7 +1,7 @@
 """Watches files for changes: the configuration's own file, and the files that it refers to.
 
 - Editors rename a temporary file over the old file, Kubernetes swaps a symbolic link two levels up, and some file
-  systems report no changes. So folders are watched, and the `stat` of each file is compared with the previous one after
+  systems report no changes. So folders are watched. The `stat` of each file is compared with the previous one, after
   every report and every second.
 - A file counts as changed only if its `stat` has changed.
 - Nothing here reads or loads a file.
@@ -18,11 +18,11 @@ from typing import Final
 from watchfiles import awatch
 
 EVERY: Final = 1.0
-"""Seconds until the next comparison if no change is reported. A change must take effect within two seconds."""
+"""Seconds until the next comparison if no change is reported. A change should take effect within two seconds."""
 SETTLE: Final = 0.1
-"""Seconds without a change before a file is loaded, so that no half-written file is loaded."""
+"""Seconds without a change before a file is loaded, so that a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. After these, the change is reported nevertheless."""
+"""Maximum number of comparisons while files keep changing. Then the change is reported anyway."""
 GROUP_MS: Final = 200
 """Milliseconds during which reports of changes are combined into one."""
 
@@ -42,9 +42,8 @@ async def watch(
 ) -> AsyncGenerator[None, None]:
     """Yield after each change of a file. The generator ends only when it is closed or cancelled.
 
-    `files` is called again for each comparison, because a new configuration may refer to other files. A file that was
-    not among the files before counts as changed, because its earlier changes are unknown. A caller that loaded the
-    files some time ago gives the stamps of that time as `since`, and the first comparison uses them.
+    `files` is called for each comparison, because a new configuration may refer to other files. A new file counts as
+    changed. `since` has the stamps at the time when the caller loaded the files, for the first comparison.
     """
     known = stamps(files()) if since is None else dict(since)
     while True:
@@ -59,7 +58,10 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield once immediately, then after each report of a change in a folder or `every` seconds without a report."""
+    """Yield once at once.
+
+    Then yield after each report of a change in a folder, and after `every` seconds without a report.
+    """
     yield
     while True:
         reports = awatch(
@@ -86,10 +88,10 @@ def folders(files: Iterable[Path]) -> frozenset[Path]:
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return a list with the folder of a path, or [] if the folder does not exist.
+    """Return a list with the folder of a path; [] if the folder does not exist or cannot be determined, as for circular
+    links.
 
-    For a path with a name that is too long, or with links in a circle, return [] too, so that the folders of the other
-    paths are still watched.
+    The folders of other paths are then still watched.
     """
     try:
         folder = find(path).parent
@@ -99,7 +101,7 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the files' stamps when two successive looks find the same stamps, or after `LOOKS` comparisons."""
+    """Return the files' stamps when two successive comparisons agree, or after `LOOKS` comparisons."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

@@ -1,7 +1,7 @@
 """The section `model_aliases`: the operator's own names for models of providers.
 
 An alias is an exact name and takes precedence over a model of the same name (Aperture's documentation). A target that
-does not exist is kept, with a warning. Calls to the alias then fail with a message that names the target.
+does not exist causes only a warning. Calls to it fail with a message that names the target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 
 STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "session")
-"""Names of strategies. An unknown name is only a warning, because the names of the hosted product are not known."""
+"""Names of strategies. An unknown name causes only a warning, because Aperture's names are not known."""
 DEFAULT: Final[Strategy] = "first"
 
 _StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
@@ -56,7 +56,7 @@ def read_aliases(
 ) -> Mapping[str, Alias]:
     """Return the aliases that have no fault, by name.
 
-    `declared` are the names of all providers in the document, `providers` are the providers without faults.
+    `declared` are the names of all providers in the document, and `providers` are those without faults.
     """
     section = reading.section(AliasesSection, raw, _PATH)
     if section is None:

@@ -1,7 +1,7 @@
 """The sections `capabilities` and `anthropic_betas` of a provider: corrections of the gateway's data about its models.
 
 The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
-compares the two lists. For a key that is left out, the value of `contract/capabilities.json` applies.
+compares the two lists. A key that is left out has the value in `contract/capabilities.json`.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def read_capabilities(
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Return each pattern with the fields that it sets, in the document's order. Patterns with faults are left out.
 
-    `models` has the real model for each of the provider's model names.
+    `models` maps each of the provider's model names to the real model.
     """
     changes = []
     for pattern, item in raw.items():
@@ -196,9 +196,9 @@ def read_capabilities(
 
 
 def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
-    """Return the settings that plugins read about betas, or {} if the gateway's own data apply to the provider.
+    """Return the settings about betas for plugins; {} if the gateway's own data apply.
 
-    If the section names no envelope, a provider at an address of AWS gets the envelope `mantle`.
+    If the section names no envelope (API for Messages bodies), a provider at an AWS address gets the envelope `mantle`.
     """
     section = reading.section(BetasSection, raw, path) or BetasSection.model_validate({})
     settings = section.model_dump(exclude_none=True, exclude_defaults=True)

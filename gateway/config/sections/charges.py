@@ -1,6 +1,6 @@
-"""The keys `quotas` and `rate_limits` of a grant's capability: what the capability's calls are charged to.
+"""The keys `quotas` and `rate_limits` of a grant's capability, which limit the calls that the capability allows.
 
-Quotas are defined in `quotas.py`. `rate_limits` is a key of this gateway and not of the hosted product.
+Quotas are defined in `quotas.py`. `rate_limits` is a key of this gateway, which Aperture does not have.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class Charges(NamedTuple):
 def read_charges(
     quotas: Sequence[Any], rate_limits: Sequence[Any], path: Path, report: Report, *, by_model: bool
 ) -> Charges | None:
-    """Return the quotas and limits of the capability at `path`. If any has a fault, report the faults and return None.
+    """Return the quotas and limits of the capability at `path`.
 
-    With `by_model`, a limit without the key `per` counts each model separately.
+    If any has a fault, report the faults and return None. If `by_model` is true, a limit without the key `per` counts
+    each model separately.
     """
     buckets = [check(BucketSection, raw, (*path, "quotas", index), report) for index, raw in enumerate(quotas)]
     limits = [

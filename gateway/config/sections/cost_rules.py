@@ -1,6 +1,6 @@
 """The section `model_cost_map` of a provider: rules by which models are priced like other models.
 
-The operator's own price file is read in `prices.py`. Rules are applied in `gateway/money/prices/`.
+Rules are applied in `gateway/money/prices/`. The operator's own price file is read in `prices.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.config.section import Section
 from gateway.money.prices.table import ADJUSTMENT_PLACES, CostRule, compile_glob
 
 _MAX_ADJUSTMENT: Final = 1000
-"""Maximum factor of a price. The factor is a discount or a surcharge, so a larger number is a mistake."""
+"""Maximum factor of a price. A larger number is a mistake, because factors are discounts and surcharges."""
 
 
 def _pattern(value: str) -> str:
@@ -26,9 +26,10 @@ def _pattern(value: str) -> str:
 
 
 def _adjustment(value: Any) -> Decimal:
-    """Return the factor of a price as an exact decimal. Raises `ValueError` if the value is no allowed factor.
+    """Return the factor of a price as an exact decimal.
 
-    A JSON number of up to 15 digits is taken exactly as written, because `str` of the float gives back these digits.
+    Raises `ValueError` if the value is not an allowed factor. JSON numbers of up to 15 digits are exact, because `str`
+    of a float returns these digits.
     """
     bounds = f"above 0 and up to {_MAX_ADJUSTMENT}, with at most {ADJUSTMENT_PLACES} decimals"
     wrong = f'must be a number {bounds}, such as 0.85 or "1.1"'

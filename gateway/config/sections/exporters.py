@@ -1,8 +1,7 @@
-"""The section `exporters`. Nothing is exported yet.
+"""The section `exporters`.
 
-The section is checked nevertheless, so that a configuration that loads today still loads in a release that exports
-records.
-The keys are those of Aperture's documentation.
+Nothing is exported yet. The section is checked anyway, so that today's configurations still load in a later release
+that exports records. The keys are those of Aperture's documentation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The section `server.fetch`: whether files that clients name by URL are fetched, and from where.
+"""The section `server.fetch`: whether files that clients name by URL are downloaded, and from where.
 
-The addresses that the gateway never connects to are defined in `gateway/upstream/fetch/guard.py`.
+`gateway/upstream/fetch/guard.py` defines the addresses to which the gateway never connects.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 - tailscaled sends the policy's grants to a caller together with the caller's identity. They are a map of capability
   names to lists of objects (`CapMap`).
-- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy. So an object
-  with a fault in a policy gives no capability, and the fault is reported.
+- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy, so an invalid
+  object in a policy only gives no capability, and the fault is reported.
 - Nothing here decides who is calling or what the caller may do.
 """
 
@@ -24,7 +24,7 @@ from gateway.config.sections.charges import BucketSection, Charges, RateLimitSec
 from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
-"""Keys of a grant's `app` that the gateway reads: the key of the hosted product, and the gateway's own key."""
+"""Keys of a grant's `app` that the gateway reads: Aperture's key, and the gateway's own."""
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
 
@@ -69,9 +69,10 @@ class CapabilitySection(Section):
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
-    """Return the capability of a valid object. `charged` are the object's quotas and limits; None if any has a fault.
+    """Return the capability of a valid object.
 
-    If `charged` is None, the capability is empty. Without its limit, it would allow more than intended.
+    `charged` are the object's quotas and limits; None if any has a fault. The capability is then empty, because without
+    its limits it would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -106,9 +107,9 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Return a pair: the capability of an object, or None if the object has a fault; and messages about the object.
+    """Return the capability of an object, or None if it has a fault, and messages about the object.
 
-    A policy has no text with lines. So faults are collected in a report that gives every path the offset 0.
+    A policy has no text with lines, so faults are collected in a report in which every path has the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

@@ -1,7 +1,7 @@
 """The section `grants`: who gets which capabilities.
 
-Each capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The
-older `temp_grants` are read in `temp_grants.py`. Which grants match a caller is decided in `gateway/access/`.
+Each capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The older
+`temp_grants` are read in `temp_grants.py`. `gateway/access/` decides which grants match a caller.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.config.sections.tool_servers import ToolServers, check_tool_pattern
 
 
 class GrantSection(Section):
-    """Callers and the capabilities that they get. What no grant allows is denied."""
+    """Callers and the capabilities that they get. Everything that no grant allows is denied."""
 
     src: tuple[str, ...] = Field(
         strict=False,
@@ -62,9 +62,8 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
-    """Yield the capabilities of a grant's `app`.
-
-    The `app` is read even if the rest of the grant has faults, so that all faults are reported.
+    """Yield the capabilities in a grant's `app`, which is read even if the rest of the grant has faults, so that all
+    faults are reported.
     """
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():

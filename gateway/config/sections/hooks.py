@@ -1,8 +1,7 @@
-"""The section `hooks`, and `send_hooks` of a grant's capability. No hook is called yet.
+"""The section `hooks`, and `send_hooks` of a grant's capability.
 
-The sections are checked nevertheless, so that a configuration that loads today still loads in a release that calls
-hooks.
-The wording of messages is that of Aperture's documentation. Where Aperture only warns, this file only warns.
+No hook is called yet. The sections are checked anyway, so that today's configurations still load in a later release
+that calls hooks. The messages, and the choice between errors and warnings, are those of Aperture's documentation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The syntax of addresses in `listen` and `--listen`, and which addresses only this machine can reach.
 
 A listener on an address that only this machine can reach has the identity mode `loopback` by default. Any other
-listener needs an explicit mode. The mode is never guessed from running processes. Nothing here opens a
-socket or resolves a name.
+listener needs an explicit mode, because a mode is never guessed. Nothing here opens a socket or resolves a name.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Address(NamedTuple):
     def loopback(self) -> bool:
         """True if only this machine can connect to the address.
 
-        False for a unix socket, because a proxy in front of the socket may forward requests from other machines.
+        It is False for a unix socket, because a proxy in front of it may forward requests from other machines.
         """
         if self.host == "localhost":
             return True
@@ -70,7 +69,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Return the message about a listener that has no mode although other machines can reach its address."""
+    """Return the message about a listener without a mode on an address that other machines can reach."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -17,9 +17,9 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Return the address. Raises `ValueError` if it is not a loopback address.
+    """Return the address.
 
-    The listener must not be reachable by others, because it serves metrics without requiring a grant.
+    Raises `ValueError` if other machines can reach it, because the listener serves metrics without a grant.
     """
     if not parse_listen(value).loopback:
         raise ValueError(

@@ -34,7 +34,7 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 _NAMED: Final = ("book", "model", "geo", "from")
-"""Members that identify a row. No two rows may agree in all of these members."""
+"""Members that identify a row. Two rows must differ in at least one of them."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum size of a price file in bytes. The gateway's own table has about a twentieth of this size."""
 
@@ -66,7 +66,7 @@ def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
 
 
 def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
-    """Report a second row with the same price list, model, region and day, because only one row can count."""
+    """Report a second row with the same price list, model, region and day, because only one of them can be used."""
     seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(rows):
         first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)

@@ -31,7 +31,7 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Compatibility flags in the hosted product's documentation. The registry has the flags that this gateway supports."""
+"""Compatibility flags in Aperture's documentation. The registry has those that this gateway supports."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"
@@ -105,10 +105,11 @@ class ProviderSection(Section):
 
 
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the enabled flags that are in `known`.
+    """Return the enabled compatibility flags that are in `known`.
 
-    The hosted product's documents disagree about the default. This rule fits all of them: `openai_chat` is on if
-    `compatibility` enables no flag and does not mention `openai_chat`. Otherwise only the flags set to true are on.
+    Aperture's documents disagree about the default. This rule fits all of them: `openai_chat` is enabled if
+    `compatibility` enables no flag and does not mention `openai_chat`. Otherwise only the flags set to true are
+    enabled.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]
@@ -164,8 +165,9 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Warn of flags that have no effect, and refuse flags of broken plugins. A flag that is switched off and is
-    documented, or belongs to a broken plugin, needs no warning.
+    """Warn of compatibility flags that have no effect, and refuse flags of broken plugins.
+
+    A flag that is switched off causes no warning if it is documented or belongs to a broken plugin.
     """
     known = ", ".join(sorted(reading.plugins.flags))
     for flag, value in compatibility.items():
@@ -183,7 +185,7 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of unknown flags. The words of `ADVERTISE` are not flags, and get no warning either."""
+    """Warn of unknown compatibility flags. The words of `ADVERTISE` are allowed too."""
     for index, flag in enumerate(flags):
         if flag not in reading.plugins.flags and flag not in ADVERTISE:
             hint = reading.report.hint(flag, reading.plugins.flags)

@@ -1,8 +1,8 @@
 """The section `quotas`: budgets, which are buckets of money that refill over time or at borders of the calendar.
 
-Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`. Which
-calls are charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the keys `reset` and
-`time_zone` and the value `"notify"` are additions of this gateway.
+Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`.
+`charges.py` reads which calls are charged to a quota. The keys are those of Aperture's documentation; the keys `reset`
+and `time_zone` and the value `"notify"` are additions of this gateway.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def nanodollars(text: str) -> int:
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
     """Return the usable quotas, by name.
 
-    A quota with an unknown template is left out, so that calls charged to it are refused.
+    A quota with an unknown template is left out, and calls charged to it are refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
@@ -107,9 +107,10 @@ def _quota(name: str, section: QuotaSection) -> Quota:
 
 
 def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
-    """Return whether a quota has no more than one kind of refill. Report a quota with both kinds.
+    """Return whether a quota has at most one kind of refill.
 
-    With both, calls could use up to twice the capacity in one window. A time zone without a window has no effect.
+    Report a quota with both kinds, because calls could use up to twice its capacity in one window. Also report a time
+    zone without a window, which has no effect.
     """
     if section.reset and section.rate:
         report.error(("quotas", name, "reset"), 'is in the place of "rate"; keep one of them')
@@ -120,10 +121,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of a quota with a template that has a bucket called `name` for some caller.
-    If there is no such quota, return `name` itself.
+    """Return the name of a quota with a template, such as `<user>`, that has a bucket called `name` for some caller;
+    otherwise `name` itself.
 
-    `before` has the quotas with a template, by the part of their name before the template.
+    `before` has the quotas with a template, by the part of their name before it.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -131,10 +132,10 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name has no template or a known template. Warn of a clash with another quota's buckets.
+    """Return whether a quota's name is valid: its template, if any, must be known.
 
-    `before` has the quotas with a template, by the part of their name before the template. This quota is added to
-    `before` if it has a template.
+    Warn if its buckets could have the names of another quota's buckets. `before` has the quotas with a template, by the
+    part of their name before it, and gets this quota too.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -1,6 +1,6 @@
-"""The section `temp_grants`: grants in an older form of the hosted product.
+"""The deprecated section `temp_grants`: grants in an older form of Aperture.
 
-The section is deprecated. Its grants are read into the same types as those of the section `grants`.
+They are read into the same types as those of the section `grants`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OldItemSection(CapabilitySection):
 
 
 class TempGrantSection(Section):
-    """A grant of the older form. It has its capabilities in `app`, as a current grant has, or in the list `grants`."""
+    """A grant of the older form. Its capabilities are in `app`, as in current grants, or in the list `grants`."""
 
     src: tuple[str, ...] = Field(
         strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']
@@ -79,8 +79,8 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
     """Read a capability of the older form.
 
-    The entries of `providers` become patterns of models. An entry without `model` means all models, an entry without
-    `provider` means all providers.
+    The entries of `providers` become patterns of models. An entry without `model` means all models, and an entry
+    without `provider` means all providers.
     """
     section = reading.section(OldItemSection, raw, path)
     if section is None:

@@ -1,7 +1,7 @@
-"""The sections `mcp` and `connectors`: servers of tools, resources and HTTP APIs. No such server is called yet.
+"""The sections `mcp` and `connectors`: servers of tools, resources and HTTP APIs.
 
-The sections are checked nevertheless, so that a configuration that loads today still loads in a release that calls
-servers. The keys are those of Aperture's documentation.
+No such server is called yet. The sections are checked anyway, so that today's configurations still load in a later
+release that calls servers. The keys are those of Aperture's documentation.
 """
 
 from __future__ import annotations

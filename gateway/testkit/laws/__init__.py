@@ -1,4 +1,4 @@
-"""The laws of plugins: what must hold for every flag, translator and observer, whoever wrote it.
+"""The laws of plugins: what must hold for every compatibility flag, translator and observer, whoever wrote it.
 
 - `flag_laws.py`, `translator_laws.py` and `observer_laws.py` have the laws; `check.py` runs them on one plugin.
 - A law tries a plugin on its samples (`gateway/contract/samples.py`), and on damaged and divided forms of them. Nothing

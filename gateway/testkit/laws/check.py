@@ -79,7 +79,10 @@ def check(name: str, registry: Registry) -> Report:
 
 
 def flag_subject(flag: Plugin) -> FlagSubject:
-    """Return a flag with its own samples, or with those of its dialect. Raises `NotChecked` if there are none."""
+    """Return a compatibility flag with its own samples, or with those of its dialect.
+
+    Raises `NotChecked` if there are none.
+    """
     home = flag.hooks["build"].home
     if own := own_samples(flag.name, home, flag.samples):
         return FlagSubject(flag, own, Caps())
@@ -106,7 +109,7 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and a flag of each of its dialects. Raises `NotChecked`."""
+    """Return a translator with its samples, and a compatibility flag of each of its dialects. Raises `NotChecked`."""
     receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
     sending = [flag for flag in registry.flags.values() if upstream in upstreams(flag)]
     if not receiving or not sending:

@@ -1,4 +1,4 @@
-"""One sample of a flag, and the calls of the flag's hooks that the laws need. No socket is used."""
+"""One sample of a compatibility flag, and the calls of the flag's hooks that the laws need. No socket is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag, as a call that the flag both receives and sends."""
+    """A sample of a compatibility flag, as a call that the flag both receives and sends."""
 
     flag: Plugin
     sample: Sample
@@ -49,7 +49,7 @@ class Exchange:
         return Target("provider", self.flag.name, CHECKED_MODEL, self.flag.dialect_for(self.caps), self.caps)
 
     def request(self, *, stream: bool = False, body: bytes | None = None) -> ClientRequest:
-        """Return the sample's request as the flag parses it. Raises `Refused`."""
+        """Return the sample's request as the compatibility flag parses it. Raises `Refused`."""
         body = self.sample.request if body is None else body
         if not self.flag.routes:
             dialect = self.flag.dialects[0]
@@ -98,7 +98,7 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return a request after the flag's `steps`. Raises `Untried` for steps that need an upstream."""
+    """Return a request after the compatibility flag's `steps`. Raises `Untried` for steps that need an upstream."""
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):
         return steps

@@ -1,4 +1,4 @@
-"""The laws of every flag."""
+"""The laws of every compatibility flag."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLIPS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class FlagSubject:
-    """A flag with its samples."""
+    """A compatibility flag with its samples."""
 
     flag: Plugin
     samples: Sequence[Sample]
@@ -228,7 +228,7 @@ def odd_events_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def encoded(exchange: Exchange, events: Sequence[Event]) -> bytes:
-    """Return the bytes that the flag's encoder writes for a stream's events. Raises `BadFrame`."""
+    """Return the bytes that the compatibility flag's encoder writes for a stream's events. Raises `BadFrame`."""
     encoder, hooks = exchange.flag.encoder(exchange.request(stream=True)), exchange.flag.hooks
     feed = hooks["encoder.feed"].run
     written = [feed(encoder.feed, Event(event.kind, event.payload)) for event in events]

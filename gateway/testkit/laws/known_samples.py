@@ -1,4 +1,4 @@
-"""Samples of the dialects that the simulated providers speak, for flags that bring none of their own."""
+"""Samples of the dialects that the simulated providers speak, for compatibility flags that bring none of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.testkit.render.dialects import is_rendered, rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 
 CLAUDE: Final[Caps] = capabilities("us.anthropic.claude-haiku-4-5-20251001-v1:0")
-"""The capabilities of the model in known samples. Some flags choose the dialect by the model."""
+"""The capabilities of the model in known samples. Some compatibility flags choose the dialect by the model."""
 _NAMES: Final = ("thinking", "redacted", "unicode")
 REPLIES: Final[Mapping[str, Canned]] = {
     **{name: reply for name in _NAMES if (reply := NAMED[name].reply) is not None},
@@ -38,7 +38,7 @@ _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
     """Return samples of requests in the dialect `client` and of the provider's replies; [] for an unknown dialect.
 
-    The provider's dialect is that of a Claude model. The flag's own encoder writes the streams.
+    The provider's dialect is that of a Claude model. The compatibility flag's own encoder writes the streams.
     """
     upstream = provider.dialect_for(CLAUDE)
     if client not in _REQUESTS or not is_rendered(upstream):

@@ -1,9 +1,9 @@
 """Rules for the Messages bodies that Anthropic refuses, on api.anthropic.com and on Bedrock's InvokeModel.
 
-The members are checked first, by the tables in `claude_members.py`; rules over several members follow. The wording of a
-fault is Anthropic's if a source shows it. Differences between models come from the capabilities of the model. Where no
-source shows what the real service does, the body is accepted. Consecutive messages of one role are accepted, since
-Anthropic treats them as one turn.
+The members are checked first, by the tables in `claude_members.py`. Rules about several members follow. The wording of
+a fault is Anthropic's if a source shows it. Differences between models come from their capabilities. If no source shows
+what the real service does, the body is accepted. Consecutive messages of one role are accepted, since Anthropic treats
+them as one turn.
 """
 
 from __future__ import annotations

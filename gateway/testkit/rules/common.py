@@ -1,8 +1,8 @@
 """Parts that the rules of several dialects share: the form of a rule, and Claude's checks of thinking and sampling.
 
-A rule is a generator of the faults of a body. Each dialect has a table of rules and reports only the first fault. A
-rule does not run if an earlier rule has found a fault, so it may rely on what the earlier rules have checked. The rules
-of each dialect are in `converse.py`, `claude.py`, `chat.py` or `responses.py`.
+A rule is a generator of the faults of a body. Each dialect has a table of rules, and reports only the first fault. So a
+rule may rely on the checks of earlier rules. The rules of each dialect are in `converse.py`, `claude.py`, `chat.py` or
+`responses.py`.
 """
 
 from __future__ import annotations
@@ -96,15 +96,15 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return the capabilities if the model's family is known, or else permissive capabilities.
+    """Return the capabilities; if the model's family is unknown, return permissive ones.
 
-    The family is unknown if the model is named by the ARN of an inference profile, for example.
+    The family is unknown, for example, if the model is named by the ARN of an inference profile.
     """
     return caps if caps.family else _UNKNOWN
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether any beta allows thinking between tool calls. The budget may then exceed `max_tokens`."""
+    """Return whether a beta allows thinking between tool calls. The thinking budget may then exceed `max_tokens`."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -113,14 +113,14 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether a signature does not come from the simulator: another model made it, or it was invented."""
+    """Return whether a signature is not from the simulator, because another model made it or it was invented."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
 def mistaken_image(data: str, declared: str) -> str:
     """Return the real format of an image whose declared format is wrong; "" if the declared format is right.
 
-    The first bytes of the image show the real format. The result is also "" if these bytes belong to no known format.
+    The real format is found by the first bytes of the image. If they belong to no known format, return "" too.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
@@ -193,9 +193,9 @@ def _beside_thinking(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield a fault if the effort is no string, or if a model with adaptive thinking does not have that effort.
+    """Yield a fault if the effort is not a string, or if a model with adaptive thinking does not support it.
 
-    Older models accept some efforts with a beta. These models' efforts are not checked.
+    Efforts of older models, which need a beta, are not checked.
     """
     if settings.effort is not None and not isinstance(settings.effort, str):
         yield "output_config.effort: Input should be a valid string"

@@ -20,7 +20,8 @@ from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 
 _NO_POINT_BEHIND: Final = frozenset({"csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
-"""Formats of documents that are converted to text. A cache point after such a document is refused (opencode#17300)."""
+"""Formats of documents that are converted to text. A cache point directly after such a document is refused
+(opencode#17300)."""
 _DOCUMENT_NAME: Final = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+", re.ASCII)
 """The allowed names of documents. The underscore is not documented, but the real service accepted it."""
 _CLAUDE_FIELDS: Final = frozenset(
@@ -33,7 +34,8 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Fields that ask for thinking, each with the values of `Caps.reasoning` that allow it (agentgateway#3442)."""
+"""Fields that ask for thinking, each with the values of `Caps.reasoning` for which it is allowed
+(agentgateway#3442)."""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:

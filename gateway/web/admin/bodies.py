@@ -1,8 +1,8 @@
 """GET /api/calls/{id}/bodies: the request and the reply of a call, if the gateway is configured to store bodies.
 
 Callers may read the bodies of their own calls. An admin may read the bodies of any call; if the call is somebody
-else's, the read is logged. The reply is the same 404 for a call that does not exist, may not be read or has no bodies.
-So the reply reveals nothing about the calls of others.
+else's, the read is logged. A call that does not exist, may not be read or has no bodies gets the same 404, so that
+nothing about other callers' calls is revealed.
 """
 
 from __future__ import annotations

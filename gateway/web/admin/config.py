@@ -3,8 +3,8 @@
 The paths are those of Aperture's documentation.
 
 - Keys are never shown. Marks replace them (`config/document/redact.py`), and a configuration with marks can be saved.
-- A request to save must have the entity tag of the configuration that was edited (`If-Match`). So nobody overwrites a
-  change without having seen it. With `If-Match: *`, the current configuration is overwritten in any case.
+- A request to save must have the entity tag of the configuration that was edited (`If-Match`), so that nobody
+  overwrites a change unseen. With `If-Match: *`, the current configuration is overwritten in any case.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
 """
@@ -182,7 +182,7 @@ def _proposal(
     text: str, view: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Return an error, by path, for each setting that would take away the caller's access to the configuration."""
+        """Return an error, by path, for each setting that would remove the caller's own access to the configuration."""
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
@@ -219,8 +219,7 @@ async def _text(request: web.Request) -> str:
 async def _read(request: web.Request) -> bytes:
     """Return the body. Raises `Refusal` if it is larger than `MAX_BODY`.
 
-    The configured limit for the bodies of calls does not apply here. If it were set too low, it would otherwise
-    prevent an admin from saving the corrected configuration.
+    The configured limit for bodies of calls does not apply. Otherwise a limit that is too low could not be corrected.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:

@@ -74,8 +74,8 @@ async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only then are the
-    caller's groups, tags and tailnet grants known. The gateway does not know those of anybody else.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only then does the
+    gateway know groups, tags and tailnet grants.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -1,6 +1,6 @@
 """Query parameters of lists: the filters of rows, and the refusal of unknown parameters.
 
-`sessions.scope`, not this file, decides whose rows a caller may see.
+`sessions.scope` decides whose rows a caller may see.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SESSION_FILTERS: Final = ("provider", "model", "agent")
 PAGING: Final = ("limit", "cursor")
 
 _MAX_SHOWN: Final = 50
-"""Maximum number of characters of a wrong name or value that an error message repeats."""
+"""Maximum number of characters of a wrong name or value in an error message."""
 _STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 

@@ -33,9 +33,8 @@ MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
 """Maximum number of characters of a bucket's name, which consists of a definition's name and a login."""
 LATEST: Final = 250_000_000_000.0
-"""Latest Unix time in seconds that `refills_at` shows, in the year 9892.
-
-If a bucket becomes full only after this time, it is shown like a bucket that never becomes full.
+"""Latest Unix time in seconds, in the year 9892, that `refills_at` shows. A bucket that becomes full later is shown as
+never full.
 """
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})

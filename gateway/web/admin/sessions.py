@@ -39,11 +39,14 @@ def routes() -> list[web.RouteDef]:
 
 
 class Denied(PermissionError):
-    """The caller may not read the requested rows."""
+    """The error for a caller who may not read the requested rows."""
 
 
 class Missing(LookupError):
-    """The session or call does not exist or belongs to somebody else. The reply is the same in both cases."""
+    """The error for a session or call that does not exist or belongs to somebody else.
+
+    Both cases get the same reply.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def limit_of(query: Mapping[str, str]) -> int:
 def _api_scope(request: web.Request) -> Scope:
     """Return the scope of a request to the API. Raises `Denied` in the same cases as `scope`.
 
-    Raises `BadQuery` for an empty login. Only the pages accept an empty login, because their forms may send it.
+    Raises `BadQuery` for an empty login, which only the pages accept, because their forms may send it.
     """
     if request.query.get("identity") == "":
         raise BadQuery("identity: is empty; name a login, or leave it out")

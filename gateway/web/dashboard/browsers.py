@@ -1,6 +1,6 @@
 """Error pages for browsers whose requests are refused by the guard or the router, before a page's handler runs.
 
-The API and the routes of calls return errors as JSON even to browsers.
+Errors of the API and of calls are JSON even for browsers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 @web.middleware
 async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Replace a JSON error response by a page if the client accepts HTML and the path is not for JSON."""
+    """Replace a JSON error response by a page if the client accepts HTML, unless the path belongs to the API."""
     response = await handler(request)
     if not isinstance(response, web.Response) or response.status < 400 or response.content_type != "application/json":
         return response

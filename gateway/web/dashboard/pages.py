@@ -1,9 +1,9 @@
 """The pages at /ui/: providers with their models, sessions, and the calls of a session.
 
 The pages show text chosen by clients (models, session ids, agents). A script in such text could call the gateway as an
-admin from an admin's browser. So the pages are rendered on the server, have no script, and are sent with a
-Content-Security-Policy that allows only the gateway's own style, images and forms. `web/admin/sessions.py` decides who
-sees which rows.
+admin from an admin's browser. So the pages are rendered on the server, have no script, and have a
+Content-Security-Policy that allows only the gateway's own styles, images and forms. `web/admin/sessions.py` decides
+which rows a caller may see.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class ProviderCard:
     cost_basis: str
     disabled: bool
     key_refused: bool
-    """True if the provider refused the gateway's key and has served no call since."""
+    """True if the provider refused the gateway's key and has not served a call since then."""
     models: tuple[ModelLine, ...]
 
 

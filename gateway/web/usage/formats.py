@@ -1,7 +1,7 @@
 """Usage as JSON and as CSV, for the API and the command.
 
-The CSV follows RFC 4180, with exact decimals for money. Its cells have text chosen by clients and are opened in
-spreadsheets, so a cell that a spreadsheet would read as a formula gets an apostrophe in front (OWASP, CSV injection).
+The CSV follows RFC 4180, with exact decimals for money. Cells may have text chosen by clients. A cell that a
+spreadsheet would interpret as a formula gets an apostrophe in front (OWASP, CSV injection).
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class UsageRequest:
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
     """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if one is wrong.
 
-    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`. Without `to`,
-    `now` (Unix time in seconds) takes the place of that end. If `now` is None too, the request has no start.
+    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`. Without `to`, that
+    end is `now` (Unix time in seconds). If `now` is None too, the request has no start.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -1,7 +1,7 @@
 """Usage as a table for a terminal: the rows of the API's answer in aligned columns, with totals.
 
-Names are chosen by clients. So characters that are not printable, such as a terminal's control characters, are shown as
-"?". An unknown cost is shown as "unknown", with the number of calls whose cost is unknown.
+Names are chosen by clients, so unprintable characters, such as control characters of terminals, are shown as "?". An
+unknown cost is shown as "unknown", with the number of calls whose cost is unknown.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ some = settings(
 
 
 class Line:
-    """A gateway before a scripted provider of one flag, on an event loop of its own."""
+    """A gateway before a scripted provider of one compatibility flag, on an event loop of its own."""
 
     def __init__(self, provider, state):
         self.provider = provider

@@ -1,4 +1,5 @@
-"""Names of members and of finish reasons, and a reader of a reply's facts, for the flag and for both walkers.
+"""Names of members and of finish reasons, and a reader of a reply's facts, for the compatibility flag and for both
+walkers.
 
 - A stream has chunks of one kind (`CHUNK`). Each chunk is a whole `GenerateContentResponse`.
 - A stream has no terminal event. It is complete if every candidate has a finish reason, or if the prompt was blocked.

@@ -37,12 +37,14 @@ from gateway.testkit.judge import judge
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.rules.converse import converse_fault
+from gateway.testkit.rules.gemini import gemini_fault
 from gateway.testkit.rules.responses import responses_fault
 
 REGISTRY = discover()
 CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 GPT = "gpt-4o"
-MODELS = {"openai_chat": GPT, "openai_responses": GPT}
+GEMINI = "gemini-3-pro-preview"
+MODELS = {"openai_chat": GPT, "openai_responses": GPT, "gemini_generate_content": GEMINI}
 """The model by upstream dialect. Other dialects get a Claude model."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """The file behind every URL in these tests: an image of one pixel."""
@@ -64,6 +66,7 @@ JUDGES = {
     "bedrock_converse": lambda body, caps: judge("Converse", body) or converse_fault(body, caps),
     "openai_chat": lambda body, _: chat_fault(body),
     "openai_responses": lambda body, _: responses_fault(body),
+    "gemini_generate_content": lambda body, _: gemini_fault(body, GEMINI),
 }
 """The rules that the simulated provider of each compatibility flag applies to a request body."""
 
@@ -227,9 +230,9 @@ class ConvertedCall:
 HEAD = Head(200, {})
 
 
-def _own_ask(flag, dialect):
+def _own_ask(flag, dialect, query=""):
     top = Members(b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}')
-    return ClientRequest(flag.name, dialect, GENERATE, "POST", "/", "", {}, top, "m", True)
+    return ClientRequest(flag.name, dialect, GENERATE, "POST", "/", query, {}, top, "m", True)
 
 
 def read_events(flag, dialect, data):
@@ -244,7 +247,7 @@ def encoded(flag, dialect, events):
 
     Each event is given as (event type, data), where data may be bytes of JSON.
     """
-    encoder = flag.encoder(_own_ask(flag, dialect))
+    encoder = flag.encoder(_own_ask(flag, dialect, "alt=sse"))  # Gemini's form of a stream for other dialects
     payloads = [(kind, data if isinstance(data, bytes) else orjson.dumps(data)) for kind, data in events]
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
 

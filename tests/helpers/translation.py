@@ -22,6 +22,7 @@ from gateway.testkit.judge import judge
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.rules.converse import converse_fault
+from gateway.testkit.rules.gemini import gemini_fault
 
 TRANSLATORS = discover().translators
 PATHS = {
@@ -38,6 +39,8 @@ def upstream_fault(dialect: str, body: dict[str, Any], caps: Caps, *, stream: bo
     """Return the fault that a simulated provider of this dialect finds in a body, or None."""
     if dialect == "openai_chat":
         return chat_fault(body)
+    if dialect == "gemini_generate_content":
+        return gemini_fault(body)
     if dialect == "bedrock_converse":
         return judge("ConverseStream" if stream else "Converse", body) or converse_fault(body, caps)
     return claude_fault({name: value for name, value in body.items() if name != "anthropic_beta"}, caps, bedrock=False)

@@ -48,9 +48,22 @@ _BY_CONVERSION = {
         _ALREADY_SO: ("/n",),
         _REPLY_ONLY: ("/stream_options", "/stream_options/include_usage"),
     },
+    (CHAT, (GEMINI,)): {
+        _ONE_KIND: ("/messages/*/tool_calls/*/type", "/tool_choice/type", "/tools/*/type"),
+        _EMPTY: (
+            "/messages/1/tool_calls/2/function/arguments",
+            "/messages/4/content",
+            "/tools/1/function/description",
+        ),
+        _NO_LABEL: ("/response_format/json_schema/name",),
+        _ALWAYS_STRICT: ("/response_format/json_schema/strict",),
+        _SIGNED: ("/messages/*/reasoning_content",),
+        _ALREADY_SO: ("/n",),
+        _REPLY_ONLY: ("/stream_options", "/stream_options/include_usage"),
+    },
     (CHAT, (MESSAGES,)): {_NO_LABEL: ("/response_format/json_schema/name",)},
     (CHAT, (CONVERSE,)): {_NAME: ("/messages/0/content/4/file/filename",)},
-    (RESPONSES, (*CLAUDES, CHAT)): {
+    (RESPONSES, (*CLAUDES, CHAT, GEMINI)): {
         _ONE_KIND: ("/input/*/type",),
         _EMPTY: ("/input/2/content/0/annotations", "/tools/1/description"),
         _COMPLETE: ("/input/2/id", "/input/*/status"),
@@ -63,7 +76,7 @@ _BY_CONVERSION = {
         _CLOSED: ("/text/format/schema/additionalProperties", "/tools/*/parameters/additionalProperties"),
         _SIGNED: ("/input/*/summary", "/input/*/summary/*", "/input/*/summary/*/text", "/input/*/summary/*/type"),
     },
-    (RESPONSES, (MESSAGES,)): {_NO_LABEL: ("/text/format/name",)},
+    (RESPONSES, (MESSAGES, GEMINI)): {_NO_LABEL: ("/text/format/name",)},
     (RESPONSES, (CONVERSE,)): {_NAME: ("/input/0/content/4/filename",)},
     (GEMINI, (*CLAUDES, CHAT)): {
         _USERS: ("/contents/0/role", "/contents/2/role", "/contents/3/role"),
@@ -89,7 +102,7 @@ _BY_CONVERSION = {
         "the signature of the next part has the thought": ("/contents/1/parts/0",),
     },
     (GEMINI, (CONVERSE,)): {_NAME: ("/contents/0/parts/4/inline_data/display_name",)},
-    (MESSAGES, (CONVERSE, CHAT)): {
+    (MESSAGES, (CONVERSE, CHAT, GEMINI)): {
         _FORMAT: ("/messages/*/content/*/source/media_type", "/messages/*/content/*/content/*/source/media_type"),
         _EMPTY: ("/messages/1/content/3/input",),
         _ALREADY_SO: ("/service_tier",),
@@ -98,7 +111,7 @@ _BY_CONVERSION = {
         _NAME: ("/messages/0/content/4/title",),
         _CLOSED: ("/output_config/format/schema/additionalProperties", "/tools/*/input_schema/additionalProperties"),
     },
-    (CONVERSE, (MESSAGES, CHAT)): {
+    (CONVERSE, (MESSAGES, CHAT, GEMINI)): {
         _FORMAT: (
             "/messages/*/content/*/document/format",
             "/messages/*/content/*/image/format",
@@ -119,6 +132,7 @@ _BY_CONVERSION = {
             "/messages/1/content/0/citationsContent/citations/0/location/documentPage/documentIndex",
         ),
     },
+    (CONVERSE, (GEMINI,)): {_NO_LABEL: ("/outputConfig/textFormat/structure/jsonSchema/name",)},
     (CONVERSE, (CHAT,)): {
         "Chat has no status of a result, and the text of this one says that it failed": (
             "/messages/2/content/1/toolResult/status",

@@ -82,7 +82,7 @@ class Mapper:
         return [self.conversation.text(value.text)]
 
     def file(self, value: File) -> list[Block]:
-        return [self.conversation.file(value.media, param(value.at))]
+        return self.conversation.file(value.media, param(value.at))
 
     def document(self, value: Document) -> list[Block]:
         """Return a document, preceded by its `context` as a text part."""
@@ -90,7 +90,7 @@ class Mapper:
             self.drop(f"{value.at}/citations")
         context = [self.conversation.text(value.context)] if value.context else []
         if value.media is not None:
-            return [*context, self.conversation.file(value.media, param(value.at))]
+            return [*context, *self.conversation.file(value.media, param(value.at))]
         return [*context, self.conversation.text(frame_document("\n".join(value.texts), value.name))]
 
     def search_result(self, value: converse_values.SearchResult) -> list[Block]:

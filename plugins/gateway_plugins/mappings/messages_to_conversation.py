@@ -53,23 +53,24 @@ class Mapper:
         parts: list[Block] = []
         for block in message.content:
             if isinstance(block, Result):
-                content = [self._part(part, conversation) for part in block.content]
+                content = [made for part in block.content for made in self._parts(part, conversation)]
                 conversation.result(block.call_id, content, f"{block.at}/tool_use_id", is_error=block.is_error)
             elif isinstance(block, (Text, File, SearchResult)):
-                parts.append(self._part(block, conversation))
+                parts += self._parts(block, conversation)
         conversation.user(parts)
 
-    def _part(self, block: Text | File | SearchResult, conversation: Conversation) -> Block:
+    def _parts(self, block: Text | File | SearchResult, conversation: Conversation) -> list[Block]:
         if isinstance(block, Text):
-            return conversation.text(block.text)
+            return [conversation.text(block.text)]
         if block.citations:
             self.drop(f"{block.at}/citations")
         if isinstance(block, SearchResult):
-            return conversation.text(frame_document("\n\n".join(block.texts), f"{block.title} ({block.source})"))
+            framed = frame_document("\n\n".join(block.texts), f"{block.title} ({block.source})")
+            return [conversation.text(framed)]
         if block.context:
             self.drop(f"{block.at}/context")
         if block.media is None:
-            return conversation.text(frame_document("\n\n".join(block.texts), block.title))
+            return [conversation.text(frame_document("\n\n".join(block.texts), block.title))]
         return conversation.file(block.media, param(block.at))
 
     def _assistant(self, message: Message, conversation: Conversation) -> None:

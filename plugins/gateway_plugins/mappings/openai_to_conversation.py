@@ -42,10 +42,13 @@ def _report_breakpoints(message: Message, drop: Drop) -> None:
 
 
 def _parts(parts: Sequence[Part], conversation: Conversation) -> list[Block]:
-    return [
-        conversation.text(part.text) if part.media is None else conversation.file(part.media, param(part.at))
-        for part in parts
-    ]
+    made: list[Block] = []
+    for part in parts:
+        if part.media is None:
+            made.append(conversation.text(part.text))
+        else:
+            made += conversation.file(part.media, param(part.at))
+    return made
 
 
 def _piece(part: Part | Call | Reasoning, names: Names) -> Piece:

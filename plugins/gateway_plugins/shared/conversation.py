@@ -32,8 +32,11 @@ class Conversation(Protocol):
     def text(self, value: str) -> Block:
         """Return a text as a part, which has the text in its member `text`."""
 
-    def file(self, media: Media, field: str) -> Block:
-        """Return a file as a part. Raises `Refused`, naming `field`, if the model cannot read it."""
+    def file(self, media: Media, field: str) -> list[Block]:
+        """Return a file as a part. If the part cannot have the file's name, a text with the name comes before it.
+
+        Raises `Refused`, naming `field`, if the model cannot read the file.
+        """
 
     def system(self, value: str) -> None:
         """Add system text at the end of the conversation so far."""

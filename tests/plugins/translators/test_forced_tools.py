@@ -83,8 +83,11 @@ def forced(call):
     """Return the tool choice that is sent: the tool's name, "any", or None."""
     choice = call.sent.get("tool_choice") or {}
     named = call.sent.get("toolConfig", {}).get("toolChoice", {})
-    if choice == "required":
+    gemini = call.sent.get("toolConfig", {}).get("functionCallingConfig", {})
+    if choice == "required" or (gemini and "allowedFunctionNames" not in gemini):
         return "any"
+    if gemini:
+        return gemini["allowedFunctionNames"][0]
     by_name = choice.get("name") or choice.get("function", {}).get("name") or named.get("tool", {}).get("name")
     return by_name or ("any" if choice.get("type") == "any" or "any" in named else None)
 

@@ -376,6 +376,10 @@ UNSIGNED = {
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "so", "reasoning_content": "hm"}}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     },
+    "gemini_generate_content": {
+        "candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "so"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+    },
 }  # fmt: skip
 
 

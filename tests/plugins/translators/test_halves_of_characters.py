@@ -96,7 +96,19 @@ def messages_events(*pieces):
     return [(event["type"], event) for event in events]
 
 
-EVENTS = {"openai_chat": chat_events, "bedrock_converse": converse_events, "anthropic_messages": messages_events}
+def gemini_events(*pieces):
+    chunks = [{"candidates": [{"content": {"role": "model", "parts": [{"text": piece}]}}]} for piece in pieces]
+    usage = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}
+    last = {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}], "usageMetadata": usage}
+    return [("chunk", chunk) for chunk in [*chunks, last]]
+
+
+EVENTS = {
+    "openai_chat": chat_events,
+    "bedrock_converse": converse_events,
+    "anthropic_messages": messages_events,
+    "gemini_generate_content": gemini_events,
+}
 
 
 def text_of_stream(conversion, pieces):

@@ -101,6 +101,9 @@ def test_system_messages_before_the_first_turn_stay_the_systems(conversion):
         *system, last = call.sent["messages"]
         assert {message["role"] for message in system} == {"system"}
         texts = "".join(message["content"] for message in system)
+    elif conversion.upstream == "gemini_generate_content":
+        (last,) = call.sent["contents"]
+        texts = "".join(part["text"] for part in call.sent["systemInstruction"]["parts"])
     else:
         (last,) = call.sent["messages"]
         texts = "".join(block["text"] for block in call.sent["system"])

@@ -127,7 +127,8 @@ def cases(models):
         for conversion in CONVERSIONS.values()
         for way in OFF.get(conversion.dialect, ())
         for model in models
-        if conversion.upstream == "openai_chat" or models is ON_CONVERSE or "claude" in model
+        if conversion.upstream != "gemini_generate_content"
+        and (conversion.upstream == "openai_chat" or models is ON_CONVERSE or "claude" in model)
     ]
 
 

@@ -99,8 +99,8 @@ class Conversation:
     def text(self, value: str) -> Block:
         return text(value)
 
-    def file(self, media: Media, field: str) -> Block:
-        return media_part(media, self._caps, field)
+    def file(self, media: Media, field: str) -> list[Block]:
+        return [media_part(media, self._caps, field)]
 
     def system(self, value: str) -> None:
         """Add system text at the present end of the conversation."""

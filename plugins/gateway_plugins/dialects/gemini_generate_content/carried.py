@@ -1,0 +1,44 @@
+"""Gemini's thought signatures, carried through clients of other dialects.
+
+- Gemini signs a part of its reply, and wants the signature back on the same part. Gemini 3 refuses a function call
+  whose signature is missing. Other dialects have no member for a signature on a text or on a call.
+- So the reader of the reply encodes the signature as the signature of a thinking block, or as redacted thinking. The
+  encoded value also has the kind of part to which the signature belongs.
+- A signature goes back only to the model family that made it. A value that a client changed or forged is ignored, and
+  reported as dropped.
+
+Source: Google's guide to thought signatures.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from gateway_plugins.shared.reasoning import Maker
+
+FORM: Final = "gemini"
+CALL: Final = "call"
+"""Kind of a signature that belongs to the next function call."""
+TEXT: Final = "text"
+"""Kind of a signature that belongs to the text before it."""
+THOUGHT: Final = "thought"
+"""Kind of a signature that belongs to the thinking with which the client gets it."""
+_KINDS: Final = frozenset({CALL, TEXT, THOUGHT})
+
+
+class Signature(NamedTuple):
+    kind: str
+    value: str
+
+
+def encode(signature: Signature, maker: Maker) -> str:
+    """Return a signature as the client gets it; "" if the signature is too large."""
+    return maker.encoded(FORM, [signature.kind, signature.value])
+
+
+def decode(value: str, maker: Maker) -> Signature | None:
+    """Return the signature that `encode` wrote for the same model family; None for any other value."""
+    match maker.decoded(FORM, value):
+        case [str(kind), str(signature)] if kind in _KINDS and signature:
+            return Signature(kind, signature)
+    return None

@@ -1,0 +1,87 @@
+"""The parts of a turn of the model in a Gemini request, built from text, thinking and calls in the order they came.
+
+Gemini signs parts of its replies. A signature comes back from the client with a block of thinking (`carried.py`),
+and is put on the part to which it belongs. The rules are the same for all clients' dialects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.contract.flag import Drop
+from gateway_plugins.dialects.gemini_generate_content import carried
+from gateway_plugins.dialects.gemini_generate_content.carried import Signature
+from gateway_plugins.shared.conversation import Call, Piece
+from gateway_plugins.shared.inline_reasoning import original_text
+from gateway_plugins.shared.reasoning import PREFIX, Maker, Reasoning
+from gateway_plugins.shared.turns import Block
+
+
+@dataclass(slots=True)
+class ModelTurn:
+    """Builder of the parts of one turn."""
+
+    maker: Maker
+    drop: Drop
+    parts: list[Block] = field(default_factory=list)
+    _waiting: list[tuple[str, str]] = field(default_factory=list)
+    """Signatures of calls that have not come yet, each with the JSON pointer of the thinking that carried it."""
+    _thinking_at: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is neither a call nor a visible text. Thinking alone is no turn."""
+        return not any("functionCall" in part or self._is_text(part) for part in self.parts)
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._text(piece)
+            elif isinstance(piece, Reasoning):
+                self._think(piece)
+            else:
+                self._call(piece)
+
+    def report(self) -> None:
+        """Report the thinking that is not sent: all thinking of an empty turn, and signatures without their call."""
+        for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
+            self.drop(at)
+
+    @staticmethod
+    def _is_text(part: Block) -> bool:
+        return "thought" not in part and bool(part.get("text", "").strip())
+
+    def _text(self, value: str) -> None:
+        if value.strip():
+            self.parts.append({"text": value})
+
+    def _call(self, call: Call) -> None:
+        part: Block = {"functionCall": {"id": call.id, "name": call.name, "args": call.input}}
+        if self._waiting:
+            part["thoughtSignature"], _ = self._waiting.pop(0)
+        self.parts.append(part)
+
+    def _think(self, piece: Reasoning) -> None:
+        value = piece.data or piece.signature
+        signature = carried.decode(value, self.maker)
+        if (written := original_text(piece, self.maker)) is not None:
+            self._text(written)
+        elif signature is None and not (value.startswith(PREFIX) and self.maker.untagged(value) == ""):
+            self.drop(piece.at)
+            return
+        elif piece.text:
+            self.parts.append({"text": piece.text, "thought": True})
+        if signature is not None:
+            self._sign(signature, piece)
+        self._thinking_at.append(piece.at)
+
+    def _sign(self, signature: Signature, piece: Reasoning) -> None:
+        last = self.parts[-1] if self.parts else {}
+        is_own = ("thought" in last) == (signature.kind == carried.THOUGHT)
+        if signature.kind == carried.CALL:
+            self._waiting.append((signature.value, piece.at))
+        elif "text" in last and is_own and "thoughtSignature" not in last:
+            last["thoughtSignature"] = signature.value
+        else:  # in a stream, Gemini sends a signature of its own text in a part without text
+            self.parts.append({"text": "", "thoughtSignature": signature.value})

@@ -1,0 +1,37 @@
+"""Differences between Gemini's model generations that only this dialect shows. Other capabilities are in `Caps`.
+
+Sources: Gemini API, Thinking (levels and budgets) and Structured outputs; google-gemini/gemini-cli#16135.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The rules of one generation of models."""
+
+    budget: tuple[int, int] | None = None
+    """Smallest and largest thinking budget in tokens; None if the models take a thinking level instead."""
+    json_with_tools: bool = True
+    """True if a request may ask for JSON and offer functions."""
+    result_files: bool = True
+    """True if the result of a function may have files."""
+
+
+_CURRENT: Final = Generation()
+_OLDER: Final = (
+    ("gemini-2.5-pro*", Generation((128, 32_768), json_with_tools=False, result_files=False)),
+    ("gemini-2.5-flash-lite*", Generation((512, 24_576), json_with_tools=False, result_files=False)),
+    ("gemini-[12]*", Generation((1, 24_576), json_with_tools=False, result_files=False)),
+)
+"""Generations before Gemini 3, by a glob for their models. The first glob that matches counts."""
+
+
+def generation(model: str) -> Generation:
+    """Return the rules for a model. Its id may stand behind a path, as in `models/gemini-2.5-pro`."""
+    name = model.rpartition("/")[2]
+    return next((rules for glob, rules in _OLDER if fnmatchcase(name, glob)), _CURRENT)

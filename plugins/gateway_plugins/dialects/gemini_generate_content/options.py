@@ -1,0 +1,230 @@
+"""Writers of a generateContent request's functions, tool choice, output limit, thinking, sampling and answer format.
+
+Every conversion to Gemini uses these writers, whatever the client's dialect. `shared/settings.py` decides which
+settings to request. Contents are in `demand.py`. Source: Google's API reference (GenerationConfig, Tool, ToolConfig).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.dialects.gemini_generate_content.models import Generation
+from gateway_plugins.dialects.gemini_generate_content.schemas import json_schema
+from gateway_plugins.shared import settings
+from gateway_plugins.shared.offered_tools import OfferedTools, ToolChoice
+from gateway_plugins.shared.output_format import JSON_HINT, SCHEMA_TOOL, FormattedOutput, JsonFormat, schema_hint
+from gateway_plugins.shared.settings import Parameters, Plan, UpstreamRules
+from gateway_plugins.shared.thinking import ThinkingRequest
+from gateway_plugins.shared.tools import Block, Names, tool_schema, unused
+
+RULES: Final = UpstreamRules(max_temperature=2)
+
+_MAX_STOPS: Final = 5
+"""Maximum number of stop sequences. Gemini refuses more."""
+_BUDGETS: Final = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
+"""Thinking budget in tokens for each effort (Gemini API, OpenAI compatibility)."""
+_USUAL_EFFORT: Final = "high"
+"""Effort for thinking that is requested without an effort or a budget. Anthropic's default is the same."""
+_SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
+_MODES: Final[Mapping[str, str]] = {"auto": "VALIDATED", "none": "NONE", "any": "ANY", "tool": "ANY"}
+"""Modes of `functionCallingConfig`. AUTO is the default; VALIDATED is AUTO with calls that match their schema."""
+_JSON: Final = {"responseMimeType": "application/json"}
+_NUMBERS: Final[Mapping[str, str]] = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "frequency_penalty": "frequencyPenalty",
+    "presence_penalty": "presencePenalty",
+}
+"""Names in `generationConfig` of sampling parameters, seed and penalties."""
+_DISPLAYS: Final = ("summarized", "omitted")
+"""Displays of thinking that `includeThoughts` can request."""
+CHAT_NUMBERS: Final = frozenset({"seed", "frequency_penalty", "presence_penalty"})
+"""Names in Chat of the numbers that `penalties` writes."""
+_PENALTIES: Final = ("frequency_penalty", "presence_penalty")
+
+
+def function_names() -> Names:
+    """Return the table of names for one request. A function's name must begin with a letter or an underscore."""
+    return Names(leading_digits=False)
+
+
+def merge(*members: Block) -> Block:
+    """Return the members of a request as one object, in which the objects `generationConfig` are joined."""
+    body: Block = {}
+    for each in members:
+        body |= each | {
+            name: body[name] | each[name] for name in ("generationConfig",) if name in body and name in each
+        }
+    return {name: value for name, value in body.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Functions:
+    """The declarations of functions, and how the model may call them."""
+
+    declarations: Sequence[Block]
+    choice: ToolChoice
+    strict: bool = False
+    """True if the client wants calls that match the schema of their function exactly."""
+
+
+def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
+    """Return the functions for the offered tools. Cache breakpoints are reported as dropped: Gemini has none."""
+    declarations = []
+    for tool in offered.tools:
+        schema = json_schema(tool_schema(tool.schema, tool.name, tool.schema_at, drop), tool.schema_at, drop)
+        declarations.append(_declaration(names.alias(tool.name), tool.description, schema))
+        if tool.ttl is not None:
+            drop(tool.ttl_at)
+    return _Functions(declarations, offered.choice.renamed(names), any(tool.strict for tool in offered.tools))
+
+
+def _declaration(name: str, description: str, schema: Block) -> Block:
+    """Return the declaration of a function.
+
+    `parametersJsonSchema` takes JSON Schema, of which `parameters` has only a part. A function without parameters has
+    neither, because Gemini refused objects without properties for a long time.
+    """
+    made: Block = {"name": name}
+    if description.strip():
+        made["description"] = description
+    if schema["properties"] or schema.get("additionalProperties"):
+        made["parametersJsonSchema"] = schema
+    return made
+
+
+def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
+    """Return `tools` and `toolConfig`; {} if no function is offered.
+
+    Gemini always may call several functions at once. So a request for one call at a time is reported as dropped.
+    """
+    choice = functions.choice
+    if not functions.declarations:
+        return {}
+    if not caps.tools:
+        raise invalid("tools: this model calls no tools; leave them out", "tools")
+    mode = choice.mode
+    if choice.is_forced and not caps.forced_tool_choice:
+        drop(choice.at)
+        mode = "auto"
+    if not choice.parallel and mode != "none":
+        drop(choice.parallel_at)
+    body: Block = {"tools": [{"functionDeclarations": list(functions.declarations)}]}
+    if mode != "auto" or functions.strict:
+        named = {"allowedFunctionNames": [choice.name]} if mode == "tool" else {}
+        body["toolConfig"] = {"functionCallingConfig": {"mode": _MODES[mode], **named}}
+    return body
+
+
+def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
+    """Return the planned settings. A budget or display for which `thinkingConfig` has a member is not reported."""
+    thinking = requested.thinking
+    if thinking.anthropic is not None:
+        budget = None if generation.budget else thinking.budget
+        display = "" if thinking.anthropic.display in _DISPLAYS else thinking.anthropic.display
+        thinking = replace(thinking, anthropic=replace(thinking.anthropic, budget=budget, display=display))
+    return settings.plan(replace(requested, thinking=thinking), caps, RULES, drop)
+
+
+def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Generation, drop: Drop) -> Block:
+    """Return `generationConfig` with limit, thinking, sampling and stop sequences. Too many stops are reported."""
+    decided = settings.decide(requested, caps, RULES, drop, planned=planned)
+    if len(decided.stops) > _MAX_STOPS:
+        drop(requested.stops_at)
+    members = {
+        "maxOutputTokens": decided.limit,
+        "stopSequences": list(decided.stops[:_MAX_STOPS]) or None,
+        "thinkingConfig": _thinking(requested.thinking, planned, generation, drop) or None,
+        **{_NUMBERS[name]: value for name, value in decided.sampling.items()},
+    }
+    return {"generationConfig": {name: value for name, value in members.items() if value is not None}}
+
+
+def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
+    """Return `generationConfig` with seed and penalties. Models without sampling parameters refuse penalties.
+
+    `pointer` returns the JSON pointer of the client's member, by the name of Chat's member.
+    """
+    refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
+    for name in refused:
+        drop(pointer(name))
+    return {"generationConfig": {_NUMBERS[name]: value for name, value in given.items() if name not in refused}}
+
+
+def _thinking(requested: ThinkingRequest, planned: Plan, generation: Generation, drop: Drop) -> Block:
+    """Return `thinkingConfig`, with a level or a budget as the model's generation takes it; {} if none is planned.
+
+    Gemini returns its thoughts only on request. They are not requested if the client switches thinking off.
+    """
+    effort = planned.thinking.effort
+    if not planned.thinking.form:
+        return {}
+    hidden = requested.anthropic is not None and requested.anthropic.display == "omitted"
+    config: Block = {"includeThoughts": True} if requested.is_wanted and not hidden else {}
+    if generation.budget is None:
+        return config | ({"thinkingLevel": effort.upper()} if effort else {})
+    if effort == "none":
+        return config | {"thinkingBudget": 0}
+    lowest, highest = generation.budget
+    if requested.is_wanted and requested.budget is not None:
+        tokens = max(lowest, min(requested.budget, highest))
+        if tokens != requested.budget:
+            drop(requested.budget_pointer)
+        if requested.level:
+            drop(requested.effort_at)
+    else:
+        tokens = max(lowest, min(_effort_budget(effort, planned.limit), highest))
+    return config | {"thinkingBudget": tokens}
+
+
+def _effort_budget(effort: str, limit: int | None) -> int:
+    """Return the thinking budget for an effort, which leaves half of the output limit for the answer."""
+    tokens = _BUDGETS.get(effort or _USUAL_EFFORT, _BUDGETS[_USUAL_EFFORT])
+    return tokens if limit is None else min(tokens, limit // 2)
+
+
+def build_output(
+    wanted: JsonFormat | None, offered: OfferedTools, names: Names, caps: Caps, generation: Generation, drop: Drop
+) -> FormattedOutput:
+    """Return the members for the functions, the tool choice and the answer's format.
+
+    Models before Gemini 3 refuse a format together with functions. They get a schema tool instead.
+    """
+    functions = _functions(offered, names, drop)
+    declarations, choice = functions.declarations, functions.choice
+    if wanted is None:
+        return FormattedOutput(_tool_members(functions, caps, drop))
+    if caps.json_schema and (generation.json_with_tools or not declarations):
+        return FormattedOutput(_tool_members(functions, caps, drop) | _response_format(wanted, drop))
+    if not (caps.tools and caps.forced_tool_choice) or choice.is_forced:
+        drop(wanted.at)
+        return FormattedOutput(_tool_members(functions, caps, drop), hint=schema_hint(wanted.schema))
+    name = unused(SCHEMA_TOOL, {each["name"] for each in declarations})
+    description = " ".join(filter(None, [_SCHEMA_TOOL_DESCRIPTION, wanted.description]))
+    schema = json_schema(tool_schema(wanted.schema, name, wanted.schema_at, drop), wanted.schema_at, drop)
+    schema_tool = _declaration(name, description, schema)
+    is_only_one = not declarations or choice.mode == "none"
+    forced = replace(choice, mode="tool" if is_only_one else "any", name=name)
+    return FormattedOutput(_tool_members(_Functions([*declarations, schema_tool], forced), caps, drop), name)
+
+
+def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
+    """Return `generationConfig` with the schema of the answer, which has the format's description."""
+    schema = json_schema(wanted.schema, wanted.schema_at, drop)
+    if wanted.description:
+        schema = {"description": wanted.description, **schema}
+    return {"generationConfig": {**_JSON, "responseJsonSchema": schema}}
+
+
+def json_object(at: str, offered: OfferedTools, generation: Generation, drop: Drop) -> FormattedOutput:
+    """Return the member, or the hint, that asks for a JSON object without a schema."""
+    if generation.json_with_tools or not offered.tools:
+        return FormattedOutput({"generationConfig": dict(_JSON)})
+    drop(at)
+    return FormattedOutput({}, hint=JSON_HINT)

@@ -1,0 +1,184 @@
+"""Reads replies of Gemini, streamed or whole, for the writer of any client (`shared/reply_events.py`).
+
+- Each chunk of a stream is a whole response, with the parts that are new. A text part continues the text part before
+  it. A function call comes whole in one part.
+- Older models send a finish reason with every chunk. So the reply is finished only when the last chunk has come.
+- A signature comes with the part to which it belongs, or in a part without text after a text (`carried.py`).
+- A prompt that Gemini blocks has no candidates, but a reason in `promptFeedback`.
+
+The writers decide the form of a client's reply. Source: Google's API reference (GenerateContentResponse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.contract import json_api
+from gateway.contract.errors import BadFrame
+from gateway.contract.flag import Drop, Event
+from gateway_plugins.dialects.gemini_generate_content import carried, facts
+from gateway_plugins.dialects.gemini_generate_content.carried import Signature
+from gateway_plugins.dialects.gemini_generate_content.usage import Reports
+from gateway_plugins.shared import lenient, reply_events
+from gateway_plugins.shared.cache_marks import Marks
+from gateway_plugins.shared.reasoning import Maker
+from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
+from gateway_plugins.shared.tools import Names
+
+_REASONS: Final[Mapping[str, str]] = {
+    facts.STOP: reply_events.END_TURN,
+    facts.MAX_TOKENS: reply_events.MAX_TOKENS,
+    facts.CONTINUATION: reply_events.MAX_TOKENS,
+    **dict.fromkeys(facts.REFUSALS, reply_events.REFUSAL),
+    **dict.fromkeys(facts.FAULTS, reply_events.MALFORMED),
+}
+"""Stop reasons by Gemini's finish reasons. Any other finish reason counts as the end of the turn."""
+_DESCRIBING: Final = frozenset({
+    "thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata",
+})  # fmt: skip
+"""Members of a part that only describe its content."""
+_UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
+"""Members of a candidate that no other dialect has. They are reported as dropped."""
+
+
+class Reader:
+    """Reads one reply of the model `maker`. Thinking is passed on with the tag that `Maker.tagged` adds."""
+
+    def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
+        self._calls = Calls(names, schema_tool)
+        self._schema_tool = schema_tool
+        self._maker = maker
+        self._drop = drop
+        self._reports = Reports()
+        self._started = self._thinks = self._in_text = False
+        """`_thinks` is true if a block of thinking is open, `_in_text` if a block of text is open."""
+        self._native = self._blocked = ""
+        """The candidate's finish reason, and the reason why the prompt was blocked; "" if there is none."""
+        self._cited: set[str] = set()
+
+    def event(self, event: Event, writer: Writer) -> None:
+        self._response(lenient.mapping(event.data), writer)
+
+    def whole(self, body: bytes, writer: Writer) -> None:
+        data = json_api.json_object(body)
+        if not facts.is_reply(data):
+            raise BadFrame("the provider's reply has no candidates and no promptFeedback")
+        self._response(data, writer)
+
+    def end(self, writer: Writer, marks: Marks) -> None:  # noqa: ARG002 (Gemini writes to no cache on request)
+        self._settle(writer)
+        reason = _REASONS.get(self._native, reply_events.END_TURN)
+        if self._blocked:
+            reason = reply_events.REFUSAL
+        writer.finish(Stop(self._calls.reason(reason), self._native or self._blocked))
+        if self._reports.reported:
+            writer.usage(self._reports.usage, self._reports.part("").tier)
+
+    def _response(self, data: Mapping[str, Any], writer: Writer) -> None:
+        if not self._started and data:
+            self._started = True
+            writer.start(lenient.text(data.get(facts.RESPONSE_ID)))
+        for candidate in facts.candidates(data):
+            if not lenient.whole_number(candidate.get("index")):
+                self._candidate(candidate, writer)
+        self._blocked = facts.block_reason(data) or self._blocked
+        if facts.USAGE in data:
+            self._reports.add(lenient.mapping(data[facts.USAGE]))
+
+    def _candidate(self, candidate: Mapping[str, Any], writer: Writer) -> None:
+        for part in facts.parts_of(candidate):
+            self._part(part, writer)
+        citations = lenient.mapping(candidate.get("citationMetadata"))
+        for name in ("citationSources", "citations"):  # the names in the Gemini API and in Vertex AI
+            for entry in map(lenient.mapping, lenient.sequence(citations.get(name))):
+                self._cite(entry, writer)
+        for name in _UNMAPPED:
+            if candidate.get(name):
+                self._drop(f"/reply/{name}")
+        self._native = facts.finish_reason(candidate) or self._native
+
+    def _part(self, part: Mapping[str, Any], writer: Writer) -> None:
+        signature = lenient.text(part.get(facts.SIGNATURE))
+        for kind, value in part.items():
+            if kind == facts.CALL:
+                self._call(lenient.mapping(value), signature, writer)
+            elif kind == "text" and part.get(facts.THOUGHT) is True:
+                self._think(lenient.text(value), signature, writer)
+            elif kind == "text":
+                self._text(lenient.text(value), signature, writer)
+            elif kind not in _DESCRIBING:
+                self._drop(f"/reply/{kind}")
+        if signature and part.keys() <= _DESCRIBING:
+            self._text("", signature, writer)
+
+    def _think(self, piece: str, signature: str, writer: Writer) -> None:
+        if piece:
+            self._end_text(writer)
+            self._thinks = True
+            writer.thinking(piece)
+        if signature:
+            self._carry(carried.THOUGHT, signature, writer)
+
+    def _text(self, piece: str, signature: str, writer: Writer) -> None:
+        if piece:
+            self._settle(writer)
+            self._in_text = True
+            writer.text(piece)
+        if signature:
+            self._settle(writer)
+            self._carry(carried.TEXT, signature, writer)
+
+    def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
+        """Write a call. The signature of a call of the schema tool is dropped, because the client gets no call.
+
+        A call without a name is a later piece of a call whose arguments are streamed, which no conversion requests.
+        """
+        name = lenient.text(call.get("name"))
+        if not name:
+            self._drop(f"/reply/{facts.CALL}")
+            return
+        self._end_text(writer)
+        if signature and name == self._schema_tool:
+            self._drop(f"/reply/{facts.SIGNATURE}")
+        elif signature:
+            self._carry(carried.CALL, signature, writer)
+        self._settle(writer)
+        self._calls.begin(lenient.text(call.get("id")), name, writer)
+        self._calls.arguments(lenient.arguments(call.get("args")), writer)
+        self._calls.end(writer)
+        writer.block_end()
+
+    def _carry(self, kind: str, signature: str, writer: Writer) -> None:
+        """Write a signature: as that of the open block of thinking, or as redacted thinking if none is open."""
+        token = carried.encode(Signature(kind, signature), self._maker)
+        if not token:
+            self._drop(f"/reply/{facts.SIGNATURE}")
+        elif self._thinks:
+            self._thinks = False
+            writer.signature(token)
+            writer.block_end()
+        else:
+            self._end_text(writer)
+            writer.redacted(token)
+
+    def _settle(self, writer: Writer) -> None:
+        """End the open block of thinking, with a tag that shows whose it is."""
+        if self._thinks:
+            self._thinks = False
+            writer.signature(self._maker.tagged(""))
+            writer.block_end()
+
+    def _end_text(self, writer: Writer) -> None:
+        if self._in_text:
+            self._in_text = False
+            writer.block_end()
+
+    def _cite(self, entry: Mapping[str, Any], writer: Writer) -> None:
+        """Write a citation of a web page once. Citations come again with every chunk."""
+        source = lenient.text(entry.get("uri"))
+        if not source or not self._in_text:
+            self._drop("/reply/citationMetadata")
+        elif source not in self._cited:
+            self._cited.add(source)
+            writer.citation(Citation("web", title=lenient.text(entry.get("title")), source=source))

@@ -1,11 +1,13 @@
-"""Gives the text of replies to filters, and puts the text that they return into the reply.
+"""Gives the text of replies to filters (plugins that read and change calls), and puts the text that they return into
+the reply.
 
 - Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
   The client's compatibility flag says where text stands (`places`).
 - An event in which no filter changes text keeps its bytes.
-- If a filter holds text, the event of that text waits, and so do all later events. Text that the filter returns later
-  goes into the next event of the block, or into the waiting event if the block ends. So filters add no events.
-- An event with the whole text of a block gets the text that its pieces had after the filters.
+- If a filter holds text back, the event with that text waits, and so do all later events. When the filter returns the
+  text, it is put into the next event of the block, or into the waiting event if the block ends. So filters add no
+  events.
+- If an event repeats the whole text of a block, it gets the filtered text of the block.
 """
 
 from __future__ import annotations
@@ -29,21 +31,21 @@ from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of events that wait because a filter holds text."""
+"""Maximum number of bytes of events that wait because a filter holds back text."""
 
 Block = tuple[Any, Kind]
-"""A block of a stream (`contract/places.py`), of which only the texts of one kind are meant."""
+"""A block of a stream (`contract/places.py`), together with one kind of text in this block."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """An event of a stream with the texts that replace its own."""
+    """An event of a stream, with the texts that will replace its own texts."""
 
     event: Event
     texts: dict[Place, str] = field(default_factory=dict)
 
     def changed(self, places: Hook) -> Event:
-        """Return the event with its texts.
+        """Return the event with its new texts.
 
         Raises `PluginFailed` if the compatibility flag named a place without text.
         """
@@ -53,7 +55,7 @@ class _Waiting:
 
 
 class _Run:
-    """The text of one reply on its way through one filter, with the text that the filter holds of each block."""
+    """The text of one reply as one filter processes it, with the text of each block that the filter holds back."""
 
     __slots__ = ("_held", "_hook", "_is_async", "_method", "one")
 
@@ -68,7 +70,7 @@ class _Run:
         return block in self._held
 
     async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool) -> str:
-        """Return the text that goes on. Raises `GatewayError`."""
+        """Return the text to pass on. Raises `GatewayError` if the filter blocks the call or fails."""
         whole = self._held.pop(block, "") + piece
         if self.one.failed:
             return whole
@@ -95,18 +97,18 @@ class _Run:
 
 
 class Texts:
-    """The text of one reply on its way through all filters that read text."""
+    """The text of one reply as it passes through all filters that read text."""
 
     def __init__(self, filters: CallFilters) -> None:
         self._filters = filters
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
     def holder(self, block: Block) -> _Run | None:
-        """Return the first filter that holds text of the block, or None."""
+        """Return the first filter that holds back text of the block, or None."""
         return next((run for run in self._runs if run.holds(block)), None)
 
     async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
-        """Return the text that goes on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
+        """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
         for run in self._runs:
             try:
                 piece = await run.feed(block, piece, last=last, is_json=is_json)
@@ -117,7 +119,7 @@ class Texts:
 
 
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool) -> bytes:
-    """Return a whole reply with the texts that the filters return. Raises `GatewayError` as `Texts.feed` does."""
+    """Return an unstreamed reply with the texts that the filters return. Raises the exceptions of `Texts.feed`."""
     texts, changes = Texts(filters), []
     for number, (place, text, is_json) in enumerate(await pool.run_reply(body, NO_DROP, texts_of, places, REPLY, body)):
         if isinstance(place, Place):
@@ -128,7 +130,7 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 class FilteredStream:
-    """The events of one stream on their way through the filters."""
+    """The events of one stream as they pass through the filters."""
 
     def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool) -> None:
         self._texts = Texts(filters)
@@ -138,14 +140,14 @@ class FilteredStream:
         self._size = 0
         """Number of bytes of the events in the queue."""
         self._carriers: dict[Block, tuple[_Waiting, Place, str]] = {}
-        """The last event with text of each block of which a filter holds text, with the event's original text."""
+        """The last event of each block whose text a filter holds back, with the event's original text."""
         self._sent: dict[Block, list[str]] = {}
         """The texts of each block after the filters."""
         self._open: dict[Block, None] = {}
         """The blocks that have begun and have not ended."""
 
     async def filtered(self, batches: Batches) -> Batches:
-        """Yield the events with the texts that the filters return. A fault of a filter is in the last batch."""
+        """Yield the events with the texts that the filters return. If a filter fails, the last batch has the error."""
         async with aclosing(batches):
             async for batch in batches:
                 fault = await self._feed(batch.events, costly=batch.costly)
@@ -161,7 +163,7 @@ class FilteredStream:
             yield Batch(events, fault)
 
     async def _feed(self, events: Sequence[Event], *, costly: bool) -> GatewayError | None:
-        """Take events into the queue. Return the fault of the event that could not be taken, or None."""
+        """Add events to the queue. Return the error of an event that could not be processed, or None."""
         try:
             for event in events:
                 await self._take(event, costly=costly)
@@ -205,7 +207,7 @@ class FilteredStream:
             waiting.texts[place] = new
 
     async def _end(self, name: Any) -> None:
-        """Let the filters return the text that they hold of a block, which ends, and put it into the waiting event."""
+        """Put the text that filters hold back of a block into the waiting event, because the block ends."""
         for block in [block for block in self._open if _is_in(block[0], name)]:
             del self._open[block]
             rest = await self._texts.feed(block, "", last=True)
@@ -215,7 +217,7 @@ class FilteredStream:
                 self._sent[block].append(rest)
 
     async def _finish(self) -> GatewayError | None:
-        """End all blocks that are open. Return the fault of a filter, or None."""
+        """End all open blocks. Return the error of a filter, or None."""
         try:
             for name, _ in [*self._open]:
                 await self._end(name)
@@ -224,9 +226,9 @@ class FilteredStream:
         return None
 
     def _ready(self, fault: GatewayError | None) -> tuple[list[Event], GatewayError | None]:
-        """Return the events that need not wait any more, and the fault that follows them; None if there is none.
+        """Return the events that need not wait any longer, and the error that follows them, or None.
 
-        Before a fault, events with held text are left out: their filter has not let them pass.
+        Before an error, events with held text are left out, because their filter has not passed the text on.
         """
         held = {id(waiting) for waiting, _, _ in self._carriers.values()}
         ready: list[Event] = []
@@ -250,10 +252,10 @@ def _is_in(block: Any, name: Any) -> bool:
 
 
 def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[tuple[Place | End, str, bool]]:
-    """Return what a compatibility flag says of the texts in a payload: each `Place` with its text, and whether the text
-    is JSON.
+    """Return the texts in a payload, as found by the function `places` of a compatibility flag.
 
-    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
+    Each item has a `Place`, its text, and whether the text is JSON. Raises `PluginFailed`, and `BadFrame` if the
+    payload is not JSON.
     """
     return places.run(_texts_of, Event(kind, payload), places.function)
 
@@ -270,7 +272,7 @@ def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End]]) ->
 
 
 def with_texts(places: Hook, kind: str, payload: bytes, changes: Sequence[tuple[Place, str]]) -> bytes:
-    """Return a payload in which the texts at some places are replaced. Raises `PluginFailed` for a wrong place."""
+    """Return a payload with new texts at some places. Raises `PluginFailed` for a wrong place."""
     return places.run(_with_texts, Event(kind, payload), changes)
 
 

@@ -1,8 +1,8 @@
 """The filters of one call: plugins that see the call and change it, block it, or answer it.
 
-- Filters are opened in the order of the configuration. What one of them changes, the next one sees.
-- If a filter fails, the configuration decides (`on_error`): the call is refused, or goes on without this filter.
-- `done` runs for each opened filter when the record of the call exists, in a task that no call waits for.
+- Filters are opened in the order of the configuration. Each filter sees the changes of those before it.
+- If a filter fails, the call is refused or continues without this filter, as the configuration says (`on_error`).
+- `done` runs for each opened filter after the call's record was made, in a separate task that delays no call.
 
 The middleware `middleware/filters.py` calls these functions. `filtered_replies.py` gives filters the text of replies.
 """
@@ -25,7 +25,7 @@ from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds that the process waits at its end for `done` of all filters."""
+"""Maximum number of seconds for which the process waits at its end for `done` of all filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ActiveFilter:
     hooks: Mapping[str, Hook]
     settings: Settings
     passes: bool
-    """Whether a call goes on without this filter if the filter fails."""
+    """Whether a call continues without this filter if the filter fails."""
 
 
 @dataclass(slots=True)
@@ -102,13 +102,16 @@ class CallFilters:
             self.opened.append(OpenFilter(active, methods))
 
     def failed(self, active: ActiveFilter, failure: PluginFailed) -> None:
-        """Report the failure of a filter without which the call goes on. Raises the failure of any other filter."""
+        """Report the failure of a filter if the call can continue without it. Otherwise raise the failure."""
         if not active.passes:
             raise failure
         self.reports.failed(failure, self.request_id)
 
     async def ask(self, name: str, *args: Any) -> list[Any]:
-        """Return the results of a method of all filters. Raises `Refused`, and `PluginFailed` as `failed` does."""
+        """Return the results of a method of all filters.
+
+        Raises `Refused` if a filter blocks the call, and `PluginFailed` if one fails that the call needs.
+        """
         results = []
         for one in self.opened:
             if (method := one.method(name)) is None:
@@ -121,7 +124,7 @@ class CallFilters:
         return results
 
     async def request(self, asked: Asked, *, stream: bool) -> Asked | Reply:
-        """Return the request that the filters let pass, or the reply of a filter that answers the call itself."""
+        """Return the request as the filters pass it on, or the reply of a filter that answers the call itself."""
         for one in self.opened:
             if (method := one.method("request")) is None:
                 continue
@@ -143,7 +146,7 @@ class CallFilters:
         return any(one.method(name) is not None for one in self.opened)
 
     def done(self, record: Mapping[str, Any]) -> None:
-        """Give the record to the filters later, in a task, and then close their client."""
+        """Give the record to the filters in a separate task, and then close their HTTP client."""
         self.after.start(self._done(record))
 
     async def _done(self, record: Mapping[str, Any]) -> None:
@@ -167,6 +170,6 @@ def active_filters(plugins: Sequence[PluginConfig], filters: Mapping[str, Loaded
 
 
 def _wrong_reply(active: ActiveFilter, *, stream: bool) -> PluginFailed:
-    """Return the failure of a filter that answers with a whole body for a stream, or the reverse."""
+    """Return the failure of a filter whose answer is not a stream although one was requested, or the reverse."""
     expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
     return PluginFailed(active.name, "filter.request", f"returned a Reply of the other kind; it needs {expected}", "")

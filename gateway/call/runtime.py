@@ -40,7 +40,7 @@ class Current:
 def runtime(config: Config, registry: Registry | None = None) -> Runtime:
     """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
 
-    `registry` has the plugins. Without it there are no filters, which only calls need.
+    `registry` has the plugins, for the filters. It may be left out if no calls are made.
     """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     filters = () if registry is None else active_filters(config.plugins, registry.filters)

@@ -56,8 +56,9 @@ _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _REQUEST_ID: Final = "x-client-request-id"
 
 ReadOpening = Callable[[ClientRequest], Opening | None]
-"""A function that returns the opening of a chat; None if the request is no chat. It is the hook of a compatibility
-flag."""
+"""A function that returns the opening of a chat (system prompt and first user message); None if the request is no chat.
+
+It is a hook of the client's compatibility flag."""
 
 
 class _Open(NamedTuple):

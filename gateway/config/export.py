@@ -26,10 +26,9 @@ _NO_FILTERS: Final[Mapping[str, type[Settings]]] = MappingProxyType({})
 
 
 def json_schema(flags: Collection[str] = (), filters: Mapping[str, type[Settings]] = _NO_FILTERS) -> dict[str, Any]:
-    """Return the JSON Schema of a whole document.
+    """Return the JSON Schema of a document. `flags` are the compatibility flags that a provider may have.
 
-    `compatibility flags` are the flags that a provider's `compatibility` may set. `filters` has the settings of each
-    filter that `plugins` may name.
+    `filters` has the settings of each filter that `plugins` may name.
     """
     shape = _object(RootSection, flags)
     plugins = _typed(shape["properties"]["plugins"], "object")

@@ -243,10 +243,9 @@ class Timeouts:
     """Maximum number of seconds between two events of a stream, because a model may think for minutes. For an
     unstreamed body, it is the time after which a minimum rate applies."""
     stream_seconds: float = 7200
-    """Maximum number of seconds from the head of a stream to its end, also if events keep coming.
-
-    A provider's pings count as events, because a model that thinks in silence sends nothing else. Bedrock lets a model
-    work for 60 minutes ("Important: Timeout Configuration" in the user guide of Amazon Nova)."""
+    """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
+    because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
+    Configuration" in the user guide of Amazon Nova)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +261,7 @@ class PluginConfig:
     settings: Any = field(repr=False)
     """An instance of the filter's `Settings`."""
     on_error: OnError | None = None
-    """Whether a call is refused or goes on if the filter fails; None for the filter's default."""
+    """Whether a call is refused or continues if the filter fails; None for the filter's own default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from gateway.config.section import S
 from gateway.contract.registry import KnownPlugins
 
 LEFT_OUT: Final = "is switched off on the command line (--without); it has no effect"
-"""The warning about a plugin that the configuration names and the command line switches off."""
+"""The warning about a plugin that is named in the configuration but switched off on the command line."""
 
 
 @dataclass(slots=True)

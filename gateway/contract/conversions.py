@@ -67,10 +67,9 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield a client's compatibility flag, a provider's flag and the names of translators, for two flags without any
-    conversion.
+    """Yield each pair of compatibility flags that has no conversion.
 
-    Each of the translators would make a conversion.
+    Each item has the client's flag, the provider's flag, and the names of the translators of which one would be enough.
     """
     for client in registry.flags.values():
         if not any(route.operation == GENERATE for route in client.routes):

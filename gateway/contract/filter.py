@@ -1,4 +1,4 @@
-"""Filters: plugins that see calls and change them, block them, or answer them.
+"""Filters: plugins that can read and change calls, block them, or answer them.
 
 A filter is a module with `api = 1` and a function `open(call, settings)`. It is off until the configuration names it
 under `plugins`. The order there is the order in which calls pass the filters. `open` runs once for each call. It
@@ -47,11 +47,11 @@ from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Kind, Place, Places, Text, put_text, text_at
 
 SECONDS: Final = 10.0
-"""Seconds for which a call waits for one `async` method of a filter. After them the method has failed."""
+"""Seconds for which a call waits for one `async` method of a filter. After this time, the method counts as failed."""
 
 
 class Settings(BaseModel):
-    """The base of a filter's settings, which are its object in the configuration's `plugins`.
+    """The base class of a filter's settings, which are its object in the configuration's `plugins`.
 
     Each field is a key of that object. The gateway checks the object against the fields when it reads the
     configuration, and reports a fault with file, line and column. A field of pydantic's type `SecretStr` may be written
@@ -94,7 +94,7 @@ class HttpClient(Protocol):
         """Send a request and return the whole reply. `json` is encoded as the body, unless it is None.
 
         Raises `OSError` if the host cannot be reached or its address is not allowed, and `TimeoutError` if it does not
-        reply in time. Only public addresses are allowed, and those in `server.fetch.private_hosts`.
+        reply in time. Only public addresses and the hosts in `server.fetch.private_hosts` are allowed.
         """
 
 
@@ -114,7 +114,8 @@ class CallView:
     """The compatibility flag (API format) of the client, such as `openai_chat`."""
     operation: str
     request: ClientRequest = field(repr=False)
-    """The client's request, as it came. Filters before this one may have changed what is sent."""
+    """The client's request, unchanged. The request that is sent may be different, because earlier filters may have
+    changed it."""
     http: HttpClient = field(repr=False)
 
 
@@ -132,15 +133,15 @@ class Asked:
     def texts(self) -> tuple[Text, ...]:
         """The texts of the request: instructions, messages, and results and arguments of tools, in their order.
 
-        Raises `PluginFailed` if the client's compatibility flag does not say where text stands.
+        Raises `PluginFailed` if the client's compatibility flag does not define where text is.
         """
         data, places = self._read()
         return tuple(Text(text_at(data, place.path), place.kind, place.role) for place in places)
 
     def with_texts(self, texts: Sequence[str]) -> Asked:
-        """Return the request with other texts: one for each of `texts`, in the same order.
+        """Return the request with new texts in place of `self.texts`, in the same order.
 
-        Members of the body in which no text changes keep their bytes. Raises `ValueError` for another number of texts.
+        Members of the body without a changed text keep their bytes. Raises `ValueError` for a wrong number of texts.
         """
         data, places = self._read()
         changed = deepcopy(data)
@@ -171,10 +172,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply in the client's dialect: a whole body, or the events of a stream.
+    """A complete reply in the client's dialect: a body, or the events of a stream.
 
-    A filter gets it in `replied`, and may return it from `request` to answer a call itself. A request for a stream
-    needs `events`, and another request needs `body`.
+    A filter gets it in `replied`, and may return one from `request` to answer a call itself. The reply needs `events`
+    if the client asked for a stream, and `body` otherwise.
     """
 
     body: bytes = b""
@@ -183,46 +184,51 @@ class Reply:
 
 
 class Hold(NamedTuple):
-    """A result of `text` that keeps the end of a piece until more has come."""
+    """A result of the method `text` that holds back the end of a piece until more text has come."""
 
     text: str
-    """The text that goes on to the client now."""
+    """The text to pass on to the client now."""
     rest: str
-    """The text that the filter gets again, in front of the next piece of the block."""
+    """The text that is held back. The filter gets it again at the beginning of the block's next piece."""
 
 
 class Filter(Protocol):
-    """The object that `open` returns. Each method may be left out, and each may be `async`.
+    """The object that `open` returns.
 
-    Every method except `done` may raise `Refused`, usually by `blocked(code, message)`, to end the call with an error.
+    Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
+    `blocked(code, message)`, to end the call with an error.
     """
 
     def request(self, asked: Asked) -> Asked | Reply | Awaitable[Asked | Reply | None] | None:
-        """Look at the request before anything is sent.
+        """Check the request before anything is sent.
 
-        Returns None to send it as it is, a changed `Asked` to send that instead, or a `Reply` to answer without a
+        Returns None to send it unchanged, a changed `Asked` to send that instead, or a `Reply` to answer without a
         provider.
         """
 
     def headers(self) -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
-        """Return headers for the request to the provider. Its credential and the configuration's headers win."""
+        """Return headers to add to the request to the provider.
+
+        The credential and configured headers take precedence.
+        """
 
     def text(self, kind: Kind, piece: str, last: bool) -> str | Hold | Awaitable[str | Hold]:
-        """Return the text that takes the place of `piece`, or a `Hold`.
+        """Return the text that replaces `piece`, or a `Hold`.
 
-        The pieces are those of the stream, which may end anywhere in a word. After a `Hold` the piece begins with the
-        text that was held. `last` is true for the end of a block, and for each text of a whole reply: nothing can be
-        held there. Blocks of a stream may be interleaved; each kind of text of each block is held separately.
+        A piece may end anywhere in a word. After a `Hold`, the next piece begins with the text that was held. `last` is
+        true at the end of a block, and for each text of an unstreamed reply: nothing can be held there. Blocks of a
+        stream may be interleaved, so text is held separately for each block and kind of text.
         """
 
     def replied(self, reply: Reply) -> Awaitable[None] | None:
-        """Look at the complete, successful reply. For a stream, this is after its last event was sent.
+        """Receive the complete reply of a successful call.
 
-        A stream of more than `REPLIED_BYTES` is not given.
+        For a stream, this is called after the last event was sent, but not if the stream is larger than
+        `REPLIED_BYTES`.
         """
 
     def done(self, record: Mapping[str, Any]) -> Awaitable[None] | None:
-        """Look at the record of the call. This runs once for each opened object, however the call ended."""
+        """Receive the record of the call. This is called once for each opened object, however the call ended."""
 
 
 class FilterModule(Protocol):
@@ -233,7 +239,7 @@ class FilterModule(Protocol):
 
     @property
     def blocks(self) -> bool:
-        """Whether a call is refused if the filter fails. The configuration's `on_error` has precedence."""
+        """Whether a call is refused if the filter fails. `on_error` in the configuration takes precedence."""
 
     @property
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
@@ -250,18 +256,19 @@ class FilterModule(Protocol):
 
 
 REPLIED_BYTES: Final = 8 * 1024 * 1024
-"""Number of bytes of a stream's events up to which they are kept for `replied`."""
+"""Maximum number of bytes of a stream's events that are kept for `replied`."""
 
 
 def blocked(code: str, message: str) -> Refused:
-    """Return the exception that ends a call. `code` is for programs and the record; `message` is for the client."""
+    """Return the exception that ends a call. `code` is for programs and the record, and `message` for the client."""
     return Refused(Problem(BLOCKED, message, reason=code, should_retry=False))
 
 
 def hold(text: str, size: int, last: bool) -> str | Hold:
-    """Return `text`, but hold its last `size` characters unless it is the last piece.
+    """Return `text`, but hold back its last `size` characters if it is not the last piece.
 
-    A filter that looks for something of at most N characters holds N - 1 of them, and then finds it across pieces.
+    A filter that searches for words of at most N characters must hold N - 1, to find words that are split between
+    pieces.
     """
     if last or not size:
         return text

@@ -220,7 +220,8 @@ class Flag(Protocol):
     def opening(self, request: ClientRequest) -> Opening | None:
         """Return the system prompt and the first user message; None if the request is no chat.
 
-        If the client names no session, the session is found by this opening. Raises `Refused` if it cannot be read.
+        If the client names no session, its session is found by this opening. Raises `Refused` if the opening cannot be
+        read.
         """
 
     def dialect_for(self, caps: Caps) -> str:
@@ -255,7 +256,7 @@ class Flag(Protocol):
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of the provider's stream, and of the stream to a client, for this request.
 
-        A compatibility flag whose request does not choose the type has a `content_type` instead.
+        If the type does not depend on the request, a compatibility flag has a `content_type` instead.
         """
 
     def limit(self, request: ClientRequest) -> int | None:
@@ -272,8 +273,8 @@ class Flag(Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that says where text stands (`places.py`); None if filters cannot read the compatibility flag's
-        bodies.
+        """A function that finds the texts in bodies (`places.py`); None if filters cannot read the bodies of this
+        API.
         """
 
     def output_bytes(self, event: Event) -> int:
@@ -294,7 +295,7 @@ class Flag(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples of the format, on which `irisgate plugins check` tries the compatibility flag.
+        """Return samples of requests and replies, with which `irisgate plugins check` tests the compatibility flag.
 
         A running gateway does not call this function.
         """
@@ -321,7 +322,10 @@ class Translator(Protocol):
         """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning."""
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples on which `irisgate plugins check` tries the translator. A running gateway does not call it."""
+        """Return samples with which `irisgate plugins check` tests the translator.
+
+        A running gateway does not call this.
+        """
 
 
 class Observer(Protocol):

@@ -291,7 +291,7 @@ def _are_headers(headers: Any) -> bool:
 
 
 _MAPPINGS: Final = (dict, Mapping)
-"""The types of mappings. The usual type comes first, because a check for an abstract class takes long."""
+"""The types of mappings. `dict` comes first, because a check for the abstract class is slow."""
 
 
 def _opened(result: Any) -> None:
@@ -307,7 +307,7 @@ def _asked(result: Any) -> None:
 
 
 def _added_headers(result: Any) -> None:
-    """Check the headers that a filter adds. Those that describe the connection or the body are the gateway's own."""
+    """Check the headers that a filter adds. Headers about the connection or the body are refused."""
     _headers(result)
     own = sorted(_OWN_HEADERS & {name.lower() for name in result})
     if own or not all(map(_TOKEN.fullmatch, result)):

@@ -75,7 +75,7 @@ class Hook:
         package."""
         self.function = function
         self.call: Callable[..., Any] = self.run if function is None else partial(self.run, function)
-        """Calls the function as `run` does; of a hook without a function, `run` itself.
+        """Calls the function as `run` does. For a hook without a function, this is `run` itself.
 
         Calling this `partial` takes a third of the time of a method `__call__`."""
         self.check = RESULTS.get(name)
@@ -111,7 +111,7 @@ class Hook:
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
         """Return what `function(*args)` returns. If that is an awaitable, await it for at most `seconds`.
 
-        Raises as `run` does.
+        Raises the exceptions of `run`.
         """
         began = perf_counter()
         try:

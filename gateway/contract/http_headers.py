@@ -1,4 +1,4 @@
-"""The headers of a received HTTP message, in the form in which the contract passes them on (`messages.Headers`)."""
+"""Combines the headers of a received HTTP message, for use as `messages.Headers`."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the member `name` of a report; 0 if there is none."""
+    """Return the number of tokens in the member `name` of a usage report; 0 if there is none."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and 0 <= value <= MAX_COUNT else 0
 
@@ -290,7 +290,7 @@ class SseDecoder:
         is_array = isinstance(framing, json_array.Decoder)
         self._first = _JSON if is_array else _SSE_LINE
         self._end = json_array.END if is_array else b""
-        """The bytes that a client needs after an error, because the error ends the stream."""
+        """The bytes that must follow an error event, because the error ends the stream."""
         self._start = b""
         """The first bytes of the stream; b"" after the first event."""
         self._begun = False

@@ -1,10 +1,10 @@
-"""The opening of a chat: its system prompt and its first user message, by which the gateway recognizes the chat.
+"""The opening of a chat (its system prompt and its first user message), by which the gateway recognises the chat.
 
 - All turns of a chat have the same opening, so calls with the same opening belong to the same session. Only texts are
   read: the marks of prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
 - Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
-- `chat` reads the usual form, which is the default of compatibility flags. A flag with other names of members calls
-  `of_turns`:
+- `chat` reads the most common form, and is the default of compatibility flags. A flag whose members have other names
+  calls `of_turns`:
 
     def opening(request):
         return openings.of_turns(request.top, "contents", openings.text_of(request.top, "systemInstruction"))
@@ -22,10 +22,10 @@ from gateway.contract.members import Members
 WINDOW: Final = 1024 * 1024
 """Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read. Real chats need fewer, because the first user
-message comes after a few system messages. The limit bounds the work for hostile requests."""
+"""Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
+after a few system messages. The limit bounds the work for hostile requests."""
 MAX_CUT: Final = 64 * 1024
-"""Maximum number of characters of a message that does not end within `WINDOW`."""
+"""Number of characters of a message that are used if it does not end within `WINDOW`."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()

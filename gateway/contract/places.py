@@ -1,6 +1,6 @@
 """Places of text in requests, replies and events.
 
-Compatibility flags name them, so that filters need not know the dialects.
+Compatibility flags define these places, so that filters need not know dialects.
 
 A flag's function `places(event)` yields a `Place` for each text of an event's payload. For a whole request the kind of
 the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a stream of `{"text": "…"}`, is:
@@ -30,7 +30,7 @@ REPLY: Final = "reply"
 """The kind of the event whose payload is a whole reply."""
 
 Kind = Literal["text", "thinking", "arguments"]
-"""The kind of a text: the answer or prompt itself, a model's thinking, or the arguments of a tool call as JSON."""
+"""The kind of a text: an answer or prompt (`text`), a model's thinking, or the arguments of a tool call as JSON."""
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -39,12 +39,12 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     path: tuple[str | int, ...]
     """The names and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
 
-    If the value there is not a string, such as the arguments of a call in a whole reply, its JSON is the text."""
+    If the value is not a string, such as the arguments of a call in an unstreamed reply, the text is its JSON."""
     kind: Kind = "text"
     block: Hashable = ""
-    """The block of a stream to which the text belongs. Texts of other events with the same block continue it."""
+    """The block of a stream to which the text belongs. A text continues the earlier texts of the same block."""
     repeats: bool = False
-    """Whether this is the whole text of a block that earlier events have had in pieces (`output_text.done`)."""
+    """Whether this text repeats a whole block that earlier events had in pieces (`output_text.done`)."""
     role: str = ""
     """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
 
@@ -95,7 +95,7 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of the texts in an event that no earlier event had."""
+    """Return the number of bytes of those texts in an event that do not repeat earlier events."""
     size = 0
     for place in places(event):
         if type(place) is Place and not place.repeats:

@@ -1,4 +1,6 @@
-"""Checks of a plugin's module against the contract. Each mistake is reported with its file, its line and what is right.
+"""Checks of a plugin's module against the contract.
+
+Each mistake is reported with its file, its line and the correct form.
 
 - A `Kind` says which members a compatibility flag, a translator or an observer has. The functions come from the
   protocols in `flag.py`, and the rules of other members from the tables here.
@@ -28,7 +30,7 @@ from gateway.contract.plugin_source import is_slip, is_used, place_of
 from gateway.contract.route_paths import METHODS, path_fault
 
 MAX_SHOWN: Final = 80
-"""Maximum number of characters of a wrong value that a message shows."""
+"""Maximum number of characters of a wrong value in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Mistake:
 
     plugin: str
     message: str
-    """The message, which says what is wrong and what would be right."""
+    """The message. It says what is wrong and what would be correct."""
     place: str = ""
     """The file and the line; "" if the plugin has no file."""
 
@@ -120,7 +122,7 @@ def _missing(kind: Kind, member: str, module: Any) -> str:
 
 
 def _no_plugin(module: Any) -> str:
-    """Return the message about a module that has nothing of its kind of plugin."""
+    """Return the message about a module that has no member of its kind of plugin."""
     if hasattr(module, "operations") or hasattr(module, "loses"):
         return "is a translator by its members; name it <client dialect>__<provider dialect>"
     needs = "; ".join(f"{kind.name} needs {', '.join(kind.required)}" for kind in KINDS)
@@ -144,7 +146,7 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether a module's own member would be right in the place of a hook."""
+    """Return whether a module's own member would be valid in place of a hook."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)

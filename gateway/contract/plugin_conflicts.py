@@ -25,7 +25,10 @@ class _NamedFlag(Flag, Protocol):
 def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
-    """Yield a mistake for each route of a flag's module that the gateway, another flag or the module itself has too."""
+    """Yield a mistake for each route of a compatibility flag's module that is already taken.
+
+    It may be taken by the gateway, by another flag, or by the module itself.
+    """
     others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for route in _routes(flag)}
     for route in _routes(module):
         claim = f"{route.method} {route.path}"
@@ -63,7 +66,7 @@ def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterato
 
 
 def _upstreams(flag: Flag) -> Iterator[str]:
-    """Yield the dialects of requests to a provider of a compatibility flag, as far as the flag's function tells
+    """Yield the dialects of requests to a provider of a compatibility flag, as far as the flag's function reveals
     them.
     """
     with suppress(GatewayError):

@@ -26,7 +26,7 @@ FOLDER_PACKAGE: Final = "irisgate_folder"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of a folder of plugins, as they were when they were read."""
+    """The sources of a folder of plugins, as of the time when they were read."""
 
     folder: str
     files: Mapping[str, bytes]
@@ -67,7 +67,7 @@ def sources_in_use() -> Sources | None:
 
 
 def use_sources(sources: Sources | None) -> None:
-    """Import plugins from these sources. Modules of an earlier load are forgotten, so that new code runs."""
+    """Import plugins from these sources. Modules of an earlier load are discarded, so that new code runs."""
     if sources is None:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
@@ -90,7 +90,7 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def name_fault(path: Path) -> str:
-    """Return why a file or package cannot be a plugin, by its name or because it is no file; "" if it can be one."""
+    """Return the reason why a file or package cannot be a plugin, by its name or its type; "" if it can be one."""
     name = path.stem if path.suffix == ".py" else path.name
     if not name.isidentifier() or keyword.iskeyword(name):
         return f'"{name}" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'
@@ -105,7 +105,10 @@ def import_plugin(path: Path) -> ModuleType:
 
 
 class _Loader(SourceLoader):
-    """A loader of modules whose source has been read. It writes no bytecode, which could be that of another source."""
+    """A loader of modules from sources that were read before.
+
+    It writes no bytecode, which could be of another source.
+    """
 
     def __init__(self, path: str, data: bytes) -> None:
         self._path = path

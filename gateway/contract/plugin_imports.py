@@ -1,4 +1,4 @@
-"""Says why a plugin's module cannot be imported, with the line in the plugin's own code and what would be right."""
+"""Finds out why a plugin's module cannot be imported: the line in the plugin's own code, and a correction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def import_mistake(name: str, error: BaseException, package: str, place: str) ->
 
 
 def _line(error: BaseException, package: str) -> str:
-    """Return the file and the line of the innermost frame in a package; "" if there is none."""
+    """Return the file and line of the innermost frame in a package; "" if there is no such frame."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno or 1}"
     frames = [
@@ -34,7 +34,7 @@ def _line(error: BaseException, package: str) -> str:
 
 
 def _advice(error: BaseException) -> str:
-    """Return what would be right, as the end of a message; "" if the exception says enough."""
+    """Return advice for a correction, as the end of a message; "" if the exception says enough."""
     if isinstance(error, SystemExit):
         return "; a plugin must not end the process"
     if not isinstance(error, ModuleNotFoundError) or not error.name:

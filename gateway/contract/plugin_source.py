@@ -1,4 +1,5 @@
-"""Reads the source of a plugin's module: the line of a member, and whether a misspelt hook is an ordinary helper.
+"""Reads the source of a plugin's module, to find the line of a member, and whether a misspelt hook is an ordinary
+helper.
 
 A source is parsed only if a check of `plugin_checks.py` needs a line or a name, so a plugin without mistakes costs
 nothing.
@@ -15,8 +16,9 @@ from typing import Any
 
 
 def place_of(module: Any, member: str) -> str:
-    """Return the file and the line at which a module defines a member, or line 1 if the module does not define it.
-    "" if the module has no file.
+    """Return the file and line at which a module defines a member, or line 1 if it does not define the member.
+
+    Return "" if the module has no file.
     """
     file = getattr(module, "__file__", None)
     if file is None:

@@ -91,7 +91,7 @@ class LoadedFilter:
     name: str
     settings: type[Settings]
     blocks: bool
-    """Whether a call is refused if the filter fails and the configuration does not say otherwise."""
+    """Whether a call is refused if the filter fails, as the default for the configuration's `on_error`."""
     hooks: Mapping[str, Hook]
     """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
     samples: Callable[[], Sequence[Settings]]
@@ -127,12 +127,12 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return what replaces the functions of the compatibility flag's module, by the function's name."""
+    """Return the callables that replace functions of the compatibility flag's module, by the function's name."""
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 
 def _translator(name: str, module: Any) -> LoadedTranslator:
-    """Return a checked translator. The loss of a built-in one is in a file, so its number here is 0."""
+    """Return a checked translator. Its loss is 0 if it is a built-in one, whose loss is in a file."""
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
     samples = getattr(module, "samples", tuple)
@@ -148,7 +148,7 @@ def _filter(name: str, module: Any) -> LoadedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A plugin of an installed package that is left out because of its mistakes."""
+    """A plugin of an installed package that is not used because of its mistakes."""
 
     name: str
     package: str
@@ -163,7 +163,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class KnownPlugins:
-    """The names of plugins by which a configuration is checked."""
+    """The names of plugins against which a configuration is checked."""
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
@@ -255,7 +255,7 @@ class _Candidate:
 
 @dataclass(slots=True)
 class _Search:
-    """The plugins that were taken so far, and the mistakes in the others."""
+    """The plugins that were found so far, and the mistakes in the others."""
 
     own: Sequence[tuple[str, str]]
     flags: dict[str, Plugin] = field(default_factory=dict)
@@ -268,7 +268,10 @@ class _Search:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, candidate: _Candidate, module: ModuleType | Mistake) -> None:
-        """Take a plugin without mistakes. The mistakes of another one are errors, or the plugin is skipped."""
+        """Add a plugin that has no mistakes.
+
+        Mistakes are errors, or the plugin is skipped if it is of an installed package.
+        """
         wrong = (module,) if isinstance(module, Mistake) else tuple(self._mistakes(candidate, module))
         if not wrong:
             self._take(candidate, cast("ModuleType", module))

@@ -1,6 +1,6 @@
 """Paths of routes, in aiohttp's resource syntax: `/models/{model}` or, with a pattern, `/models/{model:.+}`.
 
-The web server does the routing. This module only finds mistakes in paths, and paths that more than one route serves.
+The web server does the routing. This module only finds mistakes in paths, and conflicts between routes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Final
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The methods that a route of a plugin may have."""
 _PART: Final = re.compile(r"(\{[_a-zA-Z][^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
-"""A placeholder. Its pattern may contain braces (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
+"""Pattern for a placeholder. Its own pattern may contain braces (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
 _NAME: Final = re.compile(r"\{([_a-zA-Z][_a-zA-Z0-9]*)(?::(.+))?\}", re.DOTALL)
 _ANY: Final = "[^{}/]+"
 """The pattern of a placeholder without a pattern of its own."""
 
 
 def path_fault(path: Any) -> str:
-    """Return what is wrong with the path of a route, and what is right; "" if nothing is wrong."""
+    """Return what is wrong with the path of a route, and the correct form; "" if it is correct."""
     if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "?# "):
         return 'write a path that begins with "/", without a query: "/acme/v1/text"'
     try:
@@ -29,9 +29,7 @@ def path_fault(path: Any) -> str:
 
 
 def serves_path(path: str, other: str) -> bool:
-    """Return whether a route with this path serves requests for another route's path, whose placeholders have any
-    value.
-    """
+    """Return whether a route with this path also serves requests for another route's path."""
     return _pattern(path).fullmatch(_PART.sub("x", other)) is not None
 
 

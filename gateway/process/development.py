@@ -1,10 +1,10 @@
-"""`irisgate serve --dev`: a gateway that takes new code of plugins whenever a file of their folder changes.
+"""`irisgate serve --dev`: a gateway that loads new code of plugins whenever a file of their folder changes.
 
 - The gateway runs in a child process. After a change, or at SIGHUP, a second child process starts with the new code and
-  takes over from the first (`handover`). Calls in flight end with the code with which they began.
-- A child process that cannot start, for example because of a mistake in a plugin, has said why on standard error. The
-  child process before it serves on.
-- The child processes have process groups of their own, because Ctrl-C in a terminal must reach them once.
+  takes over from the first (`handover`). Calls in flight keep the code with which they began.
+- If a child process cannot start, for example because of a mistake in a plugin, it prints the reason to standard error,
+  and the earlier child process continues to serve.
+- Each child process has its own process group, so that Ctrl-C in a terminal does not reach it twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OPTION: Final = "--dev"
 
 
 def child_command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a child process of a process whose command line has `arguments`."""
+    """Return the command line of a child process. `arguments` are those of this process's command line."""
     return [argument for argument in arguments if not (len(argument) > 2 and OPTION.startswith(argument))]
 
 
@@ -73,21 +73,21 @@ async def _watch(folder: Path, changed: asyncio.Event) -> None:
 
 @dataclass(slots=True)
 class _Family:
-    """The child processes: the one that serves, those that it has replaced, and the one that is starting."""
+    """The child processes: the one that serves, those that it has replaced, and one that is starting."""
 
     command: Sequence[str]
     sockets: Path
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that asks for a child process with new code."""
+    """An event that is set to request a child process with new code."""
     _children: list[asyncio.subprocess.Process] = field(default_factory=list)
     """The child processes, the newest last."""
     _current: asyncio.subprocess.Process | None = None
-    """The child process that served last."""
+    """The child process that serves, or served last."""
     _is_ending: bool = False
     _started: int = 0
 
     def end(self, number: int) -> None:
-        """Pass a signal to the child processes, after which no further one is started."""
+        """Pass a signal to the child processes. Afterwards no further one is started."""
         self._is_ending = True
         for child in self._children:
             with suppress(ProcessLookupError):
@@ -102,7 +102,7 @@ class _Family:
                 complain("irisgate serve --dev: the change is not taken; the gateway serves on with the code before it")
 
     async def start(self) -> int:
-        """Start a child process, and wait until it serves. Return 0, or its exit status if it has ended instead."""
+        """Start a child process, and wait until it serves. Return 0, or the exit status if it ended instead."""
         self._started += 1
         path = self.sockets / str(self._started)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -134,7 +134,7 @@ class _Family:
 
 
 def _exit_status(returned: int) -> int:
-    """Return the exit status that a shell shows for a process, also for one that a signal has ended."""
+    """Return the exit status that a shell shows for a process, including a process that a signal has ended."""
     return returned if returned >= 0 else 128 - returned
 
 

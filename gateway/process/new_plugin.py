@@ -1,6 +1,6 @@
 """The command `irisgate plugins new`: writes the package of a new plugin, with a test that passes.
 
-The text of the files is in `templates/`. The command changes no existing file.
+The text of the files is in `templates/`. No existing file is changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 from gateway import __version__
 
 MAX_NAME: Final = 64
-"""Maximum number of characters of a plugin's name. It must fit in the columns of lists and in file names."""
+"""Maximum number of characters of a plugin's name, which is used in file names and in columns of lists."""
 _NAME: Final = re.compile("[a-z][a-z0-9_]*")
 
 
@@ -107,7 +107,7 @@ def check_name(name: str, taken: Collection[str]) -> None:
 
 
 def _suggestion(name: str) -> str:
-    """Return a hint with a similar name that can be used, or with the rule if there is none."""
+    """Return a hint with a similar name that is allowed, or with the rule for names if there is none."""
     near = re.sub("_+", "_", re.sub("[^a-z0-9]", "_", name.lower())).strip("_")
     if _NAME.fullmatch(near) and not keyword.iskeyword(near) and len(near) <= MAX_NAME:
         return f"; {near} can"

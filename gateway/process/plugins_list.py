@@ -57,7 +57,7 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
 
 
 def _filters(registry: Registry, config: Config | None) -> Iterator[str]:
-    """Yield the filters that there are, and those that each route's calls pass, in their order."""
+    """Yield the filters of the registry, and the filters that the calls of each route pass through, in order."""
     if registry.filters:
         yield f"Filters: {', '.join(registry.filters)}"
     if config is None:

@@ -1,8 +1,8 @@
-"""Counts the sessions that had a call in the last minutes, in an amount of memory that never changes.
+"""Counts the sessions that had a call in the last minutes, in a fixed amount of memory.
 
 A table of the sessions would grow with the rate of calls: 54,000 sessions in five minutes took 13 MB. So the time of a
-call is noted in the slot that the hash of its session names, and the number of sessions is estimated from the number
-of slots in use (linear counting: Whang et al., ACM Transactions on Database Systems 15, 1990, p. 208).
+call is noted in a slot, which the hash of its session selects. The number of sessions is estimated from the number of
+slots in use (linear counting: Whang et al., ACM Transactions on Database Systems 15, 1990, p. 208).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ActiveSessions:
         self._called_at[hash(session) % SLOTS] = self._clock()
 
     def count(self) -> int:
-        """Return the number of active sessions. May be called from any thread. Takes some milliseconds."""
+        """Return the number of active sessions. This takes some milliseconds, and may be called from any thread."""
         limit = self._clock() - ACTIVE_SECONDS
         unused = sum(at <= limit for at in self._called_at)
         return round(SLOTS * log(SLOTS / max(1, unused)))

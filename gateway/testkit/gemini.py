@@ -81,7 +81,7 @@ def _event(chunk: bytes) -> bytes:
 
 
 def _array(chunks: Sequence[bytes]) -> list[bytes]:
-    """Return the pieces of an array, as Google writes them: each piece but the first begins with a comma."""
+    """Return the pieces of an array as Google writes them: each piece except the first begins with a comma."""
     pieces = [(b"," if number else b"[") + chunk + b"\r\n" for number, chunk in enumerate(chunks)]
     return [*pieces[:-1], pieces[-1] + b"]"]
 

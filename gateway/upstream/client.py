@@ -156,7 +156,7 @@ class UpstreamResponse:
         self._seconds = timeouts.read_seconds
         """Maximum number of seconds of silence after `_since`."""
         self._end = inf
-        """The time at which a stream must have ended."""
+        """The time at which a stream must have ended, by the clock of the event loop."""
         self._has_event = False
         self._waits = False
         """Whether a read is waiting for the provider."""
@@ -249,7 +249,7 @@ class UpstreamResponse:
             self._check_after(left if left > 0 else self._seconds)
 
     def _fail(self, fault: str, *, retryable: bool) -> None:
-        """End the reply: the read that waits, or the next read, raises `Stalled`."""
+        """End the reply. The read that waits, or the next read, then raises `Stalled`."""
         problem = Problem(TIMEOUT, f"{self._provider} {fault}", retryable=retryable)
         self._response.content.set_exception(Stalled(problem))
 

@@ -157,9 +157,10 @@ _ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body
 
 
 def _initialize(sources: Sources | None) -> None:
-    """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends.
+    """Prepare a new worker process.
 
-    Memory of large bodies is given back to the system. Plugins of a folder run from `sources`.
+    The process ignores Ctrl-C in the terminal, ends when the gateway ends, and returns the memory of large bodies to
+    the system. Plugins of a folder run from `sources`.
     """
     use_sources(sources)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -253,7 +253,7 @@ def _kind(inner: bytes) -> str:
 
 
 def places(event: Event) -> Iterator[Place | End]:
-    """Yield the places of text: those of Anthropic's dialect, or each string of a body whose dialect is unknown."""
+    """Yield the places of text: those of Anthropic's dialect or, if the dialect is unknown, all strings."""
     is_opaque = event.kind == CHUNK
     if event.kind in {REQUEST, REPLY}:
         data = lenient.mapping(event.data)

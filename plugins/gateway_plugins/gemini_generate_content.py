@@ -45,7 +45,7 @@ from gateway_plugins.shared.lenient import count, whole_number
 _OWN: Final = "gemini_generate_content"
 _STREAM: Final = "streamGenerateContent"
 _OPERATIONS: Final = (("generateContent", "generate"), (_STREAM, "generate"), ("countTokens", COUNT_TOKENS))
-"""Pairs of a method in the path, and the operation."""
+"""Pairs of a method name in the path and the operation."""
 
 api = 1
 dialects = (_OWN,)
@@ -66,11 +66,11 @@ output_bytes = gemini_facts.output_bytes
 
 _SSE: Final = "sse"
 _FORMS: Final = ("", "json", _SSE)
-"""Forms of a reply that a client may ask for. Google also has protocol buffers, which cannot be metered."""
+"""Forms of a reply that a client may request. Google also has protocol buffers, whose tokens could not be counted."""
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
-"""Member of a request for a count that has a whole request in it, with the name of the model."""
+"""The member of a token-counting request that contains a whole request, with the model's name."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
 """Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
 
@@ -144,9 +144,7 @@ def stream_type(request: ClientRequest) -> str:
 
 
 def _wants_array(request: ClientRequest) -> bool:
-    """Return whether a client of this compatibility flag wants its stream as a JSON array, which is Google's
-    default.
-    """
+    """Return whether a client wants its stream as a JSON array, which is Google's default."""
     return request.stream and request.flag == _OWN and _form(request.query) != _SSE
 
 
@@ -158,7 +156,7 @@ class GeminiDecoder(json_api.SseDecoder):
     """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
 
     - A stream in the form of an array is complete at its last bracket.
-    - A candidate goes on if a later chunk has it without a finish reason. Some servers write a finish reason into
+    - A candidate continues if a later chunk has it without a finish reason. Some servers write a finish reason into
       chunks that are not the last (BerriAI/litellm#2195, router-for-me/CLIProxyAPI#5651). If the first chunk with a
       candidate has a finish reason, the stream is read to its end.
     - A chunk with a block reason is the only chunk of its stream.
@@ -196,7 +194,7 @@ class GeminiDecoder(json_api.SseDecoder):
         return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
 
     def _note(self, event: Event) -> bool:
-        """Note the candidates that a chunk finishes. Return False, because no event is certain to be the last."""
+        """Note the candidates that a chunk finishes. Return False, because no event is known to be the last."""
         data = event.data
         self._is_blocked = self._is_blocked or bool(gemini_facts.block_reason(data))
         for candidate in gemini_facts.candidates(data):

@@ -103,7 +103,7 @@ class Figures:
 
     @property
     def warm_up(self):
-        """The number of calls before the slope is measured."""
+        """The number of calls before the growth of memory is measured."""
         return min(WARM_UP_CALLS, self.calls // 3)
 
     @property
@@ -139,7 +139,7 @@ class Figures:
         ])  # fmt: skip
 
     def _grown(self, name):
-        """Yield the tables, or the types of objects, that grew most after the warm-up."""
+        """Yield the tables, or the types of objects, that have grown most since the warm-up."""
         first = next(counts for calls, counts in self.counts if calls >= self.warm_up)[name]
         last = self.counts[-1][1][name]
         grown = sorted(last, key=lambda each: first.get(each, 0) - last[each])[:LISTED]
@@ -204,7 +204,7 @@ async def _sampled(*of):
 
 
 async def _count(process, path, figures):
-    """Let the probe count, and note what it answers."""
+    """Let the probe count, and record its answer."""
     path.unlink(missing_ok=True)
     calls = figures.calls
     process.stdin.write(f"{path}\n".encode())

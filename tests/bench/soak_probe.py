@@ -1,7 +1,7 @@
 """Runs the gateway, and counts what takes memory in its process: `python -m tests.bench.soak_probe serve ...`.
 
-Each line on standard input is the name of a file, to which a line of JSON with the counts is appended. A thread of its
-own does this, and otherwise sleeps.
+For each line on standard input, which is the name of a file, a line of JSON with the counts is appended to this file. A
+separate thread does this.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from gateway.__main__ import main
 
 MIN_LENGTH = 100
-"""Minimum number of entries of a table that is listed."""
+"""Minimum number of entries of tables that are listed."""
 KINDS = 100
-"""Number of types that are listed, those with the most objects."""
+"""Number of types that are listed. They are those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
 """The beginnings of the modules of the objects whose tables are listed."""
 CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
@@ -67,7 +67,9 @@ def _members(value):
 
 
 def tables(objects):
-    """Return the number of entries of each table in an attribute, over all objects of a class, and of each cache."""
+    """Return the number of entries of each cache, and of each table in an attribute, summed over all objects of a
+    class.
+    """
     sizes = Counter()
     for value in objects:
         kind = type(value)

@@ -1,4 +1,4 @@
-"""Every mistake of an author is reported with its plugin, its file, its line and what would be right."""
+"""Tests that every mistake of an author is reported with plugin, file, line and correction."""
 
 import asyncio
 from pathlib import Path

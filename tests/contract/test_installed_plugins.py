@@ -1,4 +1,4 @@
-"""A broken plugin of an installed package is left out and named, and an error only where a configuration needs it."""
+"""Tests that a broken installed plugin is left out and named, and is an error only if a configuration needs it."""
 
 import json
 import sys
@@ -81,7 +81,7 @@ CONFIGURATION = {
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Return a folder of which Python imports."""
+    """Return a folder from which Python imports modules."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)

@@ -1,6 +1,6 @@
 """The public surface of the plugin contract: its names, fields, signatures and version, as text in a golden file.
 
-`pytest --rewrite-golden` writes the file again. A plugin of another author may use every line of the file, so its diff
+`pytest --rewrite-golden` writes the file again. Plugins of other authors may use everything in the file, so its diff
 shows what a new version of the contract adds or breaks. The rules of versions are in `flag.py`, at `API_VERSION`.
 """
 

@@ -16,7 +16,7 @@ from tests.helpers.wires import WIRES, line, wires
 WORDS = "in the provider's own words"
 FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS, after=4)
 CUT = replace(scenarios.NAMED["no_end"], end_after=4)
-"""A stream that stops after a text. A client of Gemini gets nothing before the first text."""
+"""A stream that breaks after a text. Gemini's clients get nothing before the first text."""
 DONE = {
     # how a reply ends that is complete
     "openai_chat": b"[DONE]",

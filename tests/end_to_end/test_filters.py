@@ -1,4 +1,4 @@
-"""Filters see each call, change its text, block it, or answer it, whatever formats client and provider speak."""
+"""Tests of filters: they see each call and may change its text, block it, or answer it, with every pair of formats."""
 
 import json
 import re
@@ -67,7 +67,7 @@ async def gw(tmp_path, bedrock_sim, plugins):
 
 
 def shown(client, reply, *, stream):
-    """Return the text that the client shows."""
+    """Return the text that the client shows to its user."""
     if not stream:
         data = json.loads(reply)
         return data["choices"][0]["message"]["content"] if client == "chat" else data["content"][0]["text"]

@@ -1,6 +1,6 @@
 """Mistakes that authors of plugins make, each with the message that names it.
 
-`LOAD` are mistakes that are found when the gateway starts, `RUN` those that are found when a hook is called.
+`LOAD` has the mistakes that are found when the gateway starts, and `RUN` those that are found when a hook is called.
 `tests/contract/test_authors_mistakes.py` makes each of them, and `plugins/mistakes.md` lists them.
 """
 
@@ -65,7 +65,7 @@ def open(call, settings):
 
 
 class Mistake(NamedTuple):
-    """A mistake, and the message of the gateway, in which DIR is the folder of the plugin."""
+    """A mistake, and the gateway's message about it. In the message, DIR stands for the folder of the plugin."""
 
     title: str
     message: str
@@ -75,15 +75,13 @@ class Mistake(NamedTuple):
 
 
 def flag(title, old, new, message):
-    """Return a mistake in a file `acme.py`, which has a correct compatibility flag but for `new` in the place of
-    `old`.
-    """
+    """Return a mistake in a file `acme.py`: a correct compatibility flag in which `new` replaces `old`."""
     assert old in FLAG
     return Mistake(title, message, {"acme.py": FLAG.replace(old, new)})
 
 
 def more(title, code, message):
-    """Return a mistake in a file `acme.py`, which has a correct compatibility flag and then more code."""
+    """Return a mistake in a file `acme.py`: a correct compatibility flag, followed by more code."""
     return Mistake(title, message, {"acme.py": f"{FLAG}\n\n{code}"})
 
 

@@ -43,7 +43,7 @@ def message(kind, payload):
 
 
 def invoke_event(event):
-    """Return an event of Anthropic's format as InvokeModel sends it: base64 in a message of an event stream."""
+    """Return an event of Anthropic's format in the form of InvokeModel: base64 in an event-stream message."""
     return message("chunk", {"bytes": b64encode(json.dumps(event).encode()).decode()})
 
 

@@ -208,7 +208,7 @@ def _add_converse_reasoning(block, delta):
 
 
 def _fold_gemini(pairs):
-    """Return the response whose parts are those of all chunks. A text continues a text of the same kind before it."""
+    """Return the response with the parts of all chunks. Consecutive texts of the same kind become one text."""
     parts, body = [], {}
     for _, chunk in pairs:
         (candidate,) = chunk["candidates"]

@@ -1,4 +1,4 @@
-"""Packages of plugins, installed into a folder of which Python imports."""
+"""Packages of plugins, installed into a folder from which Python imports modules."""
 
 from tests.helpers.authors_mistakes import FLAG
 

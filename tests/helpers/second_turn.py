@@ -23,7 +23,7 @@ BASES = {
 
 
 _HISTORY = {"openai_responses": "input", "gemini_generate_content": "contents"}
-"""The member that has the history, by dialect. In all other dialects it is `messages`."""
+"""The request member that has the history, by dialect. In all other dialects it is `messages`."""
 
 
 def asked(client):

@@ -122,8 +122,9 @@ def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, st
 
 
 def texts(flag, events, kind):
-    """Return the texts of one kind that the compatibility flag finds in the events, joined, without those that repeat
-    pieces.
+    """Return the concatenation of the texts of one kind in the events.
+
+    Texts that repeat earlier pieces are left out.
     """
     places = [(place, event) for event in events for place in flag.places(event) if isinstance(place, Place)]
     return "".join(
@@ -132,7 +133,7 @@ def texts(flag, events, kind):
 
 
 def check_places(flag, event):
-    """Check that each place of an event has a text, which can be replaced, and a block that can be a key."""
+    """Check that each place in an event has a text that can be replaced, and a block that can be a key."""
     for place in flag.places(event):
         hash(place.block)
         if isinstance(place, Place):

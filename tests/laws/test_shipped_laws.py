@@ -1,6 +1,6 @@
-"""The laws that `irisgate plugins check` tries, on every compatibility flag and translator that the registry finds.
+"""Tests of the laws of `irisgate plugins check` with every compatibility flag and translator that the registry finds.
 
-Damage by chance, and what is particular to the built-in dialects, is in the other files of this folder.
+Random damage, and rules only for built-in dialects, are in the other files of this folder.
 """
 
 from dataclasses import replace
@@ -16,7 +16,10 @@ REGISTRY = discover()
 
 
 def with_few_samples(subject):
-    """Return the subject with a reply of other alphabets and one of tool calls. The other samples take much time."""
+    """Return the subject with two samples, one with other alphabets and one with tool calls.
+
+    More would take too long.
+    """
     return replace(subject, samples=subject.samples[-2:])
 
 

@@ -1,5 +1,5 @@
-"""The Gemini API as a compatibility flag: native requests keep their bytes, both forms of streams end right, and facts
-are exact.
+"""Tests of the Gemini API's plugin: native requests keep their bytes, both forms of streams end correctly, facts are
+exact.
 """
 
 import json
@@ -151,7 +151,7 @@ def test_a_stream_that_no_chunk_finishes_is_cut(chunks):
 
 
 def test_a_stream_is_known_to_be_done_if_an_earlier_chunk_was_not():
-    """Check that the gateway does not wait for an end of the connection, except if every chunk has a finish reason."""
+    """Check that the gateway does not wait for the end of the connection, except if every chunk has a finish reason."""
     decoder = flag.decoder(ask(), TARGET, HEAD)
     states = []
     stop = chunk(finish="STOP")

@@ -1,4 +1,4 @@
-"""New code of plugins: `serve --dev` takes it at once, and any other gateway goes on with the code of its start."""
+"""Tests of new code of plugins: `serve --dev` loads it at once, and any other gateway keeps the code of its start."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`irisgate plugins new`: each kind of package passes its own test and the checks of code, and is found as a plugin."""
+"""Tests of `irisgate plugins new`: each kind of package passes its own tests and checks, and is found as a plugin."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ NAME = "acme_text"
 
 
 def passes(folder, *command):
-    """Run a module of Python in a folder, and check that it succeeds."""
+    """Run a Python module in a folder, and check that it succeeds."""
     variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
         [sys.executable, "-m", *command],
@@ -94,7 +94,7 @@ def test_a_name_that_cannot_be_used_is_refused(tmp_path, capsys, name, message):
 
 
 def test_nothing_that_exists_is_changed(tmp_path, capsys):
-    """Check an existing folder, file and broken link, each in place of the new folder, and a file in place of its parent."""
+    """Check that an existing folder, file or broken link is not changed, nor a file in place of the parent folder."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")

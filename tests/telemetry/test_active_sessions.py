@@ -1,4 +1,4 @@
-"""The number of active sessions: exact for a few, an estimate for many, and always in the same memory."""
+"""Tests of the number of active sessions: exact for few, an estimate for many, with constant memory."""
 
 import tracemalloc
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
 """Runs the filters of a call: on the request before quotas are charged, and on the reply in the client's dialect.
 
-A filter that answers a call itself ends the chain here: no provider is called, and nothing is charged.
+If a filter answers a call itself, no provider is called and nothing is charged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Filters:
     after: AfterCalls
 
     async def __call__(self, call: Call, following: Next) -> Response:
-        """Run the next step with the request that the filters let pass, and return its response after the filters.
+        """Run the next step with the filtered request, and return its filtered response.
 
-        Raises `Refused` if a filter blocks the call, and `PluginFailed` if a filter fails that may not be left out.
+        Raises `Refused` if a filter blocks the call, and `PluginFailed` if a filter fails without which the call must
+        not continue.
         """
         if not call.runtime.filters:
             return await following(call)
@@ -69,7 +70,10 @@ class Filters:
         return filters
 
     async def _reply(self, call: Call, filters: CallFilters, response: Response) -> Response:
-        """Return the response with the text that the filters return, and show it to filters that want whole replies."""
+        """Return the response with the texts that the filters return.
+
+        Give the complete reply to filters that read it.
+        """
         places = call.flag.hooks["places"]
         if filters.reads("text") and places.function is None:
             cause = "is missing, so that no filter can read the text of replies"
@@ -106,7 +110,7 @@ async def _batches(events: tuple[Event, ...]) -> Batches:
 
 
 async def _replied(filters: CallFilters, batches: Batches) -> Batches:
-    """Yield the batches. After the last one, give all events to the filters, unless the stream failed or is large."""
+    """Yield the batches. Then give all events to the filters, if the stream succeeded and is not too large."""
     events: list[Event] = []
     size = 0
     async for batch in batches:

@@ -122,7 +122,10 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the provider's compatibility flag; None if it is the client's flag, whose steps have run."""
+    """Return the provider's compatibility flag.
+
+    If it is also the client's flag, return None: its steps have already run.
+    """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag
 

@@ -1,6 +1,6 @@
 """The section `plugins`: the filters that are switched on, in their order, each with its settings.
 
-The keys of a filter's object are the fields of the filter's `Settings`, and `on_error`, which every filter has.
+A filter's object has the fields of the filter's `Settings` as keys, and the key `on_error`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _unknown(name: str, reading: Reading) -> str:
 
 
 def _with_secrets(settings: type[Settings], raw: Any, path: Path, reading: Reading) -> Any:
-    """Return the object with its secrets in place of the references to them."""
+    """Return the object with references to secrets replaced by the secrets."""
     if not isinstance(raw, dict):
         return raw
     values = dict(raw)

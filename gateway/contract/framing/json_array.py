@@ -1,8 +1,9 @@
-"""A JSON array that is sent as a stream: each object in the array is an event. Google's APIs stream in this form.
+"""Parser and encoder of a JSON array that is sent as a stream, as by Google's APIs: each object in the array is an
+event.
 
 - Every byte of the stream belongs to exactly one frame. The payload of a frame is one object of the array. The frame's
   raw bytes begin with the bracket or the comma in front of the object.
-- The bracket at the end is a frame with an empty payload. Bytes after it are frames with an empty payload too.
+- The closing bracket is a frame with an empty payload. Bytes after it are in frames with an empty payload too.
 - An object outside of any array is a frame, because some servers send an error in this form.
 """
 
@@ -23,12 +24,13 @@ END: Final = b"]"
 MAX_ITEM: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one object. A provider that sends a longer object is broken or hostile."""
 MAX_MARKS: Final = 1_000_000
-"""Maximum number of strings and brackets in one object. A mark takes less than a microsecond to read."""
+"""Maximum number of strings and brackets in one object. Reading one of them takes less than a microsecond."""
 
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
-"""A whole string, the first quote of a string whose end has not come, or a bracket."""
+"""Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""The rest of a string without its last quote. It ends before a backslash whose character has not come."""
+"""Pattern for the rest of a string before its last quote. It ends before a backslash whose next character has not
+come."""
 _QUOTE: Final = ord('"')
 _OPENING: Final = frozenset(b"{[")
 _ARRAY: Final = ord("[")
@@ -78,11 +80,11 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an object of more than {MAX_ITEM} bytes")
 
     def rest(self) -> None:
-        """Return None: an object that is incomplete at the end of the stream is no event."""
+        """Return None, because an object that is incomplete at the end of the stream is not an event."""
         return
 
     def _next_item(self) -> bool:
-        """Read to the end of the next object, or of the array. Return whether the end has come."""
+        """Read to the end of the next object, or of the array. Return whether this end has come."""
         while bracket := self._next_bracket():
             if bracket in _OPENING:
                 if bracket == _ARRAY and self._depth == self._base == 0:
@@ -121,7 +123,7 @@ class Decoder:
         return 0
 
     def _ends_string(self) -> bool:
-        """Read to the end of the current string. Return whether the end has come."""
+        """Read to the end of the current string. Return whether this end has come."""
         rest = _STRING.match(self._buffer, self._at)
         self._at = rest.end() if rest else self._at
         if self._at == len(self._buffer) or self._buffer[self._at] != _QUOTE:

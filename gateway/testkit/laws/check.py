@@ -1,4 +1,4 @@
-"""Runs the laws on one plugin. `irisgate plugins check NAME` prints the results."""
+"""Tests a plugin by all laws (rules for plugins). `irisgate plugins check NAME` prints the results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ S = TypeVar("S")
 
 
 class NotChecked(Exception):
-    """A plugin cannot be checked. The message says why."""
+    """The error for a plugin that cannot be checked. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def check(name: str, registry: Registry) -> Report:
 
 
 def flag_subject(flag: Plugin) -> FlagSubject:
-    """Return a compatibility flag with its own samples, or with those of its dialect.
+    """Return a compatibility flag with its own samples, or with the known samples of its dialect.
 
     Raises `NotChecked` if there are none.
     """

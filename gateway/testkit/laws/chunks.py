@@ -1,4 +1,4 @@
-"""Ways to divide a stream into chunks, and the fewest borders between chunks that still break a law."""
+"""Divides a stream into chunks, and finds the fewest borders between chunks for which a law still fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 CHUNK_SIZES: Final = (1, 2, 3, 7, 64)
 """Sizes of chunks in bytes. Chunks of one byte break a stream at every place."""
 MAX_WORK: Final = 2_000_000
-"""Maximum number of bytes that a law decodes for one stream: about a second of a decoder in Python."""
+"""Maximum number of bytes that a law decodes for one stream. A decoder in Python takes about a second for them."""
 _CONTEXT: Final = 20
 """Number of bytes that are shown on each side of a border."""
 
@@ -26,9 +26,10 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 
 
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return a smallest part of the borders with which `fails` is still true. `fails` is true for all borders.
+    """Return a minimal part of the borders for which `fails` is still true.
 
-    Halves are removed first, then smaller groups down to single borders (Zeller's delta debugging).
+    It is true for all borders. Halves are removed first, and then smaller groups down to single borders (Zeller's delta
+    debugging).
     """
     kept, size = list(borders), len(borders) // 2
     while size:
@@ -50,6 +51,6 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return numbers of bytes from 0 to before `end` at which a stream is cut, as many as `MAX_WORK` allows."""
+    """Return positions from 0 to before `end` at which to cut a stream, as many as `MAX_WORK` allows."""
     many = max(100, MAX_WORK // max(1, len(data)))
     return range(0, end, max(1, end // many))

@@ -1,4 +1,4 @@
-"""One sample of a compatibility flag, and the calls of the flag's hooks that the laws need. No socket is used."""
+"""A sample of a compatibility flag, with the calls of the flag's hooks that laws need. No socket is used."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The provider's name of the model in requests that `build` makes. It is unlike any name in a sample."""
+"""The provider's name of the model in requests that `build` makes. No sample contains this name."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 """A placeholder in a route's path, such as `{model:.+}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a compatibility flag, as a call that the flag both receives and sends."""
+    """A sample of a compatibility flag. The same flag is used for the client and for the provider."""
 
     flag: Plugin
     sample: Sample

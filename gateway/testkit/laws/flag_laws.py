@@ -37,7 +37,7 @@ class FlagSubject:
     caps: Caps
 
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield the samples that have a part. Raises `Untried` if there are none."""
+        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
         samples = [sample for sample in self.samples if has(sample)]
         if not samples:
             raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")

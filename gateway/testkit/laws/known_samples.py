@@ -1,4 +1,4 @@
-"""Samples of the dialects that the simulated providers speak, for compatibility flags that bring none of their own."""
+"""Samples of the dialects that simulated providers have, for compatibility flags that have no samples of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     "openai_responses": {"model": "m", "input": "hello"},
 }
 _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
-"""Members of these requests that say nothing which a provider of another dialect is told."""
+"""Members of these requests that have no equivalent in other dialects, and need none."""
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:

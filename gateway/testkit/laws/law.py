@@ -1,4 +1,4 @@
-"""A law, its result, and the exception by which a law says that it does not hold."""
+"""A law (a rule for plugins), its result, and the exceptions for a law that fails or cannot be tried."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SHOWN: Final = 160
 
 
 class Broken(Exception):
-    """A law does not hold. The message says what happened, and on which input."""
+    """The error for a law that does not hold. The message says what happened, and for which input."""
 
     def __init__(self, reason: str, *inputs: str) -> None:
         super().__init__(reason)
         self.reason = reason
         self.inputs = inputs
-        """The smallest input that breaks the law, one line for each part."""
+        """The smallest input for which the law fails, one line for each part."""
 
 
 class Untried(Exception):
-    """A law cannot be tried. The message says what the plugin's author must add."""
+    """The error for a law that cannot be tried. The message says what the plugin's author must add."""
 
 
 @dataclass(frozen=True, slots=True)
 class Law(Generic[S]):
-    """A rule, and the function that tries it on a plugin.
+    """A rule, and the function that tests it on a plugin.
 
     The function raises `Broken` or `GatewayError` if the rule does not hold, and `Untried` if samples are missing.
     """
@@ -66,7 +66,7 @@ def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
 
 
 def reason_of(error: GatewayError) -> str:
-    """Return what a plugin raised, with the hook, the file and the line of a failure."""
+    """Return the message of a plugin's error. For a failure, it names the hook, the file and the line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
     return f"raised {type(error).__name__}: {error.problem.message}"

@@ -1,4 +1,4 @@
-"""Damaged forms of JSON values and of bytes, in a fixed order: the least surprising damage comes first."""
+"""Damaged forms of JSON values and of bytes, in a fixed order. The most common kinds of damage come first."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gateway.contract.flag import Event
 MAX_MUTATIONS: Final = 500
 """Maximum number of damaged forms of one value, and of the events of one stream together, that a law tries."""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
-"""Values of every type of JSON, and those at the edge of a type."""
+"""Values of every JSON type, including values at the limits of a type."""
 HOSTILE_BODIES: Final = (
     b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>", b"\xff\xfe", b'{"a":1}{"b":2}', b"[[[[[[[[",
     b'{"a":NaN}',
 )  # fmt: skip
-"""Bodies that are no JSON object, or hardly one."""
+"""Bodies that are not a JSON object, or only an empty or odd one."""
 
 Pointer = tuple[str | int, ...]
 """The names and indexes that lead to a value within a JSON value."""
 
 
 def pointers(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
-    """Yield the place of each member and item of a JSON value, a container before its content."""
+    """Yield the path of each member and item of a JSON value. A container comes before its content."""
     inner: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
         inner = value.items()
@@ -38,12 +38,12 @@ def pointers(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
 
 
 def text_of(pointer: Pointer) -> str:
-    """Return a place as a JSON pointer, without the escapes of RFC 6901."""
+    """Return a path as a JSON pointer, without the escapes of RFC 6901."""
     return "/" + "/".join(map(str, pointer))
 
 
 def without(value: Any, at: Pointer) -> Any:
-    """Return a copy of a JSON value without the member or item at a place."""
+    """Return a copy of a JSON value without the member or item at a path."""
     value = copy.deepcopy(value)
     holder = value
     for step in at[:-1]:
@@ -53,7 +53,7 @@ def without(value: Any, at: Pointer) -> Any:
 
 
 def replaced(value: Any, at: Pointer, new: Any) -> Any:
-    """Return a copy of a JSON value with another value at a place."""
+    """Return a copy of a JSON value with another value at a path."""
     value = copy.deepcopy(value)
     holder = value
     for step in at[:-1]:
@@ -63,16 +63,17 @@ def replaced(value: Any, at: Pointer, new: Any) -> Any:
 
 
 def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
-    """Yield odd values in place of a JSON value, and copies in which one place is missing or odd.
+    """Yield odd values in place of a JSON value, and copies in which one member is missing or odd.
 
-    Each comes with a description of the damage. If there are more than `many`, they are evenly spread over all.
+    Each is yielded with a description of the damage. If there are more than `many`, a part of them is yielded, evenly
+    spread.
     """
     total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
     yield from islice(_damaged(value), 0, None, -(-total // many))
 
 
 def damaged_events(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
-    """Yield streams in which one event is missing, repeated, late or odd, each with a description."""
+    """Yield streams in which one event is missing, repeated, late or odd, each with a description of the damage."""
     for at, event in enumerate(events):
         before, after = [*events[:at]], [*events[at + 1 :]]
         yield f"event {at} is missing", [*before, *after]
@@ -100,7 +101,7 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
-    """Return whether a place, or a place around it, is one of the patterns. The step `*` stands for any step."""
+    """Return whether a path, or the beginning of a path, matches one of the patterns. `*` stands for any step."""
     steps = tuple(map(str, pointer))
     for pattern in patterns:
         wanted = pattern.strip("/").split("/")

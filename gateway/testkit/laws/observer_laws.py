@@ -1,4 +1,4 @@
-"""The laws of every observer: records and events of every kind are taken."""
+"""The laws of every observer: it must accept records and events of every kind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ObserverSubject:
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """Return records of calls, by what happened."""
+    """Return records of calls, by a description of what happened."""
     ok = OK.as_dict()
     refused = {
         "outcome": "refused",

@@ -1,4 +1,4 @@
-"""The laws of every translator. The compatibility flags of both dialects read what the translator makes."""
+"""The laws of every translator. The compatibility flags of both dialects read the translator's output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield the samples that have a part. Raises `Untried` if there are none."""
+        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
         samples = [sample for sample in self.samples if has(sample)]
         if not samples:
             raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
@@ -187,14 +187,14 @@ def _value(event: Event) -> Any:
 
 
 _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$|[a-z](At|Ms|Time)$")
-"""Names of members whose numbers are read from a clock."""
+"""Pattern for names of members whose numbers are times."""
 
 
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:
-    """Return whether `got` is `expected`.
+    """Return whether `got` equals `expected`.
 
-    Values in which the equal runs `expected` and `again` differ, such as ids, may have any value of the same type.
-    `name` is the name of the member that has the value.
+    `expected` and `again` are the results of two equal runs. Values in which they differ, such as ids, may have any
+    value of the same type in `got`. `name` is the name of the member that has the value.
     """
     if isinstance(expected, dict) and isinstance(again, dict) and isinstance(got, dict):
         same_keys = expected.keys() == again.keys() == got.keys()
@@ -231,7 +231,7 @@ def _same_tokens(charged: Facts, display: Facts, call: TranslatedCall) -> None:
 
 
 def _counts(facts: Facts) -> dict[str, int]:
-    """Return the counts that every dialect has: all input together, the output, and the number of called tools."""
+    """Return the counts that every dialect has: the sum of all input, the output, and the number of called tools."""
     usage: Usage = facts.usage
     read = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     return {"input": read, "output": usage.output, "tools": len(facts.tools)}

@@ -1,7 +1,7 @@
-"""Rules for the bodies that Gemini's generateContent refuses, in Google's words where a source shows them.
+"""Rules for the bodies that Gemini's generateContent refuses. The wording of a fault is Google's if a source shows it.
 
 - Unknown members and wrong types are refused, as ProtoJSON does. A member may be written in snake_case.
-- Turns are refused if calls lack answers, or if a part has no data. A call that Gemini 3 made must have its signature.
+- Turns are refused if calls have no answers, or if a part has no data. A call by Gemini 3 must have its signature.
 
 Sources: the Gemini API's reference; google-gemini/gemini-cli#16543 for turns with calls; "Thought signatures" in the
 Gemini API's guide.
@@ -32,7 +32,7 @@ _DATA: Final = (
     "toolCall", "toolResponse",
 )  # fmt: skip
 _SIGNS_CALLS: Final = re.compile(r"gemini-[3-9]")
-"""Models that refuse a call without its signature in the current turn."""
+"""Pattern for models that refuse a call without its signature in the current turn."""
 _COUNTS: Final = (
     "Please ensure that the number of function response parts is equal to the number of function call parts of the "
     "function call turn."

@@ -68,4 +68,4 @@ TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": NUMBER,
     },
 }  # fmt: skip
-"""An object with the one member "" stands for a map with values of that type."""
+"""The type of each member, by message type. An object with the single member "" is a map with values of that type."""

@@ -1,7 +1,7 @@
 """The HTTP client that filters use for requests of their own, such as to a moderation service.
 
-- Addresses are resolved and checked as for files that clients name (`client.py`, `guard.py`): public ones are allowed,
-  and the hosts in `server.fetch.private_hosts`.
+- Addresses are resolved and checked as for files that clients name (`client.py`, `guard.py`): public addresses and the
+  hosts in `server.fetch.private_hosts` are allowed.
 - No credential of the gateway is sent, and no redirect is followed.
 - A request that still runs when the call has ended is cancelled.
 """
@@ -33,7 +33,8 @@ class FilterClient:
     def __init__(self, fetcher: Fetcher, rules: Fetching) -> None:
         self._fetcher = fetcher
         self._rules = replace(rules, allow_hosts=())
-        """The rules for hosts. A filter's URL is the operator's, so the list of hosts for clients does not apply."""
+        """The rules for hosts. The list of hosts for clients does not apply, because filters' URLs come from the
+        operator."""
         self._requests: set[asyncio.Task[HttpReply]] = set()
         self._closed = False
 

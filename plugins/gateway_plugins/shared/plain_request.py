@@ -50,18 +50,18 @@ class Message:
     """One message of the conversation."""
 
     role: str
-    """One of system, user, assistant and tool."""
+    """The role: system, user, assistant or tool."""
     at: str
     """JSON pointer of the message."""
     content: Sequence[Part | Call | Reasoning]
-    """Content in the client's order. Only an assistant's message has calls and thinking."""
+    """Content in the client's order. Calls and thinking occur only in a message of the assistant."""
     ttl: Ttl = None
     call_id: str = ""
     """Id of the call that a tool's message answers."""
     call_at: str = ""
     """JSON pointer of the client's member that has `call_id`."""
     is_error: bool = False
-    """True if the call failed. Only requests of generateContent say so."""
+    """True if the call failed. Only requests of generateContent can state this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Format:
     at: str = "/response_format"
     """JSON pointer of the format."""
     json: JsonFormat | None = None
-    """The schema, with its name and description; None unless the kind is json_schema."""
+    """The schema, with its name and description; None if the kind is not json_schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class PlainRequest:
     format: Format
     parameters: Parameters
     tier: str = ""
-    """`flex`, `priority`, or "" for the usual tier."""
+    """The service tier `flex` or `priority`; "" for the default tier."""
     tier_at: str = "/service_tier"
     """JSON pointer of the tier."""
     ttl: Ttl = None
@@ -93,7 +93,7 @@ class PlainRequest:
     chat_members: Mapping[str, float] = field(default_factory=dict)
     """Seed and penalties, by the names of Chat. Messages and Converse have no such members."""
     chat_members_at: Mapping[str, str] = field(default_factory=dict)
-    """JSON pointers of those of `chat_members` that the client's dialect has under another name."""
+    """JSON pointers of those `chat_members` that have another name in the client's dialect."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
@@ -109,10 +109,10 @@ class ConvertedRequest:
     body: dict[str, Any]
     names: Names
     schema_tool: str
-    """Name of the tool whose input is the answer in the wanted format; "" if there is no such tool."""
+    """Name of the schema tool, whose input is the answer in the wanted format; "" if there is no such tool."""
 
 
 class Convert(Protocol):
-    """Function that maps the values of a request to a body in an upstream dialect (`mappings/openai_to_*.py`)."""
+    """A function that maps the values of a request to a body in an upstream dialect (`mappings/openai_to_*.py`)."""
 
     def __call__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...

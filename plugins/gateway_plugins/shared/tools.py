@@ -23,7 +23,7 @@ Block = dict[str, Any]
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Form of a tool's name or id that Messages and Converse accept."""
 _IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
-"""Form of a tool's name that Gemini accepts too."""
+"""Pattern for names of tools that Gemini accepts too."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 """Form of a top-level property name that Claude accepts. Some MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -46,7 +46,7 @@ class Names:
     """
 
     def __init__(self, *, leading_digits: bool = True) -> None:
-        """Create an empty table. `leading_digits` is false if no name of a tool may begin with a digit or a dash."""
+        """Create an empty table. If `leading_digits` is false, no name of a tool may begin with a digit or a dash."""
         self._form = _NAME if leading_digits else _IDENTIFIER
         self._client_names: dict[str, str] = {}
         self._properties: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The section `plugins`: filters in their order, with settings that the filter's own model checks."""
+"""Tests of the section `plugins`: filters in their order, with settings that each filter's own model checks."""
 
 import json
 

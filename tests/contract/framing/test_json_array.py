@@ -1,4 +1,4 @@
-"""A JSON array as a stream: frames at every border of chunks, bytes that stay, and arrays that are none."""
+"""Tests of a JSON array as a stream: frames for every division into chunks, unchanged bytes, and malformed arrays."""
 
 import json
 

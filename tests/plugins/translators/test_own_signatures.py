@@ -133,7 +133,7 @@ def test_what_claude_made_comes_back_to_it_in_order(case, client, upstream, stre
 
 
 PLAIN = [pair for pair in PAIRS if pair[0] not in ("openai_responses", "gemini_generate_content")]
-"""The pairs whose clients get each signature by itself. The others get all signatures of a turn in one string."""
+"""The pairs whose clients get each signature separately. Other clients get all signatures of a turn in one string."""
 
 
 def received(client, upstream, blocks, *, streamed=False):

@@ -1,7 +1,6 @@
 """Finds the places of text in bodies of InvokeModel whose dialect is unknown: each string is a text.
 
-Each model family has its own members for the text. A filter that looks for secrets or words must see all of them, and
-can tell them apart only by their content.
+It is not known which members have the text, so a filter that searches for secrets or words gets all strings.
 """
 
 from __future__ import annotations

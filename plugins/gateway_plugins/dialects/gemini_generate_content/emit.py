@@ -2,11 +2,11 @@
 
 - Each chunk of a stream is a whole response with the new parts. The last one has the finish reason and the usage.
 - A function call is one part, so its arguments are collected first.
-- Thinking is written only for a client that wants to see it. Signed thinking is in the signature of the next part, with
-  its text (`signatures.py`), because the client must send it back.
-- Token counts of thoughts and of the answer are separate, and the prompt's count includes cached tokens.
+- Thinking is written only for a client that asks for it. Signed thinking is put, with its text, into the signature of
+  the next part (`signatures.py`), because the client must send it back.
+- Token counts of thinking and of the answer are separate, and the prompt count includes cached tokens.
 
-The flag's encoder frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
+The encoder of the plugin frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.REFUSAL: SAFETY,
     reply_events.MALFORMED: "MALFORMED_FUNCTION_CALL",
 }
-"""Google's finish reasons, by the reasons of `reply_events`. Any other reason becomes `STOP`."""
+"""Google's finish reasons, by the constants in `reply_events`. Any other reason becomes `STOP`."""
 _TEXT: Final = "text"
 _THOUGHT: Final = "thought"
 _CALL: Final = "call"
@@ -53,7 +53,7 @@ def usage_dict(usage: Usage) -> Json:
 
 
 class _Writer:
-    """Turns the calls of a reader into parts. A subclass takes each part in `_put`."""
+    """Turns a reader's method calls into parts. A subclass receives each part in `_put`."""
 
     def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
         self._model = model
@@ -92,7 +92,7 @@ class _Writer:
     refusal = text
 
     def citation(self, citation: Citation) -> None:
-        """Write a citation with a URL. Report any other citation: this API has no form for it."""
+        """Write a citation with a URL. Report any other citation as dropped, because this API has no form for it."""
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return
@@ -163,7 +163,7 @@ class _Writer:
         return {"candidates": [candidate], "modelVersion": self._model, "responseId": self._id}
 
     def _last(self, parts: list[Json], stop: Stop) -> Json:
-        """Return a response with the members that the end of a reply has."""
+        """Return a response with the members that belong to the end of a reply."""
         reason = _REASONS.get(stop.reason, STOP)
         ending: Json = {"finishReason": reason}
         if reason != STOP and stop.native:
@@ -190,7 +190,10 @@ class Stream(_Writer):
         return events
 
     def close(self) -> None:
-        """Write the last chunk, once, if the reply has ended. It has an empty text, as in Google's own streams."""
+        """Write the last chunk, if the reply has ended and it is not written yet.
+
+        It has an empty text, as in Google's streams.
+        """
         if (stop := self._stop) is not None:
             self._stop = None
             self._events.append(event(CHUNK, self._last([{"text": ""}], stop)))

@@ -69,9 +69,8 @@ _KEY_FAULTS: Final = frozenset(
         "ACCESS_TOKEN_TYPE_UNSUPPORTED", "CREDENTIALS_MISSING",
     }
 )  # fmt: skip
-"""Values of `reason` in the details of an error for a key that Google does not accept (google.api.ErrorReason).
-
-An invalid key gets status 400, and not 401."""
+"""Values of `reason` in the details of an error about a refused key (google.api.ErrorReason). The status for an invalid
+key is 400, and not 401."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A duration in ProtoJSON: `34.074824224s`."""
 
@@ -88,7 +87,7 @@ def problem_in_event(data: Any) -> Problem:
 
 
 def _refined(problem: Problem, data: Any) -> Problem:
-    """Return the problem with what Google's name and details of the error say."""
+    """Return the problem, completed by Google's name and the details of the error."""
     data = data[0] if isinstance(data, list) and data else data
     inner = mapping(mapping(data).get("error"))
     name, details = text(inner.get("status")), [mapping(detail) for detail in sequence(inner.get("details"))]
@@ -119,7 +118,7 @@ def inner(problem: Problem) -> dict[str, Any]:
 
 
 def _status_of(problem: Problem) -> tuple[int, str]:
-    """Return the status and Google's name of an error. An error of Google is passed on as it came."""
+    """Return the status and Google's name of an error. An error of Google is not changed."""
     if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
         return problem.status, problem.native
     return _BY_CODE[problem.code]

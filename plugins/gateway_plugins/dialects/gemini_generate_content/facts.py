@@ -1,5 +1,4 @@
-"""Names of members and of finish reasons, and a reader of a reply's facts, for the compatibility flag and for both
-walkers.
+"""Names of members and of finish reasons, and a reader of a reply's facts, for the plugin and for both readers.
 
 - A stream has chunks of one kind (`CHUNK`). Each chunk is a whole `GenerateContentResponse`.
 - A stream has no terminal event. It is complete if every candidate has a finish reason, or if the prompt was blocked.
@@ -48,16 +47,16 @@ REFUSALS: Final = frozenset(
         "PUP_LIMITED_DISABLED",
     }
 )  # fmt: skip
-"""Finish reasons and block reasons of a reply that a filter of content has ended or prevented."""
+"""Finish reasons and block reasons of a reply that a content filter has ended or prevented."""
 FAULTS: Final = frozenset(
     {
         "OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE",
         "MALFORMED_RESPONSE", "NO_IMAGE", "IMAGE_OTHER",
     }
 )  # fmt: skip
-"""Finish reasons of a reply that the model or the server has failed to complete."""
+"""Finish reasons of a reply that the model or the server failed to complete."""
 CONTINUATION: Final = "CONTINUATION"
-"""The finish reason of a reply that is incomplete because a request writes no more tokens than this."""
+"""The finish reason of a reply that is incomplete, because one request cannot write more tokens."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:
@@ -121,7 +120,7 @@ class Meter:
 
 
 def _called(candidate: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of called functions. Later chunks of a call whose arguments are streamed have no name."""
+    """Yield the names of called functions. If a call's arguments are streamed, its later chunks have no name."""
     for part in parts_of(candidate):
         if CALL in part and (name := text(mapping(part[CALL]).get("name"))):
             yield name
@@ -144,7 +143,7 @@ def _part_bytes(part: Mapping[str, Any]) -> int:
 
 
 def _arguments_bytes(call: Mapping[str, Any]) -> int:
-    """Return the number of bytes of a call's arguments, which come whole, or in pieces of their strings."""
+    """Return the number of bytes of a call's arguments, which are complete or consist of pieces of strings."""
     size = len(encoded(call["args"])) if call.get("args") else 0
     pieces = (mapping(piece).get("stringValue") for piece in sequence(call.get("partialArgs")))
     return size + json_api.text_bytes(*pieces)

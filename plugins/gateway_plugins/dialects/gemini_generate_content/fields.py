@@ -45,7 +45,7 @@ class Fields:
         return name in self._spelled
 
     def get(self, name: str) -> Any:
-        """Return the value of a member, or None if it is missing."""
+        """Return the value of a member; None if it is missing."""
         spelled = self._spelled.get(name)
         return None if spelled is None else self._value(spelled)
 
@@ -111,7 +111,7 @@ def whole_number(value: Any, at: str) -> int | None:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's word for the name of an enum value; "" for null. Upper and lower case are the same.
+    """Return the gateway's word for the name of an enum value; "" for null. Case is ignored.
 
     `known` has the gateway's word by Google's name. Raises `Refused` for any other name.
     """

@@ -6,8 +6,8 @@ They return values of `shared/plain_request.py`.
   chunk of a stream as a content of its own.
 - A call without an id gets one from its number in the conversation. A function response belongs to the call of the
   model's last turn with the same id, or else to the first unanswered one with the same name.
-- A malformed value is refused with a 400 that names the field. A part of the model that only Google's servers
-  understand is reported as dropped, because a 400 would end a session that began with another provider.
+- A malformed value is refused with a 400 that names the field. A part in a turn of the model that only Google's servers
+  understand is left out and reported as dropped, because a 400 would end the session.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: Google's API reference (Content, Part) and the
 types of google-genai.
@@ -35,7 +35,7 @@ from gateway_plugins.shared.reasoning import Reasoning
 _ROLES: Final = {"USER": "user", "MODEL": "model", "FUNCTION": "user"}
 _CONTENT: Final = ("role", "parts")
 _SERVERS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-"""Kinds of parts that the model writes when Google's servers run a tool."""
+"""Kinds of parts that are in a turn of the model if Google's servers ran a tool."""
 _DATA: Final = ("text", "inlineData", "fileData", "functionCall", "functionResponse", *_SERVERS)
 """Kinds of parts. A part has exactly one of these members."""
 _PART: Final = frozenset({*_DATA, "thought", "thoughtSignature"})
@@ -46,9 +46,9 @@ _SOUNDS: Final[Mapping[str, str]] = {
     "audio/mp3": "mp3",
     "audio/mpeg": "mp3",
 }
-"""The gateway's name of an audio format, by the media types that clients send for it."""
+"""The gateway's names of audio formats, by the media types that clients send."""
 _OWN_ID: Final = "gemini_call_"
-"""Beginning of the ids of calls without an id."""
+"""Beginning of the ids that the gateway gives to calls without an id."""
 _OUTPUT: Final = "output"
 _ERROR: Final = "error"
 
@@ -75,11 +75,12 @@ class _Contents:
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = field(default_factory=list)
-    """Thoughts since the last part of another kind. A signature of the gateway has their text, and replaces them."""
+    """Thinking since the last part of another kind. If a signature of the gateway follows, its text replaces this
+    thinking."""
     _calls: list[Call] = field(default_factory=list)
     """The calls of the model's last turn."""
     _answered: set[str] = field(default_factory=set)
-    """The ids of those calls that have a response."""
+    """The ids of those of these calls that have a response."""
     _count: int = 0
     """Number of calls so far."""
 
@@ -129,13 +130,13 @@ class _Contents:
         self._conversation.append(Message("assistant", self._turn_at, turn))
 
     def _add_thoughts(self) -> None:
-        """Add the thoughts that came without a signature."""
+        """Add the thinking that has no signature to the turn."""
         thoughts, self._thoughts = self._thoughts, []
         if thoughts:
             self._turn.append(replace(thoughts[0], text="".join(thought.text for thought in thoughts)))
 
     def _users(self, content: Fields) -> None:
-        """Read a content of the user: each function response as a message of its own, then the other parts."""
+        """Read a content of the user: first each function response as a separate message, then the other parts."""
         parts: list[Part] = []
         for part in self._parts(content):
             match _kind(part):
@@ -170,7 +171,7 @@ class _Contents:
             self.drop(part.pointer)
 
     def _read_signature(self, part: Fields) -> bool:
-        """Add the thinking that a signature of the gateway has. Return whether the part has such a signature.
+        """Add the thinking inside a signature that the gateway wrote. Return whether the part has such a signature.
 
         Any other signature is reported as dropped, because providers of other dialects cannot use it.
         """
@@ -187,7 +188,7 @@ class _Contents:
         return True
 
     def _text(self, part: Fields) -> None:
-        """Add a text to the turn. A text directly after another text is the continuation of that text."""
+        """Add a text to the turn. A text directly after another text continues that text."""
         text = text_of(part.get("text"), part.at("text"))
         last = self._turn[-1] if self._turn else None
         if isinstance(last, Part):
@@ -304,4 +305,4 @@ _FAMILIES: Final[Mapping[str, Callable[[str, str, str], Media]]] = {
     "audio/": _sound,
     "video/": _video,
 }
-"""The readers of files by the beginning of the declared media type. Any other file is a document."""
+"""The readers of files, by the beginning of the declared media type. Any other file is read as a document."""

@@ -43,7 +43,7 @@ _CHAT: Final[Mapping[str, str]] = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-"""Google's name of each member that only Chat has too."""
+"""Google's names of members that, in other dialects, only Chat has."""
 _CONFIG: Final = frozenset({
     *_SAMPLING.values(), *_CHAT.values(), "maxOutputTokens", "stopSequences", "candidateCount", "responseMimeType",
     "responseSchema", "responseJsonSchema", "responseModalities", "responseLogprobs", "logprobs", "thinkingConfig",
@@ -66,7 +66,7 @@ _LEVELS: Final[Mapping[str, str]] = {
     "HIGH": "high",
 }
 _DYNAMIC: Final = -1
-"""The thinking budget with which the model itself decides how much it thinks."""
+"""The thinking budget that lets the model decide how much it thinks."""
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
 
@@ -151,7 +151,7 @@ def _chat_members(config: Fields) -> dict[str, float]:
 
 
 def _stops(config: Fields) -> list[str]:
-    """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
+    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
     stops = repeated(config.get("stopSequences"), config.at("stopSequences"))
     return [stop for stop in (text_of(value, at) for value, at in stops) if stop]
 

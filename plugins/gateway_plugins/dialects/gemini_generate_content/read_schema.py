@@ -2,8 +2,8 @@
 
 - A type is the name of an enum value in capitals, and `nullable` adds the type null.
 - Members may have names in snake_case, and whole numbers may be strings, as everywhere in this API. The names in
-  `properties` are the client's own and stay as they are.
-- Clients also send keywords of JSON Schema here. These stay as they are.
+  `properties` are the client's own and are not changed.
+- Clients also send keywords of JSON Schema here, which are not changed.
 
 A schema in `parametersJsonSchema` or `responseJsonSchema` is JSON Schema already. Source: Google's API reference
 (Schema).
@@ -20,14 +20,14 @@ Schema = dict[str, Any]
 _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
-"""Members that JSON Schema does not have. `propertyOrdering` decides on the order of the properties."""
+"""Members that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
 _COUNTS: Final = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
 _NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems", "not"})
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
 """Keywords of JSON Schema whose name is not allowed for a proto field."""
 _STRING_FORMATS: Final = frozenset({"enum"})
-"""Formats that repeat what other members say, and that JSON Schema does not have."""
+"""Formats that JSON Schema does not have and that only repeat what other members say."""
 
 
 def json_schema(value: Any) -> Any:
@@ -74,7 +74,7 @@ def _ordered(properties: Schema, given: Schema) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """Return the schema with null as one more value that is allowed."""
+    """Return the schema with null as an additional allowed value."""
     made = dict(schema)
     if isinstance(made.get("type"), str):
         made["type"] = [made["type"], _NULL]

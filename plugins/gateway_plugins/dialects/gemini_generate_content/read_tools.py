@@ -28,7 +28,7 @@ _BEHAVIORS: Final = {"UNSPECIFIED": "", "BLOCKING": "", "NON_BLOCKING": "non_blo
 _CALLING: Final = "functionCallingConfig"
 _ALLOWED: Final = "allowedFunctionNames"
 _VALIDATED: Final = "validated"
-"""The mode in which calls match their schemas exactly. It becomes `auto`, and is reported as dropped."""
+"""The mode in which calls must match their schemas exactly. It becomes `auto`, which is reported as dropped."""
 _MODES: Final = {
     "MODE_UNSPECIFIED": "auto", "AUTO": "auto", "ANY": "any", "NONE": "none", "VALIDATED": _VALIDATED,
 }  # fmt: skip
@@ -38,7 +38,7 @@ _MODES: Final = {
 def offered_tools(top: Fields, drop: Drop) -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a tool of Google's servers, and for a choice that no offered tool can fulfil.
+    Raises `Refused` for a tool of Google's servers, and for a choice for which no tool is offered.
     """
     tools: list[Tool] = []
     for raw, at in repeated(top.get("tools"), top.at("tools")):

@@ -1,7 +1,7 @@
 """The member `thoughtSignature` of parts that the gateway writes: thinking blocks, encoded.
 
-- Clients send a part back with its signature, but some leave out parts with thoughts (Gemini CLI). So the signature has
-  the text of the thinking too, and it is in the part after the thinking.
+- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the signature
+  also has the text of the thinking, and is in the part after the thinking.
 - The value is base64, because the member is of type bytes. SDKs decode it, and encode it with either alphabet.
 - The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
@@ -58,7 +58,7 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def is_placeholder(value: str) -> bool:
-    """Return whether a client sent the value in place of a signature that it does not have."""
+    """Return whether a value is a placeholder that clients send if they do not have the signature."""
     return value.translate(_STANDARD).rstrip("=") in _PLACEHOLDERS
 
 

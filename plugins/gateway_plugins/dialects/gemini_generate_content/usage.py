@@ -2,8 +2,8 @@
 
 - Each report is cumulative, so a count in a later report replaces the count in an earlier one. A count that is missing
   or 0 replaces nothing, because ProtoJSON leaves zeros out.
-- `promptTokenCount` includes `cachedContentTokenCount`. The results of the provider's own tools are counted beside it,
-  in `toolUsePromptTokenCount`, and are billed as input.
+- `promptTokenCount` includes `cachedContentTokenCount`. Results of the provider's own tools are counted separately in
+  `toolUsePromptTokenCount`, and are billed as input.
 - `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it, which the total
   shows (BerriAI/litellm: `is_candidate_token_count_inclusive`).
 - The counts by modality are parts of the larger counts: `image_input`, `audio_input`, `image_output`, `audio_output`.
@@ -29,9 +29,9 @@ _COUNTS: Final = (_PROMPT, _CACHED, _TOOLS, _OUTPUT, _THOUGHTS, _TOTAL)
 _DETAILS: Final = ("promptTokensDetails", "toolUsePromptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails")
 _AUDIO: Final = "AUDIO"
 _PRICED_APART: Final = {_AUDIO: "audio", "IMAGE": "image"}
-"""Modalities whose tokens may have a price of their own, and the names of these tokens in `Part.extra`."""
+"""Modalities whose tokens may have their own price, and the names of these tokens in `Part.extra`."""
 _TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
-"""Service tiers by `trafficType`, which Vertex reports. All other types have the standard price."""
+"""Service tiers by `trafficType`, which Vertex reports. Any other type has the standard price."""
 
 
 class Reports:
@@ -58,7 +58,7 @@ class Reports:
         self._tier = tier or self._tier
 
     def add_grounding(self, candidate: Mapping[str, Any]) -> None:
-        """Add the searches that a candidate reports. They are billed beside the tokens."""
+        """Add the searches that a candidate reports. They are billed in addition to the tokens."""
         if "groundingMetadata" not in candidate:
             return
         metadata = mapping(candidate["groundingMetadata"])
@@ -79,22 +79,25 @@ class Reports:
         )
 
     def part(self, model: str) -> Part:
-        """Return the call's only part. `model` is the model that the reply names."""
+        """Return the only part of the call. `model` is the model that the reply names."""
         return Part(usage=self.usage, model=model, tier=self._tier, extra=self._extra())
 
     @property
     def is_exact(self) -> bool:
-        """Whether the counts are complete, and no item is billed whose price the counts do not show.
+        """Whether the cost follows exactly from the counts.
 
-        The fee of a search depends on the model: per search, or per prompt with a search. Cached audio costs more than
-        other cached tokens.
+        It does not if there are searches, whose fee is per search or per prompt depending on the model, or cached
+        audio, which costs more than other cached tokens.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)
 
     @property
     def _candidates(self) -> int:
-        """The tokens of the candidates. If only the total is reported, they are what the other counts leave of it."""
+        """The tokens of the candidates.
+
+        If only the total is reported, it is what remains after subtracting the other counts.
+        """
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]
         return counts[_OUTPUT] or max(0, counts[_TOTAL] - known)
@@ -106,14 +109,14 @@ class Reports:
 
     @property
     def _unexplained(self) -> int:
-        """The tokens of the total that no other count explains."""
+        """The number of tokens in the total that no other count includes."""
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS] + counts[_OUTPUT]
         return max(0, counts[_TOTAL] - known) if counts[_OUTPUT] else 0
 
     @property
     def _has_unknown_cache(self) -> bool:
-        """Whether audio is in the prompt, and a part of the prompt was cached of which the modality is unknown."""
+        """Whether the prompt has audio and was partly cached, and it is unknown whether the cached part is audio."""
         audio = self._modalities.get("promptTokensDetails", {}).get(_AUDIO, 0)
         return bool(audio and self._counts[_CACHED] and "cacheTokensDetails" not in self._modalities)
 

@@ -13,8 +13,9 @@ from functools import cache
 import pytest
 
 from gateway.contract.capabilities import capabilities
+from gateway.pytest_plugin.golden import Mask
 from tests.golden.files import DEFAULT_CASE, FOLDER, REPLY, REQUEST, STREAM, cases, reply, request
-from tests.helpers.conversion import CONVERSIONS, Mask, encoded, without_padding
+from tests.helpers.conversion import CONVERSIONS, encoded, without_padding
 
 LACKING = {"structured_by_tool": {"json_schema": False}}
 """Capabilities that the model of a case lacks, although the models of all other cases have them."""

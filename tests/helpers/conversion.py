@@ -252,28 +252,6 @@ def encoded(flag, dialect, events):
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
 
 
-_IDS = re.compile(
-    r"(\b(?:chatcmpl-|msg_|resp_|rs_|fc_|ctc_|call_|toolu_|tooluse_|irisgate_)|\"responseId\": ?\")"
-    r"(?:bdrk_)?[0-9A-Za-z]{16,}\b"
-)
-_TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?')
-
-
-class Mask:
-    """Replaces ids and times that differ between runs. Within one `Mask`, equal ids become equal numbers."""
-
-    def __init__(self):
-        self._numbers = {}
-
-    def __call__(self, text):
-        text = _TIMES.sub(r"\g<1>0", text)
-        return _IDS.sub(self._number, text)
-
-    def _number(self, match):
-        number = self._numbers.setdefault(match[0], len(self._numbers) + 1)
-        return f"{match[1]}made-{number}"
-
-
 _OURS = re.compile(r'("p": ?")[^"]*|("latencyMs": ?)\d+')
 
 

@@ -1,6 +1,5 @@
 """A running gateway for tests that talk to it over HTTP, as clients do."""
 
-import io
 import json
 import tempfile
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import aiohttp
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import listening
+from gateway.pytest_plugin.running import EVERYBODY, LOOPBACK, RunningGateway
 from gateway.store.file import prepare
 from gateway.telemetry.log import configure
 from gateway.upstream.process_pool import ProcessPool
@@ -23,7 +23,7 @@ SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "us.amazon.nova-lite-v1:0"
 KEY = "bedrock-key-for-tests"
 CAP = "tailscale.com/cap/aperture"
-EVERYTHING = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]}}]
+EVERYTHING = EVERYBODY
 
 
 SLOW_HOOK = 60.0
@@ -72,41 +72,12 @@ class Lines:
         return self.entries(event)
 
 
-class Reply:
-    """A reply that was read completely. It has the methods of an aiohttp response."""
-
-    def __init__(self, response, body):
-        self.status = response.status
-        self.headers = response.headers
-        self.body = body
-
-    async def read(self):
-        return self.body
-
-    async def text(self):
-        return self.body.decode()
-
-    async def json(self):
-        return json.loads(self.body)
-
-
-class Gate:
-    """A running gateway and an HTTP client for it."""
+class Gate(RunningGateway):
+    """A running gateway, an HTTP client for it, and the lines of its log."""
 
     def __init__(self, running, session, lines):
-        self.running = running
-        self.url = running.urls[0]
-        self.session = session
+        super().__init__(running, session)
         self.lines = lines
-
-    async def get(self, path, **options):
-        async with self.session.get(self.url + path, **options) as response:
-            return Reply(response, await response.read())
-
-    async def post(self, path, body, **options):
-        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
-        async with self.session.post(self.url + path, data=data, **options) as response:
-            return Reply(response, await response.read())
 
     async def sessions(self):
         """Return the sessions after all records have reached the store."""
@@ -175,10 +146,7 @@ def empty_store():
 @asynccontextmanager
 async def gate(state, providers, *, grants=EVERYTHING, plugins=None, server=None, more=None, **options):
     registry = discover(plugins) if plugins else built_in()
-    listeners = {"listeners": [{"listen": "127.0.0.1:0"}]}
-    text = json.dumps(
-        {"providers": providers, "grants": grants, "server": {**listeners, **(server or {})}, **(more or {})}
-    )
+    text = json.dumps({"providers": providers, "grants": grants, "server": LOOPBACK | (server or {}), **(more or {})})
     loaded = loads(text, plugins=registry.known)
     lines = Lines()
     if state.is_dir() and not (file := state / STORE).exists():

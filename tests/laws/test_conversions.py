@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INVALID_REQUEST, BadFrame, Refused, UpstreamFailed
 from gateway.contract.flag import Usage
+from gateway.pytest_plugin.golden import Mask
 from gateway.testkit.laws.chunks import chunkings
 from gateway.testkit.laws.mutations import pointers, replaced, without
 from tests.golden import files as golden
 from tests.helpers.clients import CLIENTS
-from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, encoded, without_padding
+from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, encoded, without_padding
 from tests.helpers.fold import fold
 from tests.laws.drawn_requests import BASES, members, requests
 from tests.laws.exempt_members import EXEMPT

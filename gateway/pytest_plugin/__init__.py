@@ -1,0 +1,101 @@
+"""The pytest plugin for authors of plugins, which pytest loads by the entry point `irisgate`.
+
+- All names begin with `irisgate_`, so that no fixture and no option changes another test suite.
+- Nothing but pytest is imported before a test asks for a fixture.
+- Fixtures need no plugin for `async` tests: those with sockets return functions to use with `async with`.
+
+For example, with pytest-asyncio:
+
+    async def test_my_flag(irisgate_gateway, irisgate_upstream):
+        async with irisgate_upstream("openai") as upstream:
+            provider = {"baseurl": upstream.url, "apikey": "k", "models": ["m"], "compatibility": {"my_flag": True}}
+            async with irisgate_gateway({"providers": {"mine": provider}}) as gateway:
+                reply = await gateway.post("/my/v1/text", {"model": "m"})
+                assert reply.status == 200
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from gateway.pytest_plugin.running import RunningGateway
+    from gateway.testkit.laws.check import Report
+    from gateway.testkit.simulator import Simulator
+
+REWRITE = "--irisgate-rewrite-golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("irisgate")
+    group.addoption(REWRITE, action="store_true", help="write the files of irisgate_golden instead of comparing them")
+
+
+@pytest.fixture
+def irisgate_upstream() -> Callable[..., Simulator]:
+    """Return a function that makes a simulated provider: "openai", "anthropic" or "bedrock"."""
+
+    def upstream(name: str, **options: Any) -> Simulator:
+        from gateway.pytest_plugin.upstreams import simulator
+
+        return simulator(name, **options)
+
+    return upstream
+
+
+@pytest.fixture
+def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGateway]]:
+    """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given."""
+
+    def gateway(
+        config: dict[str, Any], plugins: Path | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[RunningGateway]:
+        from gateway.pytest_plugin.running import running_gateway
+
+        return running_gateway(config, plugins, **options)
+
+    return gateway
+
+
+@pytest.fixture
+def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
+    """Return a function that yields a stream as lists of chunks, once for each of several sizes of chunks."""
+    from gateway.testkit.laws.chunks import chunkings
+
+    return chunkings
+
+
+@pytest.fixture
+def irisgate_check() -> Callable[..., Report]:
+    """Return a function that runs the laws on a plugin, and fails with their report if one is broken."""
+
+    def check_plugin(name: str, plugins: Path | None = None) -> Report:
+        from gateway.contract.registry import discover
+        from gateway.testkit.laws.check import check
+
+        report = check(name, discover(plugins))
+        if not report.holds:
+            pytest.fail(str(report), pytrace=False)
+        return report
+
+    return check_plugin
+
+
+@pytest.fixture
+def irisgate_golden(request: pytest.FixtureRequest) -> Callable[[Path, Any], None]:
+    """Return a function that compares a value with a file of JSON, in which ids and times are numbered.
+
+    With `--irisgate-rewrite-golden` the function writes the file instead.
+    """
+
+    def golden(path: Path, value: Any) -> None:
+        from gateway.pytest_plugin.golden import compare
+
+        compare(path, value, rewrite=request.config.getoption(REWRITE))
+
+    return golden

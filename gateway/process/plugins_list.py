@@ -30,9 +30,9 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
     if lacking := [(client, provider, ", ".join(names)) for client, provider, names in missing(registry)]:
         parts.append("Clients without a conversion to a provider, and the file NAME.py that would make one:")
         parts.append(_table(("CLIENT", "PROVIDER", "NAME"), lacking))
+    parts += _filters(registry, config)
     if registry.observers:
         parts.append(f"Observers: {', '.join(registry.observers)}")
-    parts += _filters(registry, config)
     if registry.left_out:
         parts.append(f"Switched off by --without: {', '.join(registry.left_out)}")
     if registry.skipped:

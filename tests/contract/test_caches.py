@@ -63,6 +63,7 @@ CACHES = {
     "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],
     "plugins/gateway_plugins/dialects/anthropic_messages/betas.py": [CONSTANT, CONFIGURED],
     "plugins/gateway_plugins/dialects/bedrock/runtime_api.py": [CONFIGURED],
+    "plugins/gateway_plugins/filters/secret_scrubber.py": [CONFIGURED],
 }
 KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")
 

@@ -1,0 +1,76 @@
+"""Blocks calls with words or phrases that are not allowed, or stars them out.
+
+Words are compared without case. A word matches whole words only, unless `whole_words` is false. In `block` mode a text
+is also compared in Unicode's compatible form (NFKC), so that fullwidth letters do not pass.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from gateway.contract import filter as filters
+from gateway.contract.filter import Asked, CallView, Hold, blocked
+from gateway.contract.places import Kind
+
+api = 1
+blocks = True
+
+_CODE: Final = "blocked_word"
+_LONGEST_WORD: Final = 4096
+"""Maximum number of characters without a blank that wait for the end of a word."""
+
+
+class Settings(filters.Settings):
+    words: Annotated[list[str], Field(min_length=1, description='Words or phrases: ["project falcon"].')]
+    mode: Literal["block", "star"] = Field("block", description='Whether a call is blocked, or the words become "***".')
+    prompts: bool = Field(True, description="Whether prompts are looked at.")
+    replies: bool = Field(True, description="Whether replies are looked at.")
+    whole_words: bool = Field(True, description='Whether "car" is left alone in "carpet".')
+    message: str = Field(
+        "a word in this text is not allowed here", description="What the client of a blocked call gets."
+    )
+
+
+def open(_call: CallView, settings: Settings) -> Words:  # noqa: A001 (the contract's name)
+    return Words(settings)
+
+
+class Words:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        edges = (r"(?<!\w)", r"(?!\w)") if settings.whole_words else ("", "")
+        words = "|".join(re.escape(word) for word in sorted(settings.words, key=len, reverse=True))
+        self._pattern = re.compile(f"{edges[0]}(?:{words}){edges[1]}", re.IGNORECASE)
+        self._longest = max(map(len, settings.words))
+
+    def request(self, asked: Asked) -> Asked | None:
+        if not self._settings.prompts:
+            return None
+        return asked.with_texts([self._checked(text.text) for text in asked.texts])
+
+    def text(self, _kind: Kind, piece: str, last: bool) -> str | Hold:
+        if not self._settings.replies:
+            return piece
+        end = len(piece) if last else self._end(piece)
+        # the rest is looked at too: a blocked word need not wait for its end
+        checked = self._checked(piece[:end])
+        return checked if end == len(piece) else Hold(checked, piece[end:])
+
+    def _end(self, piece: str) -> int:
+        """Return the end of the text in which all words are complete: a blank, before the last characters."""
+        kept = len(piece) - self._longest - 1
+        blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))
+        if blank < 0:
+            return max(0, kept) if len(piece) > _LONGEST_WORD else 0
+        return blank + 1
+
+    def _checked(self, text: str) -> str:
+        if self._settings.mode == "star":
+            return self._pattern.sub("***", text)
+        if self._pattern.search(text) or self._pattern.search(unicodedata.normalize("NFKC", text)):
+            raise blocked(_CODE, self._settings.message)
+        return text

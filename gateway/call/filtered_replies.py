@@ -138,7 +138,7 @@ class FilteredStream:
         self._pool = pool
         self._queue: deque[_Waiting] = deque()
         self._size = 0
-        """Number of bytes of the events in the queue."""
+        """Number of bytes of the waiting events."""
         self._carriers: dict[Block, tuple[_Waiting, Place, str]] = {}
         """The last event of each block whose text a filter holds back, with the event's original text."""
         self._sent: dict[Block, list[str]] = {}

@@ -31,7 +31,7 @@ class Keeper:
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has the balances, and no other process is taking them over."""
+        """Whether this process has the quota balances, and no other process is taking them over."""
         return self._outcome is None
 
     def begin(self) -> None:
@@ -39,7 +39,7 @@ class Keeper:
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, hold: RemoteHold | None) -> None:
-        """End the hand-over. `hold` is None if this process keeps the balances."""
+        """End the hand-over of the quota balances. `hold` is None if this process keeps the balances."""
         if self._outcome is not None:
             self._outcome.set_result(hold)
         if hold is None:

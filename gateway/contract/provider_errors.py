@@ -78,7 +78,7 @@ _MESSAGES: Final = (
 )  # fmt: skip
 """Members with the message of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
-"""Members with the name or the number of an error, the most exact first."""
+"""Members with the name or the number of an error, the most specific first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
 """Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})

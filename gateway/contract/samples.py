@@ -40,6 +40,6 @@ class Sample:
     headers: Headers = field(default_factory=dict)
     """The headers of the request, by names in lower case."""
     neutral: tuple[str, ...] = ()
-    """JSON pointers of members of the request that need not change anything, such as `/metadata`.
+    """JSON pointers of request members that may have no effect on the provider's request, such as `/metadata`.
 
     The step `*` in a pointer stands for any name or index."""

@@ -31,7 +31,7 @@ RECORD_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that was read completely. Its coroutines are those of an aiohttp response."""
+    """A reply that was read completely. It has the coroutine methods of an aiohttp response."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,7 +60,7 @@ class RunningGateway:
             return Reply(response.status, response.headers, await response.read())
 
     async def post(self, path: str, body: Any, **options: Any) -> Reply:
-        """Send a body, which is encoded as JSON unless it is bytes."""
+        """Send a body. Bytes are sent unchanged, and any other value is encoded as JSON."""
         data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         async with self.session.post(self.url + path, data=data, **options) as response:
             return Reply(response.status, response.headers, await response.read())

@@ -73,7 +73,7 @@ problem = runtime_api.problem_for
 error = runtime_api.error
 
 CHUNK: Final = "chunk"
-"""Event type of InvokeModel's frames, and the kind of the events of an opaque reply."""
+"""Event type of InvokeModel's frames, and the kind of the events of a reply that is not interpreted (opaque)."""
 _OWN: Final = "bedrock_model_invoke"
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')

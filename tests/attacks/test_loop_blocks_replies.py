@@ -1,10 +1,10 @@
 """Tests that no reply of a provider blocks the event loop, streamed or not, native or converted.
 
-- Every client dialect is tried with every way from a provider. Each reply repeats one value or list.
+- Pairs of a client dialect and a provider dialect are tried. In each reply, one value or list occurs many times.
 - The time is CPU time of the loop's thread, so that other work on the machine hardly changes it. Without worker
-  processes, some replies of every pair hold the loop for 100 to 900 milliseconds.
-- Each kind of reply is tried small with some pairs and large with the others. With IRISGATE_ALL_LOOPS=1, both sizes are
-  tried with all pairs.
+  processes, some replies of every pair block the loop for 100 to 900 milliseconds.
+- Each kind of reply is small with some pairs, and large with the others. With IRISGATE_ALL_LOOPS=1, all pairs are
+  tried with both sizes.
 """
 
 import asyncio

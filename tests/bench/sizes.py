@@ -130,7 +130,7 @@ async def setups(size, sim, modes, request):
 
 
 async def in_policy(size, sim, modes, request):
-    """Return callers with `count` capabilities from the tailnet, each on two connections."""
+    """Return callers from the tailnet whose policy has `size` capabilities, each caller on two connections."""
     given = [{"role": "user", "models": own(number), "add_headers": [": ".join(HEADER)]} for number in range(size)]
     measurements = []
     for number in range(IN_POLICY):

@@ -41,7 +41,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 def allocated():
-    """Return the megabytes of glibc's pools (in use and free) and of its mappings, and those of SQLite."""
+    """Return the allocated memory in megabytes: glibc's pools (used and free), glibc's mappings, and SQLite."""
     library = ctypes.CDLL(None)
     library.mallinfo2.restype = _Mallinfo
     info = library.mallinfo2()

@@ -1,4 +1,7 @@
-"""Damaged requests, replies and streams, read by one plugin as in a native call, and by the steps of every request."""
+"""Tests of damaged requests, replies and streams. One plugin reads them as in a native call.
+
+The steps that run for every request are tested too.
+"""
 
 import json
 from contextlib import suppress

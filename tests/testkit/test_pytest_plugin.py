@@ -1,4 +1,7 @@
-"""The pytest plugin for authors of plugins, in a pytest process of its own with xdist, as in another repository."""
+"""Tests of the pytest plugin for authors of plugins.
+
+As in another repository, pytest runs in a process of its own, with xdist.
+"""
 
 import os
 import re

@@ -26,7 +26,7 @@ BLOCKED_OUTCOME: Final = "(blocked)"
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter with the settings that it is tried with, and the flags whose requests it gets."""
+    """A filter, the settings with which it is tried, and the compatibility flags whose requests it gets."""
 
     loaded: LoadedFilter
     settings: Sequence[Settings]
@@ -114,7 +114,7 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets for the pieces of a block, or that it was blocked."""
+    """Return the text that a client gets for the pieces of a block; `BLOCKED_OUTCOME` if the filter blocks the call."""
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)
     if opened is None or not hasattr(opened, "text"):

@@ -59,7 +59,7 @@ class Counts:
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Set the counts that are still missing or 0."""
+        """Set those counts that are still missing or 0 to the given counts."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:

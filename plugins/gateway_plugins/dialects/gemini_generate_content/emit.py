@@ -77,7 +77,7 @@ class _Writer:
         self._usage: Usage | None = None
 
     def _put(self, part: Json) -> None:
-        """Take a part. A text without a signature continues a text of the same kind before it."""
+        """Add a part. A text without a signature continues the text before it, if both are of the same kind."""
         raise NotImplementedError
 
     def start(self, reply_id: str = "") -> None:

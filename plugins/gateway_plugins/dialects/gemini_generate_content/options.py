@@ -102,7 +102,7 @@ def _declaration(name: str, description: str, schema: Block) -> Block:
 def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
     """Return `tools` and `toolConfig`; {} if no function is offered.
 
-    Gemini always may call several functions at once. So a request for one call at a time is reported as dropped.
+    Gemini may always call several functions at once. So a request for one call at a time is reported as dropped.
     """
     choice = functions.choice
     if not functions.declarations:

@@ -12,6 +12,7 @@ from functools import partial
 from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.gemini_generate_content import emit as gemini_emit
 from gateway_plugins.dialects.gemini_generate_content import read_options as gemini_read_options
+from gateway_plugins.dialects.gemini_generate_content.answers import DropInAnswer
 from gateway_plugins.shared.inline_reasoning import Create, reply_reader
 from gateway_plugins.shared.plain_request import Convert
 from gateway_plugins.shared.reply_events import Translation
@@ -30,12 +31,12 @@ def translate(
 
     Raises `Refused` for a request that is malformed or that the model cannot serve.
     """
-    values, include_thoughts = gemini_read_options.read_request(request.top, drop)
-    converted = convert(values, target, drop, stream=request.stream)
-    write = partial(gemini_emit.Whole, request.model, drop, include_thoughts=include_thoughts)
+    values, options = gemini_read_options.read_request(request.top, drop)
+    report = DropInAnswer(drop, values.format.at) if options.in_object else drop
+    converted = convert(values, target, report, stream=request.stream)
     return Translation(
         request.with_body(upstream, converted.body),
         reply_reader(read_reply, converted.names, converted.schema_tool, target, drop),
-        gemini_emit.Stream(request.model, drop, include_thoughts=include_thoughts),
-        write,
+        gemini_emit.Stream(request.model, drop, options),
+        partial(gemini_emit.Whole, request.model, drop, options),
     )

@@ -16,7 +16,7 @@ STREAMS = {
     "messages": lambda: messages_emit.Stream("m"),
     "converse": lambda: converse_emit.Stream(converse_emit.ReplyOptions()),
     "chat": lambda: chat_emit.Stream("m", print, include_usage=True),
-    "gemini": lambda: gemini_emit.Stream("m", print, include_thoughts=True),
+    "gemini": lambda: gemini_emit.Stream("m", print, gemini_emit.ReplyOptions()),
     "responses": lambda: responses_emit.Stream(ask({}), {}, print),
 }
 END = Stop(reply_events.END_TURN)

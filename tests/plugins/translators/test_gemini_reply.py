@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.contract.flag import Usage
-from gateway_plugins.dialects.gemini_generate_content.emit import Stream, Whole
+from gateway_plugins.dialects.gemini_generate_content.emit import ReplyOptions, Stream, Whole
 from gateway_plugins.dialects.gemini_generate_content.signatures import unpacked
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
@@ -20,11 +20,11 @@ CALL = [("tool", "c1", "look"), ("arguments", '{"a":'), ("arguments", "1}"), ("b
 BLOCKS = [{"thinking": "hm", "signature": "s1"}, {"data": "d1"}]
 
 
-def written(*verbs, include_thoughts=True):
+def written(*verbs, **options):
     """Return the response in a stream, which must equal the whole response, the stream's chunks, and the losses."""
     drops = []
-    streamed = Stream("m", drops.append, include_thoughts=include_thoughts)
-    whole = Whole("m", [].append, include_thoughts=include_thoughts)
+    facts = ReplyOptions(**{"include_thoughts": True, **options})
+    streamed, whole = Stream("m", drops.append, facts), Whole("m", [].append, facts)
     for name, *given in verbs:
         for writer in (streamed, whole):
             getattr(writer, name)(*given)
@@ -166,3 +166,31 @@ def test_a_citation_with_a_url_has_its_place_in_bytes():
         {"startIndex": 7, "endIndex": 9, "uri": "http://example.com/2"},
     ]
     assert drops == ["/reply/citation"]
+
+
+# answers that are no object
+
+LIST = '{"answer": [{"city": "Bern"}, {"city": "}"}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (LIST, '[{"city": "Bern"}, {"city": "}"}]'),
+        ('\n{\n  "answer"  :\n  ["a", "b"]\n}\n', '["a", "b"]'),
+        ('{"answer":"a } b"}', '"a } b"'),
+        ('{"answer":3} ', "3"),
+        ('{"answer": ["cut', '["cut'),
+        ('{"answer": [{"a": 1', '[{"a": 1'),
+        ('{"ans', '{"ans'),
+        ('{"other": [1]}', '{"other": [1]}'),
+        ('["a"] {"answer": 1}', '["a"] {"answer": 1}'),
+        (" " * 300 + "{", " " * 300 + "{"),
+        ("Sorry.", "Sorry."),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_an_answer_is_taken_out_of_its_object(text, answer, size):
+    pieces = [("text", text[at : at + size]) for at in range(0, len(text), size)]
+    (part,) = parts(*pieces, in_object=True)
+    assert part["text"] == answer

@@ -506,3 +506,46 @@ def test_a_part_of_the_model_that_others_cannot_read_is_reported(conversion, par
 def test_a_file_is_what_its_bytes_or_its_type_say(mime, data, kind):
     (turn,) = messages(user("See", {"inlineData": {"mimeType": mime, "data": data}}))
     assert turn["content"][1]["type"] == kind
+
+
+# answers that are no object
+
+PLACES = {
+    "type": "ARRAY",
+    "items": {"type": "OBJECT", "properties": {"city": {"type": "STRING", "maxLength": "9"}}, "required": ["city"]},
+}
+WRAPPED = {
+    "type": "object",
+    "properties": {
+        "answer": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "maxLength": 9}},
+                "required": ["city"],
+            },
+        }
+    },
+    "required": ["answer"],
+}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_list_as_the_answer_is_the_member_of_an_object(native):
+    caps = replace(GPT, json_schema=native)
+    body = sent("openai_chat", config(responseMimeType="application/json", responseSchema=PLACES), caps)
+    schema = body["response_format"]["json_schema"]["schema"] if native else body["tools"][0]["function"]["parameters"]
+    assert schema == WRAPPED
+
+
+@pytest.mark.parametrize("conversion", ["anthropic_messages", "bedrock_converse"])
+def test_what_the_schema_of_a_list_loses_is_reported_where_it_is(conversion):
+    lost = dropped(conversion, config(responseSchema=PLACES), replace(CLAUDE, json_schema=True))
+    assert lost == [f"{CONFIG}/responseSchema/items/properties/city/maxLength"]
+
+
+def test_definitions_stay_at_the_root_of_the_schema():
+    place = {"type": "object", "properties": {"city": {"type": "string"}}}
+    schema = {"type": "array", "items": {"$ref": "#/$defs/Place"}, "$defs": {"Place": place}}
+    body = sent("openai_chat", config(responseJsonSchema=schema), GPT)
+    assert body["response_format"]["json_schema"]["schema"]["$defs"] == {"Place": place}

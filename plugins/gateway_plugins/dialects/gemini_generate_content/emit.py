@@ -12,12 +12,14 @@ The encoder of the plugin frames the chunks. Source: Google's API reference (Gen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from gateway.contract.flag import Drop, Event, Usage, event
 from gateway_plugins.dialects.gemini_generate_content import signatures
+from gateway_plugins.dialects.gemini_generate_content.answers import AnswerText
 from gateway_plugins.dialects.gemini_generate_content.facts import CHUNK, MAX_TOKENS, SAFETY, STOP
 from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
@@ -52,13 +54,24 @@ def usage_dict(usage: Usage) -> Json:
     return counts
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyOptions:
+    """The facts about a client's request that are needed to write the reply."""
+
+    include_thoughts: bool = False
+    """True if the client wants to see thoughts."""
+    in_object: bool = False
+    """True if the provider was asked for an object with the answer (`answers.py`)."""
+
+
 class _Writer:
     """Turns a reader's method calls into parts. A subclass receives each part in `_put`."""
 
-    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
+    def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
         self._model = model
         self._drop = drop
-        self._include_thoughts = include_thoughts
+        self._include_thoughts = options.include_thoughts
+        self._answer = AnswerText() if options.in_object else None
         self._id = ""
         self._open = ""
         """Kind of the open block; "" between blocks."""
@@ -86,8 +99,7 @@ class _Writer:
     def text(self, piece: str) -> None:
         if piece:
             self._begin(_TEXT)
-            self._bytes += len(piece.encode("utf-8", "surrogatepass"))
-            self._write({"text": piece})
+            self._write_text(piece if self._answer is None else self._answer.feed(piece))
 
     refusal = text
 
@@ -126,7 +138,9 @@ class _Writer:
             self._arguments.append(fragment)
 
     def block_end(self) -> None:
-        if self._open == _CALL:
+        if self._open == _TEXT and self._answer is not None:
+            self._write_text(self._answer.close())
+        elif self._open == _CALL:
             pieces, self._arguments = self._arguments, []
             self._write({"functionCall": {**self._call, "args": checks.arguments("".join(pieces))}})
         self._open, self._thought, self._block_start = "", [], self._bytes
@@ -149,6 +163,11 @@ class _Writer:
         if self._open != kind:
             self.block_end()
             self._open = kind
+
+    def _write_text(self, piece: str) -> None:
+        if piece:
+            self._bytes += len(piece.encode("utf-8", "surrogatepass"))
+            self._write({"text": piece})
 
     def _write(self, part: Json) -> None:
         if self._signed:
@@ -181,8 +200,8 @@ class _Writer:
 class Stream(_Writer):
     """Writer of one streamed reply."""
 
-    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
-        super().__init__(model, drop, include_thoughts=include_thoughts)
+    def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
+        super().__init__(model, drop, options)
         self._events: list[Event] = []
 
     def take(self) -> list[Event]:
@@ -205,8 +224,8 @@ class Stream(_Writer):
 class Whole(_Writer):
     """Writer of one whole reply."""
 
-    def __init__(self, model: str, drop: Drop, *, include_thoughts: bool) -> None:
-        super().__init__(model, drop, include_thoughts=include_thoughts)
+    def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
+        super().__init__(model, drop, options)
         self._parts: list[Json] = []
 
     def whole(self) -> bytes:

@@ -13,6 +13,8 @@ from typing import Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.gemini_generate_content.answers import in_object
+from gateway_plugins.dialects.gemini_generate_content.emit import ReplyOptions
 from gateway_plugins.dialects.gemini_generate_content.fields import (
     Fields,
     enum_value,
@@ -71,8 +73,8 @@ _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
 
 
-def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, bool]:
-    """Return the values of the request, and whether the client wants to see thoughts.
+def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
+    """Return the values of the request, and the facts about it that are needed to write the reply.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -81,10 +83,11 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, bool]:
     config = fields(request.get("generationConfig") or {}, request.at("generationConfig"), _CONFIG, drop)
     _refuse_replies(config)
     thinking, include_thoughts = _thinking(config, drop)
+    answer, is_wrapped = _format(config, drop)
     values = PlainRequest(
         messages=messages(request, drop),
         tools=offered_tools(request, drop),
-        format=_format(config, drop),
+        format=answer,
         parameters=Parameters(
             thinking=thinking,
             limit=_limit(config),
@@ -100,7 +103,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, bool]:
         chat_members=_chat_members(config),
         chat_members_at={name: config.at(member) for name, member in _CHAT.items()},
     )
-    return values, include_thoughts
+    return values, ReplyOptions(include_thoughts, is_wrapped)
 
 
 def _refuse_cache(request: Fields) -> None:
@@ -156,7 +159,8 @@ def _stops(config: Fields) -> list[str]:
     return [stop for stop in (text_of(value, at) for value, at in stops) if stop]
 
 
-def _format(config: Fields, drop: Drop) -> Format:
+def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
+    """Return the format of the answer, and whether the answer is put into an object (`answers.py`)."""
     mime = text_of(config.get("responseMimeType"), config.at("responseMimeType")) or _TEXT
     if mime not in (_TEXT, _JSON):
         field = param(config.at("responseMimeType"))
@@ -167,9 +171,11 @@ def _format(config: Fields, drop: Drop) -> Format:
         schema, at = json_schema(given), config.at("responseSchema")
     elif given is not None:
         drop(config.at("responseSchema"))
-    if schema is not None:
-        return Format("json_schema", at, JsonFormat(object_of(schema, at), at, at))
-    return Format("json_object" if mime == _JSON else "text", config.at("responseMimeType"))
+    if schema is None:
+        return Format("json_object" if mime == _JSON else "text", config.at("responseMimeType")), False
+    schema = object_of(schema, at)
+    wrapped = in_object(schema)
+    return Format("json_schema", at, JsonFormat(wrapped or schema, at, at)), wrapped is not None
 
 
 def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:

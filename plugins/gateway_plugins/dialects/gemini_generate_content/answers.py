@@ -1,0 +1,87 @@
+"""Answers whose JSON schema is not that of an object, such as a list.
+
+Other APIs and the input of a tool demand the schema of an object. So the provider is asked for an object with one
+member, which has the answer, and the answer is taken out of the reply again. google-genai's own examples ask for a
+list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.contract.flag import Drop
+
+Schema = dict[str, Any]
+
+_MEMBER: Final = "answer"
+_BEFORE: Final = f'{{"{_MEMBER}":'
+"""Text before the answer, without white space."""
+_MAX_BEFORE: Final = 200
+"""Maximum number of characters that are held back until it is known whether the answer is in an object."""
+_DEFINITIONS: Final = ("$defs", "definitions")
+
+
+def in_object(schema: Schema) -> Schema | None:
+    """Return the schema of an object with the answer; None if the schema is that of an object, or has no type."""
+    kind = schema.get("type")
+    if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
+        return None
+    definitions: Schema = {name: schema[name] for name in _DEFINITIONS if name in schema}
+    answer = {name: value for name, value in schema.items() if name not in definitions}
+    return {"type": "object", "properties": {_MEMBER: answer}, "required": [_MEMBER], **definitions}
+
+
+@dataclass(frozen=True, slots=True)
+class DropInAnswer:
+    """A `flag.Drop` that reports a loss in the answer's schema under the pointer of the client's schema."""
+
+    drop: Drop
+    schema_at: str
+
+    def __call__(self, path: str) -> None:
+        prefix = f"{self.schema_at}/properties/{_MEMBER}"
+        self.drop(self.schema_at + path.removeprefix(prefix) if path.startswith(prefix) else path)
+
+
+class AnswerText:
+    """Takes the answer out of the text of an object, piece by piece. Any other text stays as it is."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        """Text that is held back, because only later text tells whether it belongs to the answer."""
+        self._is_inside: bool | None = None
+        """True inside the object, false if the text is not such an object, None before it is known."""
+
+    def feed(self, piece: str) -> str:
+        """Return the text that is known to belong to the answer."""
+        if self._is_inside is False:
+            return piece
+        self._held += piece
+        if self._is_inside is None and not self._begin():
+            return ""
+        return self._known()
+
+    def close(self) -> str:
+        """Return the rest of the answer. Called at the end of the text; the next text begins anew."""
+        held, inside = self._held, self._is_inside
+        self._held, self._is_inside = "", None
+        return "" if inside and held.strip() == "}" else held
+
+    def _begin(self) -> bool:
+        """Read the beginning of the text. Return whether it is known what the text is."""
+        plain = "".join(self._held.split())
+        if plain.startswith(_BEFORE) and plain != _BEFORE:
+            self._is_inside = True
+            self._held = self._held.partition(":")[2].lstrip()
+        elif not _BEFORE.startswith(plain) or len(self._held) > _MAX_BEFORE:
+            self._is_inside = False
+        return self._is_inside is not None
+
+    def _known(self) -> str:
+        if not self._is_inside:
+            known, self._held = self._held, ""
+            return known
+        known = self._held.rstrip().removesuffix("}").rstrip()
+        self._held = self._held[len(known) :]
+        return known

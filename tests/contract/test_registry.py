@@ -52,11 +52,11 @@ def test_the_built_in_flags_are_named_as_their_files():
 
 def test_the_built_in_conversions_are_named_as_their_pairs_of_dialects():
     ways = {
-        "anthropic_messages": {"bedrock_converse", "openai_chat"},
-        "bedrock_converse": {"anthropic_messages", "openai_chat"},
+        "anthropic_messages": {"bedrock_converse", "openai_chat", "gemini_generate_content"},
+        "bedrock_converse": {"anthropic_messages", "openai_chat", "gemini_generate_content"},
         "gemini_generate_content": {"anthropic_messages", "bedrock_converse", "openai_chat"},
-        "openai_chat": {"anthropic_messages", "bedrock_converse"},
-        "openai_responses": {"anthropic_messages", "bedrock_converse", "openai_chat"},
+        "openai_chat": {"anthropic_messages", "bedrock_converse", "gemini_generate_content"},
+        "openai_responses": {"anthropic_messages", "bedrock_converse", "openai_chat", "gemini_generate_content"},
     }
     assert set(discover().translators) == {(client, upstream) for client in ways for upstream in ways[client]}
 

@@ -48,7 +48,9 @@ def known_samples(client: str, provider: Plugin) -> list[Sample]:
 
 def _sample(client: str, provider: Plugin, upstream: str, name: str, reply: Canned) -> Sample:
     top = Members(orjson.dumps(_REQUESTS[upstream]))
-    request = ClientRequest(provider.name, upstream, GENERATE, "POST", "/", "", {}, top, "m", stream=True)
+    # a provider's stream may have another form for the clients of its own flag
+    flag = provider.name if client == upstream else client
+    request = ClientRequest(flag, upstream, GENERATE, "POST", "/", "", {}, top, "m", stream=True)
     encoder = provider.encoder(request)
     events, whole = rendered(upstream, reply)
     feed, close = provider.hooks["encoder.feed"], provider.hooks["encoder.close"]

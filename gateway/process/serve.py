@@ -50,6 +50,11 @@ from gateway.web.readiness import READINESS
 CLOSE_SECONDS: Final = 0.5
 """Seconds that unfinished responses, and requests other than calls, have to finish after the wait for calls."""
 
+COLLECT_AFTER: Final = 10_000
+"""Number of new objects after which the youngest of them are searched for garbage.
+
+Hardly any garbage of a call has to be searched for. With Python's default of 700, each batch of records that is written
+to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
 """Minimum value of the maximum length of a header line in bytes, if a listener is behind `tailscale serve`. It sends
 all grants of the tailnet policy for a caller in one header, which can be longer than the usual maximum."""
@@ -322,6 +327,7 @@ async def serve(
             say(f"listening on {url}{options.hints(url)}")
         # objects that exist now live as long as the process, so garbage collection need not examine them
         gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         notify(READY)
         await first(stop, running.replaced)

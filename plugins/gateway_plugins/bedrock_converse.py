@@ -116,8 +116,8 @@ def _model_fields(top: Members) -> Members:
 
 def limit(request: ClientRequest) -> int | None:
     """Return the largest of the output limits in the request (`_LIMITS`); None if there is none."""
-    limits = (runtime_api.limit(request, *path) for path in _LIMITS)
-    return max((limit for limit in limits if limit is not None), default=None)
+    limits = [runtime_api.limit(request, *path) for path in _LIMITS if path[0] in request.top]
+    return max([limit for limit in limits if limit is not None], default=None)
 
 
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.gemini import GeminiSim
 from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import KEY
 
@@ -100,6 +101,12 @@ async def bedrock_sim():
 @pytest.fixture
 async def anthropic_upstream():
     async with AnthropicSim(keys={KEY}) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+async def gemini_upstream():
+    async with GeminiSim(keys={KEY}) as simulated:
         yield simulated
 
 

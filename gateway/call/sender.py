@@ -91,7 +91,8 @@ class Sender:
 
         If the key itself is refused, raises `UpstreamFailed` with the advice to ask an administrator.
         """
-        if problem.status not in _AUTH_STATUSES or not _is_our_key(attempt):
+        is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
+        if not is_refusal or not _is_our_key(attempt):
             return
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.gateway import bedrock, gate
 
-VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "OPENAI_")
+VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "GEMINI_", "GOOGLE_", "OPENAI_")
 
 
 @pytest.fixture(autouse=True)

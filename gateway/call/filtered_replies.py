@@ -196,9 +196,11 @@ class FilteredStream:
             await self._end(place.block)
             new = "".join(self._sent[block])
         else:
-            new = await self._texts.feed(block, text, last=place.repeats or is_json, is_json=is_json)
+            is_whole = place.repeats or is_json
+            new = await self._texts.feed(block, text, last=is_whole, is_json=is_json)
             self._sent.setdefault(block, []).append(new)
-            self._open[block] = None
+            if not is_whole:
+                self._open[block] = None
             if self._texts.holder(block) is None:
                 self._carriers.pop(block, None)
             else:

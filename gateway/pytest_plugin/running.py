@@ -23,7 +23,7 @@ from gateway.telemetry.log import configure
 EVERYBODY: Final = [
     {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]}}
 ]
-"""The grants of a configuration that has none: everybody may use every model and see every call."""
+"""The grants for a configuration without grants: everybody may use every model and see every call."""
 LOOPBACK: Final = {"listeners": [{"listen": "127.0.0.1:0"}]}
 RECORD_SECONDS: Final = 10.0
 """Maximum number of seconds for which `RunningGateway.calls` waits for records."""
@@ -84,8 +84,8 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port of the loopback address, with a state folder of its own.
 
-    `config` is a configuration, in which `grants` and the listeners may be missing. `plugins` is a folder of plugins;
-    those of installed packages are there without it.
+    `config` is a configuration, in which `grants` and the listeners may be missing. `plugins` is a folder of plugins.
+    Plugins of installed packages are always loaded.
     """
     registry = discover(plugins)
     whole = {"grants": EVERYBODY, **config, "server": {**LOOPBACK, **config.get("server", {})}}

@@ -171,7 +171,7 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client on another machine; "" for this machine, whose proxies serve many callers."""
+    """Return the host of a client on another machine; "" for this machine, where one proxy may serve many callers."""
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

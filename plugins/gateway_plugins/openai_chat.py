@@ -186,7 +186,7 @@ def _has_words(data: dict[str, Any]) -> bool:
 
 
 _METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Members of chunks from which the meter reads. A chunk without any of them is not decoded for the meter."""
+"""Pattern for the members of chunks that the meter reads. Other chunks are not decoded for the meter."""
 
 
 class ChatMeter:

@@ -27,7 +27,7 @@ It is above the size from which worker processes are used, and small enough for 
 """
 RATIO = 4
 PLAIN_MILLISECONDS = 25
-"""Minimum value of the reference in milliseconds. It allows for other work of the loop."""
+"""Minimum time in milliseconds that `allowed` assumes for one long text. It allows for other work of the loop."""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"

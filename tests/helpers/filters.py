@@ -1,10 +1,13 @@
-"""Runs a filter's method `text` as the gateway does, with a text in pieces."""
+"""Runs a filter's method `text` on the pieces of a text, as the gateway does."""
 
 from gateway.contract.filter import Hold
 
 
 def in_pieces(text, one, size, kind="text"):
-    """Return what goes on of a text that comes in pieces of `size` characters. `text` is the filter's method."""
+    """Return the filtered form of the text `one`, which is filtered in pieces of `size` characters.
+
+    `text` is the filter's method.
+    """
     shown, held = [], ""
     for start in range(0, len(one), size):
         result = text(kind, held + one[start : start + size], last=False)

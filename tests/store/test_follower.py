@@ -72,7 +72,7 @@ async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path)
 
 
 async def test_a_steady_load_is_applied_in_few_commits(tmp_path):
-    """Check that lines that come while a batch is applied are applied together, and not in one transaction per call."""
+    """Check that all lines written during one batch are applied in the next batch, not in one transaction per call."""
     async with keeping(tmp_path) as records:
         reader = sqlite3.connect(records.path)
         versions = set()

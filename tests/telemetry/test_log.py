@@ -167,7 +167,7 @@ def test_an_output_that_is_gone_stops_nothing():
 
 
 class Full(io.BytesIO):
-    """An output on a full disk: it accepts a few bytes of a line and is then full again."""
+    """An output on a disk with room for 10 bytes. When the disk is full, `write` raises an error."""
 
     def __init__(self):
         super().__init__()

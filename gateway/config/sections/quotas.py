@@ -132,10 +132,10 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name is valid: its template, if any, must be known.
+    """Return whether a quota's name is valid. A name with a template must end with exactly one known template.
 
-    Warn if its buckets could have the names of another quota's buckets. `before` has the quotas with a template, by the
-    part of their name before it, and gets this quota too.
+    Warn if the quota's buckets could have the same names as another quota's buckets. `before` contains the names of the
+    earlier quotas with a template, by these names without the template. If this name has a template, it is added.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

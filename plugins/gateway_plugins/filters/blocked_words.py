@@ -1,4 +1,4 @@
-"""Blocks calls with words or phrases that are not allowed, or stars them out.
+"""Blocks calls with words or phrases that are not allowed, or replaces the words with stars.
 
 Words are compared without case. A word matches whole words only, unless `whole_words` is false. In `block` mode a text
 is also compared in Unicode's compatible form (NFKC), so that fullwidth letters do not pass.
@@ -61,7 +61,10 @@ class Words:
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
-        """Return the end of the text in which all words are complete: a blank, before the last characters."""
+        """Return the end of the part of a text in which all words are complete.
+
+        It is after a blank. The last characters are left out, because they may be the beginning of a phrase.
+        """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))
         if blank < 0:

@@ -3,7 +3,7 @@
 - The kinds are keys whose form their makers publish, most of them by a prefix. Sources: GitHub's list of patterns for
   secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's page on keys.
 - In a stream, a run of letters that may become a key waits for its end.
-- Own patterns may match no blank in a stream, because only a run of letters and digits waits.
+- In a stream, patterns of the configuration should not match blanks, because only a run of letters and digits waits.
 - A prompt that is changed misses the provider's prompt cache. The same secret is always replaced by the same text, so
   later turns hit the cache again. Thinking is not changed, because the provider has signed it.
 """
@@ -30,7 +30,7 @@ class Form(NamedTuple):
     marks: tuple[str, ...]
     """Texts of which each secret of this kind has at least one. A text without any of them is not searched."""
     pattern: str
-    """The pattern, which has a maximum length, so that a stream never waits without end."""
+    """The pattern. Its matches have a maximum length, so that a stream never waits forever."""
 
 
 KINDS: Final = {
@@ -70,7 +70,7 @@ _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
-"""The end of a text that names AWS's secret key, whose own form says nothing."""
+"""Pattern for the end of a text that names AWS's secret key. The key itself has no form that can be recognized."""
 _NAMED_LENGTH: Final = 80
 
 
@@ -103,7 +103,7 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return the pattern of all secrets that are looked for, and their marks. Own patterns have no marks."""
+    """Return the pattern of all secrets to look for, and their marks; no marks if there are `own` patterns."""
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"
     return re.compile(pattern, re.ASCII), () if own else tuple(mark for form in forms for mark in form.marks)

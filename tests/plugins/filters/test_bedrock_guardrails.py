@@ -1,4 +1,4 @@
-"""A guardrail of Bedrock blocks or masks prompts and replies, and a guardrail that cannot be asked lets nothing pass."""
+"""Tests of Bedrock's guardrails, which block or mask prompts and replies. If a guardrail fails, the call is refused."""
 
 import json
 

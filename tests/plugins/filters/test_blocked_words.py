@@ -1,4 +1,4 @@
-"""Words that are not allowed block a call or are starred out, wherever a text is cut into pieces."""
+"""Tests that forbidden words block a call or are replaced with stars, wherever a text is cut into pieces."""
 
 import pytest
 

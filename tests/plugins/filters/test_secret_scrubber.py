@@ -1,4 +1,4 @@
-"""Secrets of each known kind are replaced, wherever a text is cut into pieces, and other texts are left alone."""
+"""Tests that secrets of each kind are replaced, wherever a text is cut into pieces, and that other text is unchanged."""
 
 import string
 

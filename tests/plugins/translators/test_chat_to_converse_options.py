@@ -131,8 +131,9 @@ def test_effort_none_is_said_where_a_model_has_a_word_for_it():
 
 
 def test_another_family_takes_only_the_level_of_thinking():
-    """Check that another family than Claude gets only the effort of Anthropic's thinking, and that the rest is
-    reported.
+    """Check that of Anthropic's thinking, other families than Claude get only the effort.
+
+    The rest is reported as dropped.
     """
     drops: list[str] = []
     own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}

@@ -1,4 +1,4 @@
-"""Answers whose JSON schema is not that of an object, such as a list.
+"""Answers that must match a JSON schema of another type than object, such as a list.
 
 Other APIs and the input of a tool demand the schema of an object. So the provider is asked for an object with one
 member, which has the answer, and the answer is taken out of the reply again. google-genai's own examples ask for a
@@ -23,7 +23,10 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema of an object with the answer; None if the schema is that of an object, or has no type."""
+    """Return the schema of an object that has the answer as its member.
+
+    Return None if the given schema already is that of an object, or has no type.
+    """
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
         return None

@@ -66,9 +66,9 @@ def _members(value):
     yield from getattr(value, "__dict__", {}).items()
 
 
-def tables(objects):
+def tables(objects, least=MIN_LENGTH):
     """Return the number of entries of each cache, and of each table in an attribute, summed over all objects of a
-    class.
+    class. Those with fewer than `least` entries are left out.
     """
     sizes = Counter()
     for value in objects:
@@ -82,7 +82,7 @@ def tables(objects):
             for name, member in _members(value):
                 if type(member).__name__ in CONTAINERS:
                     sizes[f"{kind.__module__}.{kind.__qualname__}.{name}"] += _length(member)
-    return {name: size for name, size in sizes.most_common() if size >= MIN_LENGTH}
+    return {name: size for name, size in sizes.most_common() if size >= least}
 
 
 def _length(container):

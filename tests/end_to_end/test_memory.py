@@ -1,0 +1,81 @@
+"""Calls leave nothing behind in memory, whatever becomes of them. The soak benchmark measures the same over hours."""
+
+import asyncio
+import functools
+import gc
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from itertools import pairwise
+
+from gateway.call import sessions
+from tests.bench import soak
+from tests.bench.soak_probe import tables
+from tests.helpers.gateway import gate
+
+COUNTS = 5
+"""Number of counts. The first calls fill what is kept on purpose, so the first count is not compared."""
+FAULTS = 96
+"""Number of calls with a fault between two counts: 12 of each kind."""
+RIGHT = 24
+"""Number of other calls between two counts."""
+PERIOD = 11_400
+"""Number after which `soak.request` gives the same calls again, with other texts, sessions and names."""
+GROWTH = 8
+"""Number of objects of one type from which growth between two counts is a leak, if it is as large each time.
+
+Connections open and close meanwhile, so single counts differ by some dozen objects."""
+CURSORS = "weakref.ReferenceType"
+"""The type that is not counted: a connection of sqlite3 drops dead references to cursors at every 200th cursor only."""
+
+
+async def _remove_cancelled_timers():
+    """Make the event loop remove cancelled timers. It keeps them until they are more than half of all timers."""
+    loop = asyncio.get_running_loop()
+    for _ in range(5_000):
+        loop.call_later(3600, print).cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def _clear_caches():
+    """Empty the caches of all modules. `tests/contract/test_caches.py` checks that each of them has a bound."""
+    for module in list(sys.modules.values()):
+        for each in list(vars(module).values()):
+            if type(each) is functools._lru_cache_wrapper:
+                each.cache_clear()
+
+
+async def counted():
+    """Return the number of objects by type, and the number of entries of tables by attribute."""
+    await _remove_cancelled_timers()
+    _clear_caches()
+    gc.collect()
+    present = gc.get_objects()
+    return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in present) + Counter(
+        tables(present, 1)
+    )
+
+
+async def test_calls_leave_no_objects_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_OPEN", 20)
+    async with AsyncExitStack() as stack:
+        simulated = {name: await stack.enter_async_context(sim()) for name, (_, sim) in soak.PROVIDERS.items()}
+        config = soak.config({name: sim.url for name, sim in simulated.items()})
+        more = {"quotas": config["quotas"]}
+        gw = await stack.enter_async_context(gate(tmp_path, config["providers"], grants=config["grants"], more=more))
+
+        async def call(numbers):
+            for number in numbers:
+                await soak._call(gw.session, gw.url, number, soak.Figures())
+
+        counts = []
+        for first in range(1, COUNTS * PERIOD, PERIOD):
+            numbers = [*range(first, first + RIGHT), *(first - 1 + soak.FAULT_EVERY * each for each in range(FAULTS))]
+            await asyncio.gather(*(call(numbers[start::4]) for start in range(4)))
+            for sim in simulated.values():
+                sim.requests.clear()
+            await gw.running.gateway.follower.flush()
+            counts.append(await counted())
+    growth = {name: min(after[name] - before[name] for before, after in pairwise(counts[1:])) for name in counts[-1]}
+    assert {name: more for name, more in growth.items() if more >= GROWTH and name != CURSORS} == {}

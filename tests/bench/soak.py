@@ -114,11 +114,9 @@ class Figures:
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):
-        """Return the growth of memory after the warm-up, by least squares, in megabytes per hour and in bytes per
-        call.
-        """
-        calls, at, size, _ = zip(*self.warm, strict=True)
-        return 3600 * linear_regression(at, size).slope, 1e6 * linear_regression(calls, size).slope
+        """Return the growth in megabytes per hour after the warm-up, by least squares."""
+        _, at, size, _ = zip(*self.warm, strict=True)
+        return 3600 * linear_regression(at, size).slope
 
     def line(self):
         """Return a line of the curve: the latest sample, and the latest counts of the probe."""
@@ -129,12 +127,11 @@ class Figures:
 
     def report(self):
         (_, begun, size, descriptors), (_, ended, last_size, last_descriptors) = self.warm[0], self.warm[-1]
-        per_hour, per_call = self.slope()
         return "\n".join([
             f"{self.calls} calls in {ended:.0f} s: {self.statuses}",
             f"records: {self.records} ({'as many as calls' if self.records == self.calls else 'NOT as many as calls'})",
             f"resident memory: {size:.1f} MB after {begun:.0f} s, {last_size:.1f} MB at the end",
-            f"slope after the warm-up: {per_hour:+.2f} MB/h, {per_call:+.1f} bytes a call",
+            f"slope after the warm-up: {self.slope():+.2f} MB/h",
             f"descriptors: {descriptors} after {begun:.0f} s, {last_descriptors} at the end",
             *self._grown("tables"),
             *self._grown("types"),

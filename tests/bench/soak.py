@@ -265,6 +265,7 @@ async def measured(folder, *, seconds, calls, rate=inf, every=inf):
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
         for task in watching:
             task.cancel()
+        _sample(*of)
         figures.records = await _records(session, gateway.url, figures.calls)
         _sample(*of)
         await _count(*probe)

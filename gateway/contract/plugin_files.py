@@ -19,7 +19,9 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
+
+from gateway.contract.plugin_source import is_slip
 
 FOLDER_PACKAGE: Final = "irisgate_folder"
 
@@ -52,13 +54,17 @@ def read_sources(folder: Path) -> Sources:
     return Sources(str(folder), files)
 
 
-def python_files(folder: Path) -> Iterator[Path]:
-    """Yield the Python files of a folder and of the packages in it."""
+def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield the Python files of a folder and of the packages in it.
+
+    `above` are the folders around it. A link to one of them is not followed, because it would have no end.
+    """
+    above = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py" and path.is_file():
             yield path
-        elif (path / "__init__.py").is_file():
-            yield from python_files(path)
+        elif (path / "__init__.py").is_file() and path.resolve() not in above:
+            yield from python_files(path, above)
 
 
 def sources_in_use() -> Sources | None:
@@ -84,9 +90,13 @@ def use_sources(sources: Sources | None) -> None:
 def plugin_paths(folder: Path) -> Iterator[Path]:
     """Yield the files and packages of a folder that are plugins, sorted by name."""
     for path in sorted(folder.iterdir()):
-        is_package = (path / "__init__.py").is_file()
+        is_package = (path / "__init__.py").is_file() or _has_misspelt_init(path)
         if (path.suffix == ".py" or is_package) and not path.name.startswith(("_", ".")):
             yield path
+
+
+def _has_misspelt_init(folder: Path) -> bool:
+    return folder.is_dir() and any(is_slip(path.name, "__init__.py") for path in folder.iterdir())
 
 
 def name_fault(path: Path) -> str:
@@ -99,7 +109,7 @@ def name_fault(path: Path) -> str:
     return ""
 
 
-def import_plugin(path: Path) -> ModuleType:
+def import_plugin(path: Path) -> Any:
     """Return the module of a file or package in the folder of plugins. Raises what the plugin's code raises."""
     return importlib.import_module(f"{FOLDER_PACKAGE}.{path.stem}")
 

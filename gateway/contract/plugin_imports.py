@@ -17,8 +17,16 @@ def import_mistake(name: str, error: BaseException, package: str, place: str) ->
 
     `place` is used if the exception was not raised by a line of that package.
     """
-    cause = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_CAUSE]
+    cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
     return Mistake(name, f"{cause}{_advice(error)}", _line(error, package) or place)
+
+
+def _text(error: BaseException) -> str:
+    """Return the text of an exception, whose own `__str__` may fail."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 (whatever a plugin raises)
+        return "(its text cannot be shown)"
 
 
 def _line(error: BaseException, package: str) -> str:

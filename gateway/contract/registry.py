@@ -272,13 +272,21 @@ class _Search:
 
         Mistakes are errors, or the plugin is skipped if it is of an installed package.
         """
-        wrong = (module,) if isinstance(module, Mistake) else tuple(self._mistakes(candidate, module))
+        wrong = (module,) if isinstance(module, Mistake) else self._checked(candidate, module)
         if not wrong:
             self._take(candidate, cast("ModuleType", module))
         elif candidate.group:
             self.skipped.append(Skipped(candidate.name, candidate.origin, wrong))
         else:
             self.errors += wrong
+
+    def _checked(self, candidate: _Candidate, module: ModuleType) -> tuple[Mistake, ...]:
+        """Return the mistakes of a plugin, also if a value of its module raises an exception when it is looked at."""
+        try:
+            return tuple(self._mistakes(candidate, module))
+        except Exception as error:  # noqa: BLE001 (whatever a plugin raises)
+            home = str(vars(module).get("__package__")).partition(".")[0]
+            return (import_mistake(candidate.name, error, home, candidate.place),)
 
     def registry(self, sources: Sources | None) -> Registry:
         """Return the plugins. Raises `PluginError` if there are errors."""
@@ -346,7 +354,9 @@ def _installed(entry: EntryPoint) -> _Candidate:
     def load() -> ModuleType | Mistake:
         try:
             module = entry.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin raises)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
             return import_mistake(entry.name, error, entry.module.partition(".")[0], place)
         if isinstance(module, ModuleType):
             return module
@@ -369,6 +379,11 @@ def _from_file(path: Path) -> ModuleType | Mistake:
     if fault := name_fault(path):
         return Mistake(path.stem, fault, str(path))
     try:
-        return import_plugin(path)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin raises)
+        module = import_plugin(path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
         return import_mistake(path.stem, error, FOLDER_PACKAGE, str(path))
+    if not isinstance(module, ModuleType):
+        return Mistake(path.stem, "has put another object in the place of its module in sys.modules", str(path))
+    return module

@@ -19,7 +19,7 @@ _ANY: Final = "[^{}/]+"
 
 def path_fault(path: Any) -> str:
     """Return what is wrong with the path of a route, and the correct form; "" if it is correct."""
-    if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "?# "):
+    if not isinstance(path, str) or not path.startswith("/") or re.search("[?# ]", _PART.sub("", path)):
         return 'write a path that begins with "/", without a query: "/acme/v1/text"'
     try:
         pattern = _pattern(path)

@@ -1,6 +1,8 @@
 """Tests that every mistake of an author is reported with plugin, file, line and correction."""
 
 import asyncio
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,56 @@ def test_all_mistakes_of_all_plugins_are_reported_at_once(tmp_path):
         discover(tmp_path)
     places = [line.split(": ")[0] for line in shown(error.value, tmp_path).splitlines()]
     assert places == ["DIR/a.py:1", "DIR/b.py:1", "DIR/b.py:4"]
+
+
+HOSTILE = {
+    "an exception without a text": ("class E(Exception):\n    def __str__(self):\n        raise self\n\n\nraise E\n", "E: (its text"),
+    "no exception": ("raise BaseException('x')\n", "BaseException: x"),
+    "a cancelled task": ("import asyncio\n\nraise asyncio.CancelledError\n", "CancelledError:"),
+    "a recursion": ("def f():\n    f()\n\n\nf()\n", "RecursionError: maximum"),
+    "zero bytes": ("api = 1\n\0\n", "SyntaxError: source code"),
+    "deep brackets": (f"x = {'(' * 5000}{')' * 5000}\n", "SyntaxError: too many"),
+    "an encoding that does not exist": (f"# coding: nope\n{FLAG}", "SyntaxError: unknown encoding"),
+    "a value that cannot be shown": (
+        f"{FLAG}\n\nclass R:\n    def __repr__(self):\n        raise OSError\n\n\ndialects = R()\n", "OSError:",
+    ),
+    "a large value": (f"{FLAG}\ndialects = 'x' * 10**7\n", "dialects = 'xxx"),
+    "a module that makes every member": ("def __getattr__(name):\n    return 1\n", "seen is not a function"),
+    "a module whose members raise": (f"{FLAG}\n\ndef __getattr__(name):\n    raise OSError(name)\n", "OSError: seen"),
+    "another object for the module": ("import sys\n\nsys.modules[__name__] = object()\n", "has put another object"),
+    "a signature that is none": (f"{FLAG}\n\nbuild.__signature__ = 5\n", "TypeError: unexpected object 5"),
+    "a name that is no text": (f"{FLAG}\n\nglobals()[5] = 1\n", "AttributeError: 'int' object"),
+    "a route of wrong values": (f"{FLAG}\n\nroutes = (Route(None, 5, []),)\n", "write one of GET"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_whatever_a_file_has_it_is_named_and_the_next_one_is_checked(tmp_path, source, message):
+    write(tmp_path, {"acme.py": source, "later.py": "1 / 0\n"})
+    with pytest.raises(PluginError) as error:
+        discover(tmp_path)
+    first, *_, last = shown(error.value, tmp_path).splitlines()
+    assert re.match(r"(DIR/acme\.py(:\d+)?: )?plugin acme: ", first)
+    assert message in first
+    assert last == "DIR/later.py:1: plugin later: ZeroDivisionError: division by zero"
+
+
+LINKS = {
+    "to nothing": lambda folder: (folder / "acme.py").symlink_to("nowhere"),
+    "to itself": lambda folder: (folder / "acme.py").symlink_to("acme.py"),
+    "to a pipe": lambda folder: os.mkfifo(folder / "acme.py"),
+}
+
+
+@pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
+def test_a_link_that_leads_to_no_file_is_named(tmp_path, make):
+    make(tmp_path)
+    with pytest.raises(PluginError, match=r"acme\.py: plugin acme: is no file that can be read"):
+        discover(tmp_path)
+
+
+def test_links_in_a_circle_are_not_followed(tmp_path):
+    write(tmp_path, {"acme/__init__.py": FLAG})
+    for name in ("one", "two"):
+        (tmp_path / "acme" / name).symlink_to(".")
+    assert "acme" in discover(tmp_path).flags

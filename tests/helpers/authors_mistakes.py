@@ -130,6 +130,7 @@ LOAD = (
     file("a file's name is no identifier", "acme-text.py", FLAG, 'DIR/acme-text.py: plugin acme-text: "acme-text" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'),
     file("a file's name is a keyword", "class.py", FLAG, 'DIR/class.py: plugin class: "class" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'),
     file("a folder NAME.py", "acme.py/notes.txt", "", "DIR/acme.py: plugin acme: is no file that can be read; a plugin is a file NAME.py or a folder with __init__.py"),
+    file("a package whose __init__.py is misspelt", "acme/_init_.py", FLAG, "DIR/acme: plugin acme: is no file that can be read; a plugin is a file NAME.py or a folder with __init__.py"),
     Mistake("a file and a package of one name", "DIR/acme.py: plugin acme: there is one of that name already: DIR/acme; take another name", {"acme.py": FLAG, "acme/__init__.py": FLAG}),
     file("the name of a built-in plugin", "openai_chat.py", FLAG, "DIR/openai_chat.py: plugin openai_chat: there is one of that name already: the gateway itself; take another name"),
     # imports

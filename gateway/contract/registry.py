@@ -1,4 +1,4 @@
-"""Finds plugins: built-in modules, entry points of installed packages, and files in a folder.
+"""Loads the plugins that `plugin_candidates.py` finds.
 
 - A plugin is checked once, when it is loaded (`plugin_checks.py`), and then against the other plugins.
 - Optional members that a compatibility flag does not define are taken from `defaults.py`.
@@ -11,12 +11,8 @@ This module names no flag.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
@@ -25,35 +21,12 @@ from gateway.contract.defaults import Defaults
 from gateway.contract.filter import Settings
 from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
-from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR, Kind, Mistake, kind_of, mistakes
+from gateway.contract.plugin_candidates import GROUPS, Candidate, PluginError, candidates
+from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
-from gateway.contract.plugin_files import (
-    FOLDER_PACKAGE,
-    Sources,
-    import_plugin,
-    name_fault,
-    plugin_paths,
-    read_sources,
-    use_sources,
-)
+from gateway.contract.plugin_files import Sources, read_sources, use_sources
 from gateway.contract.plugin_imports import import_mistake
 from gateway.contract.samples import Sample
-
-_BUILT_IN: Final = "gateway_plugins"
-_GROUPS: Final = {
-    "irisgate.flags": FLAG,
-    "irisgate.translators": TRANSLATOR,
-    "irisgate.observers": OBSERVER,
-    "irisgate.filters": FILTER,
-}
-"""The groups of entry points, and the kind of the plugins in each."""
-
-
-class PluginError(Exception):
-    """Errors in plugins: a `Mistake` or a text for each. They name the plugin, and what would be right."""
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
 
 
 class Plugin(Flag, Protocol):
@@ -229,28 +202,14 @@ def discover(
     sources = None if folder is None else read_sources(folder.absolute())
     use_sources(sources)
     search = _Search(own)
-    candidates = list(_candidates(folder))
-    search.left_out += [candidate.name for candidate in candidates if candidate.name in without]
-    loaded = [(candidate, candidate.load()) for candidate in candidates if candidate.name not in without]
+    every = list(candidates(folder))
+    search.left_out += [candidate.name for candidate in every if candidate.name in without]
+    loaded = [(candidate, candidate.load()) for candidate in every if candidate.name not in without]
     for is_translator in (False, True):
         for candidate, module in loaded:
             if ("__" in candidate.name) is is_translator:
                 search.add(candidate, module)
     return search.registry(sources)
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A module that may become a plugin."""
-
-    name: str
-    origin: str
-    """The file, the package with its version, or "the gateway itself"."""
-    place: str
-    """The file or the entry point."""
-    load: Callable[[], ModuleType | Mistake]
-    group: str = ""
-    """The group of the entry point; "" if the plugin is not of an installed package."""
 
 
 @dataclass(slots=True)
@@ -267,7 +226,7 @@ class _Search:
     skipped: list[Skipped] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
-    def add(self, candidate: _Candidate, module: ModuleType | Mistake) -> None:
+    def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Add a plugin that has no mistakes.
 
         Mistakes are errors, or the plugin is skipped if it is of an installed package.
@@ -280,7 +239,7 @@ class _Search:
         else:
             self.errors += wrong
 
-    def _checked(self, candidate: _Candidate, module: ModuleType) -> tuple[Mistake, ...]:
+    def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
         """Return the mistakes of a plugin, also if a value of its module raises an exception when it is looked at."""
         try:
             return tuple(self._mistakes(candidate, module))
@@ -294,13 +253,13 @@ class _Search:
         plugins = self.flags, self.translators, self.observers, self.filters
         return Registry(*plugins, tuple(self.skipped), sources, tuple(self.left_out))
 
-    def _mistakes(self, candidate: _Candidate, module: ModuleType) -> Iterator[Mistake]:
+    def _mistakes(self, candidate: Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)
         if other := self.origins.get(name):
             yield Mistake(name, f"there is one of that name already: {other}; take another name", candidate.place)
             return
-        if candidate.group and _GROUPS[candidate.group] is not kind:
-            right = next(group for group, its_kind in _GROUPS.items() if its_kind is kind)
+        if candidate.group and GROUPS[candidate.group] is not kind:
+            right = next(group for group, its_kind in GROUPS.items() if its_kind is kind)
             yield Mistake(name, f"is {kind.name}; write its entry point in the group {right}", candidate.place)
             return
         wrong = tuple(mistakes(kind, name, module))
@@ -314,7 +273,7 @@ class _Search:
         if kind is TRANSLATOR:
             yield from unknown_dialects(name, module, self.flags.values())
 
-    def _take(self, candidate: _Candidate, module: ModuleType) -> None:
+    def _take(self, candidate: Candidate, module: ModuleType) -> None:
         name, kind = candidate.name, kind_of(candidate.name, module)
         self.origins[name] = candidate.origin
         if kind is FLAG:
@@ -328,62 +287,7 @@ class _Search:
             self.observers[name] = observer_hooks(name, module)
 
 
-def _candidates(folder: Path | None) -> Iterator[_Candidate]:
-    for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
-        path = importlib.import_module(package).__path__
-        for info in pkgutil.iter_modules(path):
-            if not info.ispkg:
-                module = importlib.import_module(f"{package}.{info.name}")
-                yield _Candidate(info.name, "the gateway itself", "", partial(_same, module))
-    installed = entry_points()
-    for group in _GROUPS:
-        for entry in installed.select(group=group):
-            yield _installed(entry)
-    if folder is not None:
-        yield from _of_folder(folder.absolute())
-
-
-def _same(module: ModuleType) -> ModuleType:
-    return module
-
-
-def _installed(entry: EntryPoint) -> _Candidate:
-    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
-    place = f"entry point {entry.name} = {entry.value}"
-
-    def load() -> ModuleType | Mistake:
-        try:
-            module = entry.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
-            return import_mistake(entry.name, error, entry.module.partition(".")[0], place)
-        if isinstance(module, ModuleType):
-            return module
-        wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {entry.module}"
-        return Mistake(entry.name, wrong, place)
-
-    return _Candidate(entry.name, package, place, load, entry.group)
-
-
-def _of_folder(folder: Path) -> Iterator[_Candidate]:
-    """Yield the plugins of a folder. Raises `PluginError` if there are none."""
-    paths = list(plugin_paths(folder))
-    if not paths:
-        raise PluginError(f"{folder}: has no plugin; a plugin is a file NAME.py or a folder with __init__.py")
-    for path in paths:
-        yield _Candidate(path.stem, str(path), str(path), partial(_from_file, path))
-
-
-def _from_file(path: Path) -> ModuleType | Mistake:
-    if fault := name_fault(path):
-        return Mistake(path.stem, fault, str(path))
-    try:
-        module = import_plugin(path)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
-        return import_mistake(path.stem, error, FOLDER_PACKAGE, str(path))
-    if not isinstance(module, ModuleType):
-        return Mistake(path.stem, "has put another object in the place of its module in sys.modules", str(path))
-    return module
+__all__ = [
+    "KnownPlugins", "LoadedFilter", "LoadedTranslator", "Plugin", "PluginError", "Registry", "Skipped", "discover",
+    "load_plugin",
+]  # fmt: skip

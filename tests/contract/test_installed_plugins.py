@@ -10,7 +10,7 @@ from gateway.config.findings import ConfigError
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.app import own_routes
-from tests.helpers.authors_mistakes import FLAG, OBSERVER
+from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.installed import install
 
@@ -130,6 +130,17 @@ def test_a_broken_flag_is_an_error_where_a_provider_has_it(site, value):
         f"its plugin cannot be used: acme-plugins 2.1: {site}/acme_plugin.py:5: plugin acme: api = 7; "
         "write api = 1, the version of this gateway"
     )
+
+
+def test_a_broken_filter_is_an_error_where_the_configuration_names_it(site):
+    install(site, FILTER.replace("api = 1", "api = 7"), group="filters")
+    configuration = {**json.loads(json.dumps(CONFIGURATION)), "plugins": {"acme": {}}}
+    configuration["providers"]["acme"]["compatibility"] = {"openai_chat": True}
+    with pytest.raises(ConfigError) as error:
+        loads(json.dumps(configuration), plugins=discover().known)
+    (finding,) = error.value.findings
+    assert finding.path == "plugins.acme"
+    assert finding.message.startswith(f"its plugin cannot be used: acme-plugins 2.1: {site}/acme_plugin.py:1: ")
 
 
 async def test_a_gateway_starts_without_a_broken_plugin_and_logs_it_once(tmp_path, site, bedrock_sim):

@@ -1,0 +1,112 @@
+"""Finds the modules that may be plugins: built-in modules, entry points of installed packages, and files in a folder.
+
+`registry.py` checks them. A module that cannot be imported is reported as a `Mistake`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR, Mistake
+from gateway.contract.plugin_files import FOLDER_PACKAGE, import_plugin, name_fault, plugin_paths
+from gateway.contract.plugin_imports import import_mistake
+
+_BUILT_IN: Final = "gateway_plugins"
+GROUPS: Final = {
+    "irisgate.flags": FLAG,
+    "irisgate.translators": TRANSLATOR,
+    "irisgate.observers": OBSERVER,
+    "irisgate.filters": FILTER,
+}
+"""The groups of entry points, and the kind of the plugins in each."""
+
+
+class PluginError(Exception):
+    """Errors in plugins: a `Mistake` or a text for each. They name the plugin, and what would be right."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A module that may become a plugin."""
+
+    name: str
+    origin: str
+    """The file, the package with its version, or "the gateway itself"."""
+    place: str
+    """The file or the entry point."""
+    load: Callable[[], ModuleType | Mistake]
+    group: str = ""
+    """The group of the entry point; "" if the plugin is not of an installed package."""
+
+
+def candidates(folder: Path | None) -> Iterator[Candidate]:
+    """Yield the plugins of the gateway, of installed packages, and of a folder, if there is one."""
+    for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
+        path = importlib.import_module(package).__path__
+        for info in pkgutil.iter_modules(path):
+            if not info.ispkg:
+                module = importlib.import_module(f"{package}.{info.name}")
+                yield Candidate(info.name, "the gateway itself", "", partial(_same, module))
+    installed = entry_points()
+    for group in GROUPS:
+        for entry in installed.select(group=group):
+            yield _installed(entry)
+    if folder is not None:
+        yield from _of_folder(folder.absolute())
+
+
+def _same(module: ModuleType) -> ModuleType:
+    return module
+
+
+def _installed(entry: EntryPoint) -> Candidate:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+    place = f"entry point {entry.name} = {entry.value}"
+
+    def load() -> ModuleType | Mistake:
+        try:
+            module = entry.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+            return import_mistake(entry.name, error, entry.module.partition(".")[0], place)
+        if isinstance(module, ModuleType):
+            return module
+        wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {entry.module}"
+        return Mistake(entry.name, wrong, place)
+
+    return Candidate(entry.name, package, place, load, entry.group)
+
+
+def _of_folder(folder: Path) -> Iterator[Candidate]:
+    """Yield the plugins of a folder. Raises `PluginError` if there are none."""
+    paths = list(plugin_paths(folder))
+    if not paths:
+        raise PluginError(f"{folder}: has no plugin; a plugin is a file NAME.py or a folder with __init__.py")
+    for path in paths:
+        yield Candidate(path.stem, str(path), str(path), partial(_from_file, path))
+
+
+def _from_file(path: Path) -> ModuleType | Mistake:
+    if fault := name_fault(path):
+        return Mistake(path.stem, fault, str(path))
+    try:
+        module = import_plugin(path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+        return import_mistake(path.stem, error, FOLDER_PACKAGE, str(path))
+    if not isinstance(module, ModuleType):
+        return Mistake(path.stem, "has put another object in the place of its module in sys.modules", str(path))
+    return module

@@ -19,6 +19,7 @@ _NO_LABEL = "a label of the schema, which the upstream dialect cannot say and no
 _ALWAYS_STRICT = "the upstream enforces every schema, or false is its default"
 _CLOSED = "providers demand additionalProperties: false, and it is put in where it is missing"
 _SIGNED = "the signed form beside it says the same"
+_DEMANDED = "a call that is demanded always matches its schema at Gemini"
 _ALREADY_SO = "it asks for what happens anyway"
 _REPLY_ONLY = "it asks for something in the reply, where the gateway shows it"
 _USERS = "a content without a role is the user's"
@@ -49,6 +50,7 @@ _BY_CONVERSION = {
         _REPLY_ONLY: ("/stream_options", "/stream_options/include_usage"),
     },
     (CHAT, (GEMINI,)): {
+        _DEMANDED: ("/tools/0/function/strict",),
         _ONE_KIND: ("/messages/*/tool_calls/*/type", "/tool_choice/type", "/tools/*/type"),
         _EMPTY: (
             "/messages/1/tool_calls/2/function/arguments",
@@ -132,7 +134,12 @@ _BY_CONVERSION = {
             "/messages/1/content/0/citationsContent/citations/0/location/documentPage/documentIndex",
         ),
     },
-    (CONVERSE, (GEMINI,)): {_NO_LABEL: ("/outputConfig/textFormat/structure/jsonSchema/name",)},
+    (CONVERSE, (GEMINI,)): {
+        _DEMANDED: ("/toolConfig/tools/0/toolSpec/strict",),
+        _NO_LABEL: ("/outputConfig/textFormat/structure/jsonSchema/name",),
+    },
+    (MESSAGES, (GEMINI,)): {_DEMANDED: ("/tools/0/strict",)},
+    (RESPONSES, (GEMINI,)): {_DEMANDED: ("/tools/0/strict",)},
     (CONVERSE, (CHAT,)): {
         "Chat has no status of a result, and the text of this one says that it failed": (
             "/messages/2/content/1/toolResult/status",

@@ -29,23 +29,29 @@ def claimed_routes(
 
     It may be taken by the gateway, by another flag, or by the module itself.
     """
-    others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for route in _routes(flag)}
-    for route in _routes(module):
+    others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for _, route in _routes(flag)}
+    for member, route in _routes(module):
         claim = f"{route.method} {route.path}"
         if used := others.get(_key(route.method, route.path)):
-            yield Mistake(name, f"{used} {claim} already; take another path", place_of(module, "routes"))
+            yield Mistake(name, f"{used} {claim} already; take another path", place_of(module, member))
         others[_key(route.method, route.path)] = "this plugin claims"
         for method, path in own:
             if method == route.method and serves_path(route.path, path):
                 wrong = f"{claim} would hide the gateway's own {path}; take a path with the plugin's name"
-                yield Mistake(name, wrong, place_of(module, "routes"))
+                yield Mistake(name, wrong, place_of(module, member))
                 break
 
 
-def _routes(flag: Any) -> Iterator[Route]:
-    """Yield the routes of a flag or of its module. A list of models for marked requests only is shared by several."""
-    yield from flag.routes
-    yield from (Route("GET", one.path, "models") for one in getattr(flag, "model_lists", ()) if not one.headers)
+def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
+    """Yield the routes of a flag or of its module, each with the member that has it.
+
+    A list of models for marked requests only is left out, because several flags may have such lists at one path.
+    """
+    for route in flag.routes:
+        yield "routes", route
+    for listed in getattr(flag, "model_lists", ()):
+        if not listed.headers:
+            yield "model_lists", Route("GET", listed.path, "models")
 
 
 def _key(method: str, path: str) -> tuple[str, str]:

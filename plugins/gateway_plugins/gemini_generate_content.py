@@ -163,8 +163,9 @@ class GeminiDecoder(json_api.SseDecoder):
     """
 
     def __init__(self, operation: str = "", array: json_array.Decoder | None = None) -> None:
-        super().__init__(lambda _name, _payload: gemini_facts.CHUNK, self._note, _failure, framing=array)
+        super().__init__(_kind, self._note, _failure, framing=array)
         self._operation = operation
+        self._is_array = array is not None
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._has_unfinished = self._is_blocked = False
@@ -205,9 +206,12 @@ class GeminiDecoder(json_api.SseDecoder):
             else:
                 self._finished.discard(number)
                 self._has_unfinished = True
-        is_array = isinstance(self.framing, json_array.Decoder)
-        self.done = self._is_finished and self._has_unfinished and not is_array
+        self.done = self._is_finished and self._has_unfinished and not self._is_array
         return False
+
+
+def _kind(_name: str, _payload: bytes) -> str:
+    return gemini_facts.CHUNK
 
 
 def _failure(event: Event) -> Problem | None:

@@ -1,6 +1,7 @@
 """Google's SDK (google-genai) with the settings of `deploy/clients.md`, in front of the simulated Gemini API."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from tests.helpers.gateway import KEY, gate
 
 MODEL = "gemini-3-flash-preview"
 OTHER = "gemini-2.5-pro"
+ASK = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
 FUNCTIONS = [
     types.FunctionDeclaration(
         name=name,
@@ -208,8 +210,7 @@ async def test_a_blocked_prompt_is_a_reply_with_its_reason(client, gw, gemini_up
 
 async def test_a_key_that_google_refuses_with_400_is_not_the_callers_fault(tmp_path, gemini_upstream):
     async with gate(tmp_path, {"google": provider(gemini_upstream.url, apikey="wrong")}) as gw:
-        body = {"contents": [{"parts": [{"text": "hello"}]}]}
-        reply = await gw.post(f"/v1beta/models/{MODEL}:generateContent", body)
+        reply = await gw.post(f"/v1beta/models/{MODEL}:generateContent", ASK)
         assert (reply.status, (await reply.json())["error"]["status"]) == (502, "INTERNAL")
         assert (await gw.lines.until("upstream.key_refused"))[0]["provider"] == "google"
 
@@ -218,8 +219,7 @@ async def test_a_key_that_google_refuses_with_400_is_not_the_callers_fault(tmp_p
 async def test_an_array_reaches_the_client_byte_for_byte(gw, gemini_upstream, size):
     """Check the form of a stream without `alt=sse`, which the SDK does not use."""
     gemini_upstream.script(replace(NAMED["unicode"], split=size), replace(NAMED["unicode"], split=0))
-    body = {"contents": [{"parts": [{"text": "hello"}]}]}
-    replies = [await gw.post(f"/v1beta/models/{MODEL}:streamGenerateContent?key=-", body) for _ in range(2)]
+    replies = [await gw.post(f"/v1beta/models/{MODEL}:streamGenerateContent?key=-", ASK) for _ in range(2)]
     for reply in replies:
         assert reply.headers["content-type"].startswith("application/json")
         chunks = await reply.json()
@@ -227,6 +227,24 @@ async def test_an_array_reaches_the_client_byte_for_byte(gw, gemini_upstream, si
         assert "".join(texts) == NAMED["unicode"].reply.whole_text
     assert all(record["outcome"] == "ok" for record in await gw.calls(2))
     check_upstream(gemini_upstream)
+
+
+@pytest.mark.parametrize("query", ["alt=sse", ""])
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_large_chunk_is_read_in_a_worker_process(gw, gemini_upstream, query, place):
+    """Check that a chunk of several megabytes, such as an image, has its bytes and its facts at the first and last."""
+    data = "QUJD" * 1_000_000
+    parts = [{"inlineData": {"mimeType": "image/png", "data": data}}, {"text": "x"}]
+    large = {"candidates": [{"content": {"parts": parts}}], "usageMetadata": {"promptTokenCount": 5}}
+    last = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"candidatesTokenCount": 9}}
+    chunks = [large, last] if place == 0 else [{"candidates": [{"index": 0}]}, {**large, **last}]
+    rows = [json.dumps(one).encode() for one in chunks]
+    stream = b"".join(b"data: " + row + b"\n\n" for row in rows) if query else b"[" + b",".join(rows) + b"]"
+    gemini_upstream.script(scenarios.raw(stream, "text/event-stream" if query else "application/json"))
+    reply = await gw.post(f"/v1beta/models/{MODEL}:streamGenerateContent?{query}", ASK)
+    assert (reply.status, await reply.read()) == (200, stream)
+    (record,) = await gw.calls()
+    assert (record["outcome"], record["stop"], record["tokens"]["output"]) == ("ok", "STOP", 9)
 
 
 async def test_an_array_that_fails_is_json_all_the_same(gw, gemini_upstream):

@@ -166,6 +166,8 @@ LOAD = (
     flag("a route for every path", '"POST", "/acme/v1/text"', '"GET", "/{path:.*}"', "DIR/acme.py:7: plugin acme: GET /{path:.*} would hide the gateway's own /aperture/config; take a path with the plugin's name"),
     more("accepted requests without pairs", 'accepts = ("openai_chat", "generate")\n', f"DIR/acme.py:{LAST}: plugin acme: accepts = ('openai_chat', 'generate'); write a tuple of pairs: accepts = ((\"openai_chat\", \"generate\"),)"),
     more("marks that are text", 'slow_marks = ("document",)\n', f"DIR/acme.py:{LAST}: plugin acme: slow_marks = ('document',); write a tuple of bytes: slow_marks = (b'\"document\"',)"),
+    more("lists that are paths", 'model_lists = ("/acme/models",)\n', f"DIR/acme.py:{LAST}: plugin acme: model_lists = ('/acme/models',); write a tuple of ModelList: model_lists = (ModelList(\"/acme/v1/models\"),)"),
+    more("a list at another flag's path", 'from gateway.contract.flag import ModelList\nmodel_lists = (ModelList("/v1/models"),)\n', f"DIR/acme.py:{LAST + 1}: plugin acme: openai_chat claims GET /v1/models already; take another path"),
     more("a content type that is none", 'content_type = "sse"\n', f"DIR/acme.py:{LAST}: plugin acme: content_type = 'sse'; write one line: content_type = \"text/event-stream\""),
     # functions of flags
     flag("no build", "def build(", "def make(", f'DIR/acme.py:1: plugin acme: has no "build"; {BUILD}'),

@@ -283,6 +283,7 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
         "prompt is too long: 210000 tokens > 200000 maximum",
         "This model's maximum context length is 128000 tokens.",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     ],
 )
 def test_a_conversation_too_long_has_openais_context_code(words):

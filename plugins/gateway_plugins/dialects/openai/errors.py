@@ -36,7 +36,8 @@ _ERRORS: Final = {
 }
 """HTTP status, type and code of an error in OpenAI's form, by the gateway's error code."""
 _TOO_LONG: Final = re.compile(
-    "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
+    "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length"
+    "|token count .{1,40}exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
 """Pattern for error messages about a prompt that is too long, from providers that have no error code for it. Clients

@@ -24,7 +24,10 @@ class PassedEvents:
         self.note(events)
 
     def note(self, events: Sequence[Event]) -> None:
-        self._last = next((event for event in reversed(events) if event.payload), self._last)
+        for event in reversed(events):
+            if event.payload:
+                self._last = event
+                return
 
     def tell(self, feed: Callable[[Event], bytes]) -> None:
         """Give both events to the encoder by the function `feed`.

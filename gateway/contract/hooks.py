@@ -30,7 +30,6 @@ from gateway.contract.hook_results import (
     check_step,
     check_step_result,
     is_valid_error,
-    require,
     wrong_result,
 )
 from gateway.contract.messages import Event, Steps
@@ -132,7 +131,8 @@ class Hook:
         """Yield the events of `function(*args)`. After them, raises the exceptions of `run` if the function fails."""
         try:
             events = function(*args)
-            require(hasattr(events, "__iter__"), events, "events")
+            if not hasattr(events, "__iter__"):
+                raise wrong_result(events, "events")  # noqa: TRY301 (reported as the exceptions of the plugin are)
             for event in events:
                 if type(event) is not Event:
                     raise wrong_result(event, "Event")  # noqa: TRY301 (reported as the exceptions of the plugin are)

@@ -192,7 +192,7 @@ class UpstreamResponse:
         self._begin(self._timeouts.read_seconds)
         parts = []
         size = 0
-        while data := await self._next():
+        async for data in self._chunks():
             size += len(data)
             if size > limit:
                 message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
@@ -219,23 +219,23 @@ class UpstreamResponse:
         self._timer = self._loop.call_at(min(self._loop.time() + seconds, self._end), self._check)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body as they arrive. Raises as `_next` does."""
-        while data := await self._next():
-            yield data
-
-    async def _next(self) -> bytes:
-        """Return the next piece of the body; b"" at its end.
+        """Yield the pieces of the body as they arrive.
 
         Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream
         does not end in time.
         """
-        self._waits = True
-        try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
-        finally:
-            self._waits = False
+        content = self._response.content
+        while True:
+            self._waits = True
+            try:
+                data = await content.readany()
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
+            finally:
+                self._waits = False
+            if not data:
+                return
+            yield data
 
     def _check(self) -> None:
         """End the reply if the provider has been silent for too long, or if a stream has not ended in time."""

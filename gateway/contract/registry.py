@@ -64,7 +64,7 @@ class LoadedFilter:
     name: str
     settings: type[Settings]
     blocks: bool
-    """Whether a call is refused if the filter fails, as the default for the configuration's `on_error`."""
+    """Whether a call is refused if the filter fails. The configuration's `on_error` can override this."""
     hooks: Mapping[str, Hook]
     """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
     samples: Callable[[], Sequence[Settings]]

@@ -235,8 +235,9 @@ async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path,
 
 
 async def test_only_the_serving_providers_quota_is_charged(tmp_path, bedrock_sim):
-    """Check that only the quota of the provider that serves the call is charged, and that one with an empty quota is
-    skipped.
+    """Check that only the quota of the provider that serves the call is charged.
+
+    A provider whose quota is empty is skipped.
     """
     bedrock_sim.default = TEXT
     capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]

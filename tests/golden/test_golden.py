@@ -2,8 +2,8 @@
 provider's.
 
 The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, so that
-their diff shows what changed. A translation to InvokeModel has no files of its own: its result is that of the
-translation to Messages, in another envelope.
+their diff shows what changed. A translation to InvokeModel has no files of its own, because its body is almost that of
+the translation to Messages.
 """
 
 import json

@@ -49,7 +49,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         {"serviceTier": messages_read_options.service_tier(top)},
     )
     return Translation(
-        request.with_body("gemini_generate_content", body),
+        request.with_body("gemini_generate_content", gemini_options.for_operation(body, request.operation)),
         reply_reader(gemini_walk.Reader, names, output.schema_tool, target, drop),
         messages_emit.Stream(request.model, messages_emit.prompt_estimate(request)),
         partial(messages_emit.Whole, request.model),

@@ -40,7 +40,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop)
     )
     return reply_events.Translation(
-        request.with_body("gemini_generate_content", body),
+        request.with_body("gemini_generate_content", gemini_options.for_operation(body, request.operation)),
         reply_reader(gemini_walk.Reader, names, schema_tool, target, drop),
         converse_emit.Stream(options),
         partial(converse_emit.Whole, options),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Caps, Drop
+from gateway.contract.flag import COUNT_TOKENS, Caps, Drop
 from gateway_plugins.dialects.gemini_generate_content.models import Generation
 from gateway_plugins.dialects.gemini_generate_content.schemas import json_schema
 from gateway_plugins.shared import settings
@@ -62,6 +62,11 @@ def merge(*members: Block) -> Block:
             name: body[name] | each[name] for name in ("generationConfig",) if name in body and name in each
         }
     return {name: value for name, value in body.items() if value}
+
+
+def for_operation(body: Block, operation: str) -> Block:
+    """Return the body for an operation. countTokens takes a request with more than contents only as a member."""
+    return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,12 @@ CASES = {
     "a stop of white space": (HAIKU, {"stop_sequences": ["END", "\n"]}, {"stop_sequences": ["END"]}, ["/stop_sequences"]),
     "only a stop of white space": (HAIKU, {"stop_sequences": [" "]}, {"stop_sequences": None}, ["/stop_sequences"]),
     "a last turn of the assistant": (OPUS_4_7, PREFILL, CONTINUED, ["/messages/1"]),
+    "an empty last turn": (
+        OPUS_4_7,
+        {"messages": [USER, {"role": "assistant", "content": ""}]},
+        {"messages": [USER]},
+        [],
+    ),
     "a last turn beside thinking": (HAIKU, PREFILL | BUDGET, CONTINUED, ["/messages/1"]),
     "a last turn beside a schema": (HAIKU, PREFILL | {"output_config": SCHEMA}, CONTINUED, ["/messages/1"]),
     "a last turn that is continued": (HAIKU, PREFILL, {}, []),

@@ -181,7 +181,7 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
     """Add a user turn after a last turn of the assistant that has no calls and that the model cannot continue.
 
-    That turn is reported as dropped.
+    That turn is reported as dropped. If it is empty, it is removed instead, and nothing is lost.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -189,9 +189,13 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
     messages = sequence(edited["messages"])
     last = mapping(messages[-1]) if messages else {}
     calls = any(mapping(block).get("type") == "tool_use" for block in sequence(last.get("content")))
-    if last.get("role") == "assistant" and not calls:
-        drop(f"/messages/{len(messages) - 1}")
-        edited.put("messages", [*messages, {"role": "user", "content": CONTINUE}])
+    if last.get("role") != "assistant" or calls:
+        return
+    if not last.get("content") and len(messages) > 1:
+        edited.put("messages", messages[:-1])
+        return
+    drop(f"/messages/{len(messages) - 1}")
+    edited.put("messages", [*messages, {"role": "user", "content": CONTINUE}])
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:

@@ -7,9 +7,8 @@ import pytest
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Tool
 from tests.clients import page, programs
-from tests.clients.samples import PLAIN, SAID
 from tests.clients.test_google_genai import MODEL, provider
-from tests.helpers.gateway import gate
+from tests.helpers.gateway import HAIKU, bedrock, gate
 
 ECHO = Tool("run_shell_command", {"command": "printf tur%dquoise 7", "description": "prints a word"})
 PRINTED = "tur7quoise"
@@ -24,22 +23,17 @@ async def gw(tmp_path, gemini_upstream):
 
 @pytest.fixture
 def gemini(tmp_path, gw):
+    return installed(tmp_path, gw, MODEL)
+
+
+def installed(tmp_path, gw, model):
+    """Return Gemini CLI with the settings of the page, and with this model."""
     environ, settings = page.environ("Gemini CLI", gw.url), page.settings("Gemini CLI", gw.url, "json")[0]
-    program = programs.npm("gemini", tmp_path, **{**environ, "GEMINI_MODEL": MODEL})
+    program = programs.npm("gemini", tmp_path, **{**environ, "GEMINI_MODEL": model})
     folder = tmp_path / "home" / ".gemini"
     folder.mkdir()
     (folder / "settings.json").write_text(settings)
     return program
-
-
-async def test_an_answer_is_printed_and_the_call_is_recorded(gemini, gw, gemini_upstream):
-    gemini_upstream.default = PLAIN
-    status, output = await gemini.run("-p", "What is there?")
-    assert (status, SAID in output) == (0, True), output
-    records = await gw.calls()
-    assert {(record["agent"], record["api"]) for record in records} == {("gemini-cli", "gemini_generate_content")}
-    assert all(record["outcome"] == "ok" and record["tokens"]["output"] == 7 for record in records)
-    assert all(seen.refused == "" for seen in gemini_upstream.requests)
 
 
 async def test_a_command_is_run_and_what_it_printed_comes_back(gemini, gw, gemini_upstream):
@@ -55,4 +49,17 @@ async def test_a_command_is_run_and_what_it_printed_comes_back(gemini, gw, gemin
         if "functionCall" in part
     ]
     assert signed == ["c2lnLXNpbS1nZW1pbmk="]
+    records = await gw.calls(2)
+    assert {(record["agent"], record["api"]) for record in records} == {("gemini-cli", "gemini_generate_content")}
+    assert {record["outcome"] for record in records} == {"ok"}
+    assert len({record["session_id"] for record in records}) == 1
     assert all(seen.refused == "" for seen in gemini_upstream.requests)
+
+
+async def test_claude_on_bedrock_runs_a_command_for_it(tmp_path, bedrock_sim):
+    async with gate(tmp_path / "state", {"bedrock": bedrock(bedrock_sim.url)}) as gw:
+        bedrock_sim.script(scenarios.thinking("Let me think.", "Let me look.", calls=(ECHO,)))
+        status, output = await installed(tmp_path, gw, HAIKU).run("--yolo", "-p", "What does the shell say?")
+    assert status == 0, output
+    assert PRINTED in output.rpartition("The tool said:")[2]
+    assert all(seen.refused == "" for seen in bedrock_sim.requests)

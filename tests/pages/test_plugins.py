@@ -5,41 +5,23 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from gateway.config.load import loads
 from gateway.contract.flag import Flag
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
+from tests.helpers.acme_api import PIECES, acme_api
 from tests.helpers.gateway import gate
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
 FLAG, OBSERVER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (CONFIGURATION,) = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PIECES = ("Hel", "lo")
-USAGE = {"read": 3, "written": 2}
-
-
-async def text(request):
-    """Answer as Acme's API: the reply repeats the request."""
-    body = await request.json()
-    if not body.get("stream"):
-        return web.json_response({"text": "".join(PIECES), "asked": body, "stop": "end", "usage": USAGE})
-    reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
-    await reply.prepare(request)
-    for data in (*({"text": piece} for piece in PIECES), {"stop": "end", "usage": USAGE}):
-        await reply.write(b"data: " + orjson.dumps(data) + b"\n\n")
-    await reply.write(b"data: [DONE]\n\n")
-    return reply
 
 
 @pytest.fixture
 async def acme():
-    app = web.Application()
-    app.router.add_post("/v1/text", text)
-    async with TestServer(app) as server:
-        yield f"http://127.0.0.1:{server.port}"
+    async with acme_api() as url:
+        yield url
 
 
 @pytest.fixture

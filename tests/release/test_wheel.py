@@ -6,6 +6,7 @@ packages come from the registry, in the versions of the lock file.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
+from gateway.process.new_plugin import package_files
+from tests.helpers.acme_api import acme_api
 from tests.helpers.gateway import EVERYTHING, HAIKU, KEY
 from tests.helpers.processes import running
 
@@ -61,25 +64,17 @@ ENDS = {
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
 """Functions that return whether a stream is complete, by the last part of the path."""
-PLUGIN = """
-from dataclasses import replace
+ACME = Path(__file__).with_name("acme")
+"""The project of another author: its `pyproject.toml` and its translator. The other modules are those of new plugins."""
+NEW_MODULES = {"acme_text": "flag", "acme_guard": "filter", "acme_costs": "observer"}
+PLUGINS = (*NEW_MODULES, "openai_chat__acme_text")
+LAW_TEST = """
+import pytest
 
-from gateway_plugins import openai_chat
-from gateway_plugins.openai_chat import *
 
-routes = tuple(replace(route, path="/acme/chat") for route in openai_chat.routes[:1])
-"""
-PLUGIN_PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "acme"
-version = "1"
-[project.entry-points."irisgate.flags"]
-acme_chat = "acme_chat"
-[tool.setuptools]
-py-modules = ["acme_chat"]
+@pytest.mark.parametrize("name", %r)
+def test_the_laws_hold(irisgate_check, name):
+    assert irisgate_check(name).holds
 """
 
 
@@ -156,8 +151,8 @@ class Installed:
     def irisgate(self, *arguments):
         return run(self.bin / "irisgate", *arguments, **self.options)
 
-    def running(self, *arguments):
-        return running(self.bin / "irisgate", *arguments, **self.options)
+    def running(self, *arguments, **more):
+        return running(self.bin / "irisgate", *arguments, **self.options, **more)
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +168,13 @@ def testkit(installed, wheel):
     installed.remove("botocore")
 
 
-@pytest.fixture
-def plugin(installed, tmp_path):
-    """Yield the environment, with a plugin package of another author for one test."""
-    (tmp_path / "pyproject.toml").write_text(PLUGIN_PROJECT)
-    (tmp_path / "acme_chat.py").write_text(PLUGIN)
-    installed.add(built(tmp_path))
+@pytest.fixture(scope="module")
+def acme(installed, tmp_path_factory):
+    """Yield the environment, with a package of another author's plugins for the last tests of this file."""
+    project = shutil.copytree(ACME, tmp_path_factory.mktemp("acme") / "acme", ignore=GENERATED)
+    for name, kind in NEW_MODULES.items():
+        (project / f"{name}.py").write_text(package_files(name, kind)[f"{name}.py"])
+    installed.add(built(project))
     yield installed
     installed.remove("acme")
 
@@ -224,15 +220,36 @@ async def test_the_demo_answers_in_every_dialect_and_shows_its_pages(testkit):
         assert await demo.end() == 0
 
 
-async def test_the_plugin_of_another_package_is_found_and_answers(plugin, openai_upstream, tmp_path):
-    status, listed, _ = plugin.irisgate("plugins", "list")
-    assert status == 0
-    assert "POST /acme/chat" in next(line for line in listed.splitlines() if line.startswith("acme_chat "))
-    provider = {"baseurl": openai_upstream.url, "apikey": KEY, "models": ["m"], "compatibility": {"acme_chat": True}}
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"providers": {"acme": provider}, "grants": EVERYTHING}))
-    async with (
-        plugin.running("serve", "--config", config, "--listen", "127.0.0.1:0") as served,
-        served.session.post(served.url + "/acme/chat", json={"model": "m", "messages": MESSAGES}) as reply,
-    ):
-        assert (reply.status, b"simulated" in await reply.read()) == (200, True)
+def test_the_plugins_of_another_package_pass_the_check(acme, tmp_path):
+    for name in PLUGINS:
+        status, report, err = acme.irisgate("plugins", "check", name)
+        assert (status, "BROKEN" in report) == (0, False), report + err
+    acme.add("pytest")
+    (tmp_path / "test_laws.py").write_text(LAW_TEST % (PLUGINS,))
+    assert "4 passed" in done(acme.bin / "python", "-m", "pytest", "-q", tmp_path / "test_laws.py", **acme.options)
+
+
+async def test_the_plugins_of_another_package_serve_a_call(acme, tmp_path):
+    """Check a call that passes the flag, the translator, the filter and the observer of one installed package."""
+    _, listed, _ = acme.irisgate("plugins", "list")
+    assert "POST /acme_text/v1/text" in next(line for line in listed.splitlines() if line.startswith("acme_text "))
+    async with acme_api() as url:
+        provider = {"baseurl": url, "apikey": KEY, "models": ["m"], "compatibility": {"acme_text": True}}
+        plugins = {"acme_guard": {"word": "Hello"}}
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"providers": {"acme": provider}, "grants": EVERYTHING, "plugins": plugins}))
+        command = "serve", "--config", config, "--listen", "127.0.0.1:0"
+        async with acme.running(*command, stderr=subprocess.STDOUT) as served:
+            for path, body in {
+                "/acme_text/v1/text": {"model": "m", "prompt": "hi"},
+                "/v1/chat/completions": {"model": "m", "messages": MESSAGES},
+            }.items():
+                for stream in (False, True):
+                    async with served.session.post(served.url + path, json=body | {"stream": stream}) as reply:
+                        text = await reply.text()
+                        assert (reply.status, "***" in text, "Hello" in text) == (200, True, False), (path, text)
+            refused = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+            async with served.session.post(served.url + "/v1/chat/completions", json=refused) as reply:
+                assert (reply.status, "not allowed" in await reply.text()) == (403, True)
+            assert await served.end() == 0
+        assert sum(bool(re.search(r"^\S+ m (unknown cost|0.0 USD)$", line)) for line in served.lines) == 5

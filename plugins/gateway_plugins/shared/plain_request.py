@@ -1,7 +1,7 @@
 """Classes for a request of Chat Completions, Responses or generateContent, after it is read and before it is mapped.
 
 - Requests of these dialects have the same content, so all are read into these classes. Each provider's dialect has one
-  mapping from these classes: `mappings/openai_to_*.py`.
+  mapping from these classes: `mappings/plain_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
 - The readers are the modules `read` and `read_options` of each dialect.
 - Requests of Messages and Converse can say more than these classes can hold. They are mapped to each provider's dialect
@@ -113,6 +113,6 @@ class ConvertedRequest:
 
 
 class Convert(Protocol):
-    """A function that maps the values of a request to a body in an upstream dialect (`mappings/openai_to_*.py`)."""
+    """A function that maps the values of a request to a body in an upstream dialect (`mappings/plain_to_*.py`)."""
 
     def __call__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...

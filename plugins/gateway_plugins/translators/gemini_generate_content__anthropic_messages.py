@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
-from gateway_plugins.mappings import from_gemini, openai_to_messages
+from gateway_plugins.mappings import from_gemini, plain_to_messages
 
 api = 1
 operations = ("generate",)
@@ -16,6 +16,6 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         target,
         drop,
         upstream="anthropic_messages",
-        convert=openai_to_messages.convert,
+        convert=plain_to_messages.convert,
         read_reply=messages_walk.Reader,
     )

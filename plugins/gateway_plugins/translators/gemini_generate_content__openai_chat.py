@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
-from gateway_plugins.mappings import from_gemini, openai_to_chat
+from gateway_plugins.mappings import from_gemini, plain_to_chat
 
 api = 1
 operations = ("generate",)
@@ -16,6 +16,6 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         target,
         drop,
         upstream="openai_chat",
-        convert=openai_to_chat.convert,
+        convert=plain_to_chat.convert,
         read_reply=chat_walk.Reader,
     )

@@ -12,7 +12,7 @@ from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
-from gateway_plugins.mappings import converse_on_invoke, openai_to_messages
+from gateway_plugins.mappings import converse_on_invoke, plain_to_messages
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.reply_events import Translation
 
@@ -22,7 +22,7 @@ operations = ("generate",)
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     values = chat_read_options.read_request(request.top, drop)
-    converted = openai_to_messages.convert(values, target, drop, stream=request.stream)
+    converted = plain_to_messages.convert(values, target, drop, stream=request.stream)
     include_usage = chat_read_options.include_usage(request.top, drop)
     headers = {**request.headers, **converse_on_invoke.guardrail_headers(values.guardrail, target, drop)}
     return Translation(

@@ -8,7 +8,7 @@ from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
-from gateway_plugins.mappings import openai_to_converse
+from gateway_plugins.mappings import plain_to_converse
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.reply_events import Translation
 
@@ -18,7 +18,7 @@ operations = ("generate",)
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     values = chat_read_options.read_request(request.top, drop)
-    converted = openai_to_converse.convert(values, target, drop, stream=request.stream)
+    converted = plain_to_converse.convert(values, target, drop, stream=request.stream)
     include_usage = chat_read_options.include_usage(request.top, drop)
     return Translation(
         request.with_body("bedrock_converse", converted.body),

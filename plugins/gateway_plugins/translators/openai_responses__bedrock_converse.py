@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
-from gateway_plugins.mappings import from_responses, openai_to_converse
+from gateway_plugins.mappings import from_responses, plain_to_converse
 
 api = 1
 operations = ("generate",)
@@ -16,6 +16,6 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         target,
         drop,
         upstream="bedrock_converse",
-        convert=openai_to_converse.convert,
+        convert=plain_to_converse.convert,
         read_reply=converse_walk.Reader,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.gemini_generate_content import walk as gemini_walk
-from gateway_plugins.mappings import from_responses, openai_to_gemini
+from gateway_plugins.mappings import from_responses, plain_to_gemini
 
 api = 1
 operations = ("generate",)
@@ -16,6 +16,6 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         target,
         drop,
         upstream="gemini_generate_content",
-        convert=openai_to_gemini.convert,
+        convert=plain_to_gemini.convert,
         read_reply=gemini_walk.Reader,
     )

@@ -2,7 +2,7 @@
 
 - The body is that of Anthropic's own Messages API. For another API with this body, such as Bedrock's InvokeModel, the
   provider's plugin then changes the members that differ (version, model and stream).
-- Messages are mapped in `openai_to_turns.py`. The other members are mapped here.
+- Messages are mapped in `plain_to_turns.py`. The other members are mapped here.
 - The Messages API has no format `json_object`. The system prompt asks for JSON instead, and the format is reported as
   dropped.
 
@@ -18,7 +18,7 @@ from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.mappings import converse_on_invoke
-from gateway_plugins.mappings.openai_to_turns import Mapper
+from gateway_plugins.mappings.plain_to_turns import Mapper
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.output_format import JSON_HINT, FormattedOutput
 from gateway_plugins.shared.plain_request import ConvertedRequest, Format, PlainRequest

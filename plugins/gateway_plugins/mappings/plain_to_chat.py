@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.contract.flag import Drop, Target
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat.demand import Conversation
-from gateway_plugins.mappings.openai_to_conversation import add_message
+from gateway_plugins.mappings.plain_to_conversation import add_message
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.plain_request import ConvertedRequest, PlainRequest
 from gateway_plugins.shared.tools import Names

@@ -10,7 +10,7 @@ from gateway.contract.flag import Caps, Drop, Target
 from gateway_plugins.dialects.gemini_generate_content import options as gemini_options
 from gateway_plugins.dialects.gemini_generate_content.demand import Conversation
 from gateway_plugins.dialects.gemini_generate_content.models import Generation, generation
-from gateway_plugins.mappings.openai_to_conversation import add_message
+from gateway_plugins.mappings.plain_to_conversation import add_message
 from gateway_plugins.shared.guardrail import unguarded
 from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.plain_request import ConvertedRequest, PlainRequest

@@ -128,15 +128,19 @@ def test_a_schema_has_neither_references_nor_constants():
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": {"P": {"type": "object", "properties": {"kind": {"const": "p"}}}},
         "type": "object",
-        "properties": {"p": {"$ref": "#/$defs/P", "description": "A"}, "const": {"type": ["string", "null"]}},
+        "properties": {"p": {"$ref": "#/$defs/P", "description": "A"}, "const": {"type": ["string", "null"]},
+            "any": True, "no": False, "some": {"anyOf": [True, False, {"enum": [1, 2]}]},
+        },
         "additionalProperties": False,
-    }
+    }  # fmt: skip
     (function,) = declared(tool("f", schema))["tools"][0]["functionDeclarations"]
     assert function["parametersJsonSchema"] == {
         "type": "object",
         "properties": {
             "p": {"type": "object", "properties": {"kind": {"enum": ["p"]}}, "description": "A"},
             "const": {"type": ["string", "null"]},
+            "any": {},
+            "some": {"anyOf": [{}, {"enum": [1, 2]}]},
         },
         "additionalProperties": False,
     }

@@ -61,9 +61,9 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     """
     above = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
-        if path.suffix == ".py" and path.is_file():
+        if path.suffix == ".py" and _is_file(path):
             yield path
-        elif (path / "__init__.py").is_file() and path.resolve() not in above:
+        elif _is_file(path / "__init__.py") and path.resolve() not in above:
             yield from python_files(path, above)
 
 
@@ -90,13 +90,24 @@ def use_sources(sources: Sources | None) -> None:
 def plugin_paths(folder: Path) -> Iterator[Path]:
     """Yield the files and packages of a folder that are plugins, sorted by name."""
     for path in sorted(folder.iterdir()):
-        is_package = (path / "__init__.py").is_file() or _has_misspelt_init(path)
+        is_package = _is_file(path / "__init__.py") or _has_misspelt_init(path)
         if (path.suffix == ".py" or is_package) and not path.name.startswith(("_", ".")):
             yield path
 
 
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file. A folder that may not be entered, such as `lost+found`, has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _has_misspelt_init(folder: Path) -> bool:
-    return folder.is_dir() and any(is_slip(path.name, "__init__.py") for path in folder.iterdir())
+    try:
+        return any(is_slip(path.name, "__init__.py") for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def name_fault(path: Path) -> str:
@@ -104,7 +115,7 @@ def name_fault(path: Path) -> str:
     name = path.stem if path.suffix == ".py" else path.name
     if not name.isidentifier() or keyword.iskeyword(name):
         return f'"{name}" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'
-    if not path.is_file() and not (path / "__init__.py").is_file():
+    if not _is_file(path) and not _is_file(path / "__init__.py"):
         return "is no file that can be read; a plugin is a file NAME.py or a folder with __init__.py"
     return ""
 

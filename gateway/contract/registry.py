@@ -199,10 +199,13 @@ def discover(
     `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `PluginError`, with
     all mistakes, for a mistake in a plugin that is not of an installed package.
     """
-    sources = None if folder is None else read_sources(folder.absolute())
-    use_sources(sources)
+    try:
+        sources = None if folder is None else read_sources(folder.absolute())
+        use_sources(sources)
+        every = list(candidates(folder))
+    except OSError as error:
+        raise PluginError(f"{folder}: {error.strerror}; name a folder of plugin files") from None
     search = _Search(own)
-    every = list(candidates(folder))
     search.left_out += [candidate.name for candidate in every if candidate.name in without]
     loaded = [(candidate, candidate.load()) for candidate in every if candidate.name not in without]
     for is_translator in (False, True):

@@ -178,6 +178,11 @@ def test_a_link_that_leads_to_no_file_is_named(tmp_path, make):
         discover(tmp_path)
 
 
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(PluginError, match=r"none: No such file or directory; name a folder of plugin files$"):
+        discover(tmp_path / "none")
+
+
 def test_links_in_a_circle_are_not_followed(tmp_path):
     write(tmp_path, {"acme/__init__.py": FLAG})
     for name in ("one", "two"):

@@ -1,5 +1,6 @@
 """The examples in `plugins/README.md`, run unchanged."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from gateway.config.load import loads
 from gateway.contract.flag import Flag
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
+from tests.config.examples import config
 from tests.helpers.acme_api import PIECES, acme_api
 from tests.helpers.gateway import gate
+from tests.helpers.source_tree import ROOT
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
-FLAG, OBSERVER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(CONFIGURATION,) = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FLAG, FILTER, OBSERVER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -71,3 +74,15 @@ def test_the_tables_name_every_member_of_a_flag():
 def test_the_laws_hold_for_the_plugins_of_the_page(plugins, plugin):
     report = check(plugin, discover(plugins))
     assert report.holds, str(report)
+
+
+def test_the_filter_of_the_page_is_the_example():
+    example = (ROOT / "plugins" / "examples" / "guard.py").read_text()
+    code = FILTER.partition('"""\n\n')[2]
+    assert code in example
+
+
+def test_the_filters_of_the_page_can_be_configured():
+    registry = discover(ROOT / "plugins" / "examples")
+    configured = json.loads(FILTERS)
+    assert loads(config(**configured), plugins=registry.known).config.plugins[1].name == "guard"

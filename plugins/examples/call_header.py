@@ -1,0 +1,35 @@
+"""A header: tells the provider which user a request is for, without the user's name.
+
+"plugins": { "call_header": { "key": "env:USER_HASH_KEY" } }
+"""
+
+import hmac
+
+from pydantic import SecretStr
+
+from gateway.contract import filter as filters
+
+api = 1
+
+
+class Settings(filters.Settings):
+    key: SecretStr
+    name: str = "x-user-hash"
+
+
+def open(call, settings):
+    key = settings.key.get_secret_value().encode()
+    return Header(settings.name, hmac.digest(key, call.caller.login.encode(), "sha256").hex())
+
+
+class Header:
+    def __init__(self, name, value):
+        self.name = name
+        self.value = value
+
+    def headers(self):
+        return {self.name: self.value}
+
+
+def samples():
+    return [Settings(key="a key")]

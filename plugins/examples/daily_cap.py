@@ -1,0 +1,42 @@
+"""A cap: each caller has a number of tokens a day. The counts are in memory, so a restart forgets them.
+
+    "plugins": { "daily_cap": { "tokens": 1000000 } }
+
+A cap in money that survives a restart is a quota (deploy/README.md).
+"""
+
+from collections import Counter
+from time import time
+
+from gateway.contract import filter as filters
+from gateway.contract.filter import blocked
+
+api = 1
+blocks = True
+
+DAY = 24 * 60 * 60
+USED = Counter()
+"""Tokens by caller and day. The counts of earlier days are dropped."""
+
+
+class Settings(filters.Settings):
+    tokens: int = 1_000_000
+
+
+def open(call, settings):
+    return Cap((call.caller.login, int(time() // DAY)), settings.tokens)
+
+
+class Cap:
+    def __init__(self, key, tokens):
+        self.key = key
+        self.tokens = tokens
+
+    def request(self, asked):
+        if USED[self.key] >= self.tokens:
+            raise blocked("daily_cap", f"you have used your {self.tokens} tokens of today; they are back at 00:00 UTC")
+
+    def done(self, record):
+        for key in [key for key in USED if key[1] < self.key[1]]:
+            del USED[key]
+        USED[self.key] += record["tokens"]["input"] + record["tokens"]["output"]

@@ -11,6 +11,8 @@ import gateway.contract.flag
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import UNAVAILABLE, PluginFailed, Problem
 from gateway.contract.flag import Event, Head, HttpRequest, Target
+from gateway.contract.plugin_checks import FLAG as FLAG_KIND
+from gateway.contract.plugin_source import is_slip
 from gateway.contract.registry import PluginError, discover, load_plugin
 from gateway.process.app import own_routes
 from gateway_plugins import openai_chat
@@ -188,3 +190,12 @@ def test_links_in_a_circle_are_not_followed(tmp_path):
     for name in ("one", "two"):
         (tmp_path / "acme" / name).symlink_to(".")
     assert "acme" in discover(tmp_path).flags
+
+
+def test_every_single_typing_error_in_a_hooks_name_is_recognised():
+    for hook in FLAG_KIND.members:
+        for at, letter in enumerate(hook):
+            head, tail = hook[:at], hook[at + 1 :]
+            errors = {head + tail, head + letter + letter + tail, f"{head}x{tail}", head + tail[:1] + letter + tail[1:]}
+            assert all(is_slip(name, hook) for name in errors - {hook})
+    assert not any(is_slip(name, "build") for name in ("built_in", "make", "bu", "", "rebuild", "builders"))

@@ -116,10 +116,11 @@ async def pass_through(provider):
 
 
 @asynccontextmanager
-async def gateway(provider, folder):
-    """Run the gateway, and yield its address."""
-    registry = discover()
+async def gateway(provider, folder, *, folder_of_plugins=None, **sections):
+    """Run the gateway, and yield its address. `sections` are further sections of its configuration."""
+    registry = discover(folder_of_plugins)
     document = {
+        **sections,
         "providers": {"bedrock": bedrock(provider, flags=("bedrock_converse",))},
         "grants": EVERYTHING,
         "server": {"listeners": [{"listen": "127.0.0.1:0"}]},

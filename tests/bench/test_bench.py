@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import flood, identity, memory, million, overhead, soak
+from tests.bench import filters, flood, identity, memory, million, overhead, soak
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -29,6 +29,11 @@ async def test_the_cost_of_identity_and_grants_is_told_for_every_mode_and_size(f
 async def test_the_cost_of_a_call_is_told_beside_a_pass_through(folder):
     calls = dict.fromkeys(overhead.CALLS, 2)
     text = overhead.report(await overhead.measured(folder, rounds=1, calls=calls))
+    assert len(text.splitlines()) == 1 + 8
+
+
+async def test_the_cost_of_filters_is_told_beside_a_gateway_without_them(folder):
+    text = filters.report(await filters.measured(folder, rounds=1, calls=2))
     assert len(text.splitlines()) == 1 + 8
 
 

@@ -1,0 +1,257 @@
+"""Each law is broken by a plugin with one mistake, and the report shows a small input that breaks it.
+
+The plugins are the new ones of `irisgate plugins new`, with one change each.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.contract.registry import discover
+from gateway.process.new_plugin import package_files
+from gateway.testkit.laws.check import NotChecked, check
+from gateway.testkit.laws.chunks import divided, fewest_borders
+from gateway.testkit.laws.mutations import ODD, damaged, matches, pointers
+
+TRANSLATOR = (Path(__file__).parents[1] / "release/acme/openai_chat__acme_text.py").read_text()
+NAMES = {"flag": "acme_text", "filter": "acme_guard", "observer": "acme_costs"}
+SOURCES = {name: package_files(name, kind)[f"{name}.py"] for kind, name in NAMES.items()}
+SOURCES["openai_chat__acme_text"] = TRANSLATOR
+SLOPPY_DECODER = """
+
+def decoder(request, target, head):
+    return Sloppy(lambda name, payload: "message", is_end)
+
+
+class Sloppy(json_api.SseDecoder):
+    def frames(self, data):
+        return super().frames(data.replace(b"\\r", b"").removeprefix(b"\\n"))
+"""
+NEVER_CUT = """
+
+def decoder(request, target, head):
+    return Lenient(lambda name, payload: "message", is_end)
+
+
+class Lenient(json_api.SseDecoder):
+    def close(self):
+        return ()
+"""
+SHARED = """
+
+def decoder(request, target, head):
+    return Shared(lambda name, payload: "message", is_end)
+
+
+class Shared(json_api.SseDecoder):
+    framings = []
+
+    def frames(self, data):
+        if not self.framings:
+            self.framings.append(self.framing)
+        self.framing = self.framings[0]
+        return super().frames(data)
+"""
+QUIET_FAILURE = """
+
+def encoder(request):
+    return Quiet()
+
+
+class Quiet(json_api.SseEncoder):
+    def fail(self, problem):
+        return b"data: [DONE]\\n\\n"
+"""
+FINAL_PING = """
+
+def encoder(request):
+    return Final()
+
+
+class Final(json_api.SseEncoder):
+    def ping(self):
+        return b"data: [DONE]\\n\\n"
+"""
+NO_PROBLEM = """
+
+def problem(head, body):
+    return None
+"""
+FLAGS = {
+    # the rule that is broken: (text, its replacement, a part of the report)
+    "the request to the provider has the provider's name of the model": (
+        'spliced({"model": orjson.dumps(target.model)})', "body", "build left out target.model"
+    ),
+    "a damaged request is sent or refused": (
+        "headers = {", 'request.top.decode("prompt").strip()\n    headers = {', "/prompt is missing"
+    ),
+    "chunks of any size give the same events": ("def samples", f"{SLOPPY_DECODER}\n\ndef samples", "| b'\\n"),
+    "two streams at the same time do not change one another": (
+        "def samples", f"{SHARED}\n\ndef samples", "of two streams at the same time"
+    ),
+    "a stream that is cut before its last event is an error": (
+        "def samples", f"{NEVER_CUT}\n\ndef samples", "cut after 0: b''"
+    ),
+    "a stream and the whole reply have the same facts": (
+        "self._read(json_api.json_object(body))", "pass", "whole Facts"
+    ),
+    "the tokens of a stream are reported": ("reported = True", "reported = False", "no tokens were reported"),
+    "the text of a stream is counted, so that a cut stream has a price": (
+        "yield Place", "return\n        yield Place", "output_bytes is 0 for every event"
+    ),
+    "an odd event is read as far as possible": ("if isinstance(stop :=", "if len(stop :=", "event 0"),
+    "an odd reply is read as far as possible": ("json_api.json_object(body)", "orjson.loads(body)", "body b''"),
+    "an error in a stream is an error for the flag's own decoder": (
+        "def samples", f"{QUIET_FAILURE}\n\ndef samples", "data: [DONE]"
+    ),
+    "a ping changes nothing in the reply": ("def samples", f"{FINAL_PING}\n\ndef samples", "after the ping"),
+    "every error status of a provider is a problem that clients are told": (
+        "def samples", f"{NO_PROBLEM}\n\ndef samples", "status 400, body b''"
+    ),
+}  # fmt: skip
+TRANSLATORS = {
+    "every member of a request counts or is reported as dropped": (
+        'drop(f"/{name}")', "pass", "without /user the provider gets the same request"
+    ),
+    "a damaged request is translated or refused": (
+        "if not isinstance(messages, list) or not messages:", "if not messages:", "/messages is"
+    ),
+    "a streaming client sees the tokens that are charged": (
+        "if reply.usage:", "if False:", "the client is shown {'input': 0, 'output': 0, 'tools': 0}"
+    ),
+    "a client of a whole reply sees the tokens that are charged": (
+        '"choices": [choice], "usage": reply.usage}', '"choices": [choice]}', "is charged"
+    ),
+    "a damaged stream is read or fails as the provider's": (
+        "json_api.event_object(upstream)", "upstream.data", "event 0 (message)"
+    ),
+    "a damaged reply is read or fails as the provider's": (
+        "json_api.json_object(body)", "json.loads(body)", "body b''"
+    ),
+}  # fmt: skip
+FILTERS = {
+    "text in pieces of any size becomes the same text": (
+        "len(self.word) - 1, last",
+        "0, last",
+        "in one piece the client gets",
+    ),
+    "the arguments of tool calls stay JSON": ('"***"', "'\"'", "the arguments of a call are no JSON any more"),
+    "a request of every format is let pass, changed, answered or blocked": (
+        "if any(self.word",
+        "if any(self.nothing",
+        "has no attribute 'nothing'",
+    ),
+    "a call of every format is opened or not seen": (
+        "return Guard(settings.word)",
+        "return 7",
+        "filter.open returned int",
+    ),
+}
+OBSERVERS = {
+    "a record of every kind of call is taken": (
+        "price = ",
+        'record["cost_usd"] + 1\n    price = ',
+        "a call without tokens, a cost and a first event",
+    ),
+    "an event of every kind is taken": (
+        "def seen(",
+        'def seen_event(event):\n    event["bucket"]\n\n\ndef seen(',
+        "an event of a newer gateway",
+    ),
+}
+MISTAKES = [
+    pytest.param(plugin, rule, *change, id=f"{plugin}-{rule.replace(' ', '-')}")
+    for plugin, mistakes in (
+        ("acme_text", FLAGS),
+        ("openai_chat__acme_text", TRANSLATORS),
+        ("acme_guard", FILTERS),
+        ("acme_costs", OBSERVERS),
+    )
+    for rule, change in mistakes.items()
+]
+
+
+def report(folder, plugin, source):
+    """Return the report on a plugin with this source. The other plugins are beside it."""
+    for name, text in {**SOURCES, plugin: source}.items():
+        (folder / f"{name}.py").write_text(text)
+    return check(plugin, discover(folder))
+
+
+@pytest.mark.parametrize(("plugin", "rule", "old", "new", "shown"), MISTAKES)
+def test_a_mistake_breaks_its_law_and_is_shown(tmp_path, plugin, rule, old, new, shown):
+    source = SOURCES[plugin]
+    if "/user" in shown:
+        source = source.replace('"messages": [{"role"', '"user": "u", "messages": [{"role"')
+    assert old in source
+    broken = report(tmp_path, plugin, source.replace(old, new))
+    results = {result.rule: result for result in broken.results}
+    assert not broken.holds
+    assert not results[rule].holds, str(broken)
+    assert shown in " ".join([results[rule].reason, *results[rule].inputs])
+
+
+@pytest.mark.parametrize("plugin", SOURCES)
+def test_the_plugins_without_a_mistake_hold(tmp_path, plugin):
+    assert report(tmp_path, plugin, SOURCES[plugin]).holds
+
+
+@pytest.mark.parametrize(
+    ("plugin", "old", "new", "message"),
+    [
+        ("acme_text", "def samples", "def _samples", "acme_text: its module has no function `samples`"),
+        ("openai_chat__acme_text", "def samples", "def _samples", "its module has no function `samples`"),
+        ("acme_guard", "def samples", "def _samples", "its settings have no defaults; return a list of Settings"),
+        (
+            "acme_text",
+            "return [\n        Sample",
+            "return [7,\n        Sample",
+            "samples must return a list of gateway.con",
+        ),
+        (
+            "acme_text",
+            "return [\n        Sample",
+            "return 1 / 0, [\n        Sample",
+            "samples ZeroDivisionError: division",
+        ),
+    ],
+)
+def test_missing_or_wrong_samples_are_told(tmp_path, plugin, old, new, message):
+    assert old in SOURCES[plugin]
+    with pytest.raises(NotChecked) as refusal:
+        report(tmp_path, plugin, SOURCES[plugin].replace(old, new))
+    assert message in str(refusal.value)
+
+
+def test_a_part_that_no_sample_has_is_asked_for(tmp_path):
+    source = (
+        SOURCES["acme_text"]
+        .replace("stream=b'", "name='x' + '")
+        .replace("            b'", "            '")
+        .replace('b"data: [DONE]', '"data: [DONE]')
+    )
+    lacking = report(tmp_path, "acme_text", source)
+    reasons = {result.reason for result in lacking.results if not result.holds}
+    assert reasons == {"not tried: no sample has a stream; give it in `samples` (gateway.contract.samples)"}
+
+
+def test_the_fewest_borders_are_those_that_matter():
+    data = bytes(range(100))
+    borders = fewest_borders(data, range(1, 100), lambda chunks: any(chunk.endswith(b"\x2a") for chunk in chunks[:-1]))
+    assert divided(data, borders) == [data[:43], data[43:]]
+
+
+def test_damage_begins_with_the_whole_and_reaches_every_place():
+    value = {"a": [1, {"b": "x"}], "c": None}
+    damages = dict(damaged(value))
+    assert len(damages) == len(ODD) + len(list(pointers(value))) * (len(ODD) + 1)
+    assert damages["/a/1/b is missing"] == {"a": [1, {}], "c": None}
+    assert value == {"a": [1, {"b": "x"}], "c": None}
+    assert len(list(damaged(value, 10))) <= 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_matched"), [("/a/1/b", True), ("/a", True), ("/a/*/b", True), ("/a/1/b/c", False), ("/b", False)]
+)
+def test_a_neutral_place_covers_what_is_in_it(pattern, is_matched):
+    assert matches(("a", 1, "b"), [pattern]) is is_matched

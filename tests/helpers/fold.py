@@ -22,6 +22,8 @@ def read_stream(body, content_type):
         buffer = EventStreamBuffer()
         buffer.add_data(body)
         return [framed_event(message) for message in buffer]
+    if "json" in content_type:
+        return [("", data) for data in json.loads(body)]
     return [typed_event(frame.payload) for frame in sse.Decoder().feed(body)]
 
 

@@ -57,6 +57,12 @@ REPLIES = {
         "output": {"message": {"role": "assistant", "content": [{"text": "Good morning"}]}}, "stopReason": "end_turn",
         "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}, "metrics": {"latencyMs": 1},
     },
+    "gemini_generate_content": {
+        "candidates": [
+            {"content": {"role": "model", "parts": [{"text": "Good morning"}]}, "finishReason": "STOP", "index": 0}
+        ],
+        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 2, "totalTokenCount": 3},
+    },
 }  # fmt: skip
 
 

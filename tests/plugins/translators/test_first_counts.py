@@ -41,7 +41,8 @@ def told(conversion, *, usage):
     say = CLIENTS[conversion.client.name]
     body = say.body(say.user(say.text(TEXT)), limit=99)
     data = (chat if conversion.upstream == "openai_chat" else converse)(usage)
-    return read_stream(conversion.call(body, stream=True).streamed(data), conversion.client.content_type)
+    call = conversion.call(body, stream=True)
+    return read_stream(call.streamed(data), conversion.client.stream_type(call.client_request))
 
 
 @late

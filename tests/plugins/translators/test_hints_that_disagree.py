@@ -36,7 +36,7 @@ def content(conversion, data):
     body = say.body(say.user(say.text("x")), tools=tools, limit=99)
     body |= {"stream_options": {"include_usage": True}} if conversion.client.name == "openai_chat" else {}
     passed = conversion.call(body, stream=True)
-    told = read_stream(passed.streamed(data), conversion.client.content_type)
+    told = read_stream(passed.streamed(data), conversion.client.stream_type(passed.client_request))
     return say.read_reply(fold(say.dialect, told)), passed
 
 

@@ -45,12 +45,13 @@ def claimed_routes(
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
     """Yield the routes of a flag or of its module, each with the member that has it.
 
-    A list of models for marked requests only is left out, because several flags may have such lists at one path.
+    A list of models for marked requests only is left out, because several flags may have such lists at one path. So are
+    the lists of a flag without routes, because it has no clients.
     """
     for route in flag.routes:
         yield "routes", route
     for listed in getattr(flag, "model_lists", ()):
-        if not listed.headers:
+        if flag.routes and not listed.headers:
             yield "model_lists", Route("GET", listed.path, "models")
 
 

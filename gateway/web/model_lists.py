@@ -27,10 +27,13 @@ from gateway.web.wrong_paths import in_dialect
 
 
 def routes(registry: Registry) -> list[web.RouteDef]:
-    """Return two routes for each path of a list: of the list, and of the entry of one model."""
+    """Return two routes for each path of a list: of the list, and of the entry of one model.
+
+    A flag without routes has no clients, so its lists are left out.
+    """
     lists: dict[str, list[tuple[Plugin, ModelList]]] = {}
     for flag in registry.flags.values():
-        for one in flag.model_lists:
+        for one in flag.model_lists if flag.routes else ():
             lists.setdefault(one.path, []).append((flag, one))
     return [
         route

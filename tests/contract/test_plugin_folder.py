@@ -29,6 +29,7 @@ from gateway.contract import json_api
 from gateway.contract.flag import Route
 
 routes = (Route("POST", "/own/chat", "generate"),)
+model_lists = ()
 
 
 def parse(request):

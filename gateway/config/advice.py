@@ -17,8 +17,9 @@ from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
 from gateway.config.model import Config, Mode, Provider
 from gateway.contract.capabilities import geo
+from gateway.contract.flag import BY_REGION
 from gateway.contract.globs import covers_provider
-from gateway.money.prices.table import BASES, REGIONAL, Prices, compile_glob, inferred, price_keys
+from gateway.money.prices.table import BASES, Prices, compile_glob, inferred, price_keys
 
 REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-us": frozenset({"", "us", "global"}),
@@ -107,8 +108,8 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
     if provider.cost_basis is None:
-        named = () if config.auto_cost_basis else inferred(provider.flags)
-        if named or any(flag.startswith(REGIONAL) for flag in provider.flags):
+        named = () if config.auto_cost_basis else inferred(provider.price_lists)
+        if named or BY_REGION in provider.price_lists:
             report.warn(
                 path,
                 f"no cost_basis configured, so costs are unknown; there are prices for {known}",

@@ -53,6 +53,8 @@ class Provider:
     """The real model for each model name that does not show it, such as the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
+    price_lists: tuple[str, ...] = ()
+    """The price lists of the enabled compatibility flags that have one (`Flag.price_list`)."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
     """Corrections of the gateway's data about the provider's models, as pairs of a pattern for model names and the
     fields of `Caps` to set. Later pairs override earlier ones.

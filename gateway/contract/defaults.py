@@ -43,6 +43,7 @@ class Defaults:
     client_api: ClientApi | None = None
     places: Places | None = None
     model_lists: tuple[ModelList, ...] = ()
+    price_list = ""
 
     def __init__(self, name: str, module: Any) -> None:
         self._name = name

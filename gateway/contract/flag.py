@@ -66,6 +66,9 @@ its docstring and in CHANGELOG.md. A deprecated name works as before."""
 OPAQUE: Final = "opaque"
 """The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
 
+BY_REGION: Final = "by region"
+"""The `price_list` of a flag whose providers have other prices in each region."""
+
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
 
@@ -203,6 +206,13 @@ class Flag(Protocol):
     @property
     def client_api(self) -> ClientApi | None:
         """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts."""
+
+    @property
+    def price_list(self) -> str:
+        """The price list of providers for which the configuration names none, such as "openai".
+
+        It is "" if any seller may have such a provider, and `BY_REGION` if the configuration must name the list.
+        """
 
     @property
     def model_lists(self) -> tuple[ModelList, ...]:
@@ -345,9 +355,9 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "API_VERSION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder",
-    "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers",
-    "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer", "Opening", "Part", "Place", "Places",
-    "Problem", "Route", "Sample",
-    "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
+    "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
+    "ClientRequest", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
+    "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer",
+    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "StepResponse", "Steps", "Target",
+    "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

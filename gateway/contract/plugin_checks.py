@@ -227,6 +227,7 @@ _FLAG_RULES: Final = {
     "accepts": Rule('a tuple of pairs: accepts = (("openai_chat", "generate"),)', _are_pairs),
     "slow_marks": Rule("a tuple of bytes: slow_marks = (b'\"document\"',)", lambda value: _are(value, bytes)),
     "content_type": Rule('one line: content_type = "text/event-stream"', _is_content_type),
+    "price_list": Rule('the name of a price list: price_list = "openai"', lambda value: isinstance(value, str)),
     "model_lists": Rule(
         'a tuple of ModelList: model_lists = (ModelList("/acme/v1/models"),)', lambda value: _are(value, ModelList)
     ),

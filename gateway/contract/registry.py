@@ -147,6 +147,8 @@ class KnownPlugins:
     """The settings of each filter, by the filter's name."""
     left_out: Collection[str] = ()
     """Names of plugins that were switched off on the command line."""
+    price_lists: Mapping[str, str] = field(default_factory=dict)
+    """The price list of each compatibility flag that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ class Registry:
         """The names of plugins by which a configuration is checked."""
         unusable = {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
         settings = {name: loaded.settings for name, loaded in self.filters.items()}
-        return KnownPlugins(self.flags, unusable, settings, self.left_out)
+        lists = {name: flag.price_list for name, flag in self.flags.items() if flag.price_list}
+        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""

@@ -57,6 +57,7 @@ routes = tuple(
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
 model_lists = (ModelList("/anthropic/v1/models"),)
+price_list = "anthropic"
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",

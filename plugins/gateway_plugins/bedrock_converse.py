@@ -17,6 +17,7 @@ import orjson
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
+    BY_REGION,
     COUNT_TOKENS,
     ClientRequest,
     Decoder,
@@ -56,6 +57,7 @@ routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "gener
 accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
 places = converse_places.places
 client_api = runtime_api.CLIENT_API
+price_list = BY_REGION
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for

@@ -20,6 +20,7 @@ import orjson
 from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import (
+    BY_REGION,
     COUNT_TOKENS,
     OPAQUE,
     Caps,
@@ -64,6 +65,7 @@ routes = runtime_api.routes(
     ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
 client_api = runtime_api.CLIENT_API
+price_list = BY_REGION
 model_lists = inference_profiles.LISTS
 model_list = inference_profiles.model_list
 model_entry = inference_profiles.model_entry

@@ -55,6 +55,7 @@ routes = tuple(
     for method, operation in _OPERATIONS
 )
 client_api = CLIENT_API
+price_list = "google"
 steps = remote_files.steps
 model_lists = gemini_models.LISTS
 model_list = gemini_models.model_list

@@ -49,6 +49,7 @@ routes = (
     Route("POST", "/chat/completions", "generate"),
 )
 model_lists = (ModelList("/v1/models"),)
+price_list = "openai"
 client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")

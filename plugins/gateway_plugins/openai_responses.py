@@ -46,6 +46,7 @@ routes = (
     Route("POST", "/responses", "generate"),
 )
 client_api = CLIENT_API
+price_list = "openai"
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config.load import loads
-from gateway.contract.registry import KnownPlugins
+from gateway.contract.registry import KnownPlugins, discover
 from gateway.money.prices.table import BASES
 from tests.config.examples import (
     EVERYTHING_HOSTED,
@@ -20,6 +20,8 @@ from tests.config.examples import (
     provider,
     warnings,
 )
+
+BUILT_IN = discover().known
 
 NOBODY_MANAGES = ": no grant in grants or temp_grants assigns role:admin; nobody will be able to manage this instance"
 ADMIN = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}]}}]
@@ -74,10 +76,10 @@ def test_what_will_not_do_what_is_expected_warns(text: str, expected: str) -> No
     assert [warning for warning in warnings(text, plugins=KnownPlugins(KNOWN)) if expected in warning]
 
 
-@pytest.mark.parametrize("flag", KNOWN)
+@pytest.mark.parametrize("flag", BUILT_IN.flags)
 def test_a_bedrock_provider_without_a_price_list_warns_and_no_other(flag: str) -> None:
     def warnings_of(cost_basis: str | None) -> list[str]:
-        return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), plugins=KnownPlugins(KNOWN))
+        return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), plugins=BUILT_IN)
 
     sign = "providers.p: no cost_basis configured, so costs are unknown; there are prices for "
     assert [warning.startswith(sign) for warning in warnings_of(None)] == [True] * flag.startswith("bedrock_")

@@ -139,6 +139,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
     capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
     betas = read_betas(section.anthropic_betas, section.baseurl, (*path, "anthropic_betas"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
+    flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
         id=id_,
@@ -150,7 +151,8 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         cost_basis=section.cost_basis or None,
         model_cost_map=rules,
         base_models=MappingProxyType(section.base_models),
-        flags=enabled_flags(section.compatibility, reading.plugins.flags),
+        flags=flags,
+        price_lists=tuple(dict.fromkeys(lists[flag] for flag in flags if flag in lists)),
         capabilities=capabilities,
         options=MappingProxyType({**section.options, **({"anthropic_betas": betas} if betas else {})}),
         name=section.name,

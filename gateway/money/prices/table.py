@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.contract.capabilities import base_id, geo
+from gateway.contract.flag import BY_REGION
 from gateway.money.prices.modifiers import of_book
 from gateway.money.prices.rates import PLACES, Priced
 from gateway.money.prices.rows import Entry, Row, Rows, spellings
@@ -47,22 +48,6 @@ ONE_PRICE: Final = frozenset({"bedrock"})
 """Books in which a model's row without a region also applies to regions without a row. On Bedrock, models without
 inference profiles have only a row without a region. Azure's book is not listed: its data zones cost more than its
 global price, so the price in a zone without a row is unknown."""
-
-INFERRED: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "anthropic_messages": "anthropic",
-        "openai_chat": "openai",
-        "openai_responses": "openai",
-        "gemini_generate_content": "google",
-        "google_generate_content": "google",
-        "google_raw_predict": "vertex",
-        "experimental_gemini_cli_vertex_compat": "vertex",
-    }
-)
-"""Price list by compatibility flag, for providers without a configured price list (`auto_cost_basis`). Bedrock's flags
-are not listed, because Bedrock's price list depends on the region, which the configuration does not contain."""
-REGIONAL: Final = "bedrock_"
-"""Prefix of the compatibility flags of providers whose prices depend on the region."""
 
 MAX_SERVED: Final = 512
 """Maximum number of cached prices of models that replies name. Replies may name any number of models."""
@@ -107,7 +92,7 @@ class PricedProvider(Protocol):
     @property
     def base_models(self) -> Mapping[str, str]: ...
     @property
-    def flags(self) -> tuple[str, ...]: ...
+    def price_lists(self) -> tuple[str, ...]: ...
 
 
 class PriceKey(NamedTuple):
@@ -187,7 +172,7 @@ class Prices:
         """Return whether a provider's price list is configured, inferred from its compatibility flags, or missing."""
         if provider.cost_basis:
             return "explicit"
-        return "inferred" if self._infer and inferred(provider.flags) else "none"
+        return "inferred" if self._infer and inferred(provider.price_lists) else "none"
 
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
         """Return the prices of a model in a price list.
@@ -234,11 +219,13 @@ def builtin() -> Rows:
     return Rows(json.loads(BUILTIN_FILE.read_bytes())["rows"])
 
 
-def inferred(flags: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that compatibility flags of a provider imply, in their order; () if they imply none."""
-    if any(flag.startswith(REGIONAL) for flag in flags):
-        return ()
-    return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
+def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
+    """Return the price lists that apply to a provider without a configured list. `price_lists` are those of its flags.
+
+    Bedrock's list depends on the region, which the configuration does not contain. So for a provider with one of
+    Bedrock's compatibility flags, no list applies.
+    """
+    return () if BY_REGION in price_lists else tuple(price_lists)
 
 
 def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
@@ -255,7 +242,7 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
     adjustment = rule.adjustment if rule else Decimal(1)
-    own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.flags) if infer else ()
+    own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.price_lists) if infer else ()
     for basis in own:
         yield PriceKey(basis, name, adjustment)
     basis, slash, rest = name.partition("/")

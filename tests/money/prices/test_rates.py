@@ -3,6 +3,7 @@
 Expected values were computed by hand.
 """
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.load import loads
 from gateway.config.model import Provider
 from gateway.contract.flag import Usage
+from gateway.contract.registry import discover
 from gateway.money.prices.rates import PARTS, STANDARD
 from gateway.money.prices.rows import parse_price
 from gateway.money.prices.table import CostRule, Prices, compile_glob, inferred
@@ -228,7 +231,6 @@ def test_the_model_behind_a_name_gives_it_its_price():
         (("openai_chat",), ("openai",)),
         (("openai_responses", "openai_chat"), ("openai",)),
         (("gemini_generate_content",), ("google",)),
-        (("google_raw_predict",), ("vertex",)),
         (("openai_chat", "anthropic_messages"), ("openai", "anthropic")),
         (("bedrock_converse",), ()),
         (("bedrock_model_invoke", "anthropic_messages"), ()),
@@ -236,12 +238,15 @@ def test_the_model_behind_a_name_gives_it_its_price():
     ],
 )
 def test_a_price_list_is_found_by_the_flags(flags, bases):
-    assert inferred(flags) == bases
+    compatibility = {"openai_chat": False, **dict.fromkeys(flags, True)}
+    provider = {"baseurl": "https://a.example", "apikey": "", "models": ["m"], "compatibility": compatibility}
+    loaded = loads(json.dumps({"providers": {"p": provider}}), plugins=discover().known)
+    assert inferred(loaded.config.providers["p"].price_lists) == bases
 
 
 def test_a_price_list_is_inferred_only_where_allowed():
     """Check that a price list is inferred for a provider without one, if this is allowed."""
-    provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, flags=("openai_chat",))
+    provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, price_lists=("openai",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
     assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
     assert (explicit.of(provider, "gpt-4o"), explicit.source(provider)) == (None, "none")

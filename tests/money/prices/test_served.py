@@ -18,9 +18,9 @@ M = Usage(input=10**6)
 """A million input tokens. Their cost in nanodollars is the price in USD for 1M tokens times 10**9."""
 
 
-def provider(basis, *rules, flags=(), base_models=()):
+def provider(basis, *rules, base_models=()):
     return SimpleNamespace(
-        id="p", cost_basis=basis, model_cost_map=rules, base_models=dict(base_models), flags=tuple(flags)
+        id="p", cost_basis=basis, model_cost_map=rules, base_models=dict(base_models), price_lists=()
     )  # fmt: skip
 
 

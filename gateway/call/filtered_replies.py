@@ -7,7 +7,8 @@ the reply.
 - If a filter holds text back, the event with that text waits, and so do all later events. When the filter returns the
   text, it is put into the next event of the block, or into the waiting event if the block ends. So filters add no
   events.
-- If an event repeats the whole text of a block, it gets the filtered text of the block.
+- If an event repeats the whole text of a block, it gets the filtered text of the block. A value that repeats text in a
+  form that filters cannot change (`Copy`) is emptied if a filter changes text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
-from gateway.contract.places import REPLY, End, Kind, Place, json_text, put_text, value_at
+from gateway.contract.places import REPLY, Copy, End, Kind, Place, empty, json_bytes, json_text, put_text, value_at
 from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -42,36 +43,29 @@ class _Waiting:
     """An event of a stream, with the texts that will replace its own texts."""
 
     event: Event
+    costly: bool
     texts: dict[Place, str] = field(default_factory=dict)
-
-    def changed(self, places: Hook) -> Event:
-        """Return the event with its new texts.
-
-        Raises `PluginFailed` if the compatibility flag named a place without text.
-        """
-        if not self.texts:
-            return self.event
-        return Event(self.event.kind, with_texts(places, self.event.kind, self.event.payload, [*self.texts.items()]))
+    copies: list[Copy] = field(default_factory=list)
+    """The values that repeat text and are emptied if text changes."""
 
 
 class _Run:
     """The text of one reply as one filter processes it, with the text of each block that the filter holds back."""
 
-    __slots__ = ("_held", "_hook", "_is_async", "_method", "one")
+    __slots__ = ("_hook", "_is_async", "_method", "held", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
         self._hook = one.active.hooks["filter.text"]
         self._method = method
         self._is_async = is_async(method)
-        self._held: dict[Block, str] = {}
+        self.held: dict[Block, str] = {}
 
-    def holds(self, block: Block) -> bool:
-        return block in self._held
+    async def feed(self, block: Block, whole: str, *, last: bool, is_json: bool) -> str:
+        """Return the text to pass on. `whole` is the text that was held, and the new piece.
 
-    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool) -> str:
-        """Return the text to pass on. Raises `GatewayError` if the filter blocks the call or fails."""
-        whole = self._held.pop(block, "") + piece
+        Raises `GatewayError` if the filter blocks the call or fails.
+        """
         if self.one.failed:
             return whole
         text: Any
@@ -84,7 +78,7 @@ class _Run:
             if last:
                 text += rest
             elif rest:
-                self._held[block] = rest
+                self.held[block] = rest
         if text and not whole:
             raise self.failure("returned text at the end of a block of which it held nothing")
         if is_json and text != whole and not _is_json(text):
@@ -105,11 +99,12 @@ class Texts:
 
     def holder(self, block: Block) -> _Run | None:
         """Return the first filter that holds back text of the block, or None."""
-        return next((run for run in self._runs if run.holds(block)), None)
+        return next((run for run in self._runs if block in run.held), None)
 
     async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
         """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
         for run in self._runs:
+            piece = run.held.pop(block, "") + piece  # without the filter, if it fails, this whole text is passed on
             try:
                 piece = await run.feed(block, piece, last=last, is_json=is_json)
             except PluginFailed as failure:
@@ -120,13 +115,19 @@ class Texts:
 
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool) -> bytes:
     """Return an unstreamed reply with the texts that the filters return. Raises the exceptions of `Texts.feed`."""
-    texts, changes = Texts(filters), []
+    texts = Texts(filters)
+    changes: list[tuple[Place, str]] = []
+    copies: list[Copy] = []
     for number, (place, text, is_json) in enumerate(await pool.run_reply(body, NO_DROP, texts_of, places, REPLY, body)):
         if isinstance(place, Place):
             new = await texts.feed((number, place.kind), text, last=True, is_json=is_json)
             if new != text:
                 changes.append((place, new))
-    return await pool.run_reply(body, NO_DROP, with_texts, places, REPLY, body, changes) if changes else body
+        elif isinstance(place, Copy):
+            copies.append(place)
+    if not changes:
+        return body
+    return await pool.run_reply(body, NO_DROP, with_texts, places, REPLY, body, changes, copies)
 
 
 class FilteredStream:
@@ -145,6 +146,8 @@ class FilteredStream:
         """The texts of each block after the filters."""
         self._open: dict[Block, None] = {}
         """The blocks that have begun and have not ended."""
+        self._is_changed = False
+        """Whether a filter has changed or held text."""
 
     async def filtered(self, batches: Batches) -> Batches:
         """Yield the events with the texts that the filters return. If a filter fails, the last batch has the error."""
@@ -153,12 +156,12 @@ class FilteredStream:
                 fault = await self._feed(batch.events, costly=batch.costly)
                 if batch.fault is not None:
                     fault = await self._finish() or fault or batch.fault
-                events, fault = self._ready(fault)
+                events, fault = await self._ready(fault)
                 if events or fault is not None:
                     yield Batch(events, fault, batch.costly)
                 if fault is not None:
                     return
-        events, fault = self._ready(await self._finish())
+        events, fault = await self._ready(await self._finish())
         if events or fault is not None:
             yield Batch(events, fault)
 
@@ -172,7 +175,7 @@ class FilteredStream:
         return None
 
     async def _take(self, event: Event, *, costly: bool) -> None:
-        waiting = _Waiting(event)
+        waiting = _Waiting(event, costly)
         if event.payload and event.raw != b"":
             try:
                 if costly:
@@ -183,10 +186,12 @@ class FilteredStream:
             except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
                 items = ()
             for item, text, is_json in items:
-                if isinstance(item, Place):
+                if type(item) is Place:
                     await self._text(waiting, item, text, is_json=is_json)
-                else:
+                elif type(item) is End:
                     await self._end(item.block)
+                elif type(item) is Copy:
+                    waiting.copies.append(item)
         self._queue.append(waiting)
         self._size += len(event.payload)
 
@@ -207,6 +212,7 @@ class FilteredStream:
                 self._carriers[block] = waiting, place, new
         if new != text:
             waiting.texts[place] = new
+            self._is_changed = True
 
     async def _end(self, name: Any) -> None:
         """Put the text that filters hold back of a block into the waiting event, because the block ends."""
@@ -227,7 +233,21 @@ class FilteredStream:
             return fault
         return None
 
-    def _ready(self, fault: GatewayError | None) -> tuple[list[Event], GatewayError | None]:
+    async def _changed(self, waiting: _Waiting) -> Event:
+        """Return the event with its new texts.
+
+        Raises `PluginFailed` if the compatibility flag named a place without text.
+        """
+        copies = waiting.copies if self._is_changed else ()
+        if not (waiting.texts or copies):
+            return waiting.event
+        event = waiting.event
+        work = self._places, event.kind, event.payload, [*waiting.texts.items()], copies
+        if waiting.costly:
+            return Event(event.kind, await self._pool.run_reply(event.payload, NO_DROP, with_texts, *work))
+        return Event(event.kind, with_texts(*work))
+
+    async def _ready(self, fault: GatewayError | None) -> tuple[list[Event], GatewayError | None]:
         """Return the events that need not wait any longer, and the error that follows them, or None.
 
         Before an error, events with held text are left out, because their filter has not passed the text on.
@@ -238,7 +258,7 @@ class FilteredStream:
             while self._queue and id(self._queue[0]) not in held:
                 waiting = self._queue.popleft()
                 self._size -= len(waiting.event.payload)
-                ready.append(waiting.changed(self._places))
+                ready.append(await self._changed(waiting))
         except GatewayError as failure:
             return ready, fault or failure
         if fault is None and self._size > MAX_WAITING:
@@ -250,20 +270,27 @@ class FilteredStream:
 
 def _is_in(block: Any, name: Any) -> bool:
     """Return whether the end of `name` ends a block (`contract/places.py`)."""
-    return bool(block == name or (isinstance(block, tuple) and block[:1] == (name,)))
+    if block == name:
+        return True
+    names = name if isinstance(name, tuple) else (name,)
+    return isinstance(block, tuple) and block[: len(names)] == names
 
 
-def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[tuple[Place | End, str, bool]]:
+Item = tuple[Place | End | Copy, str, bool]
+"""A place with its text, and whether the text is JSON. An end and a copy have no text."""
+
+
+def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[Item]:
     """Return the texts in a payload, as found by the function `places` of a compatibility flag.
 
-    Each item has a `Place`, its text, and whether the text is JSON. Raises `PluginFailed`, and `BadFrame` if the
+    Raises `PluginFailed`, and `BadFrame` if the
     payload is not JSON.
     """
     return places.run(_texts_of, Event(kind, payload), places.function)
 
 
-def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End]]) -> list[tuple[Place | End, str, bool]]:
-    texts: list[tuple[Place | End, str, bool]] = []
+def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End | Copy]]) -> list[Item]:
+    texts: list[Item] = []
     for item in places(event):
         if type(item) is Place:
             value = value_at(event.data, item.path)
@@ -273,16 +300,20 @@ def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End]]) ->
     return texts
 
 
-def with_texts(places: Hook, kind: str, payload: bytes, changes: Sequence[tuple[Place, str]]) -> bytes:
-    """Return a payload with new texts at some places. Raises `PluginFailed` for a wrong place."""
-    return places.run(_with_texts, Event(kind, payload), changes)
+def with_texts(
+    places: Hook, kind: str, payload: bytes, changes: Sequence[tuple[Place, str]], copies: Sequence[Copy]
+) -> bytes:
+    """Return a payload with new texts at some places, and empty copies. Raises `PluginFailed` for a wrong place."""
+    return places.run(_with_texts, Event(kind, payload), changes, copies)
 
 
-def _with_texts(event: Event, changes: Sequence[tuple[Place, str]]) -> bytes:
+def _with_texts(event: Event, changes: Sequence[tuple[Place, str]], copies: Sequence[Copy]) -> bytes:
     data = event.data
     for place, text in changes:
         put_text(data, place.path, text)
-    return orjson.dumps(data)
+    for copy in copies:
+        empty(data, copy.path)
+    return json_bytes(data)
 
 
 def _is_json(text: str) -> bool:

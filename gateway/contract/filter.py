@@ -34,7 +34,6 @@ Methods and `open` may be `async`. They may then wait for requests of their own 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -44,7 +43,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.contract.errors import BLOCKED, PluginFailed, Problem, Refused
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event
-from gateway.contract.places import REQUEST, Kind, Place, Places, Text, put_text, text_at
+from gateway.contract.places import REQUEST, Kind, Place, Places, Text, json_bytes, put_texts, text_at
 
 SECONDS: Final = 10.0
 """Seconds for which a call waits for one `async` method of a filter. After this time, the method counts as failed."""
@@ -127,7 +126,7 @@ class Asked:
     def __init__(self, request: ClientRequest, places: Places | None) -> None:
         self.request = request
         self._places = places
-        self._found: tuple[Any, Sequence[Place]] | None = None
+        self._found: tuple[Any, Sequence[Place], tuple[Text, ...]] | None = None
 
     @property
     def texts(self) -> tuple[Text, ...]:
@@ -135,38 +134,35 @@ class Asked:
 
         Raises `PluginFailed` if the client's compatibility flag does not define where text is.
         """
-        data, places = self._read()
-        return tuple(Text(text_at(data, place.path), place.kind, place.role) for place in places)
+        return self._read()[2]
 
     def with_texts(self, texts: Sequence[str]) -> Asked:
         """Return the request with new texts in place of `self.texts`, in the same order.
 
         Members of the body without a changed text keep their bytes. Raises `ValueError` for a wrong number of texts.
         """
-        data, places = self._read()
-        changed = deepcopy(data)
-        names: dict[str, None] = {}
-        for place, text in zip(places, texts, strict=True):
-            if text_at(data, place.path) != text:
-                put_text(changed, place.path, text)
-                names[str(place.path[0])] = None
-        if not names:
+        data, places, old = self._read()
+        changes = [(place.path, new) for place, text, new in zip(places, old, texts, strict=True) if new != text.text]
+        if not changes:
             return self
-        body = self.request.top.spliced({name: orjson.dumps(changed[name]) for name in names})
+        changed = put_texts(data, changes)
+        names = dict.fromkeys(str(path[0]) for path, _ in changes)
+        body = self.request.top.spliced({name: json_bytes(changed[name]) for name in names})
         return Asked(replace(self.request, top=Members(body)), self._places)
 
     def with_body(self, body: Any) -> Asked:
         """Return the request with another body, a JSON value of the client's dialect."""
         return Asked(self.request.with_body(self.request.dialect, body), self._places)
 
-    def _read(self) -> tuple[Any, Sequence[Place]]:
+    def _read(self) -> tuple[Any, Sequence[Place], tuple[Text, ...]]:
         if self._places is None:
             cause = "is missing, so that no filter can read the texts of requests"
             raise PluginFailed(self.request.flag, "places", cause, "")
         if self._found is None:
             event = Event(REQUEST, self.request.top.body)
             places = [place for place in self._places(event) if isinstance(place, Place)]
-            self._found = event.data, places
+            texts = tuple(Text(text_at(event.data, place.path), place.kind, place.role) for place in places)
+            self._found = event.data, places, texts
         return self._found
 
 

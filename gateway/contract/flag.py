@@ -50,7 +50,7 @@ from gateway.contract.messages import (
 )
 from gateway.contract.model_lists import ListedModel, ModelList
 from gateway.contract.openings import Opening
-from gateway.contract.places import End, Place, Places
+from gateway.contract.places import Copy, End, Place, Places
 from gateway.contract.samples import Sample
 
 API: Final = 1
@@ -356,7 +356,7 @@ class Observer(Protocol):
 
 __all__ = [
     "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
-    "ClientRequest", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
+    "ClientRequest", "Copy", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
     "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer",
     "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "StepResponse", "Steps", "Target",
     "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",

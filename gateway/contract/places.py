@@ -10,7 +10,13 @@ the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a 
 
 The texts of a stream that belong together form a *block*, such as one answer, or the arguments of one tool call. With
 the event that ends a block, `places` also yields `End(block)`. Blocks that have no `End` end with the stream. The name
-of a block may be a tuple. `End(name)` also ends all blocks whose tuple begins with this name.
+of a block may be a tuple. `End(name)` also ends all blocks whose tuple begins with this name, or with the members of
+this name if it is a tuple too. An `End` may stand before the `Place` of another block in the same event, such as the
+`End` of the thinking before the first text of the answer. Without it, the answer waits if a filter holds the last
+words of the thinking.
+
+Some values repeat text in a form that no filter can change, such as the log probabilities of its tokens. `places`
+yields a `Copy` for each of them. It is emptied if a filter changes text.
 """
 
 from __future__ import annotations
@@ -55,7 +61,18 @@ class End(msgspec.Struct, frozen=True, gc=False):
     block: Hashable = ""
 
 
-Places = Callable[[Event], Iterable[Place | End]]
+class Copy(msgspec.Struct, frozen=True, gc=False):
+    """The place of a value that repeats text in another form, such as token by token with log probabilities.
+
+    If a filter has changed or held text of the event, or text of earlier events, a list becomes `[]` and any other
+    value becomes null.
+    """
+
+    path: tuple[str | int, ...]
+    """The names and indexes that lead to the value, as in `Place.path`."""
+
+
+Places = Callable[[Event], Iterable[Place | End | Copy]]
 """A compatibility flag's function `places`."""
 
 
@@ -77,7 +94,15 @@ def value_at(data: Any, path: Sequence[str | int]) -> Any:
 
 def json_text(value: Any) -> str:
     """Return the text of a value that is not a string: its JSON."""
-    return orjson.dumps(value).decode()
+    return json_bytes(value).decode()
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a decoded value as JSON. orjson reads 1,024 levels of lists and objects, but writes only 254."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return msgspec.json.encode(value)
 
 
 def text_at(data: Any, path: Sequence[str | int]) -> str:
@@ -92,6 +117,29 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
         data = data[step]
     last = path[-1]
     data[last] = text if isinstance(data[last], str) else orjson.loads(text)
+
+
+def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
+    """Return a copy of a JSON value with other texts at some places. The parts without a changed text are shared.
+
+    Raises the exceptions of `put_text`.
+    """
+    copies: dict[Sequence[str | int], Any] = {(): data.copy()}
+    for path, text in changes:
+        node = copies[()]
+        for depth, step in enumerate(path[:-1], 1):
+            if path[:depth] not in copies:
+                copies[path[:depth]] = node[step] = node[step].copy()
+            node = node[step]
+        put_text(node, path[-1:], text)
+    return copies[()]
+
+
+def empty(data: Any, path: Sequence[str | int]) -> None:
+    """Replace the value at a place by an empty one: `[]` for a list, and null for anything else."""
+    for step in path[:-1]:
+        data = data[step]
+    data[path[-1]] = [] if isinstance(data[path[-1]], list) else None
 
 
 def output_bytes(places: Places, event: Event) -> int:

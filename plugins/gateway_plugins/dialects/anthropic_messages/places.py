@@ -35,6 +35,8 @@ def _delta(data: dict[str, Any]) -> Iterator[Place]:
     for name, kind in _DELTAS.items():
         if isinstance(delta.get(name), str):
             yield Place(("delta", name), kind, whole_number(data.get("index")))
+    if "citation" in delta:
+        yield from _cited(mapping(delta["citation"]), ("delta", "citation"), "")
 
 
 def _request(data: dict[str, Any]) -> Iterator[Place]:
@@ -44,23 +46,59 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
         yield from _blocks(mapping(message).get("content"), ("messages", number, "content"), role)
 
 
-def _blocks(content: Any, path: Path, role: str) -> Iterator[Place]:
+def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
+    """Yield the places of blocks. `within` is the name of the block that has them; () for a whole message."""
     if isinstance(content, str):
-        yield Place(path, role=role)
+        yield Place(path, "text", within, role=role)
     for number, block in enumerate(sequence(content)):
-        yield from _block(mapping(block), (*path, number), number, role)
+        yield from _block(mapping(block), (*path, number), (*within, number) if within else number, role)
 
 
 def _block(block: dict[str, Any], path: Path, name: Any, role: str = "") -> Iterator[Place]:
     match block.get("type"):
-        case "text" if block.get("text"):
-            yield Place((*path, "text"), "text", name, role=role)
+        case "text":
+            yield from _text(block, path, name, role)
         case "thinking" if block.get("thinking"):
             yield Place((*path, "thinking"), "thinking", name, role=role)
         case "tool_use" | "server_tool_use" | "mcp_tool_use" if block.get("input"):
             yield Place((*path, "input"), "arguments", name, role=role)
-        case "tool_result":
+        case "tool_result" | "search_result":
             yield from _blocks(block.get("content"), (*path, "content"), "tool")
-        case "document" if isinstance(mapping(block.get("source")).get("data"), str):
-            if mapping(block.get("source")).get("type") == "text":
-                yield Place((*path, "source", "data"), "text", name, role=role)
+        case "document":
+            yield from _document(block, path, name, role)
+        case str(kind) if kind.endswith("_tool_result"):
+            within = name if isinstance(name, tuple) else (name,)
+            yield from _server_result(block.get("content"), (*path, "content"), (*within, "result"))
+
+
+def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
+    if block.get("text"):
+        yield Place((*path, "text"), "text", name, role=role)
+    for number, citation in enumerate(map(mapping, sequence(block.get("citations")))):
+        yield from _cited(citation, (*path, "citations", number), role)
+
+
+def _cited(citation: dict[str, Any], path: Path, role: str) -> Iterator[Place]:
+    """Yield the place of a citation's text. It is whole in one event."""
+    if isinstance(citation.get("cited_text"), str):
+        yield Place((*path, "cited_text"), "text", ("cited", citation["cited_text"]), repeats=True, role=role)
+
+
+def _document(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
+    source = mapping(block.get("source"))
+    if source.get("type") == "text" and isinstance(source.get("data"), str):
+        yield Place((*path, "source", "data"), "text", name, role=role)
+    yield from _blocks(source.get("content"), (*path, "source", "content"), role)
+    if isinstance(block.get("context"), str):
+        yield Place((*path, "context"), "text", name, role=role)
+
+
+def _server_result(content: Any, path: Path, name: Path) -> Iterator[Place]:
+    """Yield the places of the result of a tool that the provider has run: a fetched document, or a program's output."""
+    yield from _blocks(content, path, "tool", name)
+    result = mapping(content)
+    for member in ("stdout", "stderr", "content"):
+        if isinstance(result.get(member), str) and result[member]:
+            yield Place((*path, member), "text", (*name, member), role="tool")
+    if isinstance(result.get("content"), dict):
+        yield from _document(result["content"], (*path, "content"), name, "tool")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gateway.contract.flag import End, Event, Place
+from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
@@ -20,20 +20,48 @@ _DELTAS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
 )
 
 
-def places(event: Event) -> Iterator[Place | End]:
+def places(event: Event) -> Iterator[Place | End | Copy]:
     if event.kind == "contentBlockDelta":
         data = mapping(event.data)
-        yield from _texts(mapping(data.get("delta")), ("delta",), whole_number(data.get("contentBlockIndex")))
+        delta, index = mapping(data.get("delta")), whole_number(data.get("contentBlockIndex"))
+        yield from _texts(delta, ("delta",), index)
+        yield from _citation(mapping(delta.get("citation")), ("delta", "citation"))
+        for number, part in enumerate(map(mapping, sequence(delta.get("toolResult")))):
+            yield from _result(part, ("delta", "toolResult", number), index)
     elif event.kind == "contentBlockStop":
         yield End(whole_number(mapping(event.data).get("contentBlockIndex")))
     elif event.kind == REQUEST:
-        data = mapping(event.data)
-        yield from _blocks(data.get("system"), ("system",), "system")
-        for number, message in enumerate(map(mapping, sequence(data.get("messages")))):
-            yield from _blocks(message.get("content"), ("messages", number, "content"), text(message.get("role")))
+        yield from _request(mapping(event.data))
     elif event.kind == REPLY:
-        message = mapping(mapping(mapping(event.data).get("output")).get("message"))
+        data = mapping(event.data)
+        message = mapping(mapping(data.get("output")).get("message"))
         yield from _blocks(message.get("content"), ("output", "message", "content"), "assistant")
+        yield from _trace(data)
+    elif event.kind == "metadata":
+        yield from _trace(mapping(event.data))
+
+
+def _request(data: dict[str, Any]) -> Iterator[Place]:
+    yield from _blocks(data.get("system"), ("system",), "system")
+    for number, message in enumerate(map(mapping, sequence(data.get("messages")))):
+        yield from _blocks(message.get("content"), ("messages", number, "content"), text(message.get("role")))
+    for name, value in mapping(data.get("promptVariables")).items():
+        if isinstance(mapping(value).get("text"), str):
+            yield Place(("promptVariables", name, "text"), role="user")
+
+
+def _trace(data: dict[str, Any]) -> Iterator[Copy]:
+    """Yield the copy of the reply's text in the trace of a guardrail."""
+    if mapping(mapping(data.get("trace")).get("guardrail")).get("modelOutput"):
+        yield Copy(("trace", "guardrail", "modelOutput"))
+
+
+def _citation(citation: dict[str, Any], path: Path) -> Iterator[Place]:
+    """Yield the places of the cited text. It is whole in one event."""
+    for number, source in enumerate(map(mapping, sequence(citation.get("sourceContent")))):
+        cited = source.get("text")
+        if isinstance(cited, str):
+            yield Place((*path, "sourceContent", number, "text"), "text", ("cited", cited), repeats=True)
 
 
 def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
@@ -42,9 +70,30 @@ def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
         result = mapping(block.get("toolResult")).get("content")
         for inner, part in enumerate(map(mapping, sequence(result))):
             yield from _result(part, (*path, number, "toolResult", "content", inner), number)
-        document = mapping(mapping(mapping(block.get("document")).get("source")))
-        if isinstance(document.get("text"), str):
-            yield Place((*path, number, "document", "source", "text"), "text", number, role=role)
+        yield from _sources(block, (*path, number), number, role)
+        cited = mapping(block.get("citationsContent"))
+        where = (*path, number, "citationsContent")
+        yield from _parts(cited.get("content"), (*where, "content"), number, role)
+        for inner, citation in enumerate(map(mapping, sequence(cited.get("citations")))):
+            yield from _citation(citation, (*where, "citations", inner))
+
+
+def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
+    """Yield the places of the texts of a document and of a search result."""
+    document = mapping(block.get("document"))
+    source = mapping(document.get("source"))
+    if isinstance(source.get("text"), str):
+        yield Place((*path, "document", "source", "text"), "text", name, role=role)
+    yield from _parts(source.get("content"), (*path, "document", "source", "content"), name, role)
+    if isinstance(document.get("context"), str):
+        yield Place((*path, "document", "context"), "text", name, role=role)
+    yield from _parts(mapping(block.get("searchResult")).get("content"), (*path, "searchResult", "content"), name, role)
+
+
+def _parts(parts: Any, path: Path, name: Any, role: str) -> Iterator[Place]:
+    for number, part in enumerate(map(mapping, sequence(parts))):
+        if isinstance(part.get("text"), str):
+            yield Place((*path, number, "text"), "text", name, role=role)
 
 
 def _texts(value: dict[str, Any], path: Path, block: Any, role: str = "") -> Iterator[Place]:
@@ -61,3 +110,4 @@ def _result(part: dict[str, Any], path: Path, block: Any) -> Iterator[Place]:
     for name in ("text", "json"):
         if part.get(name) is not None:
             yield Place((*path, name), "text", block, role="tool")
+    yield from _sources(part, path, block, "tool")

@@ -1,43 +1,102 @@
-"""Finds the places of text in requests, replies and events of Gemini's API (its reference, GenerateContentResponse)."""
+"""Finds the places of text in requests, replies and events of Gemini's API (its reference, GenerateContentResponse).
+
+A candidate's thinking ends where its answer begins, and its texts end where a call of a function begins.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.contract.flag import End, Event, Place
-from gateway.contract.places import REQUEST
+from gateway.contract.flag import Copy, End, Event, Place
+from gateway.contract.places import REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 Path = tuple[str | int, ...]
 
+_CODE: dict[tuple[str, str, str], Kind] = {
+    ("executableCode", "executable_code", "code"): "arguments",
+    ("codeExecutionResult", "code_execution_result", "output"): "text",
+}
+"""The two spellings of a part and the name of its text, with the kind of that text."""
 
-def places(event: Event) -> Iterator[Place | End]:
+
+def places(event: Event) -> Iterator[Place | End | Copy]:
     """Yield the places. An event of a stream has the form of a whole reply, and continues its candidates' texts."""
     data = mapping(event.data)
     if event.kind == REQUEST:
-        for name in ("systemInstruction", "system_instruction"):
-            yield from _parts(mapping(data.get(name)).get("parts"), (name, "parts"), "", "system")
-        for number, content in enumerate(map(mapping, sequence(data.get("contents")))):
-            role = "assistant" if content.get("role") == "model" else text(content.get("role")) or "user"
-            yield from _parts(content.get("parts"), ("contents", number, "parts"), number, role)
+        yield from _request(data, ())
+        for name in ("generateContentRequest", "generate_content_request"):  # a whole request to countTokens
+            yield from _request(mapping(data.get(name)), (name,))
         return
     for number, candidate in enumerate(map(mapping, sequence(data.get("candidates")))):
         index = whole_number(candidate.get("index"))
         parts = mapping(candidate.get("content")).get("parts")
         yield from _parts(parts, ("candidates", number, "content", "parts"), index, "assistant")
+        yield from _grounding(candidate, ("candidates", number))
         if candidate.get("finishReason"):
             yield End(index)
 
 
-def _parts(parts: Any, path: Path, block: Any, role: str) -> Iterator[Place]:
+def _request(data: dict[str, Any], path: Path) -> Iterator[Place | End]:
+    for name in ("systemInstruction", "system_instruction"):
+        yield from _parts(mapping(data.get(name)).get("parts"), (*path, name, "parts"), "", "system")
+    for number, content in enumerate(map(mapping, sequence(data.get("contents")))):
+        role = "assistant" if content.get("role") == "model" else text(content.get("role")) or "user"
+        yield from _parts(content.get("parts"), (*path, "contents", number, "parts"), number, role)
+
+
+def _grounding(candidate: dict[str, Any], path: Path) -> Iterator[Place | Copy]:
+    """Yield the places of the texts that ground a candidate, and of the members that repeat its text."""
+    grounding = mapping(candidate.get("groundingMetadata"))
+    where = (*path, "groundingMetadata")
+    for number, query in enumerate(sequence(grounding.get("webSearchQueries"))):
+        if isinstance(query, str):
+            yield Place((*where, "webSearchQueries", number), "arguments", ("query", query), repeats=True)
+    for number, chunk in enumerate(map(mapping, sequence(grounding.get("groundingChunks")))):
+        passage = mapping(chunk.get("retrievedContext")).get("text")
+        if isinstance(passage, str):
+            inner = ("groundingChunks", number, "retrievedContext", "text")
+            yield Place((*where, *inner), "text", ("passage", passage), repeats=True)
+    for name in ("groundingSupports", "searchEntryPoint"):
+        if grounding.get(name):
+            yield Copy((*where, name))
+    if candidate.get("logprobsResult"):
+        yield Copy((*path, "logprobsResult"))
+
+
+def _parts(parts: Any, path: Path, block: Any, role: str) -> Iterator[Place | End]:
     for number, part in enumerate(map(mapping, sequence(parts))):
         where = (*path, number)
+        is_thinking = part.get("thought") is True
+        yield End((block, "text" if is_thinking else "thinking"))
         if isinstance(part.get("text"), str) and part["text"]:
-            yield Place((*where, "text"), "thinking" if part.get("thought") is True else "text", block, role=role)
-        for call in ("functionCall", "function_call"):
-            if mapping(part.get(call)).get("args"):
-                yield Place((*where, call, "args"), "arguments", (block, "args"), role=role)
-        for result in ("functionResponse", "function_response"):
-            if mapping(part.get(result)).get("response"):
-                yield Place((*where, result, "response"), "text", (block, "response"), role="tool")
+            kind: Kind = "thinking" if is_thinking else "text"
+            yield Place((*where, "text"), kind, (block, kind), role=role)
+        else:
+            yield End((block, "text"))
+        yield from _code(part, where, role)
+        yield from _calls(part, where, block, role)
+
+
+def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:
+    """Yield the places of code that the provider has run, and of what the code has printed. Both are whole."""
+    for names, kind in _CODE.items():
+        for name in names[:2]:
+            found = mapping(part.get(name)).get(names[2])
+            if isinstance(found, str):
+                yield Place((*where, name, names[2]), kind, (names[2], found), repeats=True, role=role)
+
+
+def _calls(part: dict[str, Any], where: Path, block: Any, role: str) -> Iterator[Place]:
+    for call in ("functionCall", "function_call"):
+        if mapping(part.get(call)).get("args"):
+            yield Place((*where, call, "args"), "arguments", (block, "args"), role=role)
+        pieces = mapping(part.get(call)).get("partialArgs")
+        for number, piece in enumerate(map(mapping, sequence(pieces))):
+            if isinstance(piece.get("stringValue"), str):
+                name = (block, "args", text(piece.get("jsonPath")))
+                yield Place((*where, call, "partialArgs", number, "stringValue"), "arguments", name, role=role)
+    for result in ("functionResponse", "function_response"):
+        if mapping(part.get(result)).get("response"):
+            yield Place((*where, result, "response"), "text", (block, "response"), role="tool")

@@ -1,11 +1,15 @@
-"""Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat)."""
+"""Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat).
+
+A choice ends with its `finish_reason` only, so its thinking ends where the answer begins, and each text where a call
+of a tool begins. `reasoning_details` are OpenRouter's (its API reference).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.contract.flag import End, Event, Place
+from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import Kind
 from gateway_plugins.dialects.openai_chat.facts import finish_reason
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
@@ -14,11 +18,11 @@ Path = tuple[str | int, ...]
 
 _ROLES = {"developer": "system", "function": "tool"}
 _TEXTS: dict[str, Kind] = {
-    "content": "text", "refusal": "text", "reasoning_content": "thinking", "reasoning": "thinking",
+    "reasoning_content": "thinking", "reasoning": "thinking", "content": "text", "refusal": "text",
 }  # fmt: skip
 
 
-def places(event: Event) -> Iterator[Place | End]:
+def places(event: Event) -> Iterator[Place | End | Copy]:
     match event.kind:
         case "chat.completion.chunk":
             yield from _chunk(mapping(event.data))
@@ -30,29 +34,50 @@ def places(event: Event) -> Iterator[Place | End]:
             for number, choice in enumerate(sequence(mapping(event.data).get("choices"))):
                 message = mapping(mapping(choice).get("message"))
                 yield from _message(message, ("choices", number, "message"), "assistant")
+                if mapping(choice).get("logprobs"):
+                    yield Copy(("choices", number, "logprobs"))
 
 
-def _chunk(data: dict[str, Any]) -> Iterator[Place | End]:
+def _chunk(data: dict[str, Any]) -> Iterator[Place | End | Copy]:
     for number, choice in enumerate(sequence(data.get("choices"))):
         delta = mapping(mapping(choice).get("delta"))
         answer = whole_number(mapping(choice).get("index"))
         path = ("choices", number, "delta")
         content = delta.get("content")
+        if content or delta.get("tool_calls"):
+            yield End((answer, "thinking"))
         if len(delta) == 1 and isinstance(content, str):  # nearly all chunks
             yield Place((*path, "content"), "text", (answer, "content"))
         elif delta:
+            if delta.get("tool_calls"):
+                yield from _ended_by_calls(delta, answer)
             yield from _message(delta, path, "", answer)
+        if mapping(choice).get("logprobs"):
+            yield Copy(("choices", number, "logprobs"))
         if finish_reason(mapping(choice)):
             yield End(answer)
+
+
+def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
+    """Yield the ends of the texts and of the earlier calls, because a call of a tool begins or continues.
+
+    Some servers send the text beside the first piece of a call, and that text does not end before it.
+    """
+    if not delta.get("content"):
+        yield End((answer, "content"))
+    for number, call in enumerate(map(mapping, sequence(delta.get("tool_calls")))):
+        yield End((answer, "call", whole_number(call.get("index", number)) - 1))
 
 
 def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -> Iterator[Place]:
     for name, kind in _TEXTS.items():
         value = message.get(name)
         if isinstance(value, str) and value:
-            yield Place((*path, name), kind, (answer, name), role=role)
+            block: Path = (answer, "thinking", name) if kind == "thinking" else (answer, name)
+            yield Place((*path, name), kind, block, role=role)
         elif name == "content":
             yield from _parts(sequence(value), (*path, name), role, answer)
+    yield from _more_texts(message, path, role, answer)
     for number, call in enumerate(map(mapping, sequence(message.get("tool_calls")))):
         block = (answer, "call", whole_number(call.get("index", number)))
         for member, inner in (("function", "arguments"), ("custom", "input")):
@@ -62,6 +87,17 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
         yield Place((*path, "function_call", "arguments"), "arguments", (answer, "call"), role=role)
 
 
+def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
+    """Yield the places of the words of an audio, and of OpenRouter's thinking."""
+    if isinstance(mapping(message.get("audio")).get("transcript"), str):
+        yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)
+    for number, detail in enumerate(map(mapping, sequence(message.get("reasoning_details")))):
+        for name in ("text", "summary"):
+            if isinstance(detail.get(name), str) and detail[name]:
+                block = (answer, "thinking", "details", whole_number(detail.get("index", number)))
+                yield Place((*path, "reasoning_details", number, name), "thinking", block, role=role)
+
+
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
     for number, part in enumerate(map(mapping, parts)):
         for name in ("text", "refusal"):
@@ -69,11 +105,11 @@ def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Pla
                 yield Place((*path, number, name), "text", (answer, "content"), role=role)
         thoughts = part.get("thinking")
         if isinstance(thoughts, str):
-            yield Place((*path, number, "thinking"), "thinking", (answer, "thinking"), role=role)
+            yield Place((*path, number, "thinking"), "thinking", (answer, "thinking", "content"), role=role)
         yield from _thoughts(sequence(thoughts), (*path, number, "thinking"), role, answer)
 
 
 def _thoughts(thoughts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
     for number, thought in enumerate(map(mapping, thoughts)):
         if isinstance(thought.get("text"), str):
-            yield Place((*path, number, "text"), "thinking", (answer, "thinking"), role=role)
+            yield Place((*path, number, "text"), "thinking", (answer, "thinking", "content"), role=role)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gateway.contract.flag import Event, Place
+from gateway.contract.flag import Copy, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
@@ -19,6 +19,7 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
     # beginning of the event's name: kind, list of the item, and member with the whole text at the end
     "response.output_text": ("text", "content", "text"),
     "response.refusal": ("text", "content", "refusal"),
+    "response.audio.transcript": ("text", "content", "transcript"),
     "response.reasoning_text": ("thinking", "content", "text"),
     "response.reasoning_summary_text": ("thinking", "summary", "text"),
     "response.function_call_arguments": ("arguments", "arguments", "arguments"),
@@ -29,10 +30,13 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
 """Members of items that have a text of their own: arguments of calls, and code."""
+_FOUND: Final = {"results": ("text",), "outputs": ("logs",), "action": ("query", "queries", "command", "commands")}
+"""Members of items of the provider's own tools, with their members that have text: results of a search in files, logs
+of code, and queries and commands."""
 _AUTHORS: Final = {"developer": "system"}
 
 
-def places(event: Event) -> Iterator[Place]:
+def places(event: Event) -> Iterator[Place | Copy]:
     if event.kind in {REQUEST, REPLY}:
         yield from (_request if event.kind == REQUEST else _reply)(mapping(event.data))
         return
@@ -50,35 +54,44 @@ def places(event: Event) -> Iterator[Place]:
             mapping(data.get("item")), ("item",), whole_number(data.get("output_index")), repeats=last == "done"
         )
     elif last in {"completed", "incomplete", "failed"}:
-        output = mapping(mapping(event.data).get("response")).get("output")
-        yield from _items(output, ("response", "output"), repeats=True)
+        yield from _reply(mapping(mapping(event.data).get("response")), ("response",), repeats=True)
 
 
-def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> Iterator[Place]:
+def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> Iterator[Place | Copy]:
     block = (whole_number(data.get("output_index")), where, whole_number(data.get(_INDEXES.get(where, ""))))
     name = "delta" if last == "delta" else member
     if isinstance(data.get(name), str) and last in {"delta", "done"}:
         yield Place((name,), kind, block, repeats=last == "done")
+    if data.get("logprobs"):
+        yield Copy(("logprobs",))
 
 
-def _request(data: dict[str, Any]) -> Iterator[Place]:
+def _request(data: dict[str, Any]) -> Iterator[Place | Copy]:
     if isinstance(data.get("instructions"), str):
         yield Place(("instructions",), role="system")
     if isinstance(data.get("input"), str):
         yield Place(("input",), role="user")
     yield from _items(data.get("input"), ("input",))
+    variables = ("prompt", "variables")
+    for name, value in mapping(mapping(data.get("prompt")).get("variables")).items():
+        if isinstance(value, str):
+            yield Place((*variables, name), role="user")
+        elif isinstance(mapping(value).get("text"), str):
+            yield Place((*variables, name, "text"), role="user")
 
 
-def _reply(data: dict[str, Any]) -> Iterator[Place]:
-    return _items(data.get("output"), ("output",))
+def _reply(data: dict[str, Any], path: Path = (), *, repeats: bool = False) -> Iterator[Place | Copy]:
+    yield from _items(data.get("output"), (*path, "output"), repeats=repeats)
+    if data.get("output_text"):  # all texts, which some servers add as OpenAI's SDK does
+        yield Copy((*path, "output_text"))
 
 
-def _items(items: Any, path: Path, *, repeats: bool = False) -> Iterator[Place]:
+def _items(items: Any, path: Path, *, repeats: bool = False) -> Iterator[Place | Copy]:
     for number, item in enumerate(sequence(items)):
         yield from _item(mapping(item), (*path, number), number, repeats=repeats)
 
 
-def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> Iterator[Place]:
+def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> Iterator[Place | Copy]:
     role = text(item.get("role"))
     role = _AUTHORS.get(role, role)
     for member in _MEMBERS:
@@ -93,12 +106,33 @@ def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> It
         for index, part in enumerate(map(mapping, sequence(item.get(where)))):
             block = (number, where, index)
             yield from _part(part, (*path, where, index), where, block, repeats=repeats, role=author)
+    for member, names in _FOUND.items():
+        values = item.get(member)
+        listed: list[tuple[Path, Any]] = [((member, at), value) for at, value in enumerate(sequence(values))]
+        listed = listed or [((member,), values)]
+        for inner, value in listed:
+            yield from _tool_texts(mapping(value), (*path, *inner), names, (number, *inner), repeats=repeats)
+
+
+def _tool_texts(
+    value: dict[str, Any], path: Path, names: tuple[str, ...], block: Path, *, repeats: bool
+) -> Iterator[Place]:
+    """Yield the places of strings, and of the strings in lists, under some names."""
+    for name in names:
+        kind: Kind = "text" if name in {"text", "logs"} else "arguments"
+        if isinstance(value.get(name), str):
+            yield Place((*path, name), kind, (*block, name), repeats, "tool")
+        for at, item in enumerate(sequence(value.get(name))):
+            if isinstance(item, str):
+                yield Place((*path, name, at), kind, (*block, name, at), repeats, "tool")
 
 
 def _part(
     part: dict[str, Any], path: Path, where: str, block: Any, *, repeats: bool, role: str = ""
-) -> Iterator[Place]:
+) -> Iterator[Place | Copy]:
     is_thinking = where == "summary" or part.get("type") == "reasoning_text"
-    for member in ("text", "refusal"):
+    if part.get("logprobs"):
+        yield Copy((*path, "logprobs"))
+    for member in ("text", "refusal", "transcript", "stdout", "stderr"):
         if isinstance(part.get(member), str) and part[member]:
             yield Place((*path, member), "thinking" if is_thinking else "text", block, repeats, role)

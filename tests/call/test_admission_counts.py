@@ -124,8 +124,9 @@ async def test_a_body_is_held_as_it_grows_and_shrinks():
         (ada.ensure, 4, 4),
         (ada.ensure, 3, 4),
         (ada.ensure, 5, 5),
-        (ada.shrink, 2, 2),
-        (ada.ensure, 4, 4),
+        (ada.shrink, 1, 1),
+        # half of the room is free for this caller again
+        (ada.ensure, 5, 5),
     ):
         change(size)
         assert gauged.held == (1, held)
@@ -142,8 +143,9 @@ async def test_the_buffered_part_of_a_reply_is_held_as_it_changes():
         assert gauged.held == (1, 1 + size)
     words = "calls in flight take up the 10 bytes that the gateway has for bodies and replies; try again"
     assert problem(UpstreamFailed, ada.hold_reply, 5) == later(UNAVAILABLE, words)
-    # half of the room, counted for this caller: what was given back is free again
+    # half of the room, and not a byte more
     ada.hold_reply(4)
+    assert problem(UpstreamFailed, ada.hold_reply, 5).code == UNAVAILABLE
     ada.leave()
     assert (gauged.held, gauged.admission._held) == ((0, 0), {})
 

@@ -11,6 +11,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits
 from gateway.web.connection_limits import Connections
 from tests.helpers.gateway import Lines
+from tests.helpers.waiting import eventually
 
 NO_PROVIDERS = SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0))
 ADA, BOB = ("100.64.0.1", 1234), ("100.64.0.2", 1234)
@@ -80,6 +81,8 @@ async def test_the_connection_that_is_idle_for_longest_is_closed(counted):
     these.connections.busy(first)
     these.now = 1.0
     these.connections.idle(first)
+    these.connections.busy(busy)
+    assert list(these.connections._idle.items()) == [(second, 0.0), (first, 1.0)]
     third = these.admitted()
     assert [peer.closed for peer in (first, second, busy, third)] == ["", "aborted", "", ""]
     assert these.value("connections") == 3
@@ -187,6 +190,18 @@ async def test_the_next_search_is_soon_enough(counted, idle_seconds, wait):
     assert before <= these.connections._sweep_timer.when() - wait <= after
 
 
+async def test_the_timer_searches_for_idle_connections(counted):
+    these = counted(idle_seconds=0.01)
+    peer = these.admitted()
+    these.now = 1.0
+    await eventually(lambda: peer.closed == "closed")
+
+
+def test_the_address_of_a_client_is_the_one_of_its_socket(monkeypatch):
+    transport = SimpleNamespace(get_extra_info={"peername": ADA}.get)
+    assert Counted(monkeypatch).connections.client(transport) == ADA
+
+
 async def test_a_late_head_is_counted_and_logged_with_its_client(counted):
     these = counted()
     these.connections.late(these.admitted(ADA))
@@ -239,5 +254,5 @@ def test_the_limit_of_descriptors_stays_if_it_is_at_its_highest(monkeypatch):
 
 
 def test_few_descriptors_leave_room_for_one_connection(monkeypatch):
-    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (100, 100))
+    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (100, 4096))
     assert connection_limits.most_connections(Limits(connections=10)) == 1

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.contract.registry import discover
-from gateway.testkit.laws.check import flag_subject, translator_subject
+from gateway.testkit.laws.check import Report, filter_subject, flag_subject, translator_subject
+from gateway.testkit.laws.filter_laws import FILTER_LAWS
 from gateway.testkit.laws.flag_laws import FLAG_LAWS
+from gateway.testkit.laws.law import results
 from gateway.testkit.laws.translator_laws import TRANSLATOR_LAWS
 
 REGISTRY = discover()
@@ -28,6 +30,7 @@ TRANSLATORS = {
     translator.name: with_few_samples(translator_subject(translator, client, upstream, REGISTRY))
     for (client, upstream), translator in REGISTRY.translators.items()
 }
+FILTERS = {name: filter_subject(loaded, REGISTRY) for name, loaded in REGISTRY.filters.items()}
 
 
 def of_laws(laws):
@@ -46,6 +49,13 @@ def test_a_law_of_translators_holds(law, translator):
     law.attempt(TRANSLATORS[translator])
 
 
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_laws_of_filters_hold(name):
+    report = Report(name, "filter", list(results(FILTER_LAWS, FILTERS[name])))
+    assert report.holds, str(report)
+
+
 def test_the_laws_have_cases():
+    assert len(FILTERS) >= 3
     assert len(FLAGS) >= 5
     assert len(TRANSLATORS) >= 9

@@ -15,7 +15,7 @@ from gateway.contract.registry import LoadedFilter, Plugin
 from gateway.testkit.laws.chunks import CHUNK_SIZES
 from gateway.testkit.laws.exchange import Exchange
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
-from gateway.testkit.laws.law import Broken, Law, Untried, shown
+from gateway.testkit.laws.law import Broken, Law, NeedsService, shown
 from gateway.testkit.laws.observer_laws import records
 
 KINDS: Final = ("text", "thinking")
@@ -40,14 +40,12 @@ class FilterSubject:
                 yield from ((settings, request, flag) for settings in self.settings)
 
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Return the result of a hook. Raises `Untried` if the filter needs a service, which is not there."""
+        """Return the result of a hook. Raises `NeedsService` if the hook sends a request."""
         try:
             return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
         except PluginFailed as failed:
             if isinstance(failed.__cause__, OSError):
-                raise Untried(
-                    "the filter sends requests of its own; try it in a test with a simulated service"
-                ) from None
+                raise NeedsService from None
             raise
 
     async def open(self, settings: Settings, request: ClientRequest) -> Any:

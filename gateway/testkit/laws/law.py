@@ -12,6 +12,7 @@ S = TypeVar("S")
 
 SHOWN: Final = 160
 """Maximum number of characters of an input or a value in a report."""
+SERVICE_NEEDED: Final = "not tried: the plugin sends requests of its own; try it in a test with a simulated service"
 
 
 class Broken(Exception):
@@ -26,6 +27,10 @@ class Broken(Exception):
 
 class Untried(Exception):
     """The error for a law that cannot be tried. The message says what the plugin's author must add."""
+
+
+class NeedsService(Exception):
+    """A law cannot be tried, because the plugin sends requests of its own. Such a law counts as one that holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Result:
     rule: str
     holds: bool
     reason: str = ""
-    """The reason for which the law is broken or was not tried; "" if it holds."""
+    """The reason for which the law is broken or was not tried; "" if it was tried and holds."""
     inputs: tuple[str, ...] = ()
 
 
@@ -59,6 +64,8 @@ def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
             yield Result(law.rule, holds=False, reason=broken.reason, inputs=broken.inputs)
         except Untried as untried:
             yield Result(law.rule, holds=False, reason=f"not tried: {untried}")
+        except NeedsService:
+            yield Result(law.rule, holds=True, reason=SERVICE_NEEDED)
         except GatewayError as error:
             yield Result(law.rule, holds=False, reason=reason_of(error))
         else:

@@ -45,6 +45,10 @@ def open(call: CallView, settings: Settings) -> Guardrail:  # noqa: A001 (the co
     return Guardrail(call.http, settings)
 
 
+def samples() -> list[Settings]:
+    return [Settings.model_validate({"guardrail": "gr12345abcde", "apikey": SecretStr("a-key")})]
+
+
 class Guardrail:
     def __init__(self, http: HttpClient, settings: Settings) -> None:
         self._http = http

@@ -39,6 +39,11 @@ def open(_call: CallView, settings: Settings) -> Words:  # noqa: A001 (the contr
     return Words(settings)
 
 
+def samples() -> list[Settings]:
+    words = ["project falcon", "secret"]
+    return [Settings.model_validate({"words": words, "mode": mode}) for mode in ("block", "star")]
+
+
 class Words:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,14 +55,13 @@ class Words:
     def request(self, asked: Asked) -> Asked | None:
         if not self._settings.prompts:
             return None
-        return asked.with_texts([self._checked(text.text) for text in asked.texts])
+        return asked.with_texts([self._checked(text.text, len(text.text)) for text in asked.texts])
 
     def text(self, _kind: Kind, piece: str, last: bool) -> str | Hold:
         if not self._settings.replies:
             return piece
         end = len(piece) if last else self._end(piece)
-        # the rest is looked at too: a blocked word need not wait for its end
-        checked = self._checked(piece[:end])
+        checked = self._checked(piece, end)
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
@@ -67,13 +71,18 @@ class Words:
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))
-        if blank < 0:
-            return max(0, kept) if len(piece) > _LONGEST_WORD else 0
-        return blank + 1
+        end = blank + 1
+        if blank < 0 and len(piece) > _LONGEST_WORD:
+            end = max(0, kept)
+        # a phrase may have this blank in it
+        return max([end, *(match.end() for match in self._pattern.finditer(piece) if match.start() < end)])
 
-    def _checked(self, text: str) -> str:
+    def _checked(self, text: str, end: int) -> str:
+        """Return the text up to `end`. Raises `Refused` in `block` mode for a word that begins there."""
         if self._settings.mode == "star":
-            return self._pattern.sub("***", text)
-        if self._pattern.search(text) or self._pattern.search(unicodedata.normalize("NFKC", text)):
-            raise blocked(_CODE, self._settings.message)
-        return text
+            return self._pattern.sub("***", text[:end])
+        folded = unicodedata.normalize("NFKC", text)
+        for form, its_end in ((text, end), (folded, len(unicodedata.normalize("NFKC", text[:end])))):
+            if any(match.start() < its_end for match in self._pattern.finditer(form)):
+                raise blocked(_CODE, self._settings.message)
+        return text[:end]

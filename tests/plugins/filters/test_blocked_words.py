@@ -47,3 +47,15 @@ def test_a_long_text_without_blanks_does_not_wait_for_ever():
     shown, held = words("car").text("text", "a" * 10_000, last=False)
     assert shown + held == "a" * 10_000
     assert len(held) < 10
+
+
+@pytest.mark.parametrize("size", range(1, 60))
+@pytest.mark.parametrize("phrase", ["project falcon", "ＰＲＯＪＥＣＴ ＦＡＬＣＯＮ"])
+def test_a_phrase_is_found_wherever_the_text_is_divided(phrase, size):
+    """Check that a phrase is found although one of its own blanks may be where the text is divided."""
+    text = f"{phrase} in front, and then {phrase}, and at the end {phrase}"
+    with pytest.raises(Refused):
+        in_pieces(words("project falcon").text, text, size)
+    if phrase.isascii():
+        starred = in_pieces(words("project falcon", mode="star").text, text, size)
+        assert starred == "*** in front, and then ***, and at the end ***"

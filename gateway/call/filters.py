@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +25,8 @@ from gateway.upstream.fetch.filter_client import FilterClient
 
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which the process waits at its end for `done` of all filters."""
+CANCEL_SECONDS: Final = 1.0
+"""Maximum number of seconds for which the process then waits for `done` of filters that ignore their cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,15 @@ class AfterCalls:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Wait for the tasks for at most `CLOSE_SECONDS`, and cancel those that are left."""
+        """Wait for the tasks for at most `CLOSE_SECONDS`, cancel those that are left, and wait for them for at most
+        `CANCEL_SECONDS`.
+        """
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
 
 @dataclass(slots=True)

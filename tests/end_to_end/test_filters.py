@@ -1,13 +1,17 @@
 """Tests of filters: they see each call and may change its text, block it, or answer it, with every pair of formats."""
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
-from tests.helpers.gateway import HAIKU, bedrock, gate
+from gateway.call import filters
+from tests.helpers.gateway import CAP, HAIKU, bedrock, gate
+from tests.helpers.waiting import eventually
 
 GUARD = """
 from gateway.contract import filter
@@ -97,6 +101,63 @@ async def test_a_blocked_call_reaches_no_provider(gw, bedrock_sim, client, strea
     assert not bedrock_sim.requests
     (record,) = await gw.calls()
     assert (record["error"], record["error_native"], record["cost_usd"]) == ("blocked", "forbidden_word", 0)
+
+
+COUNTER = """
+from gateway.contract.filter import blocked
+
+api = 1
+DONE = []
+
+
+def open(call, settings):
+    return Counter()
+
+
+class Counter:
+    def request(self, asked):
+        if any("forbidden" in text.text for text in asked.texts):
+            raise blocked("forbidden_word", "the prompt has a word that is not allowed here")
+
+    def done(self, record):
+        DONE.append((record["id"], record["error"]))
+"""
+
+
+async def test_done_runs_once_for_a_call_that_is_refused_after_request(tmp_path, bedrock_sim, plugins):
+    (plugins / "counter.py").write_text(COUNTER)
+    more = {"plugins": {"counter": {}}, "quotas": {"all": {"capacity": "$0.000001", "rate": "$0.000001/day"}}}
+    charged = {"models": "**", "quotas": [{"bucket": "all"}]}
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, charged]}}]
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=grants, plugins=plugins, more=more) as gw:
+        paid = await gw.post(*body("messages", "hello", stream=True))  # takes the whole quota
+        over = await gw.post(*body("messages", "hello", stream=True))
+        blocked = await gw.post(*body("messages", "forbidden", stream=True))
+        records = await gw.calls()
+        done = sys.modules[gw.running.gateway.runtime.filters[0].hooks["filter.open"].function.__module__].DONE
+        await eventually(lambda: len(done) == 3)
+    assert (paid.status, over.status, blocked.status) == (200, 429, 403)
+    assert sorted(done) == sorted((record["id"], record["error"]) for record in records)
+    assert len(bedrock_sim.requests) == 1
+
+
+async def test_a_done_that_ignores_its_cancellation_does_not_hold_the_end(monkeypatch):
+    monkeypatch.setattr(filters, "CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr(filters, "CANCEL_SECONDS", 0.01)
+    begun, free = asyncio.Event(), asyncio.Event()
+
+    async def stubborn():
+        begun.set()
+        while not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+
+    after = filters.AfterCalls()
+    after.start(stubborn())
+    await begun.wait()
+    async with asyncio.timeout(5):
+        await after.close()
+    free.set()
 
 
 def main(*arguments):

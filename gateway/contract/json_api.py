@@ -20,23 +20,8 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from gateway.contract import errors, lenient_json, provider_errors
-from gateway.contract.errors import (
-    BadFrame,
-    Problem,
-    Refused,
-    Truncated,
-    UpstreamFailed,
-    invalid,
-)
-from gateway.contract.flag import (
-    ClientRequest,
-    Event,
-    Frame,
-    HttpRequest,
-    Members,
-    StepResponse,
-    Work,
-)
+from gateway.contract.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
+from gateway.contract.flag import ClientRequest, Event, Frame, HttpRequest, Members, StepResponse, Work
 from gateway.contract.framing import json_array, sse
 from gateway.contract.hook_results import MAX_COUNT
 

@@ -147,8 +147,7 @@ class Ledger:
         only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all claims of a reservation, or only to those in `only`, and release the
-        reservation.
+        """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
         `only` has tuples with the names of a claim's buckets. Only the first charge or release of a reservation has an
         effect. Later ones return the same charges. Buckets whose quota was removed from the configuration meanwhile are
@@ -186,10 +185,7 @@ class Ledger:
     def charge_unreserved(
         self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
     ) -> tuple[Charge, ...]:
-        """Charge chains of buckets for a call without a reservation.
-
-        This is possible even if memory has no room for new buckets.
-        """
+        """Charge chains of buckets for a call without a reservation, even if memory has no room for new buckets."""
         links = [[(name, self.present(name, rule, now)) for name, rule in chain] for chain in chains]
         return tuple(self._charges(links, amount, now, estimated=True))
 
@@ -201,10 +197,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined, with its stored balance.
-
-        If `stored` is None, the bucket is full.
-        """
+        """Set aside a bucket whose quota is not defined, with its stored balance, or full if `stored` is None."""
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -235,10 +228,7 @@ class Ledger:
         return changed
 
     def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
-        """Set aside a bucket whose quota is no longer defined.
-
-        A full bucket without a reservation is forgotten instead.
-        """
+        """Set aside a bucket whose quota is no longer defined, unless it is full and has no reservation."""
         self._live.pop(name, None)
         self._gone.pop(name, None)
         if bucket.calls or not bucket.is_full(now):
@@ -376,8 +366,7 @@ def _exceeded(chain: _Links, now: int) -> Exceeded:
 
 
 def _wait(chain: _Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never
-    will.
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
     The result is found by bisection, to within a second, because the buckets refill differently. An upper bound is the
     time in which a single bucket gains `missing` units.
@@ -399,10 +388,7 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all buckets with a refill are full. Return None if they then have gained too little.
-
-    Too little means less than `missing` units together.
-    """
+    """Return the nanoseconds until all buckets with a refill are full; None if they gain less than `missing` units."""
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
     return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None

@@ -1,4 +1,4 @@
-"""Turns of streams on the event loop. They prevent that a stream with many events delays other streams for long.
+"""Turns of streams on the event loop. They prevent a stream with many events from delaying other streams.
 
 - In each iteration of the event loop, all streams together work for about `SLICE_SECONDS`. The last stream may exceed
   this time to complete its batch. Streams that get no time in an iteration wait in a queue.

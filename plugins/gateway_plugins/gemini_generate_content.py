@@ -228,7 +228,7 @@ def meter(request: ClientRequest, _target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes chunks as server-sent events or as a JSON array. A count of tokens gets Gemini's name."""
+    """Encodes chunks as server-sent events or as a JSON array, and the reply to countTokens with Gemini's member."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._operation = request.operation

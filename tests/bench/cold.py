@@ -25,7 +25,10 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 
 async def decisions(setup, plugin, through):
-    """Return the rows of one setup. `through` is the chain of middlewares that its calls pass through."""
+    """Return the rows of the report about one setup: the time that each first decision takes.
+
+    The setup's calls pass through the middlewares in the chain `through`.
+    """
     grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
     identity = setup.identities[0]

@@ -70,9 +70,9 @@ async def _identified(modes, request):
 
 
 async def _decided(made, plugin, **options):
-    """Return the microseconds that resolution, grants and headers take in addition to an empty chain of middlewares.
+    """Return what resolution, grants and headers take more than an empty chain of middlewares, in microseconds.
 
-    The keys are the kinds of growth of the grants. Each value is a list with one figure for each size.
+    There is a list for each way in which the grants grow, with one number for each size.
     """
     groups = {}
     for size, ways in made.items():

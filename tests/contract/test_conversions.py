@@ -1,4 +1,8 @@
-"""Tests of the conversions and their losses: the data, the choice in the chain, and the command's output."""
+"""Tests of the list of conversions and of what each one loses.
+
+They check the list's contents, the conversion that the chain of middlewares chooses for a call, and the output of
+`irisgate plugins list`.
+"""
 
 import json
 import re

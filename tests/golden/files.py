@@ -10,9 +10,11 @@
 - `reply.to_<client>.json`, `reply.to_<client>.jsonl`: the reply and the stream that a client gets for it.
 - `reply.to_<client>.dropped.json`: the members of the reply that are reported as dropped, where there are any.
 
-A reply is converted for the client's request of the same case. If the client's dialect has no such case, or if the
-provider refuses that request, the request of the case `text` is used. InvokeModel with a Messages body has the same
-dialect, so both flags share the files of Messages for translations.
+A reply is converted as the answer to the client's request of the same case. If the client's dialect has no request of
+that case, or if the provider refuses the request, the request of the case `text` is used.
+
+The flag for Anthropic's Messages and the flag for InvokeModel with a Messages body have one dialect. So translations of
+both use the files of Messages.
 """
 
 import json

@@ -461,8 +461,9 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
 
 
 async def test_a_listener_of_another_program_is_not_held_by_the_gateway(tmp_path, capfd):
-    """Check a listener address that another program uses: one that closes each connection, and one that answers in
-    HTTP.
+    """Check that the address of a listener is not reported as held by the gateway if another program uses it.
+
+    One program closes each connection, and another one answers in HTTP.
     """
     state = tmp_path / "state"
     state.mkdir(mode=0o700)

@@ -252,9 +252,9 @@ def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Ke
 
 
 def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> bool:
-    """Return whether an id with a date has the same price as the id without it.
+    """Return whether an id with a date has the same price as the id without the date.
 
-    `money/prices/rows.py` finds that one too.
+    The row of such an id can be left out, because `money/prices/rows.py` then uses the row of the id without the date.
     """
     short = undated(where)
     plain = rows.get(short)

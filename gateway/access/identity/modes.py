@@ -67,7 +67,7 @@ class Modes:
                 return None
 
     def is_served(self, local: object) -> bool:
-        """Return whether `tailscale serve` forwards the requests of the listener with the gateway's address `local`."""
+        """Return whether the listener at the address `local` gets its requests from `tailscale serve`."""
         listener = self.listener(local)
         return listener is not None and listener.identity == "serve-headers"
 

@@ -37,7 +37,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text in which marks replace the secrets, and the secret of each mark."""
+    """A text with a mark in place of each secret, and a mapping from each mark to its secret."""
 
     text: str
     known: Mapping[str, Known]

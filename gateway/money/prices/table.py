@@ -50,7 +50,8 @@ inference profiles have only a row without a region. Azure's book is not listed:
 global price, so the price in a zone without a row is unknown."""
 
 MAX_SERVED: Final = 512
-"""Maximum number of cached prices of models that replies name. Replies may name any number of models."""
+"""Maximum number of cached prices for names of models that come from replies. There is a limit, because providers can
+send any number of different names."""
 MAX_SERVED_NAME: Final = 256
 """Maximum number of characters of a model name in a reply for which a price is searched. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")

@@ -30,10 +30,10 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes): so many bytes of lower-case letters and spaces have at most so many tokens. In OpenAI's o200k
-and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words have 3.5. Every
-other byte counts as a token, as it may be in digits, base64, Chinese characters and emoji. No tokenizer makes more
-tokens than there are bytes."""
+"""A pair (tokens, bytes): 8 bytes of lower-case letters and spaces count as 5 tokens, which is an upper bound. In
+OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
+have 3.5. A byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
+need a token per byte. No tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop, which then takes less than 0.3 s. A
 body with more is not decoded, and all of it counts as text. There is no such limit in a worker process, where large

@@ -328,9 +328,9 @@ def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
 def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
     """Yield each bucket of a chain with its part of an amount.
 
-    Each bucket pays as much as it can of what earlier buckets could not pay. The last bucket, or the first one that
-    only notifies, pays the rest. If `unreserved` is true, a bucket can only pay with what calls in flight have not
-    reserved.
+    Each bucket pays as much as it can of what earlier buckets could not pay. The rest is charged to the last bucket, or
+    to the first one that never refuses a call (`notify`). If `unreserved` is true, amounts that calls in flight have
+    reserved pay nothing.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):

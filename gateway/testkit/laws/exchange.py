@@ -49,7 +49,7 @@ class Exchange:
         return Target("provider", self.flag.name, CHECKED_MODEL, self.flag.dialect_for(self.caps), self.caps)
 
     def request(self, *, stream: bool = False, body: bytes | None = None) -> ClientRequest:
-        """Return the sample's request as the compatibility flag parses it. Raises `Refused`."""
+        """Return the sample's request as the compatibility flag parses it. Raises `Refused` if the flag refuses it."""
         body = self.sample.request if body is None else body
         if not self.flag.routes:
             dialect = self.flag.dialects[0]
@@ -58,7 +58,7 @@ class Exchange:
         return parsed if parsed.stream is stream else replace(parsed, stream=stream)
 
     def build(self, request: ClientRequest) -> UpstreamRequest:
-        """Return the request to the provider. Raises `Refused`."""
+        """Return the request that the flag builds for the provider. Raises `Refused` if the flag refuses it."""
         return self.flag.build(stepped(self.flag, request, self.target, ignored), self.target, ignored)
 
     def decoder(self, *, stream: bool = True) -> Decoder:
@@ -71,7 +71,7 @@ class Exchange:
         return self.flag.hooks["decoder.close"].each(decoder.close)
 
     def decoded(self, chunks: Iterable[bytes]) -> list[Event]:
-        """Return the events of a stream. Raises `UpstreamFailed`."""
+        """Return the events of a stream. Raises `UpstreamFailed` if the stream has an error or ends too early."""
         decoder = self.decoder()
         events = [event for chunk in chunks for event in self.feed(decoder, chunk)]
         return [*events, *self.close(decoder)]
@@ -80,14 +80,14 @@ class Exchange:
         return self.flag.meter(self.request(stream=stream), self.target, HEAD)
 
     def metered(self, events: Iterable[Event]) -> Facts:
-        """Return the facts of a stream's events. Raises `UpstreamFailed`."""
+        """Return the facts of a stream's events. Raises `UpstreamFailed` if the meter cannot read an event."""
         meter, hook = self.meter(stream=True), self.flag.hooks["meter.feed"]
         for event in events:
             hook.run(meter.feed, event)
         return self.flag.hooks["meter.facts"].run(meter.facts)
 
     def metered_whole(self, body: bytes) -> Facts:
-        """Return the facts of a whole reply. Raises `BadFrame`."""
+        """Return the facts of a whole reply. Raises `BadFrame` if the meter cannot read the reply."""
         meter = self.meter(stream=False)
         self.flag.hooks["meter.whole"].run(meter.whole, body)
         return self.flag.hooks["meter.facts"].run(meter.facts)

@@ -34,7 +34,10 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
+        """Yield a call for each sample of which `has` returns a part that is not empty.
+
+        Raises `Untried`, with `what` as the name of the part, if no sample has it.
+        """
         samples = [sample for sample in self.samples if has(sample)]
         if not samples:
             raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")

@@ -141,7 +141,7 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return the end of the part of a text in which every secret is complete."""
+    """Return the index in a text before which no secret is cut off."""
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

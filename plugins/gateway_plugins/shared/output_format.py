@@ -48,7 +48,7 @@ class FormattedOutput:
     body: dict[str, Any]
     """Members of the request, including the tools and the tool choice."""
     schema_tool: str = ""
-    """Name of the schema tool; "" if there is none."""
+    """Name of the tool whose input is the answer; "" if the request has no such tool."""
     hint: str = ""
     """Text for the system prompt; "" if there is none."""
 

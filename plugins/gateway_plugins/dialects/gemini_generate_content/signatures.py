@@ -1,7 +1,7 @@
-"""The member `thoughtSignature` of parts that the gateway writes: thinking blocks, encoded.
+"""Encodes thinking blocks into the member `thoughtSignature` of the parts that the gateway writes for Gemini's clients.
 
-- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the signature
-  also has the text of the thinking, and is in the part after the thinking.
+- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the gateway puts
+  the text of the thinking into the signature too, and the signature into the part that follows the thinking.
 - The value is base64, because the member is of type bytes. SDKs decode it, and encode it with either alphabet.
 - The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).

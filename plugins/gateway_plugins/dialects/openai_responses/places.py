@@ -117,7 +117,10 @@ def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> It
 def _tool_texts(
     value: dict[str, Any], path: Path, names: tuple[str, ...], block: Path, *, repeats: bool
 ) -> Iterator[Place]:
-    """Yield the places of strings, and of the strings in lists, under some names."""
+    """Yield the place of each string in the members `names` of a tool's call or result, also of strings in lists.
+
+    `block` is the beginning of the names of their blocks. `repeats` says whether earlier events had the strings.
+    """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"
         if isinstance(value.get(name), str):

@@ -40,7 +40,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from gateway.contract.errors import BLOCKED, PluginFailed, Problem, Refused
+from gateway.contract.errors import BLOCKED, RATE_LIMIT, PluginFailed, Problem, Refused
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Kind, Place, Places, Text, json_bytes, put_texts, text_at
@@ -192,7 +192,7 @@ class Filter(Protocol):
     """The object that `open` returns.
 
     Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
-    `blocked(code, message)`, to end the call with an error.
+    `blocked` or `limited`, to end the call with an error.
     """
 
     def request(self, asked: Asked) -> Asked | Reply | Awaitable[Asked | Reply | None] | None:
@@ -256,8 +256,19 @@ REPLIED_BYTES: Final = 8 * 1024 * 1024
 
 
 def blocked(code: str, message: str) -> Refused:
-    """Return the exception that ends a call. `code` is for programs and the record, and `message` for the client."""
+    """Return the exception that ends a call with the status 403.
+
+    `code` is for programs and the record, and `message` for the client.
+    """
     return Refused(Problem(BLOCKED, message, reason=code, should_retry=False))
+
+
+def limited(code: str, message: str, retry_after: float) -> Refused:
+    """Return the exception that ends a call because of a limit, with the seconds after which it may be tried again.
+
+    The client gets the status 429 and `retry-after`, so that SDKs try again by themselves.
+    """
+    return Refused(Problem(RATE_LIMIT, message, reason=code, retry_after=retry_after, retryable=True))
 
 
 def hold(text: str, size: int, last: bool) -> str | Hold:

@@ -44,16 +44,26 @@ UNLIMITED: Final = 64_000
 No Claude model writes more. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is lower."""
 
 
-def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
-    """Return a client's parsed request, with `model` and `stream` from the top-level members of the body.
+def parse(
+    flag: str,
+    dialect: str,
+    request: HttpRequest,
+    *,
+    model: str = "model",
+    stream: str = "stream",
+    streams: bool = False,
+) -> ClientRequest:
+    """Return a client's request whose body has the members `model`, with the model's name, and `stream`.
 
-    Raises `Refused` if the body is not a JSON object or one of the two members is invalid.
+    `streams` says whether a reply is streamed if the member `stream` is missing. Raises `Refused` if a member is not
+    valid.
     """
     top = Members(request.body)
-    stream = top.small("stream")
-    if stream is not None and not isinstance(stream, bool):  # a provider might read it as true, the gateway as false
-        raise invalid("stream must be true or false", "stream")
-    return client_request(flag, dialect, request, top, model=model_of(top), stream=stream is True)
+    given = top.small(stream)
+    if given is not None and not isinstance(given, bool):  # a provider might read it as true, the gateway as false
+        raise invalid(f"{stream} must be true or false", stream)
+    is_stream = streams if given is None else given
+    return client_request(flag, dialect, request, top, model=model_of(top, model), stream=is_stream)
 
 
 def client_request(
@@ -82,18 +92,18 @@ def known_query(query: str, names: Collection[str]) -> str:
     return "&".join(part for part in query.split("&") if part.partition("=")[0] in names)
 
 
-def model_of(top: Members) -> str:
-    """Return the name in the body's member `model`.
+def model_of(top: Members, member: str = "model") -> str:
+    """Return the model's name, which is in a member of the body.
 
-    Raises `Refused` if the member is missing or is not a valid name. A member whose name differs from `model` only in
-    case, such as `Model`, is refused too, because providers that ignore case might use it.
+    Raises `Refused` if the member is missing or is not a valid name. A member whose name differs only in case, such as
+    `Model`, is refused too, because providers that ignore case might use it.
     """
     for name in top:
-        if name != "model" and name.lower() == "model":
-            raise invalid(f'the body has "{name}"; write "model"', name)
-    model = top.small("model")
+        if name != member and name.lower() == member:
+            raise invalid(f'the body has "{name}"; write "{member}"', name)
+    model = top.small(member)
     if not isinstance(model, str) or not model:
-        raise invalid('the body must name a "model", as a string', "model")
+        raise invalid(f'the body must name a "{member}", as a string', member)
     return model_name(model)
 
 

@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def irisgate_upstream() -> Callable[..., Simulator]:
-    """Return a function that makes a simulated provider: "openai", "anthropic" or "bedrock"."""
+    """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock" or "gemini"."""
 
     def upstream(name: str, **options: Any) -> Simulator:
         from gateway.pytest_plugin.upstreams import simulator
@@ -53,11 +53,11 @@ def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGatew
     """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given."""
 
     def gateway(
-        config: dict[str, Any], plugins: Path | None = None, **options: Any
+        config: dict[str, Any], plugins: Path | str | None = None, **options: Any
     ) -> AbstractAsyncContextManager[RunningGateway]:
         from gateway.pytest_plugin.running import running_gateway
 
-        return running_gateway(config, plugins, **options)
+        return running_gateway(config, None if plugins is None else Path(plugins), **options)
 
     return gateway
 
@@ -74,11 +74,11 @@ def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
 def irisgate_check() -> Callable[..., Report]:
     """Return a function that runs the laws on a plugin, and fails with their report if one is broken."""
 
-    def check_plugin(name: str, plugins: Path | None = None) -> Report:
+    def check_plugin(name: str, plugins: Path | str | None = None) -> Report:
         from gateway.contract.registry import discover
         from gateway.testkit.laws.check import check
 
-        report = check(name, discover(plugins))
+        report = check(name, discover(None if plugins is None else Path(plugins)))
         if not report.holds:
             pytest.fail(str(report), pytrace=False)
         return report

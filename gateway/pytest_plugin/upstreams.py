@@ -6,12 +6,14 @@ from typing import Any, Final
 
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.gemini import GeminiSim
 from gateway.testkit.openai import OpenAISim
 from gateway.testkit.simulator import Simulator
 
 _SIMULATORS: Final[dict[str, type[Simulator]]] = {
     "anthropic": AnthropicSim,
     "bedrock": BedrockSim,
+    "gemini": GeminiSim,
     "openai": OpenAISim,
 }
 

@@ -9,7 +9,7 @@ from collections import Counter
 from time import time
 
 from gateway.contract import filter as filters
-from gateway.contract.filter import blocked
+from gateway.contract.filter import limited
 
 api = 1
 blocks = True
@@ -34,7 +34,8 @@ class Cap:
 
     def request(self, asked):
         if USED[self.key] >= self.tokens:
-            raise blocked("daily_cap", f"you have used your {self.tokens} tokens of today; they are back at 00:00 UTC")
+            left = DAY - time() % DAY
+            raise limited("daily_cap", f"you have used your {self.tokens} tokens of today", retry_after=left)
 
     def done(self, record):
         for key in [key for key in USED if key[1] < self.key[1]]:

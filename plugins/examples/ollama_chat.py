@@ -10,7 +10,7 @@ import orjson
 
 from gateway.contract import json_api
 from gateway.contract.errors import STATUS, BadFrame, Truncated
-from gateway.contract.flag import ClientRequest, End, Event, Facts, Part, Place, Route, Sample, UpstreamRequest, Usage
+from gateway.contract.flag import End, Event, Facts, Part, Place, Route, Sample, UpstreamRequest, Usage
 
 api = 1
 dialects = ("ollama_chat",)
@@ -20,12 +20,7 @@ content_type = "application/x-ndjson"
 
 def parse(request):
     """Return the request. Ollama streams unless the body says otherwise."""
-    parsed = json_api.parse("ollama_chat", "ollama_chat", request)
-    stream = parsed.top.small("stream", default=True) is not False
-    return ClientRequest(
-        "ollama_chat", "ollama_chat", parsed.operation, parsed.method, parsed.path, parsed.query, parsed.headers,
-        parsed.top, parsed.model, stream,
-    )  # fmt: skip
+    return json_api.parse("ollama_chat", "ollama_chat", request, streams=True)
 
 
 def build(request, target, drop):

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from gateway.config.load import loads
-from gateway.contract.flag import Flag
+from gateway.contract import json_api
+from gateway.contract.flag import Flag, HttpRequest, Route
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
 from tests.config.examples import config
@@ -17,7 +18,7 @@ from tests.helpers.gateway import gate
 from tests.helpers.source_tree import ROOT
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
-FLAG, FILTER, OBSERVER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FLAG, LIVE, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -86,3 +87,17 @@ def test_the_filters_of_the_page_can_be_configured():
     registry = discover(ROOT / "plugins" / "examples")
     configured = json.loads(FILTERS)
     assert loads(config(**configured), plugins=registry.known).config.plugins[1].name == "guard"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_changed_names_of_the_page_are_read(stream):
+    """Check the functions of a flag whose body has other names, and whose stream has another last event."""
+    module = {"json_api": json_api}
+    exec(LIVE, module)
+    body = json.dumps({"engine": "acme-1", "live": stream}).encode()
+    request = HttpRequest(Route("POST", "/acme/live", "generate"), "/acme/live", "", {}, {}, body)
+    parsed = module["parse"](request)
+    assert (parsed.model, parsed.stream, parsed.operation) == ("acme-1", stream, "generate")
+    decoder = module["decoder"](parsed, None, None)
+    events = list(decoder.feed(b'data: {"o": "x"}\n\ndata: {"end": true}\n\n'))
+    assert (len(events), decoder.done) == (2, True)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAG = re.findall(r"^```python\n(.*?)^```$", (ROOT / "plugins/README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "plugins/README.md").read_text(), re.MULTILINE | re.DOTALL)
+FLAG, TEST = BLOCKS[0], BLOCKS[-1]
 SUITE = """
 import asyncio
 import json
@@ -40,7 +41,7 @@ def test_a_call_through_a_gateway_to_a_simulated_provider(irisgate_gateway, iris
 
 
 def test_an_unknown_provider_is_told(irisgate_upstream):
-    with pytest.raises(ValueError, match='no simulated provider "nope"; there are anthropic, bedrock, openai'):
+    with pytest.raises(ValueError, match='no simulated provider "nope"; there are anthropic, bedrock, gemini, openai'):
         irisgate_upstream("nope")
 
 
@@ -81,7 +82,9 @@ def suite(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(source.replace("acme_text", Path(name).stem))
+    (tmp_path / "plugins/guard.py").write_text((ROOT / "plugins/examples/guard.py").read_text())
     (tmp_path / "test_mine.py").write_text(SUITE)
+    (tmp_path / "test_page.py").write_text(TEST)
     (tmp_path / "test_unused.py").write_text(UNUSED)
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nfilterwarnings = error\naddopts = --strict-markers --strict-config\n"
@@ -120,6 +123,12 @@ def test_a_golden_file_that_differs_or_is_missing_is_told(suite):
     assert status == 1
     assert '- "created": 7' in out
     assert '+ "created": 0' in out
+
+
+def test_the_test_of_the_page_passes(suite):
+    scope = "asyncio_default_fixture_loop_scope=function"
+    status, out = run(suite, "-p", "pytest_asyncio.plugin", "-o", scope, "test_page.py")
+    assert (status, "1 passed" in out) == (0, True), out
 
 
 def test_every_fixture_and_option_has_the_prefix(suite):

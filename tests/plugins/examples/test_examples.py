@@ -42,7 +42,8 @@ async def test_the_cap_refuses_calls_after_the_tokens_of_a_day(tmp_path, bedrock
         sys.modules["irisgate_folder.daily_cap"].USED.clear()
         assert (await ask(gw, "hello")).status == 200
         refused = await ask(gw, "hello")
-        assert refused.status == 403
+        assert refused.status == 429
+        assert 0 < int(refused.headers["retry-after"]) <= 24 * 60 * 60
         assert "you have used your 10 tokens of today" in await refused.text()
 
 

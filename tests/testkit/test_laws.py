@@ -12,6 +12,7 @@ from gateway.process.new_plugin import package_files
 from gateway.testkit.laws.check import NotChecked, check
 from gateway.testkit.laws.chunks import divided, fewest_borders
 from gateway.testkit.laws.mutations import ODD, damaged, matches, pointers
+from gateway.testkit.laws.place_laws import NO_PLACES, PLACE_LAWS
 
 TRANSLATOR = (Path(__file__).parents[1] / "release/acme/openai_chat__acme_text.py").read_text()
 NAMES = {"flag": "acme_text", "filter": "acme_guard", "observer": "acme_costs"}
@@ -105,6 +106,18 @@ FLAGS = {
         "def samples", f"{QUIET_FAILURE}\n\ndef samples", "data: [DONE]"
     ),
     "a ping changes nothing in the reply": ("def samples", f"{FINAL_PING}\n\ndef samples", "after the ping"),
+    "filters see the text of a request": (
+        "if event.kind == REQUEST and", "if False and", 'yields no Place with text for the kind "request"'
+    ),
+    "filters see the text of a whole reply": (
+        "elif event.kind != REQUEST and", "elif event.kind == 'message' and", 'with text for the kind "reply"'
+    ),
+    "filters see the text of a stream": (
+        "elif event.kind != REQUEST and", "elif event.kind == 'reply' and", "with text for a stream"
+    ),
+    "filters see the same texts in a stream and in the whole reply": (
+        'stream=b\'data: {"text": "Hello"}', 'stream=b\'data: {"text": "Hel"}', "{'text': 'Hel'}, whole {'text': 'Hello'}"
+    ),
     "every error status of a provider is a problem that clients are told": (
         "def samples", f"{NO_PROBLEM}\n\ndef samples", "status 400, body b''"
     ),
@@ -233,6 +246,15 @@ def test_a_part_that_no_sample_has_is_asked_for(tmp_path):
     lacking = report(tmp_path, "acme_text", source)
     reasons = {result.reason for result in lacking.results if not result.holds}
     assert reasons == {"not tried: no sample has a stream; give it in `samples` (gateway.contract.samples)"}
+
+
+def test_a_flag_without_places_is_told_that_no_filter_reads_it(tmp_path):
+    source = SOURCES["acme_text"].replace("def places", "def _places")
+    source = source.replace("def samples", "def output_bytes(event):\n    return len(event.payload)\n\n\ndef samples")
+    without = report(tmp_path, "acme_text", source)
+    assert without.holds, str(without)
+    rules = {result.rule for result in without.results if result.reason == f"not tried: {NO_PLACES}"}
+    assert rules == {law.rule for law in PLACE_LAWS}
 
 
 def test_the_fewest_borders_are_those_that_matter():

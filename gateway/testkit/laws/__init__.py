@@ -1,6 +1,7 @@
-"""The laws of plugins, that is, rules that must hold for every compatibility flag, translator and observer.
+"""The laws of plugins, that is, rules that must hold for every compatibility flag, translator, filter and observer.
 
-- `flag_laws.py`, `translator_laws.py` and `observer_laws.py` have the laws; `check.py` runs them on one plugin.
+- `flag_laws.py`, `place_laws.py`, `translator_laws.py`, `filter_laws.py` and `observer_laws.py` have the laws.
+  `check.py` runs them on one plugin.
 - A law tests a plugin with its samples (`gateway/contract/samples.py`), and with damaged and divided forms of them.
   Nothing is random, so a failure is repeated by the next run.
 - Plugins are called through their hooks, so that results and exceptions are checked as in the gateway.

@@ -13,7 +13,8 @@ from gateway.contract.hooks import Hook
 from gateway.contract.registry import LoadedFilter, LoadedTranslator, Plugin, Registry
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.filter_laws import FILTER_LAWS, FilterSubject
-from gateway.testkit.laws.flag_laws import FLAG_LAWS, FlagSubject
+from gateway.testkit.laws.flag_laws import FLAG_LAWS
+from gateway.testkit.laws.flag_subject import FlagSubject
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
 from gateway.testkit.laws.law import Result, reason_of, results
 from gateway.testkit.laws.observer_laws import OBSERVER_LAWS, ObserverSubject

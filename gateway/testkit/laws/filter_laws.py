@@ -15,13 +15,14 @@ from gateway.contract.registry import LoadedFilter, Plugin
 from gateway.testkit.laws.chunks import CHUNK_SIZES
 from gateway.testkit.laws.exchange import Exchange
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
-from gateway.testkit.laws.law import Broken, Law, NeedsService, shown
+from gateway.testkit.laws.law import Broken, Exempt, Law, shown
 from gateway.testkit.laws.observer_laws import records
 
 KINDS: Final = ("text", "thinking")
 TEXTS: Final = ("", "hello", "Grüße, 世界 👩‍👩‍👧! A line\nand a call of ada@example.com, 10:30, 3.14.")
 ARGUMENTS: Final = '{"city": "Ulm", "days": [1, 2], "note": "a \\"quoted\\" word"}'
 BLOCKED_OUTCOME: Final = "(blocked)"
+SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test with a simulated service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class FilterSubject:
                 yield from ((settings, request, flag) for settings in self.settings)
 
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Return the result of a hook. Raises `NeedsService` if the hook sends a request."""
+        """Return the result of a hook. Raises `Exempt` if the hook sends a request."""
         try:
             return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
         except PluginFailed as failed:
             if isinstance(failed.__cause__, OSError):
-                raise NeedsService from None
+                raise Exempt(SERVICE_NEEDED) from None
             raise
 
     async def open(self, settings: Settings, request: ClientRequest) -> Any:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 import orjson
 
-from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame, PluginFailed, Problem, Refused, Truncated, UpstreamFailed
 from gateway.contract.flag import Event, Facts, Head
-from gateway.contract.registry import Plugin
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.chunks import chunkings, cuts, divided, fewest_borders, shown_borders
 from gateway.testkit.laws.exchange import CHECKED_MODEL, Exchange, http_request
-from gateway.testkit.laws.law import Broken, Law, Untried, reason_of, require, shown
+from gateway.testkit.laws.flag_subject import FlagSubject, name_of
+from gateway.testkit.laws.law import Broken, Law, reason_of, require, shown
 from gateway.testkit.laws.mutations import HOSTILE_BODIES, damaged_bodies, damaged_events
+from gateway.testkit.laws.place_laws import PLACE_LAWS
 
 STATUSES: Final = (400, 401, 403, 404, 408, 413, 418, 424, 429, 500, 502, 503, 504, 529)
 ERROR_BODIES: Final = (
@@ -26,36 +25,6 @@ ERROR_BODIES: Final = (
 )  # fmt: skip
 FLIPS: Final = 300
 """Number of damaged bytes that are tried in each stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlagSubject:
-    """A compatibility flag with its samples."""
-
-    flag: Plugin
-    samples: Sequence[Sample]
-    caps: Caps
-
-    def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
-        samples = [sample for sample in self.samples if has(sample)]
-        if not samples:
-            raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
-        for sample in samples:
-            yield Exchange(self.flag, sample, self.caps)
-
-    def requests(self) -> Iterator[Exchange]:
-        return self.exchanges(lambda sample: sample.request, "a request")
-
-    def streams(self) -> Iterator[Exchange]:
-        return self.exchanges(lambda sample: sample.stream, "a stream")
-
-    def wholes(self) -> Iterator[Exchange]:
-        return self.exchanges(lambda sample: sample.whole, "a whole reply")
-
-
-def name_of(exchange: Exchange) -> str:
-    return f"sample {exchange.sample.name}"
 
 
 def parts_of(events: Sequence[Event]) -> list[tuple[str, bytes, bytes | None]]:
@@ -335,4 +304,5 @@ FLAG_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("a ping changes nothing in the reply", a_ping_changes_nothing),
     Law("an error in a stream is an error for the flag's own decoder", an_error_in_a_stream_is_one),
     Law("every error status of a provider is a problem that clients are told", every_error_is_a_problem),
+    *PLACE_LAWS,
 )

@@ -1,0 +1,42 @@
+"""A compatibility flag with the samples on which its laws are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.contract.capabilities import Caps
+from gateway.contract.registry import Plugin
+from gateway.contract.samples import Sample
+from gateway.testkit.laws.exchange import Exchange
+from gateway.testkit.laws.law import Untried
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSubject:
+    """A compatibility flag with its samples."""
+
+    flag: Plugin
+    samples: Sequence[Sample]
+    caps: Caps
+
+    def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
+        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
+        samples = [sample for sample in self.samples if has(sample)]
+        if not samples:
+            raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
+        for sample in samples:
+            yield Exchange(self.flag, sample, self.caps)
+
+    def requests(self) -> Iterator[Exchange]:
+        return self.exchanges(lambda sample: sample.request, "a request")
+
+    def streams(self) -> Iterator[Exchange]:
+        return self.exchanges(lambda sample: sample.stream, "a stream")
+
+    def wholes(self) -> Iterator[Exchange]:
+        return self.exchanges(lambda sample: sample.whole, "a whole reply")
+
+
+def name_of(exchange: Exchange) -> str:
+    return f"sample {exchange.sample.name}"

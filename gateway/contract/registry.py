@@ -26,7 +26,7 @@ from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mista
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
 from gateway.contract.plugin_imports import import_mistake
-from gateway.contract.samples import Sample
+from gateway.contract.samples import FilterSample, Sample
 
 
 class Plugin(Flag, Protocol):
@@ -67,7 +67,7 @@ class LoadedFilter:
     """Whether a call is refused if the filter fails. The configuration's `on_error` can override this."""
     hooks: Mapping[str, Hook]
     """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
-    samples: Callable[[], Sequence[Settings]]
+    samples: Callable[[], Sequence[Settings | FilterSample]]
 
 
 _MEMBERS: Final = FLAG.members

@@ -1,7 +1,6 @@
-r"""Samples of a format: a request and its replies, on which `irisgate plugins check` tries a compatibility flag or a
-translator.
+r"""Samples, on which `irisgate plugins check` tries a plugin. A plugin has them in its optional function `samples`.
 
-A plugin has them in its optional function `samples`:
+A compatibility flag or a translator has samples of its format, each a request and its replies:
 
     def samples():
         return [
@@ -13,13 +12,20 @@ A plugin has them in its optional function `samples`:
             )
         ]
 
-A running gateway never calls `samples`.
+A filter has its settings, and texts on which it acts:
+
+    def samples():
+        return [FilterSample(Settings(word="falcon"), texts=("a falcon flies",))]
+
+Settings alone are enough for a filter that acts on the words in its settings, or that changes no text of replies. A
+running gateway never calls `samples`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.contract.filter import Settings
 from gateway.contract.messages import Headers
 
 
@@ -43,3 +49,12 @@ class Sample:
     """JSON pointers of request members that may have no effect on the provider's request, such as `/metadata`.
 
     The step `*` in a pointer stands for any name or index."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSample:
+    """Settings of a filter, and texts of replies that the filter changes or blocks with these settings."""
+
+    settings: Settings
+    texts: tuple[str, ...] = ()
+    """Each text is tried whole and in pieces, as an answer, as thinking, and in the arguments of a tool call."""

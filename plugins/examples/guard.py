@@ -5,6 +5,7 @@
 
 from gateway.contract import filter as filters
 from gateway.contract.filter import blocked, hold
+from gateway.contract.samples import FilterSample
 
 api = 1
 blocks = True
@@ -31,4 +32,4 @@ class Guard:
 
 
 def samples():
-    return [Settings(word="falcon")]
+    return [FilterSample(Settings(word="falcon"), texts=("a falcon and falcons",))]

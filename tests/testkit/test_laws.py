@@ -257,6 +257,50 @@ def test_a_flag_without_places_is_told_that_no_filter_reads_it(tmp_path):
     assert rules == {law.rule for law in PLACE_LAWS}
 
 
+LEAKY = """
+import re
+
+from gateway.contract.filter import Settings
+from gateway.contract.samples import FilterSample
+
+api = 1
+
+
+def open(call, settings):
+    return Guard()
+
+
+class Guard:
+    def text(self, kind, piece, last):
+        return re.sub("[0-9]{4}-[0-9]{4}", "***", piece)
+
+
+def samples():
+    return [SAMPLE]
+"""
+
+
+@pytest.mark.parametrize(
+    ("sample", "holds", "reason"),
+    [
+        ("Settings()", False, "not tried: no text was changed; give texts in `samples`"),
+        ("FilterSample(Settings())", False, "not tried: no text was changed; give texts in `samples`"),
+        ("FilterSample(Settings(), texts=('my 1234-5678',))", False, "in one piece the client gets 'my ***'"),
+        ("FilterSample(Settings(), texts=('no number',))", True, "not tried: no text was changed, and none of the"),
+    ],
+)
+def test_a_guard_that_leaks_between_pieces_needs_texts(tmp_path, sample, holds, reason):
+    leaky = report(tmp_path, "acme_guard", LEAKY.replace("SAMPLE", sample))
+    result = next(each for each in leaky.results if each.rule == "text in pieces of any size becomes the same text")
+    assert (result.holds, result.reason.startswith(reason)) == (holds, True), str(leaky)
+
+
+def test_a_guard_without_the_method_text_needs_no_texts(tmp_path):
+    source = LEAKY.replace("SAMPLE", "Settings()").replace("def text(self, kind, piece, last)", "def headers(self)")
+    prompts_only = report(tmp_path, "acme_guard", source.replace("return re.sub(", "return {} and re.sub("))
+    assert prompts_only.holds, str(prompts_only)
+
+
 def test_the_fewest_borders_are_those_that_matter():
     data = bytes(range(100))
     borders = fewest_borders(data, range(1, 100), lambda chunks: any(chunk.endswith(b"\x2a") for chunk in chunks[:-1]))

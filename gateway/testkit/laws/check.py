@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.conversions import upstreams
 from gateway.contract.errors import PluginFailed
 from gateway.contract.hooks import Hook
 from gateway.contract.registry import LoadedFilter, LoadedTranslator, Plugin, Registry
-from gateway.contract.samples import Sample
+from gateway.contract.samples import FilterSample, Sample
 from gateway.testkit.laws.filter_laws import FILTER_LAWS, FilterSubject
 from gateway.testkit.laws.flag_laws import FLAG_LAWS
 from gateway.testkit.laws.flag_subject import FlagSubject
@@ -24,7 +24,6 @@ NO_SAMPLES: Final = (
     "its module has no function `samples`, which returns samples of its format (gateway.contract.samples)"
 )
 NO_SETTINGS: Final = "its settings have no defaults; return a list of Settings from a function `samples`"
-S = TypeVar("S")
 
 
 class NotChecked(Exception):
@@ -93,18 +92,19 @@ def flag_subject(flag: Plugin) -> FlagSubject:
 
 
 def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
-    """Return a filter with the settings of its function `samples`, or with its default settings.
+    """Return a filter with the samples of its function `samples`, or with its default settings.
 
     Raises `NotChecked` if the filter has neither.
     """
     home = loaded.hooks["filter.open"].home
-    settings = sampled(loaded.name, home, loaded.samples, loaded.settings)
-    if not settings:
+    samples = sampled(loaded.name, home, loaded.samples, loaded.settings, FilterSample)
+    if not samples:
         try:
-            settings = [loaded.settings()]
+            samples = [loaded.settings()]
         except ValueError:
             raise NotChecked(f"{loaded.name}: {NO_SETTINGS}") from None
-    return FilterSubject(loaded, settings, [flag for flag in registry.flags.values() if flag.places is not None])
+    every = [sample if isinstance(sample, FilterSample) else FilterSample(sample) for sample in samples]
+    return FilterSubject(loaded, every, [flag for flag in registry.flags.values() if flag.places is not None])
 
 
 def translator_subject(
@@ -128,12 +128,13 @@ def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sam
     return sampled(plugin, home, function, Sample)
 
 
-def sampled(plugin: str, home: str, function: Callable[[], Any], kind: type[S]) -> list[S]:
-    """Return what a plugin's `samples` returns. Raises `NotChecked` if it fails or has anything but the kind."""
+def sampled(plugin: str, home: str, function: Callable[[], Any], *kinds: type) -> list[Any]:
+    """Return what a plugin's `samples` returns. Raises `NotChecked` if it fails or has a value of none of the kinds."""
     try:
         samples = Hook(plugin, "samples", home, function).call()
     except PluginFailed as failed:
         raise NotChecked(f"{plugin}: {reason_of(failed)}") from None
-    if not isinstance(samples, Sequence) or not all(isinstance(sample, kind) for sample in samples):
-        raise NotChecked(f"{plugin}: samples must return a list of {kind.__module__}.{kind.__qualname__}")
+    if not isinstance(samples, Sequence) or not all(isinstance(sample, kinds) for sample in samples):
+        names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+        raise NotChecked(f"{plugin}: samples must return a list of {names}")
     return list(samples)

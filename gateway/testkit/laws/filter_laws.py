@@ -12,13 +12,14 @@ from gateway.contract.errors import PluginFailed, Refused
 from gateway.contract.filter import SECONDS, Asked, Caller, CallView, Hold, HttpReply, Settings
 from gateway.contract.flag import ClientRequest
 from gateway.contract.registry import LoadedFilter, Plugin
+from gateway.contract.samples import FilterSample
 from gateway.testkit.laws.chunks import CHUNK_SIZES
 from gateway.testkit.laws.exchange import Exchange
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
-from gateway.testkit.laws.law import Broken, Exempt, Law, shown
+from gateway.testkit.laws.law import Broken, Exempt, Law, Untried, shown
 from gateway.testkit.laws.observer_laws import records
 
-KINDS: Final = ("text", "thinking")
+KINDS: Final = ("text", "thinking", "arguments")
 TEXTS: Final = ("", "hello", "Grüße, 世界 👩‍👩‍👧! A line\nand a call of ada@example.com, 10:30, 3.14.")
 ARGUMENTS: Final = '{"city": "Ulm", "days": [1, 2], "note": "a \\"quoted\\" word"}'
 BLOCKED_OUTCOME: Final = "(blocked)"
@@ -27,10 +28,10 @@ SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test 
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter, the settings with which it is tried, and the compatibility flags whose requests it gets."""
+    """A filter, the samples with which it is tried, and the compatibility flags whose requests it gets."""
 
     loaded: LoadedFilter
-    settings: Sequence[Settings]
+    samples: Sequence[FilterSample]
     flags: Sequence[Plugin]
 
     def opened(self) -> Iterator[tuple[Settings, ClientRequest, Plugin]]:
@@ -38,7 +39,7 @@ class FilterSubject:
         for flag in self.flags:
             for sample in known_samples(flag.dialect_for(CLAUDE), flag)[:1]:
                 request = Exchange(flag, sample, CLAUDE).request()
-                yield from ((settings, request, flag) for settings in self.settings)
+                yield from ((each.settings, request, flag) for each in self.samples)
 
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Return the result of a hook. Raises `Exempt` if the hook sends a request."""
@@ -129,10 +130,11 @@ async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces
     return out + rest
 
 
-def _texts(settings: Settings) -> Iterator[str]:
+def _texts(sample: FilterSample) -> Iterator[str]:
     """Yield texts, with and without the words in the settings."""
     yield from TEXTS
-    for word in _words(settings.model_dump(mode="python")):
+    yield from sample.texts
+    for word in _words(sample.settings.model_dump(mode="python")):
         yield f"{word} in front, {word}{word} and twice, then at the end {word}"
         yield f"{word[:-1]} is only a part of {word[1:]}"
 
@@ -149,15 +151,33 @@ def _words(value: Any) -> Iterator[str]:
 
 
 async def _pieces_of_any_size(subject: FilterSubject) -> None:
-    for settings in subject.settings:
-        for text in _texts(settings):
+    is_changed = False
+    for sample in subject.samples:
+        for text in _texts(sample):
             for kind in KINDS:
-                expected = await _text_of(subject, settings, kind, [text])
-                for size in CHUNK_SIZES:
-                    pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
-                    got = await _text_of(subject, settings, kind, pieces)
-                    if got != expected:
-                        await _report(subject, settings, kind, pieces, expected)
+                given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
+                expected = await _text_of(subject, sample.settings, kind, [given])
+                is_changed = is_changed or expected != given
+                await _require_same_in_pieces(subject, sample.settings, kind, given, expected)
+    if not is_changed and await _reads_text(subject):
+        if any(sample.texts for sample in subject.samples):
+            raise Exempt("no text was changed, and none of the texts in `samples`")
+        raise Untried("no text was changed; give texts in `samples` (gateway.contract.samples.FilterSample)")
+
+
+async def _reads_text(subject: FilterSubject) -> bool:
+    return any([hasattr(opened, "text") async for opened, _, _ in _objects(subject)])
+
+
+async def _require_same_in_pieces(
+    subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
+) -> None:
+    """Raise `Broken` if pieces of some size become another text than the whole text does."""
+    for size in CHUNK_SIZES:
+        pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
+        got = await _text_of(subject, settings, kind, pieces)
+        if got != expected:
+            await _report(subject, settings, kind, pieces, expected)
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
@@ -175,9 +195,10 @@ async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces:
 
 
 async def _arguments_stay_json(subject: FilterSubject) -> None:
-    for settings in subject.settings:
-        for text in (ARGUMENTS, *(json.dumps({"note": word}) for word in _words(settings.model_dump(mode="python")))):
-            got = await _text_of(subject, settings, "arguments", [*text])
+    for sample in subject.samples:
+        words = _words(sample.settings.model_dump(mode="python"))
+        for text in (ARGUMENTS, *(json.dumps({"note": word}) for word in (*sample.texts, *words))):
+            got = await _text_of(subject, sample.settings, "arguments", [*text])
             if got != BLOCKED_OUTCOME:
                 try:
                     json.loads(got)

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from gateway.contract import filter as filters
 from gateway.contract.filter import Asked, CallView, Hold
 from gateway.contract.places import Kind
+from gateway.contract.samples import FilterSample
 
 api = 1
 blocks = True
@@ -107,6 +108,11 @@ def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"
     return re.compile(pattern, re.ASCII), () if own else tuple(mark for form in forms for mark in form.marks)
+
+
+def samples() -> list[FilterSample]:
+    texts = ("the key AKIAIOSFODNN7EXAMPLE of AWS's documentation",)
+    return [FilterSample(Settings.model_validate({}), texts)]
 
 
 def open(_call: CallView, settings: Settings) -> Scrubber:  # noqa: A001 (the contract's name)

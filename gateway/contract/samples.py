@@ -24,9 +24,13 @@ running gateway never calls `samples`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from gateway.contract.filter import Settings
 from gateway.contract.messages import Headers
+
+if TYPE_CHECKING:
+    # flags import this module, also in worker processes, which do without pydantic
+    from gateway.contract.filter import Settings
 
 
 @dataclass(frozen=True, slots=True)

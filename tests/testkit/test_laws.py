@@ -100,7 +100,11 @@ FLAGS = {
     "the text of a stream is counted, so that a cut stream has a price": (
         "yield Place", "return\n        yield Place", "output_bytes is 0 for every event"
     ),
-    "an odd event is read as far as possible": ("if isinstance(stop :=", "if len(stop :=", "event 0"),
+    "an odd event is read as far as possible": (
+        'if isinstance(stop := data.get("stop"), str):\n            self._facts.stop = stop',
+        'if stop := data.get("stop"):\n            self._facts.stop = stop.strip()',
+        "event 1",
+    ),
     "an odd reply is read as far as possible": ("json_api.json_object(body)", "orjson.loads(body)", "body b''"),
     "an error in a stream is an error for the flag's own decoder": (
         "def samples", f"{QUIET_FAILURE}\n\ndef samples", "data: [DONE]"
@@ -244,8 +248,45 @@ def test_a_part_that_no_sample_has_is_asked_for(tmp_path):
         .replace('b"data: [DONE]', '"data: [DONE]')
     )
     lacking = report(tmp_path, "acme_text", source)
-    reasons = {result.reason for result in lacking.results if not result.holds}
-    assert reasons == {"not tried: no sample has a stream; give it in `samples` (gateway.contract.samples)"}
+    reasons = [result.reason for result in lacking.results if not result.holds]
+    assert reasons[0] == "not tried: no sample has a stream; give it in `samples` (gateway.contract.samples)"
+    assert set(reasons[1:]) == {'not tried: the cause is that of "chunks of any size give the same events"'}
+
+
+CAUSES = {
+    # a change of the scaffold by which several laws fail: (text, its replacement, the rule that names it, the reason)
+    "a stream without [DONE]": (
+        '            b"data: [DONE]\\n\\n",\n',
+        "",
+        "chunks of any size give the same events",
+        "no event was the last one; a stream that ends without [DONE] needs a `decoder` of its own",
+    ),
+    "a build that fails": (
+        "headers = {",
+        'raise KeyError("x")\n    headers = {',
+        "the request to the provider has the provider's name of the model",
+        "build KeyError: 'x'",
+    ),
+    "a meter that fails": (
+        "        if not is_end(event):",
+        '        raise KeyError("y")\n        if not is_end(event):',
+        "damaged bytes of a stream are events or an error",
+        "meter.feed KeyError: 'y'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "rule", "reason"), CAUSES.values(), ids=CAUSES)
+def test_a_cause_that_breaks_many_laws_is_told_once(tmp_path, old, new, rule, reason):
+    assert old in SOURCES["acme_text"]
+    broken = report(tmp_path, "acme_text", SOURCES["acme_text"].replace(old, new))
+    tried = [result for result in broken.results if result.is_tried and not result.holds]
+    others = {result.reason for result in broken.results if not result.is_tried}
+    assert [result.rule for result in tried] == [rule], str(broken)
+    assert reason in tried[0].reason
+    assert others == {f'not tried: the cause is that of "{rule}"'}
+    count = sum(not result.holds for result in broken.results)
+    assert str(broken).startswith(f"flag acme_text: {len(broken.results)} laws, 1 broken, {count - 1} not tried\n")
 
 
 def test_a_flag_without_places_is_told_that_no_filter_reads_it(tmp_path):

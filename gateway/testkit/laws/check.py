@@ -43,13 +43,16 @@ class Report:
         return all(result.holds for result in self.results)
 
     def __str__(self) -> str:
-        broken = sum(not result.holds for result in self.results)
-        return "\n".join([f"{self.kind} {self.plugin}: {len(self.results)} laws, {broken} broken", *self._lines()])
+        untried = sum(not result.is_tried for result in self.results)
+        broken = sum(result.is_tried and not result.holds for result in self.results)
+        counts = f"{len(self.results)} laws, {broken} broken, {untried} not tried"
+        return "\n".join([f"{self.kind} {self.plugin}: {counts}", *self._lines()])
 
     def _lines(self) -> Iterator[str]:
         for result in self.results:
-            yield f"  {'holds ' if result.holds else 'BROKEN'}  {result.rule}"
-            yield from (f"          {line}" for line in (result.reason, *result.inputs) if line)
+            mark = "untried" if not result.is_tried else "holds" if result.holds else "BROKEN"
+            yield f"  {mark:<7}  {result.rule}"
+            yield from (f"           {line}" for line in (result.reason, *result.inputs) if line)
 
 
 def check(name: str, registry: Registry) -> Report:

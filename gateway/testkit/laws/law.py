@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from gateway.contract.errors import GatewayError, PluginFailed
+from gateway.contract.errors import GatewayError, PluginFailed, Truncated
 
 S = TypeVar("S")
 
 SHOWN: Final = 160
 """Maximum number of characters of an input or a value in a report."""
+NO_LAST_EVENT: Final = "no event was the last one; a stream that ends without [DONE] needs a `decoder` of its own"
 
 
 class Broken(Exception):
@@ -55,30 +56,39 @@ class Result:
     reason: str = ""
     """The reason for which the law is broken or was not tried; "" if it was tried and holds."""
     inputs: tuple[str, ...] = ()
+    is_tried: bool = True
 
 
 def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
-    """Yield the result of each law."""
+    """Yield the result of each law. A reason for which several laws fail is in the first of their results alone."""
+    first_rules: dict[str, str] = {}
     for law in laws:
-        try:
-            law.attempt(subject)
-        except Broken as broken:
-            yield Result(law.rule, holds=False, reason=broken.reason, inputs=broken.inputs)
-        except Untried as untried:
-            yield Result(law.rule, holds=False, reason=f"not tried: {untried}")
-        except Exempt as exempt:
-            yield Result(law.rule, holds=True, reason=f"not tried: {exempt}")
-        except GatewayError as error:
-            yield Result(law.rule, holds=False, reason=reason_of(error))
-        else:
-            yield Result(law.rule, holds=True)
+        result = _result(law, subject)
+        if not result.holds and (first := first_rules.setdefault(result.reason, law.rule)) != law.rule:
+            result = Result(law.rule, holds=False, reason=f'not tried: the cause is that of "{first}"', is_tried=False)
+        yield result
+
+
+def _result(law: Law[S], subject: S) -> Result:
+    try:
+        law.attempt(subject)
+    except Broken as broken:
+        return Result(law.rule, holds=False, reason=broken.reason, inputs=broken.inputs)
+    except Untried as untried:
+        return Result(law.rule, holds=False, reason=f"not tried: {untried}", is_tried=False)
+    except Exempt as exempt:
+        return Result(law.rule, holds=True, reason=f"not tried: {exempt}", is_tried=False)
+    except GatewayError as error:
+        return Result(law.rule, holds=False, reason=reason_of(error))
+    return Result(law.rule, holds=True)
 
 
 def reason_of(error: GatewayError) -> str:
     """Return the message of a plugin's error. For a failure, it names the hook, the file and the line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
-    return f"raised {type(error).__name__}: {error.problem.message}"
+    hint = f"; {NO_LAST_EVENT}" if isinstance(error, Truncated) else ""
+    return f"raised {type(error).__name__}: {error.problem.message}{hint}"
 
 
 def require(holds: bool, reason: str, *inputs: str) -> None:

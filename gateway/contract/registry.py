@@ -227,7 +227,7 @@ class _Search:
     translators: dict[tuple[str, str], LoadedTranslator] = field(default_factory=dict)
     observers: dict[str, Mapping[str, Hook]] = field(default_factory=dict)
     filters: dict[str, LoadedFilter] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, tuple[Candidate, ModuleType]] = field(default_factory=dict)
     errors: list[Mistake] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -235,8 +235,12 @@ class _Search:
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Add a plugin that has no mistakes.
 
-        Mistakes are errors, or the plugin is skipped if it is of an installed package.
+        Mistakes are errors, or the plugin is skipped if it is of an installed package. A file that is a plugin of an
+        installed package and also in the folder, as after `pip install -e`, is added once.
         """
+        other, other_module = self.taken.get(candidate.name, (candidate, module))
+        if other.group and not candidate.group and _is_same_file(other_module, module):
+            return
         wrong = (module,) if isinstance(module, Mistake) else self._checked(candidate, module)
         if not wrong:
             self._take(candidate, cast("ModuleType", module))
@@ -261,8 +265,12 @@ class _Search:
 
     def _mistakes(self, candidate: Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)
-        if other := self.origins.get(name):
-            yield Mistake(name, f"there is one of that name already: {other}; take another name", candidate.place)
+        if name in self.taken:
+            other, _ = self.taken[name]
+            right = "take another name"
+            if other.group and not candidate.group:
+                right = f"leave out --plugins, uninstall the package, or {right}"
+            yield Mistake(name, f"there is one of that name already: {other.origin}; {right}", candidate.place)
             return
         if candidate.group and GROUPS[candidate.group] is not kind:
             right = next(group for group, its_kind in GROUPS.items() if its_kind is kind)
@@ -281,7 +289,7 @@ class _Search:
 
     def _take(self, candidate: Candidate, module: ModuleType) -> None:
         name, kind = candidate.name, kind_of(candidate.name, module)
-        self.origins[name] = candidate.origin
+        self.taken[name] = candidate, module
         if kind is FLAG:
             self.flags[name] = _flag(name, module)
         elif kind is TRANSLATOR:
@@ -291,6 +299,12 @@ class _Search:
             self.filters[name] = _filter(name, module)
         else:
             self.observers[name] = observer_hooks(name, module)
+
+
+def _is_same_file(one: ModuleType | Mistake, other: ModuleType | Mistake) -> bool:
+    files = [getattr(module, "__file__", None) for module in (one, other)]
+    first, second = (Path(file).resolve() if isinstance(file, str) else None for file in files)
+    return first is not None and first == second
 
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import keyword
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -77,29 +78,34 @@ def write_package(name: str, kind: str, folder: Path | None, taken: Collection[s
 
     Raises `NotWritten` if the name cannot be used, or if the folder exists or cannot be written.
     """
-    check_name(name, taken)
+    check_spelling(name)
     folder = folder or Path(name)
+    if os.path.lexists(folder):
+        raise NotWritten(f"there is a file or folder {folder} already; name a new folder with --folder DIR")
+    check_free(name, taken)
     try:
         folder.mkdir(parents=True)
         for path, text in package_files(name, kind).items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
-    except FileExistsError:
-        raise NotWritten(f"{folder} exists; name a new folder with --folder DIR") from None
     except OSError as error:
         raise NotWritten(f"{folder}: {error.strerror}; name another folder with --folder DIR") from None
-    steps = f"cd {folder} && pip install -e '.[test]' && pytest && irisgate plugins check {name}"
+    steps = f"cd {folder} && pip install -e '.[test]' && pytest && irisgate plugins check {name} --plugins ."
     return f"{folder}: the {kind} {name}, with a test. Next: {steps}"
 
 
-def check_name(name: str, taken: Collection[str]) -> None:
-    """Raise `NotWritten` for a name that a plugin's module cannot have."""
+def check_spelling(name: str) -> None:
+    """Raise `NotWritten` for a name that no plugin's module can have."""
     if "__" in name.strip("_"):
         raise NotWritten(f'"{name}": only names of translators have two underscores in a row; use one')
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise NotWritten(f'"{name}" cannot be a plugin\'s name{_suggestion(name)}')
     if len(name) > MAX_NAME:
         raise NotWritten(f"the name has {len(name)} characters; use at most {MAX_NAME}")
+
+
+def check_free(name: str, taken: Collection[str]) -> None:
+    """Raise `NotWritten` for the name of a known plugin or of another module."""
     if name in taken:
         raise NotWritten(f"there is a plugin {name} already; use another name")
     if importlib.util.find_spec(name) is not None:

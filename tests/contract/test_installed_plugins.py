@@ -8,7 +8,7 @@ import pytest
 from gateway.__main__ import main
 from gateway.config.findings import ConfigError
 from gateway.config.load import loads
-from gateway.contract.registry import discover
+from gateway.contract.registry import PluginError, discover
 from gateway.process.app import own_routes
 from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
@@ -110,6 +110,35 @@ def test_a_broken_plugin_is_left_out_and_the_others_work(site, package, place, r
 def discover_without_packages(site):
     sys.path.remove(str(site))
     return discover().flags
+
+
+KINDS = {"flags": FLAG, "filters": FILTER, "observers": OBSERVER}
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+@pytest.mark.parametrize("group", KINDS)
+def test_one_file_is_installed_and_in_the_folder(tmp_path, site, group, through_a_link):
+    """Check `--plugins .` where the package was installed by `pip install -e .`, also through a symbolic link."""
+    install(site, KINDS[group], name="acme_plugin", group=group)
+    folder = site
+    if through_a_link:
+        (folder := tmp_path / "link").symlink_to(site)
+    registry = discover(folder, own=own_routes())
+    assert "acme_plugin" in getattr(registry, group)
+    assert registry.skipped == ()
+
+
+@pytest.mark.parametrize("group", KINDS)
+def test_another_file_of_an_installed_name_is_an_error(tmp_path, site, group):
+    install(site, KINDS[group], name="acme_plugin", group=group)
+    (folder := tmp_path / "plugins").mkdir()
+    (folder / "acme_plugin.py").write_text(KINDS[group])
+    with pytest.raises(PluginError) as error:
+        discover(folder)
+    assert str(error.value).endswith(
+        "there is one of that name already: acme-plugins 2.1; leave out --plugins, uninstall the package, or "
+        "take another name"
+    )
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -34,7 +34,9 @@ def package(request, tmp_path, capsys):
     """Return the kind and the folder of a new package."""
     folder = tmp_path / "new" / "package"
     assert main(["plugins", "new", NAME, "--kind", request.param, "--folder", str(folder)]) == 0
-    assert "pip install -e '.[test]' && pytest && irisgate plugins check" in capsys.readouterr().out
+    assert (
+        "pip install -e '.[test]' && pytest && irisgate plugins check acme_text --plugins ." in capsys.readouterr().out
+    )
     return request.param, folder
 
 
@@ -98,13 +100,34 @@ def test_nothing_that_exists_is_changed(tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
-    for name, message in [("folder", "exists"), ("file", "exists"), ("link", "exists"), ("file/in", "Not a directory")]:
+    for name, message in [
+        ("folder", " already"),
+        ("file", " already"),
+        ("link", " already"),
+        ("file/in", ": Not a dir"),
+    ]:
         assert main(["plugins", "new", NAME, "--kind", "flag", "--folder", str(tmp_path / name)]) == 2
         error = capsys.readouterr().err
-        assert f"{name}{':' if ' ' in message else ''} {message}" in error
+        assert f"{name}{message}" in error
         assert "--folder DIR" in error
     assert list((tmp_path / "folder").iterdir()) == []
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_second_package_of_the_same_name_needs_another_folder(tmp_path, monkeypatch, capsys):
+    """Check the message in a folder from which Python imports, where the first package looks like a module."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["plugins", "new", NAME, "--kind", "filter"]
+    assert main(command) == 0
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"irisgate plugins new: there is a file or folder {NAME} already; name a new folder")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_readme_names_the_folder_of_the_check(kind):
+    assert f"irisgate plugins check {NAME} --plugins .\n" in package_files(NAME, kind)["README.md"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,11 +3,13 @@
 The plugins are the new ones of `irisgate plugins new`, with one change each.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.contract.registry import discover
+from gateway.contract.plugin_checks import Mistake
+from gateway.contract.registry import Skipped, discover
 from gateway.process.new_plugin import package_files
 from gateway.testkit.laws.check import NotChecked, check
 from gateway.testkit.laws.chunks import divided, fewest_borders
@@ -238,6 +240,22 @@ def test_missing_or_wrong_samples_are_told(tmp_path, plugin, old, new, message):
     with pytest.raises(NotChecked) as refusal:
         report(tmp_path, plugin, SOURCES[plugin].replace(old, new))
     assert message in str(refusal.value)
+
+
+def test_an_unknown_plugin_may_be_in_a_folder(tmp_path):
+    with pytest.raises(NotChecked) as refusal:
+        check("acme_text", discover())
+    assert str(refusal.value).startswith(
+        "there is no plugin acme_text; if it is a file in a folder, name the folder with --plugins DIR; there are anth"
+    )
+
+
+def test_a_broken_plugin_of_a_package_is_told_with_its_mistake():
+    mistake = Mistake("acme_text", "api = 7; write api = 1, the version of this gateway", "acme_text.py:5")
+    broken = replace(discover(), skipped=(Skipped("acme_text", "acme 2.1", (mistake,)),))
+    with pytest.raises(NotChecked) as refusal:
+        check("acme_text", broken)
+    assert str(refusal.value).startswith("acme_text is left out, because it is broken: acme 2.1: acme_text.py:5: ")
 
 
 def test_a_part_that_no_sample_has_is_asked_for(tmp_path):

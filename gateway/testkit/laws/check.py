@@ -78,7 +78,10 @@ def check(name: str, registry: Registry) -> Report:
             *(each.name for each in registry.translators.values()),
         ]
     )
-    raise NotChecked(f"there is no plugin {name}; there are {', '.join(names)}")
+    if skipped := [plugin.reason for plugin in registry.skipped if plugin.name == name]:
+        raise NotChecked(f"{name} is left out, because it is broken: {skipped[0]}")
+    hint = "if it is a file in a folder, name the folder with --plugins DIR"
+    raise NotChecked(f"there is no plugin {name}; {hint}; there are {', '.join(names)}")
 
 
 def flag_subject(flag: Plugin) -> FlagSubject:

@@ -307,6 +307,13 @@ def test_a_cause_that_breaks_many_laws_is_told_once(tmp_path, old, new, rule, re
     assert str(broken).startswith(f"flag acme_text: {len(broken.results)} laws, 1 broken, {count - 1} not tried\n")
 
 
+def test_a_place_without_a_text_is_told(tmp_path):
+    source = SOURCES["acme_text"].replace('yield Place(("text",))', 'yield Place(("texts", 0))')
+    without = report(tmp_path, "acme_text", source)
+    reasons = [result.reason for result in without.results if result.rule == "filters see the text of a whole reply"]
+    assert reasons == ["there is no text at ('texts', 0)"]
+
+
 def test_a_flag_without_places_is_told_that_no_filter_reads_it(tmp_path):
     source = SOURCES["acme_text"].replace("def places", "def _places")
     source = source.replace("def samples", "def output_bytes(event):\n    return len(event.payload)\n\n\ndef samples")
@@ -352,6 +359,18 @@ def test_a_guard_that_leaks_between_pieces_needs_texts(tmp_path, sample, holds, 
     leaky = report(tmp_path, "acme_guard", LEAKY.replace("SAMPLE", sample))
     result = next(each for each in leaky.results if each.rule == "text in pieces of any size becomes the same text")
     assert (result.holds, result.reason.startswith(reason)) == (holds, True), str(leaky)
+
+
+@pytest.mark.parametrize("leaks", ["text", "thinking", "arguments"])
+def test_a_leak_in_one_kind_of_text_is_enough(tmp_path, leaks):
+    whole = f"        if kind != {leaks!r} and not last:\n            return Hold('', piece)\n"
+    source = LEAKY.replace("SAMPLE", "FilterSample(Settings(), texts=('my 1234-5678',))")
+    source = source.replace("import Settings", "import Hold, Settings").replace(
+        "        return re", f"{whole}        return re"
+    )
+    leaky = report(tmp_path, "acme_guard", source)
+    (result,) = [each for each in leaky.results if not each.holds]
+    assert f"pieces of {leaks}: " in result.inputs[0]
 
 
 def test_a_guard_without_the_method_text_needs_no_texts(tmp_path):

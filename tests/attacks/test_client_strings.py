@@ -139,5 +139,6 @@ async def test_what_a_client_made_up_stands_on_pages_as_text(gated):
         assert reply.status < 500, path
         assert "<script" not in page, path
         assert "<img src=x" not in page, path
-        assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", page), path
+        # the minutes of a time are no result of the template
+        assert "49" not in re.findall(r"\{\{7\*7\}\}|(?<![:\d])49\b(?!:)", page), path
     assert crashes(gated) == []

@@ -128,7 +128,8 @@ async def test_a_plugin_that_ends_the_process_is_named_like_other_faults(tmp_pat
     (tmp_path / "plugins").mkdir()
     (sick := tmp_path / "plugins/sick.py").write_text("raise SystemExit(7)")
     status, out, err = await irisgate(tmp_path, "check", str(config), "--plugins", "plugins")
-    assert (status, out, err) == (2, "", f"{sick}:1: SystemExit: 7\n")
+    told = f"{sick}:1: plugin sick: SystemExit: 7; a plugin must not end the process\n"
+    assert (status, out, err) == (2, "", told)
 
 
 @pytest.mark.parametrize(

@@ -215,9 +215,9 @@ async def test_a_single_file_is_a_plugin(tmp_path, openai_upstream, config):
     plugins.mkdir()
     source = (ROOT / "plugins/gateway_plugins/openai_chat.py").read_text()
     (plugins / "my_chat.py").write_text(
-        source.replace('"POST", "/v1/chat/completions", "', '"POST", "/mine", "').replace(
-            '"/chat/completions"', '"/mine2"'
-        )
+        source.replace('"POST", "/v1/chat/completions", "', '"POST", "/mine", "')
+        .replace('"/chat/completions"', '"/mine2"')
+        .replace("model_lists = ", "_model_lists = ")
     )
     document = configuration(openai_upstream.url, compatibility={"my_chat": True})
     config.write_text(json.dumps(document))

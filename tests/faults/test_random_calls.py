@@ -18,10 +18,10 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from gateway.pytest_plugin.running import Reply
 from tests.helpers.descriptors import descriptors
 from tests.helpers.examples import examples
 from tests.helpers.fault_proxy import Fault
-from tests.helpers.gateway import Reply
 from tests.helpers.lanes import gateway_tasks, lanes
 from tests.helpers.outcomes import is_right
 from tests.helpers.waiting import eventually
@@ -164,7 +164,7 @@ class Calls(RuleBasedStateMachine):
             response = await call.head
             call.parts.append(await response.read())
         self.opened.put(call.lane)
-        reply = Reply(response, b"".join(call.parts))
+        reply = Reply(response.status, response.headers, b"".join(call.parts))
         right = is_right(call.wire, reply, stream=call.stream)
         assert right or self.any_left or not call.is_good, reply.body
         self.rights[reply.headers["x-request-id"]] = right

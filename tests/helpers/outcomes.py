@@ -12,7 +12,7 @@ from gateway.contract.framing import sse
 from tests.helpers.fold import fold, framed_event, read_stream, typed_event
 
 OWN_NAMES = {
-    "id", "item_id", "call_id", "toolUseId", "model", "created", "created_at", "completed_at", "latencyMs", "p",
+    "id", "item_id", "call_id", "toolUseId", "responseId", "modelVersion", "model", "created", "created_at", "completed_at", "latencyMs", "p",
     "amazon-bedrock-invocationMetrics",
 }  # fmt: skip
 """Members that may differ between two equal replies: ids, times, padding, and the name by which a model was called."""
@@ -22,7 +22,9 @@ _ENDS = {
     "bedrock_model_invoke": ("message_stop",),
     "bedrock_converse": ("metadata",),
 }
-"""The last event of a complete stream, by the client's compatibility flag. A Chat stream ends with `[DONE]`."""
+"""The last event of a complete stream, by the client's compatibility flag.
+
+A Chat stream ends with `[DONE]`, and Gemini's with a finish reason."""
 
 
 def error_message(client, body):
@@ -75,7 +77,7 @@ def without_own(value):
 def is_error(client, event):
     """Return whether an event of a stream reports an error to the client."""
     kind, data = event
-    if client == "openai_chat":
+    if client in {"openai_chat", "gemini_generate_content"}:
         return bool(data) and "error" in data
     return kind == ("response.failed" if client == "openai_responses" else "error") or kind.endswith("Exception")
 
@@ -85,6 +87,8 @@ def is_end(client, event):
     kind, data = event
     if client == "openai_chat":
         return data is None
+    if client == "gemini_generate_content":
+        return any("finishReason" in candidate for candidate in data.get("candidates", ()))
     return kind in _ENDS[client]
 
 

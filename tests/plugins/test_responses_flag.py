@@ -11,8 +11,9 @@ import pytest
 
 from gateway.contract import errors
 from gateway.contract.errors import Problem, Truncated, UpstreamFailed
-from gateway.contract.flag import Caps, Head, Members, Target
+from gateway.contract.flag import Caps, Head, Members, Place, Target
 from gateway.contract.framing import sse
+from gateway.contract.places import text_at
 from gateway.testkit.render import responses as render_responses
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 from gateway_plugins import openai_responses as flag
@@ -183,9 +184,10 @@ def test_a_failure_before_any_event_has_a_response_too():
     assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
 
 
-def test_the_text_that_a_user_sees_can_be_read_and_replaced():
+def test_the_text_that_a_user_sees_stands_at_places():
     output = decoded(framed(render_responses.events(NAMED["text"].reply, "m", 10)))
-    assert "".join(map(flag.texts, output)) == "Hello from a simulated model."
-    delta = next(event for event in output if flag.texts(event))
-    assert flag.texts(flag.with_text(delta, "***")) == "***"
-    assert flag.with_text(delta, "***").data["item_id"] == delta.data["item_id"]
+    places = [(event, place) for event in output for place in flag.places(event) if isinstance(place, Place)]
+    pieces = [text_at(event.data, place.path) for event, place in places if not place.repeats]
+    assert "".join(pieces) == "Hello from a simulated model."
+    whole = [text_at(event.data, place.path) for event, place in places if place.repeats]
+    assert whole == ["Hello from a simulated model."] * 4

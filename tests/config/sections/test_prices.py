@@ -9,6 +9,7 @@ from gateway.call.runtime import runtime
 from gateway.config.findings import ConfigError
 from gateway.config.load import load
 from gateway.contract.flag import Usage
+from gateway.contract.registry import discover
 from gateway.money.prices.table import CostRule
 from tests.config.examples import config, warnings
 from tests.config.examples import provider as loaded
@@ -149,6 +150,6 @@ def test_a_rule_that_prices_nothing_warns():
 
 
 def test_a_provider_whose_price_list_may_not_be_found_warns():
-    messages = warnings(config({"cost_basis": None}, auto_cost_basis=False))
+    messages = warnings(config({"cost_basis": None}, auto_cost_basis=False), plugins=discover().known)
     assert [warning.startswith("providers.p: no cost_basis configured") for warning in messages] == [True]
-    assert not warnings(config({"cost_basis": None}, auto_cost_basis=True))
+    assert not warnings(config({"cost_basis": None}, auto_cost_basis=True), plugins=discover().known)

@@ -300,7 +300,11 @@ def test_a_record_is_the_bill_that_the_raw_bytes_say(line, data):
     assert record["estimated"] is (not bill.exact or is_silent)
     assert len(record["parts"]) == (len(bill.parts) if len(bill.parts) > 1 else 0)
     if not is_native(client, line.provider):
-        assert told(client, response, stream=stream) == (*bill.counts[:3], bill.counts[3] + bill.counts[4])
+        writes = bill.counts[3] + bill.counts[4]
+        expected = (given, written, read, writes)
+        if client == "gemini_generate_content":  # its usage has no count of writes, which are a part of the prompt
+            expected = (given + writes, written, read, 0)
+        assert told(client, response, stream=stream) == expected
 
 
 def is_native(client, provider):

@@ -127,7 +127,7 @@ def test_an_event_of_any_shape_is_passed_on_or_an_error_and_never_a_crash(data, 
     with suppress(UpstreamFailed):
         for each in decoder.feed(b"event: " + event["type"].encode() + b"\ndata: " + payload + b"\n\n"):
             meter.feed(each)
-            openai_responses.texts(each)
+            list(openai_responses.places(each))
     with suppress(UpstreamFailed):
         meter.whole(orjson.dumps(broken.get("response") or {}) if isinstance(broken, dict) else b"{}")
-    openai_responses.texts(Event("response.output_text.delta", payload))
+    list(openai_responses.places(Event("response.output_text.delta", payload)))

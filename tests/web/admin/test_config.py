@@ -345,7 +345,7 @@ async def test_what_somebody_else_has_written_meanwhile_is_not_taken_back(served
 
 
 async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
-    def failing(_):
+    def failing(*_):
         raise RuntimeError("a table is damaged")
 
     monkeypatch.setattr(reload, "runtime", failing)

@@ -247,8 +247,11 @@ class FilterModule(Protocol):
         `settings` is an instance of the module's `Settings`. Raises `Refused`, by `blocked`, to end the call.
         """
 
-    def samples(self) -> Sequence[BaseModel]:
-        """Return settings with which `irisgate plugins check` tries the filter. A running gateway does not call it."""
+    def samples(self) -> Sequence[Any]:
+        """Return settings with which `irisgate plugins check` tries the filter, as `Settings` or as `FilterSample`.
+
+        A running gateway does not call it.
+        """
 
 
 REPLIED_BYTES: Final = 8 * 1024 * 1024

@@ -1,9 +1,10 @@
 """Every method of a filter, on every conversion, whole and streamed, for every way in which a call can end.
 
 One filter notes what it is called with, and writes texts in capitals although it holds the end of each piece. All
-conversions share a gateway, so the calls of one test run one after the other.
+conversions share a gateway.
 """
 
+import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -182,13 +183,21 @@ def name_of(wire, stream):
 
 async def each(lines, check, modes=MODES):
     """Check each conversion, and return the failures, so that one failure does not hide the others."""
-    failures = {}
-    for wire, stream in modes:
-        try:
-            await check(lines, wire, stream=stream)
-        except Exception as error:  # noqa: BLE001 (every failure is reported)
-            failures[name_of(wire, stream)] = repr(error)[:600]
-    return failures
+    return dict(filter(None, [await tried(lines, check, *mode) for mode in modes]))
+
+
+async def together(lines, check, modes):
+    """Check conversions at the same time, because each of them waits, and return the failures."""
+    return dict(filter(None, await asyncio.gather(*(tried(lines, check, *mode) for mode in modes))))
+
+
+async def tried(lines, check, wire, stream):
+    """Return the name of a conversion and its failure; None if there is no failure."""
+    try:
+        await check(lines, wire, stream=stream)
+    except Exception as error:  # noqa: BLE001 (every failure is reported)
+        return name_of(wire, stream), repr(error)[:600]
+    return None
 
 
 async def complete(lines, wire, *, stream):
@@ -263,8 +272,8 @@ async def left(lines, wire, *, stream):
 
 
 async def test_a_client_that_leaves_a_stream_ends_with_done(tmp_path):
-    async with matrix(tmp_path, Scenario(REPLY, stall_after=4)) as lines:
-        assert await each(lines, left, [(wire, True) for wire in WIRES]) == {}
+    async with matrix(tmp_path, Scenario(REPLY, stall_after=6, stall_seconds=5)) as lines:
+        assert await together(lines, left, [(wire, True) for wire in WIRES]) == {}
 
 
 def failing(method, *, passes):

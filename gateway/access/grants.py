@@ -11,11 +11,13 @@ The identification of callers, the wording of refusals and the list of models ar
 
 Sources of a grant (`src`), as Aperture's documentation defines them:
 
-* `*` matches every caller, including the local machine's `(loopback)`. * Any other source must equal the whole login.
-The login of a tagged node is all its tags, sorted and joined by ",". So `tag:api,tag:prod` matches a node with exactly
-these two tags, and `tag:api` matches a node that has no other tag (Aperture's documentation: "src must equal that whole
-string"). A node that gets another tag becomes a different caller, and loses its former access. * `group:x` also matches
-the members of a group that the identity names `x` or `group:x`. A group may be named by its mail address (SCIM).
+* `*` matches every caller, including the local machine's `(loopback)`.
+* Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
+  `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
+  (Aperture's documentation: "src must equal that whole string"). A node that gets another tag becomes a different
+  caller, and loses its former access.
+* `group:x` also matches the members of a group that the identity names `x` or `group:x`. A group may be named by its
+  mail address (SCIM).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import orjson
 from gateway.call.chain import Batch, Batches
 from gateway.call.filters import CallFilters, OpenFilter
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
-from gateway.contract.filter import SECONDS
+from gateway.contract.filter import SECONDS, Hold
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
 from gateway.contract.places import REPLY, Copy, End, Kind, Place, empty, json_bytes, json_text, put_text, value_at
@@ -68,23 +68,21 @@ class _Run:
         """
         if self.one.failed:
             return whole
-        text: Any
+        result: str | Hold
         if self._is_async:
-            text = await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS)
+            result = await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS)
         else:
-            text = self._hook.run(self._method, block[1], whole, last)
-        if type(text) is not str:
-            text, rest = text
-            if last:
-                text += rest
-            elif rest:
-                self.held[block] = rest
+            result = self._hook.run(self._method, block[1], whole, last)
+        text, rest = (result, "") if isinstance(result, str) else result
+        if last:
+            text += rest
+        elif rest:
+            self.held[block] = rest
         if text and not whole:
             raise self.failure("returned text at the end of a block of which it held nothing")
         if is_json and text != whole and not _is_json(text):
             raise self.failure("returned arguments that are not JSON")
-        filtered: str = text
-        return filtered
+        return text
 
     def failure(self, cause: str) -> PluginFailed:
         return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))
@@ -108,8 +106,7 @@ class Texts:
             try:
                 piece = await run.feed(block, piece, last=last, is_json=is_json)
             except PluginFailed as failure:
-                run.one.failed = True
-                self._filters.failed(run.one.active, failure)
+                self._filters.failed(run.one, failure)
         return piece
 
 
@@ -283,8 +280,7 @@ Item = tuple[Place | End | Copy, str, bool]
 def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[Item]:
     """Return the texts in a payload, as found by the function `places` of a compatibility flag.
 
-    Raises `PluginFailed`, and `BadFrame` if the
-    payload is not JSON.
+    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
     """
     return places.run(_texts_of, Event(kind, payload), places.function)
 

@@ -20,6 +20,7 @@ from gateway.contract.errors import PluginFailed
 from gateway.contract.filter import SECONDS, Asked, CallView, Reply, Settings
 from gateway.contract.filter_checks import METHODS
 from gateway.contract.hooks import Hook
+from gateway.contract.record import Record
 from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
@@ -98,13 +99,18 @@ class CallFilters:
         try:
             made = await hook.settled(function, view, active.settings, seconds=SECONDS)
         except PluginFailed as failure:
-            self.failed(active, failure)
+            self._report(active, failure)
             return
         if made is not None:
             methods = {name: method for name in METHODS if callable(method := getattr(made, name, None))}
             self.opened.append(OpenFilter(active, methods))
 
-    def failed(self, active: ActiveFilter, failure: PluginFailed) -> None:
+    def failed(self, one: OpenFilter, failure: PluginFailed) -> None:
+        """Call no more methods of a filter but `done`. Raise the failure if the call must not continue without it."""
+        one.failed = True
+        self._report(one.active, failure)
+
+    def _report(self, active: ActiveFilter, failure: PluginFailed) -> None:
         """Report the failure of a filter if the call can continue without it. Otherwise raise the failure."""
         if not active.passes:
             raise failure
@@ -122,8 +128,7 @@ class CallFilters:
             try:
                 results.append(await one.run(name, method, *args))
             except PluginFailed as failure:
-                one.failed = True
-                self.failed(one.active, failure)
+                self.failed(one, failure)
         return results
 
     async def request(self, asked: Asked, *, stream: bool) -> Asked | Reply:
@@ -136,8 +141,7 @@ class CallFilters:
                 if isinstance(result, Reply) and stream is not bool(result.events):
                     raise _wrong_reply(one.active, stream=stream)
             except PluginFailed as failure:
-                one.failed = True
-                self.failed(one.active, failure)
+                self.failed(one, failure)
                 continue
             if isinstance(result, Reply):
                 return result
@@ -148,9 +152,12 @@ class CallFilters:
         """Return whether an opened filter has the method."""
         return any(one.method(name) is not None for one in self.opened)
 
-    def done(self, record: Mapping[str, Any]) -> None:
-        """Give the record to the filters in a separate task, and then close their HTTP client."""
-        self.after.start(self._done(record))
+    def done(self, record: Record) -> None:
+        """Give the record to the filters that want it, in a separate task. Then close the filters' HTTP client."""
+        if any("done" in one.methods for one in self.opened):
+            self.after.start(self._done(record.as_dict()))
+        else:
+            self.client.close()
 
     async def _done(self, record: Mapping[str, Any]) -> None:
         for one in self.opened:
@@ -159,7 +166,7 @@ class CallFilters:
                     await one.run("done", method, record)
                 except PluginFailed as failure:
                     self.reports.failed(failure, self.request_id)
-        await self.client.close()
+        self.client.close()
 
 
 def active_filters(plugins: Sequence[PluginConfig], filters: Mapping[str, LoadedFilter]) -> tuple[ActiveFilter, ...]:

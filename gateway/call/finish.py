@@ -58,7 +58,7 @@ class Finish:
             record = _record(call, status, outcome, facts, cost, charges)
             self.put(record, charges)
         if call.filters is not None:
-            call.filters.done(record.as_dict())
+            call.filters.done(record)
         if (overhead := call.overhead(monotonic())) is not None:
             self.metrics.overhead(call.flag.name, overhead)
 

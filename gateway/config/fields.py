@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+from gateway.contract.http_headers import FRAMING, HEADER_NAME
+
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
-_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _MONEY: Final = re.compile(r"\$[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -69,9 +69,9 @@ def _header(value: Any) -> tuple[str, str]:
     """Return the name and value of a header. The error message does not quote the entry, which may hold a secret."""
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     name, rest = name.strip(), rest.strip()
-    if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
+    if not colon or not HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
         raise ValueError('must be in "Header-Name: value" format')
-    if name.lower() in _FRAMING:
+    if name.lower() in FRAMING:
         raise ValueError(f'"{name}" belongs to the connection and is set by the gateway; leave it out')
     return name, rest
 

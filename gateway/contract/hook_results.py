@@ -7,7 +7,6 @@ headers, and numbers of tokens.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -18,6 +17,7 @@ from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFaile
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.filter import Asked, Hold, Reply
 from gateway.contract.filter_checks import opened_fault
+from gateway.contract.http_headers import FRAMING, HEADER_NAME
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
 from gateway.contract.plugin_functions import is_async
@@ -310,7 +310,7 @@ def _added_headers(result: Any) -> None:
     """Check the headers that a filter adds. Headers about the connection or the body are refused."""
     _headers(result)
     own = sorted(_OWN_HEADERS & {name.lower() for name in result})
-    if own or not all(map(_TOKEN.fullmatch, result)):
+    if own or not all(map(HEADER_NAME.fullmatch, result)):
         raise WrongResult(f"returned headers that a filter cannot set: {', '.join(own) or 'a malformed name'}")
 
 
@@ -320,12 +320,9 @@ def _text(result: Any) -> None:
         require(is_right, result, "str or Hold")
 
 
-_OWN_HEADERS: Final = frozenset({
-    "connection", "content-length", "content-encoding", "expect", "host", "keep-alive", "te", "trailer",
-    "transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection",
-})  # fmt: skip
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name (RFC 9110, 5.1)."""
+_OWN_HEADERS: Final = FRAMING | {
+    "content-encoding", "expect", "keep-alive", "proxy-authorization", "proxy-connection",
+}  # fmt: skip
 
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,

@@ -1,8 +1,15 @@
-"""Combines the headers of a received HTTP message, for use as `messages.Headers`."""
+"""Headers of HTTP messages: their names, and those of a received message as `messages.Headers`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
+
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.1)."""
+FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
+"""Headers that say where a message begins and ends, and where it goes. Only the HTTP client sets them."""
 
 
 def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

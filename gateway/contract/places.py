@@ -113,10 +113,8 @@ def text_at(data: Any, path: Sequence[str | int]) -> str:
 
 def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
     """Replace the text at a place. Raises `ValueError` if the place had no string and `text` is not JSON."""
-    for step in path[:-1]:
-        data = data[step]
-    last = path[-1]
-    data[last] = text if isinstance(data[last], str) else orjson.loads(text)
+    parent, last = value_at(data, path[:-1]), path[-1]
+    parent[last] = text if isinstance(parent[last], str) else orjson.loads(text)
 
 
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
@@ -137,9 +135,8 @@ def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> 
 
 def empty(data: Any, path: Sequence[str | int]) -> None:
     """Replace the value at a place by an empty one: `[]` for a list, and null for anything else."""
-    for step in path[:-1]:
-        data = data[step]
-    data[path[-1]] = [] if isinstance(data[path[-1]], list) else None
+    parent, last = value_at(data, path[:-1]), path[-1]
+    parent[last] = [] if isinstance(parent[last], list) else None
 
 
 def output_bytes(places: Places, event: Event) -> int:

@@ -79,7 +79,7 @@ async def test_the_end_of_the_call_cancels_requests_and_allows_no_new_ones(fetch
     client = client_of(fetcher, server)
     waiting = asyncio.create_task(client.send("POST", str(server.make_url("/never")), json={}))
     await eventually(lambda: server.paths == ["/never"])
-    await client.close()
+    client.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     with pytest.raises(ConnectionError, match="its client is closed"):

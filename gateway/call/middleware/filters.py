@@ -79,8 +79,7 @@ class Filters:
             cause = "is missing, so that no filter can read the text of replies"
             for one in filters.opened:
                 if one.method("text") is not None:
-                    one.failed = True
-                    filters.failed(one.active, PluginFailed(call.flag.name, "places", cause, ""))
+                    filters.failed(one, PluginFailed(call.flag.name, "places", cause, ""))
         reads = filters.reads("text")
         replied = filters.reads("replied") and call.operation != COUNT_TOKENS
         match response:

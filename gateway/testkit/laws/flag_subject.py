@@ -9,7 +9,7 @@ from gateway.contract.capabilities import Caps
 from gateway.contract.registry import Plugin
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.exchange import Exchange
-from gateway.testkit.laws.law import Untried
+from gateway.testkit.laws.law import samples_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,8 @@ class FlagSubject:
     caps: Caps
 
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield the samples that have a certain part. Raises `Untried` if there are none."""
-        samples = [sample for sample in self.samples if has(sample)]
-        if not samples:
-            raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
-        for sample in samples:
+        """Yield an exchange for each sample that has a certain part. Raises `Untried` (`samples_with`)."""
+        for sample in samples_with(self.samples, has, what):
             yield Exchange(self.flag, sample, self.caps)
 
     def requests(self) -> Iterator[Exchange]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.contract.errors import GatewayError, PluginFailed, Truncated
+from gateway.contract.samples import Sample
 
 S = TypeVar("S")
 
@@ -89,6 +90,17 @@ def reason_of(error: GatewayError) -> str:
         return f"{error.hook} {error.cause} ({error.place})"
     hint = f"; {NO_LAST_EVENT}" if isinstance(error, Truncated) else ""
     return f"raised {type(error).__name__}: {error.problem.message}{hint}"
+
+
+def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
+    """Return the samples of which `has` returns a part that is not empty.
+
+    Raises `Untried`, with `what` as the name of the part, if there are none.
+    """
+    chosen = [sample for sample in samples if has(sample)]
+    if not chosen:
+        raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
+    return chosen
 
 
 def require(holds: bool, reason: str, *inputs: str) -> None:

@@ -17,7 +17,7 @@ from gateway.contract.registry import LoadedTranslator, Plugin
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.chunks import chunkings, divided, fewest_borders, shown_borders
 from gateway.testkit.laws.exchange import CHECKED_MODEL, HEAD, Exchange, ignored, stepped
-from gateway.testkit.laws.law import Broken, Law, Untried, reason_of, require, shown
+from gateway.testkit.laws.law import Broken, Law, reason_of, require, samples_with, shown
 from gateway.testkit.laws.mutations import damaged_bodies, damaged_events, matches, pointers, text_of, without
 
 
@@ -34,14 +34,8 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield a call for each sample of which `has` returns a part that is not empty.
-
-        Raises `Untried`, with `what` as the name of the part, if no sample has it.
-        """
-        samples = [sample for sample in self.samples if has(sample)]
-        if not samples:
-            raise Untried(f"no sample has {what}; give it in `samples` (gateway.contract.samples)")
-        for sample in samples:
+        """Yield a call for each sample that has a certain part. Raises `Untried` (`samples_with`)."""
+        for sample in samples_with(self.samples, has, what):
             yield TranslatedCall(self, sample)
 
     def requests(self) -> Iterator[TranslatedCall]:

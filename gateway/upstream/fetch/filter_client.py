@@ -17,14 +17,12 @@ import aiohttp
 import orjson
 
 from gateway.config.model import Fetching
-from gateway.contract.filter import HttpReply
+from gateway.contract.filter import SECONDS, HttpReply
 from gateway.upstream.fetch.client import USER_AGENT, Fetcher
 from gateway.upstream.fetch.guard import NotFetched, host_of
 
 MAX_REPLY: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the reply to a filter's own request."""
-SECONDS: Final = 10.0
-"""Maximum number of seconds of a filter's own request."""
 
 
 class FilterClient:
@@ -32,9 +30,7 @@ class FilterClient:
 
     def __init__(self, fetcher: Fetcher, rules: Fetching) -> None:
         self._fetcher = fetcher
-        self._rules = replace(rules, allow_hosts=())
-        """The rules for hosts. The list of hosts for clients does not apply, because filters' URLs come from the
-        operator."""
+        self._rules = rules
         self._requests: set[asyncio.Task[HttpReply]] = set()
         self._closed = False
 
@@ -54,18 +50,19 @@ class FilterClient:
         request.add_done_callback(self._requests.discard)
         return await request
 
-    async def close(self) -> None:
-        """Cancel the requests that are still running."""
+    def close(self) -> None:
+        """Cancel the requests that are still running, and allow no new ones."""
         self._closed = True
         for request in self._requests:
             request.cancel()
-        await asyncio.gather(*self._requests, return_exceptions=True)
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> HttpReply:
+        # the list of hosts for clients does not apply, because filters' URLs come from the operator
+        rules = replace(self._rules, allow_hosts=())
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._fetcher.session(url, self._rules) as (session, checked),
+                self._fetcher.session(url, rules) as (session, checked),
                 session.request(method, checked, headers=headers, data=body or None, allow_redirects=False) as response,
             ):
                 data = await response.content.read(MAX_REPLY + 1)

@@ -11,6 +11,7 @@ The encoder of the plugin frames the chunks. Source: Google's API reference (Gen
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,7 +65,7 @@ class ReplyOptions:
     """True if the provider was asked for an object with the answer (`answers.py`)."""
 
 
-class _Writer:
+class _Writer(ABC):
     """Turns a reader's method calls into parts. A subclass receives each part in `_put`."""
 
     def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
@@ -89,9 +90,9 @@ class _Writer:
         self._stop: Stop | None = None
         self._usage: Usage | None = None
 
+    @abstractmethod
     def _put(self, part: Json) -> None:
-        """Add a part. A text without a signature continues the text before it, if both are of the same kind."""
-        raise NotImplementedError
+        """Add a part to the reply."""
 
     def start(self, reply_id: str = "") -> None:
         self._id = self._id or own_id("", reply_id)
@@ -233,6 +234,7 @@ class Whole(_Writer):
         return orjson.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
 
     def _put(self, part: Json) -> None:
+        """Add a part. A text without a signature continues the text before it, if both are of the same kind."""
         last = self._parts[-1] if self._parts else {}
         continues = "text" in part and "text" in last and "thoughtSignature" not in part
         if continues and part.get("thought") == last.get("thought"):

@@ -19,7 +19,6 @@ from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _ITEM_DONE: Final = "response.output_item.done"
-_DELTA: Final = "response.output_text.delta"
 _OUTPUT_DELTAS: Final = frozenset(
     f"response.{part}.delta"
     for part in (

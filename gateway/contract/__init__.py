@@ -3,7 +3,8 @@
 - `flag`: the protocols of the three kinds of plugins (`Flag`, `Translator` and `Observer`), and every value that
   plugins and the gateway exchange.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
-- `json_api`: functions and classes for compatibility flags with JSON bodies and streams of server-sent events.
+- `json_api`: functions for compatibility flags with JSON bodies.
+- `sse_api`: the decoder and the encoder of compatibility flags whose streams are server-sent events.
 - `array_api`: the encoder of compatibility flags that send a JSON array as a stream.
 - `framing`: parsers and writers of server-sent events, JSON arrays and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.

@@ -1,6 +1,6 @@
 """The encoder of compatibility flags that send a JSON array as a stream.
 
-Its decoder is `json_api.SseDecoder` with `framing`.
+Its decoder is `sse_api.SseDecoder` with `framing`.
 
 For example, the decoder of such a flag:
 

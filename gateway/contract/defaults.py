@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.contract import json_api, model_lists, openings, provider_errors
+from gateway.contract import json_api, model_lists, openings, provider_errors, sse_api
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
@@ -27,6 +27,7 @@ from gateway.contract.flag import (
     Target,
     Usage,
 )
+from gateway.contract.framing import sse
 from gateway.contract.places import Places, output_bytes
 from gateway.contract.samples import Sample
 
@@ -39,7 +40,7 @@ class Defaults:
 
     accepts: tuple[tuple[str, str], ...] = ()
     slow_marks: tuple[bytes, ...] = ()
-    content_type = json_api.CONTENT_TYPE
+    content_type = sse.CONTENT_TYPE
     client_api: ClientApi | None = None
     places: Places | None = None
     model_lists: tuple[ModelList, ...] = ()
@@ -81,15 +82,15 @@ class Defaults:
     def problem(self, head: Head, body: bytes) -> Problem | None:
         return provider_errors.problem_of(head, body)
 
-    def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> json_api.SseDecoder:
+    def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> sse_api.SseDecoder:
         """Return a decoder of server-sent events.
 
         The kind of an event is its SSE name, or `message` if the event has no name. The terminal event is `[DONE]`.
         """
-        return json_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
+        return sse_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
 
-    def encoder(self, _request: ClientRequest) -> json_api.SseEncoder:
-        return json_api.SseEncoder()
+    def encoder(self, _request: ClientRequest) -> sse_api.SseEncoder:
+        return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
         """Return the number of bytes of the event's texts, as `places` says; 0 without `places`."""

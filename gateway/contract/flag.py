@@ -24,11 +24,12 @@ Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the small
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.client_api import ClientApi
+from gateway.contract.codecs import Decoder, Drop, Encoder, FrameDecoder, Meter
 from gateway.contract.errors import Problem
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.members import Members
@@ -49,9 +50,11 @@ from gateway.contract.messages import (
     event,
 )
 from gateway.contract.model_lists import ListedModel, ModelList
+from gateway.contract.observer import Observer
 from gateway.contract.openings import Opening
 from gateway.contract.places import Copy, End, Place, Places
 from gateway.contract.samples import Sample
+from gateway.contract.translator import Translation, Translator
 
 API: Final = 1
 """The major version of this contract. Every plugin declares it as `api = 1`."""
@@ -74,98 +77,6 @@ COUNT_TOKENS: Final = "count_tokens"
 
 For this operation, `Decoder.whole` of every dialect returns `{"input_tokens": N}`, and `Encoder.whole` takes this form.
 So no translator is needed for the reply."""
-
-
-class Drop(Protocol):
-    """A callback by which plugins report that a field of the request or the reply is left out.
-
-    `path` is the JSON pointer of the field.
-    """
-
-    def __call__(self, path: str) -> None: ...
-
-
-class Decoder(Protocol):
-    """A decoder from the provider's bytes to events of the dialect in which the request was sent."""
-
-    done: bool
-    """True after the terminal event. If it becomes False again, the stream goes on."""
-
-    def feed(self, data: bytes) -> Iterable[Event]:
-        """Yield the events that `data` completes.
-
-        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes, after the events before them were
-        yielded.
-        """
-
-    def close(self) -> Iterable[Event]:
-        """Yield the events that are known only at the end of the stream.
-
-        Raises `Truncated` if the stream ended too early.
-        """
-
-    def whole(self, body: bytes) -> bytes:
-        """Return the body of a reply that is not a stream, as JSON of the target's dialect.
-
-        Raises `BadFrame` if it is invalid.
-        """
-
-
-class FrameDecoder(Decoder, Protocol):
-    """A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`."""
-
-    framing: Any
-    """The parser of frames, which stays in the gateway's process. It is None in a copy that was sent to a worker
-    process."""
-
-    def frames(self, data: bytes) -> Iterable[Frame]:
-        """Yield the frames that `data` completes. Raises the exceptions of `feed`."""
-
-    def events(self, frame: Frame) -> Iterable[Event]:
-        """Yield the events in a frame. Raises the exceptions of `feed`."""
-
-
-class Meter(Protocol):
-    """A reader of tokens and other facts from the provider's reply. It does not change the reply."""
-
-    def feed(self, event: Event) -> None: ...
-
-    def whole(self, body: bytes) -> None: ...
-
-    def facts(self) -> Facts: ...
-
-
-class Encoder(Protocol):
-    """An encoder of events of the client's dialect to the bytes that the client receives."""
-
-    def feed(self, event: Event) -> bytes: ...
-
-    def whole(self, body: bytes) -> bytes: ...
-
-    def ping(self) -> bytes:
-        """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""
-
-    def fail(self, problem: Problem) -> bytes:
-        """Return the bytes that report an error within a stream and end the stream.
-
-        `close` is not called afterwards.
-        """
-
-    def close(self) -> bytes:
-        """Return the bytes that end a stream without an error."""
-
-
-class Translation(Protocol):
-    """The translation of one attempt: the translated request, and methods that translate the reply's events."""
-
-    request: ClientRequest
-
-    def feed(self, event: Event) -> Sequence[Event]: ...
-
-    def whole(self, body: bytes) -> bytes: ...
-
-    def close(self) -> Sequence[Event]:
-        """Return the translated events that are known only at the stream's end."""
 
 
 class Flag(Protocol):
@@ -309,49 +220,6 @@ class Flag(Protocol):
 
         A running gateway does not call this function.
         """
-
-
-class Translator(Protocol):
-    """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse."""
-
-    @property
-    def api(self) -> int: ...
-
-    @property
-    def loses(self) -> int:
-        """The loss of the translation as a number.
-
-        If a provider can be reached by several conversions, the one with the lowest number is used. The numbers of the
-        built-in translators are in `conversions.json`, from 20 to 40.
-        """
-
-    @property
-    def operations(self) -> tuple[str, ...]: ...
-
-    def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
-        """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning."""
-
-    def samples(self) -> Sequence[Sample]:
-        """Return samples with which `irisgate plugins check` tests the translator.
-
-        A running gateway does not call this.
-        """
-
-
-class Observer(Protocol):
-    """A receiver of call records.
-
-    The gateway calls `seen` once for each call, in a separate thread, so that observers delay no call. If they are so
-    slow that the queue of records is full, further records are lost.
-    """
-
-    @property
-    def api(self) -> int: ...
-
-    def seen(self, record: Mapping[str, Any]) -> None: ...
-
-    def seen_event(self, event: Mapping[str, Any]) -> None:
-        """Receive an event that is no call, such as `quota.nearly_used`. An observer may lack this function."""
 
 
 __all__ = [

@@ -1,33 +1,25 @@
-"""Functions and classes for compatibility flags with JSON bodies and streams of server-sent events.
+"""Functions for compatibility flags with JSON bodies.
 
 - A flag whose API differs from a plain JSON API in some details uses this module for the rest.
 - Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
 - This module names no flag and no event of a dialect. The default members of flags are in `defaults.py`.
-
-For example, the decoder of a flag that has named events, a terminal event `end`, and error events:
-
-    def decoder(request, target, head):
-        return SseDecoder(lambda name, payload: name, lambda event: event.kind == "end", failure_of)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import orjson
 
 from gateway.contract import errors, lenient_json, provider_errors
-from gateway.contract.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
-from gateway.contract.flag import ClientRequest, Event, Frame, HttpRequest, Members, StepResponse, Work
-from gateway.contract.framing import json_array, sse
+from gateway.contract.errors import BadFrame, Problem, Refused, invalid
+from gateway.contract.flag import ClientRequest, Event, HttpRequest, Members, StepResponse, Work
 from gateway.contract.hook_results import MAX_COUNT
 
 R = TypeVar("R")
-
-CONTENT_TYPE: Final = "text/event-stream"
 
 MAX_MODEL: Final = 2048
 """Maximum number of characters of a model's name: the limit of Bedrock's `modelId` (botocore's service model)."""
@@ -145,45 +137,6 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 
-MAX_START: Final = 65_536
-"""Number of bytes that are kept of a stream that has had no event yet. An error message quotes these bytes."""
-SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes of a stream without events that an error message quotes. Fewer may be the start of a
-field."""
-_SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
-_JSON: Final = re.compile(rb"[\[{]")
-_TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
-
-
-def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
-    """Return the kind of an event in a dialect in which both the event's name and `type` in the payload give the kind.
-
-    `is_kind` returns whether a word is a kind of the dialect. If `type` is a kind, it is used, because servers and
-    proxies often omit the name or write `message`, the default.
-    """
-    match = _TYPE_FIRST.match(payload)
-    if match is not None:
-        kind = match[1].decode("utf-8", "replace")
-    else:
-        kind = _type_of(payload) if b'"type"' in payload else ""
-    if is_kind(kind):
-        return kind
-    return name if name not in {"", _UNNAMED} else kind or _UNNAMED
-
-
-_UNNAMED: Final = "message"
-"""Name of an event without a name (WHATWG HTML, 9.2.6)."""
-
-
-def _type_of(payload: bytes) -> str:
-    try:
-        data = lenient_json.loads(payload)
-    except orjson.JSONDecodeError:
-        return ""
-    kind = data.get("type") if isinstance(data, dict) else None
-    return kind if isinstance(kind, str) else ""
-
-
 class DecodedOnce(bytes):
     """The body of a provider's reply.
 
@@ -247,131 +200,6 @@ def reply_member(members: Members, name: str) -> Any:
         return lenient_json.loads(members[name])
     except orjson.JSONDecodeError:
         raise BadFrame(f'the "{name}" of the provider\'s reply is not JSON') from None
-
-
-class SseDecoder:
-    """A decoder of server-sent events. Three functions define what is specific to a dialect.
-
-    - `kind` returns the kind of an event, given its SSE name and its payload.
-    - `is_last` returns whether an event is the terminal event. Later events go to the meter (usage reader), with no
-      bytes for the client. If a later event is incomplete or reports an error, no exception is raised, because the
-      reply is already complete.
-    - `failure` returns the problem that an event reports, or None.
-
-    `framing` is the decoder of frames if the stream is not of server-sent events, but a JSON array.
-
-    If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
-    written again by the encoder.
-
-    If the blank line is missing after the last event of the stream, the event is yielded if its payload is complete.
-    """
-
-    def __init__(
-        self,
-        kind: Callable[[str, bytes], str],
-        is_last: Callable[[Event], bool],
-        failure: Callable[[Event], Problem | None] | None = None,
-        *,
-        named: bool = False,
-        framing: sse.Decoder | json_array.Decoder | None = None,
-    ) -> None:
-        self.done = False
-        self._over = False
-        self.framing: sse.Decoder | json_array.Decoder | None = framing or sse.Decoder()
-        self._kind = kind
-        self._is_last = is_last
-        self._failure = failure
-        self._named = named
-        is_array = isinstance(framing, json_array.Decoder)
-        self._first = _JSON if is_array else _SSE_LINE
-        self._end = json_array.END if is_array else b""
-        """The bytes that must follow an error event, because the error ends the stream."""
-        self._start = b""
-        """The first bytes of the stream; b"" after the first event."""
-        self._begun = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the bytes of the frames."""
-        return {**self.__dict__, "framing": None}
-
-    def frames(self, data: bytes) -> Iterator[Frame]:
-        assert self.framing is not None
-        if not self._begun and len(self._start) < MAX_START:
-            self._start += data
-        return self.framing.feed(data)
-
-    def events(self, frame: Frame) -> Iterator[Event]:
-        yield self._event(frame)
-
-    def feed(self, data: bytes) -> Iterator[Event]:
-        for frame in self.frames(data):
-            yield self._event(frame)
-
-    def close(self) -> Iterator[Event]:
-        if not self.done and self.framing and (frame := self.framing.rest()) is not None and self._is_complete(frame):
-            yield self._event(frame)
-        if not self.done:
-            raise self._truncated()
-
-    def whole(self, body: bytes) -> bytes:
-        return body
-
-    def _event(self, frame: Frame) -> Event:
-        name = frame.headers.get("event", "").strip()
-        kind = self._kind(name, frame.payload) if frame.payload else ""
-        # the LF that ends the terminal event's last line may arrive in a separate read
-        raw: bytes | None = frame.raw if not self._over or frame.raw == sse.LF else b""
-        if self._named and kind and kind != name and not self._over:
-            raw = None
-        event = Event(kind, frame.payload, raw)
-        if kind and not self._over:
-            self._begun, self._start = True, b""
-            if self._failure and (problem := self._failure(event)):
-                raise UpstreamFailed(problem, frame.raw + self._end)
-            if self._is_last(event):
-                self.done = self._over = True
-        return event
-
-    def _is_complete(self, frame: Frame) -> bool:
-        """Return whether the payload of the stream's last frame is complete. A cut JSON object is not valid JSON."""
-        payload = frame.payload
-        if payload.lstrip()[:1] != b"{":
-            kind = self._kind("", payload) if payload else ""
-            return bool(kind) and self._is_last(Event(kind, payload))
-        try:
-            lenient_json.loads(payload)
-        except orjson.JSONDecodeError:
-            return False
-        return True
-
-    def _truncated(self) -> UpstreamFailed:
-        """Return the error for a stream that ended too early.
-
-        If it had no event, the error quotes the provider's text.
-        """
-        start = self._start.lstrip()
-        if self._begun or len(start) < SHORTEST_WORDS or self._first.match(start):
-            return Truncated()
-        return provider_errors.not_a_reply(start, BadFrame("the provider's stream has no events"))
-
-
-class SseEncoder:
-    """An encoder of server-sent events without names."""
-
-    def feed(self, event: Event) -> bytes:
-        return sse.encode(event.payload) if event.payload else b""
-
-    def whole(self, body: bytes) -> bytes:
-        return body
-
-    def ping(self) -> bytes:
-        return sse.comment("ping")
-
-    def fail(self, problem: Problem) -> bytes:
-        return sse.encode(error(problem)[2])
-
-    def close(self) -> bytes:
-        return b""
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api, lenient_json
+from gateway.contract import errors, json_api, lenient_json, sse_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     COUNT_TOKENS,
@@ -175,7 +175,7 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return MessagesDecoder()
 
 
-class MessagesDecoder(json_api.SseDecoder):
+class MessagesDecoder(sse_api.SseDecoder):
     def __init__(self) -> None:
         super().__init__(_kind, _is_last, _failure, named=True)
 
@@ -184,7 +184,7 @@ class MessagesDecoder(json_api.SseDecoder):
 
 
 def _kind(name: str, payload: bytes) -> str:
-    return json_api.typed_kind(name, payload, _KINDS.__contains__)
+    return sse_api.typed_kind(name, payload, _KINDS.__contains__)
 
 
 def _is_last(event: Event) -> bool:
@@ -199,7 +199,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return messages_facts.Meter(request)
 
 
-class Encoder(json_api.SseEncoder):
+class Encoder(sse_api.SseEncoder):
     """Encodes named events. Replaces the model's name in the reply by the name that the client used in the request."""
 
     def __init__(self, request: ClientRequest) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote
 
 import orjson
 
-from gateway.contract import json_api, openings
+from gateway.contract import json_api, openings, sse_api
 from gateway.contract.array_api import ArrayEncoder
 from gateway.contract.errors import BadFrame, Problem, Refused, Truncated, invalid
 from gateway.contract.flag import (
@@ -33,7 +33,7 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
-from gateway.contract.framing import json_array
+from gateway.contract.framing import json_array, sse
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
 from gateway_plugins.dialects.gemini_generate_content import model_list as gemini_models
@@ -141,7 +141,7 @@ def _number(config: Members, *names: str) -> int | None:
 
 
 def stream_type(request: ClientRequest) -> str:
-    return json_array.CONTENT_TYPE if _wants_array(request) else json_api.CONTENT_TYPE
+    return json_array.CONTENT_TYPE if _wants_array(request) else sse.CONTENT_TYPE
 
 
 def _wants_array(request: ClientRequest) -> bool:
@@ -153,7 +153,7 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return GeminiDecoder(request.operation, json_array.Decoder() if _wants_array(request) else None)
 
 
-class GeminiDecoder(json_api.SseDecoder):
+class GeminiDecoder(sse_api.SseDecoder):
     """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
 
     - A stream in the form of an array is complete at its last bracket.
@@ -232,7 +232,7 @@ class Encoder:
 
     def __init__(self, request: ClientRequest) -> None:
         self._operation = request.operation
-        self._form = ArrayEncoder() if _wants_array(request) else json_api.SseEncoder()
+        self._form = ArrayEncoder() if _wants_array(request) else sse_api.SseEncoder()
 
     def feed(self, event: Event) -> bytes:
         return self._form.feed(event)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import json_api, sse_api
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     ClientRequest,
@@ -98,7 +98,7 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return ChatDecoder(hide_usage=not wants_usage(request), answers=whole_number(request.top.small("n")))
 
 
-class ChatDecoder(json_api.SseDecoder):
+class ChatDecoder(sse_api.SseDecoder):
     """Decodes chunks. A stream ends with [DONE], or with a usage chunk after the last finish reason.
 
     - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later.
@@ -250,7 +250,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return ChatMeter(request)
 
 
-class Encoder(json_api.SseEncoder):
+class Encoder(sse_api.SseEncoder):
     def feed(self, event: Event) -> bytes:
         if event.kind != CHUNK:
             return b""

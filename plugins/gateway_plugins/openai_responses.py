@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api, openings
+from gateway.contract import errors, json_api, openings, sse_api
 from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import (
     ClientRequest,
@@ -89,7 +89,7 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return ResponsesDecoder()
 
 
-class ResponsesDecoder(json_api.SseDecoder):
+class ResponsesDecoder(sse_api.SseDecoder):
     """Decodes named events.
 
     An event `error` after the first event is passed to the client, because `response.failed` usually follows. If the
@@ -123,7 +123,7 @@ class ResponsesDecoder(json_api.SseDecoder):
 
 
 def _kind(name: str, payload: bytes) -> str:
-    return json_api.typed_kind(name, payload, lambda kind: kind == _ERROR or kind.startswith("response."))
+    return sse_api.typed_kind(name, payload, lambda kind: kind == _ERROR or kind.startswith("response."))
 
 
 def _is_last(event: Event) -> bool:
@@ -134,7 +134,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return responses_facts.Meter(request)
 
 
-class Encoder(json_api.SseEncoder):
+class Encoder(sse_api.SseEncoder):
     """Encodes named events.
 
     Keeps the created response and the last event, because the events of a failure repeat parts of them.

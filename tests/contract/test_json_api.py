@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.contract import errors, json_api, provider_errors
+from gateway.contract import errors, json_api, provider_errors, sse_api
 from gateway.contract.errors import Problem, Refused
 from gateway.contract.flag import Head, HttpRequest, Members
 from gateway_plugins import bedrock_converse, bedrock_model_invoke
@@ -76,6 +76,6 @@ def test_a_name_with_control_characters_is_refused_without_repeating_them(charac
 def test_every_byte_of_a_native_stream_reaches_the_client(at):
     """Check that no byte is lost, wherever a stream is split, even between the CR and LF of a line end."""
     stream = b'data: {"a": 1}\r\n\r\ndata: [DONE]\r\n\r\n'
-    decoder = json_api.SseDecoder(lambda _name, _payload: "chunk", lambda event: event.payload == b"[DONE]")
+    decoder = sse_api.SseDecoder(lambda _name, _payload: "chunk", lambda event: event.payload == b"[DONE]")
     events = [event for part in (stream[:at], stream[at:]) for event in decoder.feed(part)]
     assert (b"".join(event.raw or b"" for event in events), decoder.done) == (stream, True)

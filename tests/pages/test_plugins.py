@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.config.load import loads
-from gateway.contract import json_api
+from gateway.contract import json_api, sse_api
 from gateway.contract.flag import Flag, HttpRequest, Route
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
@@ -93,7 +93,7 @@ def test_the_filters_of_the_page_can_be_configured():
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_changed_names_of_the_page_are_read(stream):
     """Check the functions of a flag whose body has other names, and whose stream has another last event."""
-    module = {"json_api": json_api}
+    module = {"json_api": json_api, "sse_api": sse_api}
     exec(LIVE, module)
     body = json.dumps({"engine": "acme-1", "live": stream}).encode()
     request = HttpRequest(Route("POST", "/acme/live", "generate"), "/acme/live", "", {}, {}, body)

@@ -21,32 +21,38 @@ NAMES = {"flag": "acme_text", "filter": "acme_guard", "observer": "acme_costs"}
 SOURCES = {name: package_files(name, kind)[f"{name}.py"] for kind, name in NAMES.items()}
 SOURCES["openai_chat__acme_text"] = TRANSLATOR
 SLOPPY_DECODER = """
+from gateway.contract import sse_api
+
 
 def decoder(request, target, head):
     return Sloppy(lambda name, payload: "message", is_end)
 
 
-class Sloppy(json_api.SseDecoder):
+class Sloppy(sse_api.SseDecoder):
     def frames(self, data):
         return super().frames(data.replace(b"\\r", b"").removeprefix(b"\\n"))
 """
 NEVER_CUT = """
+from gateway.contract import sse_api
+
 
 def decoder(request, target, head):
     return Lenient(lambda name, payload: "message", is_end)
 
 
-class Lenient(json_api.SseDecoder):
+class Lenient(sse_api.SseDecoder):
     def close(self):
         return ()
 """
 SHARED = """
+from gateway.contract import sse_api
+
 
 def decoder(request, target, head):
     return Shared(lambda name, payload: "message", is_end)
 
 
-class Shared(json_api.SseDecoder):
+class Shared(sse_api.SseDecoder):
     framings = []
 
     def frames(self, data):
@@ -56,22 +62,26 @@ class Shared(json_api.SseDecoder):
         return super().frames(data)
 """
 QUIET_FAILURE = """
+from gateway.contract import sse_api
+
 
 def encoder(request):
     return Quiet()
 
 
-class Quiet(json_api.SseEncoder):
+class Quiet(sse_api.SseEncoder):
     def fail(self, problem):
         return b"data: [DONE]\\n\\n"
 """
 FINAL_PING = """
+from gateway.contract import sse_api
+
 
 def encoder(request):
     return Final()
 
 
-class Final(json_api.SseEncoder):
+class Final(sse_api.SseEncoder):
     def ping(self):
         return b"data: [DONE]\\n\\n"
 """

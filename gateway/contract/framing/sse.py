@@ -14,6 +14,8 @@ from typing import Final
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
+CONTENT_TYPE: Final = "text/event-stream"
+
 MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 

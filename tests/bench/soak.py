@@ -20,9 +20,9 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
-from math import inf
+from math import inf, sqrt
 from pathlib import Path
-from statistics import linear_regression
+from statistics import linear_regression, variance
 from urllib.parse import quote
 
 import aiohttp
@@ -114,9 +114,12 @@ class Figures:
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):
-        """Return the growth in megabytes per hour after the warm-up, by least squares."""
+        """Return the growth in megabytes per hour after the warm-up, by least squares, and its standard error."""
         _, at, size, _ = zip(*self.warm, strict=True)
-        return 3600 * linear_regression(at, size).slope
+        slope, intercept = linear_regression(at, size)
+        squares = sum((y - slope * x - intercept) ** 2 for x, y in zip(at, size, strict=True))
+        error = sqrt(squares / max(1, len(at) - 2) / (variance(at) * (len(at) - 1)))
+        return 3600 * slope, 3600 * error
 
     def line(self):
         """Return a line of the curve: the latest sample, and the latest counts of the probe."""
@@ -131,7 +134,7 @@ class Figures:
             f"{self.calls} calls in {ended:.0f} s: {self.statuses}",
             f"records: {self.records} ({'as many as calls' if self.records == self.calls else 'NOT as many as calls'})",
             f"resident memory: {size:.1f} MB after {begun:.0f} s, {last_size:.1f} MB at the end",
-            f"slope after the warm-up: {self.slope():+.2f} MB/h",
+            "slope after the warm-up: {:+.2f} MB/h, standard error {:.2f} MB/h".format(*self.slope()),
             f"descriptors: {descriptors} after {begun:.0f} s, {last_descriptors} at the end",
             *self._grown("tables"),
             *self._grown("types"),
@@ -187,8 +190,8 @@ async def _call(session, url, number, figures):
                 reply.close()
             else:
                 await reply.read()
-    except aiohttp.ClientError:
-        outcome = "broken off"
+    except aiohttp.ClientError as error:
+        outcome = type(error).__name__
     figures.statuses[outcome] = figures.statuses.get(outcome, 0) + 1
 
 

@@ -2,6 +2,10 @@
 
 For each line on standard input, which is the name of a file, a line of JSON with the counts is appended to this file. A
 separate thread does this.
+
+The objects are counted in a fork of the process. In the process itself, the list that `gc.get_objects` returns would
+have references to tuples that another thread is making, and `tuple(generator)` then raises `SystemError`
+(gevent/gevent#1302).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import ctypes
 import functools
 import gc
 import json
+import os
 import sys
 import threading
 from collections import Counter
@@ -23,10 +28,9 @@ KINDS = 100
 """Number of types that are listed. They are those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
 """The beginnings of the modules of the objects whose tables are listed."""
+MAX_DESCRIPTOR = 4096
+"""Number above all descriptors of the gateway in a soak."""
 CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
-
-_for_ever = []
-"""The objects at the time of `gc.freeze`. The garbage collector lists only later objects."""
 
 
 class _Mallinfo(ctypes.Structure):
@@ -89,32 +93,39 @@ def _length(container):
     return container.qsize() if hasattr(container, "qsize") else len(container)
 
 
-def counts():
-    gc.collect()
+def counted():
+    """Return the number of objects, and the entries of their largest tables. Called in a fork of the process."""
+    gc.disable()
+    gc.unfreeze()
     objects = gc.get_objects()
     kinds = Counter(f"{type(value).__module__}.{type(value).__qualname__}" for value in objects)
-    return {
-        "threads": threading.active_count(),
-        "objects": len(objects),
-        "blocks": sys.getallocatedblocks(),
-        **allocated(),
-        "tables": tables([*_for_ever, *objects]),
-        "types": dict(kinds.most_common(KINDS)),
-    }
+    return {"objects": len(objects), "tables": tables(objects), "types": dict(kinds.most_common(KINDS))}
 
 
-def _freeze(freeze=gc.freeze):
-    _for_ever.extend(gc.get_objects())
-    freeze()
+def write_counts(path):
+    """Append a line with the counts to a file.
+
+    The fork is forked again, so that it is not a child of the gateway, whose memory would count as the gateway's.
+    """
+    sizes = {"threads": threading.active_count(), "blocks": sys.getallocatedblocks(), **allocated()}
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        if not os.fork():
+            os.closerange(3, MAX_DESCRIPTOR)  # a connection that the gateway closes ends when all its copies are closed
+            with path.open("a") as file:
+                file.write(json.dumps({**sizes, **counted()}) + "\n")
+    finally:
+        os._exit(0)
 
 
 def _answer():
     for line in sys.stdin:
-        with Path(line.rstrip()).open("a") as file:
-            file.write(json.dumps(counts()) + "\n")
+        write_counts(Path(line.rstrip()))
 
 
 if __name__ == "__main__":
-    gc.freeze = _freeze
     threading.Thread(target=_answer, name="probe", daemon=True).start()
     sys.exit(main())

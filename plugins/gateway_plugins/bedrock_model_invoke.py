@@ -25,6 +25,7 @@ from gateway.contract.flag import (
     OPAQUE,
     Caps,
     ClientRequest,
+    Copy,
     Decoder,
     Drop,
     End,
@@ -57,6 +58,7 @@ from gateway_plugins.dialects.bedrock import (
     runtime_api,
     tagged_history,
 )
+from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.shared import lenient, remote_files
 
 api = 1
@@ -254,12 +256,18 @@ def _kind(inner: bytes) -> str:
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
 
 
-def places(event: Event) -> Iterator[Place | End]:
-    """Yield the places of text: those of Anthropic's dialect or, if the dialect is unknown, all strings."""
+def places(event: Event) -> Iterator[Place | End | Copy]:
+    """Yield the places of text: those of Anthropic's dialect or of Converse.
+
+    If the dialect is unknown, all strings are texts. CountTokens takes requests of Converse. Nova's requests have the
+    form of Converse too.
+    """
     is_opaque = event.kind == CHUNK
     if event.kind in {REQUEST, REPLY}:
         data = lenient.mapping(event.data)
         is_opaque = "anthropic_version" not in data and data.get("type") != "message"
+        if is_opaque and event.kind == REQUEST and converse_places.is_request(data):
+            return converse_places.places(event)
     return opaque_places.places(event) if is_opaque else messages_places.places(event)
 
 

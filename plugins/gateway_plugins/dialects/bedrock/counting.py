@@ -2,7 +2,8 @@
 refuses.
 
 - A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
-  provider can count it, and packs it again for Bedrock.
+  provider can count it and filters can read it, and packs it again for Bedrock.
+- If the dialect of an InvokeModel body is unknown, the wrapper stays, but has the body's JSON in place of its base64.
 - CountTokens accepts only base model ids, and does not support every model. So the gateway first tries CountTokens with
   the base id, and then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own
   estimate, marked as such (litellm#32683, litellm#34272).
@@ -21,7 +22,7 @@ import orjson
 
 from gateway.contract import errors, json_api
 from gateway.contract.capabilities import base_id
-from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed
+from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed, invalid
 from gateway.contract.flag import (
     OPAQUE,
     ClientRequest,
@@ -58,12 +59,14 @@ _MESSAGES_COUNTED: Final = frozenset(
 """Members that Anthropic's count_tokens accepts (anthropic SDK 2.12, beta MessageCountTokensParams)."""
 _MESSAGES_PATH: Final = "/anthropic/v1/messages/count_tokens"
 _MESSAGES_VERSION: Final = "2023-06-01"
+_BODY_PATH: Final = "input.invokeModel.body"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
     """Return the request inside a CountTokens body.
 
-    It is opaque (not interpreted) if the model's dialect is not known.
+    It is opaque (not interpreted) if the model's dialect is not known. Raises `Refused` for an InvokeModel body that is
+    not base64 of a JSON object, because filters could not read it.
     """
     top = Members(request.body)
     dialect, inner = _inside(top)
@@ -71,24 +74,44 @@ def parse(flag: str, request: HttpRequest) -> ClientRequest:
 
 
 def _inside(top: Members) -> tuple[str, Members]:
-    try:
-        given = Members(top.get("input", b"{}"))
-        if "converse" in given:
-            return CONVERSE, Members(given["converse"])
-        inner = Members(base64.b64decode(_body_text(Members(given.get("invokeModel", b"{}"))), validate=True))
-    except (Refused, binascii.Error, TypeError, ValueError):
+    given = _object(top, "input")
+    if "converse" in given:
+        return CONVERSE, Members(given["converse"])
+    invoke = _object(given, "invokeModel")
+    if not invoke.get("body", b"").startswith(b'"'):  # checked before anything is decoded
         return OPAQUE, top  # the provider reports the fault
-    return (MESSAGES, inner) if "anthropic_version" in inner else (OPAQUE, top)
+    inner = _decoded(invoke.decode("body"))
+    if "anthropic_version" in inner:
+        return MESSAGES, inner
+    return OPAQUE, Members(_with_body(top, given, invoke, inner.body))
 
 
-def _body_text(top: Members) -> str:
-    """Return the base64 text in the member `body`.
+def _object(top: Members, name: str) -> Members:
+    """Return a member that is an object; an empty object for anything else."""
+    value = top.get(name, b"")
+    return Members(value if value.startswith(b"{") else b"{}")
 
-    Raises `ValueError` if it is not a string. Nothing is parsed before.
-    """
-    if not top.get("body", b"").startswith(b'"'):
-        raise ValueError("the body is no string")
-    return str(top.decode("body"))
+
+def _decoded(body: str) -> Members:
+    try:
+        return Members(base64.b64decode(body, validate=True))
+    except (Refused, binascii.Error, ValueError):
+        raise invalid(f"{_BODY_PATH} must be the base64 of a JSON object", _BODY_PATH) from None
+
+
+def _with_body(top: Members, given: Members, invoke: Members, body: bytes) -> bytes:
+    """Return a CountTokens body with another member `body`."""
+    return top.spliced({"input": given.spliced({"invokeModel": invoke.spliced({"body": body})})})
+
+
+def _with_base64(top: Members) -> bytes:
+    """Return an opaque CountTokens body with the base64 of the body in it, as Bedrock expects it."""
+    given = _object(top, "input")
+    invoke = _object(given, "invokeModel")
+    body = invoke.get("body", b"")
+    if not body.startswith(b"{"):
+        return top.body
+    return _with_body(top, given, invoke, orjson.dumps(base64.b64encode(body).decode()))
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
@@ -112,7 +135,7 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
         changes |= tagged_history.of_converse(request.top, target, drop)
         return b'{"input":{"converse":' + (request.top.spliced(changes) if changes else request.top.body) + b"}}"
     if request.dialect != MESSAGES:
-        return request.top.body
+        return _with_base64(request.top)
     if request.flag == "bedrock_model_invoke":
         inner = claude_on_bedrock.native_body(request, target, drop)
     else:

@@ -20,6 +20,26 @@ _DELTAS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
 )
 
 
+_MEMBERS: Final = frozenset({"messages", "system", "inferenceConfig", "toolConfig", "schemaVersion"})
+"""Members of requests in the form of Converse. `schemaVersion` is Nova's (Amazon Nova user guide, request schema)."""
+_BLOCKS: Final = frozenset({
+    "text", "image", "document", "video", "audio", "toolUse", "toolResult", "reasoningContent", "guardContent",
+    "cachePoint", "citationsContent", "searchResult",
+})  # fmt: skip
+
+
+def is_request(data: dict[str, Any]) -> bool:
+    """Return whether a request has the form of Converse throughout, so that `places` finds all of its texts."""
+    messages = [mapping(message) for message in sequence(data.get("messages"))]
+    contents = [data.get("system") or [], *(message.get("content") for message in messages)]
+    return (
+        bool(messages)
+        and data.keys() <= _MEMBERS
+        and all(isinstance(content, list) for content in contents)
+        and all(isinstance(block, dict) and block.keys() <= _BLOCKS for content in contents for block in content or ())
+    )
+
+
 def places(event: Event) -> Iterator[Place | End | Copy]:
     if event.kind == "contentBlockDelta":
         data = mapping(event.data)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gateway.contract.capabilities import capabilities
-from gateway.contract.errors import UpstreamFailed
+from gateway.contract.errors import Refused, UpstreamFailed
 from gateway.contract.flag import (
     COUNT_TOKENS,
     OPAQUE,
@@ -148,8 +148,8 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
     [
         (wrapped(CLAUDES), "anthropic_messages", CLAUDES),
         ({"input": {"converse": CONVERSES}}, "bedrock_converse", CONVERSES),
-        (wrapped({"inputText": "a"}), OPAQUE, wrapped({"inputText": "a"})),
-        ({"input": {"invokeModel": {"body": "%"}}}, OPAQUE, {"input": {"invokeModel": {"body": "%"}}}),
+        (wrapped({"inputText": "a"}), OPAQUE, {"input": {"invokeModel": {"body": {"inputText": "a"}}}}),
+        ({"input": {"invokeModel": {"body": 3}}}, OPAQUE, {"input": {"invokeModel": {"body": 3}}}),
         ({"input": 3}, OPAQUE, {"input": 3}),
         ({}, OPAQUE, {}),
     ],
@@ -159,6 +159,12 @@ def test_the_inner_request_is_read_and_sent_wrapped_as_it_came(given, dialect, i
     request = parsed(given)
     assert (request.dialect, json.loads(request.top.body), request.model) == (dialect, inner, HAIKU)
     assert json.loads(counting.count_request(request, target(), pytest.fail).body) == given
+
+
+@pytest.mark.parametrize("body", ["%", "eyJ9", "W10=", "Zm9v", "eyJhIjoxfQ==\n", "\ud83d"])
+def test_a_body_that_filters_cannot_read_is_refused(body):
+    with pytest.raises(Refused, match="must be the base64 of a JSON object"):
+        parsed({"input": {"invokeModel": {"body": body}}})
 
 
 def test_anthropic_gets_only_what_its_counting_takes():

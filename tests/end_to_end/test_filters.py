@@ -11,6 +11,8 @@ import pytest
 
 from gateway.call import filters
 from tests.helpers.gateway import CAP, HAIKU, bedrock, gate
+from tests.helpers.plugin_faults import STREAM, WHOLE
+from tests.helpers.scripted import scripted
 from tests.helpers.waiting import eventually
 
 GUARD = """
@@ -45,6 +47,7 @@ class Guard:
     def text(self, kind, piece, last):
         return hold(piece.replace(self.settings.word, self.settings.instead), len(self.settings.word) - 1, last)
 """
+GPT = "gpt-4o"
 CHAT = ("/v1/chat/completions", {})
 MESSAGES = ("/v1/messages", {"max_tokens": 100})
 CLIENTS = {"chat": CHAT, "messages": MESSAGES}
@@ -133,12 +136,62 @@ async def test_done_runs_once_for_a_call_that_is_refused_after_request(tmp_path,
         paid = await gw.post(*body("messages", "hello", stream=True))  # takes the whole quota
         over = await gw.post(*body("messages", "hello", stream=True))
         blocked = await gw.post(*body("messages", "forbidden", stream=True))
-        records = await gw.calls()
+        records = await gw.calls(3)
         done = sys.modules[gw.running.gateway.runtime.filters[0].hooks["filter.open"].function.__module__].DONE
         await eventually(lambda: len(done) == 3)
     assert (paid.status, over.status, blocked.status) == (200, 429, 403)
     assert sorted(done) == sorted((record["id"], record["error"]) for record in records)
     assert len(bedrock_sim.requests) == 1
+
+
+PLAIN = """
+from gateway.contract.flag import Route, UpstreamRequest
+from gateway_plugins import openai_chat
+
+api = 1
+dialects = ("plain",)
+routes = (Route("POST", "/plain", "generate"),)
+meter = openai_chat.meter
+
+
+def build(request, target, drop):
+    return UpstreamRequest("POST", "/plain", request.top.body, headers={"content-type": "application/json"})
+"""
+READER = """
+api = 1
+
+
+def open(call, settings):
+    return Reader()
+
+
+class Reader:
+    def text(self, kind, piece, last):
+        return piece.upper()
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("on_error", ["refuse", "pass"])
+async def test_text_that_no_filter_can_read_is_refused_unsent(tmp_path, plugins, on_error, stream):
+    (plugins / "plain.py").write_text(PLAIN)
+    (plugins / "reader.py").write_text(READER)
+    more = {"plugins": {"reader": {"on_error": on_error}}, "quotas": {"all": {"capacity": "$100", "rate": "$1/day"}}}
+    charged = {"models": "**", "quotas": [{"bucket": "all"}]}
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, charged]}}]
+    async with scripted() as provider:
+        provider.answer(STREAM if stream else WHOLE, "text/event-stream" if stream else "application/json")
+        offer = {"baseurl": provider.url, "models": [GPT], "cost_basis": "openai", "compatibility": {"plain": True}}
+        async with gate(tmp_path, {"p": offer}, grants=grants, plugins=plugins, more=more) as gw:
+            reply = await gw.post("/plain", {"model": GPT, "stream": stream})
+            (record,) = await gw.calls()
+            (bucket,) = (await (await gw.get("/api/quotas")).json())["quotas"]
+    if on_error == "pass":
+        assert (reply.status, reply.body, len(provider.requests)) == (200, provider.body, 1)
+    else:
+        assert "failed in places" in await reply.text()
+        assert (reply.status, provider.requests, record["error"]) == (500, [], "plugin")
+        assert (record["cost_usd"], bucket["balance_usd"], bucket["reserved_usd"]) == (0, 100, 0)
 
 
 async def test_a_done_that_ignores_its_cancellation_does_not_hold_the_end(monkeypatch):

@@ -40,6 +40,7 @@ class Filters:
         filters = await self._open(call)
         if not filters.opened:
             return await following(call)
+        _require_places(call, filters)
         if filters.reads("request"):
             result = await filters.request(Asked(call.request, call.flag.places), stream=call.request.stream)
             if isinstance(result, Reply):
@@ -74,13 +75,7 @@ class Filters:
 
         Give the complete reply to filters that read it.
         """
-        places = call.flag.hooks["places"]
-        if filters.reads("text") and places.function is None:
-            cause = "is missing, so that no filter can read the text of replies"
-            for one in filters.opened:
-                if one.method("text") is not None:
-                    filters.failed(one, PluginFailed(call.flag.name, "places", cause, ""))
-        reads = filters.reads("text")
+        places, reads = call.flag.hooks["places"], filters.reads("text")
         replied = filters.reads("replied") and call.operation != COUNT_TOKENS
         match response:
             case Whole(body=body):
@@ -95,6 +90,19 @@ class Filters:
                 if replied:
                     batches = _replied(filters, batches)
                 return replace(response, batches=batches)
+
+
+def _require_places(call: Call, filters: CallFilters) -> None:
+    """Mark each filter that reads text as failed if the client's flag does not say where text stands.
+
+    This runs before a provider is called. Raises `PluginFailed` if the call must not continue without such a filter.
+    """
+    if call.flag.hooks["places"].function is not None:
+        return
+    cause = "is missing, so that no filter can read the text of replies"
+    for one in filters.opened:
+        if one.method("text") is not None:
+            filters.failed(one, PluginFailed(call.flag.name, "places", cause, ""))
 
 
 def _answer(reply: Reply) -> Response:

@@ -17,7 +17,12 @@ from gateway.contract.framing import json_array
 
 
 class ArrayEncoder:
-    """An encoder of a JSON array that is sent as a stream. Each event is an object of the array."""
+    r"""An encoder of a JSON array that is sent as a stream. Each event is an object of the array.
+
+    >>> encoder = array_api.ArrayEncoder()
+    >>> encoder.feed(event("chunk", {"text": "hi"})) + encoder.feed(event("chunk", {"text": "!"})) + encoder.close()
+    b'[{"text":"hi"},\n{"text":"!"}]'
+    """
 
     def __init__(self) -> None:
         self._begun = False

@@ -40,7 +40,11 @@ _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The capabilities of one model, that is, what its requests may have and how its replies look."""
+    """The capabilities of one model, that is, what its requests may have and how its replies look.
+
+    >>> Caps(reasoning="budget", max_output=64000).tools
+    True
+    """
 
     family: str = ""
     """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, ...; "" if unknown."""
@@ -178,6 +182,11 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
     """Return a model's capabilities, with the fields in `overrides` replaced.
 
     Raises `ValueError` for an unknown field or a value of the wrong type.
+
+    >>> capabilities.capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0").reasoning
+    'budget'
+    >>> capabilities.capabilities("acme-1", {"max_output": 100}).max_output
+    100
     """
     if not overrides:
         return _by_rules(model)
@@ -190,19 +199,31 @@ def fits(pattern: str, model: str, base: str) -> bool:
     `model` is the model's name. If this name, such as an ARN, does not contain the model's id, `base` is the id;
     otherwise `base` equals `model`. The pattern is compared with `model`, with `base`, and with the result of
     `base_id(base)`.
+
+    >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)
+    (True, False)
     """
     return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))
 
 
 def base_id(model: str) -> str:
-    """Return a model's id without region, ARN and context suffix. An ARN without a model's id stays unchanged."""
+    """Return a model's id without region, ARN and context suffix. An ARN without a model's id stays unchanged.
+
+    >>> capabilities.base_id("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    'anthropic.claude-sonnet-4-5-20250929-v1:0'
+    """
     name = _CONTEXT.sub("", _unwrapped(model))
     prefix = _GEO.match(name)
     return name[prefix.end() :] if prefix else name
 
 
 def geo(model: str) -> str:
-    """Return the region prefix of a model's id, such as `us` or `global`; "" if there is none."""
+    """Return the region prefix of a model's id, such as `us` or `global`; "" if there is none.
+
+    >>> capabilities.geo("us.anthropic.claude-sonnet-4-5-20250929-v1:0"), capabilities.geo("acme-1")
+    ('us', '')
+    """
     prefix = _GEO.match(_unwrapped(model))
     return prefix[1] if prefix else ""
 
@@ -214,7 +235,11 @@ def _unwrapped(model: str) -> str:
 
 @cache
 def invoke_dialects() -> tuple[str, ...]:
-    """Return all dialects that bodies on InvokeModel can have. The dialect depends on the model."""
+    """Return all dialects that bodies on InvokeModel can have. The dialect depends on the model.
+
+    >>> OPAQUE in capabilities.invoke_dialects()
+    True
+    """
     named = (values["invoke_dialect"] for _, values in _rules() if "invoke_dialect" in values)
     return tuple(dict.fromkeys([Caps().invoke_dialect, *named]))
 

@@ -18,7 +18,11 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of a compatibility flag, by which the gateway recognises and advises them."""
+    """Facts about the clients of a compatibility flag, by which the gateway recognises and advises them.
+
+    >>> ClientApi(("/acme/v1",), "ACME_BASE_URL", paths=("/acme/v1/embeddings",)).bases
+    ('/acme/v1',)
+    """
 
     bases: tuple[str, ...]
     """Correct paths of a client's base URL, such as `("/v1",)`. The most common path is first. "" is the root."""
@@ -33,7 +37,11 @@ class ClientApi:
 
 
 class Slip(NamedTuple):
-    """The correct path for a request whose base URL was wrong."""
+    """The correct path for a request whose base URL was wrong.
+
+    >>> client_api.slip_of("/v2/acme/v1/text", ["/acme/v1/text"], ["/acme/v1"]).base
+    '/acme/v1'
+    """
 
     base: str
     """The path that the client's base URL must have to be correct."""
@@ -47,6 +55,10 @@ def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip |
     `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. A path can be
     corrected if it ends with a template from which one of the bases is removed. Templates that begin with none of the
     bases are ignored.
+
+    >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
+    Slip(base='/acme/v1', template='/acme/v1/text')
+    >>> client_api.slip_of("/images", ["/acme/v1/text"], ["/acme/v1"])
     """
     for base in bases:
         for template in templates:

@@ -17,13 +17,26 @@ class Drop(Protocol):
     """A callback by which plugins report that a field of the request or the reply is left out.
 
     `path` is the JSON pointer of the field.
+
+    >>> drop("/prompt/0/image")
+    >>> dropped
+    ['/prompt/0/image']
     """
 
     def __call__(self, path: str) -> None: ...
 
 
 class Decoder(Protocol):
-    """A decoder from the provider's bytes to events of the dialect in which the request was sent."""
+    r"""A decoder from the provider's bytes to events of the dialect in which the request was sent.
+
+    >>> decoder = sse_api.SseDecoder(lambda name, payload: "chunk", lambda event: event.payload == b"[DONE]")
+    >>> [event.payload for event in decoder.feed(b'data: {"text": "hi"}\n\ndata: [DO')], decoder.done
+    ([b'{"text": "hi"}'], False)
+    >>> [event.payload for event in decoder.feed(b"NE]\n\n")], decoder.done
+    ([b'[DONE]'], True)
+    >>> list(decoder.close()), decoder.whole(b'{"text": "hi"}')
+    ([], b'{"text": "hi"}')
+    """
 
     done: bool
     """True after the terminal event. If it becomes False again, the stream goes on."""
@@ -49,7 +62,13 @@ class Decoder(Protocol):
 
 
 class FrameDecoder(Decoder, Protocol):
-    """A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`."""
+    r"""A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`.
+
+    >>> decoder = sse_api.SseDecoder(lambda name, payload: "chunk", lambda event: event.payload == b"[DONE]")
+    >>> (frame,) = decoder.frames(b'data: {"text": "hi"}\n\n')
+    >>> [event.data for event in decoder.events(frame)]
+    [{'text': 'hi'}]
+    """
 
     framing: Any
     """The parser of frames, which stays in the gateway's process. It is None in a copy that was sent to a worker
@@ -63,21 +82,60 @@ class FrameDecoder(Decoder, Protocol):
 
 
 class Meter(Protocol):
-    """A reader of tokens and other facts from the provider's reply. It does not change the reply."""
+    """A reader of tokens and other facts from the provider's reply. It does not change the reply.
 
-    def feed(self, event: Event) -> None: ...
+    >>> class StopMeter:
+    ...     def __init__(self):
+    ...         self._facts = Facts()
+    ...     def feed(self, event):
+    ...         self.whole(event.payload)
+    ...     def whole(self, body):
+    ...         self._facts.stop = json_api.json_object(body).get("stop", "")
+    ...     def facts(self):
+    ...         return self._facts
+    >>> meter = StopMeter()
+    >>> meter.whole(b'{"text": "hi", "stop": "end"}')
+    >>> meter.facts().stop
+    'end'
+    """
 
-    def whole(self, body: bytes) -> None: ...
+    def feed(self, event: Event) -> None:
+        """Read one event of the stream.
 
-    def facts(self) -> Facts: ...
+        Raises `BadFrame` if the event cannot be read. This ends the reply, except for a client that gets the provider's
+        own bytes.
+        """
+
+    def whole(self, body: bytes) -> None:
+        """Read a reply that is not a stream, as the provider sent it. Raises `BadFrame` if it cannot be read."""
+
+    def facts(self) -> Facts:
+        """Return the facts that were read so far.
+
+        The gateway may call this method at any time, also after a reply that broke off. It must raise nothing.
+        """
 
 
 class Encoder(Protocol):
-    """An encoder of events of the client's dialect to the bytes that the client receives."""
+    r"""An encoder of events of the client's dialect to the bytes that the client receives.
 
-    def feed(self, event: Event) -> bytes: ...
+    >>> encoder = sse_api.SseEncoder()
+    >>> encoder.feed(event("chunk", {"text": "hi"})), encoder.ping(), encoder.close()
+    (b'data: {"text":"hi"}\n\n', b': ping\n\n', b'')
+    >>> sse_api.SseEncoder().fail(problem)
+    b'data: {"error":{"message":"prompt must be a string","type":"invalid_request","param":"prompt"}}\n\n'
+    >>> encoder.whole(b'{"text": "hi"}')
+    b'{"text": "hi"}'
+    """
 
-    def whole(self, body: bytes) -> bytes: ...
+    def feed(self, event: Event) -> bytes:
+        """Return the bytes of one event that the gateway made or changed.
+
+        Events that keep the provider's bytes (`Event.raw`) are not encoded.
+        """
+
+    def whole(self, body: bytes) -> bytes:
+        """Return the body of a reply that is not a stream, from the JSON of the client's dialect."""
 
     def ping(self) -> bytes:
         """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""

@@ -53,7 +53,12 @@ STATUS: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error, independent of any dialect."""
+    """An error, independent of any dialect.
+
+    >>> problem = Problem(RATE_LIMIT, "slow down", native="ThrottlingException", status=429, retry_after=3.0)
+    >>> problem.code, problem.retry_after
+    ('rate_limit', 3.0)
+    """
 
     code: str
     """The kind of the error: one of the codes that this module defines, such as `INVALID_REQUEST`."""
@@ -81,7 +86,14 @@ class Problem:
 
 
 class GatewayError(Exception):
-    """Base of all errors that a client may see."""
+    """Base of all errors that a client may see.
+
+    >>> try:
+    ...     raise invalid("n must be 1", "n")
+    ... except GatewayError as error:
+    ...     print(error.problem.code, error.problem.param)
+    invalid_request n
+    """
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -99,7 +111,13 @@ def _restored(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
 
 
 class Refused(GatewayError):
-    """A refusal by the gateway itself, before anything is sent to a provider."""
+    """A refusal by the gateway itself, before anything is sent to a provider.
+
+    >>> raise Refused(Problem(TOO_LARGE, "send at most 10 images"))
+    Traceback (most recent call last):
+        ...
+    Refused: send at most 10 images
+    """
 
 
 class PluginFailed(GatewayError):
@@ -107,6 +125,9 @@ class PluginFailed(GatewayError):
 
     `place` is the file and line, and `trace` a traceback. Both are "" for a wrong result, and neither is shown to the
     client.
+
+    >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
+    'guard.request'
     """
 
     def __init__(self, plugin: str, hook: str, cause: str, place: str, trace: str = "") -> None:
@@ -131,6 +152,10 @@ class UpstreamFailed(GatewayError):
     `raw` is the provider's error body, or its whole exception frame. A client that uses the provider's format gets
     `raw` unchanged. `headers` and `status` are those of the reply with the error body. If there is no such reply,
     `headers` is empty and `status` is 0.
+
+    >>> failed = UpstreamFailed(Problem(OVERLOADED, "try later", status=503), raw=b'{"error": "busy"}', status=503)
+    >>> failed.problem.message, failed.raw
+    ('try later', b'{"error": "busy"}')
     """
 
     def __init__(
@@ -143,22 +168,42 @@ class UpstreamFailed(GatewayError):
 
 
 class NotReached(UpstreamFailed):
-    """A connection that failed before the request was sent, so that the provider cannot have charged anything."""
+    """A connection that failed before the request was sent, so that the provider cannot have charged anything.
+
+    >>> NotReached(Problem(UNAVAILABLE, "the provider cannot be reached", reason="no_such_host")).problem.reason
+    'no_such_host'
+    """
 
 
 class Truncated(UpstreamFailed):
-    """A stream that ended before its terminal event or inside a frame. This is an error, never a normal end."""
+    """A stream that ended before its terminal event or inside a frame. This is an error, never a normal end.
+
+    >>> raise Truncated
+    Traceback (most recent call last):
+        ...
+    Truncated: the provider's stream ended before its final event
+    """
 
     def __init__(self, message: str = "the provider's stream ended before its final event") -> None:
         super().__init__(Problem(UPSTREAM, message, retryable=True))
 
 
 class Stalled(UpstreamFailed):
-    """A reply that stopped before its end: nothing more of it came in time."""
+    """A reply that stopped before its end: nothing more of it came in time.
+
+    >>> Stalled(Problem(TIMEOUT, "the provider sent nothing for 60 s")).problem.code
+    'timeout'
+    """
 
 
 class BadFrame(UpstreamFailed):
-    """Invalid data in the provider's reply, such as a wrong checksum, an impossible length or text that is not JSON."""
+    """Invalid data in the provider's reply, such as a wrong checksum, an impossible length or text that is not JSON.
+
+    >>> raise BadFrame("the provider's stream has a line that is not JSON")
+    Traceback (most recent call last):
+        ...
+    BadFrame: the provider's stream has a line that is not JSON
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(Problem(UPSTREAM, message, retryable=True))
@@ -168,5 +213,10 @@ def invalid(message: str, param: str = "") -> Refused:
     """Return the exception that refuses a wrong request.
 
     `message` tells the client how to correct the request; `param` is the name of the wrong field.
+
+    >>> raise invalid("n must be 1", "n")
+    Traceback (most recent call last):
+        ...
+    Refused: n must be 1
     """
     return Refused(Problem(INVALID_REQUEST, message, param=param))

@@ -19,6 +19,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     `input` includes neither cache reads nor cache writes, as in the reports of Bedrock and Anthropic. OpenAI's
     `prompt_tokens` includes cache reads, so the plugins of OpenAI's APIs subtract them. `reasoning` is a part of
     `output`.
+
+    >>> Usage(input=3, output=2) + Usage(output=1, cache_read=5)
+    Usage(input=3, output=3, cache_read=5, cache_write_5m=0, cache_write_1h=0, reasoning=0)
+    >>> Usage(output=1).as_dict()["output"]
+    1
     """
 
     input: int = 0
@@ -39,6 +44,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     def as_dict(self) -> dict[str, int]:
+        """Return the numbers by the names of `USAGE_KINDS`."""
         return {name: getattr(self, name) for name in USAGE_KINDS}
 
 
@@ -48,7 +54,12 @@ MESSAGE: Final = "message"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A separately billed part of a call: the reply, or other work that a model did for the reply."""
+    """A separately billed part of a call: the reply, or other work that a model did for the reply.
+
+    >>> part = Part(usage=Usage(input=3, output=2), model="acme-1", extra={"image": 1})
+    >>> part.kind, part.as_dict()["tokens"]["input"]
+    ('message', 3)
+    """
 
     usage: Usage = Usage()
     kind: str = MESSAGE
@@ -79,7 +90,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Facts:
-    """The tokens, stop reason, tools and models of one reply."""
+    """The tokens, stop reason, tools and models of one reply.
+
+    >>> parts = (Part(usage=Usage(output=2), model="acme-1"), Part(usage=Usage(output=5), kind="advisor"))
+    >>> facts = Facts(parts, reported=True, stop="end")
+    >>> facts.usage.output, facts.model, facts.tier, facts.geo, facts.extra
+    (7, 'acme-1', '', '', {})
+    """
 
     parts: Sequence[Part] = (Part(),)
     """The separately billed parts of the call, at least one.

@@ -8,18 +8,7 @@
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
-Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the smallest flag is:
-
-    api = 1
-    dialects = ("acme_text",)
-    routes = (Route("POST", "/acme/v1/text", "generate"),)
-
-    def build(request, target, drop):
-        body = request.top.spliced({"model": orjson.dumps(target.model)})
-        return UpstreamRequest("POST", "/v1/text", body)
-
-    def meter(request, target, head):
-        return AcmeMeter()
+Only `api`, `dialects`, `routes`, `build` and `meter` are required.
 """
 
 from __future__ import annotations
@@ -83,23 +72,46 @@ class Flag(Protocol):
     """A compatibility flag, that is, the plugin of an API format.
 
     The registry adds optional members that a module lacks.
+
+    >>> api = 1
+    >>> dialects = ("acme_text",)
+    >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
+    >>> def build(request, target, drop):
+    ...     body = request.top.spliced({"model": orjson.dumps(target.model)})
+    ...     return UpstreamRequest("POST", "/v1/text", body)
+    >>> def meter(request, target, head):
+    ...     return AcmeMeter()
+    >>> build(request, target, drop).body
+    b'{"model": "acme-1","prompt": "hi","max_tokens": 9}'
     """
 
     @property
-    def api(self) -> int: ...
+    def api(self) -> int:
+        """The major version of the contract for which the compatibility flag is written.
+
+        >>> api = 1
+        """
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects of the bodies that clients send on the routes of this compatibility flag."""
+        """The dialects of the bodies that clients send on the routes of this compatibility flag.
+
+        >>> dialects = ("acme_text",)
+        """
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () for a compatibility flag that is used for providers only."""
+        """The routes for clients; () for a compatibility flag that is used for providers only.
+
+        >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
+        """
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
         """Pairs (flag, operation): requests of another compatibility flag that a provider of this flag accepts
         unchanged.
+
+        >>> accepts = (("openai_chat", "generate"),)
         """
 
     @property
@@ -108,51 +120,103 @@ class Flag(Protocol):
 
         A native request needs no translation. `build` takes long if it must decode more than a few small members of the
         body. If a large body contains one of these byte strings, `build` runs in a worker process.
+
+        >>> slow_marks = (b'"document"',)
         """
 
     @property
     def content_type(self) -> str:
-        """The content type of a streamed reply to a client."""
+        """The content type of a streamed reply to a client.
+
+        >>> content_type = "application/x-ndjson"
+        """
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts."""
+        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts.
+
+        >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
+        """
 
     @property
     def price_list(self) -> str:
         """The price list of providers for which the configuration names none, such as "openai".
 
         It is "" if any seller may have such a provider, and `BY_REGION` if the configuration must name the list.
+
+        >>> price_list = "openai"
         """
 
     @property
     def model_lists(self) -> tuple[ModelList, ...]:
-        """The paths with which the flag's clients fetch lists of models; () if there are none."""
+        """The paths with which the flag's clients fetch lists of models; () if there are none.
+
+        >>> model_lists = (ModelList("/acme/v1/models"),)
+        """
 
     def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-        """Return the JSON of a list of models. `query` has the parameters of the request."""
+        """Return the JSON of a list of models. `query` has the parameters of the request.
+
+        >>> def model_list(models, query):
+        ...     return orjson.dumps({"models": [model.name for model in models]})
+        >>> model_list([listed], {})
+        b'{"models":["small"]}'
+        """
 
     def model_entry(self, model: ListedModel) -> bytes:
-        """Return the JSON of one model."""
+        """Return the JSON of one model.
+
+        >>> def model_entry(model):
+        ...     return orjson.dumps({"name": model.name, "owner": model.provider})
+        >>> model_entry(listed)
+        b'{"name":"small","owner":"acme"}'
+        """
 
     def parse(self, request: HttpRequest) -> ClientRequest:
-        """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
+        """Return a client's parsed request. Raises `Refused` if the request cannot be parsed.
+
+        >>> def parse(request):
+        ...     return json_api.parse("acme_text", "acme_text", request, model="model", stream="live")
+        >>> parse(http_request).model
+        'small'
+        """
 
     def opening(self, request: ClientRequest) -> Opening | None:
         """Return the system prompt and the first user message; None if the request is no chat.
 
         If the client names no session, its session is found by this opening. Raises `Refused` if the opening cannot be
         read.
+
+        >>> def opening(request):
+        ...     return openings.text_of(request.top, "system"), openings.text_of(request.top, "prompt")
+        >>> opening(request)
+        ('', 'hi')
         """
 
     def dialect_for(self, caps: Caps) -> str:
-        """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown."""
+        """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown.
+
+        >>> dialects = ("acme_text", "acme_chat")
+        >>> def dialect_for(caps):
+        ...     return "acme_chat" if caps.tools else "acme_text"
+        >>> dialect_for(target.caps)
+        'acme_chat'
+        """
 
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """Return the request to the provider.
 
         Raises `Refused` if a field cannot be sent to the provider, and leaving it out would change the meaning of the
         request.
+
+        >>> def build(request, target, drop):
+        ...     changes = {"model": orjson.dumps(target.model)}
+        ...     if "user" in request.top:
+        ...         drop("/user")
+        ...         changes["user"] = None
+        ...     return UpstreamRequest("POST", "/v1/text", request.top.spliced(changes))
+        >>> build(request, target, drop).body
+        b'{"model": "acme-1","prompt": "hi","max_tokens": 9}'
         """
 
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
@@ -165,6 +229,12 @@ class Flag(Protocol):
         upstream's dialect. If client and provider have the same flag, its steps run once. The generator returns the
         request to continue with. If the generator instead returns a reply in the request's dialect, such as an
         estimate, the provider is not called.
+
+        >>> def steps(request, target, drop):
+        ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")
+        ...     return request.with_body("acme_text", {"model": request.model, "image": image.body.hex()})
+        >>> next(steps(request, target, drop)).param
+        'image_url'
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
@@ -172,30 +242,90 @@ class Flag(Protocol):
 
         If the provider accepts the changed request, the gateway remembers the features in the request's `without` for
         later calls.
+
+        >>> def retry(request, target, problem, drop):
+        ...     if "max_tokens" not in problem.message:
+        ...         return None
+        ...     drop("/max_tokens")
+        ...     return request.with_body("acme_text", {"model": request.model, "prompt": request.top.decode("prompt")})
+        >>> retry(request, target, Problem(INVALID_REQUEST, "max_tokens is not supported"), drop).top.body
+        b'{"model":"small","prompt":"hi"}'
         """
 
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of the provider's stream, and of the stream to a client, for this request.
 
         If the type does not depend on the request, a compatibility flag has a `content_type` instead.
+
+        >>> def stream_type(request):
+        ...     return "application/json" if "array" in request.query else "text/event-stream"
+        >>> stream_type(request)
+        'text/event-stream'
         """
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number."""
+        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number.
+
+        >>> def limit(request):
+        ...     return json_api.limit_of(request, "max_tokens")
+        >>> limit(request)
+        9
+        """
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem that a provider's reply reports, or None. A reply with status 200 can report one too."""
+        """Return the problem that a provider's reply reports, or None. A reply with status 200 can report one too.
 
-    def decoder(self, request: ClientRequest, target: Target, head: Head) -> Decoder: ...
+        >>> def problem(head, body):
+        ...     if head.status == 418:
+        ...         return Problem(OVERLOADED, "the provider is a teapot", status=418, retryable=True)
+        ...     return provider_errors.problem_of(head, body)
+        >>> problem(Head(418, {}), b"").code
+        'overloaded'
+        """
 
-    def meter(self, request: ClientRequest, target: Target, head: Head) -> Meter: ...
+    def decoder(self, request: ClientRequest, target: Target, head: Head) -> Decoder:
+        """Return a decoder of the provider's reply.
 
-    def encoder(self, request: ClientRequest) -> Encoder: ...
+        >>> def decoder(request, target, head):
+        ...     return sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
+        >>> decoder(request, target, head).done
+        False
+        """
+
+    def meter(self, request: ClientRequest, target: Target, head: Head) -> Meter:
+        """Return a reader of the tokens and other facts of the provider's reply.
+
+        >>> class NoMeter:
+        ...     def feed(self, event): pass
+        ...     def whole(self, body): pass
+        ...     def facts(self): return Facts()
+        >>> def meter(request, target, head):
+        ...     return NoMeter()
+        >>> meter(request, target, head).facts().reported
+        False
+        """
+
+    def encoder(self, request: ClientRequest) -> Encoder:
+        r"""Return an encoder of the reply to the client.
+
+        >>> def encoder(request):
+        ...     return sse_api.SseEncoder()
+        >>> encoder(request).feed(event("chunk", {"text": "hi"}))
+        b'data: {"text":"hi"}\n\n'
+        """
 
     @property
     def places(self) -> Places | None:
         """A function that finds the texts in bodies (`places.py`); None if filters cannot read the bodies of this
         API.
+
+        >>> def places(event):
+        ...     if event.kind == "request":
+        ...         yield Place(("prompt",), role="user")
+        ...     else:
+        ...         yield Place(("text",))
+        >>> list(places(event("chunk", {"text": "hi"})))
+        [Place(path=('text',), kind='text', block='', repeats=False, role='')]
         """
 
     def output_bytes(self, event: Event) -> int:
@@ -203,22 +333,43 @@ class Flag(Protocol):
 
         If a stream ends before the provider reports tokens, the charge is estimated from this number. Raises `BadFrame`
         for an event that is not JSON.
+
+        >>> def output_bytes(event):
+        ...     return json_api.text_bytes(json_api.event_object(event).get("text"))
+        >>> output_bytes(event("chunk", {"text": "hi"}))
+        2
         """
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
-        """Return the status, the headers and the body of an error reply."""
+        """Return the status, the headers and the body of an error reply.
+
+        >>> def error(problem):
+        ...     return errors.STATUS[problem.code], {"content-type": "text/plain"}, problem.message.encode()
+        >>> error(problem)
+        (400, {'content-type': 'text/plain'}, b'prompt must be a string')
+        """
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
         """Return the headers that clients expect in every reply. A header of the reply itself takes precedence.
 
         `usage` has the tokens that the provider reported; None for a stream, and for a reply whose bytes are the
         provider's.
+
+        >>> def reply_headers(request_id, usage):
+        ...     return {"acme-request-id": request_id}
+        >>> reply_headers("req-1", None)
+        {'acme-request-id': 'req-1'}
         """
 
     def samples(self) -> Sequence[Sample]:
         """Return samples of requests and replies, with which `irisgate plugins check` tests the compatibility flag.
 
         A running gateway does not call this function.
+
+        >>> def samples():
+        ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"text": "hello"}')]
+        >>> len(samples())
+        1
         """
 
 

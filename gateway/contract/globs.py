@@ -13,12 +13,20 @@ from collections.abc import Callable, Sequence
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Return whether the pattern matches `name`, which is "provider/model"."""
+    """Return whether the pattern matches `name`, which is "provider/model".
+
+    >>> [globs.matches(pattern, "acme/small-1") for pattern in ("acme/small-*", "**", "*")]
+    [True, True, False]
+    """
     return _glob(pattern.split("/"), name.split("/"), "**", _segment_matches)
 
 
 def covers_provider(pattern: str, provider: str) -> bool:
-    """Return whether the pattern could match at least one model of the provider."""
+    """Return whether the pattern could match at least one model of the provider.
+
+    >>> globs.covers_provider("acme/*", "acme"), globs.covers_provider("acme/*", "bedrock")
+    (True, False)
+    """
     head, slash, _ = pattern.partition("/")
     return head == "**" or (bool(slash) and _segment_matches(head, provider))
 

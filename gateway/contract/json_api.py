@@ -49,6 +49,9 @@ def parse(
 
     `streams` says whether a reply is streamed if the member `stream` is missing. Raises `Refused` if a member is not
     valid.
+
+    >>> json_api.parse("acme_text", "acme_text", http_request).model
+    'small'
     """
     top = Members(request.body)
     given = top.small(stream)
@@ -61,7 +64,12 @@ def parse(
 def client_request(
     flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
 ) -> ClientRequest:
-    """Return a client's parsed request. The caller has read `model` and `stream`, for example from the path."""
+    """Return a client's parsed request. The caller has read `model` and `stream`, for example from the path.
+
+    >>> top = Members(http_request.body)
+    >>> json_api.client_request("acme_text", "acme_text", http_request, top, model="small", stream=True).stream
+    True
+    """
     return ClientRequest(
         flag=flag,
         dialect=dialect,
@@ -80,6 +88,9 @@ def known_query(query: str, names: Collection[str]) -> str:
     """Return the parameters of a query string whose names are in `names`, as a query string.
 
     Other parameters are left out, because they may contain the client's credentials.
+
+    >>> json_api.known_query("alt=sse&key=secret", {"alt"})
+    'alt=sse'
     """
     return "&".join(part for part in query.split("&") if part.partition("=")[0] in names)
 
@@ -89,6 +100,13 @@ def model_of(top: Members, member: str = "model") -> str:
 
     Raises `Refused` if the member is missing or is not a valid name. A member whose name differs only in case, such as
     `Model`, is refused too, because providers that ignore case might use it.
+
+    >>> json_api.model_of(Members(b'{"engine": "small"}'), "engine")
+    'small'
+    >>> json_api.model_of(Members(b'{"prompt": "hi"}'))
+    Traceback (most recent call last):
+        ...
+    Refused: the body must name a "model", as a string
     """
     for name in top:
         if name != member and name.lower() == member:
@@ -100,7 +118,15 @@ def model_of(top: Members, member: str = "model") -> str:
 
 
 def model_name(name: str) -> str:
-    """Return a model's name unchanged. Raises `Refused` if the name is too long or has control characters."""
+    r"""Return a model's name unchanged. Raises `Refused` if the name is too long or has control characters.
+
+    >>> json_api.model_name("small")
+    'small'
+    >>> json_api.model_name("two\x00words")
+    Traceback (most recent call last):
+        ...
+    Refused: model: "two?words" has control characters; send the name without them
+    """
     if len(name) > MAX_MODEL:
         text = _UNNAMABLE.sub("?", name[:_SHOWN])
         raise invalid(f'model: "{text}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
@@ -116,7 +142,14 @@ ms; sending it to a worker process takes 3 ms."""
 
 
 def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> Generator[Work, Any, R]:
-    """Return the result of `function(*args)`, for use in `steps`. A worker process computes it if the body is large."""
+    """Return the result of `function(*args)`, for use in `steps`. A worker process computes it if the body is large.
+
+    >>> def steps(request, target, drop):
+    ...     data = yield from json_api.compute(request, json_api.json_object, request.top.body)
+    ...     return request.with_body("acme_text", {**data, "n": 1})
+    >>> list(steps(request, target, drop))
+    []
+    """
     if len(request.top.body) < LARGE_BODY:
         return function(*args)
     result: R = yield Work(function, args)
@@ -124,7 +157,11 @@ def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> G
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit of a body, under OpenAI's or Anthropic's name for it; None without a limit."""
+    """Return the output limit of a body, under OpenAI's or Anthropic's name for it; None without a limit.
+
+    >>> json_api.limit(request)
+    9
+    """
     return limit_of(request, "max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -132,6 +169,9 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
     """Return the largest integer among the named members of the body, or None if no member is an integer.
 
     The largest is taken because it is unknown which of several limits the provider obeys.
+
+    >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
+    (9, None)
     """
     values = map(request.top.small, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
@@ -141,6 +181,10 @@ class DecodedOnce(bytes):
     """The body of a provider's reply.
 
     Its JSON is decoded at most once, and all users of this object share the decoded value, so they must not change it.
+
+    >>> body = json_api.DecodedOnce(b'{"text": "hi"}')
+    >>> body.data is body.data
+    True
     """
 
     @cached_property
@@ -154,7 +198,15 @@ class DecodedOnce(bytes):
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is not a JSON object."""
+    """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is not a JSON object.
+
+    >>> json_api.json_object(b'{"text": "hi"}')
+    {'text': 'hi'}
+    >>> json_api.json_object(b"<html>")
+    Traceback (most recent call last):
+        ...
+    BadFrame: the provider's reply is not a JSON object
+    """
     try:
         data = body.data if isinstance(body, DecodedOnce) else lenient_json.loads(body)
     except orjson.JSONDecodeError:
@@ -168,6 +220,9 @@ def event_object(event: Event) -> dict[str, Any]:
     """Return an event's decoded JSON object; {} for an event without a payload, such as a comment of a stream.
 
     Raises `BadFrame` for any other payload.
+
+    >>> json_api.event_object(event("chunk", {"text": "hi"})), json_api.event_object(Event("", b""))
+    ({'text': 'hi'}, {})
     """
     data = event.data if event.payload else {}
     if isinstance(data, dict):
@@ -176,13 +231,21 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the member `name` of a usage report; 0 if there is none."""
+    """Return the number of tokens in the member `name` of a usage report; 0 if there is none.
+
+    >>> json_api.token_count({"read": 7, "written": "9"}, "read"), json_api.token_count({"written": "9"}, "written")
+    (7, 0)
+    """
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and 0 <= value <= MAX_COUNT else 0
 
 
 def json_members(body: bytes) -> Members:
-    """Return the top-level members of a provider's reply. Raises `BadFrame` if the reply is not a JSON object."""
+    """Return the top-level members of a provider's reply. Raises `BadFrame` if the reply is not a JSON object.
+
+    >>> json_api.json_members(b'{"usage": {"read": 7}, "text": "hi"}')["usage"]
+    b'{"read": 7}'
+    """
     try:
         return Members(body)
     except Refused:
@@ -193,6 +256,10 @@ def reply_member(members: Members, name: str) -> Any:
     """Return the decoded value of a member of a provider's reply; None if there is no such member.
 
     Raises `BadFrame` if the value is not JSON.
+
+    >>> members = json_api.json_members(b'{"usage": {"read": 7}, "text": "hi"}')
+    >>> json_api.reply_member(members, "usage"), json_api.reply_member(members, "error")
+    ({'read': 7}, None)
     """
     if name not in members:
         return None
@@ -203,7 +270,12 @@ def reply_member(members: Members, name: str) -> Any:
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
-    """Return the status, the headers and the body of an error reply in the usual form `{"error": {...}}`."""
+    """Return the status, the headers and the body of an error reply in the usual form `{"error": {...}}`.
+
+    >>> status, headers, body = json_api.error(problem)
+    >>> status, body
+    (400, b'{"error":{"message":"prompt must be a string","type":"invalid_request","param":"prompt"}}')
+    """
     body: dict[str, Any] = {"message": problem.message, "type": problem.native or problem.code}
     if problem.param:
         body["param"] = problem.param
@@ -215,11 +287,19 @@ ESTIMATED: Final = "x-irisgate-estimated"
 
 
 def estimated_count(tokens: int) -> StepResponse:
-    """Return the reply to `count_tokens` with the gateway's own count. The `ESTIMATED` header marks the estimate."""
+    """Return the reply to `count_tokens` with the gateway's own count. The `ESTIMATED` header marks the estimate.
+
+    >>> json_api.estimated_count(12).body
+    b'{"input_tokens":12}'
+    """
     headers = {"content-type": "application/json", ESTIMATED: "true"}
     return StepResponse(200, headers, orjson.dumps({"input_tokens": tokens}))
 
 
 def text_bytes(*values: Any) -> int:
-    """Return the number of UTF-8 bytes of the strings among `values`."""
+    """Return the number of UTF-8 bytes of the strings among `values`.
+
+    >>> json_api.text_bytes("hi", "é", None)
+    4
+    """
     return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))

@@ -33,12 +33,15 @@ _SPACE: Final = re.compile(rb"[\s,]*")
 
 
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
-    """Return the decoded value, with incomplete characters replaced.
+    r"""Return the decoded value, with incomplete characters replaced.
 
     Raises `orjson.JSONDecodeError` for text that is otherwise invalid. If `utf8` is true, bytes that are not UTF-8 are
     invalid too, because a client's text in another encoding must not be changed without an error message.
 
     A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
+
+    >>> lenient_json.loads(rb'"half \ud83d"')
+    'half �'
     """
     if isinstance(text, bytes) and not utf8:
         text = text.removeprefix(_BOM)
@@ -53,15 +56,22 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
 
 
 def repaired(text: bytes) -> bytes:
-    r"""Return JSON text in which the escape `\ufffd` replaces each lone half of a surrogate pair."""
+    r"""Return JSON text in which the escape `\ufffd` replaces each lone half of a surrogate pair.
+
+    >>> lenient_json.repaired(rb'"half \ud83d"')
+    b'"half \\ufffd"'
+    """
     return _HALF.sub(rb"\\ufffd", _with_masks(text)).replace(_MASK, _BACKSLASH)
 
 
 def without_surrogates(text: bytes) -> bytes:
-    """Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
+    r"""Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
 
     The offsets of members and items stay the same. No new escape is that of a letter, so that no name of a member can
     arise. This is faster than `repaired`, especially for a body with millions of halves.
+
+    >>> lenient_json.without_surrogates(rb'"half \ud83d"')
+    b'"half \\ue83d"'
     """
     masked = _with_masks(text).replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
     return masked.replace(_MASK, _BACKSLASH)
@@ -76,7 +86,11 @@ def _with_masks(text: bytes) -> bytes:
 
 
 def raw_items(text: bytes) -> list[bytes]:
-    """Return the items of a JSON list, each as its undecoded bytes. Raises `ValueError` for anything else."""
+    """Return the items of a JSON list, each as its undecoded bytes. Raises `ValueError` for anything else.
+
+    >>> lenient_json.raw_items(b'[1.0, {"a": 2}]')
+    [b'1.0', b'{"a": 2}']
+    """
     try:
         return [bytes(raw) for raw in _RAWS.decode(text)]
     except msgspec.DecodeError:

@@ -44,6 +44,14 @@ class Members(Mapping[str, bytes]):
     (agentrouter GHSA-4gph-2hhr-5mwg).
 
     `has_halves` is true if a text of the body has a lone half of a surrogate pair, which some providers refuse.
+
+    >>> top = Members(b'{"model": "small", "n": 1.0}')
+    >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
+    (b'1.0', None, 1.0, 'small')
+    >>> top.spliced({"model": b'"acme-1"', "n": None})
+    b'{"model": "acme-1"}'
+    >>> top.replaced("n", b"2").body
+    b'{"model": "small", "n": 2}'
     """
 
     __slots__ = ("_spans", "body", "has_halves")

@@ -23,7 +23,12 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a stream: a server-sent event or an event-stream message."""
+    r"""One frame of a stream: a server-sent event or an event-stream message.
+
+    >>> (frame,) = sse.Decoder().feed(b'event: chunk\ndata: {"text": "hi"}\n\n')
+    >>> frame.headers, frame.payload
+    ({'event': 'chunk'}, b'{"text": "hi"}')
+    """
 
     headers: Mapping[str, str]
     """Headers of the frame, unchanged, such as `event` and `id`, or `:message-type`."""
@@ -33,11 +38,14 @@ class Frame:
 
 
 class Event:
-    """One event of a stream.
+    r"""One event of a stream.
 
     `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client with the provider's
     format gets `raw` unchanged, which may be b"". If the gateway made or changed the event, `raw` is None, and the
     encoder of the client's API writes the event.
+
+    >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
+    {'text': 'hi'}
     """
 
     __slots__ = ("_data", "kind", "payload", "raw")
@@ -67,13 +75,21 @@ class Event:
 
 
 def event(kind: str, data: Any) -> Event:
-    """Return a new event of the gateway. Its payload is `data` as JSON."""
+    """Return a new event of the gateway. Its payload is `data` as JSON.
+
+    >>> event("chunk", {"text": "hi"}).payload
+    b'{"text":"hi"}'
+    """
     return Event(kind, orjson.dumps(data))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` matches ARNs, which contain "/"."""
+    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` matches ARNs, which contain "/".
+
+    >>> Route("POST", "/acme/v1/models/{model:.+}/text", "generate").operation
+    'generate'
+    """
 
     method: str
     path: str
@@ -83,7 +99,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A client's complete request, which is the argument of `Flag.parse`."""
+    """A client's complete request, which is the argument of `Flag.parse`.
+
+    >>> http_request.route.operation, http_request.path, http_request.headers["user-agent"]
+    ('generate', '/acme/v1/text', 'acme/1.0')
+    """
 
     route: Route
     path: str
@@ -98,7 +118,13 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
-    """A client's parsed request. It is immutable, so that every attempt starts from the same request."""
+    """A client's parsed request. It is immutable, so that every attempt starts from the same request.
+
+    >>> request.model, request.stream, request.top.decode("prompt")
+    ('small', False, 'hi')
+    >>> request.with_body("other_text", {"input": "hi"}).top.body
+    b'{"input":"hi"}'
+    """
 
     flag: str
     dialect: str
@@ -122,7 +148,11 @@ class ClientRequest:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The provider and the model to which one attempt sends the request."""
+    """The provider and the model to which one attempt sends the request.
+
+    >>> target.provider, target.model, target.caps.max_output
+    ('acme', 'acme-1', 4096)
+    """
 
     provider: str
     flag: str
@@ -139,7 +169,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a provider. `path` is percent-encoded and is appended to the provider's base URL."""
+    """A request to a provider. `path` is percent-encoded and is appended to the provider's base URL.
+
+    >>> UpstreamRequest("POST", "/v1/text", b"{}", headers={"content-type": "application/json"}).path
+    '/v1/text'
+    """
 
     method: str
     path: str
@@ -155,6 +189,9 @@ class Fetch:
     `steps` gets a `StepResponse` with status 200 and the `content-type` that the host sent. If the download fails, the
     gateway refuses the client's request with an error that names `param`. Within one call, the same URL is downloaded
     only once.
+
+    >>> Fetch("https://example.com/cat.png", max_bytes=1_000_000, param="image").param
+    'image'
     """
 
     url: str
@@ -171,6 +208,10 @@ class Work:
 
     If the request's body is large, a worker process calls the function, so that the event loop stays free. Therefore
     the function must be importable, and its arguments and result must be picklable.
+
+    >>> work = Work(json_api.json_object, (b'{"a": 1}',))
+    >>> work.function(*work.args)
+    {'a': 1}
     """
 
     function: Callable[..., Any]
@@ -179,7 +220,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StepResponse:
-    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded."""
+    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded.
+
+    >>> StepResponse(200, {"content-type": "image/png"}, b"...").headers["content-type"]
+    'image/png'
+    """
 
     status: int
     headers: Headers
@@ -188,7 +233,11 @@ class StepResponse:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The status and the headers of a provider's reply."""
+    """The status and the headers of a provider's reply.
+
+    >>> Head(429, {"retry-after": "3"}).status
+    429
+    """
 
     status: int
     headers: Headers

@@ -21,7 +21,11 @@ _RELEASED_UNIX: Final = 1767225600
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """A path with which clients fetch the list of models. Below it, `/NAME` is the entry of one model."""
+    """A path with which clients fetch the list of models. Below it, `/NAME` is the entry of one model.
+
+    >>> ModelList("/acme/v1/models", headers=("x-acme-version",)).path
+    '/acme/v1/models'
+    """
 
     path: str
     headers: tuple[str, ...] = ()
@@ -31,7 +35,11 @@ class ModelList:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model or an alias in a list, which the caller may use."""
+    """A model or an alias in a list, which the caller may use.
+
+    >>> listed.name, listed.endpoints
+    ('small', ('/acme/v1/text',))
+    """
 
     name: str
     provider: str
@@ -54,7 +62,11 @@ class ListedModel:
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:
-    """Return the list in the format of OpenAI and Anthropic."""
+    """Return the list in the format of OpenAI and Anthropic.
+
+    >>> json_api.json_object(model_lists.model_list([listed]))["data"][0]["id"]
+    'small'
+    """
     listed = {
         "object": "list",
         "data": [_entry(model) for model in models],
@@ -66,6 +78,11 @@ def model_list(models: Sequence[ListedModel]) -> bytes:
 
 
 def model_entry(model: ListedModel) -> bytes:
+    """Return the entry of one model in the format of OpenAI and Anthropic.
+
+    >>> json_api.json_object(model_lists.model_entry(listed))["owned_by"]
+    'acme'
+    """
     return orjson.dumps(_entry(model))
 
 

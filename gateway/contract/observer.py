@@ -14,12 +14,36 @@ class Observer(Protocol):
 
     The gateway calls `seen` once for each call, in a separate thread, so that observers delay no call. If they are so
     slow that the queue of records is full, further records are lost.
+
+    >>> api = 1
+    >>> def seen(record):
+    ...     print(record["identity"], record["model"], record["cost_usd"])
+    >>> seen(record)
+    ada@example.com acme-1 0.5
     """
 
     @property
-    def api(self) -> int: ...
+    def api(self) -> int:
+        """The major version of the contract for which the observer is written.
 
-    def seen(self, record: Mapping[str, Any]) -> None: ...
+        >>> api = 1
+        """
+
+    def seen(self, record: Mapping[str, Any]) -> None:
+        """Receive the record of a call, which is a copy of the observer's own.
+
+        >>> def seen(record):
+        ...     if record["status"] < 500:
+        ...         print(record["identity"], record["status"])
+        >>> seen(record)
+        ada@example.com 200
+        """
 
     def seen_event(self, event: Mapping[str, Any]) -> None:
-        """Receive an event that is no call, such as `quota.nearly_used`. An observer may lack this function."""
+        """Receive an event that is no call, such as `quota.nearly_used`. An observer may lack this function.
+
+        >>> def seen_event(event):
+        ...     print(event["event"], event["bucket"])
+        >>> seen_event({"event": "quota.nearly_used", "at": 1767225600.0, "bucket": "daily:ada"})
+        quota.nearly_used daily:ada
+        """

@@ -38,6 +38,10 @@ def chat(top: Members) -> Opening | None:
     """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
 
     The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
+
+    >>> top = Members(b'{"system": "be brief", "messages": [{"role": "user", "content": "hi"}]}')
+    >>> openings.chat(top)
+    ('be brief', 'hi')
     """
     return of_turns(top, "messages", text_of(top, "system"))
 
@@ -46,6 +50,9 @@ def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
     """Return the opening of a chat whose turns are in the list `name`; None if there is no user message.
 
     `system` is the system prompt outside of the list. Turns without a role are of the user.
+
+    >>> openings.of_turns(Members(b'{"contents": [{"parts": [{"text": "hi"}]}]}'), "contents", "be brief")
+    ('be brief', 'hi')
     """
     texts = [system]
     for item, source in _items(top, name):
@@ -59,7 +66,11 @@ def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
 
 
 def text_of(top: Members, name: str) -> str:
-    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON."""
+    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON.
+
+    >>> openings.text_of(Members(b'{"system": [{"type": "text", "text": "be brief"}]}'), "system")
+    'be brief'
+    """
     if name not in top:
         return ""
     text = _window(top, name)

@@ -40,7 +40,11 @@ Kind = Literal["text", "thinking", "arguments"]
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """The place of one text in a JSON value."""
+    """The place of one text in a JSON value.
+
+    >>> Place(("choices", 0, "delta", "content"), block=("choice", 0))
+    Place(path=('choices', 0, 'delta', 'content'), kind='text', block=('choice', 0), repeats=False, role='')
+    """
 
     path: tuple[str | int, ...]
     """The names and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
@@ -56,7 +60,11 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """The end of a block: no later event continues it."""
+    """The end of a block: no later event continues it.
+
+    >>> End(("choice", 0)).block
+    ('choice', 0)
+    """
 
     block: Hashable = ""
 
@@ -66,6 +74,9 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
     If a filter has changed or held text of the event, or text of earlier events, a list becomes `[]` and any other
     value becomes null.
+
+    >>> Copy(("choices", 0, "logprobs")).path
+    ('choices', 0, 'logprobs')
     """
 
     path: tuple[str | int, ...]
@@ -77,7 +88,11 @@ Places = Callable[[Event], Iterable[Place | End | Copy]]
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
-    """One text of a request."""
+    """One text of a request.
+
+    >>> asked.texts[0].role
+    'user'
+    """
 
     text: str
     kind: Kind = "text"
@@ -86,19 +101,31 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
 
 def value_at(data: Any, path: Sequence[str | int]) -> Any:
-    """Return the value at a place. Raises `LookupError` or `TypeError` if there is none."""
+    """Return the value at a place. Raises `LookupError` or `TypeError` if there is none.
+
+    >>> places.value_at({"choices": [{"text": "hi"}]}, ("choices", 0, "text"))
+    'hi'
+    """
     for step in path:
         data = data[step]
     return data
 
 
 def json_text(value: Any) -> str:
-    """Return the text of a value that is not a string: its JSON."""
+    """Return the text of a value that is not a string: its JSON.
+
+    >>> places.json_text({"city": "Rome"})
+    '{"city":"Rome"}'
+    """
     return json_bytes(value).decode()
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a decoded value as JSON. orjson reads 1,024 levels of lists and objects, but writes only 254."""
+    """Return a decoded value as JSON. orjson reads 1,024 levels of lists and objects, but writes only 254.
+
+    >>> places.json_bytes({"city": "Rome"})
+    b'{"city":"Rome"}'
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -106,13 +133,23 @@ def json_bytes(value: Any) -> bytes:
 
 
 def text_at(data: Any, path: Sequence[str | int]) -> str:
-    """Return the text at a place. Raises `LookupError` or `TypeError` if there is none."""
+    """Return the text at a place. Raises `LookupError` or `TypeError` if there is none.
+
+    >>> places.text_at({"arguments": {"city": "Rome"}}, ("arguments",))
+    '{"city":"Rome"}'
+    """
     value = value_at(data, path)
     return value if isinstance(value, str) else json_text(value)
 
 
 def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
-    """Replace the text at a place. Raises `ValueError` if the place had no string and `text` is not JSON."""
+    """Replace the text at a place. Raises `ValueError` if the place had no string and `text` is not JSON.
+
+    >>> data = {"arguments": {"city": "Rome"}}
+    >>> places.put_text(data, ("arguments",), '{"city": "Oslo"}')
+    >>> data
+    {'arguments': {'city': 'Oslo'}}
+    """
     parent, last = value_at(data, path[:-1]), path[-1]
     parent[last] = text if isinstance(parent[last], str) else orjson.loads(text)
 
@@ -121,6 +158,9 @@ def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> 
     """Return a copy of a JSON value with other texts at some places. The parts without a changed text are shared.
 
     Raises the exceptions of `put_text`.
+
+    >>> places.put_texts({"a": "x", "b": ["y"]}, [(("b", 0), "z")])
+    {'a': 'x', 'b': ['z']}
     """
     copies: dict[Sequence[str | int], Any] = {(): data.copy()}
     for path, text in changes:
@@ -134,13 +174,23 @@ def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> 
 
 
 def empty(data: Any, path: Sequence[str | int]) -> None:
-    """Replace the value at a place by an empty one: `[]` for a list, and null for anything else."""
+    """Replace the value at a place by an empty one: `[]` for a list, and null for anything else.
+
+    >>> data = {"text": "hi", "logprobs": [-0.1]}
+    >>> places.empty(data, ("logprobs",))
+    >>> data
+    {'text': 'hi', 'logprobs': []}
+    """
     parent, last = value_at(data, path[:-1]), path[-1]
     parent[last] = [] if isinstance(parent[last], list) else None
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of those texts in an event that do not repeat earlier events."""
+    """Return the number of bytes of those texts in an event that do not repeat earlier events.
+
+    >>> places.output_bytes(lambda event: [Place(("text",))], event("chunk", {"text": "hi"}))
+    2
+    """
     size = 0
     for place in places(event):
         if type(place) is Place and not place.repeats:

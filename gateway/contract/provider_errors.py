@@ -94,6 +94,11 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 
     A reply with a status of 400 or above is a problem. Some aggregators send an error with a lower status when the
     provider behind them has failed. Such a body begins with an error.
+
+    >>> problem = provider_errors.problem_of(Head(429, {"retry-after": "3"}), b'{"error": {"message": "slow down"}}')
+    >>> problem.code, problem.message, problem.retry_after
+    ('rate_limit', 'slow down', 3.0)
+    >>> provider_errors.problem_of(Head(200, {}), b'{"text": "hi"}')
     """
     if head.status < 400:
         return None if _ERROR_FIRST.match(body) is None else reported_problem(_decoded(body), errors.UPSTREAM)
@@ -113,6 +118,9 @@ def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
     """Return the problem in an error without an error status: in an event of a stream, or in a body with status 200.
 
     `otherwise` is the code to use if the error's number and names are unknown, or only say that something failed.
+
+    >>> provider_errors.reported_problem({"error": {"type": "overloaded_error", "message": "busy"}}).code
+    'overloaded'
     """
     message, names = _words(value)
     numbers = [int(name) for name in names if name.isdecimal() and len(name) == len("500")]
@@ -133,18 +141,30 @@ def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
 
 
 def problem_in_event(payload: bytes) -> Problem:
-    """Return the problem in the payload of an error event, which is JSON or plain text."""
+    """Return the problem in the payload of an error event, which is JSON or plain text.
+
+    >>> provider_errors.problem_in_event(b'{"error": {"code": 429, "message": "slow down"}}').code
+    'rate_limit'
+    """
     data = _decoded(payload)
     return reported_problem(_plain(payload) if data is None else data)
 
 
 def is_error(data: Any) -> bool:
-    """Return whether a decoded body has an error message, and no member that an error would not have."""
+    """Return whether a decoded body has an error message, and no member that an error would not have.
+
+    >>> provider_errors.is_error({"error": {"message": "busy"}}), provider_errors.is_error({"text": "hi"})
+    (True, False)
+    """
     return isinstance(data, dict) and data.keys() <= _ERROR_MEMBERS and bool(_words(data)[0])
 
 
 def is_cut(body: bytes) -> bool:
-    """Return whether a body is a JSON text that was cut off. Such a body was probably written by a model."""
+    """Return whether a body is a JSON text that was cut off. Such a body was probably written by a model.
+
+    >>> provider_errors.is_cut(b'{"text": "h'), provider_errors.is_cut(b"hi")
+    (True, False)
+    """
     return body.lstrip()[:1] in (b"{", b"[") and _decoded(body) is None
 
 
@@ -152,6 +172,9 @@ def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
     """Return the error (502) for a reply with a success status whose body does not belong to the dialect.
 
     `fault` says what is wrong with the body. The message also quotes the provider's own text, if the body has any.
+
+    >>> provider_errors.not_a_reply(b"upstream is down", BadFrame("the provider's reply is not JSON")).problem.message
+    "the provider's reply is not JSON: upstream is down"
     """
     data = _decoded(body)
     message, _ = ("" if is_cut(body) else _plain(body), []) if data is None else _words(data)
@@ -163,12 +186,20 @@ def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
 
 
 def code_of(status: int) -> str:
-    """Return the problem code for a provider's HTTP status."""
+    """Return the problem code for a provider's HTTP status.
+
+    >>> provider_errors.code_of(404), provider_errors.code_of(418), provider_errors.code_of(500)
+    ('not_found', 'invalid_request', 'internal')
+    """
     return _CODES.get(status) or (errors.INTERNAL if status >= 500 else errors.INVALID_REQUEST)
 
 
 def waits(head: Head) -> dict[str, Any]:
-    """Return the fields of a `Problem` that tell a client whether to try again, and when."""
+    """Return the fields of a `Problem` that tell a client whether to try again, and when.
+
+    >>> provider_errors.waits(Head(429, {"retry-after": "3"}))
+    {'retry_after': 3.0, 'should_retry': None}
+    """
     return {"retry_after": retry_after(head), "should_retry": _should_retry(head)}
 
 
@@ -182,6 +213,9 @@ def retry_after(head: Head) -> float | None:
 
     `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. A
     date is compared with the date of the reply, so that the provider's clock may differ (RFC 9110, 10.2.3).
+
+    >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
+    1.5
     """
     seconds = _number(head.headers.get("retry-after-ms"), 1000)
     if seconds is None:
@@ -213,6 +247,9 @@ def error_headers(problem: Problem) -> dict[str, str]:
 
     `Retry-After` has whole seconds, which every client reads. If the time is not a whole number of seconds, it is also
     sent as `retry-after-ms`, which OpenAI's and Anthropic's SDKs prefer.
+
+    >>> provider_errors.error_headers(Problem(RATE_LIMIT, "slow down", retry_after=1.5))
+    {'content-type': 'application/json', 'retry-after': '2', 'retry-after-ms': '1500'}
     """
     headers = {"content-type": "application/json"}
     if problem.accept_encoding:  # RFC 9110, 15.5.16
@@ -232,6 +269,9 @@ def message_of(body: bytes) -> tuple[str, str]:
     """Return the message of an error body and the provider's name for the error, each "" if missing.
 
     Reads the JSON of OpenAI, Anthropic, AWS and FastAPI, the title of a page, and plain text.
+
+    >>> provider_errors.message_of(b'{"error": {"type": "overloaded_error", "message": "busy"}}')
+    ('busy', 'overloaded_error')
     """
     data = _decoded(body)
     if data is None:

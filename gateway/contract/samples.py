@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A client's request, and the provider's replies to it. In a translator, each side has its own dialect."""
+    r"""A client's request, and the provider's replies to it. In a translator, each side has its own dialect.
+
+    >>> Sample(
+    ...     request=b'{"model": "small", "prompt": "hi"}',
+    ...     whole=b'{"text": "hello"}',
+    ...     stream=b'data: {"text": "hello"}\n\ndata: [DONE]\n\n',
+    ... ).name
+    'sample'
+    """
 
     request: bytes
     """The body of the client's request."""
@@ -57,7 +65,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class FilterSample:
-    """Settings of a filter, and texts of replies that the filter changes or blocks with these settings."""
+    """Settings of a filter, and texts of replies that the filter changes or blocks with these settings.
+
+    >>> class Settings(filters.Settings):
+    ...     word: str
+    >>> FilterSample(Settings(word="falcon"), texts=("a falcon flies",)).texts
+    ('a falcon flies',)
+    """
 
     settings: Settings
     texts: tuple[str, ...] = ()

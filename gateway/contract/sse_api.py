@@ -34,6 +34,11 @@ def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str
 
     `is_kind` returns whether a word is a kind of the dialect. If `type` is a kind, it is used, because servers and
     proxies often omit the name or write `message`, the default.
+
+    >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
+    'delta'
+    >>> sse_api.typed_kind("end", b"{}", {"delta", "end"}.__contains__)
+    'end'
     """
     match = _TYPE_FIRST.match(payload)
     if match is not None:
@@ -59,7 +64,7 @@ def _type_of(payload: bytes) -> str:
 
 
 class SseDecoder:
-    """A decoder of server-sent events. Three functions define what is specific to a dialect.
+    r"""A decoder of server-sent events. Three functions define what is specific to a dialect.
 
     - `kind` returns the kind of an event, given its SSE name and its payload.
     - `is_last` returns whether an event is the terminal event. Later events go to the meter (usage reader), with no
@@ -73,6 +78,14 @@ class SseDecoder:
     written again by the encoder.
 
     If the blank line is missing after the last event of the stream, the event is yielded if its payload is complete.
+
+    >>> decoder = sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
+    >>> [event.kind for event in decoder.feed(b'data: {"text": "hi"}\n\nevent: end\ndata: {}\n\n')]
+    ['message', 'end']
+    >>> list(sse_api.SseDecoder(lambda name, payload: name, lambda event: event.kind == "end").close())
+    Traceback (most recent call last):
+        ...
+    Truncated: the provider's stream ended before its final event
     """
 
     def __init__(
@@ -165,7 +178,12 @@ class SseDecoder:
 
 
 class SseEncoder:
-    """An encoder of server-sent events without names."""
+    r"""An encoder of server-sent events without names.
+
+    >>> encoder = sse_api.SseEncoder()
+    >>> encoder.feed(event("chunk", {"text": "hi"})), encoder.ping()
+    (b'data: {"text":"hi"}\n\n', b': ping\n\n')
+    """
 
     def feed(self, event: Event) -> bytes:
         return sse.encode(event.payload) if event.payload else b""

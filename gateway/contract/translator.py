@@ -14,23 +14,47 @@ from gateway.contract.samples import Sample
 
 
 class Translation(Protocol):
-    """The translation of one attempt: the translated request, and methods that translate the reply's events."""
+    """The translation of one attempt: the translated request, and methods that translate the reply's events.
+
+    >>> class Shouting:
+    ...     def __init__(self, request):
+    ...         self.request = request
+    ...     def feed(self, event):
+    ...         return [Event(event.kind, event.payload.upper())]
+    ...     def whole(self, body):
+    ...         return body.upper()
+    ...     def close(self):
+    ...         return []
+    >>> Shouting(request).whole(b'{"text": "hi"}')
+    b'{"TEXT": "HI"}'
+    """
 
     request: ClientRequest
 
-    def feed(self, event: Event) -> Sequence[Event]: ...
+    def feed(self, event: Event) -> Sequence[Event]:
+        """Return the events of the client's dialect for one event of the provider's dialect."""
 
-    def whole(self, body: bytes) -> bytes: ...
+    def whole(self, body: bytes) -> bytes:
+        """Return a whole reply as JSON of the client's dialect. Raises `BadFrame` if it cannot be read."""
 
     def close(self) -> Sequence[Event]:
         """Return the translated events that are known only at the stream's end."""
 
 
 class Translator(Protocol):
-    """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse."""
+    """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse.
+
+    >>> api = 1
+    >>> operations = ("generate",)
+    >>> loses = 40
+    """
 
     @property
-    def api(self) -> int: ...
+    def api(self) -> int:
+        """The major version of the contract for which the translator is written.
+
+        >>> api = 1
+        """
 
     @property
     def loses(self) -> int:
@@ -38,16 +62,43 @@ class Translator(Protocol):
 
         If a provider can be reached by several conversions, the one with the lowest number is used. The numbers of the
         built-in translators are in `conversions.json`, from 20 to 40.
+
+        >>> loses = 40
         """
 
     @property
-    def operations(self) -> tuple[str, ...]: ...
+    def operations(self) -> tuple[str, ...]:
+        """The operations whose requests are translated.
+
+        >>> operations = ("generate",)
+        """
 
     def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
-        """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning."""
+        """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning.
+
+        >>> class Renaming:
+        ...     def __init__(self, request):
+        ...         self.request = request
+        ...     def feed(self, event):
+        ...         return [event]
+        ...     def whole(self, body):
+        ...         return body.replace(b'"output"', b'"text"')
+        ...     def close(self):
+        ...         return []
+        >>> def open(request, target, drop):
+        ...     body = {"model": target.model, "input": request.top.decode("prompt")}
+        ...     return Renaming(request.with_body(target.dialect, body))
+        >>> open(request, target, drop).request.top.body
+        b'{"model":"acme-1","input":"hi"}'
+        """
 
     def samples(self) -> Sequence[Sample]:
         """Return samples with which `irisgate plugins check` tests the translator.
 
         A running gateway does not call this.
+
+        >>> def samples():
+        ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"output": "hello"}')]
+        >>> len(samples())
+        1
         """

@@ -36,6 +36,13 @@ class Decoder:
     """A decoder from chunks of any size to frames.
 
     If a message is invalid, `feed` first yields the frames before that message and then raises `BadFrame`.
+
+    >>> decoder = eventstream.Decoder()
+    >>> message = eventstream.encode({":event-type": "chunk"}, b"{}")
+    >>> list(decoder.feed(message[:20])), decoder.pending
+    ([], 20)
+    >>> [frame.headers for frame in decoder.feed(message[20:])]
+    [{':event-type': 'chunk'}]
     """
 
     def __init__(self) -> None:
@@ -103,7 +110,11 @@ def _headers(block: bytes) -> Mapping[str, str]:
 
 
 def encode(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """Return the bytes of one message. All header values have the type string, as in Bedrock's messages."""
+    """Return the bytes of one message. All header values have the type string, as in Bedrock's messages.
+
+    >>> len(eventstream.encode({":event-type": "chunk"}, b"{}"))
+    38
+    """
     block = b"".join(
         bytes((len(key := name.encode()),)) + key + b"\x07" + len(text := value.encode()).to_bytes(2, "big") + text
         for name, value in headers.items()

@@ -37,7 +37,14 @@ _ARRAY: Final = ord("[")
 
 
 class Decoder:
-    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` for brackets that do not match."""
+    r"""A decoder from chunks of any size to frames. `feed` raises `BadFrame` for brackets that do not match.
+
+    >>> decoder = json_array.Decoder()
+    >>> [frame.payload for frame in decoder.feed(b'[{"a": 1},\n{"b": 2')], decoder.pending
+    ([b'{"a": 1}'], 9)
+    >>> [frame.payload for frame in decoder.feed(b"}]")], decoder.closed, decoder.rest()
+    ([b'{"b": 2}', b''], True, None)
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -134,5 +141,9 @@ class Decoder:
 
 
 def encode(payload: bytes, *, first: bool) -> bytes:
-    """Return the bytes of one object of the array, with the bracket or the comma in front of it."""
+    r"""Return the bytes of one object of the array, with the bracket or the comma in front of it.
+
+    >>> json_array.encode(b'{"a": 1}', first=True) + json_array.encode(b'{"b": 2}', first=False) + json_array.END
+    b'[{"a": 1},\n{"b": 2}]'
+    """
     return (BEGIN if first else NEXT) + payload

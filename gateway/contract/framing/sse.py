@@ -39,7 +39,14 @@ LF of this line end, the LF is yielded as a separate frame."""
 
 
 class Decoder:
-    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`."""
+    r"""A decoder from chunks of any size to frames. `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`.
+
+    >>> decoder = sse.Decoder()
+    >>> [(frame.headers, frame.payload) for frame in decoder.feed(b'event: chunk\ndata: {"a": 1}\n\ndata: {')]
+    [({'event': 'chunk'}, b'{"a": 1}')]
+    >>> decoder.pending, decoder.rest().payload
+    (7, b'{')
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -117,7 +124,11 @@ def _lines(raw: bytes) -> Iterator[bytes]:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    """Return the bytes of one event. Every line of the payload becomes a `data:` field, as the format requires."""
+    r"""Return the bytes of one event. Every line of the payload becomes a `data:` field, as the format requires.
+
+    >>> sse.encode(b'{"a": 1}', "chunk")
+    b'event: chunk\ndata: {"a": 1}\n\n'
+    """
     if b"\n" in payload or b"\r" in payload:
         payload = b"\ndata: ".join(payload.splitlines())
     name = b"event: " + event.encode() + b"\n" if event else b""
@@ -125,5 +136,9 @@ def encode(payload: bytes, event: str = "") -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """Return the bytes of a comment, which clients ignore. Comments keep an idle connection open."""
+    r"""Return the bytes of a comment, which clients ignore. Comments keep an idle connection open.
+
+    >>> sse.comment("ping")
+    b': ping\n\n'
+    """
     return b": " + text.encode() + b"\n\n"

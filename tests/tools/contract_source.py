@@ -1,0 +1,148 @@
+"""Reads Python modules as authors of plugins see them: the public names with their signatures and docstrings.
+
+The files are parsed and not imported, because the docstrings of fields and constants are in the source alone.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+WIDTH: Final = 100
+"""Maximum number of characters of a signature that is written on one line."""
+EXAMPLE: Final = ">>> "
+_PROPERTIES: Final = frozenset({"property", "cached_property"})
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A public name of a module, or of a class."""
+
+    kind: str
+    """The kind of the name: `class`, `function`, `property`, `field` or `constant`."""
+    name: str
+    signature: str
+    """The signature of a function or of a class; for any other name, its type."""
+    doc: str
+    value: str = ""
+    """The value of a constant, or the default of a field, as in the source."""
+    owner: str = ""
+    """The class that has the name; "" for a name of the module."""
+    bases: tuple[str, ...] = ()
+    members: tuple[Name, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}.{self.name}" if self.owner else self.name
+
+    @property
+    def is_protocol(self) -> bool:
+        return "Protocol" in self.bases
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the name is a class or a function."""
+        return self.kind in {"class", "function"}
+
+
+def tree_of(module: str) -> ast.Module:
+    """Return the parsed source of a module, such as `gateway.contract.flag`."""
+    path = ROOT.joinpath(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+
+
+def head(module: str) -> str:
+    """Return the docstring of a module."""
+    return ast.get_docstring(tree_of(module)) or ""
+
+
+def public_names(module: str) -> tuple[Name, ...]:
+    """Return the public names that a module defines, in the order of the source."""
+    return tuple(_names(tree_of(module).body))
+
+
+def _names(body: Sequence[ast.stmt], owner: str = "") -> Iterator[Name]:
+    for node, below in zip_longest(body, body[1:]):
+        name = _name(node, below, owner)
+        if name is not None and not name.name.startswith("_"):
+            yield name
+
+
+def _name(node: ast.stmt, below: ast.stmt | None, owner: str) -> Name | None:
+    match node:
+        case ast.ClassDef():
+            return _class(node)
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return _function(node, owner)
+        case ast.AnnAssign(target=ast.Name(id=name), value=value):
+            kind = "field" if owner else "constant"
+            return Name(kind, name, _text(node.annotation), _doc_below(below), _text(value), owner)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return Name("constant", name, "", _doc_below(below), _text(value), owner)
+    return None
+
+
+def _class(node: ast.ClassDef) -> Name:
+    bases = tuple(_text(base) for base in (*node.bases, *node.keywords))
+    members = tuple(_names(node.body, node.name))
+    made = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    fields = [] if "Protocol" in bases else [each for each in members if each.kind == "field"]
+    if made:
+        signature = call(node.name, _arguments(made[0])[1:])
+    elif fields:
+        by_name = ["*"] if "kw_only=True" in bases else []
+        signature = call(node.name, by_name + [_field(each) for each in fields])
+    else:
+        signature = f"class {node.name}({', '.join(bases)})" if bases else f"class {node.name}"
+    return Name("class", node.name, signature, ast.get_docstring(node) or "", bases=bases, members=members)
+
+
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str) -> Name | None:
+    decorators = {ast.unparse(each) for each in node.decorator_list}
+    doc, returned = ast.get_docstring(node) or "", _text(node.returns) or "Any"
+    if decorators & _PROPERTIES:
+        return Name("property", node.name, returned, doc, owner=owner)
+    if "overload" in decorators:
+        return None
+    waits = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
+    signature = f"{waits}def {call(node.name, _arguments(node)[bool(owner) :])} -> {returned}"
+    return Name("function", node.name, signature, doc, owner=owner)
+
+
+def call(name: str, arguments: Sequence[str]) -> str:
+    """Return a name with its arguments, on one line or on several."""
+    line = f"{name}({', '.join(arguments)})"
+    return line if len(line) <= WIDTH else "\n".join([f"{name}(", *(f"    {each}," for each in arguments), ")"])
+
+
+def _field(name: Name) -> str:
+    return f"{name.name}: {name.signature}" + (f" = {name.value}" if name.value else "")
+
+
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    every = node.args
+    plain = [_text(argument) for argument in every.args]
+    for number, default in enumerate(reversed(every.defaults), 1):
+        plain[-number] += f" = {_text(default)}"
+    by_name = [
+        _text(argument) + (f" = {_text(default)}" if default else "")
+        for argument, default in zip(every.kwonlyargs, every.kw_defaults, strict=True)
+    ]
+    star = [f"*{_text(every.vararg)}"] if every.vararg else ["*"] if by_name else []
+    return [*plain, *star, *by_name, *([f"**{_text(every.kwarg)}"] if every.kwarg else [])]
+
+
+def _text(node: ast.AST | None) -> str:
+    return "" if node is None else ast.unparse(node).replace("'", '"')
+
+
+def _doc_below(node: ast.stmt | None) -> str:
+    match node:
+        case ast.Expr(ast.Constant(str(text))):
+            return "\n".join(line.strip() for line in text.strip().splitlines())
+    return ""

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -34,50 +33,68 @@ from gateway.upstream.process_pool import NO_DROP, ProcessPool
 MAX_WAITING: Final = 4 * 1024 * 1024
 """Maximum number of bytes of events that wait because a filter holds back text."""
 
-Block = tuple[Any, Kind]
-"""A block of a stream (`contract/places.py`), together with one kind of text in this block."""
+
+class _Block:
+    """One kind of text in one block of a reply (`contract/places.py`)."""
+
+    __slots__ = ("carrier", "held", "is_open", "kind", "name", "sent")
+
+    def __init__(self, name: Any, kind: Kind) -> None:
+        self.name = name
+        self.kind: Kind = kind
+        self.is_open = False
+        """Whether the block has begun and has not ended."""
+        self.held: dict[_Run, str] = {}
+        """The text that filters hold back."""
+        self.carrier: tuple[_Waiting, Place, str] | None = None
+        """The last event of the block while text is held back, with that event's text after the filters."""
+        self.sent: list[str] = []
+        """The texts after the filters."""
 
 
-@dataclass(slots=True)
 class _Waiting:
     """An event of a stream, with the texts that will replace its own texts."""
 
-    event: Event
-    costly: bool
-    texts: dict[Place, str] = field(default_factory=dict)
-    copies: list[Copy] = field(default_factory=list)
-    """The values that repeat text and are emptied if text changes."""
+    __slots__ = ("carries", "copies", "costly", "event", "texts")
+
+    def __init__(self, event: Event, *, costly: bool) -> None:
+        self.event = event
+        self.costly = costly
+        self.texts: dict[Place, str] = {}
+        self.copies: list[Copy] = []
+        """The values that repeat text and are emptied if text changes."""
+        self.carries = 0
+        """Number of blocks whose held text will be put into this event."""
 
 
 class _Run:
-    """The text of one reply as one filter processes it, with the text of each block that the filter holds back."""
+    """One filter that reads the text of one reply."""
 
-    __slots__ = ("_hook", "_is_async", "_method", "held", "one")
+    __slots__ = ("_hook", "is_async", "method", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
+        self.method = method
+        self.is_async = is_async(method)
         self._hook = one.active.hooks["filter.text"]
-        self._method = method
-        self._is_async = is_async(method)
-        self.held: dict[Block, str] = {}
 
-    async def feed(self, block: Block, whole: str, *, last: bool, is_json: bool) -> str:
+    async def feed(self, block: _Block, whole: str, *, last: bool, is_json: bool) -> str:
         """Return the text to pass on. `whole` is the text that was held, and the new piece.
 
         Raises `GatewayError` if the filter blocks the call or fails.
         """
-        if self.one.failed:
-            return whole
         result: str | Hold
-        if self._is_async:
-            result = await self._hook.settled(self._method, block[1], whole, last, seconds=SECONDS)
+        if self.is_async:
+            result = await self._hook.settled(self.method, block.kind, whole, last, seconds=SECONDS)
         else:
-            result = self._hook.run(self._method, block[1], whole, last)
+            result = self._hook.run(self.method, block.kind, whole, last)
+        if result is whole:
+            return whole
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
             text += rest
         elif rest:
-            self.held[block] = rest
+            block.held[self] = rest
         if text and not whole:
             raise self.failure("returned text at the end of a block of which it held nothing")
         if is_json and text != whole and not _is_json(text):
@@ -85,7 +102,7 @@ class _Run:
         return text
 
     def failure(self, cause: str) -> PluginFailed:
-        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))
+        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
 
 
 class Texts:
@@ -95,17 +112,16 @@ class Texts:
         self._filters = filters
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
-    def holder(self, block: Block) -> _Run | None:
-        """Return the first filter that holds back text of the block, or None."""
-        return next((run for run in self._runs if block in run.held), None)
-
-    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
+    async def feed(self, block: _Block, piece: str, *, last: bool, is_json: bool = False) -> str:
         """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
         for run in self._runs:
-            piece = run.held.pop(block, "") + piece  # without the filter, if it fails, this whole text is passed on
+            if block.held:
+                piece = block.held.pop(run, "") + piece
+            if run.one.failed:
+                continue
             try:
                 piece = await run.feed(block, piece, last=last, is_json=is_json)
-            except PluginFailed as failure:
+            except PluginFailed as failure:  # without the filter, the whole text is passed on
                 self._filters.failed(run.one, failure)
         return piece
 
@@ -117,7 +133,7 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
     copies: list[Copy] = []
     for number, (place, text, is_json) in enumerate(await pool.run_reply(body, NO_DROP, texts_of, places, REPLY, body)):
         if isinstance(place, Place):
-            new = await texts.feed((number, place.kind), text, last=True, is_json=is_json)
+            new = await texts.feed(_Block(number, place.kind), text, last=True, is_json=is_json)
             if new != text:
                 changes.append((place, new))
         elif isinstance(place, Copy):
@@ -137,12 +153,11 @@ class FilteredStream:
         self._queue: deque[_Waiting] = deque()
         self._size = 0
         """Number of bytes of the waiting events."""
-        self._carriers: dict[Block, tuple[_Waiting, Place, str]] = {}
-        """The last event of each block whose text a filter holds back, with the event's original text."""
-        self._sent: dict[Block, list[str]] = {}
-        """The texts of each block after the filters."""
-        self._open: dict[Block, None] = {}
+        self._blocks: dict[tuple[Any, Kind], _Block] = {}
+        self._open: dict[_Block, None] = {}
         """The blocks that have begun and have not ended."""
+        self._over: set[Any] = set()
+        """Names that have ended, while no other block has begun. Many events repeat that a block has ended."""
         self._is_changed = False
         """Whether a filter has changed or held text."""
 
@@ -150,10 +165,14 @@ class FilteredStream:
         """Yield the events with the texts that the filters return. If a filter fails, the last batch has the error."""
         async with aclosing(batches):
             async for batch in batches:
-                fault = await self._feed(batch.events, costly=batch.costly)
+                count, fault = await self._feed(batch)
+                if count == len(batch.events) and batch.fault is None:
+                    yield batch
+                    continue
                 if batch.fault is not None:
                     fault = await self._finish() or fault or batch.fault
                 events, fault = await self._ready(fault)
+                events = [*batch.events[:count], *events]
                 if events or fault is not None:
                     yield Batch(events, fault, batch.costly)
                 if fault is not None:
@@ -162,70 +181,92 @@ class FilteredStream:
         if events or fault is not None:
             yield Batch(events, fault)
 
-    async def _feed(self, events: Sequence[Event], *, costly: bool) -> GatewayError | None:
-        """Add events to the queue. Return the error of an event that could not be processed, or None."""
-        try:
-            for event in events:
-                await self._take(event, costly=costly)
-        except GatewayError as fault:
-            return fault
-        return None
+    async def _feed(self, batch: Batch) -> tuple[int, GatewayError | None]:
+        """Process the texts of events.
 
-    async def _take(self, event: Event, *, costly: bool) -> None:
-        waiting = _Waiting(event, costly)
-        if event.payload and event.raw != b"":
-            try:
-                if costly:
-                    work = texts_of, self._places, event.kind, event.payload
-                    items = await self._pool.run_reply(event.payload, NO_DROP, *work)
+        Return the number of the first events that need not wait and that no filter changes. The others are put into the
+        queue. Also return the error of an event that could not be processed, or None.
+        """
+        count = 0
+        try:
+            for event in batch.events:
+                waiting = await self._taken(event, costly=batch.costly)
+                if waiting is None and not self._queue:
+                    count += 1
                 else:
-                    items = self._places.run(_texts_of, event, self._places.function)
-            except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
-                items = ()
-            for item, text, is_json in items:
-                if type(item) is Place:
-                    await self._text(waiting, item, text, is_json=is_json)
-                elif type(item) is End:
+                    self._queue.append(waiting or _Waiting(event, costly=batch.costly))
+                    self._size += len(event.payload)
+        except GatewayError as fault:
+            return count, fault
+        return count, None
+
+    async def _taken(self, event: Event, *, costly: bool) -> _Waiting | None:
+        """Give the texts of an event to the filters.
+
+        Return the event with its new texts and its copies; None if it has neither and carries no held text.
+        """
+        if not event.payload or event.raw == b"":
+            return None
+        try:
+            if costly:
+                work = texts_of, self._places, event.kind, event.payload
+                items = await self._pool.run_reply(event.payload, NO_DROP, *work)
+            else:
+                items = self._places.run(_texts_of, event, self._places.function)
+        except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
+            return None
+        waiting = _Waiting(event, costly=costly)
+        for item, text, is_json in items:
+            if type(item) is Place:
+                await self._text(waiting, item, text, is_json=is_json)
+            elif type(item) is End:
+                if item.block not in self._over:
                     await self._end(item.block)
-                elif type(item) is Copy:
-                    waiting.copies.append(item)
-        self._queue.append(waiting)
-        self._size += len(event.payload)
+            elif type(item) is Copy:
+                waiting.copies.append(item)
+        return waiting if waiting.texts or waiting.carries or waiting.copies else None
 
     async def _text(self, waiting: _Waiting, place: Place, text: str, *, is_json: bool) -> None:
-        block = (place.block, place.kind)
-        if place.repeats and block in self._sent:
+        key = place.block, place.kind
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block(*key)
+        if place.repeats and block.sent:
             await self._end(place.block)
-            new = "".join(self._sent[block])
+            new = "".join(block.sent)
         else:
             is_whole = place.repeats or is_json
             new = await self._texts.feed(block, text, last=is_whole, is_json=is_json)
-            self._sent.setdefault(block, []).append(new)
-            if not is_whole:
+            block.sent.append(new)
+            if not (is_whole or block.is_open):
+                block.is_open = True
                 self._open[block] = None
-            if self._texts.holder(block) is None:
-                self._carriers.pop(block, None)
-            else:
-                self._carriers[block] = waiting, place, new
+                self._over.clear()
+            if block.carrier is not None or block.held:
+                _carry(block, (waiting, place, new) if block.held else None)
         if new != text:
             waiting.texts[place] = new
             self._is_changed = True
 
     async def _end(self, name: Any) -> None:
         """Put the text that filters hold back of a block into the waiting event, because the block ends."""
-        for block in [block for block in self._open if _is_in(block[0], name)]:
+        for block in [block for block in self._open if _is_in(block.name, name)]:
+            block.is_open = False
             del self._open[block]
             rest = await self._texts.feed(block, "", last=True)
-            if (carrier := self._carriers.pop(block, None)) is not None and rest:
-                waiting, place, text = carrier
-                waiting.texts[place] = text + rest
-                self._sent[block].append(rest)
+            if block.carrier is not None:
+                waiting, place, text = block.carrier
+                _carry(block, None)
+                if rest:
+                    waiting.texts[place] = text + rest
+                    block.sent.append(rest)
+        self._over.add(name)
 
     async def _finish(self) -> GatewayError | None:
         """End all open blocks. Return the error of a filter, or None."""
         try:
-            for name, _ in [*self._open]:
-                await self._end(name)
+            for block in [*self._open]:
+                await self._end(block.name)
         except GatewayError as fault:
             return fault
         return None
@@ -249,20 +290,28 @@ class FilteredStream:
 
         Before an error, events with held text are left out, because their filter has not passed the text on.
         """
-        held = {id(waiting) for waiting, _, _ in self._carriers.values()}
         ready: list[Event] = []
         try:
-            while self._queue and id(self._queue[0]) not in held:
+            while self._queue and not self._queue[0].carries:
                 waiting = self._queue.popleft()
                 self._size -= len(waiting.event.payload)
                 ready.append(await self._changed(waiting))
         except GatewayError as failure:
             return ready, fault or failure
         if fault is None and self._size > MAX_WAITING:
-            holder = next(filter(None, map(self._texts.holder, self._carriers)), None)
+            holder = next((run for block in self._open for run in block.held), None)
             if holder is not None:
                 fault = holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
         return ready, fault
+
+
+def _carry(block: _Block, carrier: tuple[_Waiting, Place, str] | None) -> None:
+    """Make another event the one that gets the block's held text. `carrier` is None if no text is held any longer."""
+    if block.carrier is not None:
+        block.carrier[0].carries -= 1
+    block.carrier = carrier
+    if carrier is not None:
+        carrier[0].carries += 1
 
 
 def _is_in(block: Any, name: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -256,8 +256,8 @@ def _kind(inner: bytes) -> str:
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
 
 
-def places(event: Event) -> Iterator[Place | End | Copy]:
-    """Yield the places of text: those of Anthropic's dialect or of Converse.
+def places(event: Event) -> Iterable[Place | End | Copy]:
+    """Return the places of text: those of Anthropic's dialect or of Converse.
 
     If the dialect is unknown, all strings are texts. CountTokens takes requests of Converse. Nova's requests have the
     form of Converse too.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.contract.flag import End, Event, Place
@@ -12,10 +12,18 @@ from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 Path = tuple[str | int, ...]
 
 
-def places(event: Event) -> Iterator[Place | End]:
+def places(event: Event) -> Iterable[Place | End]:
+    if event.kind == "content_block_delta":
+        data = mapping(event.data)
+        delta, index = mapping(data.get("delta")), whole_number(data.get("index"))
+        if len(delta) == 2 and delta.get("type") == "text_delta" and isinstance(delta.get("text"), str):
+            return (Place(("delta", "text"), "text", index),)  # nearly all events
+        return _delta(delta, index)
+    return _others(event)
+
+
+def _others(event: Event) -> Iterator[Place | End]:
     match event.kind:
-        case "content_block_delta":
-            yield from _delta(mapping(event.data))
         case "content_block_start":
             data = mapping(event.data)
             yield from _block(mapping(data.get("content_block")), ("content_block",), whole_number(data.get("index")))
@@ -30,11 +38,10 @@ def places(event: Event) -> Iterator[Place | End]:
 _DELTAS: dict[str, Kind] = {"text": "text", "thinking": "thinking", "partial_json": "arguments"}
 
 
-def _delta(data: dict[str, Any]) -> Iterator[Place]:
-    delta = mapping(data.get("delta"))
+def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
     for name, kind in _DELTAS.items():
         if isinstance(delta.get(name), str):
-            yield Place(("delta", name), kind, whole_number(data.get("index")))
+            yield Place(("delta", name), kind, index)
     if "citation" in delta:
         yield from _cited(mapping(delta["citation"]), ("delta", "citation"), "")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from gateway.contract.flag import Copy, End, Event, Place
@@ -40,15 +40,25 @@ def is_request(data: dict[str, Any]) -> bool:
     )
 
 
-def places(event: Event) -> Iterator[Place | End | Copy]:
+def places(event: Event) -> Iterable[Place | End | Copy]:
     if event.kind == "contentBlockDelta":
         data = mapping(event.data)
         delta, index = mapping(data.get("delta")), whole_number(data.get("contentBlockIndex"))
-        yield from _texts(delta, ("delta",), index)
-        yield from _citation(mapping(delta.get("citation")), ("delta", "citation"))
-        for number, part in enumerate(map(mapping, sequence(delta.get("toolResult")))):
-            yield from _result(part, ("delta", "toolResult", number), index)
-    elif event.kind == "contentBlockStop":
+        if len(delta) == 1 and isinstance(delta.get("text"), str):  # nearly all events
+            return (Place(("delta", "text"), "text", index),)
+        return _delta(delta, index)
+    return _others(event)
+
+
+def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
+    yield from _texts(delta, ("delta",), index)
+    yield from _citation(mapping(delta.get("citation")), ("delta", "citation"))
+    for number, part in enumerate(map(mapping, sequence(delta.get("toolResult")))):
+        yield from _result(part, ("delta", "toolResult", number), index)
+
+
+def _others(event: Event) -> Iterator[Place | End | Copy]:
+    if event.kind == "contentBlockStop":
         yield End(whole_number(mapping(event.data).get("contentBlockIndex")))
     elif event.kind == REQUEST:
         yield from _request(mapping(event.data))

@@ -5,8 +5,8 @@ A candidate's thinking ends where its answer begins, and its texts end where a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import REQUEST, Kind
@@ -21,15 +21,39 @@ _CODE: dict[tuple[str, str, str], Kind] = {
 """The two spellings of a part and the name of its text, with the kind of that text."""
 
 
-def places(event: Event) -> Iterator[Place | End | Copy]:
-    """Yield the places. An event of a stream has the form of a whole reply, and continues its candidates' texts."""
+def places(event: Event) -> Iterable[Place | End | Copy]:
+    """Return the places. An event of a stream has the form of a whole reply, and continues its candidates' texts."""
     data = mapping(event.data)
     if event.kind == REQUEST:
-        yield from _request(data, ())
-        for name in ("generateContentRequest", "generate_content_request"):  # a whole request to countTokens
-            yield from _request(mapping(data.get(name)), (name,))
-        return
-    for number, candidate in enumerate(map(mapping, sequence(data.get("candidates")))):
+        return _requests(data)
+    candidates = sequence(data.get("candidates"))
+    return _answer(candidates) or _candidates(candidates)
+
+
+def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
+    yield from _request(data, ())
+    for name in ("generateContentRequest", "generate_content_request"):  # a whole request to countTokens
+        yield from _request(mapping(data.get(name)), (name,))
+
+
+def _answer(candidates: list[Any]) -> tuple[Place | End, ...]:
+    """Return the places of an event that has nothing but a piece of one answer, as nearly all events; () for others."""
+    candidate = mapping(candidates[0]) if len(candidates) == 1 else {}
+    parts = sequence(mapping(candidate.get("content")).get("parts"))
+    part = mapping(parts[0]) if len(parts) == 1 else {}
+    if not (isinstance(part.get("text"), str) and part["text"]) or len(part) > 1 or not candidate.keys() <= _PLAIN:
+        return ()
+    block = whole_number(candidate.get("index"))
+    path = ("candidates", 0, "content", "parts", 0, "text")
+    return End((block, "thinking")), Place(path, "text", (block, "text"), role="assistant")
+
+
+_PLAIN: Final = {"content", "index", "safetyRatings"}
+"""Members of a candidate that is a piece of an answer, and neither its end nor has other texts."""
+
+
+def _candidates(candidates: list[Any]) -> Iterator[Place | End | Copy]:
+    for number, candidate in enumerate(map(mapping, candidates)):
         index = whole_number(candidate.get("index"))
         parts = mapping(candidate.get("content")).get("parts")
         yield from _parts(parts, ("candidates", number, "content", "parts"), index, "assistant")

@@ -6,7 +6,7 @@ of a tool begins. `reasoning_details` are OpenRouter's (its API reference).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.contract.flag import Copy, End, Event, Place
@@ -22,10 +22,15 @@ _TEXTS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def places(event: Event) -> Iterator[Place | End | Copy]:
+def places(event: Event) -> Iterable[Place | End | Copy]:
+    if event.kind == "chat.completion.chunk":
+        choices = sequence(mapping(event.data).get("choices"))
+        return _answer(choices) or _chunk(choices)
+    return _whole(event)
+
+
+def _whole(event: Event) -> Iterator[Place | Copy]:
     match event.kind:
-        case "chat.completion.chunk":
-            yield from _chunk(mapping(event.data))
         case "request":
             for number, message in enumerate(sequence(mapping(event.data).get("messages"))):
                 role = text(mapping(message).get("role"))
@@ -38,20 +43,32 @@ def places(event: Event) -> Iterator[Place | End | Copy]:
                     yield Copy(("choices", number, "logprobs"))
 
 
-def _chunk(data: dict[str, Any]) -> Iterator[Place | End | Copy]:
-    for number, choice in enumerate(sequence(data.get("choices"))):
+def _answer(choices: list[Any]) -> tuple[Place | End, ...]:
+    """Return the places of a chunk that has nothing but a piece of one answer, as nearly all chunks; () for others."""
+    choice = mapping(choices[0]) if len(choices) == 1 else {}
+    delta = mapping(choice.get("delta"))
+    content = delta.get("content")
+    if (
+        not (isinstance(content, str) and content)
+        or len(delta) > 1
+        or choice.get("finish_reason")
+        or choice.get("logprobs")
+    ):
+        return ()
+    answer = whole_number(choice.get("index"))
+    return End((answer, "thinking")), Place(("choices", 0, "delta", "content"), "text", (answer, "content"))
+
+
+def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
+    for number, choice in enumerate(choices):
         delta = mapping(mapping(choice).get("delta"))
         answer = whole_number(mapping(choice).get("index"))
         path = ("choices", number, "delta")
-        content = delta.get("content")
-        if content or delta.get("tool_calls"):
+        if delta.get("content") or delta.get("tool_calls"):
             yield End((answer, "thinking"))
-        if len(delta) == 1 and isinstance(content, str):  # nearly all chunks
-            yield Place((*path, "content"), "text", (answer, "content"))
-        elif delta:
-            if delta.get("tool_calls"):
-                yield from _ended_by_calls(delta, answer)
-            yield from _message(delta, path, "", answer)
+        if delta.get("tool_calls"):
+            yield from _ended_by_calls(delta, answer)
+        yield from _message(delta, path, "", answer)
         if mapping(choice).get("logprobs"):
             yield Copy(("choices", number, "logprobs"))
         if finish_reason(mapping(choice)):

@@ -6,7 +6,7 @@ of its item, and of the response.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from gateway.contract.flag import Copy, Event, Place
@@ -36,14 +36,18 @@ of code, and queries and commands."""
 _AUTHORS: Final = {"developer": "system"}
 
 
-def places(event: Event) -> Iterator[Place | Copy]:
-    if event.kind in {REQUEST, REPLY}:
-        yield from (_request if event.kind == REQUEST else _reply)(mapping(event.data))
-        return
+def places(event: Event) -> Iterable[Place | Copy]:
     name, _, last = event.kind.rpartition(".")
     if name in _TEXTS:
-        yield from _text(mapping(event.data), last, *_TEXTS[name])
-    elif name in {"response.content_part", "response.reasoning_summary_part"}:
+        return _text(mapping(event.data), last, *_TEXTS[name])
+    if event.kind in {REQUEST, REPLY}:
+        return (_request if event.kind == REQUEST else _reply)(mapping(event.data))
+    return _wholes(event, name, last)
+
+
+def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
+    """Yield the places in an event that has a whole part, a whole item, or the whole response."""
+    if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"
         block = (whole_number(data.get("output_index")), where, whole_number(data.get(_INDEXES[where])))
@@ -57,13 +61,15 @@ def places(event: Event) -> Iterator[Place | Copy]:
         yield from _reply(mapping(mapping(event.data).get("response")), ("response",), repeats=True)
 
 
-def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> Iterator[Place | Copy]:
+def _text(data: dict[str, Any], last: str, kind: Kind, where: str, member: str) -> list[Place | Copy]:
     block = (whole_number(data.get("output_index")), where, whole_number(data.get(_INDEXES.get(where, ""))))
     name = "delta" if last == "delta" else member
+    texts: list[Place | Copy] = []
     if isinstance(data.get(name), str) and last in {"delta", "done"}:
-        yield Place((name,), kind, block, repeats=last == "done")
+        texts.append(Place((name,), kind, block, repeats=last == "done"))
     if data.get("logprobs"):
-        yield Copy(("logprobs",))
+        texts.append(Copy(("logprobs",)))
+    return texts
 
 
 def _request(data: dict[str, Any]) -> Iterator[Place | Copy]:

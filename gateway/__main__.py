@@ -320,7 +320,7 @@ def _prices_diff(options: argparse.Namespace) -> int:
 
 def _schema(options: argparse.Namespace) -> int:
     known = _registry(options).known
-    say(json.dumps(json_schema(known.flags, known.filters), indent=2))
+    say(json.dumps(json_schema(known.flags, known.filters, known.options), indent=2))
     return 0
 
 

@@ -35,7 +35,7 @@ _KINDS: Final[Mapping[type, str]] = {
 def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
     """Return the valid section. If it has faults, report them and return None."""
     if isinstance(raw, dict):
-        _warn_of_keys(model, raw, path, report)
+        warn_of_keys(model, raw, path, report)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -46,7 +46,8 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
         return None
 
 
-def _warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
+def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
+    """Warn of the keys of an object that have no effect."""
     known, without_effect = keys(model), planned_keys(model)
     for key in raw:
         if key in without_effect:

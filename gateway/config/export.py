@@ -18,34 +18,46 @@ from gateway.config.root import RootSection
 from gateway.config.section import PLANNED, Holds, Section, holds_of, keys, lacking_words
 from gateway.config.sections.plugins import ON_ERROR
 from gateway.config.sections.providers import ProviderSection
-from gateway.contract.filter import Settings
+from gateway.contract.settings import Settings
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
-_NO_FILTERS: Final[Mapping[str, type[Settings]]] = MappingProxyType({})
+Settable = Mapping[str, type[Settings]]
+"""The models of what the configuration sets for plugins, by the plugin's name."""
+_NONE: Final[Settable] = MappingProxyType({})
 
 
-def json_schema(flags: Collection[str] = (), filters: Mapping[str, type[Settings]] = _NO_FILTERS) -> dict[str, Any]:
+def json_schema(flags: Collection[str] = (), filters: Settable = _NONE, options: Settable = _NONE) -> dict[str, Any]:
     """Return the JSON Schema of a document. `flags` are the compatibility flags that a provider may have.
 
-    `filters` has the settings of each filter that `plugins` may name.
+    `filters` has the settings of each filter that `plugins` may name, and `options` the options of each flag that has
+    options.
     """
     shape = _object(RootSection, flags)
-    plugins = _typed(shape["properties"]["plugins"], "object")
-    plugins["properties"] = {name: _filter(settings) for name, settings in sorted(filters.items())}
-    plugins["additionalProperties"] = False
-    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **shape}
+    inner: dict[str, Any] = {}
+    settings = {name: _with_on_error(_settings(name, model, inner)) for name, model in sorted(filters.items())}
+    shape["properties"]["plugins"] |= {"properties": settings, "additionalProperties": False}
+    provider = shape["properties"]["providers"]["additionalProperties"]["properties"]
+    of_flags = {name: _settings(name, model, inner) for name, model in sorted(options.items())}
+    provider["options"] |= {"properties": of_flags, "additionalProperties": False}
+    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **shape, **({"$defs": inner} if inner else {})}
 
 
-def _filter(settings: type[Settings]) -> dict[str, Any]:
+def _settings(plugin: str, model: type[Settings], inner: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a plugin's settings. The models inside of them are added to `inner`, by unique names."""
+    shape = model.model_json_schema(ref_template=f"#/$defs/{plugin}.{{model}}")
+    inner |= {f"{plugin}.{name}": definition for name, definition in shape.pop("$defs", {}).items()}
+    return {**shape, "additionalProperties": False}
+
+
+def _with_on_error(shape: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a filter's object: its settings, and `on_error`."""
-    shape = settings.model_json_schema()
     on_error = "What happens to a call if the filter fails: it is refused, or passes without the filter."
     shape["properties"] = {
         **shape.get("properties", {}),
         ON_ERROR: {"enum": list(get_args(OnError)), "description": on_error},
     }
-    return {**shape, "additionalProperties": False}
+    return shape
 
 
 def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:

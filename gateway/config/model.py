@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import SecretStr
 
 from gateway.config.document.secrets import Secret
+from gateway.contract.settings import Settings
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
 from gateway.money.quotas.definitions import Chain, Quota, RateLimit
@@ -59,8 +60,10 @@ class Provider:
     """Corrections of the gateway's data about the provider's models, as pairs of a pattern for model names and the
     fields of `Caps` to set. Later pairs override earlier ones.
     """
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Settings for plugins. `anthropic_betas` is among them if the provider's betas differ from the gateway's data."""
+    options: Mapping[str, Settings] = field(default_factory=dict, hash=False)
+    """The options of each compatibility flag that has options, by the flag's name."""
+    host: str = ""
+    """The host in the base URL, in lower case."""
     name: str = ""
     description: str = ""
     disabled: bool = False
@@ -293,10 +296,7 @@ def active_secrets(config: Config) -> frozenset[str]:
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]
     values = [value for entries in headers for _, value in entries]
-    values += [
-        value.get_secret_value()
-        for plugin in config.plugins
-        for _, value in plugin.settings
-        if isinstance(value, SecretStr)
-    ]
+    settings = [plugin.settings for plugin in config.plugins]
+    settings += [options for provider in providers for options in provider.options.values()]
+    values += [value.get_secret_value() for each in settings for _, value in each if isinstance(value, SecretStr)]
     return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))

@@ -30,6 +30,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway.contract.places import Places, output_bytes
 from gateway.contract.samples import Sample
+from gateway.contract.settings import Settings
 
 
 class Defaults:
@@ -45,6 +46,7 @@ class Defaults:
     places: Places | None = None
     model_lists: tuple[ModelList, ...] = ()
     price_list = ""
+    Options = Settings
 
     def __init__(self, name: str, module: Any) -> None:
         self._name = name

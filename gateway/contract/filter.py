@@ -14,30 +14,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from gateway.contract.errors import BLOCKED, RATE_LIMIT, Problem, Refused
 from gateway.contract.filter_values import Asked, Caller, CallView, Hold, HttpClient, HttpReply, Reply
 from gateway.contract.places import Kind, Text
+from gateway.contract.settings import Settings
 
 SECONDS: Final = 10.0
 """Seconds for which a call waits for one `async` method of a filter. After this time, the method counts as failed."""
-
-
-class Settings(BaseModel):
-    """The base class of a filter's settings, which are its object in the configuration's `plugins`.
-
-    Each field is a key of that object. The gateway checks the object against the fields when it reads the
-    configuration, and reports a fault with file, line and column. A field of pydantic's type `SecretStr` may be written
-    as `env:NAME` or `file:PATH`, as keys of providers are. The key `on_error` is the gateway's own.
-
-    >>> class Settings(filters.Settings):
-    ...     daily_usd: float = 5.0
-    >>> Settings(daily_usd=2.5)
-    Settings(daily_usd=2.5)
-    """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Filter(Protocol):
@@ -152,6 +135,8 @@ class FilterModule(Protocol):
     @property
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
         """The class of the filter's settings; the base class if the filter has none.
+
+        The settings are the filter's object in the configuration's `plugins`. The key `on_error` is the gateway's own.
 
         >>> class Settings(filters.Settings):
         ...     word: str

@@ -4,7 +4,8 @@
   providers. It implements the routes for clients of this API, and the requests to providers with this API. The format
   of the bodies is called a *dialect*.
 - A translator is a module named `<client dialect>__<upstream dialect>`. An observer is a module with a function `seen`.
-- Plugins are pure: they do not use the network, do not await, and get their configuration only from the target.
+- Plugins are pure: they do not use the network, do not await, and get their configuration only from the target
+  (`Target.options`).
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
@@ -43,6 +44,7 @@ from gateway.contract.observer import Observer
 from gateway.contract.openings import Opening
 from gateway.contract.places import Copy, End, Place, Places
 from gateway.contract.samples import Sample
+from gateway.contract.settings import Settings
 from gateway.contract.translator import Translation, Translator
 
 API: Final = 1
@@ -129,6 +131,19 @@ class Flag(Protocol):
         """The content type of a streamed reply to a client.
 
         >>> content_type = "application/x-ndjson"
+        """
+
+    @property
+    def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
+        """The class of the options that the configuration may set for a provider with this compatibility flag.
+
+        They are the flag's object in the provider's `options`, and the hooks get them as `Target.options`. It is the
+        base class `Settings` if the flag has no options.
+
+        >>> class Options(Settings):
+        ...     tier: str = "economy"
+        >>> Options(tier="express").tier
+        'express'
         """
 
     @property
@@ -377,6 +392,6 @@ __all__ = [
     "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
     "ClientRequest", "Copy", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
     "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer",
-    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "StepResponse", "Steps", "Target",
+    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "Settings", "StepResponse", "Steps", "Target",
     "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from gateway.contract import lenient_json
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame
 from gateway.contract.members import Members
+from gateway.contract.settings import NO_OPTIONS
 
 Headers = Mapping[str, str]
 """The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
@@ -162,9 +163,12 @@ class Target:
     """The dialect of the request to the provider. This is the result of `dialect_for(caps)` of the provider's
     plugin."""
     caps: Caps
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Any = NO_OPTIONS
+    """The provider's options for the flag, an instance of the flag's class `Options`."""
     base: str = ""
     """The configured id of a model whose name, such as an ARN, does not contain its id; "" if no id is configured."""
+    host: str = ""
+    """The host in the provider's base URL, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)

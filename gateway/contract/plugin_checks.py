@@ -20,14 +20,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
+from pydantic import PydanticUserError
+
 from gateway.contract.client_api import ClientApi
-from gateway.contract.filter import FilterModule, Settings
+from gateway.contract.filter import FilterModule
 from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
 from gateway.contract.hooks import definition
 from gateway.contract.losses import is_known
 from gateway.contract.plugin_functions import arguments_of, function_fault, written_call
 from gateway.contract.plugin_source import is_slip, is_used, place_of
 from gateway.contract.route_paths import METHODS, path_fault
+from gateway.contract.settings import Settings
 
 MAX_SHOWN: Final = 80
 """Maximum number of characters of a wrong value in a message."""
@@ -100,15 +103,23 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
         value = getattr(module, member, None)
         if value is not None and not rule.is_right(value):
             yield Mistake(name, f"{member} = {_shown(value)}; write {rule.example}", place_of(module, member))
-    if kind is FLAG:
-        yield from _routes(name, module)
-    if kind is TRANSLATOR:
-        yield from _translator(name, module)
+    yield from _own_rules(kind, name, module)
     for member, arguments in kind.functions.items():
         function = getattr(module, member, None)
         if function is not None and (fault := function_fault(member, arguments, function, may_wait=kind is FILTER)):
             yield Mistake(name, fault, definition(function) or place_of(module, member))
     yield from _slips(kind, name, module)
+
+
+def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
+    """Yield the mistakes that only one kind of plugin can have."""
+    if kind is FLAG:
+        yield from _routes(name, module)
+        yield from _settings(name, "Options", module)
+    if kind is FILTER:
+        yield from _settings(name, "Settings", module)
+    if kind is TRANSLATOR:
+        yield from _translator(name, module)
 
 
 def _missing(kind: Kind, member: str, module: Any) -> str:
@@ -188,6 +199,19 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
         yield Mistake(name, f'has no "loses"; write {_TRANSLATOR_RULES["loses"].example}', place_of(module, ""))
 
 
+def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
+    """Yield a mistake if the schema of the configuration cannot have the fields of a plugin's settings."""
+    model: Any = getattr(module, member, None)
+    try:
+        if _are_options(model):
+            model.model_json_schema()
+    except PydanticUserError as error:
+        fault = str(error).splitlines()[0]
+        yield Mistake(
+            name, f"{member}: {fault}; the configuration is JSON, so take types that JSON has", place_of(module, member)
+        )
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
@@ -209,8 +233,12 @@ def _are_pairs(values: Any) -> bool:
     return isinstance(values, tuple) and all(_are(pair, str) and len(pair) == 2 for pair in values)
 
 
-def _is_settings(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Settings) and "on_error" not in value.model_fields
+def _are_options(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Settings)
+
+
+def _are_filter_settings(value: Any) -> bool:
+    return _are_options(value) and "on_error" not in value.model_fields
 
 
 def _is_content_type(value: Any) -> bool:
@@ -231,6 +259,7 @@ _FLAG_RULES: Final = {
     "model_lists": Rule(
         'a tuple of ModelList: model_lists = (ModelList("/acme/v1/models"),)', lambda value: _are(value, ModelList)
     ),
+    "Options": Rule("class Options(Settings), with Settings of gateway.contract.flag", _are_options),
     "client_api": Rule("client_api = ClientApi(…)", lambda value: isinstance(value, ClientApi)),
 }
 _TRANSLATOR_RULES: Final = {
@@ -243,7 +272,7 @@ _TRANSLATOR_RULES: Final = {
 _FILTER_RULES: Final = {
     "api": _API_RULE,
     "blocks": Rule("blocks = True, if a call is refused when the filter fails", lambda value: type(value) is bool),
-    "Settings": Rule('class Settings(filter.Settings), without a field "on_error"', _is_settings),
+    "Settings": Rule('class Settings(filter.Settings), without a field "on_error"', _are_filter_settings),
 }
 FLAG: Final = _kind("a flag", Flag, ("api", "dialects", "routes", "build", "meter"), _FLAG_RULES)
 TRANSLATOR: Final = _kind("a translator", Translator, ("api", "operations", "open"), _TRANSLATOR_RULES)

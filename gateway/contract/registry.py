@@ -18,7 +18,6 @@ from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
-from gateway.contract.filter import Settings
 from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.plugin_candidates import GROUPS, Candidate, PluginError, candidates
@@ -27,6 +26,7 @@ from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
 from gateway.contract.plugin_imports import import_mistake
 from gateway.contract.samples import FilterSample, Sample
+from gateway.contract.settings import Settings
 
 
 class Plugin(Flag, Protocol):
@@ -149,6 +149,8 @@ class KnownPlugins:
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)
     """The price list of each compatibility flag that has one."""
+    options: Mapping[str, type[Settings]] = field(default_factory=dict)
+    """The class of the options of each compatibility flag that has options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ class Registry:
         unusable = {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
         settings = {name: loaded.settings for name, loaded in self.filters.items()}
         lists = {name: flag.price_list for name, flag in self.flags.items() if flag.price_list}
-        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists)
+        options = {name: flag.Options for name, flag in self.flags.items() if flag.Options.model_fields}
+        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, options)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""

@@ -24,13 +24,9 @@ running gateway never calls `samples`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from gateway.contract.messages import Headers
-
-if TYPE_CHECKING:
-    # flags import this module, also in worker processes, which do without pydantic
-    from gateway.contract.filter import Settings
+from gateway.contract.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,8 @@ class Sample:
     """JSON pointers of request members that may have no effect on the provider's request, such as `/metadata`.
 
     The step `*` in a pointer stands for any name or index."""
+    options: Settings | None = None
+    """The provider's options for the flag, an instance of its class `Options`; None for the default options."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ Source: Anthropic's API reference (Messages, Streaming, Errors).
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
+from pydantic import Field
 
 from gateway.contract import errors, json_api, lenient_json, sse_api
 from gateway.contract.errors import Problem
@@ -48,6 +49,8 @@ from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""Suffixes of the hosts of Bedrock's endpoints, both bedrock-runtime's and bedrock-mantle's."""
 
 api = 1
 dialects = (_OWN,)
@@ -58,6 +61,16 @@ routes = tuple(
 )
 model_lists = (ModelList("/anthropic/v1/models"),)
 price_list = "anthropic"
+
+
+class Options(messages_betas.BetaOptions):
+    """Options of the Messages API. By default, the envelope follows from the provider's address."""
+
+    envelope: Literal["messages", "mantle"] | None = Field(
+        None, description='Whose Messages API it is: Anthropic\'s own ("messages") or Bedrock\'s ("mantle").'
+    )
+
+
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",
@@ -156,7 +169,9 @@ def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members
 
 
 def _envelope(target: Target) -> str:
-    return str(mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages"))
+    """Return whose Messages API it is, by the options or else by the provider's host."""
+    chosen = target.options.envelope if isinstance(target.options, Options) else None
+    return chosen or ("mantle" if target.host.endswith(_AWS) else "messages")
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:

@@ -58,6 +58,7 @@ accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
 places = converse_places.places
 client_api = runtime_api.CLIENT_API
 price_list = BY_REGION
+Options = messages_betas.BetaOptions
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for

@@ -68,6 +68,7 @@ routes = runtime_api.routes(
 )
 client_api = runtime_api.CLIENT_API
 price_list = BY_REGION
+Options = messages_betas.BetaOptions
 model_lists = inference_profiles.LISTS
 model_list = inference_profiles.model_list
 model_entry = inference_profiles.model_entry

@@ -81,7 +81,6 @@ def test_every_member_of_a_provider_is_read() -> None:
         authorization="x-goog-api-key",
         cost_basis="google",
         compatibility={"anthropic_messages": True, "bedrock_converse": False},
-        options={"x": 1},
         name="N",
         description="D",
         disabled=True,
@@ -96,7 +95,7 @@ def test_every_member_of_a_provider_is_read() -> None:
         "google",
         ("anthropic_messages",),
     )
-    assert (bedrock.options, bedrock.name, bedrock.description) == ({"x": 1}, "N", "D")
+    assert (bedrock.name, bedrock.description, bedrock.host) == ("N", "D", "example.com")
     assert (bedrock.disabled, bedrock.preference, bedrock.on_loss) == (True, -3, "refuse")
     assert bedrock.add_headers == (("X-A", "b: c"), ("x-b", "d"))
     assert (bedrock.auth_mode, bedrock.base_models) == ("passthrough", {"m": "amazon.nova-lite-v1:0"})

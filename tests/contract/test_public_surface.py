@@ -15,7 +15,8 @@ GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
     "array_api", "capabilities", "client_api", "codecs", "errors", "facts", "filter", "filter_values", "flag",
     "framing/eventstream", "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members",
-    "messages", "model_lists", "observer", "openings", "places", "provider_errors", "samples", "sse_api", "translator",
+    "messages", "model_lists", "observer", "openings", "places", "provider_errors", "samples", "settings", "sse_api",
+    "translator",
 ]  # fmt: skip
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",

@@ -25,7 +25,7 @@ async def test_an_ordinary_provider_entry_reaches_bedrocks_messages_api(tmp_path
     async with AnthropicSim(keys={KEY}) as simulated:
         entry = {
             "baseurl": f"{simulated.url}/anthropic", "apikey": KEY, "models": ["anthropic.claude-opus-5"],
-            "compatibility": {"anthropic_messages": True}, "anthropic_betas": {"envelope": "mantle"},
+            "compatibility": {"anthropic_messages": True}, "options": {"anthropic_messages": {"envelope": "mantle"}},
         }  # fmt: skip
         async with gate(tmp_path, {"mantle": entry}) as gw:
             headers = {"anthropic-beta": "claude-code-20250219,web-fetch-2025-09-10"}

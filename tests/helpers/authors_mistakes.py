@@ -201,6 +201,9 @@ LOAD = (
     file("open misspelt", "acme.py", FILTER.replace("open", "opne"), f'DIR/acme.py:1: plugin acme: is no plugin: {NEEDS}; the name of a helper begins with _; did you mean "open" by "opne"?'),
     file("blocks that is no boolean", "acme.py", FILTER + 'blocks = "yes"\n', "DIR/acme.py:11: plugin acme: blocks = 'yes'; write blocks = True, if a call is refused when the filter fails"),
     file("blocks misspelt", "acme.py", FILTER + "block = True\n", 'DIR/acme.py:11: plugin acme: "block" has no meaning; did you mean "blocks"?'),
+    more("options of another class", "class Options:\n    tier = 'economy'\n", f"DIR/acme.py:{LAST}: plugin acme: Options = <class 'irisgate_folder.acme.Options'>; write class Options(Settings), with Settings of gateway.contract.flag"),
+    more("options under another name", "from gateway.contract.flag import Settings\n\n\nclass Option(Settings):\n    tier: str = 'economy'\n", f'DIR/acme.py:{LAST + 3}: plugin acme: "Option" has no meaning; did you mean "Options"?'),
+    more("an option that JSON cannot have", "from collections.abc import Callable\n\nfrom gateway.contract.flag import Settings\n\n\nclass Options(Settings):\n    clock: Callable[[], float]\n", f"DIR/acme.py:{LAST + 5}: plugin acme: Options: Cannot generate a JsonSchema for core_schema.CallableSchema; the configuration is JSON, so take types that JSON has"),
     file("settings of another class", "acme.py", FILTER + "class Settings:\n    word = ''\n", "DIR/acme.py:11: plugin acme: Settings = <class 'irisgate_folder.acme.Settings'>; write class Settings(filter.Settings), without a field \"on_error\""),
 )  # fmt: skip
 

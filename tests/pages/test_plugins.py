@@ -9,7 +9,8 @@ import pytest
 
 from gateway.config.load import loads
 from gateway.contract import json_api, sse_api
-from gateway.contract.flag import Flag, HttpRequest, Route
+from gateway.contract.capabilities import Caps
+from gateway.contract.flag import Flag, HttpRequest, Route, Target
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
 from tests.config.examples import config
@@ -18,7 +19,7 @@ from tests.helpers.gateway import gate
 from tests.helpers.source_tree import ROOT
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
-FLAG, LIVE, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FLAG, LIVE, OPTIONS, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -58,6 +59,19 @@ async def test_the_flag_of_the_page_serves_and_counts(tmp_path, plugins, acme, s
         (record,) = await gw.calls()
         assert (record["tokens"]["input"], record["tokens"]["output"], record["stop"]) == (3, 2, "end")
         assert record["api"] == record["upstream_api"] == "acme_text"
+
+
+def test_the_options_of_the_page_reach_the_request(tmp_path):
+    (tmp_path / "acme_text.py").write_text(FLAG + OPTIONS)
+    registry = discover(tmp_path)
+    entry = {"compatibility": {"acme_text": True}, "options": {"acme_text": {"tier": "express"}}}
+    provider = loads(config(entry), plugins=registry.known).config.providers["p"]
+    flag = registry.flags["acme_text"]
+    request = flag.parse(HttpRequest(flag.routes[0], "/acme/v1/text", "", {}, {}, b'{"model": "acme-1"}'))
+    target = Target("p", flag.name, "acme-1", "acme_text", Caps(), provider.options["acme_text"])
+    assert flag.build(request, target, print).path == "/v1/express/text"
+    report = check("acme_text", registry)
+    assert report.holds, str(report)
 
 
 def test_the_observer_of_the_page_is_one(plugins, capsys):

@@ -90,6 +90,17 @@ NO_PROBLEM = """
 def problem(head, body):
     return None
 """
+LOCAL_OPTIONS = """
+
+def made():
+    class Options(Settings):
+        version: str = "1"
+
+    return Options
+
+
+Options = made()
+"""
 FLAGS = {
     # the rule that is broken: (text, its replacement, a part of the report)
     "the request to the provider has the provider's name of the model": (
@@ -133,6 +144,12 @@ FLAGS = {
     ),
     "filters see the same texts in a stream and in the whole reply": (
         'stream=b\'data: {"text": "Hello"}', 'stream=b\'data: {"text": "Hel"}', "{'text': 'Hel'}, whole {'text': 'Hello'}"
+    ),
+    "the configuration can set the options": (
+        'version: str = Field(default="1"', 'version: tuple[str, ...] = Field(default=("1",)', "version is refused: Input should be a valid tuple"
+    ),
+    "the options reach worker processes": (
+        "def samples", f"{LOCAL_OPTIONS}\n\ndef samples", "they cannot be sent to a worker process"
     ),
     "every error status of a provider is a problem that clients are told": (
         "def samples", f"{NO_PROBLEM}\n\ndef samples", "status 400, body b''"

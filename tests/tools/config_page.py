@@ -47,8 +47,8 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
   `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.
 - **Patterns** are of three kinds. In `grants`, `models` is a pattern over `provider/model`: `*` matches within a
   segment, `**` any number of segments, and nothing else is special. In `model_cost_map`, `match` is a pattern over the
-  model's name as Go's `path.Match` has it: `*` and `?` stop at `/`, and `[a-z]` is a class. In `capabilities` and
-  `anthropic_betas`, `*` and `?` match any characters, and `[a-z]` is a class.
+  model's name as Go's `path.Match` has it: `*` and `?` stop at `/`, and `[a-z]` is a class. In `capabilities`
+  and in options about betas, `*` and `?` match any characters, and `[a-z]` is a class.
 - **Names** of models are exact, with region prefix and version suffix.
 
 In the paths below, `NAME` is a key that you choose and `[]` is an element of a list.
@@ -59,6 +59,8 @@ FILE_OF_PRICES: Final = """\
 The key `prices` names a file of its own. The file is HuJSON too and holds one object. Its rows stand before the
 built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
 """
+OPTIONS: Final = "providers.NAME.options"
+"""The path of the objects with the options of compatibility flags."""
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
 """Suffixes of a path that lead from a key to the objects that the key holds."""
 
@@ -68,6 +70,7 @@ def page() -> str:
     return HEAD + "\n".join(
         [
             *_sections(RootSection, "", {}),
+            *_options(),
             "## The file of `prices`",
             "",
             FILE_OF_PRICES,
@@ -97,11 +100,26 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
             note = f"Keys: [`{place or below}`](#{anchor(place or below)})."
         if section is ProviderSection and key == "compatibility":
             note = f"Flags: {', '.join(f'`{flag}`' for flag in sorted(discover().flags))}."
+        if section is ProviderSection and key == "options":
+            paths = [f"{OPTIONS}.{flag}" for flag in sorted(discover().known.options)]
+            note = f"Keys: {', '.join(f'[`{place}`](#{anchor(place)})' for place in paths)}."
         required = key in made.get("required", ())
         yield from _entry(key, info.description or "", made["properties"][key], _missing(info), note, required=required)
     yield ""
     for kind, below in inner:
         yield from _sections(kind, below, written)
+
+
+def _options() -> Iterator[str]:
+    """Yield the lines of the options of each built-in compatibility flag."""
+    for flag, model in sorted(discover().known.options.items()):
+        yield from (f"### `{OPTIONS}.{flag}`", "")
+        yield from _wrapped(" ".join((model.__doc__ or "").split()))
+        yield ""
+        made = model.model_json_schema()
+        for key, info in model.model_fields.items():
+            yield from _entry(key, info.description or "", made["properties"][key], "", "", required=info.is_required())
+        yield ""
 
 
 def _missing(info: Any) -> str:

@@ -21,6 +21,7 @@ from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import COUNT_TOKENS, OPAQUE, ClientRequest, Target
 from gateway.contract.losses import Way, loss
 from gateway.contract.registry import Plugin, Registry
+from gateway.contract.settings import NO_OPTIONS
 from gateway.upstream.catalog import Offer
 
 
@@ -85,7 +86,8 @@ def _target(offer: Offer, flag: Plugin) -> Target:
     provider = offer.provider
     dialect = flag.dialect_for(offer.caps)
     base = "" if offer.base == offer.model else offer.base
-    return Target(provider.id, flag.name, offer.model, dialect, offer.caps, provider.options, base)
+    options = provider.options.get(flag.name, NO_OPTIONS)
+    return Target(provider.id, flag.name, offer.model, dialect, offer.caps, options, base, provider.host)
 
 
 def _losses(request: ClientRequest, conversion: Candidate) -> int:

@@ -1,4 +1,4 @@
-"""The sections `capabilities` and `anthropic_betas` of a provider: corrections of the gateway's data about its models.
+"""The section `capabilities` of a provider: corrections of the gateway's data about its models.
 
 The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
 compares the two lists. A key that is left out has the value in `contract/capabilities.json`.
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -20,8 +19,6 @@ from gateway.config.section import Section
 from gateway.contract.capabilities import Caps, fits
 
 _CAPABILITIES: Final = tuple(field.name for field in fields(Caps))
-_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-"""Suffixes of the hosts of Bedrock's endpoints, both bedrock-runtime's and bedrock-mantle's."""
 
 _Names = Annotated[tuple[str, ...], Field(strict=False)]
 _Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -162,17 +159,6 @@ class CapabilitiesSection(Section):
     cache_ttl: bool | None = Field(None, description="Whether a cache mark may carry a lifetime: true or false.")
 
 
-class BetasSection(Section):
-    """Corrections of what the gateway knows about the betas of Anthropic that a provider accepts."""
-
-    envelope: Literal["messages", "mantle"] | None = Field(
-        None,
-        description='Whose Messages API it is: Anthropic\'s own ("messages") or Bedrock\'s ("mantle").',
-    )
-    allow: _Names = Field((), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].')
-    drop: _Names = Field((), description='Betas that are left out and reported as dropped: ["interleaved-thinking-*"].')
-
-
 def read_capabilities(
     raw: Mapping[str, Any], models: Mapping[str, str], path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -193,15 +179,3 @@ def read_capabilities(
         if (section := reading.section(CapabilitiesSection, item, place)) is not None:
             changes.append((pattern, MappingProxyType(section.model_dump(exclude_none=True))))
     return tuple(changes)
-
-
-def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
-    """Return the settings about betas for plugins; {} if the gateway's own data apply.
-
-    If the section names no envelope (API for Messages bodies), a provider at an AWS address gets the envelope `mantle`.
-    """
-    section = reading.section(BetasSection, raw, path) or BetasSection.model_validate({})
-    settings = section.model_dump(exclude_none=True, exclude_defaults=True)
-    if section.envelope is None and (urlsplit(baseurl).hostname or "").endswith(_AWS):
-        settings["envelope"] = "mantle"
-    return settings

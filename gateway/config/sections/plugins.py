@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from pydantic import SecretStr
-
 from gateway.config.document.hujson import Path
-from gateway.config.document.secret_patterns import is_reference
 from gateway.config.model import OnError, PluginConfig
+from gateway.config.plugin_settings import read_settings
 from gateway.config.reading import LEFT_OUT, Reading
-from gateway.contract.filter import Settings
 
 ON_ERROR: Final = "on_error"
 
@@ -22,15 +19,6 @@ ON_ERROR: Final = "on_error"
 def read_plugins(raw: Mapping[str, Any], reading: Reading) -> tuple[PluginConfig, ...]:
     """Return the filters that the section names. Each fault is reported at its place in the document."""
     return tuple(plugin for name in raw if (plugin := _read(name, raw[name], reading)) is not None)
-
-
-def secret_fields(settings: type[Settings]) -> frozenset[str]:
-    """Return the names of the settings that are secrets, such as a key of type `SecretStr`."""
-    return frozenset(
-        name
-        for name, info in settings.model_fields.items()
-        if info.annotation is SecretStr or SecretStr in get_args(info.annotation)
-    )
 
 
 def _read(name: str, raw: Any, reading: Reading) -> PluginConfig | None:
@@ -48,7 +36,7 @@ def _read(name: str, raw: Any, reading: Reading) -> PluginConfig | None:
         if on_error not in get_args(OnError):
             reading.report.error((*path, ON_ERROR), 'must be "refuse" or "pass"')
         raw = {key: value for key, value in raw.items() if key != ON_ERROR}
-    checked = reading.section(settings, _with_secrets(settings, raw, path, reading), path)
+    checked = read_settings(settings, raw, path, reading)
     return None if checked is None else PluginConfig(name, checked, on_error)
 
 
@@ -59,17 +47,3 @@ def _unknown(name: str, reading: Reading) -> str:
         return f'"{name}" is a flag, which is switched on in a provider\'s "compatibility"; filters stand here'
     known = ", ".join(sorted(reading.plugins.filters)) or "none"
     return f'there is no filter "{name}"; there are {known}{reading.report.hint(name, reading.plugins.filters)}'
-
-
-def _with_secrets(settings: type[Settings], raw: Any, path: Path, reading: Reading) -> Any:
-    """Return the object with references to secrets replaced by the secrets."""
-    if not isinstance(raw, dict):
-        return raw
-    values = dict(raw)
-    for key in secret_fields(settings) & raw.keys():
-        if not isinstance(raw[key], str):
-            continue
-        if not is_reference(raw[key]):
-            reading.report.error((*path, key), "is a secret; write env:NAME or file:PATH in place of it")
-        values[key] = SecretStr(reading.secret(raw[key], (*path, key)).value)
-    return values

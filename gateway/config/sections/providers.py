@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -17,8 +18,9 @@ from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelI
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
-from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection, read_betas, read_capabilities
+from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
+from gateway.config.sections.options import read_options
 
 DOCUMENTED_FLAGS: Final = (
     "openai_chat",
@@ -69,11 +71,11 @@ class ProviderSection(Section):
         description="What models can do, by name or pattern; a later entry wins: "
         '{"*claude-opus-4*": {"prefill": false}}.',
     )
-    anthropic_betas: Annotated[dict[str, Any], Holds(BetasSection)] = Field(
+    options: dict[str, Any] = Field(
         default_factory=dict,
-        description='Which of Anthropic\'s betas are sent, beside what is known: {"drop": ["interleaved-thinking-*"]}.',
+        description="Options of the enabled flags, by flag: "
+        '{"bedrock_converse": {"drop_betas": ["interleaved-thinking-*"]}}.',
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Settings that plugins read: {}.")
     name: str = Field("", description='A name for people: "Amazon Bedrock, Ohio".')
     description: str = Field("", description='A sentence for people: "the team\'s account".')
     disabled: bool = Field(False, description="Whether the provider is listed but never called: true or false.")
@@ -137,13 +139,13 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
     _check_base_models(section, (*path, "base_models"), reading)
     models = {model: section.base_models.get(model, model) for model in section.models}
     capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
-    betas = read_betas(section.anthropic_betas, section.baseurl, (*path, "anthropic_betas"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
         id=id_,
         baseurl=section.baseurl,
+        host=urlsplit(section.baseurl).hostname or "",
         models=tuple(dict.fromkeys(section.models)),
         apikey=apikey,
         authorization=section.authorization,
@@ -154,7 +156,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         flags=flags,
         price_lists=tuple(dict.fromkeys(lists[flag] for flag in flags if flag in lists)),
         capabilities=capabilities,
-        options=MappingProxyType({**section.options, **({"anthropic_betas": betas} if betas else {})}),
+        options=read_options(section.options, flags, (*path, "options"), reading),
         name=section.name,
         description=section.description,
         disabled=section.disabled or not usable,

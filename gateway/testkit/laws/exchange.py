@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from gateway.contract.capabilities import Caps
 from gateway.contract.conversions import GENERATE
 from gateway.contract.flag import (
@@ -27,6 +29,7 @@ from gateway.contract.flag import (
 )
 from gateway.contract.registry import Plugin
 from gateway.contract.samples import Sample
+from gateway.contract.settings import Settings
 from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
@@ -46,7 +49,8 @@ class Exchange:
 
     @property
     def target(self) -> Target:
-        return Target("provider", self.flag.name, CHECKED_MODEL, self.flag.dialect_for(self.caps), self.caps)
+        dialect, options = self.flag.dialect_for(self.caps), options_of(self.flag, self.sample)
+        return Target("provider", self.flag.name, CHECKED_MODEL, dialect, self.caps, options)
 
     def request(self, *, stream: bool = False, body: bytes | None = None) -> ClientRequest:
         """Return the sample's request as the compatibility flag parses it. Raises `Refused` if the flag refuses it."""
@@ -91,6 +95,16 @@ class Exchange:
         meter = self.meter(stream=False)
         self.flag.hooks["meter.whole"].run(meter.whole, body)
         return self.flag.hooks["meter.facts"].run(meter.facts)
+
+
+def options_of(flag: Plugin, sample: Sample) -> Settings:
+    """Return the options with which a sample is tried. Raises `Untried` if the sample must bring them, but does not."""
+    if sample.options is not None:
+        return sample.options
+    try:
+        return flag.Options()
+    except ValidationError:
+        raise Untried("the flag's options have no defaults; add `options` to the sample") from None
 
 
 def ignored(path: str) -> None:

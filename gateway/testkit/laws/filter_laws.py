@@ -18,6 +18,7 @@ from gateway.testkit.laws.exchange import Exchange
 from gateway.testkit.laws.known_samples import CLAUDE, known_samples
 from gateway.testkit.laws.law import Broken, Exempt, Law, Untried, shown
 from gateway.testkit.laws.observer_laws import records
+from gateway.testkit.laws.settings_laws import can_be_written
 
 KINDS: Final = ("text", "thinking", "arguments")
 TEXTS: Final = ("", "hello", "Grüße, 世界 👩‍👩‍👧! A line\nand a call of ada@example.com, 10:30, 3.14.")
@@ -208,6 +209,11 @@ async def _arguments_stay_json(subject: FilterSubject) -> None:
                     ) from None
 
 
+def _settings_can_be_written(subject: FilterSubject) -> None:
+    for at, sample in enumerate(subject.samples):
+        can_be_written(sample.settings, f"settings {at}")
+
+
 FILTER_LAWS: Final[tuple[Law[FilterSubject], ...]] = (
     Law("a call of every format is opened or not seen", _done(_calls_are_opened)),
     Law("a request of every format is let pass, changed, answered or blocked", _done(_requests_are_judged)),
@@ -215,4 +221,5 @@ FILTER_LAWS: Final[tuple[Law[FilterSubject], ...]] = (
     Law("text in pieces of any size becomes the same text", _done(_pieces_of_any_size)),
     Law("the arguments of tool calls stay JSON", _done(_arguments_stay_json)),
     Law("a record of every kind of call is taken", _done(_records_are_taken)),
+    Law("the configuration can set the settings", _settings_can_be_written),
 )

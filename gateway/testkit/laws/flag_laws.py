@@ -18,6 +18,7 @@ from gateway.testkit.laws.flag_subject import FlagSubject, name_of
 from gateway.testkit.laws.law import Broken, Law, reason_of, require, shown
 from gateway.testkit.laws.mutations import HOSTILE_BODIES, damaged_bodies, damaged_events
 from gateway.testkit.laws.place_laws import PLACE_LAWS
+from gateway.testkit.laws.settings_laws import can_be_written, reach_worker_processes
 
 STATUSES: Final = (400, 401, 403, 404, 408, 413, 418, 424, 429, 500, 502, 503, 504, 529)
 ERROR_BODIES: Final = (
@@ -285,6 +286,16 @@ def every_error_is_a_problem(subject: FlagSubject) -> None:
             flag.error(problem)
 
 
+def options_can_be_written(subject: FlagSubject) -> None:
+    for exchange in subject.requests():
+        can_be_written(exchange.target.options, name_of(exchange))
+
+
+def options_reach_worker_processes(subject: FlagSubject) -> None:
+    for exchange in subject.requests():
+        reach_worker_processes(exchange.target.options, name_of(exchange))
+
+
 FLAG_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("a sample's request is parsed, and its body stays as it is", samples_are_read),
     Law("a body that is no request is refused", hostile_bodies_are_refused),
@@ -304,5 +315,7 @@ FLAG_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("a ping changes nothing in the reply", a_ping_changes_nothing),
     Law("an error in a stream is an error for the flag's own decoder", an_error_in_a_stream_is_one),
     Law("every error status of a provider is a problem that clients are told", every_error_is_a_problem),
+    Law("the configuration can set the options", options_can_be_written),
+    Law("the options reach worker processes", options_reach_worker_processes),
     *PLACE_LAWS,
 )

@@ -16,7 +16,7 @@ from gateway.contract.flag import ClientRequest, Drop, Event, Facts, Meter, Targ
 from gateway.contract.registry import LoadedTranslator, Plugin
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.chunks import chunkings, divided, fewest_borders, shown_borders
-from gateway.testkit.laws.exchange import CHECKED_MODEL, HEAD, Exchange, ignored, stepped
+from gateway.testkit.laws.exchange import CHECKED_MODEL, HEAD, Exchange, ignored, options_of, stepped
 from gateway.testkit.laws.law import Broken, Law, reason_of, require, samples_with, shown
 from gateway.testkit.laws.mutations import damaged_bodies, damaged_events, matches, pointers, text_of, without
 
@@ -62,7 +62,8 @@ class TranslatedCall:
     @property
     def target(self) -> Target:
         subject = self.subject
-        return Target("provider", subject.provider.name, CHECKED_MODEL, subject.upstream, subject.caps)
+        options = options_of(subject.provider, self.sample)
+        return Target("provider", subject.provider.name, CHECKED_MODEL, subject.upstream, subject.caps, options)
 
     @property
     def client(self) -> Exchange:

@@ -1,6 +1,4 @@
-"""Tests of the sections `capabilities` and `anthropic_betas` of a provider, and of their use by the catalog and by
-plugins.
-"""
+"""Tests of the section `capabilities` of a provider, and of its use by the catalog and by plugins."""
 
 from dataclasses import fields
 
@@ -8,10 +6,10 @@ import pytest
 
 from gateway.config.load import loads
 from gateway.config.section import keys
-from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection
+from gateway.config.sections.capabilities import CapabilitiesSection
 from gateway.contract.capabilities import Caps, capabilities
 from gateway.upstream.catalog import Catalog
-from tests.config.examples import config, errors, provider, warnings
+from tests.config.examples import config, errors, warnings
 
 CLAUDE = "us.anthropic.claude-opus-4-6-v1"
 ARN = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
@@ -71,38 +69,3 @@ def test_a_fault_is_told_at_its_place_with_what_would_be_right(rules, message):
 def test_a_pattern_that_fits_no_model_is_told():
     message = 'providers.p.capabilities.nova: fits none of the provider\'s "models"; it has no effect'
     assert message in warnings(config({"capabilities": {"nova": {"images": False}}}))
-
-
-@pytest.mark.parametrize(
-    ("baseurl", "betas", "rules"),
-    [
-        ("https://api.anthropic.com", {}, None),
-        ("https://bedrock-runtime.us-east-1.amazonaws.com/anthropic", {}, {"envelope": "mantle"}),
-        ("https://bedrock-mantle.us-east-1.api.aws/anthropic", {}, {"envelope": "mantle"}),
-        ("https://ai.example", {"envelope": "mantle"}, {"envelope": "mantle"}),
-        ("https://bedrock-mantle.us-east-1.api.aws", {"envelope": "messages"}, {"envelope": "messages"}),
-        ("https://ai.example", {"allow": ["a-*"], "drop": ["b"]}, {"allow": ("a-*",), "drop": ("b",)}),
-    ],
-)
-def test_betas_in_options_follow_the_configuration_or_address(baseurl, betas, rules):
-    """Check that plugins get the configured betas, or else the betas that the provider's address implies."""
-    entry = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
-    assert entry.options == {"x": 1, **({"anthropic_betas": rules} if rules else {})}
-
-
-@pytest.mark.parametrize(
-    ("betas", "message"),
-    [
-        ({"drop": "x"}, "providers.p.anthropic_betas.drop: must be a list, not a string"),
-        ({"allow": [1]}, "providers.p.anthropic_betas.allow[0]: must be a string, not a number"),
-        ({"envelope": "invoke"}, 'providers.p.anthropic_betas.envelope: "invoke" is not one of messages, mantle'),
-    ],
-)
-def test_faults_of_betas_are_told_at_their_place(betas, message):
-    assert message in errors(config({"anthropic_betas": betas}))[0]
-
-
-def test_an_unknown_key_of_betas_is_told():
-    (message,) = [line for line in warnings(config({"anthropic_betas": {"alow": []}})) if "betas" in line]
-    assert message == 'providers.p.anthropic_betas.alow: unknown key; it has no effect; did you mean "allow"?'
-    assert set(keys(BetasSection)) == {"envelope", "allow", "drop"}

@@ -12,7 +12,7 @@ The members are in the body of a Messages or InvokeModel request, or in `additio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.contract.flag import Drop, Members, Target
+from gateway.contract.flag import Drop, Members, Settings, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.shared.fields import escape_step
 from gateway_plugins.shared.lenient import mapping, sequence, text
@@ -122,7 +122,7 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 
 
 def native_changes(
-    top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
+    top: Members, options: Settings, without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
     """Return the changes that remove unwanted betas, and the members that need them, from a body in which betas are
     named.

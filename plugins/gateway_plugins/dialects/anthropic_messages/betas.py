@@ -4,8 +4,8 @@
   member `anthropic_beta`. Claude Code names different betas in the header and in the member.
 - An envelope is the API in which a provider accepts a Messages request: Anthropic's API, InvokeModel, Converse, or
   Bedrock's Messages API ("mantle"). Each envelope accepts certain betas and answers 400 to others. The lists of
-  accepted betas change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration
-  overrides the data.
+  accepted betas change over time, so they are data in `betas.json`. A provider's options (`BetaOptions`) override the
+  data.
 - `ClientRequest.without` has the betas that the provider has already refused for the model. These betas are left out.
 - The provider's plugin decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
   beta and the members that need it together; `beta_refusals.py` reads a provider's refusal.
@@ -18,20 +18,35 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+from pydantic import Field
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import ClientRequest, Drop, Headers, Members, Target
-from gateway_plugins.shared.lenient import mapping
+from gateway.contract.flag import ClientRequest, Drop, Headers, Members, Settings, Target
 
-OPTION: Final = "anthropic_betas"
-"""Name of the provider's option for betas, an object with `envelope`, `allow` and `drop`."""
 HEADER: Final = "anthropic-beta"
 MEMBER: Final = "anthropic_beta"
 INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
 """The beta for thinking between tool calls, for a request with a thinking budget."""
+
+
+_Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class BetaOptions(Settings):
+    """Corrections of what the gateway knows about the betas of Anthropic that a provider accepts."""
+
+    allow_betas: _Names = Field(
+        default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'
+    )
+    drop_betas: _Names = Field(
+        default=(), description='Betas that are left out and reported as dropped: ["interleaved-thinking-*"].'
+    )
+
+
+_NO_CORRECTIONS: Final = BetaOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,34 +126,34 @@ def request_betas(request: ClientRequest) -> list[str]:
 
 
 def select_betas(
-    names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
+    names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
     """Return the betas that the envelope accepts, under their names there. Other betas are reported as dropped.
 
-    `envelope` is a key of `envelopes` in `betas.json`. `options` are the options of the provider. The lists `drop` and
-    `allow` in the option `anthropic_betas` override the data. `without` are betas that the provider has refused before.
+    `envelope` is a key of `envelopes` in `betas.json`. `options` are those of the target; if they are `BetaOptions`,
+    they override the data. `without` are betas that the provider has refused before.
     """
     return selection(names, envelope, options, drop, without=without).sent
 
 
 def selection(
-    names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
+    names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
     """Return the betas that the envelope accepts, as `select_betas` does, and the betas that are left out."""
-    rules, own = _envelope(envelope), mapping(options.get(OPTION))
+    rules, own = _envelope(envelope), _corrections(options)
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}
     for name in names:
         made: Sequence[str] = ()
-        if _fits(name, own.get("drop")):
+        if _fits(name, own.drop_betas):
             pass
-        elif _fits(name, own.get("allow")):
+        elif _fits(name, own.allow_betas):
             made = (name,)
         elif name in rules.rewrite:
             made = rules.rewrite[name]
         elif _fits(name, rules.take):
             made = (name,)
-        kept = [each for each in made if each not in without and not _fits(each, own.get("drop"))]
+        kept = [each for each in made if each not in without and not _fits(each, own.drop_betas)]
         sent |= dict.fromkeys(kept)
         removed |= dict.fromkeys(each for each in made or (name,) if each not in kept)
         if not kept:
@@ -146,29 +161,32 @@ def selection(
     return Selection(list(sent), list(removed))
 
 
-def remove_dropped(
-    names: Iterable[str], options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
-) -> list[str]:
+def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, without: Collection[str] = ()) -> list[str]:
     """Return the betas, except those that the configuration drops and those that the provider has refused before.
 
     This does not check whether the envelope accepts them.
     """
-    selected = []
+    selected, own = [], _corrections(options)
     for name in names:
-        if name in without or _fits(name, mapping(options.get(OPTION)).get("drop")):
+        if name in without or _fits(name, own.drop_betas):
             drop(_pointer(name))
         else:
             selected.append(name)
     return selected
 
 
-def drops_any(options: Mapping[str, Any], without: Collection[str] = ()) -> bool:
+def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
     """Return whether some beta may have to be left out. If not, the betas in a body need not be read."""
-    return bool(without or mapping(options.get(OPTION)).get("drop"))
+    return bool(without or _corrections(options).drop_betas)
 
 
-def _fits(name: str, patterns: Any) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns or ())
+def _corrections(options: Settings) -> BetaOptions:
+    """Return the options of the target if they are about betas; they are not if its flag has other options."""
+    return options if isinstance(options, BetaOptions) else _NO_CORRECTIONS
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _pointer(name: str) -> str:

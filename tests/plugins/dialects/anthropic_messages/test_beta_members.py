@@ -136,7 +136,7 @@ def ask(flag, members, betas, *, client="anthropic_messages", without=()):
 
 def target(flag, **options):
     name = flag.__name__.rpartition(".")[2]
-    return Target("p", name, "m", flag.dialects[0], CLAUDE, {"anthropic_betas": options} if options else {})
+    return Target("p", name, "m", flag.dialects[0], CLAUDE, flag.Options(**options))
 
 
 def built(flag, request, **options):
@@ -185,7 +185,7 @@ def test_a_pair_is_left_out_whole(why, case, road):
     beta, members, replaced, lost = PAIRS[case]
     flag, client = ROADS[road]
     request = ask(flag, members, [beta], client=client, without=(beta,) if why == "refused before" else ())
-    sent, betas, dropped = built(flag, request, **({"drop": [beta]} if why == "configured" else {}))
+    sent, betas, dropped = built(flag, request, **({"drop_betas": [beta]} if why == "configured" else {}))
     got, expected = compared(sent, members, replaced)
     assert got == expected
     assert beta not in betas
@@ -201,7 +201,7 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
     refused = ask(anthropic_messages, members, [beta], without=(beta,))
     for flag, ask_, options in (
         (anthropic_messages, refused, {}),
-        (anthropic_messages, request, {"drop": [beta]}),
+        (anthropic_messages, request, {"drop_betas": [beta]}),
         (bedrock_model_invoke, ask(bedrock_model_invoke, members, [SCOPE] if beta == SCOPE else []), {}),
         *([(anthropic_messages, request, {"envelope": "mantle"})] if beta == SCOPE else []),
     ):
@@ -232,7 +232,7 @@ def test_invoke_gets_the_beta_that_a_member_needs(case):
 def test_a_member_goes_where_its_beta_is_not_taken(case):
     """Check that a member is left out if the client did not name its beta and the provider does not accept the beta."""
     beta, members, replaced, lost = PAIRS[case]
-    sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop=[beta])
+    sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop_betas=[beta])
     got, expected = compared(sent, members, replaced)
     assert got == expected
     assert beta not in betas

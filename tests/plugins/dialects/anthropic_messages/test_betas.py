@@ -25,12 +25,12 @@ def ask(body, client, dialect="anthropic_messages", **headers):
 
 def target(flag, **options):
     name = flag.__name__.rpartition(".")[2]
-    return Target("p", name, "m", flag.dialects[0], CLAUDE, {"anthropic_betas": options} if options else {})
+    return Target("p", name, "m", flag.dialects[0], CLAUDE, flag.Options(**options))
 
 
 def taken(envelope, *names, **options):
     dropped = []
-    return messages_betas.select_betas(names, envelope, {"anthropic_betas": options}, dropped.append), dropped
+    return messages_betas.select_betas(names, envelope, messages_betas.BetaOptions(**options), dropped.append), dropped
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
 def test_configured_betas_precede_the_data_and_drops_precede_all():
     """Check that configured betas take precedence over the table, and configured drops over both."""
     names = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
-    betas, dropped = taken("invoke", *names, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
+    betas, dropped = taken("invoke", *names, allow_betas=["new-*", "web-*"], drop_betas=["context-*", "web-*"])
     assert betas == ["new-thing-2027-01-01"]
     assert dropped == ["/anthropic-beta/context-1m-2025-08-07", "/anthropic-beta/web-search-2025-03-05"]
 
@@ -67,10 +67,11 @@ def test_a_native_invoke_body_loses_only_what_the_configuration_drops():
     body = {"anthropic_version": "bedrock-2023-05-31", "anthropic_beta": ["a-1", "b-1"]}
     the_ask = ask(body, "bedrock_model_invoke", **{"anthropic-beta": "c-1"})
     dropped = []
-    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
+    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop_betas=["a-*"]), dropped.append)
     assert (json.loads(send.body)["anthropic_beta"], dropped) == (["b-1"], ["/anthropic-beta/a-1"])
     assert (
-        bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, allow=["x"]), print).body == the_ask.top.body
+        bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, allow_betas=["x"]), print).body
+        == the_ask.top.body
     )
 
 
@@ -78,7 +79,7 @@ def test_a_dropped_beta_goes_even_where_it_was_the_only_one():
     """Check that a beta that the configuration drops is removed even if it is the only one."""
     the_ask = ask({"max_tokens": 1, "messages": MESSAGES, "anthropic_beta": ["a-1"]}, "anthropic_messages")
     dropped = []
-    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
+    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop_betas=["a-*"]), dropped.append)
     assert ("anthropic_beta" in json.loads(send.body), dropped) == (False, ["/anthropic-beta/a-1"])
 
 

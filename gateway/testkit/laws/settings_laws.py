@@ -1,0 +1,35 @@
+"""The laws of what the configuration sets for a plugin: the options of a flag, and the settings of a filter."""
+
+from __future__ import annotations
+
+import pickle
+
+from pydantic import SecretStr, ValidationError
+
+from gateway.contract.settings import Settings
+from gateway.testkit.laws.law import Broken, require, shown
+
+
+def can_be_written(settings: Settings, name: str) -> None:
+    """Check that the configuration can set these values: their JSON is read as the same values.
+
+    A field of the type `tuple`, for example, refuses a list, so the configuration could never set it.
+    """
+    secrets = {key: value for key, value in settings if isinstance(value, SecretStr)}
+    written = {**settings.model_dump(mode="json", warnings=False), **secrets}
+    try:
+        again = type(settings).model_validate(written)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise Broken(f"{place} is refused: {fault['msg']}", name, shown(fault["input"])) from None
+    require(again == settings, f"it is read as {shown(again)}", name, shown(written))
+
+
+def reach_worker_processes(settings: Settings, name: str) -> None:
+    """Check that hooks get the same values in a worker process, to which they are sent by pickle."""
+    try:
+        again = pickle.loads(pickle.dumps(settings))  # noqa: S301 (written by this function)
+    except (pickle.PickleError, AttributeError, TypeError, ValueError) as error:
+        raise Broken(f"they cannot be sent to a worker process: {error}", name) from None
+    require(again == settings, f"in a worker process they are {shown(again)}", name)

@@ -17,14 +17,13 @@ from pathlib import Path
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
-from gateway.process.new_plugin import package_files
 from tests.helpers.acme_api import acme_api
 from tests.helpers.gateway import EVERYTHING, HAIKU, KEY
 from tests.helpers.processes import running
+from tests.tools.outer_package import GENERATED, PLUGINS, write_project
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "tests/locks/development.txt"
-GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 BUILD_SECONDS = 60
 INSTALL_SECONDS = 120
 """Maximum number of seconds to install about 30 packages from a registry."""
@@ -64,10 +63,6 @@ ENDS = {
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
 """Functions that return whether a stream is complete, by the last part of the path."""
-ACME = Path(__file__).with_name("acme")
-"""The project of another author: its `pyproject.toml` and its translator. The other modules are those of new plugins."""
-NEW_MODULES = {"acme_text": "flag", "acme_guard": "filter", "acme_costs": "observer"}
-PLUGINS = (*NEW_MODULES, "openai_chat__acme_text")
 LAW_TEST = """
 import pytest
 
@@ -171,10 +166,7 @@ def testkit(installed, wheel):
 @pytest.fixture(scope="module")
 def acme(installed, tmp_path_factory):
     """Yield the environment, with a package of another author's plugins for the last tests of this file."""
-    project = shutil.copytree(ACME, tmp_path_factory.mktemp("acme") / "acme", ignore=GENERATED)
-    for name, kind in NEW_MODULES.items():
-        (project / f"{name}.py").write_text(package_files(name, kind)[f"{name}.py"])
-    installed.add(built(project))
+    installed.add(built(write_project(tmp_path_factory.mktemp("acme") / "acme")))
     yield installed
     installed.remove("acme")
 

@@ -23,6 +23,7 @@ from gateway.config.findings import ConfigError, escape_control, shorten
 from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
+from gateway.contract.plugin_imports import has_lasting_threads
 from gateway.contract.registry import PluginError, Registry, discover
 from gateway.process import new_plugin
 from gateway.process import prices_command as prices
@@ -50,6 +51,16 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     fill_closed_outputs()
+    status = _status(arguments)
+    if has_lasting_threads():
+        complain("irisgate: ends without the threads that a plugin has started; see irisgate plugins list")
+        # Python itself would wait for these threads
+        os._exit(status)
+    return status
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    """Run a command, print the error that ends it, if there is one, and return the exit status."""
     try:
         return _run(arguments)
     except OutputFailed as error:

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR, Mistake
+from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_files import FOLDER_PACKAGE, import_plugin, name_fault, plugin_paths
-from gateway.contract.plugin_imports import import_mistake
+from gateway.contract.plugin_imports import import_or_mistake
+from gateway.contract.plugin_packages import Package
 
 _BUILT_IN: Final = "gateway_plugins"
-GROUPS: Final = {
-    "irisgate.flags": FLAG,
-    "irisgate.translators": TRANSLATOR,
-    "irisgate.observers": OBSERVER,
-    "irisgate.filters": FILTER,
-}
-"""The groups of entry points, and the kind of the plugins in each."""
 
 
 class PluginError(Exception):
@@ -36,7 +30,7 @@ class PluginError(Exception):
         return "\n".join(map(str, self.args))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A module that may become a plugin."""
 
@@ -50,7 +44,7 @@ class Candidate:
     """The group of the entry point; "" if the plugin is not of an installed package."""
 
 
-def candidates(folder: Path | None) -> Iterator[Candidate]:
+def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[EntryPoint]]]) -> Iterator[Candidate]:
     """Yield the plugins of the gateway, of installed packages, and of a folder, if there is one."""
     for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
         path = importlib.import_module(package).__path__
@@ -58,35 +52,46 @@ def candidates(folder: Path | None) -> Iterator[Candidate]:
             if not info.ispkg:
                 module = importlib.import_module(f"{package}.{info.name}")
                 yield Candidate(info.name, "the gateway itself", "", partial(_same, module))
-    installed = entry_points()
-    for group in GROUPS:
-        for entry in installed.select(group=group):
-            yield _installed(entry)
+    for brought, entries in installed:
+        for entry in entries:
+            yield _installed(brought, entry)
     if folder is not None:
         yield from _of_folder(folder.absolute())
+
+
+def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
+    """Return the mistakes of plugins whose name several installed packages have.
+
+    None of them is used, because a package that is installed later must not replace a plugin of another package.
+    """
+    packages: dict[str, set[str]] = {}
+    for candidate in every:
+        if candidate.group:
+            packages.setdefault(candidate.name, set()).add(candidate.origin)
+    wrong = {}
+    for candidate in every:
+        others = sorted(packages.get(candidate.name, set()) - {candidate.origin})
+        if candidate.group and others:
+            message = f"{', '.join(others)} has a plugin of that name too; uninstall one of the packages"
+            wrong[candidate] = Mistake(candidate.name, message, candidate.place)
+    return wrong
 
 
 def _same(module: ModuleType) -> ModuleType:
     return module
 
 
-def _installed(entry: EntryPoint) -> Candidate:
-    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+def _installed(package: Package, entry: EntryPoint) -> Candidate:
     place = f"entry point {entry.name} = {entry.value}"
 
     def load() -> ModuleType | Mistake:
-        try:
-            module = entry.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
-            return import_mistake(entry.name, error, entry.module.partition(".")[0], place)
-        if isinstance(module, ModuleType):
+        module = import_or_mistake(entry.name, entry.load, entry.module.partition(".")[0], place)
+        if isinstance(module, ModuleType | Mistake):
             return module
         wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {entry.module}"
         return Mistake(entry.name, wrong, place)
 
-    return Candidate(entry.name, package, place, load, entry.group)
+    return Candidate(entry.name, str(package), place, load, entry.group)
 
 
 def _of_folder(folder: Path) -> Iterator[Candidate]:
@@ -101,12 +106,7 @@ def _of_folder(folder: Path) -> Iterator[Candidate]:
 def _from_file(path: Path) -> ModuleType | Mistake:
     if fault := name_fault(path):
         return Mistake(path.stem, fault, str(path))
-    try:
-        module = import_plugin(path)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
-        return import_mistake(path.stem, error, FOLDER_PACKAGE, str(path))
-    if not isinstance(module, ModuleType):
-        return Mistake(path.stem, "has put another object in the place of its module in sys.modules", str(path))
-    return module
+    module = import_or_mistake(path.stem, partial(import_plugin, path), FOLDER_PACKAGE, str(path))
+    if isinstance(module, ModuleType | Mistake):
+        return module
+    return Mistake(path.stem, "has put another object in the place of its module in sys.modules", str(path))

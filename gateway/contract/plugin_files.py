@@ -14,8 +14,8 @@ import keyword
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder, SourceLoader
-from importlib.machinery import ModuleSpec
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -125,21 +125,21 @@ def import_plugin(path: Path) -> Any:
     return importlib.import_module(f"{FOLDER_PACKAGE}.{path.stem}")
 
 
-class _Loader(SourceLoader):
-    """A loader of modules from sources that were read before.
+class HeldLoader(SourceFileLoader):
+    """A loader of a module from a source that was read before.
 
-    It writes no bytecode, which could be of another source.
+    It uses no bytecode file, which could be of another source.
     """
 
-    def __init__(self, path: str, data: bytes) -> None:
-        self._path = path
-        self._data = data
+    def __init__(self, fullname: str, path: str, source: bytes) -> None:
+        super().__init__(fullname, path)
+        self._source = source
 
-    def get_filename(self, fullname: str) -> str:  # noqa: ARG002 (the signature of the base class)
-        return self._path
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"{path}: no bytecode file is of the held source")
 
     def get_data(self, path: str) -> bytes:
-        return self._data if path == self._path else Path(path).read_bytes()
+        return self._source if path == self.path else super().get_data(path)
 
 
 class _Finder(MetaPathFinder):
@@ -160,7 +160,7 @@ class _Finder(MetaPathFinder):
         base = Path(self.sources.folder, *name.split("."))
         for file, within in ((base / "__init__.py", [str(base)]), (base.with_name(f"{base.name}.py"), None)):
             if (data := self.sources.files.get(str(file))) is not None:
-                loader = _Loader(str(file), data)
+                loader = HeldLoader(fullname, str(file), data)
                 return spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=within)
         return None
 

@@ -1,9 +1,16 @@
-"""Finds out why a plugin's module cannot be imported: the line in the plugin's own code, and a correction."""
+"""Imports a plugin's module, and finds out why it cannot be imported: the line in the plugin's code, and a correction.
+
+What an import prints goes to standard error, because standard output is for the results of a command and for the log.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
 import traceback
-from typing import Final
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Any, Final
 
 from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_files import FOLDER_PACKAGE, sources_in_use
@@ -12,13 +19,45 @@ MAX_CAUSE: Final = 300
 """Maximum number of characters of the cause."""
 
 
+_LASTING: Final[set[threading.Thread]] = set()
+"""Threads that imports of plugins have started, and for whose end Python would wait when the process ends."""
+
+
+def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
+    """Return what `load` imports, or a `Mistake`. The arguments are those of `import_mistake`."""
+    before = set(threading.enumerate())
+    try:
+        with redirect_stdout(sys.stderr):
+            module = load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+        return import_mistake(name, error, package, place)
+    lasting = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    _LASTING.update(lasting)
+    if not lasting:
+        return module
+    wrong = f'its import starts the thread "{lasting[0].name}", without whose end the process could not end'
+    return Mistake(name, f"{wrong}; start it with daemon=True", place)
+
+
+def has_lasting_threads() -> bool:
+    """Return whether a thread that the import of a plugin has started would keep the process from ending."""
+    return any(thread.is_alive() for thread in _LASTING)
+
+
 def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
     """Return the mistake that an exception shows. `package` is the top-level package of the plugin's code.
 
     `place` is used if the exception was not raised by a line of that package.
     """
     cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
-    return Mistake(name, f"{cause}{_advice(error)}", _line(error, package) or place)
+    line = _line(error, package)
+    right = _advice(error)
+    if isinstance(error, ModuleNotFoundError) and not line:
+        # nothing of the package has run
+        right = f"; the package has no module {error.name}; mend its entry point, or add the module to the package"
+    return Mistake(name, f"{cause}{right}", line or place)
 
 
 def _text(error: BaseException) -> str:

@@ -12,19 +12,21 @@ This module names no flag.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
 from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
-from gateway.contract.plugin_candidates import GROUPS, Candidate, PluginError, candidates
+from gateway.contract.plugin_candidates import Candidate, PluginError, candidates, clashes
 from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
 from gateway.contract.plugin_imports import import_mistake
+from gateway.contract.plugin_packages import GROUPS, Package, installed_packages, use_packages
 from gateway.contract.samples import FilterSample, Sample
 from gateway.contract.settings import Settings
 
@@ -70,6 +72,8 @@ class LoadedFilter:
     samples: Callable[[], Sequence[Settings | FilterSample]]
 
 
+SLOW_IMPORT_SECONDS: Final = 2.0
+"""Seconds of a plugin's import from which on the gateway warns, because each start and each worker process waits."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
 """The class of loaded compatibility flags. A member that the flag's module lacks comes from `Defaults`."""
@@ -167,6 +171,10 @@ class Registry:
     """Plugins of installed packages that are left out."""
     sources: Sources | None = None
     """The sources of the folder of plugins; None if there is no folder."""
+    packages: tuple[Package, ...] = ()
+    """The installed packages with plugins."""
+    slow_imports: Mapping[str, float] = field(default_factory=dict)
+    """The seconds that the import of a plugin took, by the plugin's name, if it took long."""
     left_out: tuple[str, ...] = ()
     """Names of plugins that were switched off on the command line."""
 
@@ -208,17 +216,20 @@ def discover(
     try:
         sources = None if folder is None else read_sources(folder.absolute())
         use_sources(sources)
-        every = list(candidates(folder))
+        installed = installed_packages()
+        use_packages([package for package, _ in installed])
+        every = list(candidates(folder, installed))
     except OSError as error:
         raise PluginError(f"{folder}: {error.strerror}; name a folder of plugin files") from None
     search = _Search(own)
-    search.left_out += [candidate.name for candidate in every if candidate.name in without]
-    loaded = [(candidate, candidate.load()) for candidate in every if candidate.name not in without]
+    search.left_out += dict.fromkeys(candidate.name for candidate in every if candidate.name in without)
+    several = clashes(every)
+    loaded = [(each, several.get(each) or search.load(each)) for each in every if each.name not in without]
     for is_translator in (False, True):
         for candidate, module in loaded:
             if ("__" in candidate.name) is is_translator:
                 search.add(candidate, module)
-    return search.registry(sources)
+    return replace(search.registry(), sources=sources, packages=tuple(package for package, _ in installed))
 
 
 @dataclass(slots=True)
@@ -234,6 +245,7 @@ class _Search:
     errors: list[Mistake] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    slow_imports: dict[str, float] = field(default_factory=dict)
 
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Add a plugin that has no mistakes.
@@ -260,11 +272,20 @@ class _Search:
             home = str(vars(module).get("__package__")).partition(".")[0]
             return (import_mistake(candidate.name, error, home, candidate.place),)
 
-    def registry(self, sources: Sources | None) -> Registry:
+    def load(self, candidate: Candidate) -> ModuleType | Mistake:
+        """Import a plugin, and note the time if it is long."""
+        start = perf_counter()
+        module = candidate.load()
+        if (seconds := perf_counter() - start) > SLOW_IMPORT_SECONDS:
+            self.slow_imports[candidate.name] = seconds
+        return module
+
+    def registry(self) -> Registry:
         """Return the plugins. Raises `PluginError` if there are errors."""
         _require_none(iter(self.errors))
         plugins = self.flags, self.translators, self.observers, self.filters
-        return Registry(*plugins, tuple(self.skipped), sources, tuple(self.left_out))
+        skipped, left_out = tuple(self.skipped), tuple(self.left_out)
+        return Registry(*plugins, skipped=skipped, left_out=left_out, slow_imports=self.slow_imports)
 
     def _mistakes(self, candidate: Candidate, module: ModuleType) -> Iterator[Mistake]:
         name, kind = candidate.name, kind_of(candidate.name, module)

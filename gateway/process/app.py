@@ -125,6 +125,8 @@ def build(
         log.warning(
             "plugin.skipped", plugin=skipped.name, package=skipped.package, at=first.place, reason=first.message
         )
+    for name, took in registry.slow_imports.items():
+        log.warning("plugin.slow_import", plugin=name, seconds=round(took, 1))
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))

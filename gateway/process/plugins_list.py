@@ -33,6 +33,9 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
     parts += _filters(registry, config)
     if registry.observers:
         parts.append(f"Observers: {', '.join(registry.observers)}")
+    if registry.packages:
+        packages = [escape_control(f"{package}: {', '.join(package.plugins)}") for package in registry.packages]
+        parts.append("\n".join(["Plugins of installed packages:", *packages]))
     if registry.left_out:
         parts.append(f"Switched off by --without: {', '.join(registry.left_out)}")
     if registry.skipped:

@@ -29,12 +29,13 @@ from gateway.config.document.watch import Stamp, stamps, watch
 from gateway.config.findings import ConfigError
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener, active_secrets
+from gateway.contract.plugin_packages import changes
 from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """Seconds to wait, after an error, before the files are watched again."""
 
-
+_KEPT_CODE: Final = "the code of the start serves on"
 FILE: Final = Who("file")
 """The author of a change that was made by editing the configuration's file or a secret's file.
 
@@ -135,7 +136,9 @@ class Reloader:
         self.seen = stamps(self._watched)
         sources = self.gateway.registry.sources
         if sources is not None and (changed := await asyncio.to_thread(sources.changed)):
-            self.gateway.log.warning("plugins.changed", files=changed, kept="the code of the start serves on")
+            self.gateway.log.warning("plugins.changed", files=changed, kept=_KEPT_CODE)
+        if upgraded := await asyncio.to_thread(changes, self.gateway.registry.packages):
+            self.gateway.log.warning("plugins.upgraded", packages=upgraded, kept=_KEPT_CODE)
         try:
             ready = await asyncio.to_thread(self._read)
         except ConfigError as error:

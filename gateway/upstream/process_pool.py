@@ -33,6 +33,7 @@ from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
 from gateway.contract.plugin_files import Sources, sources_in_use, use_sources
+from gateway.contract.plugin_packages import Package, packages_in_use, use_packages
 from gateway.upstream.allocator import give_memory_back
 
 LARGE: Final = LARGE_BODY
@@ -145,7 +146,10 @@ class ProcessPool:
             # not forked: in a copy of a process with threads, locks that another thread held stay locked for ever
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(
-                WORKERS, mp_context=context, initializer=_initialize, initargs=(sources_in_use(),)
+                WORKERS,
+                mp_context=context,
+                initializer=_initialize,
+                initargs=(sources_in_use(), packages_in_use()),
             )
         return self._executor
 
@@ -156,13 +160,14 @@ _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
 _ENDED: Final = Problem(UNAVAILABLE, "the process that worked on this large body came to an end; try again", status=503)
 
 
-def _initialize(sources: Sources | None) -> None:
+def _initialize(sources: Sources | None, packages: Sequence[Package]) -> None:
     """Prepare a new worker process.
 
     The process ignores Ctrl-C in the terminal, ends when the gateway ends, and returns the memory of large bodies to
-    the system. Plugins of a folder run from `sources`.
+    the system. Plugins of a folder run from `sources`, and those of installed packages from the sources of `packages`.
     """
     use_sources(sources)
+    use_packages(packages)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)
     give_memory_back()

@@ -15,10 +15,10 @@ from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
 from gateway.contract.flag import HttpRequest, Route, Target
 from gateway.contract.losses import Way
-from gateway.contract.registry import discover
 from gateway.upstream.catalog import Offer
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
 from tests.helpers.hostile_http import CHAT, CONVERSE
+from tests.helpers.own_plugins import discover_own
 from tests.helpers.providers import provider
 from tests.web.admin.conftest import from_file
 
@@ -191,7 +191,7 @@ async def test_no_secret_is_in_the_repr_of_a_value_that_holds_it(tmp_path, monke
     (tmp_path / "canary.key").write_text(CANARIES["file"])
     path = tmp_path / "config.hujson"
     path.write_text(text("http://127.0.0.1:9", "http://127.0.0.1:9"))
-    config = load(path, plugins=discover().known).config
+    config = load(path, plugins=discover_own().known).config
     values = [config, *config.providers.values(), *config.grants]
     values += [provider.apikey for provider in config.providers.values()]
     values += [capability for grant in config.grants for capability in grant.capabilities]
@@ -202,7 +202,7 @@ def test_no_secret_is_in_the_repr_of_a_call_that_brings_or_shows_it():
     route = Route("POST", "/v1/messages", "generate")
     headers = {"authorization": f"Bearer {CANARIES['client']}"}
     request = HttpRequest(route, "/v1/messages", "", headers, {}, json.dumps({**CHAT, "max_tokens": 5}).encode())
-    flags = discover().flags
+    flags = discover_own().flags
     flag = flags["anthropic_messages"]
     provider = Provider("p", "http://127.0.0.1:9", (HAIKU,), Secret(CANARIES["literal"]))
     offer = Offer(provider, HAIKU, capabilities(HAIKU), HAIKU)

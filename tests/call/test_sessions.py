@@ -18,17 +18,17 @@ from gateway.call.fingerprints import fingerprint as keyed_fingerprint
 from gateway.call.sessions import IDLE_SECONDS, KEY_BYTES, Sessions, load_key, named_session
 from gateway.contract.flag import OPAQUE, ClientRequest, Members
 from gateway.contract.openings import MAX_ITEMS, WINDOW
-from gateway.contract.registry import discover
 from tests.helpers.cpu_time import cpu_seconds
 from tests.helpers.gateway import KEY as KEY_OF_PROVIDER
 from tests.helpers.gateway import gate
+from tests.helpers.own_plugins import discover_own
 
 KEY = bytes(range(32))
 UUID = "0a7c51b2-6b1f-4c8e-9a39-0c3a5a1f8c11"
 CHAT = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]}
 
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 
 
 def opening(request):

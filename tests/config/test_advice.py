@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config.load import loads
-from gateway.contract.registry import KnownPlugins, discover
+from gateway.contract.registry import KnownPlugins
 from gateway.money.prices.table import BASES
 from tests.config.examples import (
     EVERYTHING_HOSTED,
@@ -20,8 +20,9 @@ from tests.config.examples import (
     provider,
     warnings,
 )
+from tests.helpers.own_plugins import discover_own
 
-BUILT_IN = discover().known
+BUILT_IN = discover_own().known
 
 NOBODY_MANAGES = ": no grant in grants or temp_grants assigns role:admin; nobody will be able to manage this instance"
 ADMIN = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}]}}]

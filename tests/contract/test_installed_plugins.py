@@ -14,6 +14,7 @@ from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.installed import install
 
+LACKS_MODULE = "the package has no module acme_plugins; mend its entry point, or add the module to the package"
 BROKEN = {
     "code that raises": (
         {"source": "import os\n\nos.environ['ACME_NO_KEY']\n"},
@@ -38,7 +39,7 @@ BROKEN = {
     "an entry point of another module": (
         {"value": "acme_plugins.flag"},
         "entry point acme = acme_plugins.flag",
-        "ModuleNotFoundError: No module named 'acme_plugins'; install acme_plugins where the gateway is installed",
+        f"ModuleNotFoundError: No module named 'acme_plugins'; {LACKS_MODULE}",
     ),
     "an entry point that is no module": (
         {"value": "acme_plugin:meter"},

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.contract.plugin_files import sources_in_use, use_sources
 from gateway.contract.registry import discover
+from tests.helpers.own_plugins import discover_own
 
 OBSERVER = """
 from __future__ import annotations
@@ -44,7 +45,7 @@ def folder(tmp_path):
 
 
 def test_files_and_packages_are_plugins_and_helpers_are_not(folder):
-    assert set(discover(folder).observers) == {"lines", "packed"}
+    assert set(discover_own(folder).observers) == {"lines", "packed"}
 
 
 def test_a_dataclass_of_a_plugin_is_pickled_into_a_worker_process(folder):

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.contract.flag import Head, HttpRequest, Members, Route
 from gateway.contract.registry import PluginError, discover, load_plugin
+from tests.helpers.own_plugins import discover_own
 
 MINIMAL = '''
 """A plain API: what a flag must say, and nothing else."""
@@ -44,7 +45,7 @@ def meter(ask, target, head):
 
 
 def test_the_built_in_flags_are_named_as_their_files():
-    assert set(discover().flags) == {
+    assert set(discover_own().flags) == {
         "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "gemini_generate_content",
         "openai_chat", "openai_responses",
     }  # fmt: skip
@@ -58,7 +59,7 @@ def test_the_built_in_conversions_are_named_as_their_pairs_of_dialects():
         "openai_chat": {"anthropic_messages", "bedrock_converse", "gemini_generate_content"},
         "openai_responses": {"anthropic_messages", "bedrock_converse", "openai_chat", "gemini_generate_content"},
     }
-    assert set(discover().translators) == {(client, upstream) for client in ways for upstream in ways[client]}
+    assert set(discover_own().translators) == {(client, upstream) for client in ways for upstream in ways[client]}
 
 
 def test_a_single_file_of_a_folder_is_a_flag_of_under_forty_lines(tmp_path):

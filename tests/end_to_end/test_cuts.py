@@ -15,17 +15,17 @@ from gateway.call.middleware.send import _rest
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import TIMEOUT, BadFrame, Problem, Stalled, Truncated, UpstreamFailed
 from gateway.contract.flag import Head, Target
-from gateway.contract.registry import discover
 from gateway.testkit import scenarios
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens, Tool
 from tests.golden import files
 from tests.helpers.conversion import CLAUDE, request_of
 from tests.helpers.fold import read_stream
+from tests.helpers.own_plugins import discover_own
 from tests.helpers.recordings import exchanges, served
 from tests.helpers.wires import framed, line, wires
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 DIALECTS = {
     # flag of the provider: dialect of its golden streams
     "openai_chat": "openai_chat",

@@ -15,7 +15,6 @@ from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INTERNAL, BadFrame, Problem, Refused, UpstreamFailed
 from gateway.contract.facts import Facts
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, Target
-from gateway.contract.registry import discover
 from gateway.money.quotas.estimate import estimate, measure
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens, Tool
@@ -23,8 +22,9 @@ from tests.fuzz.damage import CORPUS, bytes_changed, changed, replies, requests,
 from tests.helpers.clients import CLIENTS
 from tests.helpers.conversion import CLAUDE, request_of
 from tests.helpers.examples import examples
+from tests.helpers.own_plugins import discover_own
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 FILE = b"%PDF-1.4 a file behind a URL"
 DIALECTS = {flag: client.dialect for flag, client in CLIENTS.items()}
 RENDERED = rendered("openai_responses", Canned(("Hi",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))

@@ -32,15 +32,16 @@ from gateway.contract.flag import (
     StepResponse,
     Target,
 )
-from gateway.contract.registry import Plugin, discover
+from gateway.contract.registry import Plugin
 from gateway.testkit.judge import judge
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.rules.converse import converse_fault
 from gateway.testkit.rules.gemini import gemini_fault
 from gateway.testkit.rules.responses import responses_fault
+from tests.helpers.own_plugins import discover_own
 
-REGISTRY = discover()
+REGISTRY = discover_own()
 CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 GPT = "gpt-4o"
 GEMINI = "gemini-3-pro-preview"

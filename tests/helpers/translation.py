@@ -17,14 +17,14 @@ import pytest
 from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Event, Members, Target, event
-from gateway.contract.registry import discover
 from gateway.testkit.judge import judge
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.rules.converse import converse_fault
 from gateway.testkit.rules.gemini import gemini_fault
+from tests.helpers.own_plugins import discover_own
 
-TRANSLATORS = discover().translators
+TRANSLATORS = discover_own().translators
 PATHS = {
     "openai_chat": "/v1/chat/completions",
     "openai_responses": "/v1/responses",

@@ -16,13 +16,13 @@ import pytest
 from gateway.contract.conversions import GENERATE
 from gateway.contract.conversions import conversions as listed
 from gateway.contract.framing import eventstream, sse
-from gateway.contract.registry import discover
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
 from tests.helpers.clients import CLIENTS
 from tests.helpers.fold import DIALECTS, fold, read_stream
 from tests.helpers.gateway import HAIKU, KEY, gate
+from tests.helpers.own_plugins import discover_own
 
 PROVIDERS = {
     "openai_chat": (OpenAISim, "gpt-4o"),
@@ -53,7 +53,7 @@ class Wire:
 
 WIRES = [
     Wire(conversion.client, conversion.provider, conversion.upstream)
-    for conversion in listed(discover())
+    for conversion in listed(discover_own())
     if GENERATE in conversion.operations and conversion.dialect in DIALECTS and conversion.provider in PROVIDERS
 ]
 

@@ -17,11 +17,11 @@ from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Place, Target
 from gateway.contract.places import REPLY, REQUEST, put_text, text_at
-from gateway.contract.registry import discover
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
+from tests.helpers.own_plugins import discover_own
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 MEMBERS = [
     "usage", "message", "delta", "content_block", "type", "name", "input_tokens", "choices", "tool_calls", "function",
     "error", "finish_reason", "toolUse", "start", "stopReason", "cacheDetails", "ttl", "inputTokens", "bytes", "model",

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.contract.registry import discover
 from gateway.testkit.laws.check import Report, filter_subject, flag_subject, translator_subject
 from gateway.testkit.laws.filter_laws import FILTER_LAWS
 from gateway.testkit.laws.flag_laws import FLAG_LAWS
 from gateway.testkit.laws.law import results
 from gateway.testkit.laws.translator_laws import TRANSLATOR_LAWS
+from tests.helpers.own_plugins import discover_own
 
-REGISTRY = discover()
+REGISTRY = discover_own()
 
 
 def with_few_samples(subject):

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.contract.conversions import conversions
 from gateway.contract.losses import loss
-from gateway.contract.registry import discover
+from tests.helpers.own_plugins import discover_own
 from tests.tools import features
 
 PAGE = Path(__file__).resolve().parents[2] / "deploy" / "compatibility.md"
-REGISTRY = discover()
+REGISTRY = discover_own()
 FEATURES = re.compile(r"(?<=<!-- features -->\n).*?(?=<!-- /features -->)", re.DOTALL)
 CLIENTS = {
     "Chat Completions": "openai_chat",

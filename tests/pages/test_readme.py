@@ -12,13 +12,13 @@ from gateway.call.explain.text import explanation_text
 from gateway.call.runtime import runtime
 from gateway.config.document.hujson import parse
 from gateway.config.load import loads
-from gateway.contract.registry import discover
 from tests.helpers.gateway import KEY, gate
+from tests.helpers.own_plugins import discover_own
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
-REGISTRY = discover()
+REGISTRY = discover_own()
 MAX_LINES = 180
 """Maximum number of lines, so that a newcomer can read the page at once."""
 

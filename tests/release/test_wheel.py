@@ -164,11 +164,11 @@ def testkit(installed, wheel):
 
 
 @pytest.fixture(scope="module")
-def acme(installed, tmp_path_factory):
+def zenith(installed, tmp_path_factory):
     """Yield the environment, with a package of another author's plugins for the last tests of this file."""
-    installed.add(built(write_project(tmp_path_factory.mktemp("acme") / "acme")))
+    installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith")))
     yield installed
-    installed.remove("acme")
+    installed.remove("zenith")
 
 
 def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(sources, wheel):
@@ -212,28 +212,28 @@ async def test_the_demo_answers_in_every_dialect_and_shows_its_pages(testkit):
         assert await demo.end() == 0
 
 
-def test_the_plugins_of_another_package_pass_the_check(acme, tmp_path):
+def test_the_plugins_of_another_package_pass_the_check(zenith, tmp_path):
     for name in PLUGINS:
-        status, report, err = acme.irisgate("plugins", "check", name)
+        status, report, err = zenith.irisgate("plugins", "check", name)
         assert (status, "BROKEN" in report) == (0, False), report + err
-    acme.add("pytest")
+    zenith.add("pytest")
     (tmp_path / "test_laws.py").write_text(LAW_TEST % (PLUGINS,))
-    assert "4 passed" in done(acme.bin / "python", "-m", "pytest", "-q", tmp_path / "test_laws.py", **acme.options)
+    assert "4 passed" in done(zenith.bin / "python", "-m", "pytest", "-q", tmp_path / "test_laws.py", **zenith.options)
 
 
-async def test_the_plugins_of_another_package_serve_a_call(acme, tmp_path):
+async def test_the_plugins_of_another_package_serve_a_call(zenith, tmp_path):
     """Check a call that passes the flag, the translator, the filter and the observer of one installed package."""
-    _, listed, _ = acme.irisgate("plugins", "list")
-    assert "POST /acme_text/v1/text" in next(line for line in listed.splitlines() if line.startswith("acme_text "))
+    _, listed, _ = zenith.irisgate("plugins", "list")
+    assert "POST /zenith_text/v1/text" in next(line for line in listed.splitlines() if line.startswith("zenith_text "))
     async with acme_api() as url:
-        provider = {"baseurl": url, "apikey": KEY, "models": ["m"], "compatibility": {"acme_text": True}}
-        plugins = {"acme_guard": {"word": "Hello"}}
+        provider = {"baseurl": url, "apikey": KEY, "models": ["m"], "compatibility": {"zenith_text": True}}
+        plugins = {"zenith_guard": {"word": "Hello"}}
         config = tmp_path / "config.json"
-        config.write_text(json.dumps({"providers": {"acme": provider}, "grants": EVERYTHING, "plugins": plugins}))
+        config.write_text(json.dumps({"providers": {"zenith": provider}, "grants": EVERYTHING, "plugins": plugins}))
         command = "serve", "--config", config, "--listen", "127.0.0.1:0"
-        async with acme.running(*command, stderr=subprocess.STDOUT) as served:
+        async with zenith.running(*command, stderr=subprocess.STDOUT) as served:
             for path, body in {
-                "/acme_text/v1/text": {"model": "m", "prompt": "hi"},
+                "/zenith_text/v1/text": {"model": "m", "prompt": "hi"},
                 "/v1/chat/completions": {"model": "m", "messages": MESSAGES},
             }.items():
                 for stream in (False, True):

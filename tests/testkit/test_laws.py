@@ -16,7 +16,7 @@ from gateway.testkit.laws.chunks import divided, fewest_borders
 from gateway.testkit.laws.mutations import ODD, damaged, matches, pointers
 from gateway.testkit.laws.place_laws import NO_PLACES, PLACE_LAWS
 
-TRANSLATOR = (Path(__file__).parents[1] / "release/acme/openai_chat__acme_text.py").read_text()
+TRANSLATOR = (Path(__file__).parents[1] / "release/outer/openai_chat__zenith_text.py").read_text()
 NAMES = {"flag": "acme_text", "filter": "acme_guard", "observer": "acme_costs"}
 SOURCES = {name: package_files(name, kind)[f"{name}.py"] for kind, name in NAMES.items()}
 SOURCES["openai_chat__acme_text"] = TRANSLATOR

@@ -16,7 +16,7 @@ from gateway.config.root import RootSection
 from gateway.config.section import PLANNED, Section, holds_of, keys, lacking_words
 from gateway.config.sections.price_rows import PricesSection
 from gateway.config.sections.providers import ProviderSection
-from gateway.contract.registry import discover
+from tests.helpers.own_plugins import discover_own
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "deploy" / "config.md"
 WIDTH: Final = 120
@@ -99,9 +99,9 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
                 inner.append((mark.section, below))
             note = f"Keys: [`{place or below}`](#{anchor(place or below)})."
         if section is ProviderSection and key == "compatibility":
-            note = f"Flags: {', '.join(f'`{flag}`' for flag in sorted(discover().flags))}."
+            note = f"Flags: {', '.join(f'`{flag}`' for flag in sorted(discover_own().flags))}."
         if section is ProviderSection and key == "options":
-            paths = [f"{OPTIONS}.{flag}" for flag in sorted(discover().known.options)]
+            paths = [f"{OPTIONS}.{flag}" for flag in sorted(discover_own().known.options)]
             note = f"Keys: {', '.join(f'[`{place}`](#{anchor(place)})' for place in paths)}."
         required = key in made.get("required", ())
         yield from _entry(key, info.description or "", made["properties"][key], _missing(info), note, required=required)
@@ -112,7 +112,7 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
 
 def _options() -> Iterator[str]:
     """Yield the lines of the options of each built-in compatibility flag."""
-    for flag, model in sorted(discover().known.options.items()):
+    for flag, model in sorted(discover_own().known.options.items()):
         yield from (f"### `{OPTIONS}.{flag}`", "")
         yield from _wrapped(" ".join((model.__doc__ or "").split()))
         yield ""

@@ -1,7 +1,7 @@
 """Writes the project of another author: `python -m tests.tools.outer_package FOLDER`.
 
 The package has a flag, a translator, a filter and an observer. Its `pyproject.toml` and its translator are the files of
-`tests/release/acme`; the other modules are those of `irisgate plugins new`. `tests/release/test_wheel.py` installs it
+`tests/release/outer`; the other modules are those of `irisgate plugins new`. `tests/release/test_wheel.py` installs it
 beside the release, and `IRISGATE_OUTER_WHEEL=1 tests/run` beside this checkout.
 """
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from gateway.process.new_plugin import package_files
 
-FILES = Path(__file__).resolve().parents[1] / "release/acme"
-NEW_MODULES = {"acme_text": "flag", "acme_guard": "filter", "acme_costs": "observer"}
+FILES = Path(__file__).resolve().parents[1] / "release/outer"
+NEW_MODULES = {"zenith_text": "flag", "zenith_guard": "filter", "zenith_costs": "observer"}
 """The kind of each module that is one of a new plugin."""
-TRANSLATOR = "openai_chat__acme_text"
+TRANSLATOR = "openai_chat__zenith_text"
 PLUGINS = (*NEW_MODULES, TRANSLATOR)
 GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 

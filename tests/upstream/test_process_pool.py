@@ -27,12 +27,12 @@ from gateway.contract.errors import (
     invalid,
 )
 from gateway.contract.flag import ClientRequest, Members, Target
-from gateway.contract.registry import discover
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers.gateway import HAIKU, bedrock, gate
 from tests.helpers.loop_monitor import LoopMonitor
+from tests.helpers.own_plugins import discover_own
 
-REGISTRY = discover()
+REGISTRY = discover_own()
 LARGE = 10_000_000
 BODIES = {
     "openai_chat": {"model": "m", "unknown_member": 1, "messages": [{"role": "user", "content": "hello"}]},

@@ -24,10 +24,10 @@ from gateway.config.model import Alias, Capability, Config, Grant, Provider
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Refused
 from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
-from gateway.contract.registry import discover
 from tests.helpers.gateway import CAP
+from tests.helpers.own_plugins import discover_own
 
-REGISTRY = discover()
+REGISTRY = discover_own()
 PLUGIN = REGISTRY.flags["openai_chat"]
 ALICE = user("alice@example.com", groups=("eng",))
 BOTH = tagged(("tag:prod", "tag:api"))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from gateway.contract.errors import Truncated
 from gateway.contract.flag import Head
 from gateway.contract.framing import sse
-from gateway.contract.registry import discover
 from tests.helpers.conversion import CONVERSIONS, request_of
+from tests.helpers.own_plugins import discover_own
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 
 
 def by_lines(data):

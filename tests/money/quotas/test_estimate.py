@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gateway.contract.flag import Facts, HttpRequest, Part, Usage
 from gateway.contract.json_api import UNLIMITED
-from gateway.contract.registry import discover
 from gateway.money.prices.rates import Priced
 from gateway.money.prices.rows import parse_row
 from gateway.money.quotas.contents import IMAGE_TOKENS, REMOTE_DOCUMENT_TOKENS
@@ -23,6 +22,7 @@ from gateway.money.quotas.estimate import (
     rate_limited_tokens,
 )
 from tests.helpers.cpu_time import cpu_seconds
+from tests.helpers.own_plugins import discover_own
 
 NAMES = [
     "messages",
@@ -71,7 +71,7 @@ NAMES = [
     "result",
 ]
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 
 
 def body(content):

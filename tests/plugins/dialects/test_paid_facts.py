@@ -5,13 +5,13 @@ import json
 import pytest
 
 from gateway.contract.flag import Event, Usage
-from gateway.contract.registry import discover
 from gateway_plugins.bedrock_converse import ConverseMeter
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.bedrock import opaque_facts
 from gateway_plugins.openai_chat import ChatMeter
+from tests.helpers.own_plugins import discover_own
 
-FLAGS = discover().flags
+FLAGS = discover_own().flags
 
 
 @pytest.mark.parametrize(

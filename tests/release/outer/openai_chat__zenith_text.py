@@ -46,9 +46,9 @@ class Translation:
         if reply.text or reply.stop:
             delta = {"content": reply.text} if reply.text else {}
             choice = {"index": 0, "delta": delta, "finish_reason": reply.stop}
-            events.append(event(CHUNK, {"id": "acme", "object": CHUNK, "choices": [choice]}))
+            events.append(event(CHUNK, {"id": "zenith", "object": CHUNK, "choices": [choice]}))
         if reply.usage:
-            events.append(event(CHUNK, {"id": "acme", "object": CHUNK, "choices": [], "usage": reply.usage}))
+            events.append(event(CHUNK, {"id": "zenith", "object": CHUNK, "choices": [], "usage": reply.usage}))
         return events
 
     def whole(self, body):
@@ -56,7 +56,7 @@ class Translation:
         message = {"role": "assistant", "content": reply.text}
         choice = {"index": 0, "message": message, "finish_reason": reply.stop or "stop"}
         return json.dumps(
-            {"id": "acme", "object": "chat.completion", "choices": [choice], "usage": reply.usage}
+            {"id": "zenith", "object": "chat.completion", "choices": [choice], "usage": reply.usage}
         ).encode()
 
     def close(self):

@@ -1,0 +1,243 @@
+"""Holds the code of installed packages with plugins, so that an upgrade while the gateway runs changes nothing.
+
+- The sources of such a package are read before the first of its plugins runs, and its modules are imported from this
+  copy. Worker processes get the copy too. So a module that is first imported after an upgrade has the code of the
+  version that runs.
+- A restart takes the new version. A reload reports the differences (`changes`).
+- Compiled modules, data files, modules in archives, and other packages that a plugin imports are not held.
+
+`plugin_files.py` holds the folder of plugins.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
+from gateway.contract.plugin_files import HeldLoader
+
+GROUPS: Final = {
+    "irisgate.flags": FLAG,
+    "irisgate.translators": TRANSLATOR,
+    "irisgate.observers": OBSERVER,
+    "irisgate.filters": FILTER,
+}
+"""The groups of entry points, and the kind of the plugins in each."""
+_NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
+"""Top-level names whose modules are not of a plugin's package, even if an entry point names one of them."""
+_INIT: Final = "__init__.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The source of a module, as of the time when it was read."""
+
+    path: str
+    data: bytes
+
+    @property
+    def folder(self) -> list[str] | None:
+        """The folder of a package's modules, as a list; None for a module that is no package."""
+        folder, name = os.path.split(self.path)
+        return [folder] if name == _INIT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed package with plugins."""
+
+    name: str
+    version: str
+    plugins: tuple[str, ...]
+    """The names of its plugins."""
+    modules: Mapping[str, Source] = field(repr=False)
+    """The sources of its modules, by their full names."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".rstrip()
+
+
+def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
+    """Return the installed packages with plugins, sorted by name, each with the entry points of its plugins."""
+    # folders of packages are cached by time, and a second change within a tick of the clock would not be noticed
+    importlib.invalidate_caches()
+    packages: dict[str, tuple[Package, Sequence[EntryPoint]]] = {}
+    for distribution in distributions():
+        if entries := _entries(distribution):
+            package = _package(distribution, entries)
+            # the first one on the path, whose modules are imported too
+            packages.setdefault(package.name, (package, entries))
+    return [packages[name] for name in sorted(packages)]
+
+
+def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
+    """Return the entry points of plugins in a package, sorted by kind and name."""
+    try:
+        entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
+    except Exception:  # noqa: BLE001 (whatever a damaged file causes; most packages have no plugins)
+        return ()
+    return sorted(entries, key=lambda entry: (tuple(GROUPS).index(entry.group), entry.name))
+
+
+def _package(distribution: Distribution, entries: Sequence[EntryPoint]) -> Package:
+    try:
+        name, version = distribution.name or "", distribution.version or ""
+    except Exception:  # noqa: BLE001 (an installation that was interrupted lacks files)
+        name, version = "", ""
+    if not name:
+        name = f"a package without a name in {distribution.locate_file('')}"
+    names = {tuple(entry.module.split(".")) for entry in entries} | _module_names(distribution)
+    plugins = tuple(sorted({entry.name for entry in entries}))
+    return Package(name, version, plugins, dict(_sources("", names, None)))
+
+
+def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
+    """Return the parts of the full names of a package's modules, as far as its installation lists them.
+
+    An installation in place (`pip install -e`) lists only the names at the top level. A listed module is left out if an
+    import would find another file.
+    """
+    try:
+        files = distribution.files or ()
+        at_top = {(name,) for name in (distribution.read_text("top_level.txt") or "").split()}
+    except Exception:  # noqa: BLE001 (whatever a damaged file causes)
+        return set()
+    names = set()
+    for file in files:
+        parts = file.with_suffix("").parts
+        if file.suffix == ".py" and all(map(str.isidentifier, parts)):
+            names.add(parts[:-1] if file.name == _INIT else parts)
+    home = Path(str(distribution.locate_file("")))
+    tops = {top for top in {parts[0] for parts in names if parts} if _is_below(home, _spec(top, None))}
+    return {parts for parts in names if parts and parts[0] in tops} | at_top - {parts[:1] for parts in names}
+
+
+def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
+    """Return whether a module or package is in a folder."""
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.origin is not None else spec.submodule_search_locations or ()
+    return any(folder in Path(place).parents for place in places)
+
+
+def _sources(
+    prefix: str, names: Collection[tuple[str, ...]], path: Sequence[str] | None
+) -> Iterator[tuple[str, Source]]:
+    """Yield the sources of modules, by their full names: those in `names`, and all other modules of their packages.
+
+    `prefix` is the name of the namespace package around them, with a dot. A namespace package has modules of other
+    installed packages too, which are left out.
+    """
+    for first in sorted({parts[0] for parts in names if parts} - (frozenset() if prefix else _NOT_HELD)):
+        spec = _spec(f"{prefix}{first}", path)
+        if spec is None:
+            continue
+        if spec.submodule_search_locations is None:
+            yield from _read(spec.name, spec.origin or "")
+        elif spec.origin is None:
+            within = {parts[1:] for parts in names if parts[0] == first}
+            yield from _sources(f"{spec.name}.", within, list(spec.submodule_search_locations))
+        else:
+            for folder in spec.submodule_search_locations:
+                yield from _below(spec.name, folder)
+
+
+def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
+    """Yield the sources of all modules in a package's folder and the folders below it."""
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(filter(str.isidentifier, folders))
+        for file in sorted(files):
+            path = Path(folder, file)
+            if path.suffix == ".py" and path.stem.isidentifier():
+                within = path.relative_to(top).with_suffix("").parts
+                name = ".".join((package, *(within[:-1] if file == _INIT else within)))
+                yield from _read(name, str(path))
+
+
+def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
+    """Yield the source of a module; nothing if the module has no source that can be read."""
+    if path.endswith(".py"):
+        try:
+            yield name, Source(path, Path(path).read_bytes())
+        except OSError:
+            return
+
+
+def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """Return the place of a module on disk, where an import would find it without this file."""
+    for finder in sys.meta_path:
+        spec = None
+        with suppress(Exception):
+            # whatever another finder raises
+            spec = None if finder is _FINDER else finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None
+
+
+def use_packages(packages: Sequence[Package]) -> None:
+    """Import the modules of these packages from their held sources. Modules that are imported already stay."""
+    modules = {name: source for package in packages for name, source in package.modules.items()}
+    around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}
+    _FINDER.packages, _FINDER.modules, _FINDER.namespaces = tuple(packages), modules, frozenset(around - set(modules))
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, _FINDER)
+
+
+def packages_in_use() -> tuple[Package, ...]:
+    """Return the packages whose sources are held."""
+    return _FINDER.packages
+
+
+def changes(running: Sequence[Package]) -> list[str]:
+    """Return how the installed packages differ from those that run, a text for each."""
+    now = {package.name: package for package, _ in installed_packages()}
+    differences = []
+    for package in running:
+        installed = now.pop(package.name, None)
+        if installed is None:
+            differences.append(f"{package} runs and is no longer installed")
+        elif installed.version != package.version:
+            differences.append(f"{package} runs and {installed.version} is installed")
+        elif (installed.plugins, installed.modules) != (package.plugins, package.modules):
+            differences.append(f"{package} runs and its files have changed")
+    return differences + [f"{package} is installed and does not run" for package in now.values()]
+
+
+class _Finder(MetaPathFinder):
+    """The finder of modules in held sources."""
+
+    def __init__(self) -> None:
+        self.packages: tuple[Package, ...] = ()
+        self.modules: Mapping[str, Source] = {}
+        self.namespaces: frozenset[str] = frozenset()
+        """The names of namespace packages around the modules."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,  # noqa: ARG002 (the signature of the base class)
+    ) -> ModuleSpec | None:
+        if fullname in self.namespaces:
+            # an upgrade may have removed its last folder
+            return _spec(fullname, path) or ModuleSpec(fullname, None, is_package=True)
+        if (source := self.modules.get(fullname)) is None:
+            return None
+        loader = HeldLoader(fullname, source.path, source.data)
+        return spec_from_file_location(fullname, source.path, loader=loader, submodule_search_locations=source.folder)
+
+
+_FINDER: Final = _Finder()

@@ -1,0 +1,12 @@
+"""The plugins that the tables of the tests are about: those of this repository, whatever packages are installed."""
+
+from dataclasses import replace
+
+from gateway.contract.plugin_packages import installed_packages
+from gateway.contract.registry import discover
+
+
+def discover_own(folder=None, **options):
+    """Return the gateway's plugins and those of a folder, without those of installed packages."""
+    others = {name for package, _ in installed_packages() for name in package.plugins}
+    return replace(discover(folder, without=others, **options), left_out=(), packages=())

@@ -1,14 +1,40 @@
 """Packages of plugins, installed into a folder from which Python imports modules."""
 
+import shutil
+from contextlib import suppress
+
 from tests.helpers.authors_mistakes import FLAG
 
 PACKAGE = "acme-plugins"
 
 
-def install(folder, source=FLAG, *, group="flags", value="acme_plugin", name="acme"):
-    """Install a package whose module is `acme_plugin`, with one entry point."""
-    metadata = folder / "acme_plugins-2.1.dist-info"
+def install(
+    folder, source=FLAG, *, group="flags", value="acme_plugin", name="acme", package=PACKAGE, version="2.1", files=None
+):
+    """Install a package with one entry point. An earlier version of it is removed.
+
+    `files` has the sources by their paths. Without it, the only module is `acme_plugin`.
+    """
+    uninstall(folder, package)
+    sources = {"acme_plugin.py": source} if files is None else files
+    for path, text in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 2.1\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     (metadata / "entry_points.txt").write_text(f"[irisgate.{group}]\n{name} = {value}\n")
-    (folder / "acme_plugin.py").write_text(source)
+    (metadata / "RECORD").write_text("".join(f"{path},,\n" for path in sources))
+
+
+def uninstall(folder, package=PACKAGE):
+    """Remove a package, with the folders that are empty without it."""
+    for metadata in folder.glob(f"{package.replace('-', '_')}-*.dist-info"):
+        for line in (metadata / "RECORD").read_text().splitlines():
+            path = folder / line.partition(",")[0]
+            path.unlink()
+            with suppress(OSError):
+                # a folder that is not empty stays, and so do those around it
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+        shutil.rmtree(metadata)

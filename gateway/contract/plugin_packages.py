@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import os
 import sys
@@ -37,6 +38,8 @@ GROUPS: Final = {
 """The groups of entry points, and the kind of the plugins in each."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
 """Top-level names whose modules are not of a plugin's package, even if an entry point names one of them."""
+_DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
+"""Exceptions that `importlib.metadata` raises for damaged files, and for files that an interrupted upgrade lacks."""
 _INIT: Final = "__init__.py"
 
 
@@ -86,7 +89,7 @@ def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
     """Return the entry points of plugins in a package, sorted by kind and name."""
     try:
         entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
-    except Exception:  # noqa: BLE001 (whatever a damaged file causes; most packages have no plugins)
+    except _DAMAGED:
         return ()
     return sorted(entries, key=lambda entry: (tuple(GROUPS).index(entry.group), entry.name))
 
@@ -94,7 +97,7 @@ def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
 def _package(distribution: Distribution, entries: Sequence[EntryPoint]) -> Package:
     try:
         name, version = distribution.name or "", distribution.version or ""
-    except Exception:  # noqa: BLE001 (an installation that was interrupted lacks files)
+    except _DAMAGED:
         name, version = "", ""
     if not name:
         name = f"a package without a name in {distribution.locate_file('')}"
@@ -112,7 +115,7 @@ def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
     try:
         files = distribution.files or ()
         at_top = {(name,) for name in (distribution.read_text("top_level.txt") or "").split()}
-    except Exception:  # noqa: BLE001 (whatever a damaged file causes)
+    except _DAMAGED:
         return set()
     names = set()
     for file in files:

@@ -120,13 +120,7 @@ def build(
     parts = Parts(finish, gateway.quotas, gateway.store, log)
     gateway.predecessors = Predecessors(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
-    for skipped in registry.skipped:
-        first = skipped.mistakes[0]
-        log.warning(
-            "plugin.skipped", plugin=skipped.name, package=skipped.package, at=first.place, reason=first.message
-        )
-    for name, took in registry.slow_imports.items():
-        log.warning("plugin.slow_import", plugin=name, seconds=round(took, 1))
+    _report_plugins(registry, log)
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
@@ -153,6 +147,19 @@ def own_routes() -> Sequence[tuple[str, str]]:
     """Return the method and path of each route of the gateway's own API and pages, which plugins may not claim."""
     routes = [(route.method, route.path) for module in _OWN for route in module.routes()]
     return [*routes, *(("GET", path) for path in explain_routes.PATHS)]
+
+
+def _report_plugins(registry: Registry, log: Logger) -> None:
+    """Log the installed packages with plugins, the plugins that are left out, and those whose import took long."""
+    if registry.packages:
+        log.info("plugins.installed", packages=list(map(str, registry.packages)))
+    for skipped in registry.skipped:
+        first = skipped.mistakes[0]
+        log.warning(
+            "plugin.skipped", plugin=skipped.name, package=skipped.package, at=first.place, reason=first.message
+        )
+    for name, seconds in registry.slow_imports.items():
+        log.warning("plugin.slow_import", plugin=name, seconds=round(seconds, 1))
 
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:

@@ -328,8 +328,7 @@ async def serve(
         # objects that exist now live as long as the process, so garbage collection need not examine them
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER)
-        packages = list(map(str, registry.packages))
-        log.info("gateway.started", urls=running.urls, providers=list(config.providers), packages=packages)
+        log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         notify(READY)
         await first(stop, running.replaced)
         if running.replaced.is_set():

@@ -72,7 +72,7 @@ async def test_a_restart_takes_the_new_version_and_a_reload_names_it(tmp_path):
         await running.restart()
         for size in (1, LARGE):
             assert await answer(running, size) == "words of 2 2"
-        started = [line["packages"] for line in running.entries("gateway.started")]
+        started = [line["packages"] for line in running.entries("plugins.installed")]
         assert [[name for name in names if "acme-plugins" in name] for names in started] == [
             ["acme-plugins 1"],
             ["acme-plugins 2"],

@@ -4,9 +4,11 @@ Converse.
 The program is `node/ai_sdk.mjs`. It runs in the folder of npm's packages, because it imports them.
 """
 
+import asyncio
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Scenario
 from tests.clients import page
-from tests.clients.programs import NOWHERE, Program
+from tests.clients.programs import NOWHERE, TIMEOUT_SECONDS
 from tests.clients.samples import (
     CACHED,
     PLAIN,
@@ -63,12 +65,31 @@ async def gw(tmp_path, bedrock_sim, flag):
         yield running
 
 
-@pytest.fixture
-def ai_sdk(gw):
-    """Return a function that runs conversations through one of the SDK's providers, and returns the results."""
+@pytest.fixture(scope="module")
+def node():
+    """Yield one Node.js process for all tests, because loading the SDK takes longer than its calls."""
     if not (TOOLS_FOLDER / "node_modules" / "ai").is_dir():
         pytest.skip("the AI SDK is not in .tools")
-    node = Program(program("node"), TOOLS_FOLDER, {"PATH": os.environ["PATH"], **NOWHERE})
+    with subprocess.Popen(
+        [program("node"), "--input-type=module", "--eval", SCRIPT.read_text()],
+        cwd=TOOLS_FOLDER,
+        env={"PATH": os.environ["PATH"], **NOWHERE},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def ai_sdk(gw, node):
+    """Return a function that runs conversations through one of the SDK's providers, and returns the results."""
+
+    def line_for(given):
+        node.stdin.write(json.dumps(given) + "\n")
+        node.stdin.flush()
+        return node.stdout.readline()
 
     async def talks(name, *streamed, **given):
         maker, method, _ = PROVIDERS[name]
@@ -77,9 +98,11 @@ def ai_sdk(gw):
         (always,) = re.findall(r"^  (providerOptions: .*),$", call, re.MULTILINE) if name == "openai" else ("",)
         given |= {"provider": provider, "always": always, "method": method, "model": SONNET, "prompt": "hello"}
         given["streamed"] = streamed
-        status, output = await node.run("--input-type=module", "--eval", SCRIPT.read_text(), "--", json.dumps(given))
-        assert status == 0, output
-        return json.loads(output.splitlines()[-1])
+        killing = asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, node.kill)
+        results = json.loads(await asyncio.to_thread(line_for, given))
+        killing.cancel()
+        assert isinstance(results, list), results
+        return results
 
     return talks
 

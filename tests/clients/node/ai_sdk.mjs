@@ -1,5 +1,6 @@
-// Conversations of Vercel's AI SDK, as a program of a user's would have them. Prints a JSON list, an object for each: the
-// texts and thoughts of its steps, what the tools were asked, the tokens in all. Settings come as JSON in the last argument:
+// Conversations of Vercel's AI SDK, as a program of a user's would have them. For each line of standard input it prints a
+// line: a JSON list with an object for each conversation (the texts and thoughts of its steps, what the tools were asked,
+// the tokens in all), or a JSON string with the error. The lines of standard input are settings as JSON:
 //   provider  the expression that deploy/clients.md gives, such as createOpenAI({ ... })
 //   always    what the page gives for every call, such as providerOptions: { ... }; "" for nothing
 //   method    of the provider, by which it names a model; "" for its default
@@ -11,12 +12,13 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { createInterface } from "node:readline";
 import { z } from "zod";
 
-const given = JSON.parse(process.argv.at(-1));
+// only results go to standard output
+console.log = console.info = console.error;
+
 const makers = { createAmazonBedrock, createAnthropic, createOpenAI, createOpenAICompatible };
-const provider = new Function(...Object.keys(makers), `return ${given.provider}`)(...Object.values(makers));
-const always = new Function(`return { ${given.always} }`)();
 const city = z.object({ city: z.string() });
 
 // tools that note what they are asked
@@ -29,10 +31,11 @@ const tools = (asked) => {
   };
 };
 
-const content = [{ type: "text", text: given.prompt }];
-if (given.image) content.push({ type: "image", image: given.image, mediaType: "image/png" });
-
-const talk = async (streamed) => {
+const talk = async (given, streamed) => {
+  const provider = new Function(...Object.keys(makers), `return ${given.provider}`)(...Object.values(makers));
+  const always = new Function(`return { ${given.always} }`)();
+  const content = [{ type: "text", text: given.prompt }];
+  if (given.image) content.push({ type: "image", image: given.image, mediaType: "image/png" });
   const asked = [];
   const failures = [];
   const settings = {
@@ -59,6 +62,13 @@ const talk = async (streamed) => {
   };
 };
 
-const talks = [];
-for (const streamed of given.streamed) talks.push(await talk(streamed));
-console.log(JSON.stringify(talks));
+const talks = async (given) => {
+  const results = [];
+  for (const streamed of given.streamed) results.push(await talk(given, streamed));
+  return results;
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const result = await talks(JSON.parse(line)).catch((error) => `${error.stack}`);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}

@@ -20,7 +20,6 @@ RECORDINGS = "recordings"
 TESTS = Path(__file__).parent
 LONG = {
     "attacks/test_loop_blocks.py",
-    "clients/test_ai_sdk.py",
     "clients/test_claude_code.py",
     "clients/test_launcher.py",
     "clients/test_opencode.py",
@@ -30,6 +29,9 @@ LONG = {
     "end_to_end/test_kill.py",
     "end_to_end/test_lost_calls.py",
     "end_to_end/test_trouble.py",
+    "end_to_end/test_process.py",
+    "end_to_end/test_restarts.py",
+    "end_to_end/test_states.py",
     "end_to_end/test_try_tailnet.py",
     "faults/test_offsets.py",
     "faults/test_random_calls.py",
@@ -41,6 +43,12 @@ LONG = {
     "web/admin/test_under_load.py",
 }
 """Test files that take long. They run first, so that no processor is idle at the end."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Return three processes for every two processors, because tests wait for a third of their time."""
+    return -(-3 * (os.cpu_count() or 1) // 2)
 
 
 def pytest_addoption(parser):

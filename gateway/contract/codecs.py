@@ -112,7 +112,7 @@ class Meter(Protocol):
     def facts(self) -> Facts:
         """Return the facts that were read so far.
 
-        The gateway may call this method at any time, also after a reply that broke off. It must raise nothing.
+        The gateway may call this method at any time, also after a reply that broke off.
         """
 
 

@@ -55,43 +55,54 @@ class Defaults:
         self._places: Places | None = getattr(module, "places", None)
 
     def model_list(self, models: Sequence[ListedModel], _query: Mapping[str, str]) -> bytes:
+        """Return a list that the SDKs of OpenAI and Anthropic read (`model_lists.model_list`)."""
         return model_lists.model_list(models)
 
     def model_entry(self, model: ListedModel) -> bytes:
+        """Return an entry that the SDKs of OpenAI and Anthropic read (`model_lists.model_entry`)."""
         return model_lists.model_entry(model)
 
     def parse(self, request: HttpRequest) -> ClientRequest:
+        """Return the request by the members `model` and `stream` of its body (`json_api.parse`)."""
         return json_api.parse(self._name, self._dialect, request)
 
     def opening(self, request: ClientRequest) -> Opening | None:
+        """Return the opening by the members `system` and `messages` (`openings.chat`); None for an opaque body."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def dialect_for(self, _caps: Caps) -> str:
+        """Return the first of the flag's `dialects`."""
         return self._dialect
 
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
+        """Return the request, because nothing must be done."""
         return request
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
+        """Return None."""
         return None
 
     def stream_type(self, _request: ClientRequest) -> str:
+        """Return the flag's `content_type`."""
         return self._content_type
 
     def limit(self, request: ClientRequest) -> int | None:
+        """Return the largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens` (`json_api.limit`)."""
         return json_api.limit(request)
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
+        """Return the problem that an error status or the body of an error reports (`provider_errors.problem_of`)."""
         return provider_errors.problem_of(head, body)
 
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> sse_api.SseDecoder:
-        """Return a decoder of server-sent events.
+        """Return a decoder of server-sent events up to `[DONE]` (`SseDecoder`).
 
-        The kind of an event is its SSE name, or `message` if the event has no name. The terminal event is `[DONE]`.
+        The kind of an event is its SSE name, or `message` if the event has no name.
         """
         return sse_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
 
     def encoder(self, _request: ClientRequest) -> sse_api.SseEncoder:
+        """Return an encoder of server-sent events without names (`SseEncoder`)."""
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
@@ -99,10 +110,13 @@ class Defaults:
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:
+        """Return no samples."""
         return ()
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
+        """Return an error in the form `{"error": {...}}` (`json_api.error`)."""
         return json_api.error(problem)
 
     def reply_headers(self, _request_id: str, _usage: Usage | None) -> dict[str, str]:
+        """Return no headers."""
         return {}

@@ -159,7 +159,7 @@ class FilterModule(Protocol):
         """
 
     def samples(self) -> Sequence[Any]:
-        """Return settings with which `irisgate plugins check` tries the filter, as `Settings` or as `FilterSample`.
+        """Return settings with which `irisgate plugins check NAME` tries the filter: `Settings` or `FilterSample`.
 
         A running gateway does not call it.
 

@@ -331,8 +331,7 @@ class Flag(Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that finds the texts in bodies (`places.py`); None if filters cannot read the bodies of this
-        API.
+        """A function that finds the texts in events and bodies; None if filters cannot read the texts of this API.
 
         >>> def places(event):
         ...     if event.kind == "request":
@@ -377,7 +376,7 @@ class Flag(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples of requests and replies, with which `irisgate plugins check` tests the compatibility flag.
+        """Return samples of requests and replies, with which `irisgate plugins check NAME` tests the flag.
 
         A running gateway does not call this function.
 

@@ -237,7 +237,7 @@ class Hook:
         if isinstance(error, PluginFailed):
             return error
         if isinstance(error, GatewayError):
-            if self.name not in _NEVER_REFUSES and is_valid_error(error):
+            if self.name not in NEVER_REFUSES and is_valid_error(error):
                 return error
             error = WrongResult(f"raised {type(error).__name__}, which is not valid here")
         if isinstance(error, WrongResult):
@@ -339,7 +339,7 @@ WRAPPED: Final = (
     "model_list", "model_entry",
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
-_NEVER_REFUSES: Final = frozenset(
+NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
 """Hooks that must not raise an error for the client.

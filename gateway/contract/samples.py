@@ -1,4 +1,4 @@
-r"""Samples, on which `irisgate plugins check` tries a plugin. A plugin has them in its optional function `samples`.
+r"""Samples, on which `irisgate plugins check NAME` tries a plugin. A plugin's optional function `samples` returns them.
 
 A compatibility flag or a translator has samples of its format, each a request and its replies:
 
@@ -48,7 +48,7 @@ class Sample:
     stream: bytes = b""
     """The provider's streamed reply with the same content; b"" if the format has none."""
     name: str = "sample"
-    """The name of the sample in the report of `irisgate plugins check`."""
+    """The name of the sample in the report of `irisgate plugins check NAME`."""
     path: str = ""
     """The path of the request; "" for the first route, with any text in its placeholders."""
     headers: Headers = field(default_factory=dict)

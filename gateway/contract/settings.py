@@ -25,9 +25,4 @@ class Settings(BaseModel):
 
 
 NO_OPTIONS: Final = Settings()
-"""The options of a compatibility flag that has none.
-
->>> from gateway.contract.settings import NO_OPTIONS
->>> NO_OPTIONS == Settings()
-True
-"""
+"""The options of a compatibility flag that has none."""

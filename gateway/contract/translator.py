@@ -93,7 +93,7 @@ class Translator(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples with which `irisgate plugins check` tests the translator.
+        """Return samples with which `irisgate plugins check NAME` tests the translator.
 
         A running gateway does not call this.
 

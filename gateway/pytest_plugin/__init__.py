@@ -38,7 +38,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def irisgate_upstream() -> Callable[..., Simulator]:
-    """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock" or "gemini"."""
+    """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock" or "gemini".
+
+    `keys` are the API keys that the provider accepts; None accepts any key.
+
+    >>> async with irisgate_upstream("openai", keys={"k"}) as upstream:
+    ...     upstream.script(scenarios.text("Hello"))
+    ...     print(upstream.requests)
+    []
+    """
 
     def upstream(name: str, **options: Any) -> Simulator:
         from gateway.pytest_plugin.upstreams import simulator
@@ -50,7 +58,16 @@ def irisgate_upstream() -> Callable[..., Simulator]:
 
 @pytest.fixture
 def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGateway]]:
-    """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given."""
+    """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given.
+
+    In the configuration, grants and listeners may be missing. The gateway has a free port and an empty store, and ends
+    with the block.
+
+    >>> async with irisgate_gateway({"providers": {}}) as gateway:
+    ...     reply = await gateway.get("/healthz")
+    ...     print(reply.status)
+    200
+    """
 
     def gateway(
         config: dict[str, Any], plugins: Path | str | None = None, **options: Any
@@ -64,7 +81,11 @@ def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGatew
 
 @pytest.fixture
 def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
-    """Return a function that yields a stream as lists of chunks, once for each of several sizes of chunks."""
+    """Return a function that yields a stream as lists of chunks, once for each of several sizes of chunks.
+
+    >>> [len(chunks) for chunks in irisgate_chunkings(b"data: {}")]
+    [8, 4, 3, 2, 1]
+    """
     from gateway.testkit.laws.chunks import chunkings
 
     return chunkings
@@ -72,7 +93,14 @@ def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
 
 @pytest.fixture
 def irisgate_check() -> Callable[..., Report]:
-    """Return a function that runs the laws on a plugin, and fails with their report if one is broken."""
+    """Return a function that runs the laws on a plugin, and fails with their report if one is broken.
+
+    The laws are those of `irisgate plugins check NAME`. The second argument is the folder of the plugin; None for an
+    installed plugin.
+
+    >>> irisgate_check("slow_calls", EXAMPLES).holds
+    True
+    """
 
     def check_plugin(name: str, plugins: Path | str | None = None) -> Report:
         from gateway.contract.registry import discover
@@ -88,9 +116,13 @@ def irisgate_check() -> Callable[..., Report]:
 
 @pytest.fixture
 def irisgate_golden(request: pytest.FixtureRequest) -> Callable[[Path, Any], None]:
-    """Return a function that compares a value with a file of JSON, in which ids and times are numbered.
+    r"""Return a function that compares a value with a file of JSON, in which ids and times are numbered.
 
     With `--irisgate-rewrite-golden` the function writes the file instead.
+
+    >>> path = tmp_path / "reply.json"
+    >>> _ = path.write_text('{\n "id": "msg_made-1",\n "text": "hi"\n}\n')
+    >>> irisgate_golden(path, {"id": "msg_0123456789abcdef", "text": "hi"})
     """
 
     def golden(path: Path, value: Any) -> None:

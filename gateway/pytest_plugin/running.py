@@ -31,7 +31,13 @@ RECORD_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that was read completely. It has the coroutine methods of an aiohttp response."""
+    """A reply that was read completely. It has the coroutine methods of an aiohttp response.
+
+    >>> async with irisgate_gateway({"providers": {}}) as gateway:
+    ...     reply = await gateway.post("/v1/chat/completions", {"model": "m", "messages": []})
+    >>> reply.status, (await reply.json())["error"]["code"]
+    (404, 'model_not_found')
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -48,7 +54,19 @@ class Reply:
 
 
 class RunningGateway:
-    """A running gateway, and an HTTP client for it."""
+    """A running gateway, and an HTTP client for it.
+
+    `url` is the gateway's address. `session` is the client's aiohttp session, for requests of other methods.
+
+    >>> async with irisgate_upstream("openai") as upstream:
+    ...     provider = {"baseurl": upstream.url, "apikey": "k", "models": ["m"], "compatibility": {"openai_chat": True}}
+    ...     async with irisgate_gateway({"providers": {"mine": provider}}) as gateway:
+    ...         request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    ...         reply = await gateway.post("/v1/chat/completions", request)
+    ...         (record,) = await gateway.calls()
+    >>> reply.status, record["model"], upstream.requests[0].json["messages"]
+    (200, 'm', [{'role': 'user', 'content': 'hi'}])
+    """
 
     def __init__(self, running: Running, session: aiohttp.ClientSession) -> None:
         self.running = running
@@ -56,6 +74,7 @@ class RunningGateway:
         self.session = session
 
     async def get(self, path: str, **options: Any) -> Reply:
+        """Send a request without a body. `options` are those of aiohttp, such as `headers`."""
         async with self.session.get(self.url + path, **options) as response:
             return Reply(response.status, response.headers, await response.read())
 

@@ -21,7 +21,11 @@ _ASKED: Final = re.compile(r"\[\[scenario:\s*([a-z_]+)\s*\]\]")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool call by the model. `arguments` is None for a call without arguments."""
+    """A tool call by the model. `arguments` is None for a call without arguments.
+
+    >>> scenarios.Tool("weather", {"city": "Rome"}).name
+    'weather'
+    """
 
     name: str
     arguments: Mapping[str, Any] | None = None
@@ -30,7 +34,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token counts that a reply reports. A count of None is estimated from the texts."""
+    """The token counts that a reply reports. A count of None is estimated from the texts.
+
+    >>> scenarios.Tokens(input=3).cache_read
+    0
+    """
 
     input: int | None = None
     output: int | None = None
@@ -41,7 +49,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """One predefined reply, which each simulator writes in its dialect."""
+    """One predefined reply, which each simulator writes in its dialect.
+
+    >>> scenarios.Canned(text=("Hel", "lo")).whole_text
+    'Hello'
+    """
 
     text: tuple[str, ...] = ()
     """The text, divided into the deltas of a stream."""
@@ -64,7 +76,11 @@ class Canned:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A reply that is sent byte for byte, such as a recorded one."""
+    """A reply that is sent byte for byte, such as a recorded one.
+
+    >>> scenarios.Raw(b"data: x", content_type="text/event-stream").status
+    200
+    """
 
     body: bytes
     status: int = 200
@@ -75,6 +91,10 @@ class Gate:
     """A gate that holds back every event after the first, until the test releases it.
 
     So a test can check what the client has received before the next event.
+
+    >>> gate = scenarios.Gate()
+    >>> gate.let_pass(2)
+    >>> await gate.wait()
     """
 
     def __init__(self) -> None:
@@ -90,7 +110,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A reply and its faults."""
+    """A reply and its faults.
+
+    >>> scenarios.Scenario(scenarios.Canned(text=("Hello",)), end_after=1).reply.text
+    ('Hello',)
+    """
 
     reply: Canned | None = None
     """The reply; None stands for the simulator's default answer to the prompt (`answer`)."""
@@ -116,30 +140,65 @@ class Scenario:
 
 
 def text(*deltas: str, **tokens: int) -> Scenario:
+    """Return a reply with this text, whose pieces are the deltas of a stream. `tokens` are the fields of `Tokens`.
+
+    >>> scenarios.text("Hel", "lo", input=3, output=2).reply.whole_text
+    'Hello'
+    """
     return Scenario(Canned(text=deltas, tokens=Tokens(**tokens)))
 
 
 def tools(*calls: Tool, before: str = "") -> Scenario:
+    """Return a reply that calls tools, after the text `before`.
+
+    >>> scenarios.tools(scenarios.Tool("weather", {"city": "Rome"})).reply.stop_reason
+    'tool_use'
+    """
     return Scenario(Canned(text=(before,) if before else (), tools=calls))
 
 
 def thinking(thought: str, *deltas: str, redacted: str = "", calls: tuple[Tool, ...] = ()) -> Scenario:
+    """Return a reply with thinking, followed by a text and by calls of tools.
+
+    >>> scenarios.thinking("six times seven", "42").reply.thinking
+    'six times seven'
+    """
     return Scenario(Canned(text=deltas, thinking=thought, redacted=redacted, tools=calls))
 
 
 def error(name: str, message: str = "simulated") -> Scenario:
+    """Return an error in place of a reply. `name` is the name of an exception of AWS.
+
+    >>> scenarios.error("ThrottlingException", "slow down").message
+    'slow down'
+    """
     return Scenario(error=name, message=message)
 
 
 def error_in_stream(name: str, after: int = 3, message: str = "simulated") -> Scenario:
+    """Return a stream in which an error comes after a number of events.
+
+    >>> scenarios.error_in_stream("modelStreamErrorException", after=2).fail_after
+    2
+    """
     return replace(NAMED["text"], error=name, message=message, fail_after=after)
 
 
 def cut(at: int) -> Scenario:
+    """Return a stream whose connection is cut after a number of bytes.
+
+    >>> scenarios.cut(400).cut_at
+    400
+    """
     return replace(NAMED["text"], cut_at=at)
 
 
 def raw(body: bytes, content_type: str = "application/json", status: int = 200) -> Scenario:
+    """Return a reply that is sent byte for byte.
+
+    >>> scenarios.raw(b'{"text": "hi"}').raw.status
+    200
+    """
     return Scenario(raw=Raw(body, status, content_type))
 
 

@@ -30,7 +30,17 @@ LEAKS: Final = (
 
 @dataclass(slots=True)
 class Seen:
-    """A request that arrived at the simulator."""
+    """A request that arrived at the simulator.
+
+    >>> async with irisgate_upstream("openai") as upstream:
+    ...     provider = {"baseurl": upstream.url, "apikey": "k", "models": ["m"], "compatibility": {"openai_chat": True}}
+    ...     async with irisgate_gateway({"providers": {"mine": provider}}) as gateway:
+    ...         request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    ...         _ = await gateway.post("/v1/chat/completions", request, headers={"cookie": "secret"})
+    >>> seen = upstream.requests[0]
+    >>> seen.path, seen.json["model"], seen.leaked("authorization")
+    ('/v1/chat/completions', 'm', [])
+    """
 
     method: str
     path: str
@@ -67,7 +77,16 @@ class Refusal(Exception):
 
 
 class Simulator(ABC):
-    """A provider on a port of its own: `async with BedrockSim() as simulated: simulated.url`."""
+    """A provider on a port of its own.
+
+    `url` is its address, and `requests` has the requests that it got. `default` is the scenario of requests for which
+    none was queued; None for a reply that quotes the prompt.
+
+    >>> async with irisgate_upstream("anthropic") as upstream:
+    ...     upstream.default = scenarios.error("ThrottlingException")
+    ...     print(upstream.url.startswith("http://127.0.0.1:"))
+    True
+    """
 
     def __init__(self, keys: set[str] | None = None) -> None:
         self.keys = keys

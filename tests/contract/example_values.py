@@ -65,6 +65,7 @@ from gateway.contract.flag import (
 )
 from gateway.contract.framing import eventstream, json_array, sse
 from gateway.contract.samples import FilterSample
+from gateway.testkit import scenarios
 
 body = b'{"model": "small", "prompt": "hi", "max_tokens": 9}'
 route = Route("POST", "/acme/v1/text", "generate")

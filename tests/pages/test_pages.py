@@ -16,7 +16,7 @@ from gateway.contract import errors
 from tests.helpers.gateway import bedrock, gate
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "deploy").glob("*.md")), ROOT / "plugins" / "README.md"]
+PAGES = [ROOT / "README.md", *(path for room in ("deploy", "plugins") for path in sorted((ROOT / room).glob("*.md")))]
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
 SOURCES = [
     path

@@ -15,7 +15,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 WIDTH: Final = 100
 """Maximum number of characters of a signature that is written on one line."""
-EXAMPLE: Final = ">>> "
+_DEFAULTS: Final = {"field(repr=False)": "", "field(default_factory=dict)": "{}", "field(default_factory=list)": "[]"}
+"""The defaults of fields of dataclasses, by the text in the source."""
 _PROPERTIES: Final = frozenset({"property", "cached_property"})
 
 
@@ -24,13 +25,13 @@ class Name:
     """A public name of a module, or of a class."""
 
     kind: str
-    """The kind of the name: `class`, `function`, `property`, `field` or `constant`."""
+    """The kind of the name: `class`, `function`, `property`, `field`, `constant` or `alias` (of a type)."""
     name: str
     signature: str
     """The signature of a function or of a class; for any other name, its type."""
     doc: str
     value: str = ""
-    """The value of a constant, or the default of a field, as in the source."""
+    """The value of a constant, or the default of a field."""
     owner: str = ""
     """The class that has the name; "" for a name of the module."""
     bases: tuple[str, ...] = ()
@@ -41,13 +42,9 @@ class Name:
         return f"{self.owner}.{self.name}" if self.owner else self.name
 
     @property
-    def is_protocol(self) -> bool:
-        return "Protocol" in self.bases
-
-    @property
-    def is_called(self) -> bool:
-        """Whether the name is a class or a function."""
-        return self.kind in {"class", "function"}
+    def has_entry(self) -> bool:
+        """Whether the name is a class, a function or a type, which the reference explains under a heading."""
+        return self.kind in {"class", "function", "alias"}
 
 
 def tree_of(module: str) -> ast.Module:
@@ -81,9 +78,10 @@ def _name(node: ast.stmt, below: ast.stmt | None, owner: str) -> Name | None:
             return _function(node, owner)
         case ast.AnnAssign(target=ast.Name(id=name), value=value):
             kind = "field" if owner else "constant"
-            return Name(kind, name, _text(node.annotation), _doc_below(below), _text(value), owner)
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return Name("constant", name, "", _doc_below(below), _text(value), owner)
+            shown = _DEFAULTS.get(_text(value), _text(value))
+            return Name(kind, name, _text(node.annotation), _doc_below(below), shown, owner)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if not owner and "TypeVar(" not in _text(value):
+            return Name("alias", name, f"{name} = {_text(value)}", _doc_below(below))
     return None
 
 

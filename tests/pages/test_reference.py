@@ -1,0 +1,44 @@
+"""The reference for authors of plugins: it is up to date, and has every public name."""
+
+import re
+from collections import Counter
+
+from gateway.contract.flag import Flag
+from tests.contract.test_public_surface import PUBLIC
+from tests.tools.config_page import anchor
+from tests.tools.contract_source import public_names
+from tests.tools.reference_chapters import STEPS
+from tests.tools.reference_page import PAGE as FILE
+from tests.tools.reference_page import module_of, names_of, page, parts
+
+PAGE = FILE.read_text()
+HEADINGS = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+
+
+def test_the_page_is_what_its_command_writes():
+    assert page() == PAGE, "write it again with python -m tests.tools.reference_page"
+
+
+def test_every_public_name_is_on_the_page():
+    shown = {(module_of(part), name.full_name) for part in parts() for name in names_of(part)}
+    public = {
+        (module, name.full_name)
+        for module in (f"gateway.contract.{path.replace('/', '.')}" for path in PUBLIC)
+        for name in public_names(module)
+    }
+    assert public <= shown
+
+
+def test_an_anchor_that_a_link_names_is_that_of_one_heading():
+    anchors = Counter(anchor(heading) for heading in HEADINGS)
+    linked = set(re.findall(r"\]\(#([^)]*)\)", PAGE))
+    assert len(linked) > 100
+    assert [name for name in sorted(linked) if anchors[name] != 1] == []
+
+
+def test_every_member_of_a_flag_has_an_entry():
+    assert {f"Flag.{name}" for name in vars(Flag) if not name.startswith("_")} <= set(HEADINGS)
+
+
+def test_every_step_of_a_call_is_a_hook_on_the_page():
+    assert {step.hook for step in STEPS} <= set(HEADINGS)

@@ -1,0 +1,222 @@
+"""The order of the reference for plugin authors, and the texts that introduce its chapters.
+
+Everything else on the page comes from the source (`reference_page.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a chapter: names of one module."""
+
+    title: str
+    module: str
+    only: tuple[str, ...] = ()
+    """The names of the part; () for all public names that stand in no other part."""
+    text: str = ""
+    imported: str = ""
+    """The module from which plugins import the names, if it is not `module` itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    title: str
+    text: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a call, in which hooks of plugins are called."""
+
+    hook: str
+    """The full name of the hook on the page."""
+    whose: str
+    """The plugin that has the hook."""
+    when: str
+
+
+STEPS: Final = (
+    Step("Flag.parse", "client's flag", "The request has arrived."),
+    Step("Flag.opening", "client's flag", "The client has named no session."),
+    Step("Flag.dialect_for", "provider's flag", "A provider and its way are chosen."),
+    Step("FilterModule.open", "filters", "The caller may use the model. Each filter is opened, in their order."),
+    Step("Filter.request", "filters", "All filters are open. Nothing is charged or sent yet."),
+    Step("Filter.headers", "filters", "No filter has blocked or answered the call."),
+    Step("Flag.limit", "client's flag", "The largest cost of the call is estimated, if a quota applies."),
+    Step("Flag.steps", "client's flag", "Each attempt begins here. With a retry or another provider, it runs again."),
+    Step("Translator.open", "translator", "Client and provider have different dialects."),
+    Step("Flag.steps", "provider's flag", "The request is in the provider's dialect."),
+    Step("Flag.build", "provider's flag", "The request is sent with what `build` returns."),
+    Step("Flag.meter", "provider's flag", "The head of the reply has come."),
+    Step("Flag.problem", "provider's flag", "The reply has an error status, or is no stream."),
+    Step("Flag.retry", "provider's flag", "The reply is a refusal."),
+    Step("Flag.stream_type", "provider's flag", "The reply is a stream."),
+    Step("Meter.whole", "provider's flag", "The reply is whole."),
+    Step("Flag.decoder", "provider's flag", "The reply is no error."),
+    Step("Decoder.whole", "provider's flag", "The reply is whole."),
+    Step("Decoder.feed", "provider's flag", "A chunk of a stream has come."),
+    Step("Meter.feed", "provider's flag", "Each event of the chunk."),
+    Step("Flag.output_bytes", "provider's flag", "Each event of the chunk."),
+    Step("Translation.whole", "translator", "The reply is whole."),
+    Step("Translation.feed", "translator", "Each event of the chunk."),
+    Step("Filter.text", "filters", "Each text of the translated events, or of the whole reply."),
+    Step("Flag.encoder", "client's flag", "The reply is not the provider's bytes."),
+    Step("Encoder.whole", "client's flag", "The reply is whole."),
+    Step("Flag.reply_headers", "client's flag", "Before the first byte for the client."),
+    Step("Encoder.feed", "client's flag", "Each event that the gateway made or changed."),
+    Step("Decoder.close", "provider's flag", "The stream has ended."),
+    Step("Translation.close", "translator", "The stream has ended."),
+    Step("Filter.replied", "filters", "The reply is complete."),
+    Step("Meter.facts", "provider's flag", "The reply is complete, or broke off."),
+    Step("Encoder.close", "client's flag", "The stream has ended without an error."),
+    Step("Filter.done", "filters", "The record is made."),
+    Step("Observer.seen", "observers", "The record is made."),
+)
+"""The hooks of a call in the order in which they are called first. A test compares the order with that of real calls."""
+HEAD: Final = """\
+# Reference for authors of plugins
+
+<!-- Written by `python -m tests.tools.reference_page` from the source; a change made here is lost. -->
+
+All names that a plugin may use, with their types and an example each. [README.md](README.md) says how to write a
+plugin. [`examples/`](examples/guard.py) has whole plugins. The examples here are run by a test.
+"""
+VALUES: Final = """\
+## Values in the examples
+
+The examples use these imports and values.
+"""
+CALLED: Final = (
+    "A call has two compatibility flags: that of the route which the client used, and that by which the provider is "
+    "called. They are often the same. Then no translator is needed. The hooks of a call are called for the first time in "
+    "this order. Those of a stream and those of a whole reply are both in the table."
+)
+RULES: Final = (
+    (
+        "**Errors of a call.** [`Flag.error`](#flagerror) of the client's flag writes a reply that is an error. If an error "
+        "comes after the first byte of a stream, [`Encoder.fail`](#encoderfail) writes it. [`Encoder.ping`](#encoderping) "
+        "keeps an idle stream open."
+    ),
+    (
+        "**Event loop.** All hooks run on the event loop, except those of observers. The calls of all clients wait until a "
+        "hook returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
+    ),
+    (
+        "**Worker processes.** Work on large bodies is done in other processes. These are `build`, the function of a "
+        "[`Work`](#work), and the methods of a decoder, a meter, an encoder or a translation for a large reply or event. Such "
+        "an object is copied by pickle. If it cannot be pickled, the work is done on the event loop."
+    ),
+    "**Threads.** Each observer has a thread of its own.",
+    (
+        "**Exceptions.** A hook may raise a [`GatewayError`](#gatewayerror), unless its entry says that it must raise "
+        "nothing. A hook that reads the client's request raises [`Refused`](#refused), usually by "
+        "[`errors.invalid`](#errorsinvalid). A hook that reads the provider's reply raises [`BadFrame`](#badframe). Any other "
+        "exception, and a result of a wrong type, is a failure of the plugin: the call ends with an error, and the log names "
+        "the plugin, the hook, the file and the line (`plugin.failed`)."
+    ),
+    "**Arguments** are passed by position.",
+)
+CHAPTERS: Final = (
+    Chapter(
+        "A flag",
+        "A compatibility flag is a module with these members. What it leaves out has a default, which fits a plain JSON "
+        "API with server-sent events.",
+        (
+            Part("Members of a flag", "flag", ("Flag",)),
+            Part("Objects for one reply", "codecs", imported="flag"),
+            Part("Requests and replies", "messages", imported="flag"),
+            Part("Tokens and other facts", "facts", imported="flag"),
+            Part("Places of text", "places", ("REQUEST", "REPLY", "Kind", "Places", "Place", "End", "Copy")),
+            Part("Lists of models", "model_lists", ("ModelList", "ListedModel"), imported="flag"),
+            Part("Clients", "client_api", ("ClientApi",), imported="flag"),
+            Part("Members of a body", "members", imported="flag"),
+            Part("Capabilities of a model", "capabilities", ("Caps",), imported="flag"),
+            Part("Options and settings", "settings", imported="flag"),
+            Part("Samples", "samples", ("Sample",)),
+            Part("Constants", "flag"),
+        ),
+    ),
+    Chapter(
+        "A translator",
+        "A translator is a module named `<client dialect>__<provider dialect>` with these members.",
+        (Part("Members of a translator", "translator", imported="flag"),),
+    ),
+    Chapter(
+        "A filter",
+        "A filter is a module with these members. Its settings are a class below [`Settings`](#settings).",
+        (
+            Part("Members of a filter", "filter", ("FilterModule",)),
+            Part("The object of one call", "filter", ("Filter",)),
+            Part("Values of filters", "filter_values", imported="filter"),
+            Part("Texts of a request", "places", ("Text",), imported="filter"),
+            Part("Functions and constants for filters", "filter"),
+            Part("Samples of a filter", "samples"),
+        ),
+    ),
+    Chapter(
+        "An observer",
+        "An observer is a module with these members. [vocabulary.md](../deploy/vocabulary.md) lists the words of a record.",
+        (Part("Members of an observer", "observer", imported="flag"),),
+    ),
+    Chapter("Errors", "", (Part("Problems and exceptions", "errors"),)),
+    Chapter(
+        "Helpers",
+        "Modules that plugins of every kind may use.",
+        (
+            Part("JSON bodies", "json_api"),
+            Part("Streams of server-sent events", "sse_api"),
+            Part("Streams of a JSON array", "array_api"),
+            Part("Frames of server-sent events", "framing.sse"),
+            Part("Frames of a JSON array", "framing.json_array"),
+            Part("Frames of an AWS event stream", "framing.eventstream"),
+            Part("Texts in bodies", "places"),
+            Part("Openings of chats", "openings"),
+            Part("The common list of models", "model_lists"),
+            Part("Errors of providers", "provider_errors"),
+            Part("JSON with incomplete characters", "lenient_json"),
+            Part("Names of models", "capabilities"),
+            Part("Patterns", "globs"),
+            Part("Wrong base URLs", "client_api"),
+        ),
+    ),
+    Chapter(
+        "Test tools",
+        "The pytest plugin `irisgate` comes with the package, and needs `pip install 'irisgate[testkit]'` and no setting. "
+        "In these examples the fixtures are arguments of the test, and `EXAMPLES` is the folder of the examples. A test that "
+        "awaits needs a plugin such as pytest-asyncio.",
+        (
+            Part(
+                "Fixtures",
+                "gateway.pytest_plugin",
+                ("irisgate_upstream", "irisgate_gateway", "irisgate_chunkings", "irisgate_check", "irisgate_golden"),
+            ),
+            Part("A gateway in a test", "gateway.pytest_plugin.running", ("RunningGateway", "Reply")),
+            Part("Simulated providers", "gateway.testkit.simulator", ("Simulator", "Seen")),
+            Part(
+                "Replies of simulated providers",
+                "gateway.testkit.scenarios",
+                (
+                    "Canned",
+                    "Gate",
+                    "NAMED",
+                    "Raw",
+                    "Scenario",
+                    "Tokens",
+                    "Tool",
+                    "cut",
+                    "error",
+                    "error_in_stream",
+                    "raw",
+                    "text",
+                    "thinking",
+                    "tools",
+                ),
+            ),
+        ),
+    ),
+)

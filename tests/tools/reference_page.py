@@ -1,0 +1,223 @@
+"""Write `plugins/reference.md`, the reference for authors of plugins: `python -m tests.tools.reference_page`.
+
+The names, signatures, docstrings and examples come from the source, the defaults of a flag from `defaults.py`, and the
+required members from `plugin_checks.py`. `reference_chapters.py` has the order and the introductions. A test compares
+the file with the page.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from gateway.contract.defaults import Defaults
+from gateway.contract.hooks import NEVER_REFUSES
+from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
+from tests.contract import example_values
+from tests.tools.config_page import anchor
+from tests.tools.contract_source import Name, public_names
+from tests.tools.reference_chapters import CALLED, CHAPTERS, HEAD, RULES, STEPS, VALUES, Chapter, Part
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "reference.md"
+WIDTH: Final = 120
+"""Maximum length of a line, as everywhere in this repository."""
+SHOWN: Final = 60
+"""Maximum number of characters of a constant's value that is shown."""
+KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
+"""The kind of plugin whose members a protocol describes."""
+_HOOKS: Final = {"Flag": "", "Observer": "", "Translator": "", "Filter": "filter."}
+"""The beginning of a hook's name, by the protocol that declares the hook. Others begin with the protocol's name."""
+
+
+def page() -> str:
+    """Return the whole page."""
+    contents = [
+        f"[{title}](#{anchor(title)})" for title in (*(each.title for each in CHAPTERS), "Values in the examples")
+    ]
+    lines = [
+        HEAD,
+        *_wrapped(f"**Contents:** [How plugins are called](#how-plugins-are-called) · {' · '.join(contents)}"),
+    ]
+    lines += ["", "## How plugins are called", "", *_wrapped(CALLED), "", *_steps(), ""]
+    lines += [line for rule in RULES for line in _wrapped(f"- {rule}", indent="  ")]
+    for chapter in CHAPTERS:
+        lines += ["", *_chapter(chapter)]
+    code = inspect.getsource(example_values).partition('"""\n\n')[2]
+    lines += ["", VALUES, "```python", re.sub(r"# ruff.*\n\n", "", code).rstrip(), "```", ""]
+    return re.sub(r"\n{3,}(?=#)", "\n\n", "\n".join(lines))
+
+
+def _steps() -> list[str]:
+    rows = [f"| [`{step.hook}`](#{anchor(step.hook)}) | {step.whose} | {step.when} |" for step in STEPS]
+    return ["| hook | of the | when |", "|---|---|---|", *rows]
+
+
+def module_of(part: Part) -> str:
+    return part.module if part.module.startswith("gateway.") else f"gateway.contract.{part.module}"
+
+
+@cache
+def names_of(part: Part) -> tuple[Name, ...]:
+    """Return the names of a part, in the order of the source."""
+    every = public_names(module_of(part))
+    if part.only:
+        return tuple(name for name in every if name.name in part.only)
+    elsewhere = {name for other in parts() if other.module == part.module for name in other.only}
+    return tuple(name for name in every if name.name not in elsewhere)
+
+
+def parts() -> Iterator[Part]:
+    for chapter in CHAPTERS:
+        yield from chapter.parts
+
+
+def title_of(name: Name, part: Part) -> str:
+    """Return a name as the page has it: with its class, or with its module if that is needed to find it."""
+    is_plain = (name.owner or name.kind != "function") and not part.module.startswith(("framing.", "gateway."))
+    if is_plain or name.name.startswith("irisgate_"):
+        return name.full_name
+    return f"{(part.imported or part.module).rpartition('.')[2]}.{name.full_name}"
+
+
+@cache
+def _types() -> frozenset[str]:
+    """Return the names of the types that have an entry under their own name."""
+    named = ((name, title_of(name, part)) for part in parts() for name in names_of(part))
+    return frozenset(title for name, title in named if name.kind in {"class", "alias"} and title == name.name)
+
+
+def _chapter(chapter: Chapter) -> Iterator[str]:
+    yield from (f"## {chapter.title}", "")
+    if chapter.text:
+        yield from (*_wrapped(chapter.text), "")
+    yield from _wrapped(" · ".join(f"[{part.title}](#{anchor(part.title)})" for part in chapter.parts))
+    for part in chapter.parts:
+        yield from ("", f"### {part.title}", "")
+        if part.text:
+            yield from (*_wrapped(part.text), "")
+        if not part.module.startswith("gateway."):
+            yield from (f"From `gateway.contract.{part.imported or part.module}`.", "")
+        constants = [name for name in names_of(part) if name.kind == "constant"]
+        for name in names_of(part):
+            if name.has_entry:
+                yield from _entry(name, part)
+        for name in constants:
+            yield from _item(name)
+
+
+def _entry(name: Name, part: Part, level: str = "####") -> Iterator[str]:
+    """Yield the entry of a class or of a function, with the entries of a class's methods."""
+    title = title_of(name, part)
+    yield from (f"{level} {title}", "", "```python", name.signature, "```", "")
+    yield from _notes(name)
+    yield from _markdown(name.doc)
+    values = [each for each in name.members if each.kind in {"field", "property"} and not _is_hook(each)]
+    items = [line for each in values if each.doc for line in _item(each)]
+    yield from [*items, ""] if items else []
+    if name.name in KINDS:
+        yield from _members_table(name)
+    for member in name.members:
+        if member.doc and (member.has_entry or _is_hook(member)):
+            shown = member if member.has_entry else _as_value(member)
+            yield from _entry(shown, part, level + "#")
+
+
+def _is_hook(name: Name) -> bool:
+    return name.owner in KINDS
+
+
+def _as_value(name: Name) -> Name:
+    """Return a member that is no function, with its type as the signature."""
+    return Name("function", name.name, f"{name.name}: {name.signature}", name.doc, owner=name.owner)
+
+
+def _members_table(protocol: Name) -> Iterator[str]:
+    yield from ("| member | if it is missing | what it is |", "|---|---|---|")
+    for member in sorted(protocol.members, key=lambda each: each.name not in KINDS[protocol.name].required):
+        first = re.split(r"(?<=\.)\s", " ".join(_prose(member.doc).split()), maxsplit=1)[0]
+        yield f"| [`{member.name}`](#{anchor(member.full_name)}) | {_default(member)} | {first} |"
+    yield ""
+
+
+def _notes(name: Name) -> Iterator[str]:
+    """Yield what the signature alone does not say: links to its types, the default, and how the hook may behave."""
+    notes = []
+    if name.owner in KINDS:
+        default = _default(name)
+        notes.append("Required." if default == "required" else f"If it is missing: {default}.")
+    if "Awaitable[" in name.signature:
+        notes.append("May be `async`.")
+    if _HOOKS.get(name.owner, f"{name.owner.lower()}.") + name.name in NEVER_REFUSES and name.owner in _MADE:
+        notes.append("Must raise nothing.")
+    words = dict.fromkeys(re.findall(r"\w+", name.signature))
+    if links := [f"[{word}](#{anchor(word)})" for word in words if word in _types() and word != name.name]:
+        notes.append(f"Types: {', '.join(links)}.")
+    if notes:
+        yield from (*_wrapped(" ".join(notes)), "")
+
+
+_MADE: Final = frozenset({*_HOOKS, "Meter", "Encoder"})
+
+
+def _default(member: Name) -> str:
+    """Return what the gateway does without a member of a plugin."""
+    if member.name in KINDS[member.owner].required:
+        return "required"
+    if member.owner != "Flag":
+        return _OPTIONAL.get(member.name, "nothing happens")
+    value = getattr(Defaults, member.name)
+    if isinstance(value, type):
+        return f"`{value.__name__}`"
+    if not callable(value):
+        return f"`{value!r}`".replace("'", '"')
+    words = " ".join(inspect.getdoc(value).split("\n\n")[0].split())
+    return words.removesuffix(".").replace("Return", "return", 1)
+
+
+_OPTIONAL: Final = {
+    "loses": "an error, except for built-in translators",
+    "samples": "`irisgate plugins check NAME` tries less",
+    "blocks": "`False`",
+    "Settings": "the base class, without fields",
+    "seen_event": "no events",
+}
+"""The defaults of the optional members of translators, filters and observers."""
+
+
+def _prose(doc: str) -> str:
+    return doc.partition(">>> ")[0]
+
+
+def _markdown(doc: str) -> Iterator[str]:
+    """Yield a docstring as Markdown. Examples and indented code become blocks of code."""
+    for block in re.split(r"\n\n(?!    )", doc.strip()) if doc else []:
+        if block.startswith(">>> "):
+            yield from ("```pycon", block, "```", "")
+        elif block.startswith("    "):
+            yield from ("```python", textwrap.dedent(block), "```", "")
+        else:
+            yield from (block, "")
+
+
+def _item(name: Name) -> Iterator[str]:
+    """Yield a field or a constant as an item of a list."""
+    kind = f": {name.signature}" if name.kind == "property" else ""
+    value = f" = {name.value}" if name.kind == "constant" and len(name.value) <= SHOWN else ""
+    doc = f": {' '.join(name.doc.split())}" if name.doc else ""
+    yield from _wrapped(f"- **`{name.name}{kind}{value}`**{doc}", indent="  ")
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """Return the text as lines. A code span or a link is never broken."""
+    whole = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", lambda span: span[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

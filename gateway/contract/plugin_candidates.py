@@ -18,7 +18,7 @@ from typing import Final
 from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_files import FOLDER_PACKAGE, import_plugin, name_fault, plugin_paths
 from gateway.contract.plugin_imports import import_or_mistake
-from gateway.contract.plugin_packages import Package
+from gateway.contract.plugin_packages import Package, module_of
 
 _BUILT_IN: Final = "gateway_plugins"
 
@@ -85,10 +85,16 @@ def _installed(package: Package, entry: EntryPoint) -> Candidate:
     place = f"entry point {entry.name} = {entry.value}"
 
     def load() -> ModuleType | Mistake:
-        module = import_or_mistake(entry.name, entry.load, entry.module.partition(".")[0], place)
+        name = module_of(entry)
+        if not name:
+            return Mistake(entry.name, f"its entry point names no module; write {entry.name} = package.module", place)
+        module = import_or_mistake(entry.name, entry.load, name.partition(".")[0], place)
+        if isinstance(module, ModuleType) and module.__spec__ is not None and module.__spec__.origin is None:
+            wrong = f"is a folder without __init__.py; name a module in it, such as {entry.name} = {name}.{entry.name}"
+            return Mistake(entry.name, wrong, place)
         if isinstance(module, ModuleType | Mistake):
             return module
-        wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {entry.module}"
+        wrong = f"is no module, but {type(module).__name__}; name its module: {entry.name} = {name}"
         return Mistake(entry.name, wrong, place)
 
     return Candidate(entry.name, str(package), place, load, entry.group)

@@ -91,9 +91,14 @@ def kind_of(name: str, module: Any) -> Kind:
     return FILTER if hasattr(module, "open") and not has_own_members else FLAG
 
 
+def has_members(kind: Kind, module: Any) -> bool:
+    """Return whether a module has a required member of a kind of plugin, besides the version of the contract."""
+    return any(hasattr(module, member) for member in kind.required if member != "api")
+
+
 def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
     """Yield the mistakes in a module that is a plugin of this kind."""
-    if not any(hasattr(module, member) for member in kind.required if member != "api"):
+    if not has_members(kind, module):
         yield Mistake(name, _no_plugin(module), place_of(module, ""))
         return
     for member in kind.required:

@@ -128,18 +128,25 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader of a module from a source that was read before.
 
-    It uses no bytecode file, which could be of another source.
+    It uses a bytecode file only if the file is of a source with the same size and the same time, `mtime`. It writes no
+    bytecode file.
     """
 
-    def __init__(self, fullname: str, path: str, source: bytes) -> None:
+    def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:
         super().__init__(fullname, path)
         self._source = source
+        self._mtime = mtime
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
-        raise OSError(f"{path}: no bytecode file is of the held source")
+        if self._mtime is None:
+            raise OSError(f"{path}: its time is unknown")
+        return {"mtime": self._mtime, "size": len(self._source)}
 
     def get_data(self, path: str) -> bytes:
         return self._source if path == self.path else super().get_data(path)
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Write nothing. Another source may have taken the place of the held one, at the same time."""
 
 
 class _Finder(MetaPathFinder):

@@ -49,6 +49,8 @@ class Source:
 
     path: str
     data: bytes
+    mtime: int = field(compare=False)
+    """The time of the file's last change, in seconds since 1970."""
 
     @property
     def folder(self) -> list[str] | None:
@@ -101,9 +103,18 @@ def _package(distribution: Distribution, entries: Sequence[EntryPoint]) -> Packa
         name, version = "", ""
     if not name:
         name = f"a package without a name in {distribution.locate_file('')}"
-    names = {tuple(entry.module.split(".")) for entry in entries} | _module_names(distribution)
+    names = {tuple(module_of(entry).split(".")) for entry in entries} | _module_names(distribution)
     plugins = tuple(sorted({entry.name for entry in entries}))
     return Package(name, version, plugins, dict(_sources("", names, None)))
+
+
+def module_of(entry: EntryPoint) -> str:
+    """Return the full name of an entry point's module; "" if the entry point has none."""
+    try:
+        return entry.module
+    except AttributeError:
+        # of the value, which does not match the pattern of entry points
+        return ""
 
 
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
@@ -143,7 +154,7 @@ def _sources(
     `prefix` is the name of the namespace package around them, with a dot. A namespace package has modules of other
     installed packages too, which are left out.
     """
-    for first in sorted({parts[0] for parts in names if parts} - (frozenset() if prefix else _NOT_HELD)):
+    for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
         if spec is None:
             continue
@@ -171,11 +182,14 @@ def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
 
 def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
     """Yield the source of a module; nothing if the module has no source that can be read."""
-    if path.endswith(".py"):
-        try:
-            yield name, Source(path, Path(path).read_bytes())
-        except OSError:
-            return
+    if not path.endswith(".py"):
+        return
+    try:
+        with Path(path).open("rb") as file:
+            data, mtime = file.read(), int(os.fstat(file.fileno()).st_mtime)
+    except OSError:
+        return
+    yield name, Source(path, data, mtime)
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
@@ -239,7 +253,7 @@ class _Finder(MetaPathFinder):
             return _spec(fullname, path) or ModuleSpec(fullname, None, is_package=True)
         if (source := self.modules.get(fullname)) is None:
             return None
-        loader = HeldLoader(fullname, source.path, source.data)
+        loader = HeldLoader(fullname, source.path, source.data, source.mtime)
         return spec_from_file_location(fullname, source.path, loader=loader, submodule_search_locations=source.folder)
 
 

@@ -22,7 +22,7 @@ from gateway.contract.defaults import Defaults
 from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.plugin_candidates import Candidate, PluginError, candidates, clashes
-from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, kind_of, mistakes
+from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, has_members, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
 from gateway.contract.plugin_imports import import_mistake
@@ -296,7 +296,7 @@ class _Search:
                 right = f"leave out --plugins, uninstall the package, or {right}"
             yield Mistake(name, f"there is one of that name already: {other.origin}; {right}", candidate.place)
             return
-        if candidate.group and GROUPS[candidate.group] is not kind:
+        if candidate.group and GROUPS[candidate.group] is not kind and has_members(kind, module):
             right = next(group for group, its_kind in GROUPS.items() if its_kind is kind)
             yield Mistake(name, f"is {kind.name}; write its entry point in the group {right}", candidate.place)
             return

@@ -1,0 +1,178 @@
+"""Tests of unusual packages with plugins: each works, or is left out with a message, and the others are loaded."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from gateway.contract import registry as registries
+from gateway.contract.registry import discover
+from tests.helpers.authors_mistakes import FLAG, NEEDS, OBSERVER
+from tests.helpers.installed import install
+from tests.helpers.processes import environment
+
+THREAD = """import threading
+
+STOP = threading.Event()
+threading.Thread(target=STOP.wait, name="poll", daemon={daemon}).start()
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Yield a folder from which Python imports modules."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"acme_plugin", "odd_names", "odd_place"}]:
+        del sys.modules[name]
+
+
+def observer(folder, source=OBSERVER, **options):
+    install(folder, source, group="observers", **options)
+
+
+def in_namespace(site):
+    observer(site, value="odd_names.plugin", files={"odd_names/plugin.py": OBSERVER})
+    # another package of the same namespace
+    (site / "odd_names/other").mkdir()
+
+
+def in_place(site):
+    """Install as `pip install -e` does for modules at the top level: a file of paths, which Python reads at its start."""
+    project = site.with_name("project")
+    project.mkdir()
+    (project / "odd_place.py").write_text(OBSERVER)
+    sys.path.append(str(project))
+    observer(site, value="odd_place", files={})
+
+
+def in_archive(site):
+    archive = site / "acme_plugins-2.1-py3-none-any.whl"
+    observer(site.with_name("unpacked"))
+    with zipfile.ZipFile(archive, "w") as wheel:
+        for path in site.with_name("unpacked").rglob("*"):
+            wheel.write(path, path.relative_to(site.with_name("unpacked")))
+    sys.path.append(str(archive))
+
+
+WORKING = {
+    "a namespace package": in_namespace,
+    "an installation in place": in_place,
+    "a wheel on the path": in_archive,
+    "an import that prints": lambda site: observer(site, f"print('hello')\n{OBSERVER}"),
+    "a thread that ends with the process": lambda site: observer(site, THREAD.format(daemon=True) + OBSERVER),
+    "a thread that has ended": lambda site: observer(
+        site, "import threading\n\nt = threading.Thread(target=int)\nt.start()\nt.join()\n" + OBSERVER
+    ),
+    "a list of files that cannot be read": lambda site: (
+        observer(site), (site / "acme_plugins-2.1.dist-info/RECORD").write_bytes(b'"\xff\0\n,,,,\n')
+    ),
+    "no list of files": lambda site: (observer(site), (site / "acme_plugins-2.1.dist-info/RECORD").unlink()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", WORKING.values(), ids=WORKING)
+def test_an_unusual_package_works_and_prints_nothing(site, monkeypatch, capsys, make):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    make(site)
+    registry = discover()
+    assert "acme" in registry.observers
+    assert "acme-plugins 2.1" in map(str, registry.packages)
+    assert capsys.readouterr().out == ""
+
+
+def without_name(site):
+    observer(site)
+    (site / "acme_plugins-2.1.dist-info/METADATA").unlink()
+
+
+LEFT_OUT = {
+    "a value that is no module": (
+        lambda site: observer(site, value="acme plugin!"),
+        "its entry point names no module; write acme = package.module",
+    ),
+    "a package that lacks its module": (
+        lambda site: observer(site, value="acme_plugin.later"),
+        (
+            "ModuleNotFoundError: No module named 'acme_plugin.later'; 'acme_plugin' is not a package; the package has "
+            "no module acme_plugin.later; mend its entry point, or add the module to the package"
+        ),
+    ),
+    "a namespace package for a plugin": (
+        lambda site: observer(site, value="odd_names", files={"odd_names/plugin.py": OBSERVER}),
+        "is a folder without __init__.py; name a module in it, such as acme = odd_names.acme",
+    ),
+    "an observer whose only function is misspelt": (
+        lambda site: observer(site, OBSERVER.replace("seen", "sene")),
+        f'is no plugin: {NEEDS}; the name of a helper begins with _; did you mean "seen" by "sene"?',
+    ),
+    "a thread without end": (
+        lambda site: observer(site, THREAD.format(daemon=False) + OBSERVER),
+        'its import starts the thread "poll", without whose end the process could not end; start it with daemon=True',
+    ),
+    "a package whose description is lost, with a mistake": (
+        lambda site: (without_name(site), (site / "acme_plugin.py").write_text("import acme_sdk\n")),
+        "ModuleNotFoundError: No module named 'acme_sdk'; install acme_sdk where the gateway is installed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_package_that_cannot_work_is_left_out_with_a_message(site, make, message):
+    make(site)
+    registry = discover()
+    if "acme_plugin" in sys.modules and hasattr(sys.modules["acme_plugin"], "STOP"):
+        sys.modules["acme_plugin"].STOP.set()
+    (skipped,) = registry.skipped
+    assert skipped.mistakes[0].message.startswith(message)
+    assert "openai_chat" in registry.flags
+
+
+def test_entry_points_that_cannot_be_read_harm_no_other_package(site):
+    observer(site)
+    install(site, package="damaged", files={"odd_place.py": OBSERVER})
+    (site / "damaged-2.1.dist-info/entry_points.txt").write_text("[irisgate.flags\n=\n\x00")
+    registry = discover()
+    assert "acme" in registry.observers
+    assert registry.skipped == ()
+
+
+def test_a_name_of_two_packages_is_used_for_neither(site):
+    observer(site)
+    observer(site, package="other", version="3", value="odd_place", files={"odd_place.py": OBSERVER})
+    registry = discover()
+    assert "acme" not in registry.observers
+    assert {(skipped.package, skipped.mistakes[0].message) for skipped in registry.skipped} == {
+        ("acme-plugins 2.1", "other 3 has a plugin of that name too; uninstall one of the packages"),
+        ("other 3", "acme-plugins 2.1 has a plugin of that name too; uninstall one of the packages"),
+    }
+    assert not {"acme_plugin", "odd_place"} & set(sys.modules)
+    left_out = discover(without=["acme"])
+    assert (left_out.skipped, left_out.left_out) == ((), ("acme",))
+
+
+def test_a_slow_import_is_named_with_its_seconds(site, monkeypatch):
+    monkeypatch.setattr(registries, "SLOW_IMPORT_SECONDS", 0.01)
+    observer(site, f"import time\n\ntime.sleep(0.02)\n{OBSERVER}")
+    assert discover().slow_imports["acme"] >= 0.02
+
+
+def test_a_command_ends_in_spite_of_a_thread_and_prints_its_result_alone(tmp_path):
+    """Check a plugin of which a thread goes on, and another one that prints when it is imported."""
+    site = tmp_path / "site"
+    site.mkdir()
+    observer(site, THREAD.format(daemon=False) + OBSERVER)
+    install(
+        site, f"print('hello')\n{FLAG}", package="other", value="odd_place", name="odd", files={"odd_place.py": FLAG}
+    )
+    variables = environment(tmp_path)
+    variables["PYTHONPATH"] += os.pathsep + str(site)
+    command = [sys.executable, "-m", "gateway", "schema"]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=variables)
+    assert "providers" in json.loads(ended.stdout)["properties"]
+    assert "ends without the threads that a plugin has started" in ended.stderr

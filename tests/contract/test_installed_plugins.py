@@ -13,60 +13,8 @@ from gateway.process.app import own_routes
 from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.installed import install
+from tests.helpers.packages_mistakes import INSTALLED
 
-LACKS_MODULE = "the package has no module acme_plugins; mend its entry point, or add the module to the package"
-BROKEN = {
-    "code that raises": (
-        {"source": "import os\n\nos.environ['ACME_NO_KEY']\n"},
-        "FOLDER/acme_plugin.py:3",
-        "KeyError: 'ACME_NO_KEY'",
-    ),
-    "code that ends the process": (
-        {"source": "raise SystemExit\n"},
-        "FOLDER/acme_plugin.py:1",
-        "SystemExit:; a plugin must not end the process",
-    ),
-    "another version of the contract": (
-        {"source": FLAG.replace("api = 1", "api = 7")},
-        "FOLDER/acme_plugin.py:5",
-        "api = 7; write api = 1, the version of this gateway",
-    ),
-    "a package that it needs and that is not installed": (
-        {"source": "import acme_sdk\n"},
-        "FOLDER/acme_plugin.py:1",
-        "ModuleNotFoundError: No module named 'acme_sdk'; install acme_sdk where the gateway is installed",
-    ),
-    "an entry point of another module": (
-        {"value": "acme_plugins.flag"},
-        "entry point acme = acme_plugins.flag",
-        f"ModuleNotFoundError: No module named 'acme_plugins'; {LACKS_MODULE}",
-    ),
-    "an entry point that is no module": (
-        {"value": "acme_plugin:meter"},
-        "entry point acme = acme_plugin:meter",
-        "is no module, but function; name its module: acme = acme_plugin",
-    ),
-    "an entry point with a wrong name in the module": (
-        {"value": "acme_plugin:flag"},
-        "entry point acme = acme_plugin:flag",
-        "AttributeError: module 'acme_plugin' has no attribute 'flag'",
-    ),
-    "an entry point in the group of another kind": (
-        {"group": "observers"},
-        "entry point acme = acme_plugin",
-        "is a flag; write its entry point in the group irisgate.flags",
-    ),
-    "the name of a built-in flag": (
-        {"name": "openai_chat"},
-        "entry point openai_chat = acme_plugin",
-        "there is one of that name already: the gateway itself; take another name",
-    ),
-    "a route of the gateway itself": (
-        {"source": FLAG.replace('"POST", "/acme/v1/text"', '"GET", "/metrics"')},
-        "FOLDER/acme_plugin.py:7",
-        "GET /metrics would hide the gateway's own /metrics; take a path with the plugin's name",
-    ),
-}
 CONFIGURATION = {
     "providers": {
         "acme": {
@@ -87,7 +35,9 @@ def site(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     yield folder
-    sys.modules.pop("acme_plugin", None)
+    for name in ("acme_plugin", "acme_names"):
+        if stop := getattr(sys.modules.pop(name, None), "STOP", None):
+            stop.set()
 
 
 def test_a_plugin_of_an_installed_package_is_found(site):
@@ -97,14 +47,14 @@ def test_a_plugin_of_an_installed_package_is_found(site):
     assert registry.skipped == ()
 
 
-@pytest.mark.parametrize(("package", "place", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_plugin_is_left_out_and_the_others_work(site, package, place, reason):
-    install(site, **package)
+@pytest.mark.parametrize("mistake", INSTALLED, ids=lambda mistake: mistake.title)
+def test_a_broken_plugin_is_left_out_and_the_others_work(site, mistake):
+    install(site, **mistake.package)
     registry = discover(own=own_routes())
     (skipped,) = registry.skipped
-    (mistake,) = skipped.mistakes
+    (broken,) = skipped.mistakes
     assert skipped.package == "acme-plugins 2.1"
-    assert (mistake.place.replace(str(site), "FOLDER"), mistake.message) == (place, reason)
+    assert (broken.place.replace(str(site), "SITE"), broken.message) == (mistake.place, mistake.message)
     assert len(registry.flags) == len(discover_without_packages(site))
 
 

@@ -1,6 +1,6 @@
 """Write `plugins/mistakes.md`, the mistakes of plugin authors and their messages: `python -m tests.tools.mistakes_page`.
 
-The page is made from the table of `tests/helpers/authors_mistakes.py`. Tests make each of the mistakes, and compare the
+The page is made from the tables of `tests/helpers/authors_mistakes.py` and `packages_mistakes.py`. Tests make each of the mistakes, and compare the
 file with the page.
 """
 
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from tests.helpers import packages_mistakes
 from tests.helpers.authors_mistakes import LOAD, RUN, Mistake
+from tests.helpers.packages_mistakes import INSTALLED
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "mistakes.md"
 HEAD: Final = """\
@@ -23,8 +25,15 @@ plugin.
 
 ## When the gateway starts
 
-`irisgate serve`, `check`, `doctor` and `plugins list` print all mistakes at once, and end. A mistake in a plugin of an
-installed package has the log event `plugin.skipped` instead, and the plugin is left out.
+`irisgate serve`, `check`, `doctor` and `plugins list` print all mistakes at once, and end.
+
+"""
+IN_PACKAGES: Final = """
+## When a package is installed
+
+A plugin of an installed package that has a mistake is left out. The log event `plugin.skipped` has the place as `at`,
+the package, the plugin, and the message as `reason`. A provider or a filter of the configuration that needs the plugin
+is an error, and the gateway does not start. SITE is the folder of installed packages.
 
 """
 CALLED: Final = """
@@ -37,7 +46,11 @@ the message as `cause`.
 
 
 def page() -> str:
-    return HEAD + _table(LOAD) + CALLED + _table(RUN)
+    return HEAD + _table(LOAD) + IN_PACKAGES + _table(map(_of_package, INSTALLED)) + CALLED + _table(RUN)
+
+
+def _of_package(mistake: packages_mistakes.Mistake) -> Mistake:
+    return Mistake(mistake.title, f"{mistake.place}: {mistake.message}", {})
 
 
 def _table(mistakes: Iterable[Mistake]) -> str:

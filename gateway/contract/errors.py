@@ -11,24 +11,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-INVALID_REQUEST: Final = (
-    "invalid_request"  # the client's request is wrong: the message names the field, its value and a valid value
-)
-PERMISSION: Final = "permission"  # the caller has no role, or the provider refuses the key
-BLOCKED: Final = "blocked"  # a filter does not let the call pass: the reason is the filter's own code
-NOT_FOUND: Final = "not_found"  # unknown, or not granted: the client cannot tell which
-NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
-TOO_LARGE: Final = "too_large"  # the request's body is over the limit
-UNSUPPORTED_CODING: Final = "unsupported_coding"  # the request's body has a content coding that is not accepted
-REQUEST_TIMEOUT: Final = "request_timeout"  # the request's body came too slowly
-TIMEOUT: Final = "timeout"  # the provider took too long
-RATE_LIMIT: Final = "rate_limit"  # too many requests; retry_after may have the seconds to wait
-QUOTA: Final = "quota"  # the money or the allowance is spent
-OVERLOADED: Final = "overloaded"  # the provider is busy or warming up
-UNAVAILABLE: Final = "unavailable"  # the gateway cannot serve now, or cannot reach the provider
-UPSTREAM: Final = "upstream"  # the provider refuses the gateway's key, or its reply is broken or cut
-PLUGIN: Final = "plugin"  # a plugin's code failed: the message names the plugin and the hook
-INTERNAL: Final = "internal"  # a fault of the gateway, or one that the provider reports without a class
+INVALID_REQUEST: Final = "invalid_request"
+"""The client's request is wrong. The message names the field, its value and a valid value."""
+PERMISSION: Final = "permission"
+"""The caller has no role, or the provider refuses the key."""
+BLOCKED: Final = "blocked"
+"""A filter does not let the call pass. The problem's `reason` is the filter's own code."""
+NOT_FOUND: Final = "not_found"
+"""The model is unknown or not granted. The client cannot tell which."""
+NO_ROUTE: Final = "no_route"
+"""No operation has this path or method. The message names the base URL to set."""
+TOO_LARGE: Final = "too_large"
+"""The request's body is over the limit."""
+UNSUPPORTED_CODING: Final = "unsupported_coding"
+"""The request's body has a content coding that is not accepted."""
+REQUEST_TIMEOUT: Final = "request_timeout"
+"""The request's body came too slowly."""
+TIMEOUT: Final = "timeout"
+"""The provider took too long."""
+RATE_LIMIT: Final = "rate_limit"
+"""There were too many requests. `retry_after` may have the seconds to wait."""
+QUOTA: Final = "quota"
+"""The money or the allowance is spent."""
+OVERLOADED: Final = "overloaded"
+"""The provider is busy or warming up."""
+UNAVAILABLE: Final = "unavailable"
+"""The gateway cannot serve now, or cannot reach the provider."""
+UPSTREAM: Final = "upstream"
+"""The provider refuses the gateway's key, or its reply is broken or cut."""
+PLUGIN: Final = "plugin"
+"""A plugin's code failed. The message names the plugin and the hook."""
+INTERNAL: Final = "internal"
+"""The gateway has a fault, or the provider reports a fault without a class."""
 
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
@@ -123,8 +137,8 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    `place` is the file and line, and `trace` a traceback. Both are "" for a wrong result, and neither is shown to the
-    client.
+    Only the gateway raises it. `place` is the file and line, and `trace` a traceback. Both are "" for a wrong result,
+    and neither is shown to the client.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'
@@ -170,6 +184,8 @@ class UpstreamFailed(GatewayError):
 class NotReached(UpstreamFailed):
     """A connection that failed before the request was sent, so that the provider cannot have charged anything.
 
+    Only the gateway raises it.
+
     >>> NotReached(Problem(UNAVAILABLE, "the provider cannot be reached", reason="no_such_host")).problem.reason
     'no_such_host'
     """
@@ -189,7 +205,7 @@ class Truncated(UpstreamFailed):
 
 
 class Stalled(UpstreamFailed):
-    """A reply that stopped before its end: nothing more of it came in time.
+    """A reply that stopped before its end: nothing more of it came in time. Only the gateway raises it.
 
     >>> Stalled(Problem(TIMEOUT, "the provider sent nothing for 60 s")).problem.code
     'timeout'

@@ -27,7 +27,8 @@ class Filter(Protocol):
     """The object that `open` returns.
 
     Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
-    `blocked` or `limited`, to end the call with an error.
+    `blocked` or `limited`, to end the call with an error. After any other exception, and after `SECONDS`, the filter
+    has failed. Then only `done` is called, and the call is refused if the module has `blocks = True`.
 
     >>> class Stars:
     ...     def text(self, kind, piece, last):
@@ -56,7 +57,7 @@ class Filter(Protocol):
     def headers(self) -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
         """Return headers to add to the request to the provider.
 
-        The credential and configured headers take precedence.
+        The credential and configured headers take precedence. Headers about the connection or the body cannot be set.
 
         >>> class Tenant:
         ...     def headers(self):
@@ -80,10 +81,10 @@ class Filter(Protocol):
         """
 
     def replied(self, reply: Reply) -> Awaitable[None] | None:
-        """Receive the complete reply of a successful call.
+        """Receive the complete reply of a successful call, with the changes of the filters.
 
         For a stream, this is called after the last event was sent, but not if the stream is larger than
-        `REPLIED_BYTES`.
+        `REPLIED_BYTES`. It is not called for a count of tokens.
 
         >>> class Cache:
         ...     def replied(self, reply):

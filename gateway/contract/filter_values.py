@@ -26,8 +26,11 @@ class Caller:
     """
 
     login: str
+    """The login of the user, or the name of the client; `(loopback)` for a client on the loopback address."""
     groups: tuple[str, ...] = ()
+    """The groups of the user in the configuration, such as `group:dev`."""
     tags: tuple[str, ...] = ()
+    """The tags of the client's node, such as `tag:ci`."""
     node: str = ""
     """The stable id of the client's node in the tailnet; "" if it is unknown."""
 
@@ -79,6 +82,7 @@ class CallView:
     """The id of the request, which the client gets as `x-request-id`."""
     caller: Caller
     session: str
+    """The id of the session to which the call belongs."""
     provider: str
     """The provider that the call is meant for, by its key in the configuration."""
     model: str
@@ -86,10 +90,12 @@ class CallView:
     flag: str
     """The compatibility flag (API format) of the client, such as `openai_chat`."""
     operation: str
+    """The operation of the route: `generate`, `count_tokens`, or a name of the flag's own."""
     request: ClientRequest = field(repr=False)
     """The client's request, unchanged. The request that is sent may be different, because earlier filters may have
     changed it."""
     http: HttpClient = field(repr=False)
+    """A client for the filter's own requests."""
 
 
 class Asked:

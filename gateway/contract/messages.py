@@ -41,9 +41,10 @@ class Frame:
 class Event:
     r"""One event of a stream.
 
-    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client with the provider's
-    format gets `raw` unchanged, which may be b"". If the gateway made or changed the event, `raw` is None, and the
-    encoder of the client's API writes the event.
+    `kind` is the name that the decoder gave to the event; "" for bytes that are no event, such as a comment. `payload`
+    is JSON of the dialect. `raw` is the provider's frame around the payload. A client with the provider's format gets
+    `raw` unchanged, which may be b"". If the gateway made or changed the event, `raw` is None, and the encoder of the
+    client's API writes the event.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
     {'text': 'hi'}
@@ -128,8 +129,11 @@ class ClientRequest:
     """
 
     flag: str
+    """The compatibility flag whose route the client used."""
     dialect: str
+    """The dialect of the body."""
     operation: str
+    """The operation of the route, as in `Route.operation`."""
     method: str
     path: str
     query: str
@@ -137,7 +141,9 @@ class ClientRequest:
     top: Members
     """The top-level members of the body. `top.body` has all bytes of the body."""
     model: str
+    """The name of the model, as the client wrote it."""
     stream: bool
+    """True if the client asked for a stream."""
     without: tuple[str, ...] = ()
     """Names of features, such as betas, that the provider refused for this model in earlier calls. `build` leaves them
     out."""
@@ -156,7 +162,9 @@ class Target:
     """
 
     provider: str
+    """The provider's key in the configuration."""
     flag: str
+    """The compatibility flag by which the provider is called."""
     model: str
     """The provider's name of the model."""
     dialect: str

@@ -30,7 +30,9 @@ class Observer(Protocol):
         """
 
     def seen(self, record: Mapping[str, Any]) -> None:
-        """Receive the record of a call, which is a copy of the observer's own.
+        """Receive the record of one call. Each observer has its own copy.
+
+        What the function raises is logged.
 
         >>> def seen(record):
         ...     if record["status"] < 500:
@@ -40,7 +42,10 @@ class Observer(Protocol):
         """
 
     def seen_event(self, event: Mapping[str, Any]) -> None:
-        """Receive an event that is no call, such as `quota.nearly_used`. An observer may lack this function.
+        """Receive an event that is no call. `event` has its name as `event`, and the Unix time as `at`.
+
+        The one event is `quota.nearly_used`, which is sent once when calls have used 80 % of a bucket. It has `bucket`,
+        `definition`, `capacity_usd`, `balance_usd`, `used`, `on_exceed` and `full_at`.
 
         >>> def seen_event(event):
         ...     print(event["event"], event["bucket"])

@@ -60,7 +60,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """The end of a block: no later event continues it.
+    """The end of a block: no later event continues it, so that a filter need not hold its last words any more.
 
     >>> End(("choice", 0)).block
     ('choice', 0)

@@ -136,7 +136,9 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 
 def _text(node: ast.AST | None) -> str:
-    return "" if node is None else ast.unparse(node).replace("'", '"')
+    """Return the source of an expression, with double quotes where that changes nothing."""
+    text = "" if node is None else ast.unparse(node)
+    return text if '"' in text else text.replace("'", '"')
 
 
 def _doc_below(node: ast.stmt | None) -> str:

@@ -40,44 +40,6 @@ class Step:
     when: str
 
 
-STEPS: Final = (
-    Step("Flag.parse", "client's flag", "The request has arrived."),
-    Step("Flag.opening", "client's flag", "The client has named no session."),
-    Step("Flag.dialect_for", "provider's flag", "A provider and its way are chosen."),
-    Step("FilterModule.open", "filters", "The caller may use the model. Each filter is opened, in their order."),
-    Step("Filter.request", "filters", "All filters are open. Nothing is charged or sent yet."),
-    Step("Filter.headers", "filters", "No filter has blocked or answered the call."),
-    Step("Flag.limit", "client's flag", "The largest cost of the call is estimated, if a quota applies."),
-    Step("Flag.steps", "client's flag", "Each attempt begins here. With a retry or another provider, it runs again."),
-    Step("Translator.open", "translator", "Client and provider have different dialects."),
-    Step("Flag.steps", "provider's flag", "The request is in the provider's dialect."),
-    Step("Flag.build", "provider's flag", "The request is sent with what `build` returns."),
-    Step("Flag.meter", "provider's flag", "The head of the reply has come."),
-    Step("Flag.problem", "provider's flag", "The reply has an error status, or is no stream."),
-    Step("Flag.retry", "provider's flag", "The reply is a refusal."),
-    Step("Flag.stream_type", "provider's flag", "The reply is a stream."),
-    Step("Meter.whole", "provider's flag", "The reply is whole."),
-    Step("Flag.decoder", "provider's flag", "The reply is no error."),
-    Step("Decoder.whole", "provider's flag", "The reply is whole."),
-    Step("Decoder.feed", "provider's flag", "A chunk of a stream has come."),
-    Step("Meter.feed", "provider's flag", "Each event of the chunk."),
-    Step("Flag.output_bytes", "provider's flag", "Each event of the chunk."),
-    Step("Translation.whole", "translator", "The reply is whole."),
-    Step("Translation.feed", "translator", "Each event of the chunk."),
-    Step("Filter.text", "filters", "Each text of the translated events, or of the whole reply."),
-    Step("Flag.encoder", "client's flag", "The reply is not the provider's bytes."),
-    Step("Encoder.whole", "client's flag", "The reply is whole."),
-    Step("Flag.reply_headers", "client's flag", "Before the first byte for the client."),
-    Step("Encoder.feed", "client's flag", "Each event that the gateway made or changed."),
-    Step("Decoder.close", "provider's flag", "The stream has ended."),
-    Step("Translation.close", "translator", "The stream has ended."),
-    Step("Filter.replied", "filters", "The reply is complete."),
-    Step("Meter.facts", "provider's flag", "The reply is complete, or broke off."),
-    Step("Encoder.close", "client's flag", "The stream has ended without an error."),
-    Step("Filter.done", "filters", "The record is made."),
-    Step("Observer.seen", "observers", "The record is made."),
-)
-"""The hooks of a call in the order in which they are called first. A test compares the order with that of real calls."""
 HEAD: Final = """\
 # Reference for authors of plugins
 
@@ -91,10 +53,74 @@ VALUES: Final = """\
 
 The examples use these imports and values.
 """
+STEPS: Final = {
+    "The request": (
+        Step("Flag.parse", "client's flag", "The request has arrived."),
+        Step("Flag.opening", "client's flag", "The client has named no session."),
+        Step("Flag.dialect_for", "provider's flag", "A provider is chosen."),
+        Step("FilterModule.open", "filters", "The caller may use the model. The filters are opened in their order."),
+        Step("Filter.request", "filters", "All filters are open. Nothing is charged or sent yet."),
+        Step("Filter.headers", "filters", "No filter has blocked or answered the call."),
+        Step("Flag.limit", "client's flag", "The largest cost of the call is estimated."),
+        Step(
+            "Flag.steps",
+            "client's flag",
+            "An attempt begins. Another attempt, by a retry or with another provider, begins here again.",
+        ),
+        Step("Translator.open", "translator", "Client and provider have different dialects."),
+        Step(
+            "Flag.steps",
+            "provider's flag",
+            "The request has the provider's dialect. A flag that is both runs its steps once.",
+        ),
+        Step("Flag.build", "provider's flag", "The request is sent."),
+    ),
+    "A whole reply": (
+        Step("Flag.meter", "provider's flag", "The head of the reply has come."),
+        Step("Flag.problem", "provider's flag", "The body has come."),
+        Step("Flag.retry", "provider's flag", "The provider has refused the request."),
+        Step("Meter.whole", "provider's flag", "The reply is no error."),
+        Step(
+            "Flag.decoder", "provider's flag", "At once."
+        ),
+        Step("Decoder.whole", "provider's flag", "At once."),
+        Step("Translation.whole", "translator", "At once."),
+        Step("Filter.text", "filters", "Each text of the reply."),
+        Step("Filter.replied", "filters", "All texts are filtered."),
+        Step("Meter.facts", "provider's flag", "The call is charged."),
+        Step("Flag.encoder", "client's flag", "The client does not get the provider's bytes."),
+        Step("Encoder.whole", "client's flag", "At once."),
+        Step("Flag.reply_headers", "client's flag", "The reply is sent."),
+    ),
+    "A stream": (
+        Step("Flag.meter", "provider's flag", "The head of the reply has come."),
+        Step("Flag.stream_type", "provider's flag", "At once."),
+        Step("Flag.decoder", "provider's flag", "At once."),
+        Step("Decoder.feed", "provider's flag", "A chunk has come."),
+        Step("Meter.feed", "provider's flag", "Each event of the chunk."),
+        Step("Flag.output_bytes", "provider's flag", "Each event of the chunk."),
+        Step("Translation.feed", "translator", "Each event of the chunk."),
+        Step("Filter.text", "filters", "Each text of the events, after translation."),
+        Step("Flag.encoder", "client's flag", "The first events have come."),
+        Step("Flag.stream_type", "client's flag", "The client does not get the provider's bytes."),
+        Step("Flag.reply_headers", "client's flag", "The head of the reply is sent."),
+        Step("Encoder.feed", "client's flag", "Each event that the gateway made or changed."),
+        Step("Decoder.close", "provider's flag", "The stream has ended."),
+        Step("Translation.close", "translator", "The stream has ended."),
+        Step("Filter.replied", "filters", "The stream is complete."),
+        Step("Meter.facts", "provider's flag", "The call is charged. Also for a stream that broke off."),
+        Step("Encoder.close", "client's flag", "The stream has ended without an error."),
+    ),
+    "After the call": (
+        Step("Filter.done", "filters", "The record is made, however the call ended."),
+        Step("Observer.seen", "observers", "The record is made, however the call ended."),
+    ),
+}
+"""The hooks of a call in the order in which they are called first. A test compares the order with that of real calls."""
 CALLED: Final = (
     "A call has two compatibility flags: that of the route which the client used, and that by which the provider is "
-    "called. They are often the same. Then no translator is needed. The hooks of a call are called for the first time in "
-    "this order. Those of a stream and those of a whole reply are both in the table."
+    "called. They are often the same. Then no translator is needed. The tables have the hooks in the order in which they "
+    "are called for the first time."
 )
 RULES: Final = (
     (
@@ -163,7 +189,36 @@ CHAPTERS: Final = (
         "An observer is a module with these members. [vocabulary.md](../deploy/vocabulary.md) lists the words of a record.",
         (Part("Members of an observer", "observer", imported="flag"),),
     ),
-    Chapter("Errors", "", (Part("Problems and exceptions", "errors"),)),
+    Chapter(
+        "Errors",
+        "An exception carries a [`Problem`](#problem), from which the client's flag writes the error reply.",
+        (
+            Part("Problems and exceptions", "errors"),
+            Part(
+                "Codes of problems",
+                "errors",
+                (
+                    "INVALID_REQUEST",
+                    "PERMISSION",
+                    "BLOCKED",
+                    "NOT_FOUND",
+                    "NO_ROUTE",
+                    "TOO_LARGE",
+                    "UNSUPPORTED_CODING",
+                    "REQUEST_TIMEOUT",
+                    "TIMEOUT",
+                    "RATE_LIMIT",
+                    "QUOTA",
+                    "OVERLOADED",
+                    "UNAVAILABLE",
+                    "UPSTREAM",
+                    "PLUGIN",
+                    "INTERNAL",
+                    "STATUS",
+                ),
+            ),
+        ),
+    ),
     Chapter(
         "Helpers",
         "Modules that plugins of every kind may use.",

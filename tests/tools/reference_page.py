@@ -43,7 +43,7 @@ def page() -> str:
         HEAD,
         *_wrapped(f"**Contents:** [How plugins are called](#how-plugins-are-called) · {' · '.join(contents)}"),
     ]
-    lines += ["", "## How plugins are called", "", *_wrapped(CALLED), "", *_steps(), ""]
+    lines += ["", "## How plugins are called", "", *_wrapped(CALLED), "", *_steps(), "### Rules of calls", ""]
     lines += [line for rule in RULES for line in _wrapped(f"- {rule}", indent="  ")]
     for chapter in CHAPTERS:
         lines += ["", *_chapter(chapter)]
@@ -52,9 +52,11 @@ def page() -> str:
     return re.sub(r"\n{3,}(?=#)", "\n\n", "\n".join(lines))
 
 
-def _steps() -> list[str]:
-    rows = [f"| [`{step.hook}`](#{anchor(step.hook)}) | {step.whose} | {step.when} |" for step in STEPS]
-    return ["| hook | of the | when |", "|---|---|---|", *rows]
+def _steps() -> Iterator[str]:
+    for title, steps in STEPS.items():
+        yield from (f"### {title}", "", "| hook | of the | when |", "|---|---|---|")
+        yield from (f"| [`{step.hook}`](#{anchor(step.hook)}) | {step.whose} | {step.when} |" for step in steps)
+        yield ""
 
 
 def module_of(part: Part) -> str:

@@ -80,9 +80,7 @@ STEPS: Final = {
         Step("Flag.problem", "provider's flag", "The body has come."),
         Step("Flag.retry", "provider's flag", "The provider has refused the request."),
         Step("Meter.whole", "provider's flag", "The reply is no error."),
-        Step(
-            "Flag.decoder", "provider's flag", "At once."
-        ),
+        Step("Flag.decoder", "provider's flag", "At once."),
         Step("Decoder.whole", "provider's flag", "At once."),
         Step("Translation.whole", "translator", "At once."),
         Step("Filter.text", "filters", "Each text of the reply."),

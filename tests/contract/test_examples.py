@@ -13,7 +13,7 @@ from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
 from gateway.contract.plugin_functions import function_fault
 from tests.contract import example_values
 from tests.contract.test_public_surface import PUBLIC
-from tests.helpers.examples import differences
+from tests.helpers.docstring_examples import differences
 from tests.tools.contract_source import public_names
 
 NAMES = {

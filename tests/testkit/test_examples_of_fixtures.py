@@ -12,7 +12,7 @@ from gateway.pytest_plugin import (  # noqa: F401 (fixtures of this module)
 )
 from gateway.pytest_plugin.golden import compare
 from tests.contract.test_examples import names_of_a_session
-from tests.helpers.examples import differences
+from tests.helpers.docstring_examples import differences
 from tests.helpers.source_tree import ROOT
 from tests.tools.reference_chapters import CHAPTERS
 from tests.tools.reference_page import module_of, names_of

@@ -22,6 +22,9 @@ from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 
 BATCH_EVENTS: Final = 64
 """Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
+SHORT_READ_BYTES: Final = 2048
+"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter, and even the
+shortest events that fit into it take few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,16 @@ class Decoding:
         `size` is the number of bytes since the last event.
         """
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
+
+    def is_short(self, data: bytes, size: int) -> bool:
+        """Return whether a read is short and completes no costly frame. `size` is as in `may_complete_costly`."""
+        return len(data) <= SHORT_READ_BYTES and not self.may_complete_costly(data, size)
+
+    def read(self, hook: Hook, data: bytes) -> tuple[Batch, GatewayError | None]:
+        """Return the events that a short read completes, and the failure that followed them, or None."""
+        self.redacted.look(data)
+        events, fault = hook.listed(self.decoder.feed, (data,))
+        return Batch([*self.redacted.clean(events)]), fault
 
     def feed(self, hook: Hook, data: bytes) -> AsyncGenerator[Batch, None]:
         """Return the events that `data` completes, in batches."""

@@ -35,6 +35,7 @@ from gateway.contract.hook_results import (
 from gateway.contract.messages import Event, Steps
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 SLOW_SECONDS: Final = 0.1
 """Seconds for which a hook may block the event loop before a warning is logged: the limit in asyncio's debug mode."""
@@ -104,7 +105,12 @@ class Hook:
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
-            self.ran(perf_counter() - began, function)
+            # as `ran` does, but without another call
+            seconds = perf_counter() - began
+            self.calls += 1
+            self.seconds += seconds
+            if seconds > self.slow_seconds:
+                self.report_slow(self, seconds, definition(function))
         return result
 
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
@@ -142,6 +148,27 @@ class Hook:
                     return  # the reader of the events has closed this generator
         except BaseException as error:
             raise self.failure(error, function) from error
+
+    def listed(
+        self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
+    ) -> tuple[list[Event], GatewayError | None]:
+        """Return the events that `function` returns for each of the values, and the failure that followed, or None."""
+        events: list[Event] = []
+        fault = None
+        began = perf_counter()
+        try:
+            for value in values:
+                made = function(value)
+                if not hasattr(made, "__iter__"):
+                    raise wrong_result(made, "events")  # noqa: TRY301 (reported as the exceptions of the plugin are)
+                for event in made:
+                    if type(event) is not Event:
+                        raise wrong_result(event, "Event")  # noqa: TRY301 (reported as the exceptions of the plugin are)
+                    events.append(event)
+        except BaseException as error:  # noqa: BLE001 (whatever a plugin raises)
+            fault = self.failure(error, function)
+        self.ran(perf_counter() - began, function)
+        return events, fault
 
     def feed(
         self, feed: Callable[[Event], Any], events: Sequence[Event], tolerated: type[GatewayError] | None
@@ -330,7 +357,7 @@ def _package(name: Any) -> str:
 
 _GUARDS: Final = frozenset(
     function.__code__
-    for function in (Hook.run, Hook.settled, Hook.each, Hook.feed, Hook.total, Hook.joined, Hook.advance)
+    for function in (Hook.run, Hook.settled, Hook.each, Hook.listed, Hook.feed, Hook.total, Hook.joined, Hook.advance)
 )
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (

@@ -302,4 +302,8 @@ def text_bytes(*values: Any) -> int:
     >>> json_api.text_bytes("hi", "é", None)
     4
     """
-    return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))
+    size = 0
+    for value in values:
+        if isinstance(value, str):
+            size += len(value) if value.isascii() else len(value.encode(errors="replace"))
+    return size

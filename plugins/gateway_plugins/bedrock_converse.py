@@ -232,5 +232,7 @@ def output_bytes(event: Event) -> int:
     if event.kind != "contentBlockDelta":
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
+    if len(delta) == 1 and "text" in delta:  # nearly all events
+        return json_api.text_bytes(delta["text"])
     tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
     return json_api.text_bytes(delta.get("text"), tool.get("input"), thinking.get("text"))

@@ -275,6 +275,8 @@ def output_bytes(event: Event) -> int:
 def _choice_bytes(choice: dict[str, Any]) -> int:
     """Return the number of output bytes in one choice. If a server sends thinking under two names, it counts once."""
     delta = mapping(choice.get("delta"))
+    if len(delta) == 1 and isinstance(delta.get("content"), str):  # nearly all chunks
+        return json_api.text_bytes(delta["content"])
     calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]
     arguments = (function.get("arguments") for function in functions)

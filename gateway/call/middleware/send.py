@@ -191,22 +191,24 @@ class CallProvider:
         """
         fault: GatewayError | None = None
         decoding = Decoding(decoder, EventRedaction(attempt.redaction), hasattr(decoder, "frames"), self.turns)
-        incomplete = _Incomplete(call)
+        incomplete = _Incomplete(call, event_came)
         hooks = attempt.candidate.flag.hooks
         hook, last = hooks["decoder.feed"], hooks["decoder.close"]
         try:
             async with aclosing(_reads(attempt, chunks, decoding)) as reads:
                 async for data in reads:
                     incomplete.grow(len(data))
-                    if len(data) >= LONG_READ_BYTES:
-                        await self.turns.take()
-                    costly = decoding.may_complete_costly(data, incomplete.size)
-                    batches = self._by_frames(attempt, decoding, data) if costly else decoding.feed(hook, data)
-                    async for batch in batches:
+                    if decoding.is_short(data, incomplete.size):
+                        batch, failure = decoding.read(hook, data)
+                        if batch.events:
+                            yield batch
+                            incomplete.passed(batch)
+                        if failure is not None:
+                            raise failure
+                        continue
+                    async for batch in self._long_read(attempt, decoding, data, incomplete.size):
                         yield batch
-                        incomplete.clear()
-                        if any(event.payload for event in batch.events):
-                            event_came()
+                        incomplete.passed(batch)
         except GatewayError as error:
             fault = error
         try:
@@ -217,6 +219,15 @@ class CallProvider:
             yield Batch((), error)
         except GatewayError as error:
             yield Batch((), error)
+
+    async def _long_read(self, attempt: Attempt, decoding: Decoding, data: bytes, size: int) -> Batches:
+        """Yield the events of one read in batches. `size` is the number of bytes since the last event."""
+        if len(data) >= LONG_READ_BYTES:
+            await self.turns.take()
+        costly = decoding.may_complete_costly(data, size)
+        hook = attempt.candidate.flag.hooks["decoder.feed"]
+        async for batch in self._by_frames(attempt, decoding, data) if costly else decoding.feed(hook, data):
+            yield batch
 
     async def _by_frames(self, attempt: Attempt, decoding: Decoding, data: bytes) -> AsyncGenerator[Batch, None]:
         """Yield the events of one read in batches. A costly frame is decoded in a worker process."""
@@ -243,10 +254,11 @@ class CallProvider:
 class _Incomplete:
     """The buffered bytes of an incomplete event. Their number is limited, because an event may never end."""
 
-    __slots__ = ("_call", "size")
+    __slots__ = ("_call", "_event_came", "size")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, event_came: Callable[[], None]) -> None:
         self._call = call
+        self._event_came = event_came
         self.size = 0
 
     def grow(self, size: int) -> None:
@@ -255,11 +267,15 @@ class _Incomplete:
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(self.size)
 
-    def clear(self) -> None:
-        """Release the bytes of an event that is complete and has been passed on."""
+    def passed(self, batch: Batch) -> None:
+        """Release the bytes of events that are complete and have been passed on."""
         if self.size > UNCOUNTED_BYTES:
             self._call.hold_reply(0)
         self.size = 0
+        for event in batch.events:
+            if event.payload:
+                self._event_came()
+                return
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:

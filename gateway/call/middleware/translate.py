@@ -8,17 +8,15 @@ which gets every event of the reply and is closed at the end. Large bodies are t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import perf_counter
 
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.reply_work import translate, unpacked
-from gateway.contract.errors import GatewayError
-from gateway.contract.flag import COUNT_TOKENS, Event, Translation
+from gateway.contract.flag import COUNT_TOKENS, Translation
 from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 
@@ -67,7 +65,8 @@ class _Stream:
                         if part.fault is not None:
                             return
                     continue
-                translated, fault = _events(hook, self.translation.feed, batch)
+                translated, fault = hook.listed(self.translation.feed, batch.events)
+                fault = fault or batch.fault
                 if translated or fault is not None:
                     yield Batch(translated, fault)
                 if fault is not None:
@@ -91,19 +90,3 @@ class _Stream:
                 return
         if batch.fault is not None:
             yield Batch((), batch.fault)
-
-
-def _events(
-    hook: Hook, feed: Callable[[Event], Sequence[Event]], batch: Batch
-) -> tuple[list[Event], GatewayError | None]:
-    """Return the translated events of a batch, and the error that followed them; None if there was no error."""
-    fault = batch.fault
-    translated: list[Event] = []
-    began = perf_counter()
-    try:
-        for event in batch.events:
-            translated.extend(hook.each(feed, event))
-    except GatewayError as error:
-        fault = error
-    hook.ran(perf_counter() - began, feed)
-    return translated, fault

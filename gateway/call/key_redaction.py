@@ -96,11 +96,7 @@ class Redaction:
 
     def suspects(self, data: bytes) -> bool:
         """Return whether `data` may contain a key or a part of a key. The check is fast and has few false positives."""
-        find = data.find  # takes a third of the time of `in`
-        for sign in self._signs:  # noqa: SIM110 (half the time of `any` with a generator)
-            if find(sign) >= 0:
-                return True
-        return False
+        return any(map(data.count, self._signs))  # `in` takes three times as long as `count`
 
     def bytes(self, data: bytes) -> bytes:
         if not self.suspects(data):

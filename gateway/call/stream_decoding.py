@@ -23,8 +23,8 @@ from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 BATCH_EVENTS: Final = 64
 """Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
 SHORT_READ_BYTES: Final = 2048
-"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter, and even the
-shortest events that fit into it take few milliseconds."""
+"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter. Even the shortest
+events that fit into it take only a few milliseconds, and no frame in it is costly (`is_costly`)."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Decoding:
 
     def is_short(self, data: bytes, size: int) -> bool:
         """Return whether a read is short and completes no costly frame. `size` is as in `may_complete_costly`."""
-        return len(data) <= SHORT_READ_BYTES and not self.may_complete_costly(data, size)
+        return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 
     def read(self, hook: Hook, data: bytes) -> tuple[Batch, GatewayError | None]:
         """Return the events that a short read completes, and the failure that followed them, or None."""

@@ -140,12 +140,12 @@ class ConverseDecoder(runtime_api.EventStreamReader):
         self._missing = {"messageStop", "metadata"}
         self._operation = operation
 
-    def events(self, frame: Frame) -> Iterator[Event]:
+    def events(self, frame: Frame) -> tuple[Event]:
         kind = frame.headers.get(":event-type", "")
         raw = b"" if self.done else frame.raw
         self._missing.discard(kind)
         self.done = not self._missing
-        yield Event(kind, frame.payload, raw)
+        return (Event(kind, frame.payload, raw),)
 
     def close(self) -> Iterator[Event]:
         if not self.done:

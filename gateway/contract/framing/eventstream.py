@@ -56,22 +56,28 @@ class Decoder:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         buffer = self._buffer
-        buffer += data
-        at = 0
+        unread: bytes | bytearray = data
+        if buffer:
+            buffer += data
+            unread = buffer
+        at, end = 0, len(unread)
         try:
-            while len(buffer) - at >= _PRELUDE.size:
-                total, size, checksum = _PRELUDE.unpack_from(buffer, at)
-                if crc32(buffer[at : at + 8]) != checksum:
+            while end - at >= _PRELUDE.size:
+                total, size, checksum = _PRELUDE.unpack_from(unread, at)
+                if crc32(unread[at : at + 8]) != checksum:
                     raise BadFrame("the provider's event stream has a message with a wrong prelude checksum")
                 if not _OVERHEAD + size <= total <= MAX_MESSAGE:
                     raise BadFrame(f"the provider's event stream has a message of impossible length {total}")
-                if len(buffer) - at < total:
+                if end - at < total:
                     break
-                raw = bytes(buffer[at : at + total])
+                raw = bytes(unread[at : at + total])
                 at += total
                 yield self._frame(raw, size)
         finally:
-            del buffer[:at]
+            if unread is data:  # nearly all reads end with the end of a message
+                buffer += data[at:]
+            else:
+                del buffer[:at]
 
     def _frame(self, raw: bytes, size: int) -> Frame:
         if crc32(memoryview(raw)[:-4]) != _WORD.unpack_from(raw, len(raw) - 4)[0]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
@@ -295,7 +295,7 @@ class EventStreamReader(ABC):
                 raise
 
     @abstractmethod
-    def events(self, frame: Frame) -> Iterator[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         """Return the events of a frame."""
 
     def feed(self, data: bytes) -> Iterator[Event]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from gateway.access.grants import MAX_CALLERS, MAX_MODELS, Grants, Patterns, sou
 from gateway.access.identity.caller import LOOPBACK, Identity
 from gateway.config.model import Capability, Grant
 from gateway.contract.globs import covers_provider, matches
+from tests.helpers.cpu_time import cpu_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE = Identity("alice@example.com", groups=("group:eng", "team@example.com", "ops"))
@@ -94,9 +94,8 @@ def test_a_glob_matches_a_model(pattern: str, name: str, expected: bool) -> None
 
 def test_no_pattern_makes_matching_slow() -> None:
     pattern, name = "/".join(["**", "*a*a*a*a*b"] * 12), "/".join(["a" * 40] * 40)
-    start = time.process_time()
     assert not matches(pattern, name)
-    assert time.process_time() - start < 0.5
+    assert cpu_seconds(lambda: matches(pattern, name), enough=5) < 5
 
 
 @pytest.mark.parametrize(

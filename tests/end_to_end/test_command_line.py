@@ -40,7 +40,7 @@ async def shell(tmp_path, line, **more):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -102,7 +102,7 @@ async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, con
 
         await eventually(answers, 30)
     process.terminate()
-    _, err = await asyncio.wait_for(process.communicate(), 30)
+    _, err = await asyncio.wait_for(process.communicate(), 120)
     assert (process.returncode, b"Traceback" in err) == (0, False), err
     for path in (tmp_path / "state").rglob("*"):
         assert not path.is_file() or b"gateway.started" not in path.read_bytes(), path

@@ -133,7 +133,7 @@ async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_pa
                 early = asyncio.create_task(gateway.chat())
                 await finish(reply, gate)
                 assert not early.done()
-        assert (await asyncio.wait_for(early, 10))[0] == 200
+        assert (await asyncio.wait_for(early, 30))[0] == 200
         await gateway.line("handover.failed")
         assert not list((state / "journal").glob("replaced-*"))
         assert (await gateway.chat())[0] == 200
@@ -220,7 +220,7 @@ async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_pat
         replies = []
         for reader, writer in kept:
             writer.write(request)
-            replies.append(await asyncio.wait_for(reader.read(), 10))
+            replies.append(await asyncio.wait_for(reader.read(), 30))
             writer.close()
             await listed(gateway, 1)  # until the first call is charged, its larger reservation may cause the refusal
             await eventually(is_refused)
@@ -253,7 +253,7 @@ async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim
             stranger = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", STRANGER, str(state), stdout=asyncio.subprocess.PIPE
             )
-            out, _ = await asyncio.wait_for(stranger.communicate(), 20)
+            out, _ = await asyncio.wait_for(stranger.communicate(), 30)
             assert (stranger.returncode, out) == (0, b"b''\n")
             await gateway.line("handover.refused")
 

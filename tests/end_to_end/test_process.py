@@ -134,7 +134,7 @@ async def test_a_stop_lets_a_stream_finish_and_takes_no_new_calls(tmp_path, bedr
                 await running.chat()
             held.let_pass(100)
             assert b"[DONE]" in await reply.content.read()
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), 30) == 0
         await running.line('"event":"call.finished".*"outcome":"ok"')
         await running.line("gateway.stopped")
 
@@ -148,7 +148,7 @@ async def test_a_second_signal_ends_the_calls_at_once(tmp_path, bedrock_sim, con
             await running.line("gateway.draining")
             running.process.send_signal(signal.SIGINT)
             assert b'"error"' in await reply.content.read()
-        assert await asyncio.wait_for(running.process.wait(), 5) == 0
+        assert await asyncio.wait_for(running.process.wait(), 30) == 0
         await running.line('"event":"call.finished".*"outcome":"failed"')
 
 

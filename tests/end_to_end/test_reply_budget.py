@@ -45,7 +45,7 @@ async def test_an_event_without_an_end_is_refused_by_the_budget(tmp_path, with_e
         before = (chunk(events),) if with_events else ()
         play = sends(head(content_type), *before, chunk(endless(flag)), drip=chunk(PIECE), every=0)
         async with gated(tmp_path / client, {flag: play}, server=BUDGET) as (gw, peers):
-            reply = await asyncio.wait_for(gw.post(path, body), 10)
+            reply = await asyncio.wait_for(gw.post(path, body), 30)
             assert reply.status == (200 if with_events else 503)
             assert (with_events, ends_with_an_error(path, reply.body)) in {
                 (True, True),
@@ -67,7 +67,7 @@ async def test_a_whole_reply_beyond_the_budget_is_a_503(tmp_path, framing):
     async with gated(tmp_path, dict.fromkeys(FLAGS, play), server=BUDGET) as (gw, _):
         for client in CLIENTS:
             path, body = whole(client)
-            reply = await asyncio.wait_for(gw.post(path, body), 10)
+            reply = await asyncio.wait_for(gw.post(path, body), 30)
             assert (reply.status, reply.headers["retry-after"]) == (503, "1")
             await eventually(lambda: held(gw) == (0, 0))
         assert {record["outcome"] for record in await gw.calls(len(CLIENTS))} == {"failed"}

@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers.gateway import EVERYTHING, HAIKU, KEY, NOVA, bedrock, gate
 from tests.helpers.processes import served
+from tests.helpers.waiting import eventually
 
 TOGETHER = 8
 LOCKED_SECONDS = 3
@@ -81,11 +82,12 @@ async def all_there(running, ids):
 
     After a failure, the gateway tries again within two seconds.
     """
-    for _ in range(100):
-        if len(listing := await listed(running)) >= len(ids):
-            break
-        await asyncio.sleep(0.1)
-    assert sorted(listing) == sorted(ids)
+
+    async def whole_list():
+        listing = await listed(running)
+        return listing if len(listing) >= len(ids) else None
+
+    assert sorted(await eventually(whole_list)) == sorted(ids)
     async with running.session.get(f"{running.url}/api/usage") as reply:
         (row,) = (await reply.json())["usage"]
     assert row["calls"] == len(ids)

@@ -214,7 +214,7 @@ async def test_a_login_that_fails_ends_it_and_leaves_nothing_behind(tailnet):
     process = await asyncio.create_subprocess_exec(
         SCRIPT, cwd=tailnet.folder, env=tailnet.environment(TS_AUTHKEY=AUTH_KEY), stderr=asyncio.subprocess.PIPE
     )
-    _, err = await asyncio.wait_for(process.communicate(), 15)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, b"tailscale up failed" in err, AUTH_KEY.encode() in err) == (1, True, False)
     assert (tailnet.folder / "ended").exists()
     assert list(tailnet.temporary.iterdir()) == []

@@ -59,7 +59,7 @@ async def all_called(state, plays, timeouts, request):
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
         calls = {client: request(client) for client in CLIENTS}
-        replies = await asyncio.wait_for(asyncio.gather(*(gw.post(*call) for call in calls.values())), 20)
+        replies = await asyncio.wait_for(asyncio.gather(*(gw.post(*call) for call in calls.values())), 30)
         records = await gw.calls(len(CLIENTS))
         assert {(record["outcome"], record["error"], record["attempts"]) for record in records} == {
             ("failed", "timeout", 1)

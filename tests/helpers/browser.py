@@ -18,7 +18,7 @@ from tests.helpers.waiting import eventually
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 """The names of the Chromium program in Debian, in Alpine and from Google."""
-START_SECONDS = 30
+START_SECONDS = 120
 """Maximum number of seconds for the browser to start. On a busy machine, the first start takes several seconds."""
 FOREIGN_HOST = "elsewhere.example"
 """A host name that the browser resolves to this machine."""

@@ -29,7 +29,7 @@ def environment(tmp_path, **more):
 async def irisgate(tmp_path, *arguments, **more):
     """Run a command until it ends, and return its status, standard output and standard error."""
     process = await fork(arguments, cwd=tmp_path, env=environment(tmp_path, **more))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
         return await process.wait(), out.decode(), err.decode()
 
@@ -68,7 +68,7 @@ class Served:
 
     async def end(self):
         self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), 15)
+        await asyncio.wait_for(self.process.wait(), 30)
         await self.reading
         return self.process.returncode
 
@@ -100,7 +100,7 @@ class Family(Served):
         os.kill(self.current, signal.SIGTERM)
         everyone = len(self.entries("gateway.started"))
         await eventually(lambda: len(self.entries("gateway.stopped")) == everyone, 30)
-        await asyncio.wait_for(self.reading, 10)
+        await asyncio.wait_for(self.reading, 30)
 
 
 @asynccontextmanager

@@ -74,7 +74,7 @@ class Raw:
     async def ended(self):
         """Return whether the other end closes or resets the connection without sending another byte."""
         try:
-            return await asyncio.wait_for(self.reader.read(1), 10) == b""
+            return await asyncio.wait_for(self.reader.read(1), 30) == b""
         except ConnectionError:
             return True
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 10.0
-"""Seconds after which a test stops waiting for a change. On a busy machine, a change takes one or two seconds."""
+SECONDS = 30.0
+"""Seconds after which a test stops waiting for a change. On a busy machine, a change takes several seconds."""
 PAUSE = 0.005
 """Seconds between two checks for the change."""
 

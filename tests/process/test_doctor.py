@@ -506,7 +506,7 @@ async def test_the_socket_in_a_folder_that_may_not_be_searched_is_reported(tmp_p
     folder.mkdir(mode=0)
     command = [sys.executable, "-c", CLOSED_FOLDER, str(folder / "http.sock")]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 120)
     folder.chmod(0o700)
     assert (process.returncode, b"Permission denied" in out) == (0, True)
 

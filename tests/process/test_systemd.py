@@ -70,7 +70,7 @@ def supervisor(tmp_path):
         receiver.setblocking(False)
 
         async def following():
-            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(receiver, 4096), 10)
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(receiver, 4096), 30)
             return data.decode()
 
         yield path, following
@@ -96,7 +96,7 @@ async def test_sockets_of_systemd_serve_their_listeners_and_outlive_the_gateway(
         async with running(*command, **options) as gateway:
             assert await following() == "READY=1"
             if round_:
-                assert await asyncio.wait_for(early, 10) == 200
+                assert await asyncio.wait_for(early, 30) == 200
             assert [await _health(f"http://{where}") for where in places[1:]] == [200] * 3
             assert await _health("http://localhost", aiohttp.UnixConnector(path)) == 200
             gateway.process.send_signal(signal.SIGHUP)
@@ -121,7 +121,7 @@ async def test_a_socket_without_a_listener_is_refused(tmp_path, bedrock_sim):
         process = await asyncio.create_subprocess_exec(
             *command, stderr=subprocess.PIPE, env=environment(tmp_path), **options
         )
-        _, error = await asyncio.wait_for(process.communicate(), 30)
+        _, error = await asyncio.wait_for(process.communicate(), 120)
         where = place(other)
     assert process.returncode == 2
     assert f'a socket on {where} ("more") was passed, and no listener' in error.decode()

@@ -24,10 +24,10 @@ from tests.tools.outer_package import GENERATED, PLUGINS, write_project
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "tests/locks/development.txt"
-BUILD_SECONDS = 60
-INSTALL_SECONDS = 120
+BUILD_SECONDS = 300
+INSTALL_SECONDS = 300
 """Maximum number of seconds to install about 30 packages from a registry."""
-COMMAND_SECONDS = 30
+COMMAND_SECONDS = 120
 TEXT = "hello"
 MESSAGES = [{"role": "user", "content": TEXT}]
 CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": MESSAGES}

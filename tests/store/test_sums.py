@@ -120,16 +120,14 @@ def recounted_tools(connection):
 
 @settings(max_examples=150)
 @given(BATCHES)
-def test_roll_ups_equal_a_recount_of_the_calls(batches):
+def test_all_totals_equal_a_recount_of_the_calls(batches):
+    """Check the sums by hour and by day, and the sessions with their models and tools.
+
+    It is one test, because drawing the calls takes most of the time.
+    """
     with stored(batches) as connection:
         assert rolled_up(connection, "usage_hourly") == recounted(connection, HOUR)
         assert rolled_up(connection, "usage_daily") == recounted(connection, DAY)
-
-
-@settings(max_examples=150)
-@given(BATCHES)
-def test_sessions_with_their_models_and_tools_equal_a_recount_of_the_calls(batches):
-    with stored(batches) as connection:
         assert sessions(connection) == recounted_sessions(connection)
         assert models(connection) == recounted_models(connection)
         assert tools(connection) == recounted_tools(connection)

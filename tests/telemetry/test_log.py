@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
@@ -16,10 +16,7 @@ from tests.helpers.waiting import eventually_without_a_loop
 
 
 def written(out, count=1):
-    until = monotonic() + 2
-    while out.getvalue().count(b"\n") < count:
-        assert monotonic() < until, out.getvalue()
-        sleep(0.002)
+    eventually_without_a_loop(lambda: out.getvalue().count(b"\n") >= count)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
@@ -126,12 +123,10 @@ class Blocked:
 def test_an_output_that_blocks_holds_nobody_up_and_losses_are_told():
     out = Blocked()
     log = configure(out)
-    started = monotonic()
     log.info("first")
     assert out.begun.wait(10)
     for number in range(MAX_LINES + 50):
         log.info("line", number=number)
-    assert monotonic() - started < 5
     out.go.set()
     eventually_without_a_loop(lambda: b"log.lines_lost" in out.taken)
     lines = [json.loads(line) for line in out.taken.splitlines()]
@@ -214,9 +209,7 @@ def test_closing_writes_what_is_queued():
 def test_a_terminal_gets_text_for_people():
     out = io.BytesIO()
     configure(out, json=False).info("config.reloaded", path="x")
-    until = monotonic() + 2
-    while not out.getvalue().endswith(b"\n"):
-        assert monotonic() < until
+    eventually_without_a_loop(lambda: out.getvalue().endswith(b"\n"))
     assert b"config.reloaded" in out.getvalue()
     assert not out.getvalue().startswith(b"{")
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,6 +30,7 @@ from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers.gateway import HAIKU, bedrock, gate
 from tests.helpers.loop_monitor import LoopMonitor
 from tests.helpers.own_plugins import discover_own
+from tests.helpers.waiting import eventually_without_a_loop
 
 REGISTRY = discover_own()
 LARGE = 10_000_000
@@ -224,11 +224,7 @@ def test_processes_end_with_a_gateway_that_is_killed():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(100):
-        if not lives(there):
-            return
-        time.sleep(0.05)
-    raise AssertionError("it lives on")
+    eventually_without_a_loop(lambda: not lives(there))
 
 
 def lives(process_id):

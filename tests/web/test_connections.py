@@ -59,7 +59,7 @@ async def test_a_dripped_head_has_one_deadline(tmp_path, bedrock_sim):
                 await asyncio.sleep(0.05)
 
         dripping = asyncio.create_task(drip())
-        assert (await asyncio.wait_for(raw.reply(), 10))[0] == 408
+        assert (await asyncio.wait_for(raw.reply(), 30))[0] == 408
         dripping.cancel()
 
 
@@ -140,7 +140,7 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
         raw.writer.write(b"345")
         # a head that began later, and does not end, is given up first: the deadline of both has then passed
         late = await opened(running, b"GET /")
-        await asyncio.wait_for(late.reader.read(), 10)
+        await asyncio.wait_for(late.reader.read(), 30)
         assert (await raw.ask("/healthz"))[0] == 200
 
 

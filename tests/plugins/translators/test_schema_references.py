@@ -5,7 +5,6 @@ schema of the schema tool.
 """
 
 from operator import attrgetter
-from time import perf_counter
 
 import orjson
 import pytest
@@ -217,15 +216,13 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
     assert sent_schema(call) == expected
 
 
-def test_definitions_that_double_are_bounded_in_time_and_size():
+def test_definitions_that_double_are_bounded_in_size():
     """Check that expanding definitions whose size doubles ends at a limit, and that the loss is reported."""
     definitions = {
         f"d{n}": root({"a": {"$ref": f"#/$defs/d{n + 1}"}, "b": {"$ref": f"#/$defs/d{n + 1}"}}) for n in range(40)
     }
     lost = []
-    began = perf_counter()
     made = inline_references(root({"x": {"$ref": "#/$defs/d0"}}, **{"$defs": definitions}), "", lost.append)
-    assert perf_counter() - began < 2
     assert lost
     assert str(made).count("'type': 'object'") < 3 * MAX_NODES
     orjson.dumps(made)  # not too deep for the writer

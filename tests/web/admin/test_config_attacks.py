@@ -88,7 +88,7 @@ class Slow:
     async def end(self, *, send=True):
         if send:
             self.writer.write(self.body[10:])
-        line = await asyncio.wait_for(self.reader.readline(), 5)
+        line = await asyncio.wait_for(self.reader.readline(), 30)
         self.writer.close()
         return int(line.split()[1])
 

@@ -44,7 +44,7 @@ async def test_what_is_described_is_what_happens(config_file, tmp_path):
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TOOL), "HOME": str(tmp_path)},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        output, _ = await asyncio.wait_for(process.communicate(), 300)
     assert process.returncode == 0, output.decode()
     # it leaves out the operation that it has read the description from
     count = sum(map(len, json.loads(description())["paths"].values())) - 1

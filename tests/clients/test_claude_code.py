@@ -3,17 +3,21 @@ provider.
 """
 
 import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from gateway.testkit import scenarios
+from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.scenarios import Tool
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from tests.clients import page
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream
-from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, SONNET, bedrock, gate
 
 QUIET = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -46,31 +50,62 @@ class ClaudeCode(Program):
         return await super().run("-p", prompt, *options)
 
 
+def configured(folder, mode, url):
+    return npm("claude", folder, ClaudeCode, **QUIET, **page.environ((MODES | MANTLE)[mode], url))
+
+
 @pytest.fixture
 def claude(tmp_path):
-    def configured(mode, url):
-        return npm("claude", tmp_path, ClaudeCode, **QUIET, **page.environ((MODES | MANTLE)[mode], url))
+    return partial(configured, tmp_path)
 
-    return configured
+
+@dataclass(frozen=True)
+class Exchange:
+    """One answer of Claude Code to "hello", with everything that the gateway and the provider know about it."""
+
+    session: str
+    answer: str
+    record: dict[str, Any]
+    sessions: list[dict[str, Any]]
+    simulated: BedrockSim
+
+
+@pytest.fixture(scope="module")
+def hello(tmp_path_factory):
+    """Return a function that makes an `Exchange` in a mode, once for all tests, because each start takes a second."""
+    exchanges = {}
+
+    async def in_mode(mode):
+        if mode not in exchanges:
+            folder, session = tmp_path_factory.mktemp("hello"), str(uuid4())
+            async with (
+                BedrockSim(keys={KEY}) as simulated,
+                gate(folder / "state", {"bedrock": bedrock(simulated.url)}) as gw,
+            ):
+                simulated.script(PLAIN)
+                answer = await configured(folder, mode, gw.url).answer("hello", "--session-id", session)
+                (record,) = await gw.calls()
+                exchanges[mode] = Exchange(session, answer, record, await gw.sessions(), simulated)
+        return exchanges[mode]
+
+    return in_mode
 
 
 @pytest.mark.parametrize("mode", MODES | MANTLE)
-async def test_a_prompt_is_answered_recorded_and_charged(claude, gw, bedrock_sim, mode):
-    session = str(uuid4())
-    bedrock_sim.script(PLAIN)
-    assert await claude(mode, gw.url).answer("hello", "--session-id", session) == SAID
-    (record,) = await gw.calls()
-    assert (record["session_id"], record["agent"], record["outcome"]) == (session, "claude-cli", "ok")
+async def test_a_prompt_is_answered_recorded_and_charged(hello, mode):
+    exchange = await hello(mode)
+    assert exchange.answer == SAID
+    record = exchange.record
+    assert (record["session_id"], record["agent"], record["outcome"]) == (exchange.session, "claude-cli", "ok")
     assert (record["tokens"]["input"], record["tokens"]["output"]) == (12, 7)
     assert record["cost_usd"] == pytest.approx(12 * 3.3e-6 + 7 * 16.5e-6)
-    assert [entry["id"] for entry in await gw.sessions()] == [session]
-    check_upstream(bedrock_sim)
+    assert [entry["id"] for entry in exchange.sessions] == [exchange.session]
+    check_upstream(exchange.simulated)
 
 
 @modes
-async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_sim, mode):
-    await claude(mode, gw.url).answer("hello")
-    (seen,) = bedrock_sim.requests
+async def test_what_reaches_bedrock_is_what_bedrock_takes(hello, mode):
+    (seen,) = (await hello(mode)).simulated.requests
     assert (seen.path, seen.query) == (PATH, "")
     body = seen.json
     assert body["anthropic_version"] == "bedrock-2023-05-31"
@@ -82,20 +117,18 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()
     assert "claude-cli" not in seen.headers["user-agent"]
-    check_upstream(bedrock_sim)
 
 
-async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(claude, gw, bedrock_sim):
+async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(hello):
     """Check that in Bedrock mode nothing is dropped, and that betas from the header are not added to the body."""
-    await claude("bedrock", gw.url).answer("hello")
+    exchange = await hello("bedrock")
     # sent in the header only; in the body it would be an "invalid beta flag"
-    assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]
-    assert (await gw.calls())[0]["dropped"] == []
+    assert "claude-code-20250219" not in exchange.simulated.requests[0].json["anthropic_beta"]
+    assert exchange.record["dropped"] == []
 
 
-async def test_in_native_mode_what_bedrock_lacks_is_named(claude, gw, bedrock_sim):
-    await claude("native", gw.url).answer("hello")
-    assert "/anthropic-beta/claude-code-20250219" in (await gw.calls())[0]["dropped"]
+async def test_in_native_mode_what_bedrock_lacks_is_named(hello):
+    assert "/anthropic-beta/claude-code-20250219" in (await hello("native")).record["dropped"]
 
 
 def two_files(folder):

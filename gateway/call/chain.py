@@ -292,6 +292,11 @@ class Call:
         attempt = self.attempt
         return attempt.metering.read() if attempt and attempt.metering else None
 
+    def forget_facts(self) -> None:
+        """Leave out of the call's record what was read from the reply."""
+        if (attempt := self.attempt) is not None:
+            attempt.metering = None
+
     def start_stream(self) -> None:
         """Record the time of a stream's first event, and stop measuring how long the call waits for the provider."""
         self.first_event = monotonic()

@@ -22,7 +22,6 @@ from gateway.call.predecessor import Predecessors
 from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
-from gateway.contract.errors import Refused
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.store.base import Store
@@ -126,9 +125,9 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 """Key of the caller's `Identity` in a request. Requests that were refused before or during identification, and requests
 for open routes such as /healthz, have none."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-REFUSED: Final = web.RequestKey("refused", Refused)
-"""Key of the `Refused` with which the guard refused a call. The server replies with this error in the client's
-dialect."""
+ENDED: Final = web.RequestKey("ended", BaseException)
+"""Key of the exception with which the guard ended a call: `Refused`, or `CancelledError` if the client disconnected
+before it was identified. The server writes the record, and replies to a refused call in the client's dialect."""
 CALL: Final = web.RequestKey("call", Call)
 """Key of the `Call` that was made from a request. A request for a page, or a request that is not parsed yet, has
 none."""

@@ -46,21 +46,36 @@ class Finish:
     reports: PluginReports
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
-        """Charge a call that has ended, and write its record."""
+        """Charge a call that has ended, and write its record.
+
+        If the gateway has a bug that prevents this, the facts of the reply are left out, and the cost is estimated.
+        """
+        try:
+            record, entry = self._entry(call, status, outcome)
+        except Exception:
+            self.log.exception("call.crashed", request_id=call.id)
+            call.forget_facts()
+            record, entry = self._entry(call, status, outcome)
+        self._end(record, entry)
+        if call.filters is not None:
+            call.filters.done(record)
+        if (overhead := call.overhead(monotonic())) is not None:
+            self.metrics.overhead(call.flag.name, overhead)
+
+    def _entry(self, call: Call, status: int, outcome: str) -> tuple[Record, Entry]:
+        """Charge a call. Return its record, and the entry of the journal with the record.
+
+        If another process keeps the balances of the quotas, the entry has a bill, and nothing is charged here.
+        """
         facts = self._facts(call)
         complete = outcome == "ok"
         cost = cost_of(call, facts, complete=complete)
         if self.follower.is_replaced:
             record = _record(call, status, outcome, facts, cost, ())
-            self.follower.put(Entry(call=record, bill=bill(call, cost, complete=complete)))
-        else:
-            charges = settle(call, cost, complete=complete)
-            record = _record(call, status, outcome, facts, cost, charges)
-            self.put(record, charges)
-        if call.filters is not None:
-            call.filters.done(record)
-        if (overhead := call.overhead(monotonic())) is not None:
-            self.metrics.overhead(call.flag.name, overhead)
+            return record, Entry(call=record, bill=bill(call, cost, complete=complete))
+        charges = settle(call, cost, complete=complete)
+        record = _record(call, status, outcome, facts, cost, charges)
+        return record, _with_balances(record, charges)
 
     def _facts(self, call: Call) -> Facts:
         """Return the facts of the call. If the meter (usage reader) fails, return the facts that it returned last."""
@@ -73,10 +88,7 @@ class Finish:
     def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
         """Write the record of a request that ended before it became a `Call`."""
         record = _refusal(inbound, status, outcome, problem)
-        if self.follower.is_replaced:
-            self.follower.put(Entry(call=record))
-        else:
-            self.put(record)
+        self._end(record, Entry(call=record))
 
     def lost(self, calls: Sequence[SentCall], quotas: Quotas) -> None:
         """Charge and record the calls that an earlier process sent but did not end."""
@@ -87,10 +99,23 @@ class Finish:
 
     def put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
         """Write the record of a call, and pass it to the metrics, the observers and the log."""
-        self.follower.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
+        self.follower.put(_with_balances(record, charges))
+        self._report(record)
+
+    def _end(self, record: Record, entry: Entry) -> None:
+        """Write the entry of a call of this process. If another process keeps the balances, it reports the record."""
+        self.follower.put(entry)
+        if not self.follower.is_replaced:
+            self._report(record)
+
+    def _report(self, record: Record) -> None:
         self.metrics.observe(record)
         self.observers.put(record)
         self.log.later("call.finished", record.as_dict, "warning" if record.status >= _FAILED else "info")
+
+
+def _with_balances(record: Record, charges: Sequence[Charge]) -> Entry:
+    return Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges))
 
 
 def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, charges: Sequence[Charge]) -> Record:

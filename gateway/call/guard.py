@@ -10,6 +10,7 @@ gateway's, and requests that the browser marks as cross-site. The check of Host 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import secrets
@@ -24,7 +25,7 @@ from multidict import MultiMapping
 
 from gateway.access.identity.caller import Caller
 from gateway.access.identity.modes import Modes
-from gateway.call.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
+from gateway.call.context import ENDED, GATEWAY, IDENTITY, REQUEST_ID
 from gateway.contract.errors import PERMISSION, STATUS, Problem, Refused
 from gateway.contract.provider_errors import error_headers
 from gateway.contract.small_cache import small_cache
@@ -43,8 +44,8 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. On these routes, `server.py` replies to a request that the guard refuses, in
-    the client's dialect.
+    `calls` are the routes of API calls. On these routes, `server.py` records a request that the guard refuses or whose
+    client disconnects meanwhile, and replies to a refused request in the client's dialect.
     """
     refusals = Throttle()
 
@@ -63,21 +64,30 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if fault := ambiguous(request):
             return _malformed(request, fault, refusals)
+        if request.path in _OPEN:
+            return await handler(request)
         hosts = request.app[GATEWAY].runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=modes.is_served(_local(request)))
-        if request.path not in _OPEN and refused is None:
-            try:
-                request[IDENTITY] = await modes.identify(caller_of(request))
-            except Refused as error:
-                refused = error
-        if refused is None or request.path in _OPEN:
+        ended = refused or await _identify(request, modes)
+        if ended is None:
             return await handler(request)
         if request.match_info.route in calls:
-            request[REFUSED] = refused
+            request[ENDED] = ended
             return await handler(request)
-        return _response_for(refused.problem)
+        if isinstance(ended, Refused):
+            return _response_for(ended.problem)
+        raise ended
 
     return [request_id, guard]
+
+
+async def _identify(request: web.Request, modes: Modes) -> Refused | asyncio.CancelledError | None:
+    """Identify the caller. Return the exception if the caller is refused, or has disconnected meanwhile."""
+    try:
+        request[IDENTITY] = await modes.identify(caller_of(request))
+    except (Refused, asyncio.CancelledError) as error:
+        return error
+    return None
 
 
 def _complete_head(request: web.Request, response: web.StreamResponse) -> None:

@@ -21,7 +21,7 @@ from gateway.store.base import StoreFailed
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import BeforeSending, Upstream, UpstreamResponse
+from gateway.upstream.client import Notices, Upstream, UpstreamResponse
 from gateway.upstream.credentials import keys
 from gateway.upstream.refused_keys import RefusedKeys
 
@@ -45,34 +45,29 @@ class Sender:
         Raises `UpstreamFailed` if there is no reply. With `storage.sync`, the journal is flushed to the disk first. If
         this fails, raises `Refused` and sends nothing.
         """
-        former = attempt.sent, attempt.head, attempt.metering
 
         def before() -> Awaitable[None] | None:
-            # from here on, the costs depend on the reply to this request, and not on an earlier reply
-            attempt.sent, attempt.head, attempt.metering = attempt.sent + 1, None, None
             pending = announce(call, attempt, self.follower)
             return None if pending is None else _durable(pending)
 
-        try:
-            return await self._open(call, attempt, request, before)
-        except (NotReached, Refused):
-            attempt.sent, attempt.head, attempt.metering = former
-            raise
+        def begins() -> None:
+            # from here on, the costs depend on the reply to this request, and not on an earlier reply
+            attempt.sent, attempt.head, attempt.metering = attempt.sent + 1, None, None
+
+        return await self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request of a plugin's `steps`, which costs nothing. Raises `UpstreamFailed` if there is no reply."""
 
-        def before() -> None:
+        def begins() -> None:
             attempt.stepped += 1
 
-        return await self._open(call, attempt, request, before)
+        return await self._open(call, attempt, request, Notices(begins=begins))
 
-    async def _open(
-        self, call: Call, attempt: Attempt, request: UpstreamRequest, before: BeforeSending
-    ) -> UpstreamResponse:
+    async def _open(self, call: Call, attempt: Attempt, request: UpstreamRequest, notices: Notices) -> UpstreamResponse:
         provider = attempt.candidate.offer.provider
         timeouts = call.runtime.config.resilience.timeouts
-        opening = self.upstream.open(provider, request, attempt.headers, timeouts, before)
+        opening = self.upstream.open(provider, request, attempt.headers, timeouts, notices)
         try:
             reply = await attempt.stopwatch.wait(opening)
         except NotReached as error:

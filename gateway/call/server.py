@@ -28,7 +28,7 @@ from gateway.call.admission import Admitted
 from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
-from gateway.call.context import CALL, REFUSED, REQUEST_ID, Gateway, identity_of
+from gateway.call.context import CALL, ENDED, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
@@ -128,7 +128,6 @@ class Server:
                     await self._write(response, request)
                 return response
         except (asyncio.CancelledError, ConnectionError):
-            self._finish(exchange, 499, "cancelled")
             raise
         except (Exception, SystemExit, KeyboardInterrupt):  # the last two would otherwise end the process
             self.gateway.log.exception("call.crashed", request_id=inbound.id)
@@ -138,6 +137,8 @@ class Server:
             self.gateway.calls.pop(inbound.id, None)
             if exchange.capture is not None:
                 self.gateway.bodies.put(exchange.capture)
+            # the client has disconnected, perhaps while an error was being written
+            self._finish(exchange, 499, "cancelled")
 
     async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
         """Write a large response here, while its bytes are still reserved for the call.
@@ -216,10 +217,11 @@ class Server:
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
         """Return the request's body, and the call's place among the calls in flight.
 
-        Raises `Refused` if the guard, a limit or a full disk refuses the request.
+        Raises `Refused` if the guard, a limit or a full disk refuses the request, and `CancelledError` if the client
+        disconnected before it was identified.
         """
-        if (refused := request.get(REFUSED)) is not None:
-            raise refused
+        if (ended := request.get(ENDED)) is not None:
+            raise ended
         if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
             raise Refused(NO_ROLE)  # before the body is read, so that it takes no part of the budget
         if self.gateway.follower.full:

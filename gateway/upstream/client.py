@@ -56,23 +56,30 @@ _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{
 """Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""
 
 
-BeforeSending = Callable[[], Awaitable[None] | None]
-"""A function that is called once for each request, when the connection is open and nothing is written yet. If it
-returns an awaitable, the request is written only after the awaitable is done."""
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Functions that are called while a request is sent."""
+
+    before: Callable[[], Awaitable[None] | None] = lambda: None
+    """A function that is called once, when a connection is open and nothing is written yet. If it returns an awaitable,
+    the request is written only after the awaitable is done."""
+    begins: Callable[[], None] = lambda: None
+    """A function that is called just before the first byte is written."""
 
 
 @dataclass(slots=True)
 class _Sending:
     """The state of one request while aiohttp sends it."""
 
-    before: BeforeSending
+    notices: Notices
     deadline: asyncio.Timeout
     """The time limit of the request. It starts when the connection is open."""
     head_seconds: float
     announced: bool = False
-    """Whether `before` (see `BeforeSending`) was called."""
+    """Whether `Notices.before` was called."""
 
 
+NO_NOTICES: Final = Notices()
 _SENDING: Final = ContextVar[_Sending]("sending")
 
 
@@ -84,19 +91,20 @@ class _Request(aiohttp.ClientRequest):
     """A request that checks, before it is written to a kept connection, whether the connection is still open."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Call the function `before`, check the connection, and begin to write the request.
+        """Call the functions of `Notices`, check the connection, and begin to write the request.
 
         Raises `_ConnectionClosed` if the connection was used before and cannot be used again.
         """
         sending = _SENDING.get()
         if not sending.announced:
             sending.announced = True
-            if (pending := sending.before()) is not None:
+            if (pending := sending.notices.before()) is not None:
                 await pending
         protocol = conn.protocol
         if not isinstance(protocol, _Protocol) or (protocol.is_used and _is_closed(conn)):
             raise _ConnectionClosed
         protocol.is_used = True
+        sending.notices.begins()
         # aiohttp's own timer ends with an interim reply, such as 100 or 103
         sending.deadline.reschedule(asyncio.get_running_loop().time() + sending.head_seconds)
         return await super().send(conn)
@@ -266,13 +274,13 @@ class Upstream:
         request: UpstreamRequest,
         added: Mapping[str, str],
         timeouts: Timeouts,
-        before: BeforeSending = lambda: None,
+        notices: Notices = NO_NOTICES,
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
         If the provider closed a kept connection before anything was written to it, another connection is used. If a
         connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
-        `before` is called before the first byte is written, and may raise an exception.
+        `Notices.before` may raise an exception.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
@@ -281,7 +289,7 @@ class Upstream:
         target = url(provider.baseurl, request)
         headers = {**_OWN_HEADERS, **request.headers, **added}
         deadline = asyncio.timeout(None)
-        token = _SENDING.set(_Sending(before, deadline, timeouts.head_seconds))
+        token = _SENDING.set(_Sending(notices, deadline, timeouts.head_seconds))
         try:
             async with deadline:
                 response = await self._request(target, request, headers, limits)

@@ -10,15 +10,18 @@ from contextlib import closing
 import pytest
 
 from gateway.__main__ import main
+from gateway.call import finish
 from gateway.process.serve import CannotStart
 from gateway.store import follower
 from gateway.testkit.bedrock import BedrockSim
+from tests.end_to_end.test_quotas import balance, limited, quota
 from tests.helpers.descriptors import no_descriptor_left
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.waiting import eventually
 
 CHAT_PATH = "/v1/chat/completions"
+BUDGET = 10**9
 
 
 async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
@@ -164,3 +167,25 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
         await running.running.gateway.follower.flush()
         assert [row.id for row in (await store.calls(None, None, 10)).rows] == [second["id"]]
         assert (first["outcome"], (await running.readiness())[0]) == ("ok", 200)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("step", ["cost_of", "settle", "_record", "Balance"])
+async def test_a_bug_at_the_end_of_a_call_loses_no_record(tmp_path, bedrock_sim, monkeypatch, step, stream):
+    """Check that the client gets its reply, and that the call is charged what its record says."""
+    faults = [SystemError("a bug")]
+    real = getattr(finish, step)
+
+    def breaking(*arguments, **options):
+        if faults:
+            raise faults.pop()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(finish, step, breaking)
+    async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
+        reply = await gw.post(CHAT_PATH, {**CHAT, "stream": stream})
+        assert (reply.status, b"[DONE]" in reply.body) == (200, stream)
+        (record,) = await gw.calls()
+        assert (record["status"], record["outcome"], len(gw.lines.entries("call.crashed"))) == (200, "ok", 1)
+        assert BUDGET - balance(gw) == round(record["charges_usd"]["team"] * 10**9) > 0
+        assert gw.book.level("team").reserved == 0

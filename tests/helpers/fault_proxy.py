@@ -66,6 +66,8 @@ class FaultProxy:
         """The fault of the next exchange."""
         self.last: _Exchange | None = None
         """The exchange that began last."""
+        self.exchanges = 0
+        """Number of requests of which at least one byte has come."""
         self.reused = 0
         """Number of requests over a connection on which a fault had ended an earlier exchange."""
         self.open: set[asyncio.StreamWriter] = set()
@@ -127,6 +129,7 @@ class _Connection:
             if self._exchange is None or self._exchange.crossed["reply"]:
                 self._exchange = self._proxy.last = _Exchange(self._proxy.fault)
                 self._proxy.fault = None
+                self._proxy.exchanges += 1
             await self._pass("request", data, writer)
 
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -106,8 +106,11 @@ class Lanes:
 
 
 @asynccontextmanager
-async def lanes(flags, count, state, *, read_seconds):
-    """Run a gateway with `count` lanes to simulated providers of each of these compatibility flags."""
+async def lanes(flags, count, state, *, read_seconds, more=None, **options):
+    """Run a gateway with `count` lanes to simulated providers of each of these compatibility flags.
+
+    `more` are other members of the configuration.
+    """
     async with AsyncExitStack() as stack:
         simulated = {flag: await stack.enter_async_context(PROVIDERS[flag][0](keys={KEY})) for flag in flags}
         proxies, providers = {}, {}
@@ -118,8 +121,9 @@ async def lanes(flags, count, state, *, read_seconds):
         more = {
             "quotas": {QUOTA: {"capacity": f"${CAPACITY // 10**9}"}},
             "resilience": {"timeouts": dict.fromkeys(TIMEOUTS, read_seconds)},
+            **(more or {}),
         }
-        gw = await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more))
+        gw = await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more, **options))
         yield Lanes(gw, simulated, [Lane(gw, proxies[name], name.rpartition("_")[0], name) for name in providers])
 
 

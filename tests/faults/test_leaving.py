@@ -1,0 +1,197 @@
+"""Tests of clients that disconnect at every step of the gateway's work on their request (`tests/helpers/leaving.py`).
+
+- Each request has one record. It counts as sent if, and only if, the provider has received a byte of it.
+- No task, connection, reserved byte or reservation is left.
+"""
+
+import asyncio
+import gzip
+import json
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.call.server import Server
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.scenarios import NAMED, Scenario, text
+from gateway.upstream.process_pool import ProcessPool
+from tests.helpers.lanes import gateway_tasks, lanes
+from tests.helpers.leaving import leaving, narrow
+from tests.helpers.waiting import eventually
+from tests.helpers.wires import WIRES
+
+FLAG = "bedrock_converse"
+WAYS = [wire for wire in WIRES if wire.provider == FLAG and wire.client in {FLAG, "openai_chat"}]
+"""A native conversion and a translated one."""
+CLOSE = {"connection": "close"}
+HANG_SECONDS = 20.0
+MOST_STEPS = 100
+FILTER = """
+from asyncio import sleep
+
+api = 1
+
+
+async def open(call, settings):
+    await sleep(0)
+    return Filter()
+
+
+class Filter:
+    async def request(self, asked):
+        await sleep(0)
+
+    async def text(self, kind, piece, last):
+        await sleep(0)
+        return piece
+
+    async def done(self, record):
+        await sleep(0)
+"""
+PLAIN = NAMED["text"]
+LONG = text(*["a long reply " * 600] * 25)
+"""A reply that a narrow connection takes only in many parts."""
+
+
+async def _whole(gw, path, body):
+    await gw.post(path, body, headers=CLOSE)
+
+
+async def _compressed(gw, path, body):
+    await gw.post(path, gzip.compress(body), headers={**CLOSE, "content-encoding": "gzip"})
+
+
+async def _in_parts(gw, path, body):
+    """Send the body in parts that the gateway reads one by one."""
+
+    async def parts():
+        for start in range(0, len(body), 100):
+            yield body[start : start + 100]
+            await asyncio.sleep(0.001)
+
+    async with gw.session.post(gw.url + path, data=parts(), headers=CLOSE) as reply:
+        await reply.read()
+
+
+async def _narrow(gw, path, body):
+    async with narrow() as session, session.post(gw.url + path, data=body) as reply:
+        await reply.read()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way of calling, by which the gateway waits at other places."""
+
+    send: Any = _whole
+    scenario: Scenario = PLAIN
+    options: dict = field(default_factory=dict)
+
+
+KINDS = {
+    "the provider": Kind(),
+    "a body in parts": Kind(_in_parts),
+    "a compressed body": Kind(_compressed),
+    "a client that reads slowly": Kind(_narrow, LONG),
+    "the disk": Kind(options={"more": {"storage": {"sync": True}}}),
+    "a filter": Kind(options={"more": {"plugins": {"waits": {}}}}),
+    "a late first event": Kind(scenario=replace(PLAIN, delay=0.02), options={"ping_seconds": 0.002}),
+    "a worker process": Kind(options={"pool": ProcessPool(large=0)}),
+    "tailscaled": Kind(options={"server": {"identity": "whois"}}),
+}
+
+
+class Leavers:
+    """Clients that leave at the first, second and further steps of their calls, one after another."""
+
+    def __init__(self, opened, leaver, send):
+        self.opened = opened
+        self.leaver = leaver
+        self.send = send
+        self.calls = 0
+
+    async def leave(self, wire, *, stream, again):
+        """Make calls until one has fewer steps than the step to leave at. Return its number of steps."""
+        for step in range(1, MOST_STEPS):
+            self.leaver.begin(step, again)
+            await self._call(wire, stream=stream)
+            assert _records(self.opened.gw) == self.calls, f"{wire.client} left at step {step}"
+            if self.leaver.steps < step:
+                return step - 1
+        raise AssertionError(f"a call has more than {MOST_STEPS} steps")
+
+    async def _call(self, wire, *, stream):
+        lane = self.opened.take(wire.provider)
+        path, body = lane.request(wire.say, stream=stream)
+        self.calls += 1
+        with suppress(aiohttp.ClientError):
+            await self.send(self.opened.gw, path, json.dumps(body).encode())
+        async with asyncio.timeout(HANG_SECONDS):
+            await self.leaver.ended.wait()
+        self.opened.put(lane)
+
+
+def _records(gw):
+    samples = [sample for metric in gw.running.gateway.metrics.registry.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "irisgate_requests_total")
+
+
+async def _options(kind, stack, folder):
+    options = {"more": {}, **KINDS[kind].options}
+    if options["more"].get("plugins"):
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "waits.py").write_text(FILTER)
+        options["plugins"] = folder / "plugins"
+    if "server" in options:
+        tailscaled = await stack.enter_async_context(LocalApiSim(folder / "tailscaled.sock"))
+        tailscaled.late_seconds = 0
+        listener = {"listen": "127.0.0.1:0", "tailscaled": str(tailscaled.path), **options["server"]}
+        options["server"] = {"listeners": [listener]}
+    return options
+
+
+@asynccontextmanager
+async def opened(kind, folder):
+    """Yield the lane of a gateway, and the clients that leave it."""
+    async with AsyncExitStack() as stack:
+        options = await _options(kind, stack, folder)
+        lines = await stack.enter_async_context(lanes([FLAG], 1, folder, read_seconds=HANG_SECONDS, **options))
+        lines.simulated[FLAG].default = KINDS[kind].scenario
+        leaver = stack.enter_context(leaving(lines.gw, narrow=KINDS[kind].send is _narrow))
+        yield lines, Leavers(lines, leaver, KINDS[kind].send)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_may_leave_while_the_gateway_waits_for(kind, tmp_path, caplog):
+    caplog.set_level("CRITICAL", "aiohttp.server")  # the log of the simulated provider, whose connections break
+    async with opened(kind, tmp_path) as (lines, leavers):
+        tasks = gateway_tasks()
+        assert all([
+            await leavers.leave(wire, stream=stream, again=again)
+            for wire in WAYS
+            for stream in (False, True)
+            for again in (0, 1)
+        ])  # fmt: skip
+        await lines.all_given_back()
+        await eventually(lambda: gateway_tasks() <= tasks)
+        records = await lines.records()
+        assert len(records) == leavers.calls
+        assert sum(record["attempts"] for record in records.values()) == lines.take(FLAG).proxy.exchanges
+
+
+async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch, caplog):
+    """Check that a call has one record even if its client leaves while the error is written after an early head."""
+    caplog.set_level("CRITICAL", "aiohttp.server")
+
+    async def broken(_server, _call, stream):
+        await anext(stream.batches)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Server, "_first", broken)
+    async with opened("a late first event", tmp_path) as (lines, leavers):
+        assert min([await leavers.leave(wire, stream=True, again=0) for wire in WAYS]) >= 4
+        await lines.all_given_back()
+        await lines.gw.log_is_written()
+        assert len(lines.gw.lines.entries("call.finished")) == leavers.calls

@@ -1,0 +1,109 @@
+"""Clients that disconnect at a chosen step of the gateway's work on their request.
+
+A step ends each time the task of the request waits for something. At the chosen step, the connection is lost as the
+event loop reports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+
+SMALL = 4096
+"""Number of bytes in the buffers of a narrow connection. The system doubles it."""
+
+
+class _Steps:
+    """Awaits `work`, and calls `pause` at the end of each step."""
+
+    def __init__(self, work: Awaitable[Any], pause: Callable[[], None]) -> None:
+        self._work = work
+        self._pause = pause
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._work.__await__()
+        resume, value = steps.send, None
+        while True:
+            try:
+                waits = resume(value)
+            except StopIteration as end:
+                return end.value
+            self._pause()
+            try:
+                resume, value = steps.send, (yield waits)
+            except BaseException as error:  # noqa: BLE001 (whatever is thrown into the task)
+                resume, value = steps.throw, error
+
+
+class Leaving:
+    """Loses the connection of each request to a gateway at the step `at`, and cancels its task again at `again`."""
+
+    def __init__(self, handler: Callable[[Any], Awaitable[Any]], *, narrow: bool) -> None:
+        self._handler = handler
+        self._narrow = narrow
+        self.at = 0
+        """The step at which the connection is lost; 0 to lose none."""
+        self.again = 0
+        """The number of steps after `at` at which the task is cancelled again; 0 not to cancel it again."""
+        self.steps = 0
+        """The number of steps of the last request."""
+        self.ended = asyncio.Event()
+        """An event that is set when the last request has ended."""
+
+    def begin(self, at: int, again: int) -> None:
+        """Set the steps of the next request at which its connection is lost, and at which it is cancelled again."""
+        self.at, self.again, self.steps = at, again, 0
+        self.ended.clear()
+
+    async def __call__(self, request: Any) -> Any:
+        if self._narrow:
+            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+            request.transport.set_write_buffer_limits(0)
+        try:
+            return await _Steps(self._handler(request), lambda: self._pause(request))
+        finally:
+            self.ended.set()
+
+    def _pause(self, request: Any) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            protocol, transport = request.protocol, request.transport
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+            protocol.connection_lost(ConnectionResetError())
+        elif self.again and self.steps == self.at + self.again:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+
+@contextmanager
+def leaving(gw, *, narrow=False):
+    """Yield a `Leaving` for all requests to a running gateway over new connections.
+
+    If `narrow` is true, a write to a client waits until the client has read nearly everything.
+    """
+    runner, _ = gw.running.sites._served
+    handler = runner.server.request_handler
+    runner.server.request_handler = leaver = Leaving(handler, narrow=narrow)
+    yield leaver
+    runner.server.request_handler = handler
+
+
+def narrow():
+    """Return an HTTP client whose connections hold few bytes that it has not read."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True, socket_factory=_small), read_bufsize=SMALL
+    )
+
+
+def _small(address):
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+    return made

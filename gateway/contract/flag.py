@@ -255,6 +255,8 @@ class Flag(Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider's refusal, or None to give up.
 
+        The gateway then calls `build` again, at most five times in a call. From the second change on, each must have
+        more names in `without` than the request before.
         If the provider accepts the changed request, the gateway remembers the features in the request's `without` for
         later calls.
 

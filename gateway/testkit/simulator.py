@@ -67,7 +67,11 @@ class Seen:
 
 
 class Refusal(Exception):
-    """An error response of the simulator, with the status, body and headers of the real service."""
+    """An error response of the simulator, with the status, body and headers of the real service.
+
+    >>> Refusal(429, {"error": "slow down"}, {"retry-after": "3"}).headers
+    {'retry-after': '3'}
+    """
 
     def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         super().__init__(str(body))

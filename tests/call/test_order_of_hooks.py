@@ -1,22 +1,29 @@
-"""The hooks of plugins are called in the order of `plugins/reference.md`, in a stream and in a whole reply.
+"""The hooks of plugins are called in the order of `plugins/reference.md`, and none of them is never called.
 
 Two flags, a translator, a filter and an observer have every hook. A profile function notes the calls of their code.
 """
 
+import inspect
 import re
 import sys
 import threading
+from collections import Counter
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from tests.helpers.acme_api import acme_api
+from gateway.contract.filter import Filter, FilterModule
+from gateway.contract.flag import Decoder, Encoder, Flag, Meter, Observer, Translation, Translator
+from tests.helpers.acme_api import text as acme_text
 from tests.helpers.gateway import gate
 from tests.helpers.waiting import eventually
 from tests.tools.reference_chapters import STEPS
 
 FLAG = """
-import orjson
-from gateway.contract import json_api, openings, provider_errors, sse_api
+from dataclasses import replace
+
+from gateway.contract import json_api, model_lists as lists, openings, provider_errors, sse_api
 from gateway.contract.flag import *
 api = 1
 dialects = ("NAME",)
@@ -28,9 +35,15 @@ def limit(request): return json_api.limit(request)
 def steps(request, target, drop): return request
 def build(request, target, drop): return UpstreamRequest("POST", "/v1/text", request.top.body)
 def meter(request, target, head): return Meter()
+def retry(request, target, problem, drop): return None if request.without else replace(request, without=("a",))
 def problem(head, body): return provider_errors.problem_of(head, body)
 def stream_type(request): return "text/event-stream"
-def decoder(request, target, head): return Decoder(lambda name, payload: "text", lambda event: event.payload == b"[DONE]")
+def decoder(request, target, head): return Decoder(lambda name, payload: "text", lambda event: event.payload == b"[DONE]", failure)
+def failure(event): return provider_errors.problem_in_event(event.payload) if b"error" in event.payload else None
+def error(problem): return json_api.error(problem)
+model_lists = (ModelList("/NAME/v1/models"),)
+def model_list(models, query): return lists.model_list(models)
+def model_entry(model): return lists.model_entry(model)
 def encoder(request): return Encoder()
 def output_bytes(event): return len(event.payload)
 def reply_headers(request_id, usage): return {}
@@ -51,6 +64,8 @@ class Encoder(sse_api.SseEncoder):
     def feed(self, event): return super().feed(event)
     def whole(self, body): return super().whole(body)
     def close(self): return super().close()
+    def ping(self): return super().ping()
+    def fail(self, problem): return super().fail(problem)
 """
 TRANSLATOR = """
 api = 1
@@ -58,7 +73,7 @@ operations = ("generate",)
 loses = 1
 def open(request, target, drop): return Translation(request)
 class Translation:
-    def __init__(self, request): self.request = request.with_body("beta_text", {"prompt": "hi", "stream": request.stream})
+    def __init__(self, request): self.request = request.with_body("beta_text", {"prompt": request.top.decode("prompt"), "stream": request.stream})
     def feed(self, event): return [type(event)(event.kind, event.payload)]
     def whole(self, body): return body
     def close(self): return []
@@ -94,12 +109,23 @@ WHOSE = {
 PROTOCOLS = {"translator": "Translator", "filters": "FilterModule", "observers": "Observer"}
 
 
+PROTOCOL_CLASSES = (Flag, Decoder, Encoder, Meter, Translator, Translation, FilterModule, Filter, Observer)
+HOOKS = {
+    f"{protocol.__name__}.{name}"
+    for protocol in PROTOCOL_CLASSES
+    for name, member in vars(protocol).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+}
+NOT_IN_CALLS = {"Flag.samples", "FilterModule.samples", "Translator.samples", "Observer.seen_event"}
+"""Hooks of the check, and of an event that is no call (`tests/telemetry/test_observers.py`)."""
+
+
 class Calls:
-    """The first calls of hooks, in their order, as pairs of the hook and the plugin that has it."""
+    """The calls of hooks in their order, as pairs of the hook and the plugin that has it."""
 
     def __init__(self, folder):
         self._folder = str(folder)
-        self.hooks = []
+        self.all = []
 
     def __call__(self, frame, event, _argument):
         code = frame.f_code
@@ -107,35 +133,95 @@ class Calls:
             return
         plugin = re.split(r"[/.]", code.co_filename)[-2]
         owner, _, name = code.co_qualname.rpartition(".")
-        hook = f"{owner or PROTOCOLS.get(WHOSE[plugin], 'Flag')}.{name}", WHOSE[plugin]
-        if hook not in self.hooks and name.isidentifier() and not name.startswith("_") and name != "places":
-            self.hooks.append(hook)
+        hook = f"{owner or PROTOCOLS.get(WHOSE[plugin], 'Flag')}.{name}"
+        if hook in HOOKS:
+            self.all.append((hook, WHOSE[plugin]))
+
+    def names(self, *hooks):
+        return [name for name, _ in self.all if name in hooks]
 
 
-def on_page(*titles):
-    """Return the hooks of tables of the page."""
-    return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook != "Flag.retry"]
+async def provider(request):
+    """Answer as the API of Acme does, refuse a prompt "refuse", and send an error in the stream of a prompt "break"."""
+    prompt = (await request.json())["prompt"]
+    if prompt == "refuse":
+        return web.json_response({"error": {"message": "no"}}, status=400)
+    if prompt == "break":
+        error = b'data: {"text": "Hel"}\n\ndata: {"error": {"message": "busy"}}\n\n'
+        return web.Response(body=error, content_type="text/event-stream")
+    return await acme_text(request)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_hooks_are_called_in_the_order_of_the_page(tmp_path, stream):
+@pytest.fixture
+async def running(tmp_path):
+    """Yield a gateway with the plugins, and the calls of their hooks."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     for name, source in PLUGINS.items():
         (folder / f"{name}.py").write_text(source)
+    app = web.Application()
+    app.router.add_post("/v1/text", provider)
     calls = Calls(folder)
-    threading.setprofile(calls)
-    async with acme_api() as url:
-        provider = {"baseurl": url, "apikey": "k", "models": ["m"], "compatibility": {"beta_text": True}}
-        async with gate(tmp_path, {"p": provider}, plugins=folder, more={"plugins": {"middle": {}}}) as gateway:
-            sys.setprofile(calls)
-            try:
-                reply = await gateway.post("/alpha_text/v1/text", {"model": "m", "prompt": "hi", "stream": stream})
-                assert reply.status == 200
-                after = on_page("After the call")
-                await eventually(lambda: {*after} <= {*calls.hooks})
-            finally:
-                sys.setprofile(None)
-                threading.setprofile(None)
-    in_call = [hook for hook in calls.hooks if hook not in after]
-    assert in_call == on_page("The request", "A stream" if stream else "A whole reply")
+    async with TestServer(app) as server:
+        config = {
+            "baseurl": str(server.make_url("")),
+            "apikey": "k",
+            "models": ["m"],
+            "compatibility": {"beta_text": True},
+        }
+        threading.setprofile(calls)
+        try:
+            async with gate(tmp_path, {"p": config}, plugins=folder, more={"plugins": {"middle": {}}}) as gateway:
+                sys.setprofile(calls)
+                yield gateway, calls
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+
+
+def on_page(*titles):
+    """Return the hooks of tables of the page, without the one that is called after a failure."""
+    return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook != "Flag.retry"]
+
+
+async def ask(gateway, prompt, *, stream=False):
+    return await gateway.post("/alpha_text/v1/text", {"model": "m", "prompt": prompt, "stream": stream})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_hooks_are_called_in_the_order_of_the_page(running, stream):
+    gateway, calls = running
+    reply = await ask(gateway, "hi", stream=stream)
+    assert reply.status == 200
+    after = on_page("After the call")
+    await eventually(lambda: {*after} <= {*calls.all})
+    in_call = dict.fromkeys(hook for hook in calls.all if hook not in after)
+    assert [*in_call] == on_page("The request", "A stream" if stream else "A whole reply")
+
+
+async def test_a_changed_request_goes_on_with_build(running):
+    gateway, calls = running
+    reply = await ask(gateway, "refuse")
+    assert reply.status == 400
+    attempt = ["Flag.build", "Flag.meter", "Flag.problem", "Flag.retry"]
+    once = ["FilterModule.open", "Filter.request", "Filter.headers", "Translator.open"]
+    assert calls.names(*once, *attempt, "Flag.error") == [*once, *attempt, *attempt, "Flag.error"]
+
+
+async def test_every_hook_of_the_contract_is_called(running):
+    gateway, calls = running
+    for prompt, stream in (("hi", False), ("hi", True), ("refuse", False), ("break", True)):
+        await ask(gateway, prompt, stream=stream)
+    for path in ("/alpha_text/v1/models", "/alpha_text/v1/models/m"):
+        assert (await gateway.get(path)).status == 200
+    await eventually(lambda: {*calls.names(*HOOKS)} >= HOOKS - NOT_IN_CALLS)
+
+
+async def test_filters_and_observers_are_told_of_each_call_once(running):
+    gateway, calls = running
+    prompts = [("hi", False), ("hi", True), ("refuse", False), ("break", True)]
+    for prompt, stream in prompts:
+        await ask(gateway, prompt, stream=stream)
+    once = ["FilterModule.open", "Filter.request", "Filter.headers", "Filter.done", "Observer.seen"]
+    await eventually(lambda: len(calls.names("Observer.seen")) == len(calls.names("Filter.done")) == len(prompts))
+    assert Counter(calls.names(*once, "Filter.replied")) == {**dict.fromkeys(once, len(prompts)), "Filter.replied": 2}

@@ -1,5 +1,6 @@
 """The reference for authors of plugins: it is up to date, and has every public name."""
 
+import builtins
 import re
 from collections import Counter
 
@@ -12,6 +13,8 @@ from tests.tools.reference_page import PAGE as FILE
 from tests.tools.reference_page import module_of, names_of, page, parts
 
 PAGE = FILE.read_text()
+OF_OTHERS = {"EXAMPLES", "Event.raw", "Mapping", "Model", "SecretStr", "ThrottlingException"}
+"""The capitalised names in the texts of the page that are no names of the contract."""
 HEADINGS = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
 
 
@@ -42,3 +45,14 @@ def test_every_member_of_a_flag_has_an_entry():
 
 def test_every_step_of_a_call_is_a_hook_on_the_page():
     assert {step.hook for steps in STEPS.values() for step in steps} <= set(HEADINGS)
+
+
+def test_the_names_in_the_texts_exist():
+    """Check the code spans that look like a class or a constant: the page has them, or another library."""
+    named = [(name, module_of(part).rpartition(".")[2]) for part in parts() for name in names_of(part)]
+    known = {text for name, module in named for text in (name.name, f"{module}.{name.name}")}
+    known |= {text for name, _ in named for member in name.members for text in (member.name, member.full_name)}
+    texts = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    spans = set(re.findall(r"`([A-Z]\w+(?:\.\w+)?)`", texts))
+    assert len(spans) > 50
+    assert {span for span in spans - known if not hasattr(builtins, span)} == OF_OTHERS

@@ -97,6 +97,10 @@ def _class(node: ast.ClassDef) -> Name:
         signature = call(node.name, by_name + [_field(each) for each in fields])
     else:
         signature = f"class {node.name}({', '.join(bases)})" if bases else f"class {node.name}"
+        called = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__call__"]
+        signature += "".join(
+            f"\n    def {call(each.name, _arguments(each))} -> {_text(each.returns)}" for each in called
+        )
     return Name("class", node.name, signature, ast.get_docstring(node) or "", bases=bases, members=members)
 
 

@@ -18,6 +18,8 @@ class Part:
     only: tuple[str, ...] = ()
     """The names of the part; () for all public names that stand in no other part."""
     text: str = ""
+    prefix: str = ""
+    """The module in front of the names of classes, if other modules have classes of the same names."""
     imported: str = ""
     """The module from which plugins import the names, if it is not `module` itself."""
 
@@ -62,11 +64,7 @@ STEPS: Final = {
         Step("Filter.request", "filters", "All filters are open. Nothing is charged or sent yet."),
         Step("Filter.headers", "filters", "No filter has blocked or answered the call."),
         Step("Flag.limit", "client's flag", "The largest cost of the call is estimated."),
-        Step(
-            "Flag.steps",
-            "client's flag",
-            "An attempt begins. Another attempt, by a retry or with another provider, begins here again.",
-        ),
+        Step("Flag.steps", "client's flag", "The quotas have room for the call."),
         Step("Translator.open", "translator", "Client and provider have different dialects."),
         Step(
             "Flag.steps",
@@ -78,7 +76,11 @@ STEPS: Final = {
     "A whole reply": (
         Step("Flag.meter", "provider's flag", "The head of the reply has come."),
         Step("Flag.problem", "provider's flag", "The body has come."),
-        Step("Flag.retry", "provider's flag", "The provider has refused the request."),
+        Step(
+            "Flag.retry",
+            "provider's flag",
+            "The request has failed. After a changed request, this goes on with `build`.",
+        ),
         Step("Meter.whole", "provider's flag", "The reply is no error."),
         Step("Flag.decoder", "provider's flag", "At once."),
         Step("Decoder.whole", "provider's flag", "At once."),
@@ -100,6 +102,7 @@ STEPS: Final = {
         Step("Translation.feed", "translator", "Each event of the chunk."),
         Step("Filter.text", "filters", "Each text of the events, after translation."),
         Step("Flag.encoder", "client's flag", "The first events have come."),
+        Step("Encoder.ping", "client's flag", "At once, for the time when the stream is idle."),
         Step("Flag.stream_type", "client's flag", "The client does not get the provider's bytes."),
         Step("Flag.reply_headers", "client's flag", "The head of the reply is sent."),
         Step("Encoder.feed", "client's flag", "Each event that the gateway made or changed."),
@@ -144,6 +147,7 @@ RULES: Final = (
         "the plugin, the hook, the file and the line (`plugin.failed`)."
     ),
     "**Arguments** are passed by position.",
+    "**Async.** Only `open` and the methods of filters may be `async`.",
 )
 CHAPTERS: Final = (
     Chapter(
@@ -224,9 +228,9 @@ CHAPTERS: Final = (
             Part("JSON bodies", "json_api"),
             Part("Streams of server-sent events", "sse_api"),
             Part("Streams of a JSON array", "array_api"),
-            Part("Frames of server-sent events", "framing.sse"),
-            Part("Frames of a JSON array", "framing.json_array"),
-            Part("Frames of an AWS event stream", "framing.eventstream"),
+            Part("Frames of server-sent events", "framing.sse", prefix="framing.sse"),
+            Part("Frames of a JSON array", "framing.json_array", prefix="framing.json_array"),
+            Part("Frames of an AWS event stream", "framing.eventstream", prefix="framing.eventstream"),
             Part("Texts in bodies", "places"),
             Part("Openings of chats", "openings"),
             Part("The common list of models", "model_lists"),
@@ -248,8 +252,8 @@ CHAPTERS: Final = (
                 "gateway.pytest_plugin",
                 ("irisgate_upstream", "irisgate_gateway", "irisgate_chunkings", "irisgate_check", "irisgate_golden"),
             ),
-            Part("A gateway in a test", "gateway.pytest_plugin.running", ("RunningGateway", "Reply")),
-            Part("Simulated providers", "gateway.testkit.simulator", ("Simulator", "Seen")),
+            Part("A gateway in a test", "gateway.pytest_plugin.running", ("RunningGateway", "Reply"), prefix="running"),
+            Part("Simulated providers", "gateway.testkit.simulator", ("Simulator", "Seen", "Refusal")),
             Part(
                 "Replies of simulated providers",
                 "gateway.testkit.scenarios",

@@ -80,17 +80,25 @@ def parts() -> Iterator[Part]:
 
 def title_of(name: Name, part: Part) -> str:
     """Return a name as the page has it: with its class, or with its module if that is needed to find it."""
-    is_plain = (name.owner or name.kind != "function") and not part.module.startswith(("framing.", "gateway."))
-    if is_plain or name.name.startswith("irisgate_"):
-        return name.full_name
-    return f"{(part.imported or part.module).rpartition('.')[2]}.{name.full_name}"
+    module = (part.imported or part.module).rpartition(".")[2]
+    is_function = name.kind == "function" and not name.owner and not name.name.startswith("irisgate_")
+    prefix = part.prefix or (module if is_function else "")
+    return f"{prefix}.{name.full_name}" if prefix else name.full_name
 
 
 @cache
 def _types() -> frozenset[str]:
-    """Return the names of the types that have an entry under their own name."""
-    named = ((name, title_of(name, part)) for part in parts() for name in names_of(part))
-    return frozenset(title for name, title in named if name.kind in {"class", "alias"} and title == name.name)
+    """Return the titles of all types on the page."""
+    named = ((name, part) for part in parts() for name in names_of(part))
+    return frozenset(title_of(name, part) for name, part in named if name.kind in {"class", "alias"})
+
+
+def _links(name: Name, part: Part) -> list[str]:
+    """Return links to the types in a signature. A name without a module is one of the same module, if there is one."""
+    words = dict.fromkeys(re.findall(r"[\w.]+", name.signature.replace("...", "")))
+    ways = ((f"{part.prefix}.{word}", f"framing.{word}", word) for word in words if word != name.name)
+    titles = (next(filter(_types().__contains__, way), "") for way in ways)
+    return [f"[{title}](#{anchor(title)})" for title in titles if title]
 
 
 def _chapter(chapter: Chapter) -> Iterator[str]:
@@ -116,7 +124,7 @@ def _entry(name: Name, part: Part, level: str = "####") -> Iterator[str]:
     """Yield the entry of a class or of a function, with the entries of a class's methods."""
     title = title_of(name, part)
     yield from (f"{level} {title}", "", "```python", name.signature, "```", "")
-    yield from _notes(name)
+    yield from _notes(name, part)
     yield from _markdown(name.doc)
     values = [each for each in name.members if each.kind in {"field", "property"} and not _is_hook(each)]
     items = [line for each in values if each.doc for line in _item(each)]
@@ -146,7 +154,7 @@ def _members_table(protocol: Name) -> Iterator[str]:
     yield ""
 
 
-def _notes(name: Name) -> Iterator[str]:
+def _notes(name: Name, part: Part) -> Iterator[str]:
     """Yield what the signature alone does not say: links to its types, the default, and how the hook may behave."""
     notes = []
     if name.owner in KINDS:
@@ -156,8 +164,7 @@ def _notes(name: Name) -> Iterator[str]:
         notes.append("May be `async`.")
     if _HOOKS.get(name.owner, f"{name.owner.lower()}.") + name.name in NEVER_REFUSES and name.owner in _MADE:
         notes.append("Must raise nothing.")
-    words = dict.fromkeys(re.findall(r"\w+", name.signature))
-    if links := [f"[{word}](#{anchor(word)})" for word in words if word in _types() and word != name.name]:
+    if links := _links(name, part):
         notes.append(f"Types: {', '.join(links)}.")
     if notes:
         yield from (*_wrapped(" ".join(notes)), "")

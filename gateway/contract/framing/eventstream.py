@@ -55,6 +55,7 @@ class Decoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes."""
         buffer = self._buffer
         unread: bytes | bytearray = data
         if buffer:

@@ -66,6 +66,7 @@ class Decoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes."""
         self._buffer += data
         sent = 0
         try:

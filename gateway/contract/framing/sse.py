@@ -60,6 +60,7 @@ class Decoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes."""
         buffer = self._buffer
         buffer += data
         at = 0

@@ -1,7 +1,7 @@
 """Checks of the values in a client's request. The readers of all dialects use them.
 
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
-- A member that is null counts as missing.
+- A member that is null counts as missing. Numbers are checked in `numbers.py`.
 - A member that cannot be passed on to the provider is refused if leaving it out would change the meaning of the
   request. Otherwise it is left out, and reported as dropped if its value has an effect.
 
@@ -11,19 +11,15 @@ Nothing here knows the fields of a dialect. Replies are not checked, but read wi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.shared.fields import escape_step, is_deep, member, param
+from gateway_plugins.shared.fields import escape_step, is_deep, param
 from gateway_plugins.shared.thinking import EFFORTS
-
-_MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
-"""Maximum of numeric parameters. `temperature` is not listed, because conversions lower a temperature that is too
-high."""
 
 
 def text_of(value: Any, at: str) -> str:
@@ -54,31 +50,6 @@ def flag_of(value: Any, at: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise invalid(f"{param(at)} must be true or false", param(at))
     return value
-
-
-def limit(top: Members, name: str) -> int | None:
-    """Return the output limit in tokens from the member `name`; None if the request has none."""
-    value = member(top, name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise invalid(f"{name} must be a whole number of at least 1", name)
-    return value
-
-
-def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
-    """Return the values of those numeric parameters in `names` that the request sets. Each value must be at least 0."""
-    given = {}
-    for name in names:
-        value = member(top, name)
-        if value is None:
-            continue
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-            raise invalid(f"{name} must be a number of at least 0", name)
-        if value > _MAXIMUM.get(name, value):
-            raise invalid(f"{name} must be a number from 0 to {_MAXIMUM[name]}", name)
-        given[name] = value
-    return given
 
 
 def effort(value: Any, field: str) -> str:

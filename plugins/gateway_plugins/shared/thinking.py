@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared import numbers
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """OpenAI's reasoning efforts and Anthropic's `max`, from the weakest to the strongest."""
@@ -25,10 +26,6 @@ _MIN_BUDGET: Final = 1024
 """Minimum of Anthropic's thinking budget, in tokens."""
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
 """Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
-MAX_BUDGET: Final = 2**31 - 1
-"""Maximum of a client's thinking budget, in tokens: Bedrock's counts have 32 bits. With a much larger number, a sum
-could be too large for orjson.
-"""
 BETWEEN_TOOLS: Final = "between_tools"
 """The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
@@ -141,9 +138,7 @@ def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | N
         return None
     if not isinstance(value, dict) or value.get("type") not in ("enabled", "adaptive", "disabled"):
         raise invalid(f'{field}: "type" must be enabled, adaptive or disabled', field)
-    budget = value.get("budget_tokens")
-    if budget is not None and (type(budget) is not int or not 0 <= budget <= MAX_BUDGET):
-        raise invalid(f"{field}.budget_tokens must be a whole number", f"{field}.budget_tokens")
+    budget = numbers.whole(value.get("budget_tokens"), f"{field}.budget_tokens")
     display = value.get("display")
     if display not in (None, "", *_DISPLAYS, _UPDATES):
         raise invalid(f"{field}.display must be summarized, omitted or updates", f"{field}.display")

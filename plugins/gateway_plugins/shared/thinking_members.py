@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.contract.flag import Drop
+from gateway_plugins.shared import numbers
 from gateway_plugins.shared.checks import effort as checked_effort
 from gateway_plugins.shared.checks import flag_of, object_of
 from gateway_plugins.shared.fields import escape_step, param
@@ -57,8 +58,8 @@ def _switch(value: Any, at: str, _drop: Drop) -> Iterator[_Wish]:
 
 
 def _budget(value: Any, at: str, _drop: Drop) -> Iterator[_Wish]:
-    thinking = parse_thinking({"type": "enabled", "budget_tokens": value}, param(at))
-    yield _Wish(at, anthropic=thinking) if value else _Wish(at, "none")
+    tokens = numbers.whole(value, at)
+    yield _Wish(at, anthropic=AnthropicThinking("enabled", tokens, "")) if tokens else _Wish(at, "none")
 
 
 def _anthropic(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:

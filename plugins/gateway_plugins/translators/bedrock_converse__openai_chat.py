@@ -18,7 +18,7 @@ from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.dialects.openai_chat.demand import Conversation
 from gateway_plugins.mappings.converse_to_conversation import Mapper
-from gateway_plugins.shared import reply_events, settings
+from gateway_plugins.shared import numbers, reply_events, settings
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.offered_tools import offer
 from gateway_plugins.shared.output_format import FormattedOutput
@@ -68,7 +68,8 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     if output.hint:
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
-    carried = {name: value for name, value in extra.items() if name in _CARRIED}
+    carried = {name: value for name, value in extra.items() if name in _CARRIED and name not in numbers.CHAT}
+    carried |= numbers.checked(numbers.CHAT, extra, {name: f"{EXTRAS}/{name}" for name in numbers.CHAT})
     body |= chat_options.penalties(carried, f"{EXTRAS}/{{}}".format, caps, drop)
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at)

@@ -65,7 +65,7 @@ def test_a_temperature_over_1_is_clamped_aloud():
 
 def test_a_top_p_over_1_is_refused():
     problem = refusal({"top_p": 1.5})
-    assert (problem.param, problem.message) == ("top_p", "top_p must be a number from 0 to 1")
+    assert (problem.param, problem.message) == ("top_p", "top_p: 1.5 is not a number from 0 to 1")
 
 
 def test_a_model_without_sampling_gets_none():

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.errors import Refused
@@ -82,8 +82,15 @@ def test_the_request_that_the_faults_are_put_into_is_carried(conversion, caps):
     opened(conversion, caps, WHOLE)
 
 
+COUNT = ("tools", 0, "functionDeclarations", 0, "parameters", "properties", "city", "minLength")
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.sampled_from(list(paths(WHOLE))), st.sampled_from([*JUNK, MISSING]), st.sampled_from(VARIANTS))
+@example(("generationConfig", "maxOutputTokens"), 1e300, VARIANTS[0])
+@example(("generationConfig", "seed"), 1e300, VARIANTS[-1])
+@example(COUNT, "9" * 30, VARIANTS[0])
+@example(COUNT, "9" * 5000, VARIANTS[0])
 def test_a_member_of_any_wrong_type_is_carried_or_a_400(path, junk, variant):
     with suppress(Refused):
         opened(*variant, changed(WHOLE, path, junk))

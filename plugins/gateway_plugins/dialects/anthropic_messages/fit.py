@@ -13,16 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Target
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages.betas import INTERLEAVED
 from gateway_plugins.dialects.anthropic_messages.read_options import EFFORT_AT, thinking_request
-from gateway_plugins.shared import settings
+from gateway_plugins.shared import numbers, settings
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.output_format import JSON_HINT, schema_hint
-from gateway_plugins.shared.settings import SAMPLING
 from gateway_plugins.shared.thinking import (
     ANTHROPIC_FORMS,
     BETWEEN_TOOLS,
@@ -207,10 +205,7 @@ def _may_end_with_assistant(raw: bytes) -> bool:
 
 
 def _sampling(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
-    given = {name: edited[name] for name in SAMPLING if edited[name] is not None}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise invalid(f"{name}: must be a number, such as 0.7", name)
+    given = numbers.checked(numbers.SAMPLING, {name: edited[name] for name in numbers.SAMPLING}, {})
     supported = settings.supported_sampling(given, caps, drop, thinks=thinks)
     for name, value in given.items():
         if supported.get(name) != value:
@@ -232,4 +227,5 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    return max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens")))
+    """Return the thinking budget. A type of thinking that is not known may have any budget, which is limited here."""
+    return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -12,12 +12,12 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
-from gateway_plugins.shared import checks
+from gateway_plugins.shared import checks, numbers
 from gateway_plugins.shared import thinking as thinking_efforts
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat
-from gateway_plugins.shared.settings import SAMPLING, Parameters
+from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, BETWEEN_TOOLS, ThinkingRequest, parse_thinking
 
 _CARRIED: Final = frozenset(
@@ -120,9 +120,9 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
     """Return the thinking, output limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
     return Parameters(
         thinking=_thinking(top, caps, drop),
-        limit=checks.limit(top, "max_tokens"),
+        limit=numbers.limit(top, "max_tokens"),
         limit_at="/max_tokens",
-        sampling=checks.numbers(top, SAMPLING),
+        sampling=numbers.members(top, numbers.SAMPLING),
         stops=_stops(top),
         stops_at="/stop_sequences",
     )

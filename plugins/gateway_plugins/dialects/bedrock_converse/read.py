@@ -33,7 +33,7 @@ from gateway_plugins.dialects.bedrock_converse.values import (
     Text,
     ToolChange,
 )
-from gateway_plugins.shared import media
+from gateway_plugins.shared import media, numbers
 from gateway_plugins.shared.checks import arguments, list_of, struct, text_at
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
@@ -282,14 +282,8 @@ def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
         return Citation("web", cited, title, url or source)
     citation_kind, index = _LOCATIONS[kind]
     place = struct(place, f"{location}/{kind}", (index, "start", "end"), drop)
-    numbers = [_number(place.get(name), f"{location}/{kind}/{name}") for name in (index, "start", "end")]
-    return Citation(citation_kind, cited, title, source, *numbers)
-
-
-def _number(value: Any, at: str) -> int:
-    if value is not None and type(value) is not int:
-        raise invalid(f"{param(at)} must be a whole number", param(at))
-    return value or 0
+    offsets = [numbers.whole(place.get(name), f"{location}/{kind}/{name}") or 0 for name in (index, "start", "end")]
+    return Citation(citation_kind, cited, title, source, *offsets)
 
 
 def _call(value: Any, at: str, drop: Drop) -> Call:

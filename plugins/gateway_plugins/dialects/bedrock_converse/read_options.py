@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,7 @@ from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse.read import cache_point, union
+from gateway_plugins.shared import numbers
 from gateway_plugins.shared.checks import list_of, struct, text_at
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
@@ -49,6 +51,8 @@ _READ: Final = (
 )
 """Extra fields that this file reads."""
 
+LIMIT_AT: Final = "/inferenceConfig/maxTokens"
+"""JSON pointer of the output limit."""
 STOPS_AT: Final = "/inferenceConfig/stopSequences"
 """JSON pointer of the stop sequences."""
 _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
@@ -64,8 +68,12 @@ _SAMPLING: Final[Mapping[str, str]] = {
     "temperature": "/inferenceConfig/temperature",
     "top_p": "/inferenceConfig/topP",
 }
-_MAXIMUM: Final[Mapping[str, int]] = {"temperature": 1, "top_p": 1, "top_k": 500}
-"""Maximum of each sampling parameter: botocore's service model for temperature and top_p, Claude's for top_k."""
+_CHECKS: Final[Mapping[str, numbers.Check]] = {
+    "temperature": partial(numbers.real, highest=1),
+    "top_p": partial(numbers.real, highest=1),
+    "top_k": partial(numbers.whole, highest=500),
+}
+"""The check of each sampling parameter: botocore's service model for temperature and top_p, Claude's for top_k."""
 
 
 def refuse_unservable(top: Members) -> None:
@@ -109,7 +117,7 @@ def parameters(top: Members, extra: Mapping[str, Any], drop: Drop) -> Parameters
     return Parameters(
         thinking=_thinking(top, extra, drop),
         limit=_limit(config),
-        limit_at="/inferenceConfig/maxTokens",
+        limit_at=LIMIT_AT,
         sampling=sampling,
         stops=_stops(config),
         stops_at=STOPS_AT,
@@ -125,10 +133,7 @@ def _config(top: Members, drop: Drop) -> dict[str, Any]:
 
 def _limit(config: Mapping[str, Any]) -> int | None:
     """Return the output limit in tokens; None if there is none."""
-    value = config.get("maxTokens")
-    if value is not None and (type(value) is not int or value < 1):
-        raise invalid("inferenceConfig.maxTokens must be a whole number of at least 1", "inferenceConfig.maxTokens")
-    return value
+    return numbers.whole(config.get("maxTokens"), LIMIT_AT, 1)
 
 
 def _stops(config: Mapping[str, Any]) -> list[str]:
@@ -151,10 +156,7 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
         "top_p": config.get("topP"),
         "top_k": extra.get("top_k") if nova is None else nova,
     }
-    for name, value in values.items():
-        if value is not None and (type(value) not in (int, float) or not 0 <= value <= _MAXIMUM[name]):
-            raise invalid(f"{param(at[name])} must be a number from 0 to {_MAXIMUM[name]}", param(at[name]))
-    return {name: value for name, value in values.items() if value is not None}, at
+    return numbers.checked(_CHECKS, values, at), at
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:

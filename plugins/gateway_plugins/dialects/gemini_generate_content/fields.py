@@ -11,14 +11,13 @@ Google's own examples, which have `system_instruction` and a single object for `
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
+from gateway_plugins.shared import numbers
 from gateway_plugins.shared.fields import escape_step, member, param
 
 _NO_EFFECT: Final[tuple[Any, ...]] = (None, "", [], {}, False)
@@ -48,6 +47,10 @@ class Fields:
         """Return the value of a member; None if it is missing."""
         spelled = self._spelled.get(name)
         return None if spelled is None else self._value(spelled)
+
+    def number(self, name: str) -> Any:
+        """Return the value of a member. A number in a string is returned as a number."""
+        return numbers.parsed(self.get(name))
 
     def at(self, name: str) -> str:
         """Return the JSON pointer of a member in the client's spelling."""
@@ -87,27 +90,6 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
     if not isinstance(value, list):
         return [(value, at)]
     return [(each, f"{at}/{index}") for index, each in enumerate(value)]
-
-
-def number(value: Any, at: str) -> float | None:
-    """Return a number, which may be written as a string; None for null."""
-    if value is None:
-        return None
-    with suppress(ValueError):
-        given = float(value) if isinstance(value, str) else value
-        if isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given):
-            return given
-    raise invalid(f"{param(at)} must be a number", param(at))
-
-
-def whole_number(value: Any, at: str) -> int | None:
-    """Return a whole number, which may be written as a string or with a fraction of 0; None for null."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    given = number(value, at)
-    if given is not None and given != int(given):
-        raise invalid(f"{param(at)} must be a whole number", param(at))
-    return None if given is None else int(given)
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import COUNT_TOKENS, Caps, Drop
 from gateway_plugins.dialects.gemini_generate_content.models import Generation
 from gateway_plugins.dialects.gemini_generate_content.schemas import json_schema
-from gateway_plugins.shared import settings
+from gateway_plugins.shared import numbers, settings
 from gateway_plugins.shared.offered_tools import OfferedTools, ToolChoice
 from gateway_plugins.shared.output_format import JSON_HINT, SCHEMA_TOOL, FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.settings import Parameters, Plan, UpstreamRules
@@ -154,9 +154,12 @@ def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Gen
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
     """Return `generationConfig` with seed and penalties. Models without sampling parameters refuse penalties.
 
-    `pointer` returns the JSON pointer of the client's member, by the name of Chat's member.
+    Gemini refuses a seed of more than 32 bits. `pointer` returns the JSON pointer of the client's member, by the name
+    of Chat's member.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
+    if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:
+        refused.append("seed")
     for name in refused:
         drop(pointer(name))
     return {"generationConfig": {_NUMBERS[name]: value for name, value in given.items() if name not in refused}}

@@ -19,29 +19,27 @@ from gateway_plugins.dialects.gemini_generate_content.fields import (
     Fields,
     enum_value,
     fields,
-    number,
     repeated,
     request_fields,
-    whole_number,
 )
 from gateway_plugins.dialects.gemini_generate_content.read import messages
 from gateway_plugins.dialects.gemini_generate_content.read_schema import json_schema
 from gateway_plugins.dialects.gemini_generate_content.read_tools import offered_tools
+from gateway_plugins.shared import numbers
 from gateway_plugins.shared.checks import flag_of, object_of, text_of
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.plain_request import Format, PlainRequest
 from gateway_plugins.shared.settings import Parameters
-from gateway_plugins.shared.thinking import MAX_BUDGET, AnthropicThinking, ThinkingRequest
+from gateway_plugins.shared.thinking import AnthropicThinking, ThinkingRequest
 
 _REQUEST: Final = frozenset({
     "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "cachedContent", "serviceTier", "model",
 })  # fmt: skip
 _SAMPLING: Final[Mapping[str, str]] = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 """Google's name of each sampling parameter."""
-_SEED: Final = "seed"
 _CHAT: Final[Mapping[str, str]] = {
-    _SEED: _SEED,
+    "seed": "seed",
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
@@ -90,9 +88,9 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
         format=answer,
         parameters=Parameters(
             thinking=thinking,
-            limit=_limit(config),
+            limit=numbers.whole(config.number("maxOutputTokens"), config.at("maxOutputTokens"), 1),
             limit_at=config.at("maxOutputTokens"),
-            sampling=_sampling(config),
+            sampling=_numbers(config, _SAMPLING, numbers.SAMPLING),
             stops=_stops(config),
             stops_at=config.at("stopSequences"),
             sampling_at={name: config.at(member) for name, member in _SAMPLING.items()},
@@ -100,7 +98,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
         ),
         tier=enum_value(request.get("serviceTier"), request.at("serviceTier"), _TIERS),
         tier_at=request.at("serviceTier"),
-        chat_members=_chat_members(config),
+        chat_members=_numbers(config, _CHAT, numbers.CHAT),
         chat_members_at={name: config.at(member) for name, member in _CHAT.items()},
     )
     return values, ReplyOptions(include_thoughts, is_wrapped)
@@ -114,7 +112,7 @@ def _refuse_cache(request: Fields) -> None:
 
 def _refuse_replies(config: Fields) -> None:
     """Raise `Refused` if the client wants a reply that no other dialect can give."""
-    if whole_number(config.get("candidateCount"), config.at("candidateCount")) not in (None, 0, 1):
+    if numbers.whole(config.number("candidateCount"), config.at("candidateCount")) not in (None, 0, 1):
         field = param(config.at("candidateCount"))
         raise invalid(f"{field}: only one candidate can be made; send 1, or the request several times", field)
     for name in ("responseLogprobs", "logprobs"):
@@ -125,32 +123,10 @@ def _refuse_replies(config: Fields) -> None:
         enum_value(value, at, _MODALITIES)
 
 
-def _limit(config: Fields) -> int | None:
-    limit = whole_number(config.get("maxOutputTokens"), config.at("maxOutputTokens"))
-    if limit is not None and limit < 1:
-        field = param(config.at("maxOutputTokens"))
-        raise invalid(f"{field} must be a whole number of at least 1", field)
-    return limit
-
-
-def _sampling(config: Fields) -> dict[str, float]:
-    sampling = {}
-    for name, member in _SAMPLING.items():
-        value, field = number(config.get(member), config.at(member)), param(config.at(member))
-        if value is None:
-            continue
-        if value < 0 or (name == "top_p" and value > 1):
-            raise invalid(f"{field} must be a number {'from 0 to 1' if name == 'top_p' else 'of at least 0'}", field)
-        sampling[name] = value
-    return sampling
-
-
-def _chat_members(config: Fields) -> dict[str, float]:
-    """Return seed and penalties. A penalty of 0 has no effect."""
-    given = {name: number(config.get(member), config.at(member)) for name, member in _CHAT.items() if name != _SEED}
-    seed = whole_number(config.get(_SEED), config.at(_SEED))
-    penalties = {name: value for name, value in given.items() if value}
-    return penalties if seed is None else {_SEED: seed, **penalties}
+def _numbers(config: Fields, names: Mapping[str, str], checks: Mapping[str, numbers.Check]) -> dict[str, float]:
+    """Return the numbers that have an effect. `names` has Google's name of each number in `checks`."""
+    values = {name: config.number(member) for name, member in names.items()}
+    return numbers.checked(checks, values, {name: config.at(member) for name, member in names.items()})
 
 
 def _stops(config: Fields) -> list[str]:
@@ -168,7 +144,8 @@ def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
     schema, at = config.get("responseJsonSchema"), config.at("responseJsonSchema")
     given = config.get("responseSchema")
     if schema is None:
-        schema, at = json_schema(given), config.at("responseSchema")
+        at = config.at("responseSchema")
+        schema = json_schema(given, at)
     elif given is not None:
         drop(config.at("responseSchema"))
     if schema is None:
@@ -188,10 +165,7 @@ def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:
     shown = flag_of(thinking.get("includeThoughts"), thinking.at("includeThoughts")) is True
     effort = enum_value(thinking.get("thinkingLevel"), thinking.at("thinkingLevel"), _LEVELS)
     budget_at = thinking.at("thinkingBudget")
-    budget = whole_number(thinking.get("thinkingBudget"), budget_at)
-    if budget is not None and not _DYNAMIC <= budget <= MAX_BUDGET:
-        field = param(budget_at)
-        raise invalid(f"{field} must be a whole number from {_DYNAMIC} to {MAX_BUDGET}", field)
+    budget = numbers.whole(thinking.number("thinkingBudget"), budget_at, _DYNAMIC)
     wanted: AnthropicThinking | None = None
     if budget is not None and budget != _DYNAMIC:
         wanted = AnthropicThinking("enabled" if budget else "disabled", budget or None, "")

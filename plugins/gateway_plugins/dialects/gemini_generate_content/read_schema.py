@@ -1,7 +1,7 @@
 """Conversion of Google's `Schema` to JSON Schema.
 
 - A type is the name of an enum value in capitals, and `nullable` adds the type null.
-- Members may have names in snake_case, and whole numbers may be strings, as everywhere in this API. The names in
+- Members may have names in snake_case, and numbers may be strings, as everywhere in this API. The names in
   `properties` are the client's own and are not changed.
 - Clients also send keywords of JSON Schema here, which are not changed.
 
@@ -11,9 +11,13 @@ A schema in `parametersJsonSchema` or `responseJsonSchema` is JSON Schema alread
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from gateway_plugins.dialects.gemini_generate_content.fields import camel_case
+from gateway_plugins.shared import numbers
+from gateway_plugins.shared.fields import escape_step
 
 Schema = dict[str, Any]
 
@@ -21,7 +25,12 @@ _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
 """Members that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
-_COUNTS: Final = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
+_COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+_NUMBERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    **dict.fromkeys(_COUNTS, partial(numbers.whole, highest=numbers.MAX_INT64)),
+    **dict.fromkeys(("minimum", "maximum"), lambda value, _at: value),
+}
+"""Members that are numbers, and the check of each, given the number and its JSON pointer."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems", "not"})
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
@@ -30,23 +39,30 @@ _STRING_FORMATS: Final = frozenset({"enum"})
 """Formats that JSON Schema does not have and that only repeat what other members say."""
 
 
-def json_schema(value: Any) -> Any:
-    """Return a schema, or a list of schemas, as JSON Schema. Any other value is returned unchanged."""
+def json_schema(value: Any, at: str) -> Any:
+    """Return a schema, or a list of schemas, as JSON Schema. Any other value is returned unchanged.
+
+    `at` is the JSON pointer of the value. Raises `Refused` for a count that is not a whole number of at least 0.
+    """
     if isinstance(value, list):
-        return [json_schema(each) for each in value]
+        return [json_schema(each, f"{at}/{index}") for index, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     given = {_keyword(name): inner for name, inner in value.items() if inner is not None}
+    spelled = {_keyword(name): f"{at}/{escape_step(name)}" for name in value}
     made: Schema = {}
     for name, inner in given.items():
         if name == "type":
             made |= _type(inner)
         elif name in _NAMED and isinstance(inner, dict):
-            made[name] = {key: json_schema(each) for key, each in _ordered(inner, given).items()}
+            made[name] = {
+                key: json_schema(each, f"{spelled[name]}/{escape_step(key)}")
+                for key, each in _ordered(inner, given).items()
+            }
         elif name in _INNER:
-            made[name] = json_schema(inner)
-        elif name in _COUNTS and isinstance(inner, str) and inner.isdecimal():
-            made[name] = int(inner)
+            made[name] = json_schema(inner, spelled[name])
+        elif name in _NUMBERS:
+            made[name] = _NUMBERS[name](numbers.parsed(inner), spelled[name])
         elif name not in _NOT_KEYWORDS and not (name == "format" and inner in _STRING_FORMATS):
             made[name] = inner
     if "example" in given:

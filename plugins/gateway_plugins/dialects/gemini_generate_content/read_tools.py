@@ -60,7 +60,8 @@ def _function(function: Fields, drop: Drop) -> Tool:
         raise invalid(f"{field} must not be empty", field)
     if enum_value(function.get("behavior"), function.at("behavior"), _BEHAVIORS):
         drop(function.at("behavior"))
-    schema, schema_at = json_schema(function.get("parameters")), function.at("parameters")
+    schema_at = function.at("parameters")
+    schema = json_schema(function.get("parameters"), schema_at)
     if (given := function.get("parametersJsonSchema")) is not None:
         if schema is not None:
             drop(schema_at)

@@ -21,9 +21,6 @@ from gateway_plugins.shared.plain_request import Part
 _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
-CHAT_MEMBERS: Final = ("frequency_penalty", "presence_penalty", "seed")
-"""Numeric members that providers with the Messages or Converse API do not accept. Requests of Chat have them, and those
-of Open Responses have the penalties. OpenAI's own Responses has none of them."""
 MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 
@@ -57,15 +54,6 @@ def service_tier(top: Members) -> str:
     if tier not in _TIERS:
         raise invalid(f'service_tier: "{tier}" is not one of auto, default, {", ".join(_TIERS)}', "service_tier")
     return str(tier)
-
-
-def chat_members(top: Members) -> dict[str, float]:
-    """Return the members in `CHAT_MEMBERS` that have an effect. Raises `Refused` for a value that is not a number."""
-    given = {name: member(top, name) for name in CHAT_MEMBERS}
-    for name, value in given.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise invalid(f"{name} must be a number", name)
-    return {name: value for name, value in given.items() if value is not None and (value or name == "seed")}
 
 
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:

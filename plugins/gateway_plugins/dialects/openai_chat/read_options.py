@@ -11,13 +11,13 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
-from gateway_plugins.shared import checks
+from gateway_plugins.shared import checks, numbers
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.guardrail import read_guardrail
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.plain_request import Format, PlainRequest
-from gateway_plugins.shared.settings import SAMPLING, Parameters
+from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
 from gateway_plugins.shared.thinking_members import read_thinking
 
@@ -25,7 +25,7 @@ _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
     "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
     "response_format", "cache_control", "service_tier", "guardrailConfig", *THINKING_MEMBERS,
-    *openai_read.CHAT_MEMBERS,
+    *numbers.CHAT,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values without effect. A member with such a value is left out without a report
@@ -64,7 +64,7 @@ def read_request(top: Members, drop: Drop) -> PlainRequest:
         format=_format(top),
         tier=openai_read.service_tier(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
-        chat_members=openai_read.chat_members(top),
+        chat_members=numbers.members(top, numbers.CHAT),
         guardrail=read_guardrail(top, drop),
     )
 
@@ -75,7 +75,7 @@ def _parameters(top: Members, drop: Drop) -> Parameters:
         thinking=read_thinking({name: member(top, name) for name in THINKING_MEMBERS}, "", drop, efforts={}),
         limit=limit,
         limit_at=limit_at,
-        sampling=checks.numbers(top, SAMPLING),
+        sampling=numbers.members(top, numbers.SAMPLING),
         stops=_stops(top),
         stops_at="/stop",
         max_temperature=openai_read.MAX_TEMPERATURE,
@@ -105,8 +105,8 @@ def include_usage(top: Members, drop: Drop) -> bool:
 
 def _limit(top: Members) -> tuple[int | None, str]:
     """Return the output limit and its JSON pointer, from `max_completion_tokens` or from the older `max_tokens`."""
-    newer = checks.limit(top, "max_completion_tokens")
-    return (checks.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
+    newer = numbers.limit(top, "max_completion_tokens")
+    return (numbers.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:

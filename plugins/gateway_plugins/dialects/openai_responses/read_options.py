@@ -11,11 +11,10 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
-from gateway_plugins.dialects.openai.read import CHAT_MEMBERS
 from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
-from gateway_plugins.shared import checks
+from gateway_plugins.shared import checks, numbers
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.plain_request import Format, PlainRequest
@@ -25,7 +24,7 @@ from gateway_plugins.shared.thinking_members import read_thinking
 
 _CARRIED: Final = frozenset({
     "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "text",
-    "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS, *CHAT_MEMBERS,
+    "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS, *numbers.CHAT,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values without effect. A member with such a value is left out without a report
@@ -45,6 +44,8 @@ _REFUSED_MEMBERS: Final = {
     "prompt": "no prompts are stored here: send instructions and input",
     "top_logprobs": "log probabilities are not available from this model: leave it out",
 }
+_SAMPLING: Final = {name: numbers.SAMPLING[name] for name in ("temperature", "top_p")}
+"""The checks of the sampling parameters that this API has."""
 _ENCRYPTED: Final = "reasoning.encrypted_content"
 _LOGPROBS: Final = "message.output_text.logprobs"
 _FORMAT_AT: Final = "/text/format"
@@ -64,16 +65,16 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
         tools=offered,
         parameters=Parameters(
             thinking=read_thinking({name: member(top, name) for name in THINKING_MEMBERS}, "", drop, efforts={}),
-            limit=checks.limit(top, "max_output_tokens"),
+            limit=numbers.limit(top, "max_output_tokens"),
             limit_at="/max_output_tokens",
-            sampling=checks.numbers(top, ("temperature", "top_p")),
+            sampling=numbers.members(top, _SAMPLING),
             stops=(),
             stops_at="/stop",
             max_temperature=openai_read.MAX_TEMPERATURE,
         ),
         format=_format(top, drop),
         tier=openai_read.service_tier(top),
-        chat_members=openai_read.chat_members(top),
+        chat_members=numbers.members(top, numbers.CHAT),
     )
     return request, origins
 

@@ -129,7 +129,7 @@ def test_sampling_goes_as_far_as_the_model_takes_it_and_the_rest_is_told(caps, g
 
 
 def test_a_sampling_parameter_of_a_wrong_type_is_refused_by_name():
-    with pytest.raises(Refused, match="temperature: must be a number"):
+    with pytest.raises(Refused, match='temperature: "warm" is not a number of at least 0'):
         built({"temperature": "warm"})
 
 

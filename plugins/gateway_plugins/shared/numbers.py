@@ -1,0 +1,120 @@
+"""Checks of the numbers in a client's request. The readers of all dialects use them.
+
+- A number that fails a check raises `Refused` with status 400. The message names the field, the value and the range.
+- A member that is null counts as missing.
+- A whole number may have a fraction of 0 or an exponent, such as 4096.0 or 1e3. JSON has only one kind of number
+  (RFC 8259, 6), and the encoders of some languages write every number with a fraction.
+- Every whole number has a maximum, so that no sum of numbers is too large for the JSON encoder.
+
+Numbers in a provider's reply are read with `lenient.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract.errors import Refused, invalid
+from gateway.contract.flag import Members
+from gateway_plugins.shared.fields import member, param
+
+MAX_INT32: Final = 2**31 - 1
+"""Maximum of a number of tokens, and of top_k. Converse and Gemini have 32 bits for them (botocore's service model,
+`Integer`; the Gemini API's reference, `integer`), and no model takes more tokens."""
+MAX_INT64: Final = 2**63 - 1
+"""Maximum of a seed (OpenAI's API specification), and of the counts in Google's schemas, which have type `int64`."""
+_PENALTY: Final = 2
+"""Maximum of a penalty. The minimum is its negative (OpenAI's and Google's API references)."""
+_SHOWN: Final = 50
+"""Maximum number of characters of a value in an error message."""
+
+Check = Callable[[Any, str], float | None]
+"""A function that returns a checked number, or None for a value without effect, given the value and its pointer."""
+
+
+def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
+    """Return a whole number from `lowest` to `highest`; None for null. `at` is the JSON pointer of the value."""
+    if value is None:
+        return None
+    if _is_number(value) and lowest <= value <= highest and value == int(value):
+        return int(value)
+    raise _refused(value, at, f"a whole number from {lowest} to {highest}")
+
+
+def real(value: Any, at: str, lowest: float = 0, highest: float | None = None) -> float | None:
+    """Return a number from `lowest` to `highest`; None for null. `at` is the JSON pointer of the value."""
+    if value is None:
+        return None
+    if _is_number(value) and lowest <= value and (highest is None or value <= highest):
+        number: float = value
+        return number
+    raise _refused(
+        value, at, f"a number of at least {lowest}" if highest is None else f"a number from {lowest} to {highest}"
+    )
+
+
+def parsed(value: Any) -> Any:
+    """Return the number that a string contains, as in ProtoJSON. Any other value is returned unchanged."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    return number if _is_number(number) else value
+
+
+def limit(top: Members, name: str) -> int | None:
+    """Return the output limit in tokens, which is a member of the request; None if the request has none."""
+    return whole(member(top, name), name, 1)
+
+
+def _top_p(value: Any, at: str) -> float | None:
+    return real(value, at, 0, 1)
+
+
+def _penalty(value: Any, at: str) -> float | None:
+    return real(value, at, -_PENALTY, _PENALTY) or None
+
+
+def _seed(value: Any, at: str) -> int | None:
+    return whole(value, at, -MAX_INT64 - 1, MAX_INT64)
+
+
+SAMPLING: Final[Mapping[str, Check]] = {"temperature": real, "top_p": _top_p, "top_k": whole}
+"""The check of each sampling parameter. `temperature` has no maximum, because conversions lower a temperature that is
+too high."""
+CHAT: Final[Mapping[str, Check]] = {"frequency_penalty": _penalty, "presence_penalty": _penalty, "seed": _seed}
+"""The check of each number that Chat and Gemini have, and Messages and Converse do not have."""
+
+
+def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
+    """Return those numbers among the request's own members that have an effect. `checks` has the check of each."""
+    return checked(checks, {name: member(top, name) for name in checks}, {})
+
+
+def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
+    """Return those numbers in `values` that have an effect.
+
+    `checks` has the check of each number, `values` has the client's value, and `at` has the value's JSON pointer.
+    """
+    numbers = {name: check(values.get(name), at.get(name, f"/{name}")) for name, check in checks.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refused(value: Any, at: str, expected: str) -> Refused:
+    return invalid(f"{param(at)}: {_shown(value)} is not {expected}", param(at))
+
+
+def _shown(value: Any) -> str:
+    """Return the value as JSON text, shortened. A list or an object is only named."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

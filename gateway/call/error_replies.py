@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from gateway.contract import json_api
 from gateway.contract.errors import GatewayError, UpstreamFailed
+from gateway.contract.flag import ClientRequest
+from gateway.contract.framing import json_array
 from gateway.contract.registry import Plugin
 
 T = TypeVar("T")
@@ -16,12 +18,18 @@ Report = Callable[[GatewayError], None]
 
 
 def error_reply(
-    flag: Plugin, request_id: str, error: GatewayError, report: Report, *, native: bool = False
+    flag: Plugin,
+    request_id: str,
+    error: GatewayError,
+    report: Report,
+    *,
+    native: bool = False,
+    request: ClientRequest | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Return the status, the headers and the body of the reply for an error before the first byte is sent.
 
     If `native` is true, client and provider use the same format, and the provider's own error reply is returned
-    unchanged.
+    unchanged. `request` is None if the error came before the request was parsed.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
@@ -29,9 +37,20 @@ def error_reply(
     else:
         own = json_api.error(error.problem)
         status, headers, body = result_of(error, report, own, flag.error, error.problem)
+        if request is not None and request.stream:
+            body = _in_array(flag, request, error, report, body)
     none: dict[str, str] = {}
     common = result_of(error, report, none, flag.reply_headers, request_id, None)
     return status, {**common, **headers}, body
+
+
+def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report: Report, body: bytes) -> bytes:
+    """Return the body of an error, as an array with one item if the client reads its stream as a JSON array.
+
+    Google's API does so (googleapis/python-aiplatform#5010).
+    """
+    is_array = result_of(error, report, "", flag.stream_type, request) == json_array.CONTENT_TYPE
+    return json_array.encode(body, first=True) + json_array.END if is_array else body
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:

@@ -277,7 +277,9 @@ class Server:
         """Return the response for an error that occurs before the first byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
-        status, headers, body = error_reply(inbound.flag, inbound.id, error, self._report(inbound), native=native)
+        request = call.request if call is not None else None
+        report = self._report(inbound)
+        status, headers, body = error_reply(inbound.flag, inbound.id, error, report, native=native, request=request)
         self._finish(exchange, status, _outcome(error), error.problem)
         headers |= own_headers(inbound, call)
         exchange.captured(headers, body)

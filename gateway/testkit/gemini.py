@@ -38,6 +38,14 @@ class GeminiSim(Simulator):
         return error(status, kind, message)
 
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(seen, request)
+        except Refusal as refusal:
+            if ":streamGenerateContent" in seen.path and not _is_sse(seen):
+                raise Refusal(refusal.status, [refusal.body]) from None
+            raise
+
+    async def _answer(self, seen: Seen, request: web.Request) -> web.StreamResponse:
         key = seen.headers.get("x-goog-api-key")
         if self.keys is not None and key not in self.keys:
             raise error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", "API_KEY_INVALID")
@@ -58,7 +66,7 @@ class GeminiSim(Simulator):
         chunks = [orjson.dumps(chunk) for chunk in render_gemini.chunks(reply, model, prompt.tokens)]
         status, kind = _ERRORS.get(scenario.error, (500, "INTERNAL"))
         failed = orjson.dumps(error(status, kind, scenario.message).body)
-        if parse_qs(seen.query).get("alt") == ["sse"]:
+        if _is_sse(seen):
             frames = [_event(chunk) for chunk in chunks]
             return await self.stream(request, scenario, frames, _event(failed), _STREAM)
         return await self.stream(request, scenario, _array(chunks), b",\r\n" + failed + b"]", _JSON)
@@ -73,6 +81,10 @@ class GeminiSim(Simulator):
         tokens = prompts.read_gemini(counted).tokens
         details = [{"modality": "TEXT", "tokenCount": tokens}]
         return web.json_response({"totalTokens": tokens, "promptTokensDetails": details})
+
+
+def _is_sse(seen: Seen) -> bool:
+    return parse_qs(seen.query).get("alt") == ["sse"]
 
 
 def _event(chunk: bytes) -> bytes:

@@ -73,7 +73,7 @@ class Refusal(Exception):
     {'retry-after': '3'}
     """
 
-    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         super().__init__(str(body))
         self.status = status
         self.body = body

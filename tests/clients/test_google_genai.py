@@ -12,7 +12,7 @@ from gateway.testkit import scenarios
 from gateway.testkit.scenarios import NAMED, Canned, Scenario
 from tests.clients import page
 from tests.clients.samples import CACHED, PLAIN, PNG, RESULTS, SAID, SAID_OF_THE_RESULTS, THINKING, TOOLS, TWO_CALLS
-from tests.helpers.gateway import KEY, gate
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
 
 MODEL = "gemini-3-flash-preview"
 OTHER = "gemini-2.5-pro"
@@ -260,6 +260,24 @@ async def test_an_array_that_fails_is_json_all_the_same(gw, gemini_upstream):
         *chunks, error = await reply.json()
         assert chunks[0]["candidates"][0]["content"]["parts"] == [{"text": "Hello"}]
         assert error["error"]["status"] == status
+
+
+@pytest.mark.parametrize("query", ["", "?alt=sse"])
+async def test_an_error_before_an_array_is_an_array(tmp_path, gemini_upstream, bedrock_sim, query):
+    """Check errors of the gateway, and of a provider with and without a conversion, in both forms of a stream."""
+    providers = {"google": provider(gemini_upstream.url), "aws": bedrock(bedrock_sim.url)}
+    failing = {"contents": [{"role": "user", "parts": [{"text": "[[scenario: throttle]]"}]}]}
+    async with gate(tmp_path, providers) as gw:
+        for model, ask, status, name in (
+            ("none", ASK, 404, "NOT_FOUND"),
+            (HAIKU, {**ASK, "generationConfig": {"maxOutputTokens": 1e300}}, 400, "INVALID_ARGUMENT"),
+            (HAIKU, failing, 429, "RESOURCE_EXHAUSTED"),
+            (MODEL, failing, 429, "RESOURCE_EXHAUSTED"),
+        ):
+            reply = await gw.post(f"/v1beta/models/{model}:streamGenerateContent{query}", ask)
+            body = await reply.json()
+            (error,) = [body] if query else body
+            assert (reply.status, error["error"]["code"], error["error"]["status"]) == (status, status, name)
 
 
 async def test_a_chat_of_the_page(gw, gemini_upstream):

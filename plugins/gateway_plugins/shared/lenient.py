@@ -33,8 +33,19 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int | None:
-    """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count."""
-    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+    """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count.
+
+    Some servers write a count with a fraction of 0, or as a string of digits.
+    """
+    if type(value) is not int:
+        value = _whole(value)
+    return value if value is not None and 0 <= value <= MAX_COUNT else None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) <= len(str(MAX_COUNT)) else None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def encoded(value: Any) -> str:

@@ -19,7 +19,7 @@ from gateway.contract.provider_errors import is_error
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
 from gateway_plugins.dialects.openai_chat import usage as chat_usage
 from gateway_plugins.shared.cache_marks import Marks
-from gateway_plugins.shared.lenient import MAX_COUNT, mapping, text
+from gateway_plugins.shared.lenient import count, mapping, text
 from gateway_plugins.shared.usage_counts import Counts
 
 _HEADERS: Final[Mapping[str, str]] = {
@@ -48,7 +48,7 @@ def tier_of_headers(headers: Headers) -> str:
 
 def counts_of_headers(headers: Headers) -> dict[str, int]:
     """Return the token counts in the headers of an InvokeModel reply. A missing count is 0."""
-    return {kind: _count(headers.get(name)) for kind, name in _HEADERS.items()}
+    return {kind: count(headers.get(name)) or 0 for kind, name in _HEADERS.items()}
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
@@ -58,13 +58,6 @@ def headers_of(usage: Usage) -> dict[str, str]:
     """
     counts = {**usage.as_dict(), "cache_write": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
-
-
-def _count(value: Any) -> int:
-    digits = str(value)
-    # a number with more digits exceeds `MAX_COUNT`; int() raises for one with more than 4300 digits
-    number = int(digits) if digits.isdecimal() and len(digits) <= len(str(MAX_COUNT)) else 0
-    return number if number <= MAX_COUNT else 0
 
 
 def output_bytes(event: Event) -> int:
@@ -134,7 +127,7 @@ class Meter:
 
 
 def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
-    return {kind: max(_count(source.get(name)) for name in names) for kind, names in _MEMBERS.items()}
+    return {kind: max(count(source.get(name)) or 0 for name in names) for kind, names in _MEMBERS.items()}
 
 
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:

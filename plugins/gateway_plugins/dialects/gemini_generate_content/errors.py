@@ -1,7 +1,8 @@
 """Errors in Google's form: statuses, codes and details. Source: Google's API design guide (AIP-193), google.rpc.Code.
 
-An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. A request
-for a JSON array as a stream gets a list with one such object.
+An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. A client
+that reads its stream as a JSON array gets a list with one such object, also if the error comes before the stream's head
+(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). A body that is not JSON gets the object.
 """
 
 from __future__ import annotations

@@ -83,6 +83,9 @@ _SEARCHES: Final[tuple[Path, ...]] = (
 """Paths of the number of web searches, which are billed in addition to the tokens."""
 _NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
+_MAX_CHARGE: Final = 1_000_000
+"""Maximum amount in dollars that a provider charges for one call. A larger amount is a mistake and must not be
+billed."""
 
 
 def _at(report: Any, path: Path) -> Any:
@@ -191,7 +194,7 @@ def _charged(usage: Mapping[str, Any]) -> int | None:
         amounts.append(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
     total = Decimal(0)
     for amount in amounts:
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount <= MAX_COUNT:
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount <= _MAX_CHARGE:
             return None
         total += Decimal(str(amount))  # the decimal text of a float is the text that the provider wrote
     return int(total.scaleb(_NANO).quantize(Decimal(1), ROUND_HALF_UP))

@@ -1,0 +1,130 @@
+"""Tests of the numbers that a provider reports, on every conversion, whole and streamed.
+
+A count that is not plausible is ignored, and the rest of the reply reaches the client. A literal that is not JSON makes
+the reply an error of the provider. No number makes a plugin fail.
+"""
+
+import orjson
+import pytest
+
+from gateway.contract.conversions import GENERATE, conversions
+from gateway.contract.errors import BadFrame, UpstreamFailed
+from gateway.contract.flag import OPAQUE
+from gateway.testkit.render.dialects import rendered
+from gateway.testkit.scenarios import Canned, Tokens
+from gateway_plugins.shared import lenient
+from tests.helpers.conversion import REGISTRY, Conversion, encoded
+from tests.helpers.json_faults import changed, paths
+
+EACH = {
+    f"{listed.client}__{listed.provider}": Conversion(
+        REGISTRY.flags[listed.client], listed.dialect, REGISTRY.flags[listed.provider], listed.upstream, listed.way
+    )
+    for listed in conversions(REGISTRY)
+    if GENERATE in listed.operations and listed.dialect != OPAQUE
+}
+every_conversion = pytest.mark.parametrize("conversion", EACH.values(), ids=EACH)
+CANNED = Canned(("Hi", " you"), tokens=Tokens(50, 60, 7, 3, 4))
+NUMBERS = ["1e300", "-1", "1.5", '"x"', "null", "[]", "18446744073709551616"]
+NO_JSON = ["NaN", "1e400"]
+TURNS = {
+    "openai_responses": {"input": "Hi"},
+    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+    "anthropic_messages": {"max_tokens": 500, "messages": [{"role": "user", "content": "Hi"}]},
+    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
+}
+
+
+def reply(conversion):
+    """Return the events of a stream, and the unstreamed body, of the provider. Chat reports a cost too."""
+    events, whole = rendered(conversion.upstream, CANNED)
+    if conversion.upstream == "openai_chat":
+        for data in [whole, *(data for _, data in events if data.get("usage"))]:
+            data["usage"]["cost"] = 0.5
+    return events, whole
+
+
+def usage_paths(data):
+    """Return the paths of the numbers below a member whose name says that it has the usage."""
+    return [path for path in paths(data) if any("usage" in str(name).lower() for name in path[:-1])]
+
+
+def put(data, text):
+    """Return the bytes with the number in place of the placeholder."""
+    return data.replace(b'"%NUMBER%"', text.encode())
+
+
+def stream(conversion, events, number, path, text):
+    """Return the bytes of a stream in which the value at the path of one event is `text`."""
+    kind, data = events[number]
+    payload = orjson.dumps(changed(data, path, "%NUMBER%"))
+    if "bedrock" in conversion.provider.name:  # the length of a frame is in its head
+        payload = put(payload, text)
+    sent = [*events[:number], (kind, payload), *events[number + 1 :]]
+    if conversion.name == "gemini_generate_content__gemini_generate_content":  # a client that reads an array
+        return b"[" + b",".join(put(packed(data), text) for _, data in sent) + b"]"
+    return put(encoded(conversion.provider, conversion.upstream, sent), text)
+
+
+def packed(data):
+    return data if isinstance(data, bytes) else orjson.dumps(data)
+
+
+def outcomes(conversion, texts):
+    """Yield each number, the path at which it stands in a reply, and the outcome of `settled`."""
+    events, whole = reply(conversion)
+    body = TURNS[conversion.dialect]
+    for text in texts:
+        for path in usage_paths(whole):
+            call = conversion.call(body)
+            yield text, path, settled(call, call.whole, put(orjson.dumps(changed(whole, path, "%NUMBER%")), text))
+        for number, (_, data) in enumerate(events):
+            if text in NO_JSON and conversion.provider.name == "bedrock_model_invoke":
+                continue  # this encoder reads events
+            for path in usage_paths(data):
+                call = conversion.call(body, stream=True)
+                yield text, path, settled(call, call.streamed, stream(conversion, events, number, path, text))
+
+
+def settled(call, read, data):
+    """Return whether the reply was read, and the facts, which the gateway's check of a meter's result has passed."""
+    try:
+        read(data)
+    except (BadFrame, UpstreamFailed) as error:
+        return error, None
+    return None, call.meter.facts()
+
+
+@every_conversion
+def test_a_count_that_is_not_plausible_costs_no_reply(conversion):
+    wrong = {(text, path): error for text, path, (error, _) in outcomes(conversion, NUMBERS) if error is not None}
+    assert wrong == {}
+
+
+@every_conversion
+def test_a_literal_that_is_not_json_is_an_error_of_the_provider(conversion):
+    carried = [(text, path) for text, path, (error, _) in outcomes(conversion, NO_JSON) if error is None]
+    assert carried == []
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (12, 12), (12.0, 12), ("12", 12), (0, 0), (10**9, 10**9), (1e9, 10**9), (10**9 + 1, None), (1e300, None),
+        (-1, None), (1.5, None), ("1.5", None), ("-1", None), ("9" * 5000, None), ("", None), (True, None),
+        (None, None), ([], None), (float("nan"), None), (float("inf"), None),
+    ],
+)  # fmt: skip
+def test_a_count_is_a_whole_number_in_any_form(value, number):
+    assert lenient.count(value) == number
+
+
+@pytest.mark.parametrize("cost", ["1e300", "1e8", "-1", "18446744073709551616", '"0.5"', "true"])
+def test_a_cost_that_is_not_plausible_is_not_charged(cost):
+    costs = [
+        facts.charged
+        for _, path, (_, facts) in outcomes(EACH["openai_chat__openai_chat"], [cost])
+        if path[-1] == "cost"
+    ]
+    assert costs == [None, None]

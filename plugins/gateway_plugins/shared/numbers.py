@@ -98,9 +98,11 @@ def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
     """Return those numbers in `values` that have an effect.
 
-    `checks` has the check of each number, `values` has the client's value, and `at` has the value's JSON pointer.
+    `checks` has the check of each number, and `at` has the JSON pointer of each value that is not a member of the
+    request itself. Other values are ignored.
     """
-    numbers = {name: check(values.get(name), at.get(name, f"/{name}")) for name, check in checks.items()}
+    given = [(name, value) for name, value in values.items() if name in checks]
+    numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}
     return {name: number for name, number in numbers.items() if number is not None}
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -26,7 +27,7 @@ from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS, Hold
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
-from gateway.contract.places import REPLY, Copy, End, Kind, Place, empty, json_bytes, json_text, put_text, value_at
+from gateway.contract.places import REPLY, Copy, End, Kind, Place, empty, json_bytes, json_text, put_text
 from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -70,26 +71,22 @@ class _Waiting:
 class _Run:
     """One filter that reads the text of one reply."""
 
-    __slots__ = ("_hook", "is_async", "method", "one")
+    __slots__ = ("_hook", "_method", "call", "is_async", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
-        self.method = method
+        self._hook = hook = one.active.hooks["filter.text"]
+        self._method = method
         self.is_async = is_async(method)
-        self._hook = one.active.hooks["filter.text"]
+        self.call: Callable[[Kind, str, bool], Any] = (
+            partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
+        )
 
-    async def feed(self, block: _Block, whole: str, *, last: bool, is_json: bool) -> str:
-        """Return the text to pass on. `whole` is the text that was held, and the new piece.
+    def text_of(self, result: str | Hold, block: _Block, whole: str, *, last: bool, is_json: bool) -> str:
+        """Return the text to pass on, and keep the text that the filter holds back.
 
-        Raises `GatewayError` if the filter blocks the call or fails.
+        `whole` is the text that was held, and the new piece. Raises `PluginFailed` if the result is not allowed.
         """
-        result: str | Hold
-        if self.is_async:
-            result = await self._hook.settled(self.method, block.kind, whole, last, seconds=SECONDS)
-        else:
-            result = self._hook.run(self.method, block.kind, whole, last)
-        if result is whole:
-            return whole
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
             text += rest
@@ -102,7 +99,7 @@ class _Run:
         return text
 
     def failure(self, cause: str) -> PluginFailed:
-        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
+        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))
 
 
 class Texts:
@@ -120,7 +117,11 @@ class Texts:
             if run.one.failed:
                 continue
             try:
-                piece = await run.feed(block, piece, last=last, is_json=is_json)
+                result = run.call(block.kind, piece, last)
+                if run.is_async:
+                    result = await result
+                if result is not piece:
+                    piece = run.text_of(result, block, piece, last=last, is_json=is_json)
             except PluginFailed as failure:  # without the filter, the whole text is passed on
                 self._filters.failed(run.one, failure)
         return piece
@@ -215,18 +216,23 @@ class FilteredStream:
                 items = self._places.run(_texts_of, event, self._places.function)
         except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
             return None
-        waiting = _Waiting(event, costly=costly)
+        waiting: _Waiting | None = None
         for item, text, is_json in items:
             if type(item) is Place:
-                await self._text(waiting, item, text, is_json=is_json)
+                new, block = await self._text(item, text, is_json=is_json)
+                if new != text or block.held:
+                    waiting = waiting or _Waiting(event, costly=costly)
+                    self._replace(waiting, item, text, new, block)
             elif type(item) is End:
                 if item.block not in self._over:
                     await self._end(item.block)
             elif type(item) is Copy:
+                waiting = waiting or _Waiting(event, costly=costly)
                 waiting.copies.append(item)
-        return waiting if waiting.texts or waiting.carries or waiting.copies else None
+        return waiting
 
-    async def _text(self, waiting: _Waiting, place: Place, text: str, *, is_json: bool) -> None:
+    async def _text(self, place: Place, text: str, *, is_json: bool) -> tuple[str, _Block]:
+        """Return the new text of a place, and its block."""
         key = place.block, place.kind
         block = self._blocks.get(key)
         if block is None:
@@ -242,8 +248,14 @@ class FilteredStream:
                 block.is_open = True
                 self._open[block] = None
                 self._over.clear()
-            if block.carrier is not None or block.held:
-                _carry(block, (waiting, place, new) if block.held else None)
+            if block.carrier is not None:
+                _carry(block, None)
+        return new, block
+
+    def _replace(self, waiting: _Waiting, place: Place, text: str, new: str, block: _Block) -> None:
+        """Make a waiting event get the new text of a place, and the text of the block that is held back."""
+        if block.held:
+            _carry(block, (waiting, place, new))
         if new != text:
             waiting.texts[place] = new
             self._is_changed = True
@@ -338,7 +350,9 @@ def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
     texts: list[Item] = []
     for item in places(event):
         if type(item) is Place:
-            value = value_at(event.data, item.path)
+            value = event.data
+            for step in item.path:
+                value = value[step]
             texts.append((item, value, False) if type(value) is str else (item, json_text(value), True))
         else:
             texts.append((item, "", False))

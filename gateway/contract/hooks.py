@@ -122,7 +122,7 @@ class Hook:
         try:
             result = function(*args)
             self.ran(perf_counter() - began, function)
-            if inspect.isawaitable(result):
+            if result is not None and inspect.isawaitable(result):
                 async with asyncio.timeout(seconds):
                     result = await result
             if self.check is not None:

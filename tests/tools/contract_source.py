@@ -53,7 +53,7 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
 
 
-def head(module: str) -> str:
+def docstring(module: str) -> str:
     """Return the docstring of a module."""
     return ast.get_docstring(tree_of(module)) or ""
 

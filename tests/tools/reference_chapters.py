@@ -17,7 +17,8 @@ class Part:
     module: str
     only: tuple[str, ...] = ()
     """The names of the part; () for all public names that stand in no other part."""
-    text: str = ""
+    head: bool = False
+    """Whether the docstring of the module introduces the part."""
     prefix: str = ""
     """The module in front of the names of classes, if other modules have classes of the same names."""
     imported: str = ""
@@ -159,11 +160,11 @@ CHAPTERS: Final = (
             Part("Objects for one reply", "codecs", imported="flag"),
             Part("Requests and replies", "messages", imported="flag"),
             Part("Tokens and other facts", "facts", imported="flag"),
-            Part("Places of text", "places", ("REQUEST", "REPLY", "Kind", "Places", "Place", "End", "Copy")),
+            Part("Places of text", "places", ("REQUEST", "REPLY", "Kind", "Places", "Place", "End", "Copy"), head=True),
             Part("Lists of models", "model_lists", ("ModelList", "ListedModel"), imported="flag"),
             Part("Clients", "client_api", ("ClientApi",), imported="flag"),
-            Part("Members of a body", "members", imported="flag"),
-            Part("Capabilities of a model", "capabilities", ("Caps",), imported="flag"),
+            Part("Members of a body", "members", imported="flag", head=True),
+            Part("Capabilities of a model", "capabilities", ("Caps",), head=True, imported="flag"),
             Part("Options and settings", "settings", imported="flag"),
             Part("Samples", "samples", ("Sample",)),
             Part("Constants", "flag"),
@@ -178,7 +179,7 @@ CHAPTERS: Final = (
         "A filter",
         "A filter is a module with these members. Its settings are a class below [`Settings`](#settings).",
         (
-            Part("Members of a filter", "filter", ("FilterModule",)),
+            Part("Members of a filter", "filter", ("FilterModule",), head=True),
             Part("The object of one call", "filter", ("Filter",)),
             Part("Values of filters", "filter_values", imported="filter"),
             Part("Texts of a request", "places", ("Text",), imported="filter"),
@@ -195,7 +196,7 @@ CHAPTERS: Final = (
         "Errors",
         "An exception carries a [`Problem`](#problem), from which the client's flag writes the error reply.",
         (
-            Part("Problems and exceptions", "errors"),
+            Part("Problems and exceptions", "errors", head=True),
             Part(
                 "Codes of problems",
                 "errors",
@@ -225,19 +226,19 @@ CHAPTERS: Final = (
         "Helpers",
         "Modules that plugins of every kind may use.",
         (
-            Part("JSON bodies", "json_api"),
+            Part("JSON bodies", "json_api", head=True),
             Part("Streams of server-sent events", "sse_api"),
             Part("Streams of a JSON array", "array_api"),
-            Part("Frames of server-sent events", "framing.sse", prefix="framing.sse"),
-            Part("Frames of a JSON array", "framing.json_array", prefix="framing.json_array"),
-            Part("Frames of an AWS event stream", "framing.eventstream", prefix="framing.eventstream"),
+            Part("Frames of server-sent events", "framing.sse", prefix="framing.sse", head=True),
+            Part("Frames of a JSON array", "framing.json_array", prefix="framing.json_array", head=True),
+            Part("Frames of an AWS event stream", "framing.eventstream", prefix="framing.eventstream", head=True),
             Part("Texts in bodies", "places"),
-            Part("Openings of chats", "openings"),
+            Part("Openings of chats", "openings", head=True),
             Part("The common list of models", "model_lists"),
-            Part("Errors of providers", "provider_errors"),
-            Part("JSON with incomplete characters", "lenient_json"),
+            Part("Errors of providers", "provider_errors", head=True),
+            Part("JSON with incomplete characters", "lenient_json", head=True),
             Part("Names of models", "capabilities"),
-            Part("Patterns", "globs"),
+            Part("Patterns", "globs", head=True),
             Part("Wrong base URLs", "client_api"),
         ),
     ),

@@ -20,7 +20,7 @@ from gateway.contract.hooks import NEVER_REFUSES
 from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
 from tests.contract import example_values
 from tests.tools.config_page import anchor
-from tests.tools.contract_source import Name, public_names
+from tests.tools.contract_source import Name, docstring, public_names
 from tests.tools.reference_chapters import CALLED, CHAPTERS, HEAD, RULES, STEPS, VALUES, Chapter, Part
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "reference.md"
@@ -30,8 +30,8 @@ SHOWN: Final = 60
 """Maximum number of characters of a constant's value that is shown."""
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
 """The kind of plugin whose members a protocol describes."""
-_HOOKS: Final = {"Flag": "", "Observer": "", "Translator": "", "Filter": "filter."}
-"""The beginning of a hook's name, by the protocol that declares the hook. Others begin with the protocol's name."""
+_HOOKS: Final = {"Flag": "", "Observer": "", "Filter": "filter.", "Meter": "meter.", "Encoder": "encoder."}
+"""The beginning of a hook's name in `NEVER_REFUSES`, by the protocol that declares the hook."""
 
 
 def page() -> str:
@@ -108,10 +108,10 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     yield from _wrapped(" · ".join(f"[{part.title}](#{anchor(part.title)})" for part in chapter.parts))
     for part in chapter.parts:
         yield from ("", f"### {part.title}", "")
-        if part.text:
-            yield from (*_wrapped(part.text), "")
         if not part.module.startswith("gateway."):
             yield from (f"From `gateway.contract.{part.imported or part.module}`.", "")
+        if part.head:
+            yield from _markdown(docstring(module_of(part)))
         constants = [name for name in names_of(part) if name.kind == "constant"]
         for name in names_of(part):
             if name.has_entry:
@@ -162,7 +162,7 @@ def _notes(name: Name, part: Part) -> Iterator[str]:
         notes.append("Required." if default == "required" else f"If it is missing: {default}.")
     if "Awaitable[" in name.signature:
         notes.append("May be `async`.")
-    if _HOOKS.get(name.owner, f"{name.owner.lower()}.") + name.name in NEVER_REFUSES and name.owner in _MADE:
+    if name.owner in _HOOKS and _HOOKS[name.owner] + name.name in NEVER_REFUSES:
         notes.append("Must raise nothing.")
     if links := _links(name, part):
         notes.append(f"Types: {', '.join(links)}.")
@@ -170,15 +170,12 @@ def _notes(name: Name, part: Part) -> Iterator[str]:
         yield from (*_wrapped(" ".join(notes)), "")
 
 
-_MADE: Final = frozenset({*_HOOKS, "Meter", "Encoder"})
-
-
 def _default(member: Name) -> str:
     """Return what the gateway does without a member of a plugin."""
     if member.name in KINDS[member.owner].required:
         return "required"
     if member.owner != "Flag":
-        return _OPTIONAL.get(member.name, "nothing happens")
+        return _OPTIONAL[member.name]
     value = getattr(Defaults, member.name)
     if isinstance(value, type):
         return f"`{value.__name__}`"
@@ -204,13 +201,11 @@ def _prose(doc: str) -> str:
 
 def _markdown(doc: str) -> Iterator[str]:
     """Yield a docstring as Markdown. Examples and indented code become blocks of code."""
-    for block in re.split(r"\n\n(?!    )", doc.strip()) if doc else []:
-        if block.startswith(">>> "):
-            yield from ("```pycon", block, "```", "")
-        elif block.startswith("    "):
-            yield from ("```python", textwrap.dedent(block), "```", "")
-        else:
-            yield from (block, "")
+    for block in re.split(r"\n\n(?=\S)", doc) if doc else []:
+        text, indented, code = block.partition("\n\n    ")
+        yield from ("```pycon", text, "```", "") if text.startswith(">>> ") else (text, "")
+        if indented:
+            yield from ("```python", textwrap.dedent(f"    {code}"), "```", "")
 
 
 def _item(name: Name) -> Iterator[str]:

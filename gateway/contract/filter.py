@@ -24,7 +24,9 @@ SECONDS: Final = 10.0
 
 
 class Filter(Protocol):
-    """The object that `open` returns for one call. Each filter sees the changes of those before it.
+    """The object that `open` returns for one call.
+
+    In requests and in replies, each filter sees the changes of those that stand before it in the configuration.
 
     Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
     `blocked` or `limited`, to end the call with an error. After any other exception, and after `SECONDS`, the filter

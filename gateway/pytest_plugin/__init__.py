@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def irisgate_upstream() -> Callable[..., Simulator]:
     """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock" or "gemini".
 
-    `keys` are the API keys that the provider accepts; None accepts any key.
+    The function takes the name, and as `keys` the API keys that the provider accepts. Without `keys`, it accepts any.
 
     >>> async with irisgate_upstream("openai", keys={"k"}) as upstream:
     ...     upstream.script(scenarios.text("Hello"))
@@ -60,8 +60,8 @@ def irisgate_upstream() -> Callable[..., Simulator]:
 def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGateway]]:
     """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given.
 
-    In the configuration, grants and listeners may be missing. The gateway has a free port and an empty store, and ends
-    with the block.
+    The function takes the configuration, in which grants and listeners may be missing, and the folder or None. The
+    gateway has a free port and an empty store, and ends with the block.
 
     >>> async with irisgate_gateway({"providers": {}}) as gateway:
     ...     reply = await gateway.get("/healthz")
@@ -95,8 +95,8 @@ def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
 def irisgate_check() -> Callable[..., Report]:
     """Return a function that runs the laws on a plugin, and fails with their report if one is broken.
 
-    The laws are those of `irisgate plugins check NAME`. The second argument is the folder of the plugin; None for an
-    installed plugin.
+    The laws are those of `irisgate plugins check NAME`. The function takes the name of the plugin and its folder; None
+    for an installed plugin.
 
     >>> irisgate_check("slow_calls", EXAMPLES).holds
     True
@@ -118,7 +118,7 @@ def irisgate_check() -> Callable[..., Report]:
 def irisgate_golden(request: pytest.FixtureRequest) -> Callable[[Path, Any], None]:
     r"""Return a function that compares a value with a file of JSON, in which ids and times are numbered.
 
-    With `--irisgate-rewrite-golden` the function writes the file instead.
+    The function takes the path and the value. With `--irisgate-rewrite-golden` it writes the file instead.
 
     >>> path = tmp_path / "reply.json"
     >>> _ = path.write_text('{\n "id": "msg_made-1",\n "text": "hi"\n}\n')

@@ -15,8 +15,6 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 WIDTH: Final = 100
 """Maximum number of characters of a signature that is written on one line."""
-_DEFAULTS: Final = {"field(repr=False)": "", "field(default_factory=dict)": "{}", "field(default_factory=list)": "[]"}
-"""The defaults of fields of dataclasses, by the text in the source."""
 _PROPERTIES: Final = frozenset({"property", "cached_property"})
 
 
@@ -78,8 +76,7 @@ def _name(node: ast.stmt, below: ast.stmt | None, owner: str) -> Name | None:
             return _function(node, owner)
         case ast.AnnAssign(target=ast.Name(id=name), value=value):
             kind = "field" if owner else "constant"
-            shown = _DEFAULTS.get(_text(value), _text(value))
-            return Name(kind, name, _text(node.annotation), _doc_below(below), shown, owner)
+            return Name(kind, name, _text(node.annotation), _doc_below(below), _default(value), owner)
         case ast.Assign(targets=[ast.Name(id=name)], value=value) if not owner and "TypeVar(" not in _text(value):
             return Name("alias", name, f"{name} = {_text(value)}", _doc_below(below))
     return None
@@ -143,6 +140,15 @@ def _text(node: ast.AST | None) -> str:
     """Return the source of an expression, with double quotes where that changes nothing."""
     text = "" if node is None else ast.unparse(node)
     return text if '"' in text else text.replace("'", '"')
+
+
+def _default(value: ast.expr | None) -> str:
+    """Return the default of a field, which a dataclass may have as an argument of `field`."""
+    match value:
+        case ast.Call(func=ast.Name(id="field"), keywords=keywords):
+            given = {keyword.arg: _text(keyword.value) for keyword in keywords}
+            return given.get("default") or (f"{given['default_factory']}()" if "default_factory" in given else "")
+    return _text(value)
 
 
 def _doc_below(node: ast.stmt | None) -> str:

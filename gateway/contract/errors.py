@@ -86,6 +86,7 @@ class Problem:
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
+    """True if the same request may succeed later."""
     should_retry: bool | None = None
     """The provider's advice whether the client should try again (`x-should-retry`); None without this header."""
     reason: str = ""

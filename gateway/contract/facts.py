@@ -49,6 +49,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
+"""The names of the fields of `Usage`."""
 MESSAGE: Final = "message"
 """The kind of the part that has the tokens of the reply itself."""
 

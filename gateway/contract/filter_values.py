@@ -170,6 +170,7 @@ class Reply:
     body: bytes = b""
     """The body as JSON; b"" for a stream."""
     events: tuple[Event, ...] = ()
+    """The events of a stream; () for a reply that is not a stream."""
 
 
 class Hold(NamedTuple):

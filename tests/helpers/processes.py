@@ -22,7 +22,7 @@ PAGE = re.compile(r"listening on (http://\S+)")
 
 def environment(tmp_path, **more):
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "STATE_"))}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**variables, "HOME": str(tmp_path), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **more}
 
 

@@ -7,6 +7,7 @@ beside the release, and `IRISGATE_OUTER_WHEEL=1 tests/run` beside this checkout.
 
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 from gateway.process.new_plugin import package_files
@@ -25,6 +26,22 @@ def write_project(folder):
     for name, kind in NEW_MODULES.items():
         (folder / f"{name}.py").write_text(package_files(name, kind)[f"{name}.py"])
     return folder
+
+
+def install_without_build(site):
+    """Install the package into a folder from which Python imports modules, without a build or an installer."""
+    write_project(site)
+    project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    metadata = site / f"{name}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (metadata / "RECORD").write_text("".join(f"{file.name},,\n" for file in site.glob("*.py")))
+    groups = [
+        "\n".join([f"[{group}]", *(f"{plugin} = {module}" for plugin, module in entries.items())])
+        for group, entries in project["entry-points"].items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(groups))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ import io
 import json
 import os
 import signal
-from contextlib import asynccontextmanager
 from functools import partial
 
-from tests.helpers.authors_mistakes import FLAG
+import pytest
+
+from tests.helpers.authors_mistakes import FLAG, OBSERVER
 from tests.helpers.gateway import EVERYTHING
 from tests.helpers.installed import install
-from tests.helpers.processes import ROOT, family
+from tests.helpers.processes import family
 from tests.helpers.waiting import eventually
-from tests.process.test_development import ACME
+from tests.process.test_development import ACME, developing
 
 LARGE = 2_000_000
 """Size in bytes of a prompt that a worker process reads."""
@@ -34,21 +35,24 @@ def install_version(site, version, source=SPEAKING):
     install(site, files={path: text.replace("VERSION", version) for path, text in files.items()}, version=version)
 
 
-def paths(site):
-    return os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(site)])
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Return a folder from which new processes import modules, with version 1 of the package."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    install_version(folder, "1")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
 
 
-@asynccontextmanager
-async def gateway(tmp_path):
-    """Run a gateway with version 1 of the package, and yield it with the folder of the package and its own output."""
-    site, config = tmp_path / "site", tmp_path / "config.json"
-    site.mkdir()
-    install_version(site, "1")
+@pytest.fixture
+async def running(tmp_path, site):
+    """Yield a gateway with version 1 of the package."""
+    config = tmp_path / "config.json"
     listener = {"listeners": [{"listen": "127.0.0.1:0"}], "drain_seconds": 1}
     config.write_text(json.dumps({"providers": {"acme": ACME}, "grants": EVERYTHING, "server": listener}))
-    options = "serve", "--config", str(config), "--state", str(tmp_path / "state")
-    async with family(tmp_path, *options, PYTHONPATH=paths(site)) as running:
-        yield running, site
+    async with family(tmp_path, "serve", "--config", str(config), "--state", str(tmp_path / "state")) as gateway:
+        yield gateway
 
 
 async def answer(running, size=1):
@@ -58,46 +62,47 @@ async def answer(running, size=1):
         return (await reply.json())["error"]["message"]
 
 
-async def test_a_restart_takes_the_new_version_and_a_reload_names_it(tmp_path):
-    async with gateway(tmp_path) as (running, site):
+async def test_a_restart_takes_the_new_version_and_a_reload_names_it(running, site):
+    install_version(site, "2")
+    for size in (1, LARGE):
+        assert await answer(running, size) == "words of 1 1"
+    os.kill(running.current, signal.SIGHUP)
+    await running.line("config.reloaded")
+    (line,) = running.entries("plugins.upgraded")
+    assert line["packages"] == ["acme-plugins 1 runs and 2 is installed"]
+    for size in (1, LARGE):
+        assert await answer(running, size) == "words of 1 1"
+    await running.restart()
+    assert await answer(running) == "words of 2 2"
+    started = [line["packages"] for line in running.entries("plugins.installed")]
+    assert [[name for name in names if "acme-plugins" in name] for names in started] == [
+        ["acme-plugins 1"],
+        ["acme-plugins 2"],
+    ]
+    await running.end()
+
+
+async def test_a_broken_upgrade_leaves_the_old_process_in_service(running, site):
+    install_version(site, "2", "raise SystemExit(0)\n")
+    os.kill(running.current, signal.SIGUSR2)
+    await running.line("restart.failed")
+    assert [line["reason"] for line in running.entries("restart.failed")] == ["the new process ended with status 2"]
+    assert running.entries("handover.failed") == []
+    assert await answer(running) == "words of 1 1"
+    await running.end()
+
+
+async def test_a_developing_gateway_takes_the_new_version_at_a_hang_up(tmp_path, site):
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "watching.py").write_text(OBSERVER)
+    async with developing(tmp_path, folder) as (served, _):
         install_version(site, "2")
-        for size in (1, LARGE):
-            assert await answer(running, size) == "words of 1 1"
-        os.kill(running.current, signal.SIGHUP)
-        await running.line("config.reloaded")
-        (line,) = running.entries("plugins.upgraded")
-        assert line["packages"] == ["acme-plugins 1 runs and 2 is installed"]
-        for size in (1, LARGE):
-            assert await answer(running, size) == "words of 1 1"
-        await running.restart()
-        for size in (1, LARGE):
-            assert await answer(running, size) == "words of 2 2"
-        started = [line["packages"] for line in running.entries("plugins.installed")]
-        assert [[name for name in names if "acme-plugins" in name] for names in started] == [
-            ["acme-plugins 1"],
-            ["acme-plugins 2"],
-        ]
-        await running.end()
+        assert await answer(served) == "words of 1 1"
+        served.process.send_signal(signal.SIGHUP)
+        await eventually(partial(answers, served, "words of 2 2"), 60)
+        assert await served.end() == 0
 
 
-BROKEN = ("import acme_sdk\n", "raise SystemExit(0)\n")
-
-
-def has_more(running, event, count):
-    return len(running.entries(event)) > count
-
-
-async def test_a_broken_upgrade_leaves_the_old_process_in_service(tmp_path):
-    async with gateway(tmp_path) as (running, site):
-        for source in BROKEN:
-            failed = len(running.entries("restart.failed"))
-            install_version(site, "2", source)
-            os.kill(running.current, signal.SIGUSR2)
-            await eventually(partial(has_more, running, "restart.failed", failed), 60)
-            assert await answer(running) == "words of 1 1"
-        assert {line["reason"] for line in running.entries("restart.failed")} == {"the new process ended with status 2"}
-        assert running.entries("handover.failed") == []
-        install_version(site, "3")
-        await running.restart()
-        assert await answer(running) == "words of 3 3"
-        await running.end()
+async def answers(served, text):
+    return await answer(served) == text

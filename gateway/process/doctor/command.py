@@ -68,7 +68,9 @@ def _plugins(registry: Registry) -> Iterator[Result]:
         yield warning("plugins", plugin.reason, "mend the package or uninstall it")
     if not registry.skipped:
         counts = f"{len(registry.flags)} flags, {len(registry.translators)} translators"
-        yield ok("plugins", f"{counts}, {len(registry.observers)} observers")
+        packages = ", ".join(map(str, registry.packages))
+        installed = f"; of installed packages: {packages}" if packages else ""
+        yield ok("plugins", f"{counts}, {len(registry.observers)} observers{installed}")
 
 
 def _config(path: Path | None, registry: Registry, results: list[Result]) -> Config | None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -80,11 +80,30 @@ def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
     importlib.invalidate_caches()
     packages: dict[str, tuple[Package, Sequence[EntryPoint]]] = {}
     for distribution in distributions():
-        if entries := _entries(distribution):
-            package = _package(distribution, entries)
-            # the first one on the path, whose modules are imported too
+        if not _entries(distribution):
+            continue
+        name = _described(distribution, "name")
+        first = _first(name) or distribution
+        if entries := _entries(first):
+            package = _package(first, name, entries)
             packages.setdefault(package.name, (package, entries))
     return [packages[name] for name in sorted(packages)]
+
+
+def _described(distribution: Distribution, member: str) -> str:
+    """Return the `name` or `version` of a package; "" if an interrupted installation has left none."""
+    try:
+        return getattr(distribution, member) or ""
+    except _DAMAGED:
+        return ""
+
+
+def _first(name: str) -> Distribution | None:
+    """Return the package of a name that is the first on the path, whose modules are imported."""
+    try:
+        return Distribution.from_name(name) if name else None
+    except PackageNotFoundError:
+        return None
 
 
 def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
@@ -96,13 +115,9 @@ def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
     return sorted(entries, key=lambda entry: (tuple(GROUPS).index(entry.group), entry.name))
 
 
-def _package(distribution: Distribution, entries: Sequence[EntryPoint]) -> Package:
-    try:
-        name, version = distribution.name or "", distribution.version or ""
-    except _DAMAGED:
-        name, version = "", ""
-    if not name:
-        name = f"a package without a name in {distribution.locate_file('')}"
+def _package(distribution: Distribution, name: str, entries: Sequence[EntryPoint]) -> Package:
+    version = _described(distribution, "version")
+    name = name or f"a package without a name in {distribution.locate_file('')}"
     names = {tuple(module_of(entry).split(".")) for entry in entries} | _module_names(distribution)
     plugins = tuple(sorted({entry.name for entry in entries}))
     return Package(name, version, plugins, dict(_sources("", names, None)))

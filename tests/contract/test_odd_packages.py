@@ -101,6 +101,24 @@ def test_entry_points_that_cannot_be_read_harm_no_other_package(site):
     assert registry.skipped == ()
 
 
+def test_a_package_that_stands_twice_on_the_path_counts_once(site, tmp_path, monkeypatch):
+    """Check that the first package on the path hides the others of its name (jaraco/keyring#486).
+
+    An empty folder of metadata is on the path too (python/cpython#100455).
+    """
+    observer(site)
+    (site / ".dist-info").mkdir()
+    first = tmp_path / "first"
+    first.mkdir()
+    monkeypatch.syspath_prepend(first)
+    observer(first, version="3", name="later", files={"acme_plugin.py": OBSERVER})
+    registry = discover()
+    assert {"acme", "later"} & set(registry.observers) == {"later"}
+    assert "acme-plugins 3" in map(str, registry.packages)
+    install(first, group="others", files={})
+    assert not {"acme", "later"} & set(discover().observers)
+
+
 def test_a_name_of_two_packages_is_used_for_neither(site):
     observer(site)
     observer(site, package="other", version="3", value="odd_place", files={"odd_place.py": OBSERVER})

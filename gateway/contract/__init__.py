@@ -1,7 +1,10 @@
 """The plugin contract: the one package of the gateway that a plugin may import.
 
-- `flag`: the protocols of the three kinds of plugins (`Flag`, `Translator` and `Observer`), and every value that
-  plugins and the gateway exchange.
+- `flag`: the protocols of flags, translators and observers (`Flag`, `Translator` and `Observer`), and every value that
+  these plugins and the gateway exchange.
+- `filter`: the protocols of filters, and the values that filters and the gateway exchange.
+- `places`: the places of text in requests and replies, by which filters read them.
+- `samples`: samples with which `irisgate plugins check NAME` tries a plugin.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
 - `json_api`: functions for compatibility flags with JSON bodies.
 - `sse_api`: the decoder and the encoder of compatibility flags whose streams are server-sent events.
@@ -17,5 +20,5 @@
 
 All other modules, such as `registry`, are for the gateway itself. All code here is pure: it does not use the network,
 does not await, and gets its configuration only from a call's target. This package imports no other package of the
-gateway.
+gateway. `plugins/reference.md` is generated from the public modules.
 """

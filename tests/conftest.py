@@ -2,7 +2,6 @@
 
 import gc
 import os
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -17,7 +16,6 @@ RECORDINGS = "recordings"
 """First word of the reason for skips that are always allowed, because recordings cannot be installed."""
 
 
-TESTS = Path(__file__).parent
 LONG = {
     "attacks/test_loop_blocks.py",
     "clients/test_claude_code.py",
@@ -91,13 +89,19 @@ hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKI
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.relative_to(TESTS).as_posix() not in LONG)
+    items.sort(key=lambda item: item.nodeid.partition("::")[0].removeprefix("tests/") not in LONG)
+
+
+def pytest_sessionstart():
+    """Switch garbage collection off while tests are collected, because hardly any of the objects is garbage."""
+    gc.disable()
 
 
 def pytest_collection_finish():
     """Exclude pytest's own objects from garbage collection. Scanning them takes a second each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.helpers.waiting import eventually
 from tests.web.admin.conftest import from_file
 
 CHANGES = 100
-CLIENTS = 8
+CLIENTS = 4
 ASKED = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 WAYS = ("api", "file", "api", "api", "signal", "api", "api", "signal", "api", "api", "signal")
 FAULTS = (

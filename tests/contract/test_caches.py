@@ -19,6 +19,7 @@ from gateway.call.sessions import MAX_OPEN, Sessions
 from gateway.config.model import Provider
 from gateway.contract import openings
 from gateway.contract.flag import ClientRequest
+from gateway.contract.framing import eventstream
 from gateway.contract.members import Members
 from gateway.money.prices.table import MAX_SERVED, Prices
 from gateway.store import calls
@@ -43,6 +44,7 @@ CACHES = {
     "gateway/contract/capabilities.py": [CONSTANT, CONSTANT, CONFIGURED],
     "gateway/contract/client_api.py": [CONSTANT],
     "gateway/contract/filter_checks.py": [CONSTANT],
+    "gateway/contract/framing/eventstream.py": [CHOSEN],
     "gateway/contract/hook_results.py": [CONSTANT],
     "gateway/contract/losses.py": [CONSTANT],
     "gateway/contract/small_cache.py": [CHOSEN],
@@ -103,6 +105,10 @@ def many_headers():
     return lambda _, text: loopback.forwarding_header([(f"{text}-{number}", "") for number in range(100)])
 
 
+def headers_of_frames():
+    return lambda _, text: [*eventstream.Decoder().feed(eventstream.encode({text[:200]: text}, b""))]
+
+
 def served():
     prices = Prices.load()
     provider = Provider("p", "http://127.0.0.1:9", ("claude-haiku-4-5",), cost_basis="anthropic")
@@ -114,6 +120,7 @@ FILLED = {
     "user agents": (lambda: lambda _, text: agents._by_user_agent(text), 512, 1),
     "hosts": (lambda: lambda _, text: guard._place(text), 512, 1),
     "names of log fields": (lambda: lambda _, text: log._is_secret(text), 2048, 1),
+    "headers of frames": (headers_of_frames, 512, 1),
     "names of headers": (many_headers, 128, 1),
     "lists of dropped fields": (lambda: lambda _, text: calls._json_list((text[:200], *map(str, range(31)))), 2048, 6),
     "sessions by fingerprint": (sessions, 2 * MAX_OPEN, 8),

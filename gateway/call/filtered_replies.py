@@ -14,7 +14,7 @@ the reply.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -23,16 +23,21 @@ import orjson
 
 from gateway.call.chain import Batch, Batches
 from gateway.call.filters import CallFilters, OpenFilter
+from gateway.call.stream_decoding import BATCH_EVENTS
+from gateway.call.text_work import LARGE_TEXT, Item, changed_payload, found_items, items_of, with_texts
+from gateway.call.turns import Turns
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS, Hold
 from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import Event
-from gateway.contract.places import REPLY, Copy, End, Kind, Place, empty, json_bytes, json_text, put_text
+from gateway.contract.places import REPLY, Copy, End, Kind, Place
 from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of events that wait because a filter holds back text."""
+"""Maximum number of bytes of events that wait behind an event of which a filter holds back text."""
+TURN_TEXTS: Final = 16
+"""Number of texts or events after which other calls take their turns."""
 
 
 class _Block:
@@ -47,8 +52,8 @@ class _Block:
         """Whether the block has begun and has not ended."""
         self.held: dict[_Run, str] = {}
         """The text that filters hold back."""
-        self.carrier: tuple[_Waiting, Place, str] | None = None
-        """The last event of the block while text is held back, with that event's text after the filters."""
+        self.carrier: tuple[_Waiting, int, str] | None = None
+        """The last event of the block while text is held back, with the number and the new text of its item."""
         self.sent: list[str] = []
         """The texts after the filters."""
 
@@ -56,12 +61,14 @@ class _Block:
 class _Waiting:
     """An event of a stream, with the texts that will replace its own texts."""
 
-    __slots__ = ("carries", "copies", "costly", "event", "texts")
+    __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
 
-    def __init__(self, event: Event, *, costly: bool) -> None:
+    def __init__(self, event: Event, items: Sequence[Item], *, costly: bool) -> None:
         self.event = event
+        self.items = items
         self.costly = costly
-        self.texts: dict[Place, str] = {}
+        self.texts: dict[int, str] = {}
+        """The new texts, by the numbers of their items."""
         self.copies: list[Copy] = []
         """The values that repeat text and are emptied if text changes."""
         self.carries = 0
@@ -71,18 +78,18 @@ class _Waiting:
 class _Run:
     """One filter that reads the text of one reply."""
 
-    __slots__ = ("_hook", "_method", "call", "is_async", "one")
+    __slots__ = ("_hook", "call", "is_async", "method", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
         self._hook = hook = one.active.hooks["filter.text"]
-        self._method = method
+        self.method = method
         self.is_async = is_async(method)
         self.call: Callable[[Kind, str, bool], Any] = (
             partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
         )
 
-    def text_of(self, result: str | Hold, block: _Block, whole: str, *, last: bool, is_json: bool) -> str:
+    def text_of(self, result: str | Hold, block: _Block, whole: str, *, last: bool) -> str:
         """Return the text to pass on, and keep the text that the filter holds back.
 
         `whole` is the text that was held, and the new piece. Raises `PluginFailed` if the result is not allowed.
@@ -94,19 +101,18 @@ class _Run:
             block.held[self] = rest
         if text and not whole:
             raise self.failure("returned text at the end of a block of which it held nothing")
-        if is_json and text != whole and not _is_json(text):
-            raise self.failure("returned arguments that are not JSON")
         return text
 
     def failure(self, cause: str) -> PluginFailed:
-        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self._method))
+        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
 
 
 class Texts:
     """The text of one reply as it passes through all filters that read text."""
 
-    def __init__(self, filters: CallFilters) -> None:
+    def __init__(self, filters: CallFilters, pool: ProcessPool) -> None:
         self._filters = filters
+        self._pool = pool
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
     async def feed(self, block: _Block, piece: str, *, last: bool, is_json: bool = False) -> str:
@@ -117,48 +123,89 @@ class Texts:
             if run.one.failed:
                 continue
             try:
-                result = run.call(block.kind, piece, last)
-                if run.is_async:
-                    result = await result
+                if len(piece) >= LARGE_TEXT:
+                    result = await run.one.run("text", run.method, block.kind, piece, last, is_large=True)
+                else:
+                    result = run.call(block.kind, piece, last)
+                    if run.is_async:
+                        result = await result
                 if result is not piece:
-                    piece = run.text_of(result, block, piece, last=last, is_json=is_json)
+                    text = run.text_of(result, block, piece, last=last)
+                    if is_json and text != piece:
+                        await self._require_json(text, run)
+                    piece = text
             except PluginFailed as failure:  # without the filter, the whole text is passed on
                 self._filters.failed(run.one, failure)
         return piece
 
+    async def _require_json(self, text: str, run: _Run) -> None:
+        if not await self._pool.run(len(text), NO_DROP, _is_json, text):
+            raise run.failure("returned arguments that are not JSON")
 
-async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool) -> bytes:
+
+async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
     """Return an unstreamed reply with the texts that the filters return. Raises the exceptions of `Texts.feed`."""
-    texts = Texts(filters)
-    changes: list[tuple[Place, str]] = []
-    copies: list[Copy] = []
-    for number, (place, text, is_json) in enumerate(await pool.run_reply(body, NO_DROP, texts_of, places, REPLY, body)):
-        if isinstance(place, Place):
+    texts = Texts(filters, pool)
+    changes: dict[int, str] = {}
+    for number, (place, text, is_json) in enumerate(await found_items(places, REPLY, body, pool, turns)):
+        if number % TURN_TEXTS == TURN_TEXTS - 1:
+            await turns.take()
+        if type(place) is Place:
             new = await texts.feed(_Block(number, place.kind), text, last=True, is_json=is_json)
             if new != text:
-                changes.append((place, new))
-        elif isinstance(place, Copy):
-            copies.append(place)
-    if not changes:
-        return body
-    return await pool.run_reply(body, NO_DROP, with_texts, places, REPLY, body, changes, copies)
+                changes[number] = new
+    return await changed_payload(places, REPLY, body, changes, pool, turns) if changes else body
+
+
+class _OpenBlocks:
+    """The blocks of a stream that have begun and have not ended, by each name whose end ends them."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[Hashable, dict[_Block, None]] = {}
+
+    def __iter__(self) -> Iterator[_Block]:
+        return iter(self._by_name.get((), ()))
+
+    def add(self, block: _Block) -> None:
+        block.is_open = True
+        for name in _names(block):
+            self._by_name.setdefault(name, {})[block] = None
+
+    def pop(self, name: Hashable) -> Sequence[_Block]:
+        """Remove and return the blocks that the end of `name` ends (`contract/places.py`)."""
+        ended = self._by_name.get(name if type(name) is tuple else (name,))
+        if ended is None:
+            return ()
+        blocks = (*ended,)
+        for block in blocks:
+            block.is_open = False
+            for own in _names(block):
+                of_name = self._by_name[own]
+                del of_name[block]
+                if not of_name:
+                    del self._by_name[own]
+        return blocks
+
+
+def _names(block: _Block) -> Sequence[tuple[Hashable, ...]]:
+    """Return the names whose end ends a block: `()`, each beginning of a name that is a tuple, and the name."""
+    name = block.name
+    return [name[:end] for end in range(len(name) + 1)] if type(name) is tuple else [(), (name,)]
 
 
 class FilteredStream:
     """The events of one stream as they pass through the filters."""
 
-    def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool) -> None:
-        self._texts = Texts(filters)
+    def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool, turns: Turns) -> None:
+        self._texts = Texts(filters, pool)
         self._places = places
         self._pool = pool
+        self._turns = turns
         self._queue: deque[_Waiting] = deque()
         self._size = 0
         """Number of bytes of the waiting events."""
         self._blocks: dict[tuple[Any, Kind], _Block] = {}
-        self._open: dict[_Block, None] = {}
-        """The blocks that have begun and have not ended."""
-        self._over: set[Any] = set()
-        """Names that have ended, while no other block has begun. Many events repeat that a block has ended."""
+        self._open = _OpenBlocks()
         self._is_changed = False
         """Whether a filter has changed or held text."""
 
@@ -172,15 +219,13 @@ class FilteredStream:
                     continue
                 if batch.fault is not None:
                     fault = await self._finish() or fault or batch.fault
-                events, fault = await self._ready(fault)
-                events = [*batch.events[:count], *events]
-                if events or fault is not None:
-                    yield Batch(events, fault, batch.costly)
+                for each in await self._ready(batch.events[:count], fault, costly=batch.costly):
+                    yield each
+                    fault = each.fault
                 if fault is not None:
                     return
-        events, fault = await self._ready(await self._finish())
-        if events or fault is not None:
-            yield Batch(events, fault)
+        for each in await self._ready((), await self._finish(), costly=False):
+            yield each
 
     async def _feed(self, batch: Batch) -> tuple[int, GatewayError | None]:
         """Process the texts of events.
@@ -190,12 +235,14 @@ class FilteredStream:
         """
         count = 0
         try:
-            for event in batch.events:
+            for number, event in enumerate(batch.events):
+                if number % TURN_TEXTS == TURN_TEXTS - 1:
+                    await self._turns.take()
                 waiting = await self._taken(event, costly=batch.costly)
                 if waiting is None and not self._queue:
                     count += 1
                 else:
-                    self._queue.append(waiting or _Waiting(event, costly=batch.costly))
+                    self._queue.append(waiting or _Waiting(event, (), costly=batch.costly))
                     self._size += len(event.payload)
         except GatewayError as fault:
             return count, fault
@@ -210,24 +257,24 @@ class FilteredStream:
             return None
         try:
             if costly:
-                work = texts_of, self._places, event.kind, event.payload
-                items = await self._pool.run_reply(event.payload, NO_DROP, *work)
+                items = await found_items(self._places, event.kind, event.payload, self._pool, self._turns)
             else:
-                items = self._places.run(_texts_of, event, self._places.function)
+                items = items_of(self._places, event)
         except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
             return None
         waiting: _Waiting | None = None
-        for item, text, is_json in items:
+        for number, (item, text, is_json) in enumerate(items):
+            if number % TURN_TEXTS == TURN_TEXTS - 1:
+                await self._turns.take()
             if type(item) is Place:
                 new, block = await self._text(item, text, is_json=is_json)
                 if new != text or block.held:
-                    waiting = waiting or _Waiting(event, costly=costly)
-                    self._replace(waiting, item, text, new, block)
-            elif type(item) is End:
-                if item.block not in self._over:
-                    await self._end(item.block)
+                    waiting = waiting or _Waiting(event, items, costly=costly)
+                    self._replace(waiting, number, text, new, block)
+            elif type(item) is End and (blocks := self._open.pop(item.block)):
+                await self._end(blocks)
             elif type(item) is Copy:
-                waiting = waiting or _Waiting(event, costly=costly)
+                waiting = waiting or _Waiting(event, items, costly=costly)
                 waiting.copies.append(item)
         return waiting
 
@@ -238,47 +285,43 @@ class FilteredStream:
         if block is None:
             block = self._blocks[key] = _Block(*key)
         if place.repeats and block.sent:
-            await self._end(place.block)
+            await self._end(self._open.pop(place.block))
             new = "".join(block.sent)
         else:
             is_whole = place.repeats or is_json
             new = await self._texts.feed(block, text, last=is_whole, is_json=is_json)
             block.sent.append(new)
             if not (is_whole or block.is_open):
-                block.is_open = True
-                self._open[block] = None
-                self._over.clear()
+                self._open.add(block)
             if block.carrier is not None:
                 _carry(block, None)
         return new, block
 
-    def _replace(self, waiting: _Waiting, place: Place, text: str, new: str, block: _Block) -> None:
-        """Make a waiting event get the new text of a place, and the text of the block that is held back."""
+    def _replace(self, waiting: _Waiting, number: int, text: str, new: str, block: _Block) -> None:
+        """Make a waiting event get the new text of an item, and the text of the block that is held back."""
         if block.held:
-            _carry(block, (waiting, place, new))
+            _carry(block, (waiting, number, new))
         if new != text:
-            waiting.texts[place] = new
+            waiting.texts[number] = new
             self._is_changed = True
 
-    async def _end(self, name: Any) -> None:
-        """Put the text that filters hold back of a block into the waiting event, because the block ends."""
-        for block in [block for block in self._open if _is_in(block.name, name)]:
-            block.is_open = False
-            del self._open[block]
+    async def _end(self, blocks: Iterable[_Block]) -> None:
+        """Put the text that filters hold back of blocks into the waiting events, because the blocks end."""
+        for number, block in enumerate(blocks):
+            if number % TURN_TEXTS == TURN_TEXTS - 1:
+                await self._turns.take()
             rest = await self._texts.feed(block, "", last=True)
             if block.carrier is not None:
-                waiting, place, text = block.carrier
+                waiting, at, text = block.carrier
                 _carry(block, None)
                 if rest:
-                    waiting.texts[place] = text + rest
+                    waiting.texts[at] = text + rest
                     block.sent.append(rest)
-        self._over.add(name)
 
     async def _finish(self) -> GatewayError | None:
         """End all open blocks. Return the error of a filter, or None."""
         try:
-            for block in [*self._open]:
-                await self._end(block.name)
+            await self._end(self._open.pop(()))
         except GatewayError as fault:
             return fault
         return None
@@ -292,87 +335,52 @@ class FilteredStream:
         if not (waiting.texts or copies):
             return waiting.event
         event = waiting.event
-        work = self._places, event.kind, event.payload, [*waiting.texts.items()], copies
         if waiting.costly:
-            return Event(event.kind, await self._pool.run_reply(event.payload, NO_DROP, with_texts, *work))
-        return Event(event.kind, with_texts(*work))
+            work = self._places, event.kind, event.payload, waiting.texts, self._pool, self._turns
+            return Event(event.kind, await changed_payload(*work))
+        changes = [(waiting.items[number][0], text) for number, text in waiting.texts.items()]
+        return Event(event.kind, with_texts(self._places, Event(event.kind, event.payload), changes, copies))
 
-    async def _ready(self, fault: GatewayError | None) -> tuple[list[Event], GatewayError | None]:
-        """Return the events that need not wait any longer, and the error that follows them, or None.
+    async def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> list[Batch]:
+        """Return events, and those after them that need not wait any longer, in batches.
 
-        Before an error, events with held text are left out, because their filter has not passed the text on.
+        The last batch has the error that follows them. Before an error, events with held text are left out, because
+        their filter has not passed the text on. `costly` is true if `events` are costly.
         """
-        ready: list[Event] = []
+        batches: list[Batch] = []
+        ready = [*events]
         try:
             while self._queue and not self._queue[0].carries:
                 waiting = self._queue.popleft()
                 self._size -= len(waiting.event.payload)
+                if ready and (len(ready) >= BATCH_EVENTS or waiting.costly is not costly):
+                    batches.append(Batch(ready, None, costly))
+                    ready = []
+                    await self._turns.take()
+                costly = waiting.costly
                 ready.append(await self._changed(waiting))
         except GatewayError as failure:
-            return ready, fault or failure
-        if fault is None and self._size > MAX_WAITING:
-            holder = next((run for block in self._open for run in block.held), None)
-            if holder is not None:
-                fault = holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
-        return ready, fault
+            fault = fault or failure
+        fault = fault or self._overflow()
+        if ready or fault is not None:
+            batches.append(Batch(ready, fault, costly))
+        return batches
+
+    def _overflow(self) -> GatewayError | None:
+        """Return the failure of a filter that holds back text while too many bytes wait; None if there is none."""
+        if not self._queue or self._size - len(self._queue[0].event.payload) <= MAX_WAITING:
+            return None
+        holder = next((run for block in self._open for run in block.held), None)
+        return None if holder is None else holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
 
 
-def _carry(block: _Block, carrier: tuple[_Waiting, Place, str] | None) -> None:
+def _carry(block: _Block, carrier: tuple[_Waiting, int, str] | None) -> None:
     """Make another event the one that gets the block's held text. `carrier` is None if no text is held any longer."""
     if block.carrier is not None:
         block.carrier[0].carries -= 1
     block.carrier = carrier
     if carrier is not None:
         carrier[0].carries += 1
-
-
-def _is_in(block: Any, name: Any) -> bool:
-    """Return whether the end of `name` ends a block (`contract/places.py`)."""
-    if block == name:
-        return True
-    names = name if isinstance(name, tuple) else (name,)
-    return isinstance(block, tuple) and block[: len(names)] == names
-
-
-Item = tuple[Place | End | Copy, str, bool]
-"""A place with its text, and whether the text is JSON. An end and a copy have no text."""
-
-
-def texts_of(places: Hook, kind: str, payload: bytes) -> Sequence[Item]:
-    """Return the texts in a payload, as found by the function `places` of a compatibility flag.
-
-    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
-    """
-    return places.run(_texts_of, Event(kind, payload), places.function)
-
-
-def _texts_of(event: Event, places: Callable[[Event], Iterable[Place | End | Copy]]) -> list[Item]:
-    texts: list[Item] = []
-    for item in places(event):
-        if type(item) is Place:
-            value = event.data
-            for step in item.path:
-                value = value[step]
-            texts.append((item, value, False) if type(value) is str else (item, json_text(value), True))
-        else:
-            texts.append((item, "", False))
-    return texts
-
-
-def with_texts(
-    places: Hook, kind: str, payload: bytes, changes: Sequence[tuple[Place, str]], copies: Sequence[Copy]
-) -> bytes:
-    """Return a payload with new texts at some places, and empty copies. Raises `PluginFailed` for a wrong place."""
-    return places.run(_with_texts, Event(kind, payload), changes, copies)
-
-
-def _with_texts(event: Event, changes: Sequence[tuple[Place, str]], copies: Sequence[Copy]) -> bytes:
-    data = event.data
-    for place, text in changes:
-        put_text(data, place.path, text)
-    for copy in copies:
-        empty(data, copy.path)
-    return json_bytes(data)
 
 
 def _is_json(text: str) -> bool:

@@ -4,7 +4,8 @@
 - If a filter fails, the call is refused or continues without this filter, as the configuration says (`on_error`).
 - `done` runs for each opened filter after the call's record was made, in a separate task that delays no call.
 
-The middleware `middleware/filters.py` calls these functions. `filtered_replies.py` gives filters the text of replies.
+The middleware `middleware/filters.py` calls these functions. `filtered_requests.py` gives filters the requests, and
+`filtered_replies.py` the text of replies.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import isawaitable
 from typing import Any, Final
 
+from gateway.call import filter_threads
 from gateway.call.plugin_reports import PluginReports
 from gateway.config.model import PluginConfig
 from gateway.contract.errors import PluginFailed
-from gateway.contract.filter import SECONDS, Asked, CallView, Reply, Settings
+from gateway.contract.filter import SECONDS, CallView, Settings
 from gateway.contract.filter_checks import METHODS
 from gateway.contract.hooks import Hook
+from gateway.contract.plugin_functions import is_async
 from gateway.contract.record import Record
 from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
+THREAD_SECONDS: Final = 60.0
+"""Seconds for which a call waits for one method of a filter that runs in a thread."""
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which the process waits at its end for `done` of all filters."""
 CANCEL_SECONDS: Final = 1.0
@@ -50,12 +57,29 @@ class OpenFilter:
     """The methods that the filter's object has, by name."""
     failed: bool = False
     """Whether a method has failed. Then only `done` is called."""
+    working: asyncio.Future[filter_threads.Outcome] | None = None
+    """The work of the thread that was started last for a method; None if there was none."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
         return None if self.failed else self.methods.get(name)
 
-    async def run(self, name: str, method: Callable[..., Any], *args: Any) -> Any:
-        return await self.active.hooks[f"filter.{name}"].settled(method, *args, seconds=SECONDS)
+    async def run(self, name: str, method: Callable[..., Any], *args: Any, is_large: bool = False) -> Any:
+        """Return the result of a method. If the arguments are large, a method that is not `async` runs in a thread."""
+        hook = self.active.hooks[f"filter.{name}"]
+        if is_large and not is_async(method):
+            return await hook.settled(self._in_thread(method), *args, seconds=THREAD_SECONDS)
+        return await hook.settled(method, *args, seconds=SECONDS)
+
+    def _in_thread(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)  # so that a failure is reported with the method's place
+        async def run(*args: Any) -> Any:
+            self.working = filter_threads.start(f"filter-{self.active.name}", method, args)
+            result, error = await asyncio.shield(self.working)
+            if error is not None:
+                raise error
+            return await result if isawaitable(result) else result
+
+        return run
 
 
 class AfterCalls:
@@ -116,8 +140,8 @@ class CallFilters:
             raise failure
         self.reports.failed(failure, self.request_id)
 
-    async def ask(self, name: str, *args: Any) -> list[Any]:
-        """Return the results of a method of all filters.
+    async def ask(self, name: str, *args: Any, is_large: bool = False) -> list[Any]:
+        """Return the results of a method of all filters. `is_large` says whether the arguments are.
 
         Raises `Refused` if a filter blocks the call, and `PluginFailed` if one fails that the call needs.
         """
@@ -126,27 +150,10 @@ class CallFilters:
             if (method := one.method(name)) is None:
                 continue
             try:
-                results.append(await one.run(name, method, *args))
+                results.append(await one.run(name, method, *args, is_large=is_large))
             except PluginFailed as failure:
                 self.failed(one, failure)
         return results
-
-    async def request(self, asked: Asked, *, stream: bool) -> Asked | Reply:
-        """Return the request as the filters pass it on, or the reply of a filter that answers the call itself."""
-        for one in self.opened:
-            if (method := one.method("request")) is None:
-                continue
-            try:
-                result = await one.run("request", method, asked)
-                if isinstance(result, Reply) and stream is not bool(result.events):
-                    raise _wrong_reply(one.active, stream=stream)
-            except PluginFailed as failure:
-                self.failed(one, failure)
-                continue
-            if isinstance(result, Reply):
-                return result
-            asked = asked if result is None else result
-        return asked
 
     def reads(self, name: str) -> bool:
         """Return whether an opened filter has the method."""
@@ -162,6 +169,8 @@ class CallFilters:
     async def _done(self, record: Mapping[str, Any]) -> None:
         for one in self.opened:
             if (method := one.methods.get("done")) is not None:
+                if one.working is not None:  # of a call whose client has left
+                    await asyncio.wait({one.working}, timeout=THREAD_SECONDS)
                 try:
                     await one.run("done", method, record)
                 except PluginFailed as failure:
@@ -177,9 +186,3 @@ def active_filters(plugins: Sequence[PluginConfig], filters: Mapping[str, Loaded
             passes = not loaded.blocks if plugin.on_error is None else plugin.on_error == "pass"
             active.append(ActiveFilter(plugin.name, loaded.hooks, plugin.settings, passes))
     return tuple(active)
-
-
-def _wrong_reply(active: ActiveFilter, *, stream: bool) -> PluginFailed:
-    """Return the failure of a filter whose answer is not a stream although one was requested, or the reverse."""
-    expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
-    return PluginFailed(active.name, "filter.request", f"returned a Reply of the other kind; it needs {expected}", "")

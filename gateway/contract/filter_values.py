@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from gateway.contract.errors import PluginFailed
+from gateway.contract.errors import BadFrame, PluginFailed, invalid
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Place, Places, Text, json_bytes, put_texts, text_at
+
+UNREADABLE: Final = "the body is not JSON that a filter can read: its text is not UTF-8, or it is nested too deeply"
+"""The message for a client whose body can be passed on unchanged but not decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +112,28 @@ class Asked:
     'bye'
     """
 
-    __slots__ = ("_found", "_places", "request")
+    __slots__ = ("_found", "_places", "_request")
 
     def __init__(self, request: ClientRequest, places: Places | None) -> None:
-        self.request = request
+        self._request = request
         self._places = places
         self._found: tuple[Any, Sequence[Place], tuple[Text, ...]] | None = None
+
+    @property
+    def request(self) -> ClientRequest:
+        """The request with the changes of this copy.
+
+        >>> asked.request.operation
+        'generate'
+        """
+        return self._request
 
     @property
     def texts(self) -> tuple[Text, ...]:
         """The texts of the request: instructions, messages, and results and arguments of tools, in their order.
 
-        Raises `PluginFailed` if the client's compatibility flag does not define where text is.
+        Raises `PluginFailed` if the client's compatibility flag does not define where text is, and `Refused` for a body
+        that cannot be decoded.
         """
         return self._read()[2]
 
@@ -148,7 +161,10 @@ class Asked:
             raise PluginFailed(self.request.flag, "places", cause, "")
         if self._found is None:
             event = Event(REQUEST, self.request.top.body)
-            places = [place for place in self._places(event) if isinstance(place, Place)]
+            try:
+                places = [place for place in self._places(event) if isinstance(place, Place)]
+            except BadFrame:
+                raise invalid(UNREADABLE) from None
             texts = tuple(Text(text_at(event.data, place.path), place.kind, place.role) for place in places)
             self._found = event.data, places, texts
         return self._found

@@ -9,6 +9,7 @@ from gateway.call.chain import Batch
 from gateway.call.filtered_replies import FilteredStream, filtered_body
 from gateway.call.filters import ActiveFilter, AfterCalls, CallFilters, OpenFilter
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.turns import Turns
 from gateway.config.model import Config
 from gateway.contract.filter import Hold, Settings, hold
 from gateway.contract.hooks import Hook, filter_hooks
@@ -70,7 +71,7 @@ async def batches(events):
 
 async def arrivals(places, events, *objects):
     """Return the events that leave after each event that comes, and those that leave at the end of the stream."""
-    stream = FilteredStream(opened(*objects), hook(places), ProcessPool())
+    stream = FilteredStream(opened(*objects), hook(places), ProcessPool(), Turns())
     come, left = 0, {}
 
     async def counted():
@@ -311,7 +312,7 @@ REPLIES = {
 @pytest.mark.parametrize("case", REPLIES)
 async def test_a_filter_sees_each_text_of_a_reply(case):
     places, reply = REPLIES[case]
-    body = await filtered_body(opened(Stars()), hook(places), json_bytes(reply), ProcessPool())
+    body = await filtered_body(opened(Stars()), hook(places), json_bytes(reply), ProcessPool(), Turns())
     assert b"***" in body
     assert b"secret" not in body
 

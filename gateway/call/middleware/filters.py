@@ -5,21 +5,24 @@ If a filter answers a call itself, no provider is called and nothing is charged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from gateway.call.chain import Batch, Batches, Call, Next, Response, Stream, Whole
 from gateway.call.filtered_replies import FilteredStream, filtered_body
+from gateway.call.filtered_requests import Requests
 from gateway.call.filters import AfterCalls, CallFilters
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.text_work import is_large
+from gateway.call.turns import Turns
 from gateway.contract.errors import PluginFailed
-from gateway.contract.filter import REPLIED_BYTES, Asked, Caller, CallView, Reply
+from gateway.contract.filter import REPLIED_BYTES, Caller, CallView, Reply
 from gateway.contract.flag import COUNT_TOKENS
 from gateway.contract.messages import Event
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.filter_client import FilterClient
-from gateway.upstream.process_pool import ProcessPool
+from gateway.upstream.process_pool import LARGE, ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Filters:
     pool: ProcessPool
     reports: PluginReports
     after: AfterCalls
+    turns: Turns = field(default_factory=Turns)
 
     async def __call__(self, call: Call, following: Next) -> Response:
         """Run the next step with the filtered request, and return its filtered response.
@@ -42,10 +46,11 @@ class Filters:
             return await following(call)
         _require_places(call, filters)
         if filters.reads("request"):
-            result = await filters.request(Asked(call.request, call.flag.places), stream=call.request.stream)
+            requests = Requests(filters, call.flag.hooks["places"], self.pool, self.turns)
+            result = await requests.filtered(call.request)
             if isinstance(result, Reply):
                 return _answer(result)
-            call.request = result.request
+            call.request = result
         for headers in await filters.ask("headers"):
             call.filter_headers.update({name.lower(): value for name, value in headers.items()})
         return await self._reply(call, filters, await following(call))
@@ -80,13 +85,13 @@ class Filters:
         match response:
             case Whole(body=body):
                 if reads:
-                    body = await filtered_body(filters, places, body, self.pool)
+                    body = await filtered_body(filters, places, body, self.pool, self.turns)
                 if replied:
-                    await filters.ask("replied", Reply(body=body))
+                    await filters.ask("replied", Reply(body=body), is_large=is_large(body))
                 return replace(response, body=body)
             case Stream(batches=batches):
                 if reads:
-                    batches = FilteredStream(filters, places, self.pool).filtered(batches)
+                    batches = FilteredStream(filters, places, self.pool, self.turns).filtered(batches)
                 if replied:
                     batches = _replied(filters, batches)
                 return replace(response, batches=batches)
@@ -129,4 +134,4 @@ async def _replied(filters: CallFilters, batches: Batches) -> Batches:
             size += sum(len(event.payload) for event in shown)
             events += [Event(event.kind, event.payload) for event in shown]
     if size <= REPLIED_BYTES:
-        await filters.ask("replied", Reply(events=tuple(events)))
+        await filters.ask("replied", Reply(events=tuple(events)), is_large=size >= LARGE)

@@ -38,7 +38,7 @@ from gateway.contract.hooks import Hook
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
-from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
+from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly, yield_to_loop
 from gateway.upstream.reply_headers import forwarded
 
 AFTER_LAST: Final = 2.0
@@ -172,7 +172,9 @@ class CallProvider:
         slow = not is_native or top.has_halves or any(mark in body for mark in candidate.flag.slow_marks)
         size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
+        await yield_to_loop(len(body))
         request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
+        await yield_to_loop(len(body))
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
         return await self.sender.open(call, attempt, request)

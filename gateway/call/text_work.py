@@ -1,0 +1,182 @@
+"""Functions that find and replace the texts of a body. For a large body they run in a worker process.
+
+- A worker process returns the texts of a body in parts, because unpickling all of them at once would block the event
+  loop. Between the parts, other calls take their turns (`turns.py`).
+- Changed texts are sent to a worker process by their numbers, because pickling their places would take too long.
+
+Everything here that runs in a worker process can be pickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from gateway.call.turns import Turns
+from gateway.contract.filter import Asked
+from gateway.contract.hooks import Hook
+from gateway.contract.messages import ClientRequest, Event
+from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json_bytes, json_text, put_text, value_at
+from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
+
+MANY_STRINGS: Final = 4_000
+"""Number of strings above which even a smaller request is large. Finding and changing a text takes about 10
+microseconds."""
+LARGE_TEXT: Final = 256 * 1024
+"""Minimum number of characters of a large text. A search for a few words in a text of this size takes about 1 ms."""
+PART_ITEMS: Final = 256
+"""Maximum number of texts that are pickled together."""
+PART_CHARACTERS: Final = 1024 * 1024
+"""Number of characters after which a part ends. Unpickling that many takes about 1 ms."""
+
+Item = tuple[Place | End | Copy, str, bool]
+"""A place with its text, and whether the text is JSON. An end and a copy have no text."""
+
+
+def is_large(body: bytes) -> bool:
+    """Return whether finding the texts of a client's request would take too long on the event loop."""
+    return len(body) >= LARGE or body.count(b'"') > 2 * MANY_STRINGS
+
+
+def items_of(places: Hook, event: Event) -> list[Item]:
+    """Return the texts of an event or a body, as found by the function `places` of a compatibility flag.
+
+    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
+    """
+    return places.run(_items_of, event, places.function)
+
+
+def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Copy]]) -> list[Item]:
+    items: list[Item] = []
+    for item in places(event):
+        if type(item) is Place:
+            value = value_at(event.data, item.path)
+            items.append((item, value, False) if type(value) is str else (item, json_text(value), True))
+        else:
+            items.append((item, "", False))
+    return items
+
+
+def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
+    """Return an event's payload with new texts at some places, and empty copies. Raises `PluginFailed` for a wrong
+    place.
+    """
+    return places.run(_with_texts, event, changes, copies)
+
+
+def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
+    data = event.data
+    for place, text in changes:
+        put_text(data, place.path, text)
+    for copy in copies:
+        empty(data, copy.path)
+    return json_bytes(data)
+
+
+async def found_items(places: Hook, kind: str, payload: bytes, pool: ProcessPool, turns: Turns) -> Sequence[Item]:
+    """Return the texts of an event or a reply. A worker process finds those of a large one.
+
+    Raises the exceptions of `items_of`.
+    """
+    if not is_costly(payload):
+        return items_of(places, Event(kind, payload))
+    items: list[Item] = []
+    for part in await pool.run_reply(payload, NO_DROP, _packed_items, places, kind, payload):
+        await turns.take()
+        items += pickle.loads(part)  # noqa: S301 (written by a worker process of the gateway)
+    return items
+
+
+def _packed_items(places: Hook, kind: str, payload: bytes) -> list[bytes]:
+    return _packed(items_of(places, Event(kind, payload)))
+
+
+async def request_texts(
+    places: Hook, body: bytes, pool: ProcessPool, turns: Turns
+) -> tuple[Sequence[Text], frozenset[int]]:
+    """Return the texts of a large request, and the numbers of those that are JSON.
+
+    Raises the exceptions of `items_of`.
+    """
+    texts: list[Text] = []
+    json: list[int] = []
+    for part in await pool.run_reply(body, NO_DROP, _packed_texts, places, body):
+        await turns.take()
+        for kind, text, role, is_json in pickle.loads(part):  # noqa: S301 (written by a worker process of the gateway)
+            if is_json:
+                json.append(len(texts))
+            texts.append(Text(text, kind, role))
+    return texts, frozenset(json)
+
+
+def _packed_texts(places: Hook, body: bytes) -> list[bytes]:
+    items = items_of(places, Event(REQUEST, body))
+    return _packed([(place.kind, text, place.role, json) for place, text, json in items if type(place) is Place])
+
+
+def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
+    """Return items, each with a text as its second value, in pickled parts."""
+    parts, begin, size = [], 0, 0
+    for end, item in enumerate(items, 1):
+        size += len(item[1])
+        if end == len(items) or end - begin >= PART_ITEMS or size >= PART_CHARACTERS:
+            parts.append(pickle.dumps(items[begin:end], pickle.HIGHEST_PROTOCOL))
+            begin, size = end, 0
+    return parts
+
+
+async def changed_payload(
+    places: Hook, kind: str, payload: bytes, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
+) -> bytes:
+    """Return a payload with other texts, by the numbers of their items, and with empty copies.
+
+    A worker process changes a large payload. Raises `PluginFailed` for a wrong place.
+    """
+    parts = await _packed_changes(texts, turns)
+    return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)
+
+
+def _changed_payload(places: Hook, kind: str, payload: bytes, parts: Sequence[bytes]) -> bytes:
+    event = Event(kind, payload)
+    items = [item for item, _, _ in items_of(places, event)]
+    changes = [(items[number], text) for number, text in _unpacked(parts)]
+    return with_texts(places, event, changes, [item for item in items if type(item) is Copy])
+
+
+async def changed_request(
+    places: Hook, request: ClientRequest, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
+) -> ClientRequest:
+    """Return a large request with other texts, by their numbers in `Asked.texts`.
+
+    Raises `PluginFailed` if the compatibility flag names a wrong place.
+    """
+    parts = await _packed_changes(texts, turns)
+    return await pool.run_reply(request.top.body, NO_DROP, _changed_request, places, request, parts)
+
+
+def _changed_request(places: Hook, request: ClientRequest, parts: Sequence[bytes]) -> ClientRequest:
+    return places.run(with_numbered_texts, Asked(request, places.function), _unpacked(parts))
+
+
+def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> ClientRequest:
+    """Return a request with other texts, by their numbers in `Asked.texts`."""
+    texts = [text.text for text in asked.texts]
+    for number, text in changes:
+        texts[number] = text
+    return asked.with_texts(texts).request
+
+
+async def _packed_changes(texts: Mapping[int, str], turns: Turns) -> list[bytes]:
+    """Return changed texts and their numbers in pickled parts."""
+    parts, rest = [], iter(texts.items())
+    while part := [*islice(rest, PART_ITEMS)]:
+        parts.append(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
+        await turns.take()
+    return parts
+
+
+def _unpacked(parts: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for part in parts:
+        yield from pickle.loads(part)  # noqa: S301 (written by the gateway's process)

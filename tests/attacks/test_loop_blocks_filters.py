@@ -1,0 +1,106 @@
+"""Tests that filters which read and change text do not hold the event loop with large requests and replies.
+
+- The filter changes each text of a request and of a reply, holds the ends of pieces, and decodes the whole reply. With
+  IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with bodies of 23 MB.
+- The time is CPU time of the loop's thread, so that other work on the machine hardly changes it.
+"""
+
+import asyncio
+import os
+from urllib.parse import quote
+
+import pytest
+
+from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, dialect_of, many, packed_text, post, turn
+from tests.attacks.test_loop_blocks_replies import PAIRS, STREAMED, Provider
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.hostile_replies import BLOCKS, streams, text, whole
+from tests.helpers.hostile_replies import many as many_items
+from tests.helpers.loop_monitor import LoopMonitor
+from tests.helpers.providers import provider_in_a_thread
+
+MOST_SECONDS = 0.05
+SIZE = 23_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 1_200_000
+STREAM = 8_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 600_000
+FILTER = """
+import json
+
+from gateway.contract.filter import hold
+
+api = 1
+
+
+def open(call, settings):
+    return Changes()
+
+
+class Changes:
+    def request(self, asked):
+        return asked.with_texts([text.text.replace("x", "yy", 1) for text in asked.texts])
+
+    def text(self, kind, piece, last):
+        return hold(piece.replace("x", "yy", 1), 3, last)
+
+    def replied(self, reply):
+        json.loads(reply.body or "[]")
+        [event.data for event in reply.events if event.payload != b"[DONE]"]
+"""
+
+
+@pytest.fixture(scope="module")
+def provider():
+    provider = Provider()
+    with provider_in_a_thread(provider.answer) as provider.url:
+        yield provider
+
+
+async def longest(gw, path, body):
+    """Return the longest CPU time in seconds for which a call holds the loop: the smallest of up to three runs."""
+    holds = []
+    for _ in range(3):
+        async with LoopMonitor() as monitor:
+            status, reply = await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
+        assert status == 200, reply
+        holds.append(monitor.longest)
+        if min(holds) < MOST_SECONDS:
+            break
+    return min(holds)
+
+
+def requests(client):
+    """Yield large requests: many messages, and one long text."""
+    dialect = dialect_of(client)
+    message = b'{"role":"user","content":' + packed_text(dialect, "x" * 300) + b"}"
+    yield "many messages", body_of(client, MODEL, many(message), {})
+    yield "one text", body_of(client, MODEL, turn(packed_text(dialect, "x " * (SIZE // 2))), {})
+
+
+def replies(way):
+    """Yield large replies that are not streams: many blocks, many calls of tools, and one long text."""
+    block, call = BLOCKS[way]
+    yield "blocks", whole(way, content=many_items(block, SIZE))
+    yield "calls", whole(way, calls=many_items(call, SIZE))
+    yield "one text", whole(way, said=text(b"x ", SIZE))
+
+
+@pytest.mark.parametrize(("client", "way"), PAIRS)
+async def test_filters_do_not_hold_the_loop(tmp_path, provider, client, way):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "changes.py").write_text(FILTER)
+    slow = {}
+    offers = {"p": bedrock(provider.url, flags=(way,), models=(MODEL,))}
+    async with gate(tmp_path, offers, plugins=plugins, more={"plugins": {"changes": {}}}) as gw:
+        provider.kind, provider.body = "application/json", whole(way)
+        for name, body in requests(client):
+            slow["request", name] = await longest(gw, ROUTES[client], body)
+        asked = body_of(client, MODEL, turn(packed_text(client, "x")), {})
+        for name, provider.body in replies(way):
+            slow["reply", name] = await longest(gw, ROUTES[client], asked)
+        provider.kind = "application/vnd.amazon.eventstream" if "bedrock" in way else "text/event-stream"
+        more = {} if client in STREAMED else {"stream": b"true"}
+        asked = body_of(client, MODEL, turn(packed_text(client, "x")), more)
+        for name, provider.body in streams(way, STREAM):
+            if name in {"one text", "tiny events"}:
+                slow["stream", name] = await longest(gw, STREAMED.get(client, ROUTES[client]), asked)
+    assert {name: seconds for name, seconds in slow.items() if seconds >= MOST_SECONDS} == {}

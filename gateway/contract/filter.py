@@ -6,7 +6,8 @@ returns None if the call does not concern the filter. Otherwise it returns an ob
 `Filter`.
 
 Methods and `open` may be `async`. They may then wait for requests of their own (`call.http`), each at most
-`SECONDS`. Methods that are not `async` must return at once, because the event loop waits for them.
+`SECONDS`. Methods that are not `async` must return at once, because the event loop waits for them. Only with a large
+request, reply or text, such a method runs in a thread.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Place, Places, Text, json_bytes, put_texts, text_at
 
-UNREADABLE: Final = "the body is not JSON that a filter can read: its text is not UTF-8, or it is nested too deeply"
-"""The message for a client whose body can be passed on unchanged but not decoded."""
+UNREADABLE: Final = "no filter can read the body: a number in it is too large, or it is nested too deeply"
+"""The message of the refusal of a body that can be passed on unchanged but cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,7 @@ class Asked:
 
     @property
     def request(self) -> ClientRequest:
-        """The request with the changes of this copy.
-
-        >>> asked.request.operation
-        'generate'
-        """
+        """The request with the changes of this copy."""
         return self._request
 
     @property

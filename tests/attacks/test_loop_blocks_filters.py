@@ -21,7 +21,7 @@ from tests.helpers.providers import provider_in_a_thread
 
 MOST_SECONDS = 0.05
 SIZE = 23_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 1_200_000
-STREAM = 8_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 600_000
+STREAM = 8_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 300_000
 FILTER = """
 import json
 

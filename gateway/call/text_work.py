@@ -18,7 +18,7 @@ from gateway.call.turns import Turns
 from gateway.contract.filter import Asked
 from gateway.contract.hooks import Hook
 from gateway.contract.messages import ClientRequest, Event
-from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json_bytes, json_text, put_text, value_at
+from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json_bytes, json_text, put_text
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000
@@ -52,7 +52,9 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
     items: list[Item] = []
     for item in places(event):
         if type(item) is Place:
-            value = value_at(event.data, item.path)
+            value = event.data
+            for step in item.path:
+                value = value[step]
             items.append((item, value, False) if type(value) is str else (item, json_text(value), True))
         else:
             items.append((item, "", False))

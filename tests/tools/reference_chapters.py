@@ -131,15 +131,19 @@ RULES: Final = (
         "keeps an idle stream open."
     ),
     (
-        "**Event loop.** All hooks run on the event loop, except those of observers. The calls of all clients wait until a "
-        "hook returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
+        "**Event loop.** A hook runs on the event loop, unless one of the next two rules names it. The calls of all "
+        "clients wait until it returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
     ),
     (
         "**Worker processes.** Work on large bodies is done in other processes. These are `build`, the function of a "
         "[`Work`](#work), and the methods of a decoder, a meter, an encoder or a translation for a large reply or event. Such "
         "an object is copied by pickle. If it cannot be pickled, the work is done on the event loop."
     ),
-    "**Threads.** Each observer has a thread of its own.",
+    (
+        "**Threads.** Each observer has a thread of its own. A method of a filter that is not `async` runs in a thread if "
+        "the request, the reply or the text is [large](README.md#filters). The methods of one object never run at the "
+        "same time, but those of other calls may. So state that calls share needs a lock."
+    ),
     (
         "**Exceptions.** A hook may raise a [`GatewayError`](#gatewayerror), unless its entry says that it must raise "
         "nothing. A hook that reads the client's request raises [`Refused`](#refused), usually by "

@@ -135,8 +135,9 @@ RULES: Final = (
         "clients wait until it returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
     ),
     (
-        "**Worker processes.** Work on large bodies is done in other processes. These are `build`, the function of a "
-        "[`Work`](#work), and the methods of a decoder, a meter, an encoder or a translation for a large reply or event. Such "
+        "**Worker processes.** Work on large bodies is done in other processes. These are `parse`, `build`, `retry`, "
+        "`problem` and `places` of a flag, `open` of a translator, the function of a [`Work`](#work), and the methods of a "
+        "decoder, a meter, an encoder or a translation for a large reply or event. Such "
         "an object is copied by pickle. If it cannot be pickled, the work is done on the event loop."
     ),
     (

@@ -100,6 +100,8 @@ class Figures:
     """Number of calls, seconds since the start, resident megabytes, and open descriptors."""
     records: int = 0
 
+    is_counting: bool = False
+    """Whether the probe counts. Its forks would count as memory of the gateway, so no sample is taken."""
     counts: list[tuple[int, dict]] = field(default_factory=list)
     """Number of calls, and what the probe counted in the gateway's process."""
 
@@ -195,13 +197,29 @@ async def _call(session, url, number, figures):
     figures.statuses[outcome] = figures.statuses.get(outcome, 0) + 1
 
 
+class _Pace:
+    """Spaces calls so that at most `rate` begin in a second, also after a time in which fewer began."""
+
+    def __init__(self, rate):
+        self._seconds = 1 / rate
+        self._next = 0.0
+
+    async def turn(self):
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._seconds
+        await asyncio.sleep(at - now)
+
+
 def _sample(pid, figures, begun):
     figures.samples.append((figures.calls, time.monotonic() - begun, resident(pid), descriptors(pid)))
 
 
 async def _sampled(*of):
+    _, figures, _ = of
     while True:
-        _sample(*of)
+        if not figures.is_counting:
+            _sample(*of)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -209,8 +227,10 @@ async def _count(process, path, figures):
     """Let the probe count, and record its answer."""
     path.unlink(missing_ok=True)
     calls = figures.calls
+    figures.is_counting = True
     process.stdin.write(f"{path}\n".encode())
     line = await eventually(lambda: path.exists() and path.read_text().endswith("\n") and path.read_text(), 60)
+    figures.is_counting = False
     figures.counts.append((calls, json.loads(line)))
 
 
@@ -238,7 +258,7 @@ async def measured(folder, *, seconds, calls, rate=inf, every=inf):
 
     `rate` is the maximum number of calls in a second. A line of the curve is printed every `every` seconds.
     """
-    figures, numbers = Figures(), count(1)
+    figures, numbers, pace = Figures(), count(1), _Pace(rate)
     async with AsyncExitStack() as stack:
         simulated = {name: await stack.enter_async_context(sim()) for name, (_, sim) in PROVIDERS.items()}
         path = folder / "config.hujson"
@@ -259,7 +279,7 @@ async def measured(folder, *, seconds, calls, rate=inf, every=inf):
 
         async def client():
             while time.monotonic() - begun < seconds and (number := next(numbers)) <= calls:
-                await asyncio.sleep(begun + number / rate - time.monotonic())
+                await pace.turn()
                 await _call(session, gateway.url, number, figures)
                 for sim in simulated.values():
                     sim.requests.clear()

@@ -53,4 +53,7 @@ class Keeper:
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:
             return reserve(call, quotas, size)
-        return await asyncio.to_thread(reserve, call, quotas, size, partial(hold, call.id))
+        reserving = asyncio.create_task(asyncio.to_thread(reserve, call, quotas, size, partial(hold, call.id)))
+        # if the client disconnects, the call ends after this, because the other process would keep a later reservation
+        call.stack.push_async_callback(asyncio.wait, {reserving})
+        return await asyncio.shield(reserving)

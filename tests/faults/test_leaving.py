@@ -7,6 +7,7 @@
 import asyncio
 import gzip
 import json
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -116,13 +117,13 @@ class Leavers:
         """Make calls until one has fewer steps than the step to leave at. Return its number of steps."""
         for step in range(1, MOST_STEPS):
             self.leaver.begin(step, again)
-            await self._call(wire, stream=stream)
+            await self.call(wire, stream=stream)
             assert _records(self.opened.gw) == self.calls, f"{wire.client} left at step {step}"
             if self.leaver.steps < step:
                 return step - 1
         raise AssertionError(f"a call has more than {MOST_STEPS} steps")
 
-    async def _call(self, wire, *, stream):
+    async def call(self, wire, *, stream):
         lane = self.opened.take(wire.provider)
         path, body = lane.request(wire.say, stream=stream)
         self.calls += 1
@@ -195,3 +196,23 @@ async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch,
         await lines.all_given_back()
         await lines.gw.log_is_written()
         assert len(lines.gw.lines.entries("call.finished")) == leavers.calls
+
+
+async def test_a_call_ends_after_its_reservation_in_another_process(tmp_path):
+    """Check that no reservation is made for a call that has ended, because nothing would release it."""
+    begun, made = [], []
+    async with opened("the provider", tmp_path) as (lines, leavers):
+        gateway = lines.gw.running.gateway
+
+        def hold(call, claims):
+            begun.append(call)
+            time.sleep(0.2)
+            made.append(call)
+            return gateway.quotas.reserve(claims)
+
+        gateway.keeper.begin()
+        gateway.keeper.end(hold)
+        for step in range(1, 3):
+            leavers.leaver.begin(step, 0)
+            await leavers.call(WAYS[1], stream=True)
+            assert len(made) == len(begun) == step

@@ -151,7 +151,9 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
     reply, *others = facts.parts
     given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0
     if not facts.reported:
-        given = max(given, input_tokens(attempt.request.top.body))
+        is_translated = attempt.request.dialect != call.request.dialect
+        flag = attempt.candidate.flag if is_translated else call.flag
+        given = max(given, input_tokens(attempt.request.top.body, flag.hooks["billed_parts"].as_list))
     if delivered > facts.usage.output * MOST_BYTES:
         output = max(output, delivered // BYTES_PER_TOKEN)
     reply = replace(reply, usage=replace(reply.usage, input=given, output=max(1, output)))

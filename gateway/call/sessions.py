@@ -18,15 +18,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import Any, Final, NamedTuple, Protocol
-
-import orjson
+from typing import Final, NamedTuple, Protocol
 
 from gateway.call.agents import WITH_CACHE_KEYS
 from gateway.call.fingerprints import fingerprint
-from gateway.contract.errors import Refused
-from gateway.contract.flag import ClientRequest, Members
-from gateway.contract.openings import Opening
+from gateway.contract.flag import ClientRequest, Opening, SessionIds
+from gateway.contract.session_ids import valid_id
 
 ID_HEADERS: Final = (
     "x-claude-code-session-id",
@@ -50,15 +47,16 @@ MAX_OPEN: Final = 10_000
 whose last call is the oldest is forgotten first."""
 KEY_BYTES: Final = 32
 
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OWN_ID: Final = re.compile(r"(fp_[0-9a-f]{16})_[0-9a-f]+")
-_OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _REQUEST_ID: Final = "x-client-request-id"
 
-ReadOpening = Callable[[ClientRequest], Opening | None]
-"""A function that returns the opening of a chat (system prompt and first user message); None if the request is no chat.
 
-It is a hook of the client's compatibility flag."""
+class ChatReader(Protocol):
+    """The hooks of the client's compatibility flag that tell one chat from another."""
+
+    def session_ids(self, request: ClientRequest) -> SessionIds: ...
+
+    def opening(self, request: ClientRequest) -> Opening | None: ...
 
 
 class _Open(NamedTuple):
@@ -92,14 +90,14 @@ class Sessions:
         self._clock = clock
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
 
-    def id_of(self, request: ClientRequest, login: str, agent: str, opening: ReadOpening) -> str:
+    def id_of(self, request: ClientRequest, login: str, agent: str, flag: ChatReader) -> str:
         """Return the id of the session that a call belongs to. The id is unique only among the caller's sessions.
 
-        `opening` reads the chat's opening. It is called only if the client names no session.
+        The opening of the chat is read only if the client names no session.
         """
-        if session := named_session(request, agent):
+        if session := named_session(request, agent, flag):
             return session
-        begin = opening(request)
+        begin = flag.opening(request)
         if begin is None:
             return f"r_{secrets.token_hex(8)}"
         return self._current(login, fingerprint(begin, login, agent, self._key))
@@ -132,56 +130,18 @@ class Sessions:
             self._open.popitem(last=False)
 
 
-def named_session(request: ClientRequest, agent: str) -> str:
+def named_session(request: ClientRequest, agent: str, flag: ChatReader) -> str:
     """Return the id of the session that the client names; "" if it names none."""
-    headers, top = request.headers, request.top
+    headers = request.headers
     for name in ID_HEADERS:
-        if name in headers and (session := _valid_id(headers[name])):
+        if name in headers and (session := valid_id(headers[name])):
             return session
-    if session := _id_in_metadata(top) or _conversation(top) or _valid_id(_small_member(top, "session_id")):
+    ids = flag.session_ids(request)
+    if session := valid_id(ids.session):
         return session
-    key = _valid_id(_small_member(top, "prompt_cache_key"))
+    key = valid_id(ids.cache_key)
     # most clients use one cache key for several sessions, but a key equal to `x-client-request-id` names one session
     return key if agent in WITH_CACHE_KEYS or headers.get(_REQUEST_ID) == key else ""
-
-
-def _small_member(top: Members, name: str) -> Any:
-    """Return the value of a member; None if it is missing, too large, or not strictly valid JSON."""
-    try:
-        return top.small(name)
-    except Refused:
-        return None
-
-
-def _id_in_metadata(top: Members) -> str:
-    """Return the session id in the member `metadata`; "" if there is none.
-
-    Claude Code sends `user_id`: JSON text with a `session_id` or, in older versions, `user_..._session_<uuid>`. Tracing
-    tools such as Langfuse and LiteLLM name a session by `session_id`.
-    """
-    metadata = _small_member(top, "metadata")
-    if not isinstance(metadata, dict):
-        return ""
-    user = metadata.get("user_id")
-    if isinstance(user, str):
-        if old := _OLD_CLAUDE_ID.search(user):
-            return old[1]
-        with suppress(ValueError):
-            data = orjson.loads(user)
-            if session := _valid_id(data.get("session_id") if isinstance(data, dict) else None):
-                return session
-    return _valid_id(metadata.get("session_id"))
-
-
-def _conversation(top: Members) -> str:
-    """Return the id of OpenAI's conversation: the member `conversation`, or its `id`."""
-    value = _small_member(top, "conversation")
-    return _valid_id(value.get("id") if isinstance(value, dict) else value)
-
-
-def _valid_id(value: Any) -> str:
-    """Return `value` if it is a valid session id, which is safe in a path, a log and a table; "" otherwise."""
-    return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
 def load_key(state: Path) -> bytes:

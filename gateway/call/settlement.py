@@ -42,11 +42,11 @@ Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
 
 
 def reserve(
-    call: Call, quotas: Quotas, size: Size | None = None, hold: Hold | None = None
+    call: Call, quotas: Quotas, size: Size, hold: Hold | None = None
 ) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body, if it was measured already. If another process keeps the balances, `hold`
+    `size` is the size of the request's body. If another process keeps the balances, `hold`
     reserves the amounts in that process, and `quotas` does not.
 
     Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
@@ -189,7 +189,7 @@ def _reserve(
     quotas: Quotas,
     candidates: Sequence[Candidate],
     rules: Mapping[str, Rules],
-    size: Size | None,
+    size: Size,
     hold: Hold,
 ) -> CallReservation:
     """Reserve amounts in the buckets of all candidates. For money, the highest price of the candidates is used.

@@ -55,8 +55,6 @@ def advise_bedrock(provider: Provider, prices: Prices, report: Report) -> None:
         report.warn((*path, "baseurl"), f'"{host["service"]}" is an API that serves no model; write {meant}')
     elif not _REGION.fullmatch(region):
         report.warn((*path, "baseurl"), f'"{region}" is no region of AWS{report.hint(region, _NEAR)}')
-    elif url.path.rstrip("/").endswith("/v1") and any(flag.startswith("bedrock_") for flag in provider.flags):
-        report.warn((*path, "baseurl"), 'Bedrock\'s own paths have no "/v1"; end the address behind the host')
     else:
         _models_of_elsewhere(provider, region, report)
 

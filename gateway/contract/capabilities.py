@@ -48,8 +48,11 @@ class Caps:
 
     family: str = ""
     """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, ...; "" if unknown."""
-    invoke_dialect: str = "opaque"
-    """The dialect of the model's bodies on InvokeModel. `opaque` bodies are passed through and never translated."""
+    native_dialect: str = "opaque"
+    """The dialect of the bodies that the model's maker has defined; `opaque` if no compatibility flag has this dialect.
+
+    Platforms that pass a maker's bodies on unchanged, such as InvokeModel, take them. `opaque` bodies are passed
+    through and never translated."""
     anthropic_versions: tuple[str, ...] = ()
     """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
 
@@ -231,17 +234,6 @@ def geo(model: str) -> str:
 def _unwrapped(model: str) -> str:
     arn = _ARN.fullmatch(model)
     return arn[1] if arn else model
-
-
-@cache
-def invoke_dialects() -> tuple[str, ...]:
-    """Return all dialects that bodies on InvokeModel can have. The dialect depends on the model.
-
-    >>> OPAQUE in capabilities.invoke_dialects()
-    True
-    """
-    named = (values["invoke_dialect"] for _, values in _rules() if "invoke_dialect" in values)
-    return tuple(dict.fromkeys([Caps().invoke_dialect, *named]))
 
 
 @cache

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.contract.capabilities import Caps, invoke_dialects
+from gateway.contract.capabilities import Caps
 from gateway.contract.flag import COUNT_TOKENS, OPAQUE
 from gateway.contract.losses import Loss, Way, loss
 from gateway.contract.registry import Plugin, Registry
@@ -41,14 +41,6 @@ def serves(flag: Plugin, operation: str) -> bool:
     return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
 
-def upstreams(provider: Plugin) -> tuple[str, ...]:
-    """Return all dialects that requests to a provider of this compatibility flag can have.
-
-    The dialect depends on the model.
-    """
-    return tuple(dict.fromkeys(provider.dialect_for(Caps(invoke_dialect=name)) for name in invoke_dialects()))
-
-
 def conversions(registry: Registry) -> Iterator[Conversion]:
     """Yield all possible conversions, sorted by the client's compatibility flag and dialect, then by loss and
     provider.
@@ -75,7 +67,7 @@ def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         if not any(route.operation == GENERATE for route in client.routes):
             continue
         for provider in registry.flags.values():
-            pairs = [(dialect, upstream) for dialect in client.dialects for upstream in upstreams(provider)]
+            pairs = [(dialect, upstream) for dialect in client.dialects for upstream in provider.dialects]
             ways = (_way(registry, client, provider, *pair) for pair in pairs)
             names = tuple("__".join(pair) for pair in pairs if OPAQUE not in pair)
             if names and not any(GENERATE in operations for _, operations in ways):
@@ -104,7 +96,7 @@ def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[s
 def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[Conversion]:
     requested = tuple(dict.fromkeys(route.operation for route in client.routes))
     for dialect in client.dialects:
-        for upstream in upstreams(provider):
+        for upstream in provider.dialects:
             way, operations = _way(registry, client, provider, dialect, upstream)
             operations = tuple(operation for operation in requested if operation in operations)
             if way and operations:

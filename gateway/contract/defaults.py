@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.contract import json_api, model_lists, openings, provider_errors, sse_api
+from gateway.contract import json_api, model_lists, openings, provider_errors, session_ids, sse_api
+from gateway.contract.billing import common_parts
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
@@ -30,6 +31,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway.contract.places import Places, output_bytes
 from gateway.contract.samples import Sample
+from gateway.contract.session_ids import SessionIds
 from gateway.contract.settings import Settings
 
 
@@ -46,6 +48,7 @@ class Defaults:
     places: Places | None = None
     model_lists: tuple[ModelList, ...] = ()
     price_list = ""
+    billed_parts = staticmethod(common_parts)
     Options = Settings
 
     def __init__(self, name: str, module: Any) -> None:
@@ -66,9 +69,17 @@ class Defaults:
         """Return the request by the members `model` and `stream` of its body (`json_api.parse`)."""
         return json_api.parse(self._name, self._dialect, request)
 
+    def session_ids(self, request: ClientRequest) -> SessionIds:
+        """Return the ids in the members `session_id`, `metadata.session_id` and `prompt_cache_key`."""
+        return session_ids.in_body(request.top)
+
     def opening(self, request: ClientRequest) -> Opening | None:
         """Return the opening by the members `system` and `messages` (`openings.chat`); None for an opaque body."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
+
+    def base_url_fault(self, _url: str) -> str:
+        """Return "", so that every base URL is accepted."""
+        return ""
 
     def dialect_for(self, _caps: Caps) -> str:
         """Return the first of the flag's `dialects`."""

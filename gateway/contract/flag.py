@@ -6,6 +6,8 @@
 - A translator is a module named `<client dialect>__<upstream dialect>`. An observer is a module with a function `seen`.
 - Plugins are pure: they do not use the network, do not await, and get their configuration only from the target
   (`Target.options`).
+- `FlagFacts` (`flag_facts.py`) has the members of a flag that depend on no call. `Flag` adds the hooks of a call, in
+  their order.
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
@@ -14,14 +16,15 @@ Only `api`, `dialects`, `routes`, `build` and `meter` are required.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from gateway.contract.billing import BilledParts
 from gateway.contract.capabilities import Caps
 from gateway.contract.client_api import ClientApi
 from gateway.contract.codecs import Decoder, Drop, Encoder, FrameDecoder, Meter
 from gateway.contract.errors import Problem
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
+from gateway.contract.flag_facts import FlagFacts
 from gateway.contract.members import Members
 from gateway.contract.messages import (
     ClientRequest,
@@ -44,6 +47,7 @@ from gateway.contract.observer import Observer
 from gateway.contract.openings import Opening
 from gateway.contract.places import Copy, End, Place, Places
 from gateway.contract.samples import Sample
+from gateway.contract.session_ids import SessionIds
 from gateway.contract.settings import Settings
 from gateway.contract.translator import Translation, Translator
 
@@ -70,7 +74,7 @@ For this operation, `Decoder.whole` of every dialect returns `{"input_tokens": N
 So no translator is needed for the reply."""
 
 
-class Flag(Protocol):
+class Flag(FlagFacts, Protocol):
     """A compatibility flag, that is, the plugin of an API format.
 
     The registry adds optional members that a module lacks.
@@ -87,106 +91,6 @@ class Flag(Protocol):
     b'{"model": "acme-1","prompt": "hi","max_tokens": 9}'
     """
 
-    @property
-    def api(self) -> int:
-        """The major version of the contract for which the compatibility flag is written.
-
-        >>> api = 1
-        """
-
-    @property
-    def dialects(self) -> tuple[str, ...]:
-        """The dialects of the bodies that clients send on the routes of this compatibility flag.
-
-        >>> dialects = ("acme_text",)
-        """
-
-    @property
-    def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () for a compatibility flag that is used for providers only.
-
-        >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
-        """
-
-    @property
-    def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs (flag, operation): requests of another compatibility flag that a provider of this flag accepts
-        unchanged.
-
-        >>> accepts = (("openai_chat", "generate"),)
-        """
-
-    @property
-    def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings in the body of a native request that show that `build` will take long.
-
-        A native request needs no translation. `build` takes long if it must decode more than a few small members of the
-        body. If a large body contains one of these byte strings, `build` runs in a worker process.
-
-        >>> slow_marks = (b'"document"',)
-        """
-
-    @property
-    def content_type(self) -> str:
-        """The content type of a streamed reply to a client.
-
-        >>> content_type = "application/x-ndjson"
-        """
-
-    @property
-    def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the options that the configuration may set for a provider with this compatibility flag.
-
-        They are the flag's object in the provider's `options`, and the hooks get them as `Target.options`. It is the
-        base class `Settings` if the flag has no options.
-
-        >>> class Options(Settings):
-        ...     tier: str = "economy"
-        >>> Options(tier="express").tier
-        'express'
-        """
-
-    @property
-    def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts.
-
-        >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
-        """
-
-    @property
-    def price_list(self) -> str:
-        """The price list of providers for which the configuration names none, such as "openai".
-
-        It is "" if any seller may have such a provider, and `BY_REGION` if the configuration must name the list.
-
-        >>> price_list = "openai"
-        """
-
-    @property
-    def model_lists(self) -> tuple[ModelList, ...]:
-        """The paths with which the flag's clients fetch lists of models; () if there are none.
-
-        >>> model_lists = (ModelList("/acme/v1/models"),)
-        """
-
-    def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-        """Return the JSON of a list of models. `query` has the parameters of the request.
-
-        >>> def model_list(models, query):
-        ...     return orjson.dumps({"models": [model.name for model in models]})
-        >>> model_list([listed], {})
-        b'{"models":["small"]}'
-        """
-
-    def model_entry(self, model: ListedModel) -> bytes:
-        """Return the JSON of one model.
-
-        >>> def model_entry(model):
-        ...     return orjson.dumps({"name": model.name, "owner": model.provider})
-        >>> model_entry(listed)
-        b'{"name":"small","owner":"acme"}'
-        """
-
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return a client's parsed request. Raises `Refused` if the request cannot be parsed.
 
@@ -194,6 +98,15 @@ class Flag(Protocol):
         ...     return json_api.parse("acme_text", "acme_text", request, model="model", stream="live")
         >>> parse(http_request).model
         'small'
+        """
+
+    def session_ids(self, request: ClientRequest) -> SessionIds:
+        """Return the ids by which the body names its session. The gateway reads the headers of known clients itself.
+
+        >>> def session_ids(request):
+        ...     return SessionIds(request.top.small("chat_id"))
+        >>> session_ids(request.with_body("acme_text", {"chat_id": "chat-7"}))
+        SessionIds(session='chat-7', cache_key='')
         """
 
     def opening(self, request: ClientRequest) -> Opening | None:
@@ -208,30 +121,39 @@ class Flag(Protocol):
         ('', 'hi')
         """
 
+    @property
+    def billed_parts(self) -> BilledParts:
+        """A function that yields the parts of a request that are not billed as text (`billing.py`), by which quotas
+        reserve what a call may cost. By default it reads the forms that most APIs have in common.
+
+        The function gets the decoded body. For a large body, it runs in a worker process.
+
+        >>> def billed_parts(body):
+        ...     for picture in body.get("pictures", ()):
+        ...         yield File("image", length(picture))
+        >>> list(billed_parts({"prompt": "describe it", "pictures": ["iVBORw0K"]}))
+        [File(kind='image', size=8)]
+        """
+
+    def limit(self, request: ClientRequest) -> int | None:
+        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number.
+
+        >>> def limit(request):
+        ...     return json_api.limit_of(request, "max_tokens")
+        >>> limit(request)
+        9
+        """
+
     def dialect_for(self, caps: Caps) -> str:
-        """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown.
+        """Return the dialect of requests for a model with these capabilities, which is one of `dialects`.
+
+        If the model's dialect is unknown, it is `opaque`.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):
         ...     return "acme_chat" if caps.tools else "acme_text"
         >>> dialect_for(target.caps)
         'acme_chat'
-        """
-
-    def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-        """Return the request to the provider.
-
-        Raises `Refused` if a field cannot be sent to the provider, and leaving it out would change the meaning of the
-        request.
-
-        >>> def build(request, target, drop):
-        ...     changes = {"model": orjson.dumps(target.model)}
-        ...     if "user" in request.top:
-        ...         drop("/user")
-        ...         changes["user"] = None
-        ...     return UpstreamRequest("POST", "/v1/text", request.top.spliced(changes))
-        >>> build(request, target, drop).body
-        b'{"model": "acme-1","prompt": "hi","max_tokens": 9}'
         """
 
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
@@ -250,6 +172,22 @@ class Flag(Protocol):
         ...     return request.with_body("acme_text", {"model": request.model, "image": image.body.hex()})
         >>> next(steps(request, target, drop)).param
         'image_url'
+        """
+
+    def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+        """Return the request to the provider.
+
+        Raises `Refused` if a field cannot be sent to the provider, and leaving it out would change the meaning of the
+        request.
+
+        >>> def build(request, target, drop):
+        ...     changes = {"model": orjson.dumps(target.model)}
+        ...     if "user" in request.top:
+        ...         drop("/user")
+        ...         changes["user"] = None
+        ...     return UpstreamRequest("POST", "/v1/text", request.top.spliced(changes))
+        >>> build(request, target, drop).body
+        b'{"model": "acme-1","prompt": "hi","max_tokens": 9}'
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
@@ -278,15 +216,6 @@ class Flag(Protocol):
         ...     return "application/json" if "array" in request.query else "text/event-stream"
         >>> stream_type(request)
         'text/event-stream'
-        """
-
-    def limit(self, request: ClientRequest) -> int | None:
-        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number.
-
-        >>> def limit(request):
-        ...     return json_api.limit_of(request, "max_tokens")
-        >>> limit(request)
-        9
         """
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
@@ -377,22 +306,11 @@ class Flag(Protocol):
         {'acme-request-id': 'req-1'}
         """
 
-    def samples(self) -> Sequence[Sample]:
-        """Return samples of requests and replies, with which `irisgate plugins check NAME` tests the flag.
-
-        A running gateway does not call this function.
-
-        >>> def samples():
-        ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"text": "hello"}')]
-        >>> len(samples())
-        1
-        """
-
 
 __all__ = [
     "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
     "ClientRequest", "Copy", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
     "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer",
-    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "Settings", "StepResponse", "Steps", "Target",
-    "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
+    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "SessionIds", "Settings", "StepResponse",
+    "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

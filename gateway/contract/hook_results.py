@@ -10,9 +10,10 @@ import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, get_args
 from weakref import WeakSet
 
+from gateway.contract.billing import BilledPart, File, FileKind
 from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFailed
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.filter import Asked, Hold, Reply
@@ -21,6 +22,7 @@ from gateway.contract.http_headers import FRAMING, HEADER_NAME
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
 from gateway.contract.plugin_functions import is_async
+from gateway.contract.session_ids import SessionIds
 
 MAX_COUNT: Final = 2**53
 """Maximum number of tokens or nanodollars in a report. JSON of the API cannot represent larger integers exactly."""
@@ -80,6 +82,16 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
         checked.add(kind)
 
     return check
+
+
+def _billed_parts(result: Any) -> None:
+    for part in result:
+        right = get_args(BilledPart)
+        require(isinstance(part, right), part, f"one of {', '.join(kind.__name__ for kind in right)} for each part")
+        numbers = part[1:] if isinstance(part, File) else part
+        require(all(isinstance(number, int) for number in numbers), part, f"{type(part).__name__} with whole numbers")
+        if isinstance(part, File):
+            require(part.kind in get_args(FileKind), part, f"File whose kind is one of {', '.join(get_args(FileKind))}")
 
 
 def _decoder(result: Any) -> None:
@@ -326,14 +338,17 @@ _OWN_HEADERS: Final = FRAMING | {
 
 RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "parse": _client_request,
+    "session_ids": _of_type(SessionIds),
     "opening": _opening,
     "model_list": _bytes,
     "model_entry": _bytes,
     "dialect_for": _of_type(str),
+    "base_url_fault": _of_type(str),
     "build": _upstream_request,
     "steps": _steps,
     "retry": _retried,
     "stream_type": _of_type(str),
+    "billed_parts": _billed_parts,
     "limit": _limit,
     "problem": _problem,
     "decoder": _decoder,

@@ -187,6 +187,11 @@ class Hook:
                     return at, failure
         return len(events), None
 
+    def as_list(self, *args: Any) -> list[Any]:
+        """Return what the function yields, as a list. Raises the exceptions of `run`."""
+        assert self.function is not None
+        return self.run(_as_list, self.function, *args)
+
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
         """Return the sum of the numbers that the hook returns for events.
 
@@ -304,6 +309,10 @@ def running_hook(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
+def _as_list(function: Callable[..., Iterable[Any]], *args: Any) -> list[Any]:
+    return list(function(*args))
+
+
 def definition(function: Any) -> str:
     """Return the file and line in which a function is defined; "" if it is not written in Python."""
     function = inspect.unwrap(function) if callable(function) else function
@@ -361,9 +370,9 @@ _GUARDS: Final = frozenset(
 )
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
-    "parse", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter", "encoder",
-    "error", "reply_headers", "stream_type",
-    "model_list", "model_entry",
+    "parse", "session_ids", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter",
+    "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
+    "base_url_fault",
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
 NEVER_REFUSES: Final = frozenset(
@@ -374,8 +383,8 @@ NEVER_REFUSES: Final = frozenset(
 They run at the end of a call, or not on behalf of a client."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
-    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "steps.work",
-    "steps.close",
+    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",
+    "steps.work", "steps.close",
 )  # fmt: skip
 _OF_FILTERS: Final = ("filter.request", "filter.headers", "filter.text", "filter.replied", "filter.done")
 _OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.close")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 import orjson
 
 from gateway.contract import lenient_json
@@ -23,7 +22,8 @@ Headers = Mapping[str, str]
 """The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
-class Frame(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Frame:
     r"""One frame of a stream: a server-sent event or an event-stream message.
 
     >>> (frame,) = sse.Decoder().feed(b'event: chunk\ndata: {"text": "hi"}\n\n')

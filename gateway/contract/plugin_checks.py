@@ -27,7 +27,7 @@ from gateway.contract.filter import FilterModule
 from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
 from gateway.contract.hooks import definition
 from gateway.contract.losses import is_known
-from gateway.contract.plugin_functions import arguments_of, function_fault, written_call
+from gateway.contract.plugin_functions import arguments_of, function_fault, members_of, written_call
 from gateway.contract.plugin_source import is_slip, is_used, place_of
 from gateway.contract.route_paths import METHODS, path_fault
 from gateway.contract.settings import Settings
@@ -73,8 +73,7 @@ class Kind:
 
 def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[str, Rule]) -> Kind:
     """Return the kind of plugin that a protocol in `flag.py` describes."""
-    members = {member: value for member, value in vars(protocol).items() if not member.startswith("_")}
-    return Kind(name, required, rules, tuple(members), arguments_of(protocol))
+    return Kind(name, required, rules, tuple(members_of(protocol)), arguments_of(protocol))
 
 
 def kind_of(name: str, module: Any) -> Kind:

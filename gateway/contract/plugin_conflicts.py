@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from gateway.contract.capabilities import Caps, invoke_dialects
-from gateway.contract.errors import GatewayError
 from gateway.contract.flag import OPAQUE, Flag, Route
 from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_source import place_of
@@ -62,20 +59,10 @@ def _key(method: str, path: str) -> tuple[str, str]:
 def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
     """Yield a mistake for each dialect in a translator's name that no compatibility flag has."""
     client, _, provider = name.partition("__")
-    sent = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
-    received = {dialect for flag in flags for dialect in _upstreams(flag)} - {OPAQUE}
-    for dialect, known, whose in ((client, sent, "client"), (provider, received, "provider")):
+    known = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
+    for dialect, whose in ((client, "client"), (provider, "provider")):
         if dialect not in known:
             similar = get_close_matches(dialect, known, 1)
             right = f'did you mean "{similar[0]}"?' if similar else f"there are {', '.join(sorted(known))}"
             wrong = f'no flag has the {whose} dialect "{dialect}"; {right}'
             yield Mistake(name, wrong, place_of(module, ""))
-
-
-def _upstreams(flag: Flag) -> Iterator[str]:
-    """Yield the dialects of requests to a provider of a compatibility flag, as far as the flag's function reveals
-    them.
-    """
-    with suppress(GatewayError):
-        for dialect in invoke_dialects():
-            yield flag.dialect_for(Caps(invoke_dialect=dialect))

@@ -13,9 +13,15 @@ def arguments_of(protocol: type) -> Mapping[str, tuple[str, ...]]:
     """Return the names of the arguments of each method of a protocol, by the method's name."""
     return {
         name: tuple(inspect.signature(method).parameters)[1:]
-        for name, method in vars(protocol).items()
-        if inspect.isfunction(method) and not name.startswith("_")
+        for name, method in members_of(protocol).items()
+        if inspect.isfunction(method)
     }
+
+
+def members_of(protocol: type) -> Mapping[str, Any]:
+    """Return the public members of a protocol, and of the protocols that it extends, by name."""
+    protocols = [each for each in reversed(protocol.__mro__) if each.__module__.startswith("gateway.")]
+    return {name: member for each in protocols for name, member in vars(each).items() if not name.startswith("_")}
 
 
 def function_fault(name: str, arguments: tuple[str, ...], function: Any, *, may_wait: bool) -> str:

@@ -153,6 +153,10 @@ class KnownPlugins:
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)
     """The price list of each compatibility flag that has one."""
+    dialects: Collection[str] = ()
+    """The dialects of all compatibility flags."""
+    base_url_faults: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    """The check of each compatibility flag for base URLs."""
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
 
@@ -185,7 +189,9 @@ class Registry:
         settings = {name: loaded.settings for name, loaded in self.filters.items()}
         lists = {name: flag.price_list for name, flag in self.flags.items() if flag.price_list}
         options = {name: flag.Options for name, flag in self.flags.items() if flag.Options.model_fields}
-        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, options)
+        urls = {name: flag.base_url_fault for name, flag in self.flags.items()}
+        dialects = {dialect for flag in self.flags.values() for dialect in flag.dialects}
+        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, dialects, urls, options)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""

@@ -171,7 +171,7 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
     if operation.startswith("converse"):
         return judge(_OPERATIONS[operation], body) or converse_fault(body, caps)
     if operation.startswith("invoke"):
-        return claude_fault(body, caps, bedrock=True) if caps.invoke_dialect == "anthropic_messages" else None
+        return claude_fault(body, caps, bedrock=True) if caps.native_dialect == "anthropic_messages" else None
     if fault := judge("CountTokens", body):
         return fault
     counted = _counted_request(body)

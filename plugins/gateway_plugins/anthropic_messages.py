@@ -40,8 +40,10 @@ from gateway.contract.framing import sse
 from gateway.contract.provider_errors import error_headers, problem_in_event
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import places as messages_places
+from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.bedrock import counting, tagged_history
 from gateway_plugins.shared import remote_files
@@ -61,6 +63,7 @@ routes = tuple(
 )
 model_lists = (ModelList("/anthropic/v1/models"),)
 price_list = "anthropic"
+session_ids = messages_sessions.session_ids
 
 
 class Options(messages_betas.BetaOptions):
@@ -118,6 +121,7 @@ _ERRORS: Final = {
 
 
 places = messages_places.places
+billed_parts = messages_billing.billed_parts
 slow_marks = tagged_history.MARKS
 
 

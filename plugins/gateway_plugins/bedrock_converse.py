@@ -9,12 +9,13 @@ Source: botocore's service model of bedrock-runtime, and recorded traffic for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import billing, json_api
+from gateway.contract.billing import BilledPart
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     BY_REGION,
@@ -35,7 +36,9 @@ from gateway.contract.flag import (
 )
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient
@@ -62,8 +65,15 @@ Options = messages_betas.BetaOptions
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
+base_url_fault = runtime_api.base_url_fault
 error = runtime_api.error
 reply_headers = runtime_api.reply_headers
+
+
+def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    """Yield the parts of a Converse request, and the tools of Anthropic among the model's own fields."""
+    yield from converse_billing.billed_parts(body)
+    yield from messages_billing.of_tools(billing.tools_of(body.get(_MODEL_FIELDS)))
 
 
 def parse(request: HttpRequest) -> ClientRequest:
@@ -72,7 +82,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
     if request.operation == COUNT_TOKENS and target.flag == _OWN:
-        return counting.steps(request, target, drop)
+        return counting.steps(request, target, drop, billed_parts)
     return request
 
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api, lenient_json
+from gateway.contract import billing, json_api, lenient_json
+from gateway.contract.billing import BilledPart, File, FileForms
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import (
     BY_REGION,
@@ -45,8 +46,10 @@ from gateway.contract.flag import (
 from gateway.contract.places import REPLY, REQUEST
 from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import places as messages_places
+from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import (
@@ -58,6 +61,7 @@ from gateway_plugins.dialects.bedrock import (
     runtime_api,
     tagged_history,
 )
+from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.shared import lenient, remote_files
 
@@ -69,17 +73,26 @@ routes = runtime_api.routes(
 client_api = runtime_api.CLIENT_API
 price_list = BY_REGION
 Options = messages_betas.BetaOptions
+session_ids = messages_sessions.session_ids
 model_lists = inference_profiles.LISTS
 model_list = inference_profiles.model_list
 model_entry = inference_profiles.model_entry
 content_type = runtime_api.CONTENT_TYPE
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
+base_url_fault = runtime_api.base_url_fault
 error = runtime_api.error
 
 CHUNK: Final = "chunk"
 """Event type of InvokeModel's frames, and the kind of the events of a reply that is not interpreted (opaque)."""
 _OWN: Final = "bedrock_model_invoke"
+_FORMS: Final = FileForms(
+    turns=billing.COMMON.turns,
+    types=billing.COMMON.types,
+    members=converse_billing.FORMS.members,
+    inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
+)
+"""The forms of files in bodies of any maker."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -102,7 +115,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 def dialect_for(caps: Caps) -> str:
     """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even one that accepts Chat bodies."""
-    return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
+    return caps.native_dialect if caps.native_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
@@ -125,7 +138,7 @@ def _steps(fetched: Steps | ClientRequest, target: Target, drop: Drop) -> Steps:
     if target.flag != _OWN:
         runtime_api.drop_headers(result.headers, target.flag, drop)
     elif result.operation == COUNT_TOKENS:
-        return (yield from counting.steps(result, target, drop))
+        return (yield from counting.steps(result, target, drop, billed_parts))
     return result
 
 
@@ -255,6 +268,18 @@ def _kind(inner: bytes) -> str:
     if match := _TYPE.match(inner):
         return match[1].decode()
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
+
+
+def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    """Yield the parts of a body of any maker: in the forms of Messages, Chat and Converse (Nova), and Titan's image.
+
+    A model refuses or ignores the forms of other makers and does not read them as text.
+    """
+    yield from _FORMS.files(body)
+    yield from messages_billing.of_tools(billing.tools_of(body))
+    yield from converse_billing.of_tools(body)
+    if isinstance(image := body.get("inputImage"), str):
+        yield File("image", len(image))
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:

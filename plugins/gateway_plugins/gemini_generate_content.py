@@ -34,6 +34,7 @@ from gateway.contract.flag import (
     UpstreamRequest,
 )
 from gateway.contract.framing import json_array, sse
+from gateway_plugins.dialects.gemini_generate_content import billing as gemini_billing
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
 from gateway_plugins.dialects.gemini_generate_content import model_list as gemini_models
@@ -63,6 +64,7 @@ model_entry = gemini_models.model_entry
 problem = gemini_errors.problem_for
 error = gemini_errors.error
 places = gemini_places.places
+billed_parts = gemini_billing.billed_parts
 output_bytes = gemini_facts.output_bytes
 
 _SSE: Final = "sse"

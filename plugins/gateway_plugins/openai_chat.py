@@ -31,6 +31,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
+from gateway_plugins.dialects.openai import billing as openai_billing
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat import places as chat_places
@@ -55,6 +56,7 @@ error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")
 steps = remote_files.steps
 places = chat_places.places
+billed_parts = openai_billing.billed_parts
 slow_marks = (*tagged_history.MARKS, b"thinking_blocks")
 
 CHUNK: Final = "chat.completion.chunk"

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import errors, json_api, openings, sse_api
+from gateway.contract import session_ids as ids
 from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import (
     ClientRequest,
@@ -24,11 +25,13 @@ from gateway.contract.flag import (
     Meter,
     Opening,
     Route,
+    SessionIds,
     Target,
     UpstreamRequest,
 )
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import problem_in_event, reported_problem
+from gateway_plugins.dialects.openai import billing as openai_billing
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
@@ -52,6 +55,7 @@ parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps
 slow_marks = (responses_reasoning.MARK.encode(), responses_reasoning.ID.encode())
 places = responses_places.places
+billed_parts = openai_billing.billed_parts
 output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)
@@ -66,6 +70,13 @@ _FAILURE_CODES: Final = {
     errors.INVALID_REQUEST: "invalid_prompt",
 }
 """Codes in `response.failed`, by the gateway's error code. The code for any other error is `server_error`."""
+
+
+def session_ids(request: ClientRequest) -> SessionIds:
+    """Return the id of the conversation (the member `conversation`, or its `id`), or the ids of any other API."""
+    value = ids.small_member(request.top, "conversation")
+    conversation = ids.in_object(value, "id") or ids.valid_id(value)
+    return SessionIds(conversation) if conversation else ids.in_body(request.top)
 
 
 def opening(request: ClientRequest) -> Opening | None:

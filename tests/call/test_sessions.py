@@ -31,11 +31,6 @@ CHAT = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, {
 FLAGS = discover_own().flags
 
 
-def opening(request):
-    """Return the opening as the client's compatibility flag reads it."""
-    return FLAGS[request.flag].opening(request)
-
-
 def ask(body=CHAT, *, dialect="openai_chat", **headers):
     return ClientRequest(
         flag="bedrock_model_invoke" if dialect == OPAQUE else dialect,
@@ -52,7 +47,9 @@ def ask(body=CHAT, *, dialect="openai_chat", **headers):
 
 
 def session_of(request, sessions=None, login="ada@example.com"):
-    return (sessions or Sessions(KEY, lambda: 0x6ABC0000)).id_of(request, login, agent(request.headers), opening)
+    return (sessions or Sessions(KEY, lambda: 0x6ABC0000)).id_of(
+        request, login, agent(request.headers), FLAGS[request.flag]
+    )
 
 
 def of(*args, **kwargs):
@@ -60,7 +57,7 @@ def of(*args, **kwargs):
 
 
 def fingerprint(request, login="ada@example.com", key=KEY):
-    begin = opening(request)
+    begin = FLAGS[request.flag].opening(request)
     return keyed_fingerprint(begin, login, agent(request.headers), key) if begin else ""
 
 
@@ -117,8 +114,6 @@ def test_a_cache_key_names_the_session_of_the_clients_that_mean_it_so(dialect, h
     [
         {"metadata": {"session_id": UUID}},
         {"metadata": {"user_id": "somebody", "session_id": UUID}},
-        {"conversation": UUID},
-        {"conversation": {"id": UUID}},
         {"session_id": UUID},
     ],
     ids=str,
@@ -128,9 +123,16 @@ def test_other_members_that_name_a_session_are_believed(dialect, members):
     assert of({**CHAT, **members}, dialect=dialect) == UUID
 
 
+@pytest.mark.parametrize("value", [UUID, {"id": UUID}], ids=str)
+def test_a_conversation_that_openai_stores_is_a_session(value):
+    body = {**CHAT, "input": "hello", "conversation": value}
+    assert of(body, dialect="openai_responses") == UUID
+    assert of(body, dialect="openai_chat").startswith("fp_")
+
+
 def test_a_member_that_is_too_large_to_name_a_session_is_not_decoded():
     huge = {"metadata": {"session_id": UUID, "x": "y" * 100_000}}
-    assert named_session(ask({**CHAT, **huge}), "") == ""
+    assert named_session(ask({**CHAT, **huge}), "", FLAGS["openai_chat"]) == ""
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "a b", "x" * 129, "../etc", "<b>", "a, b", "é", "\n", "-x"])

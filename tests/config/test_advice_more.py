@@ -2,8 +2,9 @@
 
 import pytest
 
-from gateway.contract.registry import KnownPlugins
+from gateway.contract.registry import KnownPlugins, discover
 from tests.config.examples import KNOWN, config, warnings
+from tests.helpers.authors_mistakes import FLAG
 
 URL = "https://bedrock-runtime.{}.amazonaws.com"
 CLAUDE = "{}.anthropic.claude-haiku-4-5-20251001-v1:0"
@@ -50,7 +51,6 @@ def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
             "write https://bedrock-runtime.us-east-1.amazonaws",
         ),
         (bedrock("us-est-1"), 'baseurl: "us-est-1" is no region of AWS; did you mean "us-'),
-        (bedrock(baseurl=URL.format("us-east-1") + "/v1"), 'baseurl: Bedrock\'s own paths have no "/v1"'),
         (bedrock("eu-west-1", models=[CLAUDE.format("us")]), 'models[0]: "us." is no prefix for the region eu-west-1'),
         (bedrock("us-west-2", models=["m", CLAUDE.format("eu")]), 'models[1]: "eu." is no prefix'),
         (bedrock("ap-south-1", models=[CLAUDE.format("us")]), '"us." is no prefix for the region ap-south-1'),
@@ -146,3 +146,31 @@ def test_limits_that_contradict_each_other_are_reported(limits, place, words):
 )
 def test_limits_that_agree_are_not_reported(limits):
     assert warnings_of({}, server={"limits": limits}) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "url", "is_told"),
+    [
+        ({"bedrock_converse": True}, URL.format("us-east-1") + "/v1", True),
+        ({"bedrock_model_invoke": True, "bedrock_converse": True}, URL.format("us-east-1") + "/v1/", True),
+        ({"openai_chat": True}, URL.format("us-east-1") + "/openai/v1", False),
+        ({"bedrock_converse": True}, "https://proxy.example.com/v1", False),
+        ({"acme_text": True}, "https://example.com/acme", True),
+    ],
+)
+def test_a_flag_tells_what_is_wrong_with_an_address_once(tmp_path, flags, url, is_told):
+    (tmp_path / "acme_text.py").write_text(
+        f"{FLAG}\n\ndef base_url_fault(url):\n    return 'leave out /acme' if url.endswith('/acme') else ''\n"
+    )
+    text = config({"baseurl": url, "compatibility": flags, "cost_basis": "bedrock"})
+    told = [
+        line for line in warnings(text, plugins=discover(tmp_path).known) if line.startswith("providers.p.baseurl: ")
+    ]
+    assert len(told) == is_told
+
+
+def test_a_flag_whose_check_of_an_address_fails_is_named(tmp_path):
+    (tmp_path / "acme_text.py").write_text(f"{FLAG}\n\ndef base_url_fault(url):\n    return url.nothing\n")
+    text = config({"compatibility": {"acme_text": True}})
+    (told,) = [line for line in warnings(text, plugins=discover(tmp_path).known) if "baseurl" in line]
+    assert "plugin acme_text failed in base_url_fault: AttributeError" in told

@@ -6,6 +6,7 @@ import orjson
 
 from gateway.contract import (
     array_api,
+    billing,
     capabilities,
     client_api,
     errors,
@@ -16,9 +17,11 @@ from gateway.contract import (
     openings,
     places,
     provider_errors,
+    session_ids,
     sse_api,
 )
 from gateway.contract import filter as filters
+from gateway.contract.billing import TOOL_INSTRUCTIONS, AddedTokens, Answers, Fee, File, FileForms, Search, length
 from gateway.contract.errors import (
     INVALID_REQUEST,
     OVERLOADED,
@@ -56,6 +59,7 @@ from gateway.contract.flag import (
     Place,
     Route,
     Sample,
+    SessionIds,
     StepResponse,
     Target,
     UpstreamRequest,

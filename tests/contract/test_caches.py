@@ -17,13 +17,13 @@ from gateway.access.identity import loopback
 from gateway.call import agents, guard
 from gateway.call.sessions import MAX_OPEN, Sessions
 from gateway.config.model import Provider
-from gateway.contract import openings
 from gateway.contract.flag import ClientRequest
-from gateway.contract.framing import eventstream
 from gateway.contract.members import Members
+from gateway.contract.registry import load_plugin
 from gateway.money.prices.table import MAX_SERVED, Prices
 from gateway.store import calls
 from gateway.telemetry import log
+from gateway_plugins import openai_chat
 from tests.helpers.source_tree import SOURCES, name, trees
 
 CHOSEN, CONFIGURED, CONSTANT = "chosen by clients or providers", "named by the configuration", "constant"
@@ -41,10 +41,9 @@ CACHES = {
     "gateway/call/key_redaction.py": [CONFIGURED],
     "gateway/call/sessions.py": [CHOSEN],
     "gateway/config/section.py": [CONSTANT, CONSTANT],
-    "gateway/contract/capabilities.py": [CONSTANT, CONSTANT, CONFIGURED],
+    "gateway/contract/capabilities.py": [CONSTANT, CONFIGURED],
     "gateway/contract/client_api.py": [CONSTANT],
     "gateway/contract/filter_checks.py": [CONSTANT],
-    "gateway/contract/framing/eventstream.py": [CHOSEN],
     "gateway/contract/hook_results.py": [CONSTANT],
     "gateway/contract/losses.py": [CONSTANT],
     "gateway/contract/small_cache.py": [CHOSEN],
@@ -92,21 +91,18 @@ def test_every_cache_is_in_the_table():
 
 def sessions():
     table, body = Sessions(bytes(32)), b'{"messages":[{"role":"user","content":"%d"}]}'
+    flag = load_plugin("openai_chat", openai_chat)
 
     def note(number, text):
         top = Members(body % number)
         chat = ClientRequest("openai_chat", "openai_chat", "generate", "POST", "/", "", {}, top, "m", False)
-        table.id_of(chat, text[:64], "", lambda chat: openings.chat(chat.top))
+        table.id_of(chat, text[:64], "", flag)
 
     return note
 
 
 def many_headers():
     return lambda _, text: loopback.forwarding_header([(f"{text}-{number}", "") for number in range(100)])
-
-
-def headers_of_frames():
-    return lambda _, text: [*eventstream.Decoder().feed(eventstream.encode({text[:200]: text}, b""))]
 
 
 def served():
@@ -120,7 +116,6 @@ FILLED = {
     "user agents": (lambda: lambda _, text: agents._by_user_agent(text), 512, 1),
     "hosts": (lambda: lambda _, text: guard._place(text), 512, 1),
     "names of log fields": (lambda: lambda _, text: log._is_secret(text), 2048, 1),
-    "headers of frames": (headers_of_frames, 512, 1),
     "names of headers": (many_headers, 128, 1),
     "lists of dropped fields": (lambda: lambda _, text: calls._json_list((text[:200], *map(str, range(31)))), 2048, 6),
     "sessions by fingerprint": (sessions, 2 * MAX_OPEN, 8),

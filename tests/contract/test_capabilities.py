@@ -216,7 +216,6 @@ def test_every_rule_sets_known_fields_and_names_its_source() -> None:
     [
         ("sampling", {"both", "one", "none"}),
         ("top_k", {"", "field", "inference_config"}),
-        ("invoke_dialect", {"opaque", "anthropic_messages", "openai_chat"}),
         (
             "reasoning",
             {

@@ -12,16 +12,17 @@ import pytest
 from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
 from gateway.contract.plugin_functions import function_fault
 from tests.contract import example_values
-from tests.contract.test_public_surface import PUBLIC
+from tests.contract.test_public_surface import EXTENDED, PUBLIC
 from tests.helpers.docstring_examples import differences
 from tests.tools.contract_source import public_names
 
 NAMES = {
     f"{module}.{each.full_name}": each
-    for module in (f"gateway.contract.{path.replace('/', '.')}" for path in PUBLIC)
+    for module in (f"gateway.contract.{path.replace('/', '.')}" for path in PUBLIC if path not in EXTENDED)
     for name in public_names(module)
     for each in (name, *name.members)
 }
+"""The public names by their full names."""
 PLUGINS = {"Flag": FLAG, "Translator": TRANSLATOR, "Observer": OBSERVER, "FilterModule": FILTER}
 """The kind of plugin that each protocol describes."""
 HOOKS = {name: each for name, each in NAMES.items() if each.owner in {*PLUGINS, "Filter"}}

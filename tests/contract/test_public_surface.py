@@ -13,11 +13,14 @@ from tests.helpers.source_tree import ROOT, text
 CONTRACT = ROOT / "gateway" / "contract"
 GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
-    "array_api", "capabilities", "client_api", "codecs", "errors", "facts", "filter", "filter_values", "flag",
+    "array_api", "billing", "capabilities", "client_api", "codecs", "errors", "facts", "filter", "filter_values", "flag",
+    "flag_facts",
     "framing/eventstream", "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members",
-    "messages", "model_lists", "observer", "openings", "places", "provider_errors", "samples", "settings", "sse_api",
-    "translator",
+    "messages", "model_lists", "observer", "openings", "places", "provider_errors", "samples", "session_ids", "settings",
+    "sse_api", "translator",
 ]  # fmt: skip
+EXTENDED = {"flag_facts"}
+"""Public modules whose classes are explained as members of the class that extends them."""
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
     "filter_checks", "http_headers", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",

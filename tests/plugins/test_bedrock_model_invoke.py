@@ -14,7 +14,7 @@ from gateway_plugins import bedrock_model_invoke as flag
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 
 CLAUDE = Caps(
-    invoke_dialect="anthropic_messages", anthropic_versions=("bedrock-2023-05-31",), cache_points=True, cache_ttl=True
+    native_dialect="anthropic_messages", anthropic_versions=("bedrock-2023-05-31",), cache_points=True, cache_ttl=True
 )
 HEAD = Head(200, {"content-type": "application/vnd.amazon.eventstream"})
 

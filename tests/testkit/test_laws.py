@@ -145,6 +145,14 @@ FLAGS = {
     "filters see the same texts in a stream and in the whole reply": (
         'stream=b\'data: {"text": "Hello"}', 'stream=b\'data: {"text": "Hel"}', "{'text': 'Hel'}, whole {'text': 'Hello'}"
     ),
+    "the parts of an odd request that are not billed as text are found": (
+        "def samples",
+        "def billed_parts(body):\n    return [body['prompt'].strip() and 1][:0]\n\n\ndef samples",
+        "billed_parts",
+    ),
+    "dialect_for returns one of the flag's dialects": (
+        "def samples", "def dialect_for(caps):\n    return 'acme'\n\n\ndef samples", "'acme' is not in `dialects`"
+    ),
     "the configuration can set the options": (
         'version: str = Field(default="1"', 'version: tuple[str, ...] = Field(default=("1",)', "version is refused: Input should be a valid tuple"
     ),

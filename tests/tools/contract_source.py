@@ -6,8 +6,8 @@ The files are parsed and not imported, because the docstrings of fields and cons
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -57,8 +57,31 @@ def docstring(module: str) -> str:
 
 
 def public_names(module: str) -> tuple[Name, ...]:
-    """Return the public names that a module defines, in the order of the source."""
-    return tuple(_names(tree_of(module).body))
+    """Return the public names that a module defines, in the order of the source.
+
+    A class has its own members, and those of the classes of other modules that it extends.
+    """
+    tree = tree_of(module)
+    homes = {
+        imported.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gateway.contract.")
+        for imported in node.names
+    }
+    return tuple(_with_inherited(name, homes) for name in _names(tree.body))
+
+
+def _with_inherited(name: Name, homes: Mapping[str, str | None]) -> Name:
+    """Return a class with the members that it inherits. `homes` has the module of each imported name."""
+    inherited = [
+        replace(member, owner=name.name)
+        for base in name.bases
+        if (home := homes.get(base)) is not None
+        for extended in public_names(home)
+        if extended.name == base
+        for member in extended.members
+    ]
+    return replace(name, members=(*inherited, *name.members))
 
 
 def _names(body: Sequence[ast.stmt], owner: str = "") -> Iterator[Name]:

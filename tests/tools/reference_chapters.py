@@ -59,6 +59,7 @@ The examples use these imports and values.
 STEPS: Final = {
     "The request": (
         Step("Flag.parse", "client's flag", "The request has arrived."),
+        Step("Flag.session_ids", "client's flag", "The headers name no session."),
         Step("Flag.opening", "client's flag", "The client has named no session."),
         Step("Flag.dialect_for", "provider's flag", "A provider is chosen."),
         Step("FilterModule.open", "filters", "The caller may use the model. The filters are opened in their order."),
@@ -239,6 +240,8 @@ CHAPTERS: Final = (
             Part("Frames of an AWS event stream", "framing.eventstream", prefix="framing.eventstream", head=True),
             Part("Texts in bodies", "places"),
             Part("Openings of chats", "openings", head=True),
+            Part("Ids of sessions", "session_ids", head=True),
+            Part("Files in requests", "billing", head=True),
             Part("The common list of models", "model_lists"),
             Part("Errors of providers", "provider_errors", head=True),
             Part("JSON with incomplete characters", "lenient_json", head=True),

@@ -26,7 +26,8 @@ class Count:
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
         if attempt.candidate.way is Way.ESTIMATE:
             body = attempt.request.top.body
-            tokens = await self.pool.run(len(body), DropRelay(attempt.drop), input_tokens, body)
+            parts = call.flag.hooks["billed_parts"].as_list
+            tokens = await self.pool.run(len(body), DropRelay(attempt.drop), input_tokens, body, parts)
             estimate = estimated_count(tokens)
             attempt.head = Head(estimate.status, estimate.headers)
             response: Response = Whole(estimate.status, estimate.headers, estimate.body)

@@ -36,7 +36,7 @@ class Quota:
         call.output_limit = call.flag.limit(call.request)
         if call.runtime.grants.access(call.identity).metered:
             body = call.request.top.body
-            size = await self.pool.run(len(body), NO_DROP, measure, body)
+            size = await self.pool.run(len(body), NO_DROP, measure, body, call.flag.hooks["billed_parts"].as_list)
             try:
                 if self.keeper.is_here:
                     call.reservation, call.candidates = reserve(call, self.quotas, size)

@@ -17,5 +17,5 @@ class Session:
         request = call.request
         # a large body has just been parsed on the event loop, so let other tasks run
         await yield_to_loop(len(request.top.body))
-        call.session_id = self.sessions.id_of(request, call.identity.login, call.inbound.agent, call.flag.opening)
+        call.session_id = self.sessions.id_of(request, call.identity.login, call.inbound.agent, call.flag)
         return await following(call)

@@ -32,8 +32,10 @@ class CapabilitiesSection(Section):
     is_open: ClassVar[bool] = True  # `read_capabilities` reports an unknown name as an error
 
     family: str | None = Field(None, description='Who made them: "claude", "nova", "llama" or another word.')
-    invoke_dialect: Literal["opaque", "anthropic_messages", "openai_chat"] | None = Field(
-        None, description='Whose bodies they take on InvokeModel: "anthropic_messages"; "opaque" is passed through.'
+    native_dialect: str | None = Field(
+        None,
+        description='The dialect of their maker\'s own bodies, which InvokeModel takes: "anthropic_messages"; '
+        '"opaque" is passed through.',
     )
     anthropic_versions: _Names | None = Field(
         None, description='Values of anthropic_version on InvokeModel, the default first: ["bedrock-2023-05-31"].'
@@ -177,5 +179,15 @@ def read_capabilities(
         if reading.report.patient(len(models)) and not any(fits(pattern, *names) for names in models.items()):
             reading.report.warn(place, 'fits none of the provider\'s "models"; it has no effect')
         if (section := reading.section(CapabilitiesSection, item, place)) is not None:
+            _check_dialect(section.native_dialect, (*place, "native_dialect"), reading)
             changes.append((pattern, MappingProxyType(section.model_dump(exclude_none=True))))
     return tuple(changes)
+
+
+def _check_dialect(dialect: str | None, path: Path, reading: Reading) -> None:
+    known = reading.plugins.dialects
+    if dialect is not None and known and dialect not in known:
+        there_are = ", ".join(sorted(known))
+        reading.report.error(
+            path, f'no flag has the dialect "{dialect}"; there are {there_are}{reading.report.hint(dialect, known)}'
+        )

@@ -21,6 +21,7 @@ from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 from gateway.config.sections.options import read_options
+from gateway.contract.errors import PluginFailed
 
 DOCUMENTED_FLAGS: Final = (
     "openai_chat",
@@ -141,6 +142,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
     capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
+    _check_base_url(section.baseurl, flags, (*path, "baseurl"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
         id=id_,
@@ -186,6 +188,17 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
             fault = "not supported yet" if documented else "unknown flag"
             message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.plugins.flags)}"
             reading.report.warn((*path, flag), message)
+
+
+def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
+    """Warn of what the enabled compatibility flags find wrong with the address. The same warning is given once."""
+    checks = reading.plugins.base_url_faults
+    try:
+        faults = [checks[flag](url) for flag in flags if url and flag in checks]
+    except PluginFailed as failed:
+        faults = [f"plugin {failed.plugin} failed in {failed.hook}: {failed.cause}"]
+    for fault in dict.fromkeys(filter(None, faults)):
+        reading.report.warn(path, fault)
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:

@@ -15,7 +15,6 @@ from zlib import crc32
 
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
-from gateway.contract.small_cache import small_cache
 
 MAX_MESSAGE: Final = 25_165_824 + 131_072 + 16
 """Maximum number of bytes of a message: botocore's limits of payload and headers, plus the lengths and checksums.
@@ -29,10 +28,8 @@ _STRING: Final = 7
 _WIDTHS: Final[Mapping[int, int]] = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Number of bytes of a header's value, by the number of its type. Types 6 (bytes) and 7 (string) have variable
 length."""
-_CACHED: Final = 256
-"""Maximum number of encoded header blocks whose decoded form is cached. All streams of an API have the same few."""
-_CACHED_BYTES: Final = 512
-"""Maximum number of bytes of a header block that is cached. Those of events have about 90 bytes."""
+_MAX_CACHED_HEADERS: Final = 256
+"""Maximum number of encoded header blocks whose decoded form a decoder caches. A stream has about six of them."""
 
 
 class Decoder:
@@ -50,6 +47,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._headers: dict[bytes, Mapping[str, str]] = {}
 
     @property
     def pending(self) -> int:
@@ -75,17 +73,25 @@ class Decoder:
                     break
                 raw = bytes(unread[at : at + total])
                 at += total
-                if crc32(memoryview(raw)[:-4]) != _WORD.unpack_from(raw, total - 4)[0]:
-                    raise BadFrame("the provider's event stream has a message with a wrong checksum")
-                yield Frame(_headers(raw[12 : 12 + size]), raw[12 + size : -4], raw)
+                yield self._frame(raw, size)
         finally:
             if unread is data:  # nearly all reads end with the end of a message
                 buffer += data[at:]
             else:
                 del buffer[:at]
 
+    def _frame(self, raw: bytes, size: int) -> Frame:
+        if crc32(memoryview(raw)[:-4]) != _WORD.unpack_from(raw, len(raw) - 4)[0]:
+            raise BadFrame("the provider's event stream has a message with a wrong checksum")
+        block = raw[12 : 12 + size]
+        headers = self._headers.get(block)
+        if headers is None:
+            headers = _headers(block)
+            if len(self._headers) < _MAX_CACHED_HEADERS:
+                self._headers[block] = headers
+        return Frame(headers, raw[12 + size : -4], raw)
 
-@small_cache(_CACHED, _CACHED_BYTES)
+
 def _headers(block: bytes) -> Mapping[str, str]:
     headers = {}
     at = 0

@@ -7,8 +7,8 @@
 - The estimates before the call are high. The unused part is released when the call is charged. In rate limits, only the
   typical number of tokens is reserved, because an exceeded rate merely makes later calls wait longer.
 
-The plugin of the client's API reads the output limit from the body (`Flag.limit`). Images, files and the provider's
-tools are in `contents.py`. Prices are in `gateway.money.prices`.
+The plugin of the client's API reads the output limit from the body (`Flag.limit`), and finds the images, files and
+tools in it (`Flag.billed_parts`). Their tokens are estimated in `contents.py`. Prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.contract import lenient_json
+from gateway.contract.billing import BilledParts
 from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.money.quotas.contents import Contents, contents_of
@@ -130,20 +131,16 @@ class Estimate(msgspec.Struct, frozen=True):
         return price.highest_cost(usage) if self.tiered else price.cost(usage)
 
 
-def estimate(
-    request: ClientRequest, limit: int | None, max_outputs: Iterable[int], size: Size | None = None
-) -> Estimate:
+def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[int], size: Size) -> Estimate:
     """Return the maximum number of tokens that a request may use.
 
     `limit` is the client's own output limit. `max_outputs` are the output limits of the models that may serve the
-    request. `size` is the size of the body, if it was measured already.
+    request. `size` is the size of the body (`measure`).
     """
-    body = request.top.body
     usual = max(max_outputs, default=1)
     output = max(UNLIMITED, usual)
     if limit is not None and limit > 0:
         output = usual = limit
-    size = size or measure(body)
     tiered = size.tiered or any(name in request.headers for name in _TIER_HEADERS)
     fees = (size.searches, size.fees)
     return Estimate(size.most, min(output, size.answers * MAX_OUTPUT), size.caches, tiered, usual, size.usual, *fees)
@@ -168,12 +165,13 @@ class Size:
     """Number of answers that the request asks for."""
 
 
-def measure(body: bytes) -> Size:
+def measure(body: bytes, billed_parts: BilledParts) -> Size:
     """Return the size of a request's body.
 
-    Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process.
+    `billed_parts` finds what is not text in it. Measuring 30 MB of small values takes a second, so callers measure
+    large bodies in a worker process.
     """
-    contents = _contents(body)
+    contents = _contents(body, billed_parts)
     text = max(0, len(body) - contents.size)
     # the whole size of the media is subtracted, although base64 has other bytes than lower-case letters too; so the
     # number of words is rather too low, and the estimate rather too high
@@ -189,13 +187,13 @@ def measure(body: bytes) -> Size:
     )
 
 
-def _contents(body: bytes) -> Contents:
+def _contents(body: bytes, billed_parts: BilledParts) -> Contents:
     """Return the parts of a body that are not text. A body that is not a JSON object has none."""
     try:
         decoded = lenient_json.loads(body, utf8=True)
     except orjson.JSONDecodeError:
         return Contents()
-    return contents_of(decoded) if isinstance(decoded, dict) else Contents()
+    return contents_of(billed_parts(decoded)) if isinstance(decoded, dict) else Contents()
 
 
 def _usual(body: bytes, contents: Contents) -> int:
@@ -224,14 +222,14 @@ def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimat
     return Estimate(max(1, min(size, MAX_ROUGH_INPUT)), min(output, MAX_OUTPUT))
 
 
-def input_tokens(body: bytes) -> int:
+def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
     """Return the typical number of input tokens of a request's body, at least 1.
 
-    Three bytes of text count as one token.
+    Three bytes of text count as one token. `billed_parts` finds what is not text in the body.
     """
     if body.count(b'"') + body.count(b",") > MAX_SIGNS:
         return max(1, len(body) // BYTES_PER_TOKEN)
-    return _usual(body, _contents(body))
+    return _usual(body, _contents(body, billed_parts))
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:

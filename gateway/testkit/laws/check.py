@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.contract.capabilities import Caps
-from gateway.contract.conversions import upstreams
 from gateway.contract.errors import PluginFailed
 from gateway.contract.hooks import Hook
 from gateway.contract.registry import LoadedFilter, LoadedTranslator, Plugin, Registry
@@ -118,7 +117,7 @@ def translator_subject(
 ) -> TranslatorSubject:
     """Return a translator with its samples, and a compatibility flag of each of its dialects. Raises `NotChecked`."""
     receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
-    sending = [flag for flag in registry.flags.values() if upstream in upstreams(flag)]
+    sending = [flag for flag in registry.flags.values() if upstream in flag.dialects]
     if not receiving or not sending:
         dialect = upstream if receiving else client
         raise NotChecked(f"{translator.name}: no flag has the dialect {dialect}, so the translator is never used")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame, PluginFailed, Problem, Refused, Truncated, UpstreamFailed
 from gateway.contract.flag import Event, Facts, Head
 from gateway.contract.samples import Sample
@@ -286,6 +287,28 @@ def every_error_is_a_problem(subject: FlagSubject) -> None:
             flag.error(problem)
 
 
+def odd_requests_have_billed_parts(subject: FlagSubject) -> None:
+    billed_parts = subject.flag.hooks["billed_parts"]
+    for exchange in subject.requests():
+        for damage, body in [("the request itself", exchange.sample.request), *damaged_bodies(exchange.sample.request)]:
+            try:
+                decoded = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                continue
+            try:
+                if isinstance(decoded, dict):
+                    billed_parts.as_list(decoded)
+            except PluginFailed as failed:
+                raise Broken(reason_of(failed), name_of(exchange), damage) from None
+
+
+def the_dialect_is_declared(subject: FlagSubject) -> None:
+    flag = subject.flag
+    for caps in (Caps(), subject.caps, *(Caps(native_dialect=dialect) for dialect in flag.dialects)):
+        dialect = flag.dialect_for(caps)
+        require(dialect in flag.dialects, f"{dialect!r} is not in `dialects`, which are {flag.dialects}", shown(caps))
+
+
 def options_can_be_written(subject: FlagSubject) -> None:
     for exchange in subject.requests():
         can_be_written(exchange.target.options, name_of(exchange))
@@ -315,6 +338,8 @@ FLAG_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("a ping changes nothing in the reply", a_ping_changes_nothing),
     Law("an error in a stream is an error for the flag's own decoder", an_error_in_a_stream_is_one),
     Law("every error status of a provider is a problem that clients are told", every_error_is_a_problem),
+    Law("the parts of an odd request that are not billed as text are found", odd_requests_have_billed_parts),
+    Law("dialect_for returns one of the flag's dialects", the_dialect_is_declared),
     Law("the configuration can set the options", options_can_be_written),
     Law("the options reach worker processes", options_reach_worker_processes),
     *PLACE_LAWS,

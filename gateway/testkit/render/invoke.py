@@ -66,7 +66,7 @@ def headers(reply: Canned, prompt_tokens: int) -> dict[str, str]:
 
 
 def _is_claude(caps: Caps) -> bool:
-    return caps.invoke_dialect == "anthropic_messages"
+    return caps.native_dialect == "anthropic_messages"
 
 
 def _is_nova(caps: Caps) -> bool:

@@ -8,6 +8,7 @@ from gateway.config.load import loads
 from gateway.config.section import keys
 from gateway.config.sections.capabilities import CapabilitiesSection
 from gateway.contract.capabilities import Caps, capabilities
+from gateway.contract.registry import discover
 from gateway.upstream.catalog import Catalog
 from tests.config.examples import config, errors, warnings
 
@@ -64,6 +65,13 @@ def test_a_fault_is_told_at_its_place_with_what_would_be_right(rules, message):
     (error,) = errors(config({"capabilities": rules}))
     assert message in error, error
     assert error.startswith("config.hujson:")
+
+
+def test_a_dialect_that_no_flag_has_is_told():
+    text = config({"capabilities": {"m": {"native_dialect": "anthropic_message"}}})
+    (told,) = errors(text, plugins=discover().known)
+    assert 'capabilities.m.native_dialect: no flag has the dialect "anthropic_message"; there are ' in told
+    assert told.endswith('did you mean "anthropic_messages"?')
 
 
 def test_a_pattern_that_fits_no_model_is_told():

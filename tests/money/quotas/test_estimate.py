@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.contract.billing import common_parts
 from gateway.contract.flag import Facts, HttpRequest, Part, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.money.prices.rates import Priced
 from gateway.money.prices.rows import parse_row
+from gateway.money.quotas import estimate as estimates
 from gateway.money.quotas.contents import IMAGE_TOKENS, REMOTE_DOCUMENT_TOKENS
 from gateway.money.quotas.estimate import (
     MAX_OUTPUT,
     Estimate,
-    estimate,
     input_tokens,
-    measure,
     probable,
     rate_limited_tokens,
 )
@@ -69,9 +69,29 @@ NAMES = [
     "filename",
     "googleSearch",
     "result",
+    "generationConfig",
+    "candidateCount",
+    "fileData",
+    "fileUri",
+    "functionResponse",
 ]
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
 FLAGS = discover_own().flags
+MESSAGES_FLAGS = ("anthropic_messages", "bedrock_model_invoke")
+CONVERSE_FLAGS = ("bedrock_converse", "bedrock_model_invoke")
+CHAT_FLAGS = ("openai_chat", "openai_responses", "bedrock_model_invoke")
+RESPONSES_FLAGS = ("openai_responses",)
+GEMINI_FLAGS = ("gemini_generate_content",)
+
+
+def measure(data, flag=None):
+    """Return the size of a body as a compatibility flag reads it; without a flag, as the default of flags does."""
+    return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
+
+
+def estimate(request, limit, outputs):
+    """Return the estimate for a request, whose body is read by its own compatibility flag."""
+    return estimates.estimate(request, limit, outputs, measure(request.top.body, request.flag))
 
 
 def body(content):
@@ -79,11 +99,11 @@ def body(content):
 
 
 def test_text_usually_has_three_bytes_a_token():
-    assert input_tokens(b"x" * 3000) == 1000
+    assert input_tokens(b"x" * 3000, common_parts) == 1000
 
 
 def test_nothing_is_still_a_token():
-    assert input_tokens(b"") == measure(b"").most == 1
+    assert input_tokens(b"", common_parts) == measure(b"").most == 1
 
 
 DATA = f"data:image/png;base64,{IMAGE}"
@@ -91,41 +111,63 @@ PDF = f"data:application/pdf;base64,{IMAGE}"
 MESSAGES_IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": IMAGE}}
 CONVERSE_IMAGE = {"image": {"format": "png", "source": {"bytes": IMAGE}}}
 MEDIA = [
-    MESSAGES_IMAGE,
-    {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": IMAGE[:6000]}},
-    {"type": "document", "source": {"type": "content", "content": [MESSAGES_IMAGE]}},
-    {"type": "tool_result", "tool_use_id": "t", "content": [MESSAGES_IMAGE]},
-    CONVERSE_IMAGE,
-    {"guardContent": CONVERSE_IMAGE},
-    {"toolResult": {"toolUseId": "t", "content": [CONVERSE_IMAGE]}},
-    {"type": "image_url", "image_url": {"url": DATA}},
-    {"type": "image_url", "image_url": DATA},
-    {"type": "input_image", "image_url": DATA},
-    {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": DATA}]},
-    {"type": "image_generation_call", "id": "i", "result": IMAGE},
-    {"type": "input_audio", "input_audio": {"data": IMAGE, "format": "wav"}},
-    {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF[:6000]}},
-    {"type": "input_file", "filename": "a.pdf", "file_data": PDF[:6000]},
-    {"inlineData": {"mimeType": "image/png", "data": IMAGE}},
+    (MESSAGES_FLAGS, MESSAGES_IMAGE),
+    (
+        MESSAGES_FLAGS,
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": IMAGE[:6000]}},
+    ),
+    (MESSAGES_FLAGS, {"type": "document", "source": {"type": "content", "content": [MESSAGES_IMAGE]}}),
+    (MESSAGES_FLAGS, {"type": "tool_result", "tool_use_id": "t", "content": [MESSAGES_IMAGE]}),
+    (CONVERSE_FLAGS, CONVERSE_IMAGE),
+    (CONVERSE_FLAGS, {"guardContent": CONVERSE_IMAGE}),
+    (CONVERSE_FLAGS, {"toolResult": {"toolUseId": "t", "content": [CONVERSE_IMAGE]}}),
+    (CHAT_FLAGS, {"type": "image_url", "image_url": {"url": DATA}}),
+    (CHAT_FLAGS, {"type": "image_url", "image_url": DATA}),
+    (CHAT_FLAGS, {"type": "input_audio", "input_audio": {"data": IMAGE, "format": "wav"}}),
+    (CHAT_FLAGS, {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF[:6000]}}),
+    (RESPONSES_FLAGS, {"type": "input_image", "image_url": DATA}),
+    (
+        RESPONSES_FLAGS,
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": DATA}]},
+    ),
+    (RESPONSES_FLAGS, {"type": "image_generation_call", "id": "i", "result": IMAGE}),
+    (RESPONSES_FLAGS, {"type": "input_file", "filename": "a.pdf", "file_data": PDF[:6000]}),
+    (GEMINI_FLAGS, {"inlineData": {"mimeType": "image/png", "data": IMAGE}}),
+    (GEMINI_FLAGS, {"inline_data": {"mime_type": "image/png", "data": IMAGE}}),
+    (
+        GEMINI_FLAGS,
+        {"functionResponse": {"name": "f", "parts": [{"inlineData": {"mimeType": "image/png", "data": IMAGE}}]}},
+    ),
 ]
+MEDIA = [(flag, part) for flags, part in MEDIA for flag in flags]
+TURNS = {"openai_responses": ("input", "content"), "gemini_generate_content": ("contents", "parts")}
+"""The member with the turns, and the member of a turn with its content. Other flags have `messages` and `content`."""
 
 
-@pytest.mark.parametrize("part", MEDIA)
+@pytest.mark.parametrize(("flag", "part"), MEDIA)
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
-def test_a_medium_in_content_is_a_constant_in_every_dialect(part, separators):
-    data = json.dumps({"messages": [{"role": "user", "content": [part]}]}, separators=separators).encode()
-    size = measure(data)
+def test_a_medium_in_content_is_a_constant_in_every_dialect(flag, part, separators):
+    turns, content = TURNS.get(flag, ("messages", "content"))
+    data = json.dumps({turns: [{"role": "user", content: [part]}]}, separators=separators).encode()
+    size = measure(data, flag)
     most = 100_000 if "pdf" in json.dumps(part) else IMAGE_TOKENS
     assert IMAGE_TOKENS <= size.usual <= IMAGE_TOKENS + 150
     assert most <= size.most <= most + 400
 
 
-@pytest.mark.parametrize("part", [MESSAGES_IMAGE, CONVERSE_IMAGE, {"type": "image_url", "image_url": {"url": DATA}}])
-def test_a_name_with_escapes_counts_as_it_is_decoded(part):
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [
+        ("anthropic_messages", MESSAGES_IMAGE),
+        ("bedrock_converse", CONVERSE_IMAGE),
+        ("openai_chat", {"type": "image_url", "image_url": {"url": DATA}}),
+    ],
+)
+def test_a_name_with_escapes_counts_as_it_is_decoded(flag, part):
     data = json.dumps({"messages": [{"role": "user", "content": [part]}]})
     for name in ("messages", "content", "source", "image_url", "data", "bytes"):
         escaped = data.replace(f'"{name}"', f'"\\u{ord(name[0]):04x}{name[1:]}"').encode()
-        assert measure(escaped).usual <= IMAGE_TOKENS + 150
+        assert measure(escaped, flag).usual <= IMAGE_TOKENS + 150
 
 
 TEXT = "A1" * 5_000
@@ -152,12 +194,12 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("member", ["messages", "input"])
+@pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("turn", PLACES)
-def test_base64_where_a_dialect_has_text_counts_as_text(turn, member):
-    data = json.dumps({member: [turn]}).encode()
-    assert measure(data).usual == len(data) // 3
-    assert measure(data).most >= len(TEXT)
+def test_base64_where_a_dialect_has_text_counts_as_text(turn, flag):
+    data = json.dumps({TURNS.get(flag, ("messages",))[0]: [turn]}).encode()
+    assert measure(data, flag).usual == len(data) // 3
+    assert measure(data, flag).most >= len(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -173,9 +215,10 @@ def test_base64_where_a_dialect_has_text_counts_as_text(turn, member):
         {"data": IMAGE, "bytes": IMAGE, "url": DATA},
     ],
 )
-def test_base64_outside_of_turns_counts_as_text(members):
+@pytest.mark.parametrize("flag", FLAGS)
+def test_base64_outside_of_turns_counts_as_text(members, flag):
     data = json.dumps(members).encode()
-    assert measure(data).usual == len(data) // 3
+    assert measure(data, flag).usual == len(data) // 3
 
 
 FILLING = "".join(map(chr, range(0x4E00, 0x4E00 + 4_000)))
@@ -208,7 +251,7 @@ def test_a_reservation_is_enough_for_text_of_any_density(name, ascii_only):
 def test_images_do_not_make_the_text_beside_them_look_less_dense():
     text = "0123456789" * 1_000
     content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": "data:" + "a" * 60_000}}]
-    assert measure(body(content)).most >= len(text) + IMAGE_TOKENS
+    assert measure(body(content), "openai_chat").most >= len(text) + IMAGE_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -239,50 +282,61 @@ def test_images_do_not_make_the_text_beside_them_look_less_dense():
     ],
 )
 def test_a_file_is_estimated_by_its_kind_and_size(part, usual, most):
-    size = measure(body([part]))
+    flag = (
+        "anthropic_messages" if "source" in part else "bedrock_converse" if "type" not in part else "openai_responses"
+    )
+    size = measure(body([part]), flag)
     assert usual <= size.usual <= usual + 100
     assert most <= size.most <= most + 250
 
 
 def test_a_conversation_that_the_provider_has_stored_is_not_free():
     data = json.dumps({"model": "m", "input": "go on", "previous_response_id": "resp_1"}).encode()
-    assert measure(data).most > REMOTE_DOCUMENT_TOKENS
+    assert measure(data, "openai_responses").most > REMOTE_DOCUMENT_TOKENS
+
+
+@pytest.mark.parametrize("name", ["fileData", "file_data"])
+@pytest.mark.parametrize(("mime", "most"), [("image/png", IMAGE_TOKENS), ("application/pdf", REMOTE_DOCUMENT_TOKENS)])
+def test_a_file_that_gemini_has_stored_is_not_free(name, mime, most):
+    data = json.dumps({"contents": [{"parts": [{name: {"mimeType": mime, "fileUri": "https://x/files/1"}}]}]}).encode()
+    assert most <= measure(data, "gemini_generate_content").most <= most + 200
 
 
 @pytest.mark.parametrize(
-    ("members", "searches", "fees"),
+    ("flag", "members", "searches", "fees"),
     [
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, 3, 0),
-        ({"tools": [{"type": "web_search_20260209", "name": "web_search"}]}, 10, 0),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": -1}]}, 10, 0),
-        (
-            {"tools": [{"type": "web_search_20250305", "name": "w", "max_uses": 2}, {"type": "custom", "name": "x"}]},
-            2,
-            0,
-        ),
-        ({"tools": [{"type": "web_fetch_20250910", "name": "web_fetch", "max_uses": 3}]}, 0, 0),
-        ({"tools": [{"type": "web_search"}]}, 10, 0),
-        ({"tools": [{"type": "web_search_preview"}], "max_tool_calls": 4}, 4, 0),
-        ({"web_search_options": {}}, 1, 0),
-        ({"tools": [{"googleSearch": {}}]}, 10, 0),
-        ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}, 10, 0),
-        ({"additionalModelRequestFields": {"tools": [{"type": "web_search_20250305", "max_uses": 1}]}}, 1, 0),
-        ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}, 0, 30_000_000),
-        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"]}], "max_tool_calls": 2}, 0, 5_000_000),
-        ({"tools": [{"type": "function", "function": {"name": "web_search"}}]}, 0, 0),
-        ({"tools": [{"name": "web_search", "input_schema": {}}]}, 0, 0),
-        ({"tools": "web_search"}, 0, 0),
+        ("anthropic_messages", {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, 3, 0),
+        ("anthropic_messages", {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}, 10, 0),
+        ("anthropic_messages", {"tools": [{"type": "web_search_20250305", "max_uses": -1}]}, 10, 0),
+        ("bedrock_model_invoke", {"tools": [{"type": "web_search_20250305", "max_uses": 2}, {"type": "custom"}]}, 2, 0),
+        ("anthropic_messages", {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch", "max_uses": 3}]}, 0, 0),
+        ("openai_responses", {"tools": [{"type": "web_search"}]}, 10, 0),
+        ("openai_responses", {"tools": [{"type": "web_search_preview"}], "max_tool_calls": 4}, 4, 0),
+        ("openai_chat", {"web_search_options": {}}, 1, 0),
+        ("gemini_generate_content", {"tools": [{"googleSearch": {}}]}, 10, 0),
+        ("gemini_generate_content", {"tools": [{"functionDeclarations": [], "google_search": {}}]}, 10, 0),
+        ("bedrock_converse", {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}, 10, 0),
+        ("bedrock_model_invoke", {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}, 10, 0),
+        ("bedrock_converse", {"additionalModelRequestFields": {"tools": [{"type": "web_search_20250305", "max_uses": 1}]}}, 1, 0),
+        ("openai_responses", {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}, 0, 30_000_000),
+        ("openai_responses", {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}], "max_tool_calls": 2}, 0, 5_000_000),
+        ("openai_chat", {"tools": [{"type": "function", "function": {"name": "web_search"}}]}, 0, 0),
+        ("anthropic_messages", {"tools": [{"name": "web_search", "input_schema": {}}]}, 0, 0),
+        *((flag, {"tools": "web_search"}, 0, 0) for flag in FLAGS),
     ],
-)
-def test_tools_that_the_provider_runs_reserve_their_fees(members, searches, fees):
-    size = measure(json.dumps({"model": "m", **members}).encode())
+)  # fmt: skip
+def test_tools_that_the_provider_runs_reserve_their_fees(flag, members, searches, fees):
+    size = measure(json.dumps({"model": "m", **members}).encode(), flag)
     assert (size.searches, size.fees) == (searches, fees)
     assert size.most >= searches * 10_000
 
 
-def test_the_instructions_about_tools_are_tokens_too():
+@pytest.mark.parametrize("flag", [None, *FLAGS])
+def test_the_instructions_about_tools_are_tokens_too(flag):
     tools = [{"name": "n", "input_schema": {}}]
-    with_tools, without = (measure(json.dumps({"tools": some}).encode()) for some in (tools, []))
+    place = "toolConfig" if flag == "bedrock_converse" else ""
+    bodies = [{place: {"tools": some}} if place else {"tools": some} for some in (tools, [])]
+    with_tools, without = (measure(json.dumps(body).encode(), flag) for body in bodies)
     assert with_tools.most >= without.most + 1_000
 
 
@@ -317,8 +371,8 @@ def test_escapes_that_clients_write_mean_nothing(text):
 )
 def test_a_body_at_the_limit_is_estimated_on_the_loop_in_a_moment(before, repeated, times, after):
     data = before + repeated * times + after
-    assert input_tokens(data) > 0
-    assert cpu_seconds(lambda: input_tokens(data), enough=3) < 3
+    assert input_tokens(data, common_parts) > 0
+    assert cpu_seconds(lambda: input_tokens(data, common_parts), enough=3) < 3
 
 
 def request_of(flag, path, **members):
@@ -469,11 +523,11 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6))
 def test_no_body_is_too_odd_to_be_measured(members):
     data = json.dumps(members).encode()
-    size = measure(data)
-    assert size.usual >= 1
-    assert size.most >= 1
-    assert min(size.searches, size.fees) >= 0
-    assert 1 <= size.answers <= 128
+    for flag in (None, *FLAGS):
+        size = measure(data, flag)
+        assert min(size.usual, size.most) >= 1
+        assert min(size.searches, size.fees) >= 0
+        assert 1 <= size.answers <= 128
 
 
 def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():

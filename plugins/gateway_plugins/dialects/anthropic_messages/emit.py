@@ -19,6 +19,7 @@ import orjson
 
 from gateway.contract.flag import ClientRequest, Event, Usage, event
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, input_tokens
+from gateway_plugins.dialects.anthropic_messages.billing import billed_parts
 from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
@@ -66,7 +67,7 @@ def prompt_estimate(request: ClientRequest) -> int:
     members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
     prompt = b"{%b}" % b",".join(members)
     if any(mark in prompt for mark in _NOT_TEXT):
-        return input_tokens(prompt)
+        return input_tokens(prompt, billed_parts)
     return max(1, len(prompt) // BYTES_PER_TOKEN)
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import errors, json_api
+from gateway.contract.billing import BilledParts
 from gateway.contract.capabilities import base_id
 from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed, invalid
 from gateway.contract.flag import (
@@ -143,10 +144,11 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     return orjson.dumps({"input": {"invokeModel": {"body": base64.b64encode(inner).decode()}}})
 
 
-def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
+def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
     """Return the count in the form of a CountTokens reply.
 
-    If CountTokens does not support the model, count in another way.
+    If CountTokens does not support the model, count in another way: by the Messages API, or by an estimate in which
+    `billed_parts` finds what is not text.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
@@ -161,7 +163,7 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
         reply = yield (yield from json_api.compute(request, _messages_api_request, request, target, drop))
         if (tokens := _counted_tokens(reply)) > 0:
             return _reply({}, orjson.dumps({"inputTokens": tokens}))
-    tokens = yield from json_api.compute(request, input_tokens, request.top.body)
+    tokens = yield from json_api.compute(request, input_tokens, request.top.body, billed_parts)
     estimate = json_api.estimated_count(tokens)
     return replace(estimate, body=orjson.dumps({"inputTokens": neutral_count(estimate.body)["input_tokens"]}))
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -47,6 +47,9 @@ CLIENT_API: Final = ClientApi(
 )  # fmt: skip
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
 """Last part of the path of each operation that streams."""
+
+_HOST: Final = re.compile(r"bedrock-[a-z-]+\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)")
+"""Pattern for the hosts of Bedrock's endpoints."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
     # exception: (the gateway's code, HTTP status in the service model, whether a retry may help)
@@ -120,6 +123,13 @@ def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
         for prefix in ("", "/bedrock")
         for last, operation in operations
     )
+
+
+def base_url_fault(url: str) -> str:
+    parts = urlsplit(url)
+    if _HOST.fullmatch(parts.hostname or "") and parts.path.rstrip("/").endswith("/v1"):
+        return 'Bedrock\'s own paths have no "/v1"; end the address behind the host'
+    return ""
 
 
 def last_part(path: str) -> str:

@@ -175,7 +175,7 @@ def test_values_that_ask_for_nothing_are_left_out_without_a_word():
 
 
 def test_a_model_of_which_nothing_is_known_keeps_what_it_was_sent():
-    unknown = replace(capabilities("x"), invoke_dialect="anthropic_messages")
+    unknown = replace(capabilities("x"), native_dialect="anthropic_messages")
     sent = {"output_config": {"effort": "max", "format": FORMAT}, "temperature": 0.5, "top_p": 0.5}
     top = Members(json.dumps({"max_tokens": 1, "messages": HELLO, **sent}).encode())
     ask = ClientRequest("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", {}, top, "m", False)

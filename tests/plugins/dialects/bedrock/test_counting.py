@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from gateway.contract.billing import common_parts
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import Refused, UpstreamFailed
 from gateway.contract.flag import (
@@ -42,7 +43,7 @@ def refusal(message, name="ValidationException", status=400):
 
 def run(replies, the_ask=None, place=None):
     """Return the paths of the requests, and the reply of the steps."""
-    steps = counting.steps(the_ask or ask(), place or target(), print)
+    steps = counting.steps(the_ask or ask(), place or target(), print, common_parts)
     paths = [next(steps).path]
     *others, last = replies
     paths += [steps.send(reply).path for reply in others]
@@ -114,7 +115,7 @@ def test_a_converse_request_has_no_other_endpoint():
     ],
 )
 def test_any_other_error_is_the_clients_to_see(refused, status):
-    steps = counting.steps(ask(), target(), print)
+    steps = counting.steps(ask(), target(), print, common_parts)
     next(steps)
     with pytest.raises(UpstreamFailed) as failed:
         steps.send(refused)
@@ -122,7 +123,7 @@ def test_any_other_error_is_the_clients_to_see(refused, status):
 
 
 def test_the_other_endpoint_gets_what_it_counts_and_nothing_else():
-    steps = counting.steps(ask({**BODY, "max_tokens": 5, "stream": True, "system": "s"}), target(), print)
+    steps = counting.steps(ask({**BODY, "max_tokens": 5, "stream": True, "system": "s"}), target(), print, common_parts)
     next(steps)
     send = steps.send(refusal(PROFILE_ONLY))
     base = "anthropic.claude-haiku-4-5-20251001-v1:0"

@@ -1,0 +1,260 @@
+"""The parts of a request that are not billed by the length of their text: files, and what a provider does by itself.
+
+- Before a call is sent, quotas reserve what it may cost. The hook `billed_parts` of the client's compatibility flag
+  yields these parts of the request's body, so that they are reserved by their own rules. All else counts as text.
+- A file is recognised only where an API has files. Anywhere else, text that looks like base64 counts as text, because
+  the model reads it as text.
+- `common_parts` reads the most common forms, and is the default of compatibility flags. A flag with other forms has a
+  function of its own, in which `FileForms` searches the messages:
+
+    FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
+
+    def billed_parts(body):
+        yield from FORMS.files(body)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+FileKind = Literal["image", "document", "packed", "audio", "video"]
+"""Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text. Other documents are plain text."""
+
+SEARCHES: Final = 10
+"""Number of searches that are assumed without a limit. Models hardly ever make more in one call."""
+_PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
+"""Words in the formats, types and file names by which packed documents are recognised."""
+
+
+class File(NamedTuple):
+    """A file. Its base64 is not text, and its tokens are estimated from its kind and its size.
+
+    >>> File("image", 40_000).kind
+    'image'
+    """
+
+    kind: FileKind
+    size: int = 0
+    """Number of bytes of base64 in the body; 0 for a file that is named by a URL or an id."""
+
+
+class Search(NamedTuple):
+    """Searches that the model may make, whose results are input.
+
+    >>> Search(most=3).is_paid
+    True
+    """
+
+    most: int = SEARCHES
+    """Maximum number of searches."""
+    is_paid: bool = True
+    """Whether the provider charges a fee for each search, in addition to the tokens of the results."""
+
+
+class Fee(NamedTuple):
+    """A fee for something else that the provider does.
+
+    >>> Fee(30_000_000).nanodollars
+    30000000
+    """
+
+    nanodollars: int
+
+
+class Answers(NamedTuple):
+    """A number of answers that the request asks for. Each may be as long as the output limit allows.
+
+    >>> Answers(3).number
+    3
+    """
+
+    number: int
+
+
+class AddedTokens(NamedTuple):
+    """Input tokens that are not in the body.
+
+    >>> AddedTokens(usual=0, most=1_000).most
+    1000
+    """
+
+    usual: int
+    """The typical number."""
+    most: int
+    """A number that is hardly ever exceeded."""
+
+
+BilledPart = File | Search | Fee | Answers | AddedTokens
+BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
+"""A function that yields the parts of a decoded body."""
+Read = Callable[[Any], Iterable[File]]
+
+TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
+"""The instructions that a provider adds to a request with tools. The number is the maximum on Anthropic's page on tool
+use.
+
+>>> TOOL_INSTRUCTIONS.most
+1000
+"""
+
+
+def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
+    return (block.get("content"),)
+
+
+@dataclass(frozen=True, slots=True)
+class FileForms:
+    """The forms of files in the messages of an API.
+
+    >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
+    >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
+    [File(kind='image', size=8)]
+    """
+
+    turns: tuple[str, ...]
+    """Names of the top-level members that have the content of messages."""
+    types: Mapping[str, Read] = field(default_factory=dict)
+    """Readers of the blocks that are a file, by the block's `type`."""
+    members: Mapping[str, Read] = field(default_factory=dict)
+    """Readers of the members that are a file, by the name of the member in its block."""
+    inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
+    """A function that returns the content inside a message or a block. By default, this is the member `content`."""
+
+    def files(self, body: Mapping[str, Any]) -> Iterator[File]:
+        """Yield the files in the messages of a decoded body, in no particular order."""
+        names, types, inner = self.members.keys(), self.types, self.inner
+        level: list[Any] = [body[name] for name in self.turns if name in body]
+        while level:
+            value = level.pop()
+            if isinstance(value, list):
+                level.extend(value)
+            elif isinstance(value, dict):
+                if isinstance(kind := value.get("type"), str) and kind in types:
+                    yield from types[kind](value)
+                if not names.isdisjoint(value):
+                    for name in names & value.keys():
+                        yield from self.members[name](value[name])
+                level.extend([content for content in inner(value) if content and isinstance(content, list | dict)])
+
+
+def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    """Yield the files in the forms that most APIs have in common, and the instructions about tools.
+
+    >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+    >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))
+    [File(kind='image', size=0)]
+    """
+    yield from COMMON.files(body)
+    if body.get("tools"):
+        yield TOOL_INSTRUCTIONS
+
+
+def tools_of(holder: Any) -> list[Mapping[str, Any]]:
+    """Return the objects in the member `tools` of an object; none for any other value.
+
+    >>> billing.tools_of({"tools": [{"type": "web_search"}, 5]}), billing.tools_of(None)
+    ([{'type': 'web_search'}], [])
+    """
+    tools = holder.get("tools") if isinstance(holder, dict) else None
+    return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+
+
+def sourced(block: Mapping[str, Any]) -> Iterator[File]:
+    """Yield the file of an `image` or `document` block, which has a `source`. A source of the type `text` has no file.
+
+    >>> list(billing.sourced({"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}}))
+    [File(kind='image', size=0)]
+    """
+    source, kind = block.get("source"), block.get("type")
+    if not isinstance(source, dict):
+        return
+    if source.get("type") == "base64":
+        yield File(
+            document(str(source.get("media_type"))) if kind == "document" else "image", length(source.get("data"))
+        )
+    elif str(source.get("type")) in {"url", "file"}:
+        yield File("document" if kind == "document" else "image")
+
+
+def linked(kind: Literal["image", "document"], link: Any, block: Mapping[str, Any]) -> Iterator[File]:
+    """Yield the file of a link, which is a data URL, another URL or an object with one, or of the members of a block.
+
+    >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
+    [File(kind='image', size=30)]
+    """
+    inner: Mapping[str, Any] = link if isinstance(link, dict) else block
+    data = link if isinstance(link, str) else inner.get("url") or inner.get("file_data")
+    if isinstance(data, str) and not data.startswith(("http:", "https:")):
+        named = f"{data[:100]} {inner.get('filename', '')}"
+        yield File(document(named) if kind == "document" else kind, len(data))
+    elif data or inner.get("file_id") or inner.get("file_url"):
+        yield File(kind)
+
+
+def sounded(block: Mapping[str, Any]) -> Iterator[File]:
+    """Yield the file of an `input_audio` block.
+
+    >>> list(billing.sounded({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}))
+    [File(kind='audio', size=8)]
+    """
+    audio = block.get("input_audio")
+    yield File("audio", length(audio.get("data") if isinstance(audio, dict) else block.get("data")))
+
+
+def kind_of(media_type: str) -> FileKind:
+    """Return the kind of a file with a media type.
+
+    >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
+    ('image', 'packed')
+    """
+    if media_type.startswith("image/"):
+        return "image"
+    if media_type.startswith(("audio/", "video/")):
+        return "audio"
+    return document(media_type)
+
+
+def document(named: str) -> Literal["document", "packed"]:
+    """Return the kind of a document. `named` is text with its format, media type or file name.
+
+    >>> billing.document("report.docx"), billing.document("text/csv")
+    ('packed', 'document')
+    """
+    return "packed" if any(word in named.lower() for word in _PACKED) else "document"
+
+
+def length(data: Any) -> int:
+    """Return the length of base64; 0 for any other JSON value than a string.
+
+    >>> billing.length("iVBORw0K"), billing.length(None)
+    (8, 0)
+    """
+    return len(data) if isinstance(data, str) else 0
+
+
+def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the content of a block, and the source of a document that consists of blocks."""
+    yield block.get("content")
+    source = block.get("source")
+    if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":
+        yield source
+
+
+COMMON: Final = FileForms(
+    turns=("messages", "system"),
+    types={
+        "image": sourced,
+        "document": sourced,
+        "image_url": lambda block: linked("image", block.get("image_url"), block),
+        "file": lambda block: linked("document", block.get("file"), block),
+        "input_audio": sounded,
+    },
+    inner=_content_of,
+)
+"""The forms of files that most APIs with `messages` have in common.
+
+>>> sorted(billing.COMMON.types)
+['document', 'file', 'image', 'image_url', 'input_audio']
+"""

@@ -1,0 +1,143 @@
+"""Facts about a compatibility flag that depend on no call: its routes, options, clients, lists of models, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from gateway.contract.client_api import ClientApi
+from gateway.contract.messages import Route
+from gateway.contract.model_lists import ListedModel, ModelList
+from gateway.contract.samples import Sample
+from gateway.contract.settings import Settings
+
+
+class FlagFacts(Protocol):
+    """The members of a compatibility flag that do not depend on a call. `Flag` has the others.
+
+    >>> api = 1
+    >>> dialects = ("acme_text",)
+    >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
+    """
+
+    @property
+    def api(self) -> int:
+        """The major version of the contract for which the compatibility flag is written.
+
+        >>> api = 1
+        """
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """The dialects of the bodies: of the requests that clients send on the routes, and of those to providers.
+
+        >>> dialects = ("acme_text",)
+        """
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes for clients; () for a compatibility flag that is used for providers only.
+
+        >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
+        """
+
+    @property
+    def accepts(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (flag, operation): requests of another compatibility flag that a provider of this flag accepts
+        unchanged.
+
+        >>> accepts = (("openai_chat", "generate"),)
+        """
+
+    @property
+    def slow_marks(self) -> tuple[bytes, ...]:
+        """Byte strings in the body of a native request that show that `build` will take long.
+
+        A native request needs no translation. `build` takes long if it must decode more than a few small members of the
+        body. If a large body contains one of these byte strings, `build` runs in a worker process.
+
+        >>> slow_marks = (b'"document"',)
+        """
+
+    @property
+    def content_type(self) -> str:
+        """The content type of a streamed reply to a client.
+
+        >>> content_type = "application/x-ndjson"
+        """
+
+    @property
+    def price_list(self) -> str:
+        """The price list of providers for which the configuration names none, such as "openai".
+
+        It is "" if any seller may have such a provider, and `BY_REGION` if the configuration must name the list.
+
+        >>> price_list = "openai"
+        """
+
+    @property
+    def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
+        """The class of the options that the configuration may set for a provider with this compatibility flag.
+
+        They are the flag's object in the provider's `options`, and the hooks get them as `Target.options`. It is the
+        base class `Settings` if the flag has no options.
+
+        >>> class Options(Settings):
+        ...     tier: str = "economy"
+        >>> Options(tier="express").tier
+        'express'
+        """
+
+    def base_url_fault(self, url: str) -> str:
+        """Return what is wrong with a provider's base URL, and what would be right; "" if nothing is wrong.
+
+        The check of a configuration warns of it.
+
+        >>> def base_url_fault(url):
+        ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""
+        >>> base_url_fault("https://api.example.com/acme")
+        'end the address before "/acme"'
+        """
+
+    @property
+    def client_api(self) -> ClientApi | None:
+        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts.
+
+        >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
+        """
+
+    @property
+    def model_lists(self) -> tuple[ModelList, ...]:
+        """The paths with which the flag's clients fetch lists of models; () if there are none.
+
+        >>> model_lists = (ModelList("/acme/v1/models"),)
+        """
+
+    def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
+        """Return the JSON of a list of models. `query` has the parameters of the request.
+
+        >>> def model_list(models, query):
+        ...     return orjson.dumps({"models": [model.name for model in models]})
+        >>> model_list([listed], {})
+        b'{"models":["small"]}'
+        """
+
+    def model_entry(self, model: ListedModel) -> bytes:
+        """Return the JSON of one model.
+
+        >>> def model_entry(model):
+        ...     return orjson.dumps({"name": model.name, "owner": model.provider})
+        >>> model_entry(listed)
+        b'{"name":"small","owner":"acme"}'
+        """
+
+    def samples(self) -> Sequence[Sample]:
+        """Return samples of requests and replies, with which `irisgate plugins check NAME` tests the flag.
+
+        A running gateway does not call this function.
+
+        >>> def samples():
+        ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"text": "hello"}')]
+        >>> len(samples())
+        1
+        """

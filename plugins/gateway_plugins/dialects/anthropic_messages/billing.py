@@ -1,0 +1,28 @@
+"""The parts of a Messages request that are not billed as text: images, documents, and the tools that Anthropic runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from gateway.contract import billing
+from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, BilledPart, Search
+
+
+def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    yield from billing.COMMON.files(body)
+    yield from of_tools(billing.tools_of(body))
+
+
+def of_tools(tools: Iterable[Mapping[str, Any]]) -> Iterator[BilledPart]:
+    """Yield the searches of each tool of Anthropic, and the instructions about tools if there are tools."""
+    has_tools = False
+    for tool in tools:
+        has_tools = True
+        kind = str(tool.get("type"))
+        if kind.startswith(("web_search", "web_fetch")):
+            uses = tool.get("max_uses")
+            most = uses if isinstance(uses, int) and uses > 0 else SEARCHES
+            yield Search(most, is_paid=kind.startswith("web_search"))
+    if has_tools:
+        yield TOOL_INSTRUCTIONS

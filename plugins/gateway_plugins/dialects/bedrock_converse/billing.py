@@ -1,0 +1,58 @@
+"""The parts of a Converse request that are not billed as text: images, documents, media, and Nova's grounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal
+
+from gateway.contract import billing
+from gateway.contract.billing import TOOL_INSTRUCTIONS, BilledPart, File, FileForms, Search
+from gateway_plugins.shared.lenient import mapping
+
+_GROUNDING: Final = "nova_grounding"
+"""The name of Nova's tool that searches the web."""
+
+
+def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[Any], Iterator[File]]:
+    """Return a reader of the member of this name. A document whose source is `text` or `content` has no file."""
+
+    def read(block: Any) -> Iterator[File]:
+        source = mapping(mapping(block).get("source"))
+        if isinstance(data := source.get("bytes"), str):
+            yield File(billing.document(str(block.get("format"))) if kind == "document" else kind, len(data))
+        elif "s3Location" in source:
+            yield File(kind)
+
+    return read
+
+
+def wrapped(block: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a tool's result and the content for a guardrail, which have further content."""
+    return mapping(block.get("toolResult")), mapping(block.get("guardContent"))
+
+
+FORMS: Final = FileForms(
+    turns=("messages", "system"),
+    members={
+        "image": _reader("image"),
+        "document": _reader("document"),
+        "video": _reader("video"),
+        "audio": _reader("audio"),
+    },
+    inner=lambda block: (block.get("content"), *wrapped(block)),
+)
+
+
+def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    yield from FORMS.files(body)
+    yield from of_tools(body)
+
+
+def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    """Yield the searches of Nova's grounding, and the instructions about tools if there are tools."""
+    tools = billing.tools_of(body.get("toolConfig"))
+    for tool in tools:
+        if mapping(tool.get("systemTool")).get("name") == _GROUNDING:
+            yield Search()
+    if tools:
+        yield TOOL_INSTRUCTIONS

@@ -1,0 +1,70 @@
+"""The parts of requests to OpenAI's APIs that are not billed as text: files, several answers, and OpenAI's tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from gateway.contract import billing
+from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, Answers, BilledPart, Fee, File, FileForms, Search
+
+_STORED: Final = ("previous_response_id", "conversation")
+"""Top-level members of a Responses request that name a conversation stored by the provider."""
+_FEES: Final[Mapping[str, int]] = {
+    "code_interpreter": 30_000_000,
+    "file_search": 2_500_000,
+    "image_generation": 250_000_000,
+}
+"""Fees in nanodollars of OpenAI's tools: for a container, for a search in files, and for the most expensive image of
+gpt-image-1 (platform.openai.com/docs/pricing)."""
+
+
+def _image(block: Mapping[str, Any]) -> Iterator[File]:
+    return billing.linked("image", block.get("image_url") or block.get("file_id"), block)
+
+
+def _generated(block: Mapping[str, Any]) -> Iterator[File]:
+    yield File("image", billing.length(block.get("result")))
+
+
+def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
+    """Return the content of a message, and the output of a tool's result."""
+    return block.get("content"), block.get("output")
+
+
+FORMS: Final = FileForms(
+    turns=("messages", "input", "system"),
+    types={
+        **billing.COMMON.types,
+        "input_image": _image,
+        "computer_screenshot": _image,
+        "input_file": lambda block: billing.linked("document", block.get("file"), block),
+        "image_generation_call": _generated,
+    },
+    inner=_content_of,
+)
+
+
+def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    yield from FORMS.files(body)
+    if any(body.get(name) for name in _STORED):
+        yield File("document")
+    if isinstance(answers := body.get("n"), int):
+        yield Answers(answers)
+    if body.get("web_search_options") is not None:
+        yield Search(1)
+    yield from _of_tools(body)
+
+
+def _of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
+    calls = body.get("max_tool_calls")
+    limit = calls if isinstance(calls, int) and calls > 0 else SEARCHES
+    tools = billing.tools_of(body)
+    for tool in tools:
+        kind = str(tool.get("type"))
+        if kind.startswith("web_search"):
+            yield Search(limit)
+        elif kind in _FEES:
+            yield Fee(_FEES[kind] * (limit if kind == "file_search" else 1))
+    if tools:
+        yield TOOL_INSTRUCTIONS

@@ -35,6 +35,7 @@ LONG = {
     "faults/test_random_calls.py",
     "laws/test_conversions.py",
     "money/prices/test_money.py",
+    "release/test_beside_another_package.py",
     "release/test_wheel.py",
     "upstream/test_process_pool.py",
     "web/admin/test_openapi.py",

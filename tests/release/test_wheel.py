@@ -106,9 +106,10 @@ def sources(tmp_path_factory):
     return copy
 
 
-def built(sources):
-    """Return the wheel that is built from the source distribution."""
-    done(sys.executable, "-m", "build", "--no-isolation", "--outdir", sources / "dist", sources, seconds=BUILD_SECONDS)
+def built(sources, *options):
+    """Return the wheel that is built from the source distribution, or from the sources with the option `--wheel`."""
+    building = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", sources / "dist", sources]
+    done(*building, seconds=BUILD_SECONDS)
     (wheel,) = (sources / "dist").glob("*.whl")
     return wheel
 
@@ -165,10 +166,9 @@ def testkit(installed, wheel):
 
 @pytest.fixture(scope="module")
 def zenith(installed, tmp_path_factory):
-    """Yield the environment, with a package of another author's plugins for the last tests of this file."""
-    installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith")))
-    yield installed
-    installed.remove("zenith")
+    """Return the environment with pytest and another author's package of plugins, for the last tests of this file."""
+    installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith"), "--wheel"), "pytest")
+    return installed
 
 
 def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(sources, wheel):
@@ -216,7 +216,6 @@ def test_the_plugins_of_another_package_pass_the_check(zenith, tmp_path):
     for name in PLUGINS:
         status, report, err = zenith.irisgate("plugins", "check", name)
         assert (status, "BROKEN" in report) == (0, False), report + err
-    zenith.add("pytest")
     (tmp_path / "test_laws.py").write_text(LAW_TEST % (PLUGINS,))
     assert "4 passed" in done(zenith.bin / "python", "-m", "pytest", "-q", tmp_path / "test_laws.py", **zenith.options)
 

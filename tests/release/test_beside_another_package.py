@@ -19,7 +19,7 @@ SAMPLE = (
 )
 SLOW = "not features and not by_the_data"
 """The tests of the sample that are left out, as an expression of pytest, because they try every conversion."""
-SAMPLE_SECONDS = 120
+SAMPLE_SECONDS = 600
 
 
 def test_the_tests_that_enumerate_plugins_pass_beside_another_package(tmp_path):

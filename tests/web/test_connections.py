@@ -3,11 +3,14 @@
 import asyncio
 import json
 import resource
+import socket
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
 from gateway.call.runtime import runtime
 from gateway.config.model import Limits
@@ -20,6 +23,10 @@ from tests.helpers.gateway import Lines, bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
 
+HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+INVALID = "the request is not valid HTTP/1.1"
+TOO_LONG = f'a line of the head is longer than {Limits().header_bytes} bytes ("server.limits.header_bytes")'
+
 
 def gated(state, sim, **limits):
     return gate(state, {"b": bedrock(sim.url)}, server={"limits": limits})
@@ -28,6 +35,12 @@ def gated(state, sim, **limits):
 async def opened(running, first=b""):
     place = urlsplit(running.url)
     return await Raw.open(place.hostname, place.port, first=first)
+
+
+def answers_with(running, handler):
+    """Make a function answer all requests over new connections."""
+    runner, _ = running.running.sites._served
+    runner.server.request_handler = handler
 
 
 async def metric(running, name):
@@ -101,6 +114,35 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedr
             assert (await (await opened(running)).ask("/healthz"))[0] == 200
         assert await idle[1].ended()
         assert (await idle[0].ask("/healthz"))[0] == 200
+
+
+async def test_a_connection_that_makes_room_is_closed_at_once(tmp_path, bedrock_sim):
+    """Check that bytes that its client has not read do not delay this, because they take memory."""
+    size, small = 30_000, 4096
+
+    async def answer(_request):
+        return web.Response(body=b"x" * size)
+
+    async with gated(tmp_path, bedrock_sim, connections=8) as running:
+        answers_with(running, answer)
+        running.running.sites.bounds[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, small)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, small)
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, running.running.sites.bounds[0].socket.getsockname())
+            await asyncio.get_running_loop().sock_sendall(client, HEAD)
+            await eventually(lambda: _is_unread(running))
+            assert [(await (await opened(running)).ask("/"))[0] for _ in range(8)] == [200] * 8
+            reader, writer = await asyncio.open_connection(sock=client)
+            with suppress(ConnectionResetError):
+                assert len(await reader.read()) < size
+            writer.close()
+
+
+def _is_unread(running):
+    """Return whether the only connection is idle, although its client has not read the whole reply."""
+    (connection,) = running.running.connections._open or [None]
+    return connection is not None and connection.has_no_head and connection._raw.get_write_buffer_size() > 0
 
 
 async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
@@ -184,25 +226,58 @@ def test_an_address_of_another_machine_has_a_limit_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("data", "status", "words"),
+    ("data", "status", "text"),
     [
-        (b"\x16\x03\x01\x02\x00secret\r\n\r\n", 400, "not valid HTTP/1.1"),
-        (b"GET / HTTP/1.1\r\nSecret: a\x00b\r\n\r\n", 400, "not valid HTTP/1.1"),
-        (b"GET / HTTP/1.1\r\nSecret" + b"x" * 40_000 + b": 1\r\n\r\n", 431, "server.limits.header_bytes"),
+        (b"\x16\x03\x01\x02\x00secret\r\n\r\n", 400, INVALID),
+        (b"GET / HTTP/1.1\r\nSecret: a\x00b\r\n\r\n", 400, INVALID),
+        (b"GET / HTTP/1.1\r\nSecret" + b"x" * 40_000 + b": 1\r\n\r\n", 431, TOO_LONG),
     ],
 )
-async def test_a_malformed_request_is_answered_without_an_echo(tmp_path, bedrock_sim, data, status, words):
+async def test_a_malformed_request_is_answered_without_an_echo(tmp_path, bedrock_sim, data, status, text):
     async with gated(tmp_path, bedrock_sim) as running:
         raw = await opened(running, data)
         answer, headers, body = await raw.reply()
         assert (answer, headers["content-type"].split(";")[0]) == (status, "application/json")
-        assert words in json.loads(body)["error"]
+        assert json.loads(body) == {"error": text}
         assert "secret" not in body.decode().lower()
         assert headers["server"] == "irisgate"
         (entry,) = await running.lines.until("http.error")
         assert entry["request_id"] == headers["x-request-id"]
         assert b"ecret" not in running.lines.data
         assert await raw.ended()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"), [(RuntimeError("secret"), 500, "RuntimeError"), (TimeoutError(), 504, "504")]
+)
+async def test_a_request_on_which_the_gateway_fails_gets_a_page(tmp_path, bedrock_sim, error, status, kind):
+    async def broken(_request):
+        raise error
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, broken)
+        raw = await opened(running, HEAD)
+        answer, headers, body = await raw.reply()
+        assert (answer, json.loads(body)) == (status, {"error": "the gateway failed on this request"})
+        (entry,) = await running.lines.until("http.error")
+        assert (entry["kind"], entry["request_id"]) == (kind, headers["x-request-id"])
+        assert ("RuntimeError: secret" in entry.get("exception", "")) == (status == 500)
+        assert await raw.ended()
+
+
+async def test_a_reply_on_which_the_gateway_fails_ends_without_a_second_reply(tmp_path, bedrock_sim):
+    async def broken(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"a part")
+        raise RuntimeError
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, broken)
+        raw = await opened(running, HEAD)
+        data = await asyncio.wait_for(raw.reader.read(), 10)
+        assert (data.count(b"HTTP/1.1"), data.endswith(b"a part\r\n")) == (1, True)
+        await running.lines.until("http.error")
 
 
 @pytest.mark.parametrize("name", ["Origin", "Host", "Content-Type", "Sec-Fetch-Site"])

@@ -12,7 +12,7 @@ import pytest
 from gateway.access.identity import lookups as lookups_module
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import UNCERTAIN_AT_ONCE, in_tailnet
-from gateway.testkit.localapi import ME, Node, User
+from gateway.testkit.localapi import LATE_SECONDS, ME, Node, User
 from tests.helpers.identity import ALICE
 
 
@@ -97,7 +97,8 @@ async def test_callers_that_left_take_no_turn(lookups, sim):
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
     sim.proxied(99, ALICE)
-    answer = await asyncio.wait_for(lookups.whois("127.0.0.1", 99), 1)
+    # far less than the turns of all others would take
+    answer = await asyncio.wait_for(lookups.whois("127.0.0.1", 99), 10 * LATE_SECONDS)
     assert answer.UserProfile.LoginName == "alice@example.com"
 
 

@@ -124,6 +124,7 @@ def test_a_name_of_two_packages_is_used_for_neither(site):
     observer(site, package="other", version="3", value="odd_place", files={"odd_place.py": OBSERVER})
     registry = discover()
     assert "acme" not in registry.observers
+    assert registry.known.unusable["acme"].startswith("other 3: entry point acme = odd_place: plugin acme: ")
     assert {(skipped.package, skipped.mistakes[0].message) for skipped in registry.skipped} == {
         ("acme-plugins 2.1", "other 3 has a plugin of that name too; uninstall one of the packages"),
         ("other 3", "acme-plugins 2.1 has a plugin of that name too; uninstall one of the packages"),

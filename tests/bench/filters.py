@@ -46,13 +46,18 @@ api = 1
 
 
 def open(call, settings):
-    return object()
+    return Opened()
+
+
+class Opened:
+    def headers(self):
+        return {}
 """
 IDLE_FILTERS = [f"idle_{number}" for number in range(10)]
 PLUGINS = {
     "no filter": [],
     "ten idle filters": IDLE_FILTERS,
-    "a filter without methods": ["opened"],
+    "a filter that reads no text": ["opened"],
     "a filter that reads": ["reading"],
 }
 STREAMS = {

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.reply_work import read_event
-from gateway.contract.errors import BadFrame
+from gateway.contract.errors import BadFrame, GatewayError
+from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
@@ -36,49 +37,60 @@ class Metered:
 
 
 async def _metered(attempt: Attempt, batches: Batches, pool: ProcessPool) -> Batches:
+    candidate = attempt.candidate
+    hooks = candidate.flag.hooks
+    # BadFrame is ignored if the client gets the provider's own bytes
+    reader = _Reader(
+        attempt, hooks["meter.feed"], hooks["output_bytes"], BadFrame if candidate.way is Way.NATIVE else None
+    )
     async with aclosing(batches):
         async for batch in batches:
-            read = await _read_elsewhere(attempt, batch, pool) if batch.costly else _read(attempt, batch)
+            read = await reader.read_elsewhere(batch, pool) if batch.costly else reader.read(batch)
             yield read
             if read.fault is not None:
                 return
 
 
-async def _read_elsewhere(attempt: Attempt, batch: Batch, pool: ProcessPool) -> Batch:
-    """Do the work of `_read` in a worker process, for costly events."""
-    metering, candidate = attempt.metering, attempt.candidate
-    assert metering is not None
-    hooks = {name: candidate.flag.hooks[name] for name in ("meter.feed", "output_bytes")}
-    tolerated = BadFrame if candidate.way is Way.NATIVE else None
-    for at, event in enumerate(batch.events):
-        work = read_event, hooks, metering.meter, tolerated, attempt.request, event.kind, event.payload
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the events of one stream: gives them to the meter, and counts the bytes that the model wrote."""
+
+    attempt: Attempt
+    meter: Hook
+    """The hook `meter.feed` of the provider's plugin."""
+    sizes: Hook
+    """The hook `output_bytes` of the provider's plugin."""
+    tolerated: type[GatewayError] | None
+    """The type of the meter's exceptions that are ignored."""
+
+    def read(self, batch: Batch) -> Batch:
+        """Return the batch. If an event cannot be read, the returned batch ends before this event and has the fault."""
+        attempt, metering = self.attempt, self.attempt.metering
+        assert metering is not None
+        feed = metering.meter.feed
+        began = perf_counter()
         metering.stale = True
-        metering.meter, size, fault = await pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
-        attempt.delivered = (attempt.delivered or 0) + size
-        if fault is not None:
-            return Batch(batch.events[:at], fault, costly=True)
-    return batch
+        count, failure = self.meter.feed(feed, batch.events, self.tolerated)
+        read = batch if failure is None else Batch(batch.events[:count], failure)
+        if batch.events or batch.fault is None:
+            # if a fault comes before any event, there was no reply, so `delivered` stays None
+            size, count, failure = self.sizes.total(read.events)
+            attempt.delivered = (attempt.delivered or 0) + size
+            if failure is not None:
+                read = Batch(read.events[:count], failure)
+        self.meter.ran(perf_counter() - began, feed)
+        return read
 
-
-def _read(attempt: Attempt, batch: Batch) -> Batch:
-    """Give the events of a batch to the meter, and count the bytes that the model wrote.
-
-    Return the batch. If the meter cannot read an event, the returned batch ends before this event and has the fault. A
-    `BadFrame` is ignored if the client gets the provider's own bytes.
-    """
-    metering, candidate = attempt.metering, attempt.candidate
-    assert metering is not None
-    hooks = candidate.flag.hooks
-    hook, tolerated = hooks["meter.feed"], BadFrame if candidate.way is Way.NATIVE else None
-    began = perf_counter()
-    metering.stale = True
-    count, failure = hook.feed(metering.meter.feed, batch.events, tolerated)
-    read = batch if failure is None else Batch(batch.events[:count], failure)
-    if batch.events or batch.fault is None:
-        # if a fault comes before any event, there was no reply, so `delivered` stays None
-        size, count, failure = hooks["output_bytes"].total(read.events)
-        attempt.delivered = (attempt.delivered or 0) + size
-        if failure is not None:
-            read = Batch(read.events[:count], failure)
-    hook.ran(perf_counter() - began, metering.meter.feed)
-    return read
+    async def read_elsewhere(self, batch: Batch, pool: ProcessPool) -> Batch:
+        """Do the work of `read` in a worker process, for costly events."""
+        attempt, metering = self.attempt, self.attempt.metering
+        assert metering is not None
+        hooks = {"meter.feed": self.meter, "output_bytes": self.sizes}
+        for at, event in enumerate(batch.events):
+            work = read_event, hooks, metering.meter, self.tolerated, attempt.request, event.kind, event.payload
+            metering.stale = True
+            metering.meter, size, fault = await pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
+            attempt.delivered = (attempt.delivered or 0) + size
+            if fault is not None:
+                return Batch(batch.events[:at], fault, costly=True)
+        return batch

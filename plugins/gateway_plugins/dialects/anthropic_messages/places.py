@@ -8,6 +8,7 @@ from typing import Any
 from gateway.contract.flag import End, Event, Place
 from gateway.contract.places import Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.unknown_texts import unknown_texts
 
 Path = tuple[str | int, ...]
 
@@ -36,6 +37,12 @@ def _others(event: Event) -> Iterator[Place | End]:
 
 
 _DELTAS: dict[str, Kind] = {"text": "text", "thinking": "thinking", "partial_json": "arguments"}
+_KNOWN_DELTAS = {"text_delta", "thinking_delta", "input_json_delta", "citations_delta", "signature_delta"}
+_WITHOUT_TEXT = {
+    "text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use", "image", "redacted_thinking", "container_upload",
+    "tool_reference",
+}  # fmt: skip
+"""Types of blocks without text, or of blocks whose text is empty."""
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
@@ -44,6 +51,8 @@ def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
             yield Place(("delta", name), kind, index)
     if "citation" in delta:
         yield from _cited(mapping(delta["citation"]), ("delta", "citation"), "")
+    if text(delta.get("type")) not in _KNOWN_DELTAS and not _DELTAS.keys() & delta.keys():
+        yield from unknown_texts(delta, ("delta",), index)
 
 
 def _request(data: dict[str, Any]) -> Iterator[Place]:
@@ -70,12 +79,16 @@ def _block(block: dict[str, Any], path: Path, name: Any, role: str = "") -> Iter
         case "tool_use" | "server_tool_use" | "mcp_tool_use" if block.get("input"):
             yield Place((*path, "input"), "arguments", name, role=role)
         case "tool_result" | "search_result":
+            if isinstance(block.get("title"), str):
+                yield Place((*path, "title"), "text", name, role="tool")
             yield from _blocks(block.get("content"), (*path, "content"), "tool")
         case "document":
             yield from _document(block, path, name, role)
         case str(kind) if kind.endswith("_tool_result"):
             within = name if isinstance(name, tuple) else (name,)
             yield from _server_result(block.get("content"), (*path, "content"), (*within, "result"))
+        case kind if text(kind) not in _WITHOUT_TEXT:
+            yield from unknown_texts(block, path, name, role)
 
 
 def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
@@ -96,16 +109,20 @@ def _document(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterat
     if source.get("type") == "text" and isinstance(source.get("data"), str):
         yield Place((*path, "source", "data"), "text", name, role=role)
     yield from _blocks(source.get("content"), (*path, "source", "content"), role)
-    if isinstance(block.get("context"), str):
-        yield Place((*path, "context"), "text", name, role=role)
+    for member in ("title", "context"):
+        if isinstance(block.get(member), str):
+            yield Place((*path, member), "text", name, role=role)
 
 
 def _server_result(content: Any, path: Path, name: Path) -> Iterator[Place]:
     """Yield the places of the result of a tool that the provider has run: a fetched document, or a program's output."""
     yield from _blocks(content, path, "tool", name)
     result = mapping(content)
-    for member in ("stdout", "stderr", "content"):
+    for member in ("stdout", "stderr", "content", "text"):
         if isinstance(result.get(member), str) and result[member]:
             yield Place((*path, member), "text", (*name, member), role="tool")
+    for number, line in enumerate(sequence(result.get("lines"))):
+        if isinstance(line, str):
+            yield Place((*path, "lines", number), "text", (*name, "lines", number), role="tool")
     if isinstance(result.get("content"), dict):
         yield from _document(result["content"], (*path, "content"), name, "tool")

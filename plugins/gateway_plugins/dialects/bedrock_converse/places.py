@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.unknown_texts import unknown_texts
 
 Path = tuple[str | int, ...]
 
@@ -96,6 +97,8 @@ def _citation(citation: dict[str, Any], path: Path) -> Iterator[Place]:
 
 def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
     for number, block in enumerate(map(mapping, sequence(blocks))):
+        for name in [name for name in block if name not in _BLOCKS]:
+            yield from unknown_texts(block[name], (*path, number, name), number, role)
         yield from _texts(block, (*path, number), number, role)
         result = mapping(block.get("toolResult")).get("content")
         for inner, part in enumerate(map(mapping, sequence(result))):
@@ -117,7 +120,10 @@ def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterato
     yield from _parts(source.get("content"), (*path, "document", "source", "content"), name, role)
     if isinstance(document.get("context"), str):
         yield Place((*path, "document", "context"), "text", name, role=role)
-    yield from _parts(mapping(block.get("searchResult")).get("content"), (*path, "searchResult", "content"), name, role)
+    result = mapping(block.get("searchResult"))
+    if isinstance(result.get("title"), str):
+        yield Place((*path, "searchResult", "title"), "text", name, role=role)
+    yield from _parts(result.get("content"), (*path, "searchResult", "content"), name, role)
 
 
 def _parts(parts: Any, path: Path, name: Any, role: str) -> Iterator[Place]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.unknown_texts import unknown_texts
 
 Path = tuple[str | int, ...]
 
@@ -101,6 +102,17 @@ def _parts(parts: Any, path: Path, block: Any, role: str) -> Iterator[Place | En
             yield End((block, "text"))
         yield from _code(part, where, role)
         yield from _calls(part, where, block, role)
+        for name in [name for name in part if name not in _PARTS]:
+            yield from unknown_texts(part[name], (*where, name), (block, name), role)
+
+
+_PARTS: Final = frozenset({
+    "text", "thought", "thoughtSignature", "thought_signature", "inlineData", "inline_data", "fileData", "file_data",
+    "functionCall", "function_call", "functionResponse", "function_response", "executableCode", "executable_code",
+    "codeExecutionResult", "code_execution_result", "videoMetadata", "video_metadata", "mediaResolution",
+    "media_resolution", "partMetadata", "part_metadata",
+})  # fmt: skip
+"""Members of parts (Gemini API reference, Part)."""
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:

@@ -13,6 +13,7 @@ from gateway.contract.flag import Copy, End, Event, Place
 from gateway.contract.places import Kind
 from gateway_plugins.dialects.openai_chat.facts import finish_reason
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.unknown_texts import unknown_texts
 
 Path = tuple[str | int, ...]
 
@@ -35,6 +36,7 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
             for number, message in enumerate(sequence(mapping(event.data).get("messages"))):
                 role = text(mapping(message).get("role"))
                 yield from _message(mapping(message), ("messages", number), _ROLES.get(role, role))
+            yield from _message(mapping(mapping(event.data).get("prediction")), ("prediction",), "user")
         case "reply":
             for number, choice in enumerate(sequence(mapping(event.data).get("choices"))):
                 message = mapping(mapping(choice).get("message"))
@@ -87,6 +89,8 @@ def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
 
 
 def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -> Iterator[Place]:
+    if not message:
+        return
     for name, kind in _TEXTS.items():
         value = message.get(name)
         if isinstance(value, str) and value:
@@ -115,8 +119,17 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
                 yield Place((*path, "reasoning_details", number, name), "thinking", block, role=role)
 
 
+_PARTS = {
+    "text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url",
+}  # fmt: skip
+"""Members of the parts of a message, at least one of which each part of a known kind has."""
+
+
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    for number, part in enumerate(map(mapping, parts)):
+    for number, part in enumerate(parts):
+        if not (isinstance(part, dict) and part.keys() & _PARTS):
+            yield from unknown_texts(part, (*path, number), (answer, "content"), role)
+            continue
         for name in ("text", "refusal"):
             if isinstance(part.get(name), str):
                 yield Place((*path, number, name), "text", (answer, "content"), role=role)

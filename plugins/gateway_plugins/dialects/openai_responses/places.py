@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from gateway.contract.flag import Copy, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.unknown_texts import unknown_texts
 
 Path = tuple[str | int, ...]
 
@@ -30,9 +33,26 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
 """Members of items that have a text of their own: arguments of calls, and code."""
-_FOUND: Final = {"results": ("text",), "outputs": ("logs",), "action": ("query", "queries", "command", "commands")}
+_FOUND: Final = {
+    "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
+    "action": ("query", "queries", "command", "commands", "text"),
+}  # fmt: skip
 """Members of items of the provider's own tools, with their members that have text: results of a search in files, logs
-of code, and queries and commands."""
+of code, patches, and queries, commands and typed text."""
+_OWN: Final = ("queries", "revised_prompt")
+"""Members of such items that are texts themselves, or lists of texts."""
+_ITEMS: Final = frozenset({
+    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
+    "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
+    "image_generation_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
+    "apply_patch_call", "apply_patch_call_output", "mcp_call", "mcp_list_tools", "mcp_approval_request",
+    "mcp_approval_response", "item_reference", "compaction", "",
+})  # fmt: skip
+"""Types of items. A message may have no type."""
+_PARTS: Final = frozenset({
+    "input_text", "output_text", "refusal", "summary_text", "reasoning_text", "text", "input_image", "input_file",
+    "input_audio", "output_audio", "computer_screenshot", "",
+})  # fmt: skip
 _AUTHORS: Final = {"developer": "system"}
 
 
@@ -100,6 +120,19 @@ def _items(items: Any, path: Path, *, repeats: bool = False) -> Iterator[Place |
 def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> Iterator[Place | Copy]:
     role = text(item.get("role"))
     role = _AUTHORS.get(role, role)
+    if text(item.get("type")) in _ITEMS:
+        yield from _known_item(item, path, number, role, repeats=repeats)
+    else:
+        yield from _unknown(item, path, number, role, repeats=repeats)
+
+
+def _unknown(value: Any, path: Path, block: Any, role: str, *, repeats: bool) -> Iterator[Place]:
+    for place in unknown_texts(value, path, block, role):
+        yield replace(place, repeats=repeats)
+
+
+def _known_item(item: dict[str, Any], path: Path, number: Any, role: str, *, repeats: bool) -> Iterator[Place | Copy]:
+    yield from _tool_texts(item, path, _OWN, (number,), repeats=repeats)
     for member in _MEMBERS:
         if isinstance(item.get(member), str) and item[member]:
             yield Place((*path, member), "arguments", (number, member, 0), repeats, role or "assistant")
@@ -140,6 +173,9 @@ def _part(
     part: dict[str, Any], path: Path, where: str, block: Any, *, repeats: bool, role: str = ""
 ) -> Iterator[Place | Copy]:
     is_thinking = where == "summary" or part.get("type") == "reasoning_text"
+    if text(part.get("type")) not in _PARTS and "text" not in part and "stdout" not in part and "stderr" not in part:
+        yield from _unknown(part, path, block, role, repeats=repeats)
+        return
     if part.get("logprobs"):
         yield Copy((*path, "logprobs"))
     for member in ("text", "refusal", "transcript", "stdout", "stderr"):

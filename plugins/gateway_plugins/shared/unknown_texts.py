@@ -1,0 +1,32 @@
+"""Finds the strings in a part of a message whose kind no flag knows, so that filters see new kinds of text too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gateway.contract.flag import Place
+
+Path = tuple[str | int, ...]
+
+_NO_TEXT: Final = frozenset({"type", "id", "call_id", "tool_use_id", "cache_control", "signature", "encrypted_content"})
+"""Members of parts that are no text in any dialect: a filter that changed them would break the request."""
+
+
+def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yield the path of each string inside a value, in their order. Members named in `without` are left out."""
+    waiting: list[tuple[Path, Any]] = [(path, value)]
+    while waiting:
+        at, inner = waiting.pop()
+        if isinstance(inner, dict):
+            waiting += [((*at, name), each) for name, each in reversed(inner.items()) if name not in without]
+        elif isinstance(inner, list):
+            waiting += [((*at, number), each) for number, each in reversed([*enumerate(inner)])]
+        elif isinstance(inner, str):
+            yield at
+
+
+def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "") -> Iterator[Place]:
+    """Yield the places of all strings in a part of an unknown kind, as texts of `block`."""
+    for at in strings(part, path, _NO_TEXT):
+        yield Place(at, "text", (block, *at[len(path) :]), role=role)

@@ -47,6 +47,7 @@ class Defaults:
     client_api: ClientApi | None = None
     places: Places | None = None
     model_lists: tuple[ModelList, ...] = ()
+    passed_headers: tuple[str, ...] = ()
     price_list = ""
     billed_parts = staticmethod(common_parts)
     Options = Settings

@@ -67,6 +67,16 @@ class FlagFacts(Protocol):
         """
 
     @property
+    def passed_headers(self) -> tuple[str, ...]:
+        """Names of headers of the provider's replies that clients get, in lower case.
+
+        Clients always get the headers that the gateway knows, such as `retry-after` and `request-id`. All others are
+        left out, because some describe the gateway's account at the provider.
+
+        >>> passed_headers = ("acme-request-id",)
+        """
+
+    @property
     def price_list(self) -> str:
         """The price list of providers for which the configuration names none, such as "openai".
 

@@ -26,6 +26,7 @@ from gateway.contract.client_api import ClientApi
 from gateway.contract.filter import FilterModule
 from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
 from gateway.contract.hooks import definition
+from gateway.contract.http_headers import FRAMING, HEADER_NAME
 from gateway.contract.losses import is_known
 from gateway.contract.plugin_functions import arguments_of, function_fault, members_of, written_call
 from gateway.contract.plugin_source import is_slip, is_used, place_of
@@ -34,6 +35,9 @@ from gateway.contract.settings import Settings
 
 MAX_SHOWN: Final = 80
 """Maximum number of characters of a wrong value in a message."""
+
+_NEVER_PASSED: Final = FRAMING | {"set-cookie", "keep-alive", "content-encoding"}
+"""Headers of a reply that concern the connection to the provider, or that would set a cookie for this gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,12 @@ def _are_filter_settings(value: Any) -> bool:
     return _are_options(value) and "on_error" not in value.model_fields
 
 
+def _are_passed_headers(value: Any) -> bool:
+    return _are(value, str) and all(
+        HEADER_NAME.fullmatch(name) and name == name.lower() and name not in _NEVER_PASSED for name in value
+    )
+
+
 def _is_content_type(value: Any) -> bool:
     return isinstance(value, str) and "/" in value and value.isprintable()
 
@@ -259,6 +269,9 @@ _FLAG_RULES: Final = {
     "accepts": Rule('a tuple of pairs: accepts = (("openai_chat", "generate"),)', _are_pairs),
     "slow_marks": Rule("a tuple of bytes: slow_marks = (b'\"document\"',)", lambda value: _are(value, bytes)),
     "content_type": Rule('one line: content_type = "text/event-stream"', _is_content_type),
+    "passed_headers": Rule(
+        'a tuple of names in lower case: passed_headers = ("acme-request-id",)', _are_passed_headers
+    ),
     "price_list": Rule('the name of a price list: price_list = "openai"', lambda value: isinstance(value, str)),
     "model_lists": Rule(
         'a tuple of ModelList: model_lists = (ModelList("/acme/v1/models"),)', lambda value: _are(value, ModelList)

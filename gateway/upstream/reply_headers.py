@@ -1,6 +1,7 @@
 """The provider's headers that are passed on to clients, by name.
 
-- Only the headers in `_NAMES` are passed on.
+- Only the headers in `_NAMES` are passed on, and those that the flag of the provider names (`Flag.passed_headers`). The
+  list is one for all formats, because a format is spoken at hosts of several makers.
 - Some other headers describe the gateway's account at the provider, which clients need not know:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
 - Some other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's
@@ -12,6 +13,7 @@ botocore's service model.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 from typing import Final
 
@@ -57,6 +59,6 @@ _NAMES: Final = frozenset(
 )  # fmt: skip
 
 
-def forwarded(headers: Headers) -> dict[str, str]:
-    """Return the headers that are passed on to the client. Unprintable values are left out."""
-    return {name: value for name, value in headers.items() if name in _NAMES and value.isprintable()}
+def forwarded(headers: Headers, more: Collection[str] = ()) -> dict[str, str]:
+    """Return the headers that are passed on to the client, and those in `more`. Unprintable values are left out."""
+    return {name: value for name, value in headers.items() if (name in _NAMES or name in more) and value.isprintable()}

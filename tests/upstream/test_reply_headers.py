@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.upstream.reply_headers import forwarded
 from tests.end_to_end.test_defences import provider
 from tests.end_to_end.test_odd_requests import NATIVE, REPLIES
+from tests.helpers.authors_mistakes import FLAG
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
 ACCOUNT = {
@@ -28,6 +29,23 @@ USED = {
 def test_only_named_headers_are_passed_on():
     assert forwarded({**ACCOUNT, **USED}) == USED
     assert forwarded({"cf-ray": "a\x01"}) == {}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_flag_names_the_headers_of_its_providers_that_clients_get(tmp_path, status):
+    (folder := tmp_path / "plugins").mkdir()
+    (folder / "acme.py").write_text(f'{FLAG}\n\npassed_headers = ("acme-request-id",)\n')
+    sent = {"acme-request-id": "r-1", "acme-account": "secret", "request-id": "r-2"}
+
+    async def answering(_request):
+        return web.json_response({}, status=status, headers=sent)
+
+    async with provider(answering) as url:
+        entry = {"baseurl": url, "apikey": "k", "models": ["m"], "compatibility": {"acme": True}}
+        async with gate(tmp_path, {"p": entry}, plugins=folder) as gw:
+            reply = await gw.post("/acme/v1/text", {"model": "m"})
+            assert (reply.status, reply.headers["acme-request-id"]) == (status, "r-1")
+            assert "acme-account" not in reply.headers
 
 
 @pytest.mark.parametrize("status", [200, 400, 429])

@@ -137,14 +137,18 @@ class CallProvider:
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)
             raw = reading.body if head.status >= 400 else b""  # with another status, the body is not passed on
-            raise UpstreamFailed(reading.problem, raw, forwarded(head.headers), head.status)
+            raise UpstreamFailed(
+                reading.problem, raw, forwarded(head.headers, attempt.candidate.flag.passed_headers), head.status
+            )
         self.sender.key_accepted(attempt)
         if reading.is_stream:
             return self._streamed(call, attempt, head, _once(reading.body))
         if reading.fault is not None:
             raise reading.fault
         body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
-        return Whole(head.status, _with_type(forwarded(head.headers), _JSON), body)
+        return Whole(
+            head.status, _with_type(forwarded(head.headers, attempt.candidate.flag.passed_headers), _JSON), body
+        )
 
     def _streamed(
         self,
@@ -156,7 +160,7 @@ class CallProvider:
     ) -> Stream:
         flag = attempt.candidate.flag
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
-        headers = _with_type(forwarded(head.headers), flag.stream_type(attempt.request))
+        headers = _with_type(forwarded(head.headers, flag.passed_headers), flag.stream_type(attempt.request))
         return Stream(head.status, headers, self._stream(call, attempt, chunks, decoder, event_came))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:

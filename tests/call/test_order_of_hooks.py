@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.contract.filter import Filter, FilterModule
 from gateway.contract.flag import Decoder, Encoder, Flag, Meter, Observer, Translation, Translator
+from gateway.contract.plugin_functions import members_of
 from tests.helpers.acme_api import text as acme_text
 from tests.helpers.gateway import gate
 from tests.helpers.waiting import eventually
@@ -29,6 +30,7 @@ api = 1
 dialects = ("NAME",)
 routes = (Route("POST", "/NAME/v1/text", "generate"),)
 def parse(request): return json_api.parse("NAME", "NAME", request)
+def session_ids(request): return SessionIds()
 def opening(request): return "", openings.text_of(request.top, "prompt")
 def dialect_for(caps): return "NAME"
 def limit(request): return json_api.limit(request)
@@ -113,11 +115,17 @@ PROTOCOL_CLASSES = (Flag, Decoder, Encoder, Meter, Translator, Translation, Filt
 HOOKS = {
     f"{protocol.__name__}.{name}"
     for protocol in PROTOCOL_CLASSES
-    for name, member in vars(protocol).items()
-    if inspect.isfunction(member) and not name.startswith("_")
+    for name, member in members_of(protocol).items()
+    if inspect.isfunction(member)
 }
-NOT_IN_CALLS = {"Flag.samples", "FilterModule.samples", "Translator.samples", "Observer.seen_event"}
-"""Hooks of the check, and of an event that is no call (`tests/telemetry/test_observers.py`)."""
+NOT_IN_CALLS = {
+    "Flag.base_url_fault",
+    "Flag.samples",
+    "FilterModule.samples",
+    "Translator.samples",
+    "Observer.seen_event",
+}
+"""Hooks of the check of a plugin and of a configuration, and of an event that is no call (`tests/telemetry/test_observers.py`)."""
 
 
 class Calls:

@@ -134,21 +134,18 @@ class CallProvider:
         assert attempt.metering is not None
         attempt.metering.meter, attempt.metering.stale = reading.meter, True
         attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
+        headers = forwarded(head.headers, attempt.candidate.flag.passed_headers)
         if reading.problem is not None:
             self.sender.check_key(call, attempt, reading.problem)
             raw = reading.body if head.status >= 400 else b""  # with another status, the body is not passed on
-            raise UpstreamFailed(
-                reading.problem, raw, forwarded(head.headers, attempt.candidate.flag.passed_headers), head.status
-            )
+            raise UpstreamFailed(reading.problem, raw, headers, head.status)
         self.sender.key_accepted(attempt)
         if reading.is_stream:
             return self._streamed(call, attempt, head, _once(reading.body))
         if reading.fault is not None:
             raise reading.fault
         body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
-        return Whole(
-            head.status, _with_type(forwarded(head.headers, attempt.candidate.flag.passed_headers), _JSON), body
-        )
+        return Whole(head.status, _with_type(headers, _JSON), body)
 
     def _streamed(
         self,

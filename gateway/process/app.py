@@ -120,7 +120,6 @@ def build(
     parts = Parts(finish, gateway.quotas, gateway.store, log)
     gateway.predecessors = Predecessors(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
-    _report_plugins(registry, log)
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
@@ -140,6 +139,7 @@ def build(
         app.add_routes(module.routes())
     app.add_routes(explain_routes.routes(modes))
     app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, taker))
+    _report_plugins(registry, log)
     return app
 
 

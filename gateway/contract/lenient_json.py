@@ -1,4 +1,4 @@
-r"""A JSON parser that replaces an incomplete character by U+FFFD instead of raising an error.
+r"""A JSON parser that replaces an incomplete character by U+FFFD instead of raising an error, and a JSON encoder.
 
 - A client that cuts a text between two UTF-16 units sends `"\ud83d"`, the first half of a character, in this and all
   later turns. Python's and JavaScript's JSON parsers accept such a half, and so do providers
@@ -7,6 +7,9 @@ r"""A JSON parser that replaces an incomplete character by U+FFFD instead of rai
   and the next event has the rest.
 
 A text is parsed strictly first, and repaired only if that fails. Bytes that are forwarded unchanged are not repaired.
+
+orjson rounds whole numbers of more than 64 bits, such as amounts of a cryptocurrency, and cannot write them. `exact`
+and `dumps` keep them.
 """
 
 from __future__ import annotations
@@ -53,6 +56,29 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
         if whole == given:
             raise
     return orjson.loads(whole)
+
+
+BEYOND_64_BITS: Final = 2.0**63
+"""Smallest float into which orjson may have rounded a whole number that has more than 64 bits."""
+_TOO_LARGE: Final = "Integer exceeds 64-bit range"
+
+
+def exact(text: bytes | str, value: Any) -> Any:
+    """Return the decoded `text` with all digits of its whole numbers. `value` is the result of `loads`."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):  # a text that `loads` has repaired
+        return value
+
+
+def dumps(value: Any) -> bytes:
+    """Return a value as JSON. Raises `orjson.JSONEncodeError` if it is nested too deeply or is no JSON value."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        if str(error) != _TOO_LARGE:
+            raise
+    return msgspec.json.encode(value)
 
 
 def repaired(text: bytes) -> bytes:

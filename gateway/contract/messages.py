@@ -82,7 +82,7 @@ def event(kind: str, data: Any) -> Event:
     >>> event("chunk", {"text": "hi"}).payload
     b'{"text":"hi"}'
     """
-    return Event(kind, orjson.dumps(data))
+    return Event(kind, lenient_json.dumps(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class ClientRequest:
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
-        return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
+        return replace(self, dialect=dialect, top=Members(lenient_json.dumps(body)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,3 +94,23 @@ def test_a_large_body_full_of_halves_is_read_in_time():
     body = b'{"a":"%b"}' % (rb"\ud83d" * 500_000)
     assert Members(body).decode("a") == "\ufffd" * 500_000
     assert cpu_seconds(lambda: Members(body).decode("a"), enough=10) < 10
+
+
+@pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "9" * 300, "1e300", "[1.5, 10]"])
+def test_a_whole_number_of_any_size_keeps_its_digits(text):
+    value = lenient_json.exact(text, lenient_json.loads(text))
+    assert (value, json.loads(lenient_json.dumps({"a": [value]}))) == (json.loads(text), {"a": [json.loads(text)]})
+
+
+def test_the_encoder_refuses_what_is_nested_too_deeply():
+    value = 2**64
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(orjson.JSONEncodeError):
+        lenient_json.dumps(value)
+
+
+def test_a_repaired_text_keeps_its_repaired_value():
+    text = rb'["\ud83d", 18446744073709551616]'
+    value = lenient_json.loads(text)
+    assert lenient_json.exact(text, value) is value

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
@@ -117,7 +116,7 @@ class Mapper:
 
 
 def _json(mapper: Mapper, value: converse_values.Json) -> list[Block]:
-    return [mapper.conversation.text(orjson.dumps(value.value).decode())]
+    return [mapper.conversation.text(lenient_json.dumps(value.value).decode())]
 
 
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
@@ -156,7 +155,7 @@ class Mapper:
 
 
 def _json(_mapper: Mapper, part: converse_values.Json) -> list[Block]:
-    return [messages_demand.text(orjson.dumps(part.value).decode())]
+    return [messages_demand.text(lenient_json.dumps(part.value).decode())]
 
 
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {

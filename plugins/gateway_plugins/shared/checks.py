@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import orjson
-
-from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.shared.fields import escape_step, is_deep, param
+from gateway_plugins.shared.fields import decoded, escape_step, param
 from gateway_plugins.shared.thinking import EFFORTS
 
 
@@ -72,12 +69,12 @@ def arguments(text: Any) -> dict[str, Any]:
     for _ in range(2):  # some clients encode the JSON twice
         if isinstance(value, str):
             try:
-                value = lenient_json.loads(value) if value.strip() else {}
-            except orjson.JSONDecodeError:
+                value = decoded(value) if value.strip() else {}
+            except ValueError:
                 break
     if value is None:
         value = {}
-    return _without_empty_names(value) if isinstance(value, dict) and not is_deep(value) else {"rawInvalidInput": text}
+    return _without_empty_names(value) if isinstance(value, dict) else {"rawInvalidInput": text}
 
 
 def _without_empty_names(value: Any) -> Any:

@@ -1,15 +1,18 @@
 """Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
 
-Every reader gets the members of a body from `member`, so that no value is nested too deeply for recursive functions or
-for the JSON encoder. Nothing here knows the fields of a dialect.
+Every reader gets the members of a body from `member`, and decodes text in them with `decoded`. So no value is nested
+too deeply for recursive functions or for the JSON encoder, and whole numbers keep all their digits. Nothing here knows
+the fields of a dialect.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
+from gateway.contract.lenient_json import BEYOND_64_BITS
 
 Ttl = str | None
 """Lifetime of a cache breakpoint: "5m", "1h", or "" for the provider's default. None if there is no breakpoint."""
@@ -19,6 +22,7 @@ MAX_DEPTH: Final = 128
 
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
+_SURVEYED: Final = frozenset({dict, list, float})
 
 
 def param(pointer: str) -> str:
@@ -35,17 +39,46 @@ def escape_step(name: str) -> str:
 def member(top: Members, name: str) -> Any:
     """Return a member's decoded value, or None if the member is missing. Raises `Refused` for too deep nesting."""
     value = top.decode(name)
-    if isinstance(value, (dict, list)) and is_deep(value):
+    if not isinstance(value, (dict, list)):
+        return value
+    is_too_deep, is_rounded = _survey(value)
+    if is_too_deep:
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)
-    return value
+    return lenient_json.exact(top[name], value) if is_rounded else value
+
+
+def decoded(text: str) -> Any:
+    """Return the decoded value of JSON text inside a request.
+
+    Raises `ValueError` if the text is not JSON or is nested too deeply.
+    """
+    value = lenient_json.loads(text)
+    is_too_deep, is_rounded = _survey(value)
+    if is_too_deep:
+        raise ValueError(f"more than {MAX_DEPTH} levels")
+    return lenient_json.exact(text, value) if is_rounded else value
+
+
+def is_rounded(value: Any) -> bool:
+    """Return whether a decoded value has a number that may have lost digits."""
+    return _survey(value)[1]
 
 
 def is_deep(value: Any) -> bool:
     """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
+    return _survey(value)[0]
+
+
+def _survey(value: Any) -> tuple[bool, bool]:
+    """Return whether a decoded value is nested too deeply, and whether it has a number that may have lost digits."""
     level = [value] if isinstance(value, (dict, list)) else []
+    is_rounded = False
     for _ in range(MAX_DEPTH):
         if not level:
-            return False
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [child for children in inner for child in children if isinstance(child, (dict, list))]
-    return bool(level)
+            return False, is_rounded
+        inner = (each.values() if type(each) is dict else each for each in level)
+        children = [child for values in inner for child in values if type(child) in _SURVEYED]
+        level = [child for child in children if type(child) is not float]
+        if len(level) < len(children) and not is_rounded:
+            is_rounded = any(type(child) is float and abs(child) >= BEYOND_64_BITS for child in children)
+    return bool(level), is_rounded

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import BadFrame
+from gateway_plugins.shared.fields import is_rounded
 
 MAX_COUNT: Final = 10**9
 """Maximum number of tokens, or of searches, in one call. A larger count is a mistake and must not be billed."""
@@ -48,10 +50,15 @@ def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
+def all_digits(text: bytes, value: Any) -> Any:
+    """Return the decoded `text` with all digits of its whole numbers. `value` is the decoded text, usually as it is."""
+    return lenient_json.exact(text, value) if is_rounded(value) else value
+
+
 def encoded(value: Any) -> str:
     """Return a part of a reply as JSON text. Raises `BadFrame` if it is nested too deeply for orjson to write."""
     try:
-        return orjson.dumps(value).decode()
+        return lenient_json.dumps(value).decode()
     except orjson.JSONEncodeError:  # more than 254 levels
         raise BadFrame("the provider's reply is nested too deeply") from None
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Members
 from gateway_plugins.shared.fields import member
 
@@ -53,4 +52,4 @@ class EditedMembers:
         A value that is None, or an empty object or list, becomes None, which removes the member.
         """
         values = {name: self._values[name] for name in self._changed}
-        return {name: None if value in (None, {}, []) else orjson.dumps(value) for name, value in values.items()}
+        return {name: None if value in (None, {}, []) else lenient_json.dumps(value) for name, value in values.items()}

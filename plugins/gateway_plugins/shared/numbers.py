@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import Members
 from gateway_plugins.shared.fields import member, param
@@ -118,5 +119,5 @@ def _shown(value: Any) -> str:
     """Return the value as JSON text, shortened. A list or an object is only named."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    text = orjson.dumps(value).decode()
+    text = lenient_json.dumps(value).decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

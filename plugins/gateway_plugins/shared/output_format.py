@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
+from gateway.contract import lenient_json
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
 """The hint for OpenAI's format `json_object`. A schema tool is not used: models would call a tool without a schema with
@@ -55,4 +55,4 @@ class FormattedOutput:
 
 def schema_hint(schema: Any) -> str:
     """Return a hint for the system prompt, which asks the model for an answer that matches the schema."""
-    return f"{JSON_HINT} It must match this JSON schema: {orjson.dumps(schema).decode()}"
+    return f"{JSON_HINT} It must match this JSON schema: {lenient_json.dumps(schema).decode()}"

@@ -15,8 +15,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Event, Usage, event
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, input_tokens
 from gateway_plugins.dialects.anthropic_messages.billing import billed_parts
@@ -302,7 +301,7 @@ class Whole:
 
     def whole(self) -> bytes:
         body = _message(self._model, self._reply_id) | {"content": self._content} | _stop_members(self._stop)
-        return orjson.dumps(body | {"usage": usage_dict(self._usage, self._tier)})
+        return lenient_json.dumps(body | {"usage": usage_dict(self._usage, self._tier)})
 
     def _ensure_open(self, kind: str) -> Block:
         if self._open.get("type") != kind:

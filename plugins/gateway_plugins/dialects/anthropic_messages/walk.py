@@ -128,7 +128,7 @@ class Reader:
             writer.usage(self._reports.total(marks), self._reports.service_tier)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.json_object(body)
+        data = lenient.all_digits(body, json_api.json_object(body))
         if not isinstance(data.get("content"), list) or not lenient.text(data.get("stop_reason")):
             raise BadFrame("the provider's reply has no content or no stop_reason")
         writer.start(lenient.text(data.get("id")))

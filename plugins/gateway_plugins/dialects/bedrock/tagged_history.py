@@ -20,8 +20,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Members, Target
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping, sequence
@@ -79,7 +78,7 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
     if not marked and not is_tagged(top.body):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
-    return {"messages": orjson.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}
+    return {"messages": lenient_json.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:

@@ -15,12 +15,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Final
 
-import orjson
-
-from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.fields import is_deep
+from gateway_plugins.shared.fields import decoded
 from gateway_plugins.shared.inline_reasoning import original_text
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Maker, Reasoning
@@ -233,10 +230,10 @@ def _as_json(block: Block) -> Block:
     if "text" not in block:
         return block
     try:
-        value = lenient_json.loads(block["text"])
-    except orjson.JSONDecodeError:
+        value = decoded(block["text"])
+    except ValueError:
         value = None
-    return {"json": value if isinstance(value, dict) and not is_deep(value) else {"output": block["text"]}}
+    return {"json": value if isinstance(value, dict) else {"output": block["text"]}}
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:

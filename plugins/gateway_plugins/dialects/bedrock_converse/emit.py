@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Event, Usage, event
 from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
@@ -297,7 +296,7 @@ class Whole:
 
     def whole(self) -> bytes:
         self.block_end()
-        return orjson.dumps({
+        return lenient_json.dumps({
             "output": {"message": {"role": "assistant", "content": self._blocks}},
             "stopReason": _reason(self._stop),
             **_ending(self._options, self._usage, self._tier),

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.bedrock_converse.tools import tool_spec
 from gateway_plugins.shared.offered_tools import ToolChoice
@@ -58,7 +57,7 @@ def build_output(
 
 def _text_format(wanted: JsonFormat, drop: Drop) -> Block:
     """Return `outputConfig` for the format. Each keyword that is removed from the schema is reported as dropped."""
-    defined = {"schema": orjson.dumps(restrict_schema(wanted.schema, drop, wanted.schema_at)).decode()}
+    defined = {"schema": lenient_json.dumps(restrict_schema(wanted.schema, drop, wanted.schema_at)).decode()}
     if wanted.name:
         defined["name"] = wanted.name
     if wanted.description:

@@ -18,15 +18,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-import orjson
-
-from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse.read import cache_point, union
 from gateway_plugins.shared import numbers
 from gateway_plugins.shared.checks import list_of, struct, text_at
-from gateway_plugins.shared.fields import escape_step, is_deep, member, param
+from gateway_plugins.shared.fields import decoded, escape_step, member, param
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat
@@ -280,10 +277,10 @@ def _text_format(value: Any, at: str, drop: Drop) -> JsonFormat:
     )
     schema_text = text_at(defined, "schema", at_schema, needed=True)
     try:
-        schema = lenient_json.loads(schema_text)
-    except orjson.JSONDecodeError:
+        schema = decoded(schema_text)
+    except ValueError:
         schema = None
-    if not isinstance(schema, dict) or is_deep(schema):
+    if not isinstance(schema, dict):
         raise invalid(f"{param(at_schema)}.schema must be a JSON schema, as text", f"{param(at_schema)}.schema")
     name, description = (text_at(defined, key, at_schema) for key in ("name", "description"))
     return JsonFormat(schema, at, at, name, description)

@@ -98,7 +98,7 @@ class Reader:
                 self._close(writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.json_object(body)
+        data = lenient.all_digits(body, json_api.json_object(body))
         message = lenient.mapping(data.get("output")).get("message")
         if not isinstance(message, dict):
             raise BadFrame("the provider's reply has no output.message")

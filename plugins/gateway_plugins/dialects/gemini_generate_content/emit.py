@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Event, Usage, event
 from gateway_plugins.dialects.gemini_generate_content import signatures
 from gateway_plugins.dialects.gemini_generate_content.answers import AnswerText
@@ -231,7 +230,7 @@ class Whole(_Writer):
 
     def whole(self) -> bytes:
         self.block_end()
-        return orjson.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
+        return lenient_json.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
 
     def _put(self, part: Json) -> None:
         """Add a part. A text without a signature continues the text before it, if both are of the same kind."""

@@ -19,8 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import Drop
 from gateway_plugins.dialects.gemini_generate_content import signatures
@@ -273,8 +272,8 @@ def _output(response: Fields) -> tuple[str, bool]:
     value = object_of(response.get("response"), response.at("response"))
     if value.keys() == {_OUTPUT} or value.keys() == {_ERROR}:
         (name, inner), *_ = value.items()
-        return inner if isinstance(inner, str) else orjson.dumps(inner).decode(), name == _ERROR
-    return orjson.dumps(value).decode() if value else "", False
+        return inner if isinstance(inner, str) else lenient_json.dumps(inner).decode(), name == _ERROR
+    return lenient_json.dumps(value).decode() if value else "", False
 
 
 def _file(part: Fields, drop: Drop) -> Media:

@@ -38,6 +38,8 @@ _DESCRIBING: Final = frozenset({
     "thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata",
 })  # fmt: skip
 """Members of a part that only describe its content."""
+_CALL: Final = b"functionCall"
+"""The member of a part whose arguments may have numbers of any size."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 """Members of a candidate that no other dialect has. They are reported as dropped."""
 
@@ -58,10 +60,11 @@ class Reader:
         self._cited: set[str] = set()
 
     def event(self, event: Event, writer: Writer) -> None:
-        self._response(lenient.mapping(event.data), writer)
+        data = lenient.mapping(event.data)
+        self._response(lenient.all_digits(event.payload, data) if _CALL in event.payload else data, writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.json_object(body)
+        data = lenient.all_digits(body, json_api.json_object(body))
         if not facts.is_reply(data):
             raise BadFrame("the provider's reply has no candidates and no promptFeedback")
         self._response(data, writer)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.openai_chat import carried
 from gateway_plugins.shared.conversation import Call, Piece
@@ -70,7 +69,7 @@ class AssistantMessage:
         for name, value in (*self._members.items(), ("refusal", refusal if refusal.strip() else None)):
             _merge(message, name, value)
         for call in self.calls:
-            function = {"name": call.name, "arguments": orjson.dumps(call.input).decode()}
+            function = {"name": call.name, "arguments": lenient_json.dumps(call.input).decode()}
             tokens = self._tokens.pop(call.id, {})
             function |= mapping(tokens.get("function"))
             made = {"id": call_id(call), "type": "function", **tokens, "function": function}

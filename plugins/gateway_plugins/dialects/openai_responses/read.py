@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai.read import refuse_files
@@ -176,7 +175,7 @@ class _Items:
         """Read the output of a call read by `client_call`: a text, a list of the shell's outputs, or a screenshot."""
         output = raw.get("output")
         if isinstance(output, list):
-            output = orjson.dumps(output).decode()
+            output = lenient_json.dumps(output).decode()
         elif isinstance(output, dict) and not output.get("image_url"):
             self.drop(f"{at}/output")
             output = None

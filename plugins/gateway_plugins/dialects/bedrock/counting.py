@@ -39,7 +39,7 @@ from gateway.contract.flag import (
 from gateway.contract.provider_errors import not_a_reply
 from gateway.money.quotas.estimate import input_tokens
 from gateway_plugins.dialects.bedrock import claude_on_bedrock, runtime_api, tagged_history
-from gateway_plugins.shared.lenient import mapping, whole_number
+from gateway_plugins.shared.lenient import count, mapping
 
 CONVERSE: Final = "bedrock_converse"
 MESSAGES: Final = "anthropic_messages"
@@ -173,13 +173,18 @@ def neutral_count(body: bytes) -> dict[str, int]:
     encoders.
     """
     data = json_api.json_object(body)
-    return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
+    return {"input_tokens": _tokens(data.get("inputTokens")) or _tokens(data.get("input_tokens"))}
+
+
+def _tokens(value: Any) -> int:
+    """Return a count of tokens; 0 if the value is not a plausible count."""
+    return count(value) or 0
 
 
 def _checked(body: bytes) -> bytes:
     """Return `body` if it is a CountTokens reply. Raises `UpstreamFailed` for a body without a count."""
     try:
-        if whole_number(json_api.json_object(body).get("inputTokens")) > 0:
+        if _tokens(json_api.json_object(body).get("inputTokens")) > 0:
             return body
     except BadFrame as fault:
         raise not_a_reply(body, fault) from None
@@ -207,7 +212,7 @@ def _counted_tokens(reply: StepResponse) -> int:
     Even a reply with status 200 may have none, because Bedrock sends this status for unknown paths too.
     """
     try:
-        return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
+        return _tokens(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
     except BadFrame:
         return 0
 

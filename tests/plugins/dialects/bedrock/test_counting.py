@@ -180,3 +180,11 @@ def test_anthropic_gets_only_what_its_counting_takes():
 def test_a_whole_converse_request_is_counted_by_the_members_that_count():
     the_ask = ask({**CONVERSES, "inferenceConfig": {"maxTokens": 5}}, "anthropic_messages", counting.CONVERSE)
     assert json.loads(counting.count_request(the_ask, target(), print).body) == {"input": {"converse": CONVERSES}}
+
+
+@pytest.mark.parametrize(
+    ("reported", "tokens"),
+    [("12", 12), ("12.0", 12), ('"12"', 12), ("-5", 0), ("1e300", 0), ("1.5", 0), ("18446744073709551616", 0)],
+)
+def test_a_count_that_is_not_plausible_is_not_shown(reported, tokens):
+    assert counting.neutral_count(b'{"inputTokens": %b}' % reported.encode()) == {"input_tokens": tokens}

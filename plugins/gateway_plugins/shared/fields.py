@@ -39,8 +39,6 @@ def escape_step(name: str) -> str:
 def member(top: Members, name: str) -> Any:
     """Return a member's decoded value, or None if the member is missing. Raises `Refused` for too deep nesting."""
     value = top.decode(name)
-    if not isinstance(value, (dict, list)):
-        return value
     is_too_deep, is_rounded = _survey(value)
     if is_too_deep:
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)
@@ -72,7 +70,7 @@ def is_deep(value: Any) -> bool:
 def _survey(value: Any) -> tuple[bool, bool]:
     """Return whether a decoded value is nested too deeply, and whether it has a number that may have lost digits."""
     level = [value] if isinstance(value, (dict, list)) else []
-    is_rounded = False
+    is_rounded = isinstance(value, float) and abs(value) >= BEYOND_64_BITS
     for _ in range(MAX_DEPTH):
         if not level:
             return False, is_rounded

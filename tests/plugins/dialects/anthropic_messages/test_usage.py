@@ -39,7 +39,7 @@ def test_iterations_that_are_not_read_mark_the_cost():
         [],
         {"type": 5},
         {"type": "compaction"},
-        {**COMPACTION, "input_tokens": "9", "output_tokens": -1},
+        {**COMPACTION, "input_tokens": "nine", "output_tokens": -1},
     ],
 )
 def test_an_iteration_of_a_wrong_form_is_no_part(wrong):

@@ -36,7 +36,7 @@ def test_cache_writes_have_lifetimes_even_without_their_sum(written, details, ex
     assert (usage.cache_write_5m, usage.cache_write_1h) == expected
 
 
-@pytest.mark.parametrize("details", [None, "x", [1], [{"ttl": "5m"}], [{"ttl": "5m", "inputTokens": "7"}]])
+@pytest.mark.parametrize("details", [None, "x", [1], [{"ttl": "5m"}], [{"ttl": "5m", "inputTokens": "7.5"}]])
 def test_details_of_a_wrong_type_count_as_missing(details):
     assert usage_of({"cacheDetails": details, "cacheWriteInputTokens": 4}).cache_write_5m == 4
 

@@ -58,21 +58,29 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
     return orjson.loads(whole)
 
 
-BEYOND_64_BITS: Final = 2.0**63
-"""Smallest float into which orjson may have rounded a whole number that has more than 64 bits."""
 _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 
 
-def exact(text: bytes | str, value: Any) -> Any:
-    """Return the decoded `text` with all digits of its whole numbers. `value` is the result of `loads`."""
+def exact(text: bytes | str) -> Any:
+    """Return the decoded value with all digits of whole numbers, unless incomplete characters must be replaced.
+
+    This is slower than `loads`, and raises the same exception.
+
+    >>> lenient_json.exact(b"[18446744073709551617]"), lenient_json.loads(b"[18446744073709551617]")
+    ([18446744073709551617], [1.8446744073709552e+19])
+    """
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError):  # a text that `loads` has repaired
-        return value
+    except (msgspec.DecodeError, UnicodeError):
+        return loads(text)
 
 
 def dumps(value: Any) -> bytes:
-    """Return a value as JSON. Raises `orjson.JSONEncodeError` if it is nested too deeply or is no JSON value."""
+    """Return a value as JSON. Raises `orjson.JSONEncodeError` if it is nested too deeply or is no JSON value.
+
+    >>> lenient_json.dumps({"amount": 18446744073709551617})
+    b'{"amount":18446744073709551617}'
+    """
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as error:

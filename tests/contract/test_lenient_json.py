@@ -98,7 +98,7 @@ def test_a_large_body_full_of_halves_is_read_in_time():
 
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "9" * 300, "1e300", "[1.5, 10]"])
 def test_a_whole_number_of_any_size_keeps_its_digits(text):
-    value = lenient_json.exact(text, lenient_json.loads(text))
+    value = lenient_json.exact(text)
     assert (value, json.loads(lenient_json.dumps({"a": [value]}))) == (json.loads(text), {"a": [json.loads(text)]})
 
 
@@ -112,5 +112,4 @@ def test_the_encoder_refuses_what_is_nested_too_deeply():
 
 def test_a_repaired_text_keeps_its_repaired_value():
     text = rb'["\ud83d", 18446744073709551616]'
-    value = lenient_json.loads(text)
-    assert lenient_json.exact(text, value) is value
+    assert lenient_json.exact(text) == lenient_json.loads(text)

@@ -12,7 +12,6 @@ from typing import Any, Final
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
-from gateway.contract.lenient_json import BEYOND_64_BITS
 
 Ttl = str | None
 """Lifetime of a cache breakpoint: "5m", "1h", or "" for the provider's default. None if there is no breakpoint."""
@@ -22,6 +21,8 @@ MAX_DEPTH: Final = 128
 
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
+_BEYOND_64_BITS: Final = 2.0**63
+"""Smallest float into which orjson may have rounded a whole number that has more than 64 bits."""
 _SURVEYED: Final = frozenset({dict, list, float})
 
 
@@ -42,7 +43,7 @@ def member(top: Members, name: str) -> Any:
     is_too_deep, is_rounded = _survey(value)
     if is_too_deep:
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)
-    return lenient_json.exact(top[name], value) if is_rounded else value
+    return lenient_json.exact(top[name]) if is_rounded else value
 
 
 def decoded(text: str) -> Any:
@@ -54,7 +55,7 @@ def decoded(text: str) -> Any:
     is_too_deep, is_rounded = _survey(value)
     if is_too_deep:
         raise ValueError(f"more than {MAX_DEPTH} levels")
-    return lenient_json.exact(text, value) if is_rounded else value
+    return lenient_json.exact(text) if is_rounded else value
 
 
 def is_rounded(value: Any) -> bool:
@@ -70,7 +71,7 @@ def is_deep(value: Any) -> bool:
 def _survey(value: Any) -> tuple[bool, bool]:
     """Return whether a decoded value is nested too deeply, and whether it has a number that may have lost digits."""
     level = [value] if isinstance(value, (dict, list)) else []
-    is_rounded = isinstance(value, float) and abs(value) >= BEYOND_64_BITS
+    is_rounded = isinstance(value, float) and abs(value) >= _BEYOND_64_BITS
     for _ in range(MAX_DEPTH):
         if not level:
             return False, is_rounded
@@ -78,5 +79,5 @@ def _survey(value: Any) -> tuple[bool, bool]:
         children = [child for values in inner for child in values if type(child) in _SURVEYED]
         level = [child for child in children if type(child) is not float]
         if len(level) < len(children) and not is_rounded:
-            is_rounded = any(type(child) is float and abs(child) >= BEYOND_64_BITS for child in children)
+            is_rounded = any(type(child) is float and abs(child) >= _BEYOND_64_BITS for child in children)
     return bool(level), is_rounded

@@ -52,7 +52,7 @@ def _whole(value: Any) -> int | None:
 
 def all_digits(text: bytes, value: Any) -> Any:
     """Return the decoded `text` with all digits of its whole numbers. `value` is the decoded text, usually as it is."""
-    return lenient_json.exact(text, value) if is_rounded(value) else value
+    return lenient_json.exact(text) if is_rounded(value) else value
 
 
 def encoded(value: Any) -> str:

@@ -235,7 +235,7 @@ def _restore_names(text: str, names: Names) -> str:
     Text that is not a JSON object is returned unchanged.
     """
     try:
-        value = lenient_json.exact(text, lenient_json.loads(text))
+        value = lenient_json.exact(text)
     except orjson.JSONDecodeError:
         return text
     return lenient_json.dumps(names.restore_input(value)).decode() if isinstance(value, dict) else text

@@ -178,7 +178,7 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
         yield File("document" if kind == "document" else "image")
 
 
-def linked(kind: Literal["image", "document"], link: Any, block: Mapping[str, Any]) -> Iterator[File]:
+def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
     """Yield the file of a link, which is a data URL, another URL or an object with one, or of the members of a block.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
@@ -249,12 +249,17 @@ COMMON: Final = FileForms(
         "document": sourced,
         "image_url": lambda block: linked("image", block.get("image_url"), block),
         "file": lambda block: linked("document", block.get("file"), block),
+        "document_url": lambda block: linked("document", block.get("document_url"), block),
+        "video_url": lambda block: linked("video", block.get("video_url"), block),
+        "audio_url": lambda block: linked("audio", block.get("audio_url"), block),
         "input_audio": sounded,
     },
     inner=_content_of,
 )
 """The forms of files that most APIs with `messages` have in common.
 
->>> sorted(billing.COMMON.types)
-['document', 'file', 'image', 'image_url', 'input_audio']
+Sources: the API references of OpenAI and Anthropic, of Mistral (`document_url`) and of vLLM (`video_url`, `audio_url`).
+
+>>> sorted(billing.COMMON.types)[:4]
+['audio_url', 'document', 'document_url', 'file']
 """

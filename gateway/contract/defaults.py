@@ -71,7 +71,7 @@ class Defaults:
         return json_api.parse(self._name, self._dialect, request)
 
     def session_ids(self, request: ClientRequest) -> SessionIds:
-        """Return the ids in the members `session_id`, `metadata.session_id` and `prompt_cache_key`."""
+        """Return the ids in `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`."""
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:

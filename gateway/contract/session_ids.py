@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from gateway.contract.errors import Refused
 from gateway.contract.members import Members
 
+_NAMES: Final = ("session_id", "litellm_session_id")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 
 
@@ -36,14 +37,15 @@ class SessionIds(NamedTuple):
 
 
 def in_body(top: Members) -> SessionIds:
-    """Return the ids in the members `session_id`, `metadata.session_id` and `prompt_cache_key`.
+    """Return the ids in the members `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`.
 
-    OpenRouter has the first member, Langfuse and LiteLLM have the second one.
+    OpenRouter has the first member, Cline the second one (cline/cline#4457), and Langfuse the third one.
 
     >>> session_ids.in_body(Members(b'{"metadata": {"session_id": "chat-7"}}'))
     SessionIds(session='chat-7', cache_key='')
     """
-    session = valid_id(small_member(top, "session_id")) or in_object(small_member(top, "metadata"), "session_id")
+    named = (valid_id(small_member(top, name)) for name in _NAMES if name in top)
+    session = next(filter(None, named), "") or in_object(small_member(top, "metadata"), "session_id")
     return SessionIds(session, "" if session else valid_id(small_member(top, "prompt_cache_key")))
 
 

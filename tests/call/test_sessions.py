@@ -115,6 +115,8 @@ def test_a_cache_key_names_the_session_of_the_clients_that_mean_it_so(dialect, h
         {"metadata": {"session_id": UUID}},
         {"metadata": {"user_id": "somebody", "session_id": UUID}},
         {"session_id": UUID},
+        {"litellm_session_id": UUID},
+        {"session_id": "not an id", "litellm_session_id": UUID},
     ],
     ids=str,
 )

@@ -125,6 +125,9 @@ MEDIA = [
     (CHAT_FLAGS, {"type": "image_url", "image_url": DATA}),
     (CHAT_FLAGS, {"type": "input_audio", "input_audio": {"data": IMAGE, "format": "wav"}}),
     (CHAT_FLAGS, {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF[:6000]}}),
+    (CHAT_FLAGS, {"type": "document_url", "document_url": PDF[:6000]}),
+    (CHAT_FLAGS, {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{IMAGE}"}}),
+    (CHAT_FLAGS, {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{IMAGE}"}}),
     (RESPONSES_FLAGS, {"type": "input_image", "image_url": DATA}),
     (
         RESPONSES_FLAGS,

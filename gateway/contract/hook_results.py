@@ -245,7 +245,7 @@ def _part(part: Any) -> None:
     if not isinstance(usage, Usage):
         raise wrong_result(usage, "Usage")
     for count in _tokens_of(usage):
-        if not _is_count(count):
+        if type(count) is not int or not 0 <= count <= MAX_COUNT:  # `_is_count`, without six calls
             raise wrong_result(count, "a number of tokens")
     if not _are_utf8((part.kind, part.model, part.tier, part.geo)):
         raise _wrong_field(part, dict.fromkeys(("kind", "model", "tier", "geo"), str), "text that UTF-8 can encode")

@@ -98,13 +98,11 @@ class CallProvider:
         meter = candidate.flag.meter(attempt.request, candidate.target, head)
         attempt.metering = Metering(meter, candidate.flag.hooks["meter.facts"])
         is_success = 200 <= head.status < 300
-        if (
-            is_success
-            and attempt.request.stream
-            and not _is_document(head, candidate.flag.stream_type(attempt.request))
-        ):
-            self.sender.key_accepted(attempt)
-            return self._streamed(call, attempt, head, reply.events(), reply.event_came)
+        if is_success and attempt.request.stream:
+            stream_type = candidate.flag.stream_type(attempt.request)
+            if not _is_document(head, stream_type):
+                self.sender.key_accepted(attempt)
+                return self._streamed(call, attempt, stream_type, reply.events(), reply.event_came)
         body = await _body(call, attempt, reply)
         if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on, because then its target would receive the prompt
@@ -141,7 +139,8 @@ class CallProvider:
             raise UpstreamFailed(reading.problem, raw, headers, head.status)
         self.sender.key_accepted(attempt)
         if reading.is_stream:
-            return self._streamed(call, attempt, head, _once(reading.body))
+            stream_type = attempt.candidate.flag.stream_type(attempt.request)
+            return self._streamed(call, attempt, stream_type, _once(reading.body))
         if reading.fault is not None:
             raise reading.fault
         body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
@@ -151,13 +150,14 @@ class CallProvider:
         self,
         call: Call,
         attempt: Attempt,
-        head: Head,
+        stream_type: str,
         chunks: AsyncIterator[bytes],
         event_came: Callable[[], None] = lambda: None,
     ) -> Stream:
-        flag = attempt.candidate.flag
+        head, flag = attempt.head, attempt.candidate.flag
+        assert head is not None
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
-        headers = _with_type(forwarded(head.headers, flag.passed_headers), flag.stream_type(attempt.request))
+        headers = _with_type(forwarded(head.headers, flag.passed_headers), stream_type)
         return Stream(head.status, headers, self._stream(call, attempt, chunks, decoder, event_came))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:

@@ -20,7 +20,7 @@ from tests.helpers.loop_monitor import LoopMonitor
 from tests.helpers.providers import provider_in_a_thread
 
 MOST_SECONDS = 0.05
-SIZE = 23_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 1_200_000
+SIZE = 23_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 1_100_000
 STREAM = 8_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 300_000
 FILTER = """
 import json
@@ -83,14 +83,46 @@ def replies(way):
     yield "one text", whole(way, said=text(b"x ", SIZE))
 
 
-@pytest.mark.parametrize(("client", "way"), PAIRS)
-async def test_filters_do_not_hold_the_loop(tmp_path, provider, client, way):
-    plugins = tmp_path / "plugins"
+def filtered(state, providers):
+    """Return a gateway with the filter."""
+    plugins = state / "plugins"
     plugins.mkdir()
     (plugins / "changes.py").write_text(FILTER)
+    return gate(state, providers, plugins=plugins, more={"plugins": {"changes": {}}})
+
+
+async def test_filters_do_not_hold_the_loop_with_gemini(tmp_path, provider):
+    own = {"baseurl": provider.url, "apikey": "k", "models": ["m"], "compatibility": {"gemini_generate_content": True}}
+    usage = b'"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1}'
+    parts = many_items({"text": "x" * 60}, SIZE)
+    small = b'{"contents":[{"role":"user","parts":[{"text":"x"}]}]}'
+    reply = b'{"candidates":[{"content":{"role":"model","parts":%b},"finishReason":"STOP"}],%b}'
+    provider.kind, provider.body = "application/json", reply % (b'[{"text":"x"}]', usage)
+    async with filtered(tmp_path, {"p": own}) as gw:
+        path = "/v1beta/models/m:generateContent"
+        holds = [await longest(gw, path, small.replace(b'[{"text":"x"}]', parts))]
+        holds.append(await longest(gw, path, b'{"contents":%b}' % many_items({"parts": [{"text": "x" * 60}]}, SIZE)))
+        provider.body = reply % (parts, usage)
+        holds.append(await longest(gw, path, small))
+    assert max(holds) < MOST_SECONDS, holds
+
+
+async def test_filters_do_not_hold_the_loop_with_unknown_bodies(tmp_path, provider):
+    """Check bodies of InvokeModel of which each string is a text."""
+    strings = many_items("x" * 60, SIZE)
+    provider.kind, provider.body = "application/json", b'{"generation":"x"}'
+    async with filtered(tmp_path, {"p": bedrock(provider.url, models=("meta.llama3-8b-v1:0",))}) as gw:
+        path = "/model/meta.llama3-8b-v1:0/invoke"
+        holds = [await longest(gw, path, b'{"prompt":%b}' % strings)]
+        provider.body = b'{"generation":%b}' % strings
+        holds.append(await longest(gw, path, b'{"prompt":"x"}'))
+    assert max(holds) < MOST_SECONDS, holds
+
+
+@pytest.mark.parametrize(("client", "way"), PAIRS)
+async def test_filters_do_not_hold_the_loop(tmp_path, provider, client, way):
     slow = {}
-    offers = {"p": bedrock(provider.url, flags=(way,), models=(MODEL,))}
-    async with gate(tmp_path, offers, plugins=plugins, more={"plugins": {"changes": {}}}) as gw:
+    async with filtered(tmp_path, {"p": bedrock(provider.url, flags=(way,), models=(MODEL,))}) as gw:
         provider.kind, provider.body = "application/json", whole(way)
         for name, body in requests(client):
             slow["request", name] = await longest(gw, ROUTES[client], body)

@@ -195,10 +195,10 @@ class Predecessors:
 
     async def stop(self) -> None:
         """Stop following the spools. Another process may continue from the present offsets."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_back(self, predecessor: Predecessor) -> None:
         """Apply this process's own spool and remove it, after a failed hand-over. No other process reads that spool."""

@@ -18,7 +18,7 @@ SMALL = 4096
 """Number of bytes in the buffers of a narrow connection. The system doubles it."""
 
 
-class _Steps:
+class Steps:
     """Awaits `work`, and calls `pause` at the end of each step."""
 
     def __init__(self, work: Awaitable[Any], pause: Callable[[], None]) -> None:
@@ -38,6 +38,25 @@ class _Steps:
                 resume, value = steps.send, (yield waits)
             except BaseException as error:  # noqa: BLE001 (whatever is thrown into the task)
                 resume, value = steps.throw, error
+
+
+async def cancelled(work: Awaitable[Any], at: int) -> bool:
+    """Await `work`, which is cancelled at the end of the step `at`. Return whether it has had so many steps."""
+    steps = 0
+
+    def pause() -> None:
+        nonlocal steps
+        steps += 1
+        task = asyncio.current_task()
+        if steps == at and task is not None:
+            task.cancel()
+
+    await asyncio.gather(asyncio.create_task(_awaited(Steps(work, pause))), return_exceptions=True)
+    return steps >= at
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 class Leaving:
@@ -65,7 +84,7 @@ class Leaving:
             request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
             request.transport.set_write_buffer_limits(0)
         try:
-            return await _Steps(self._handler(request), lambda: self._pause(request))
+            return await Steps(self._handler(request), lambda: self._pause(request))
         finally:
             self.ended.set()
 

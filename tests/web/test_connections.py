@@ -209,10 +209,10 @@ async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
 
 
 def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
-    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (1024, 1024))
-    assert most_connections(Limits()) == (1024 - RESERVED_DESCRIPTORS) // 2
+    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (1025, 1025))
+    assert most_connections(Limits()) == (1025 - RESERVED_DESCRIPTORS) // 2
     assert most_connections(Limits(connections=500)) == 500
-    assert most_connections(Limits(connections=5000)) == 1024 - RESERVED_DESCRIPTORS
+    assert most_connections(Limits(connections=5000)) == 1025 - RESERVED_DESCRIPTORS
     monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (1_000_000, 1_000_000))
     assert most_connections(Limits()) == connection_limits.MAX_CONNECTIONS
 

@@ -217,7 +217,8 @@ def test_a_word_error_in_a_reply_is_no_error():
         ({"promptTokenCount": 9, "thoughtsTokenCount": 4, "totalTokenCount": 13}, Usage(9, 4, reasoning=4), True),
         ({"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 99}, Usage(9, 4), False),
         ({"promptTokenCount": 9, "cachedContentTokenCount": 99}, Usage(0, 0, 9), True),
-        ({"promptTokenCount": -1, "candidatesTokenCount": True, "totalTokenCount": 1e3}, Usage(), True),
+        ({"promptTokenCount": -1, "candidatesTokenCount": True, "totalTokenCount": 1000.5}, Usage(), True),
+        ({"promptTokenCount": 9.0, "candidatesTokenCount": "4", "totalTokenCount": 13}, Usage(9, 4), True),
         ({"promptTokenCount": 0, "totalTokenCount": 0}, Usage(), True),
     ],
 )

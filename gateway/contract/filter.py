@@ -181,7 +181,8 @@ REPLIED_BYTES: Final = 8 * 1024 * 1024
 def blocked(code: str, message: str) -> Refused:
     """Return the exception that ends a call with the status 403.
 
-    `code` is for programs and the record, and `message` for the client.
+    `code` is for programs, and `message` for the client. The record and the log have both, so `message` must not quote
+    a secret.
 
     >>> raise blocked("forbidden_word", "this word is not allowed here")
     Traceback (most recent call last):

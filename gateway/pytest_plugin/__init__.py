@@ -7,7 +7,8 @@
 For example, with pytest-asyncio:
 
     async def test_my_flag(irisgate_gateway, irisgate_upstream):
-        async with irisgate_upstream("openai") as upstream:
+        async with irisgate_upstream("raw") as upstream:
+            upstream.script(raw(b'{"text": "hi"}'))
             provider = {"baseurl": upstream.url, "apikey": "k", "models": ["m"], "compatibility": {"my_flag": True}}
             async with irisgate_gateway({"providers": {"mine": provider}}) as gateway:
                 reply = await gateway.post("/my/v1/text", {"model": "m"})
@@ -38,9 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def irisgate_upstream() -> Callable[..., Simulator]:
-    """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock" or "gemini".
+    """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock", "gemini" or "raw".
 
     The function takes the name, and as `keys` the API keys that the provider accepts. Without `keys`, it accepts any.
+    The provider "raw" is for a format of your own. On every path, it sends the replies of `scenarios.raw` that are
+    queued.
 
     >>> async with irisgate_upstream("openai", keys={"k"}) as upstream:
     ...     upstream.script(scenarios.text("Hello"))

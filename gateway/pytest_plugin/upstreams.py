@@ -8,6 +8,7 @@ from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.gemini import GeminiSim
 from gateway.testkit.openai import OpenAISim
+from gateway.testkit.raw import RawSim
 from gateway.testkit.simulator import Simulator
 
 _SIMULATORS: Final[dict[str, type[Simulator]]] = {
@@ -15,6 +16,7 @@ _SIMULATORS: Final[dict[str, type[Simulator]]] = {
     "bedrock": BedrockSim,
     "gemini": GeminiSim,
     "openai": OpenAISim,
+    "raw": RawSim,
 }
 
 

@@ -19,7 +19,7 @@ from tests.helpers.gateway import gate
 from tests.helpers.source_tree import ROOT
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
-FLAG, LIVE, FILES, OPTIONS, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FLAG, LIVE, OPTIONS, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -72,12 +72,6 @@ def test_the_options_of_the_page_reach_the_request(tmp_path):
     assert flag.build(request, target, print).path == "/v1/express/text"
     report = check("acme_text", registry)
     assert report.holds, str(report)
-
-
-def test_the_files_of_the_page_are_found():
-    module = {}
-    exec(FILES, module)
-    assert list(module["billed_parts"]({"prompt": ["hi", {"picture": "iVBORw0K"}]})) == [("image", 8)]
 
 
 def test_the_observer_of_the_page_is_one(plugins, capsys):

@@ -312,7 +312,13 @@ CAUSES = {
         '            b"data: [DONE]\\n\\n",\n',
         "",
         "chunks of any size give the same events",
-        "no event was the last one; a stream that ends without [DONE] needs a `decoder` of its own",
+        "no event was the last one, after which `done` of the decoder is true; the default `decoder` waits for [DONE]",
+    ),
+    "a stream of JSON lines": (
+        "stream=b'data: {",
+        "stream=b'{\"lines\": 1}\\n' or b'data: {",
+        "chunks of any size give the same events",
+        "the default `decoder` reads server-sent events; a stream of another framing needs its own `decoder`",
     ),
     "a build that fails": (
         "headers = {",
@@ -394,6 +400,18 @@ def test_a_guard_that_leaks_between_pieces_needs_texts(tmp_path, sample, holds, 
     leaky = report(tmp_path, "acme_guard", LEAKY.replace("SAMPLE", sample))
     result = next(each for each in leaky.results if each.rule == "text in pieces of any size becomes the same text")
     assert (result.holds, result.reason.startswith(reason)) == (holds, True), str(leaky)
+
+
+def test_a_text_of_the_samples_that_a_guard_lets_pass_is_told(tmp_path):
+    source = LEAKY.replace("SAMPLE", "FilterSample(Settings(), texts=('my 1234-5678', 'my 1234-567'))")
+    source = source.replace("import Settings", "import Hold, Settings").replace(
+        "        return re", "        if not last:\n            return Hold('', piece)\n        return re"
+    )
+    passing = report(tmp_path, "acme_guard", source)
+    broken = [(each.reason, each.inputs) for each in passing.results if not each.holds]
+    assert broken == [
+        ("a text of `samples` is neither changed nor blocked", ("text: 'my 1234-567'", "settings: Settings()"))
+    ]
 
 
 @pytest.mark.parametrize("leaks", ["text", "thinking", "arguments"])

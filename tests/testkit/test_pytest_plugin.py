@@ -41,7 +41,7 @@ def test_a_call_through_a_gateway_to_a_simulated_provider(irisgate_gateway, iris
 
 
 def test_an_unknown_provider_is_told(irisgate_upstream):
-    with pytest.raises(ValueError, match='no simulated provider "nope"; there are anthropic, bedrock, gemini, openai'):
+    with pytest.raises(ValueError, match='no simulated provider "nope"; there are anthropic, bedrock, gemini, openai, raw'):
         irisgate_upstream("nope")
 
 

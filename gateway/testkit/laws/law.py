@@ -13,7 +13,12 @@ S = TypeVar("S")
 
 SHOWN: Final = 160
 """Maximum number of characters of an input or a value in a report."""
-NO_LAST_EVENT: Final = "no event was the last one; a stream that ends without [DONE] needs a `decoder` of its own"
+NO_LAST_EVENT: Final = (
+    "no event was the last one, after which `done` of the decoder is true; the default `decoder` waits for [DONE]"
+)
+NOT_READ: Final = "the default `decoder` reads server-sent events; a stream of another framing needs its own `decoder`"
+NO_EVENTS: Final = "the provider's stream has no events"
+"""The message of the default decoder for a stream of another framing."""
 
 
 class Broken(Exception):
@@ -88,8 +93,13 @@ def reason_of(error: GatewayError) -> str:
     """Return the message of a plugin's error. For a failure, it names the hook, the file and the line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
-    hint = f"; {NO_LAST_EVENT}" if isinstance(error, Truncated) else ""
-    return f"raised {type(error).__name__}: {error.problem.message}{hint}"
+    message = error.problem.message
+    hint = ""
+    if isinstance(error, Truncated):
+        hint = f"; {NO_LAST_EVENT}"
+    elif message.startswith(NO_EVENTS):
+        hint = f"; {NOT_READ}"
+    return f"raised {type(error).__name__}: {message}{hint}"
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:

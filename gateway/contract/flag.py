@@ -210,7 +210,8 @@ class Flag(FlagFacts, Protocol):
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of the provider's stream, and of the stream to a client, for this request.
 
-        If the type does not depend on the request, a compatibility flag has a `content_type` instead.
+        If the type does not depend on the request, a compatibility flag has a `content_type` instead. A stream of type
+        `application/json` is a JSON array. An error that comes before such a stream is sent as an array too.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"

@@ -15,6 +15,9 @@ from tests.helpers.forked import fork
 from tests.helpers.gateway import HAIKU
 from tests.helpers.waiting import eventually
 
+START_SECONDS = 120
+"""Maximum number of seconds for a process to start, to be replaced or to end. On a busy machine, a start may take half a
+minute."""
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 PAGE = re.compile(r"listening on (http://\S+)")
@@ -29,7 +32,7 @@ def environment(tmp_path, **more):
 async def irisgate(tmp_path, *arguments, **more):
     """Run a command until it ends, and return its status, standard output and standard error."""
     process = await fork(arguments, cwd=tmp_path, env=environment(tmp_path, **more))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(START_SECONDS):
         out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
         return await process.wait(), out.decode(), err.decode()
 
@@ -50,7 +53,9 @@ class Served:
 
     async def line(self, pattern):
         """Wait for a line on standard output that matches the pattern, and return it."""
-        return await eventually(lambda: next(filter(None, (re.search(pattern, line) for line in self.lines)), None), 30)
+        return await eventually(
+            lambda: next(filter(None, (re.search(pattern, line) for line in self.lines)), None), START_SECONDS
+        )
 
     async def chat(self, **more):
         async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:
@@ -68,7 +73,7 @@ class Served:
 
     async def end(self):
         self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.wait_for(self.process.wait(), START_SECONDS)
         await self.reading
         return self.process.returncode
 
@@ -87,20 +92,20 @@ class Family(Served):
         """Start a new process that replaces the gateway, and return when it serves."""
         before = len(self.entries("gateway.started"))
         os.kill(self.current, signal.SIGUSR2)
-        await eventually(lambda: len(self.entries("gateway.started")) > before, 30)
+        await eventually(lambda: len(self.entries("gateway.started")) > before, START_SECONDS)
         await self.is_replaced(before)
 
     async def is_replaced(self, count):
         """Wait until the gateway has been replaced `count` times."""
-        await eventually(lambda: len(self.entries("gateway.replaced")) >= count, 30)
+        await eventually(lambda: len(self.entries("gateway.replaced")) >= count, START_SECONDS)
         self.current = self.entries("gateway.replaced")[count - 1]["process"]
 
     async def end(self):
         """Stop the last process, and wait until all processes have ended."""
         os.kill(self.current, signal.SIGTERM)
         everyone = len(self.entries("gateway.started"))
-        await eventually(lambda: len(self.entries("gateway.stopped")) == everyone, 30)
-        await asyncio.wait_for(self.reading, 30)
+        await eventually(lambda: len(self.entries("gateway.stopped")) == everyone, START_SECONDS)
+        await asyncio.wait_for(self.reading, START_SECONDS)
 
 
 @asynccontextmanager

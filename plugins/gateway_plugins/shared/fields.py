@@ -70,6 +70,8 @@ def is_deep(value: Any) -> bool:
 
 def _survey(value: Any) -> tuple[bool, bool]:
     """Return whether a decoded value is nested too deeply, and whether it has a number that may have lost digits."""
+    if type(value) not in _SURVEYED:  # nearly all members
+        return False, False
     level = [value] if isinstance(value, (dict, list)) else []
     is_rounded = isinstance(value, float) and abs(value) >= _BEYOND_64_BITS
     for _ in range(MAX_DEPTH):

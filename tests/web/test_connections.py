@@ -170,6 +170,20 @@ async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, be
         assert (await running.get("/healthz")).status == 200
 
 
+async def test_a_client_that_has_read_its_reply_has_no_deadline_for_reading(tmp_path, bedrock_sim):
+    async def answer(_request):
+        return web.Response(body=b"x" * 10_000_000)
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, answer)
+        raw = await opened(running, HEAD)
+        (connection,) = await eventually(lambda: running.running.connections._open)
+        await eventually(lambda: connection._unread_timer is not None)
+        assert (await raw.reply())[0] == 200
+        await eventually(lambda: connection._unread_timer is None)
+        assert (await raw.ask("/"))[0] == 200
+
+
 def open_connections(running):
     return running.running.gateway.metrics.registry.get_sample_value("irisgate_connections")
 

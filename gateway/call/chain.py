@@ -293,7 +293,7 @@ class Call:
         return attempt.metering.read() if attempt and attempt.metering else None
 
     def forget_facts(self) -> None:
-        """Leave out of the call's record what was read from the reply."""
+        """Discard the facts that were read from the reply, so that the call's record does not contain them."""
         if (attempt := self.attempt) is not None:
             attempt.metering = None
 

@@ -45,9 +45,10 @@ def error_reply(
 
 
 def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report: Report, body: bytes) -> bytes:
-    """Return the body of an error, as an array with one item if the client reads its stream as a JSON array.
+    """Return the body of an error in the form that the client expects.
 
-    Google's API does so (googleapis/python-aiplatform#5010).
+    If the client asked for a stream in the form of a JSON array, the error is an array with one item. Google's API
+    sends errors in this form too (googleapis/python-aiplatform#5010).
     """
     is_array = result_of(error, report, "", flag.stream_type, request) == json_array.CONTENT_TYPE
     return json_array.encode(body, first=True) + json_array.END if is_array else body

@@ -2,7 +2,7 @@
 the reply.
 
 - Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
-  The client's compatibility flag says where text stands (`places`).
+  The function `places` of the client's compatibility flag finds the texts in it.
 - An event in which no filter changes text keeps its bytes.
 - If a filter holds text back, the event with that text waits, and so do all later events. When the filter returns the
   text, it is put into the next event of the block, or into the waiting event if the block ends. So filters add no
@@ -35,13 +35,13 @@ from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of events that wait behind an event of which a filter holds back text."""
+"""Maximum number of bytes of the events that wait because a filter holds back text of an event before them."""
 TURN_TEXTS: Final = 16
 """Number of texts or events after which other calls take their turns."""
 
 
 class _Block:
-    """One kind of text in one block of a reply (`contract/places.py`)."""
+    """The texts of one kind (such as `thinking`) in one block of a reply (`contract/places.py`)."""
 
     __slots__ = ("carrier", "held", "is_open", "kind", "name", "sent")
 
@@ -51,11 +51,14 @@ class _Block:
         self.is_open = False
         """Whether the block has begun and has not ended."""
         self.held: dict[_Run, str] = {}
-        """The text that filters hold back."""
+        """The text that each filter holds back."""
         self.carrier: tuple[_Waiting, int, str] | None = None
-        """The last event of the block while text is held back, with the number and the new text of its item."""
+        """The event that gets the held text at the end of the block, with the number and the new text of an item in it.
+
+        This is the last event of the block. It is None if no text is held back.
+        """
         self.sent: list[str] = []
-        """The texts after the filters."""
+        """The texts of the block so far, as the filters returned them."""
 
 
 class _Waiting:
@@ -70,7 +73,7 @@ class _Waiting:
         self.texts: dict[int, str] = {}
         """The new texts, by the numbers of their items."""
         self.copies: list[Copy] = []
-        """The values that repeat text and are emptied if text changes."""
+        """Values of the event that repeat text. They are emptied if a filter has changed text."""
         self.carries = 0
         """Number of blocks whose held text will be put into this event."""
 
@@ -92,7 +95,8 @@ class _Run:
     def text_of(self, result: str | Hold, block: _Block, whole: str, *, last: bool) -> str:
         """Return the text to pass on, and keep the text that the filter holds back.
 
-        `whole` is the text that was held, and the new piece. Raises `PluginFailed` if the result is not allowed.
+        `result` is the filter's result. `whole` is the text that the filter got: the text that it held back, and then
+        the new piece. Raises `PluginFailed` if the result is not allowed.
         """
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
@@ -158,7 +162,10 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 class _OpenBlocks:
-    """The blocks of a stream that have begun and have not ended, by each name whose end ends them."""
+    """The blocks of a stream that have begun and have not ended.
+
+    Each block is found by its own name, and by the names of the larger blocks that contain it.
+    """
 
     def __init__(self) -> None:
         self._by_name: dict[Hashable, dict[_Block, None]] = {}
@@ -172,7 +179,7 @@ class _OpenBlocks:
             self._by_name.setdefault(name, {})[block] = None
 
     def pop(self, name: Hashable) -> Sequence[_Block]:
-        """Remove and return the blocks that the end of `name` ends (`contract/places.py`)."""
+        """Remove and return the blocks that end when the block `name` ends: itself and all blocks within it."""
         ended = self._by_name.get(name if type(name) is tuple else (name,))
         if ended is None:
             return ()
@@ -188,7 +195,10 @@ class _OpenBlocks:
 
 
 def _names(block: _Block) -> Sequence[tuple[Hashable, ...]]:
-    """Return the names whose end ends a block: `()`, each beginning of a name that is a tuple, and the name."""
+    """Return the names of all blocks that contain a block, and its own name.
+
+    The name of a block within another is a tuple that begins with the other's name. All blocks are within `()`.
+    """
     name = block.name
     return [name[:end] for end in range(len(name) + 1)] if type(name) is tuple else [(), (name,)]
 
@@ -228,10 +238,11 @@ class FilteredStream:
             yield each
 
     async def _feed(self, batch: Batch) -> tuple[int, GatewayError | None]:
-        """Process the texts of events.
+        """Give the texts of a batch of events to the filters.
 
-        Return the number of the first events that need not wait and that no filter changes. The others are put into the
-        queue. Also return the error of an event that could not be processed, or None.
+        Return a count and an error. The count is the number of events at the beginning of the batch that need not wait
+        and that no filter has changed. All later events are put into the queue. The error is that of an event that
+        could not be processed, or None.
         """
         count = 0
         try:
@@ -251,7 +262,7 @@ class FilteredStream:
     async def _taken(self, event: Event, *, costly: bool) -> _Waiting | None:
         """Give the texts of an event to the filters.
 
-        Return the event with its new texts and its copies; None if it has neither and carries no held text.
+        Return the event with its new texts and its copies; None if it can be passed on unchanged and at once.
         """
         if not event.payload or event.raw == b"":
             return None
@@ -298,7 +309,10 @@ class FilteredStream:
         return new, block
 
     def _replace(self, waiting: _Waiting, number: int, text: str, new: str, block: _Block) -> None:
-        """Make a waiting event get the new text of an item, and the text of the block that is held back."""
+        """Note the new text of an item of a waiting event.
+
+        If filters hold back text of the block, that text will be put into this event too.
+        """
         if block.held:
             _carry(block, (waiting, number, new))
         if new != text:
@@ -306,7 +320,7 @@ class FilteredStream:
             self._is_changed = True
 
     async def _end(self, blocks: Iterable[_Block]) -> None:
-        """Put the text that filters hold back of blocks into the waiting events, because the blocks end."""
+        """End blocks: get the text that filters held back in them, and put that text into the waiting events."""
         for number, block in enumerate(blocks):
             if number % TURN_TEXTS == TURN_TEXTS - 1:
                 await self._turns.take()
@@ -342,10 +356,10 @@ class FilteredStream:
         return Event(event.kind, with_texts(self._places, Event(event.kind, event.payload), changes, copies))
 
     async def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> list[Batch]:
-        """Return events, and those after them that need not wait any longer, in batches.
+        """Return `events`, followed by the events of the queue that need not wait any longer, in batches.
 
-        The last batch has the error that follows them. Before an error, events with held text are left out, because
-        their filter has not passed the text on. `costly` is true if `events` are costly.
+        The last batch has the error, if any. Events that still wait at an error are left out, because a filter has not
+        passed on their text. `costly` is true if `events` are costly.
         """
         batches: list[Batch] = []
         ready = [*events]
@@ -375,7 +389,7 @@ class FilteredStream:
 
 
 def _carry(block: _Block, carrier: tuple[_Waiting, int, str] | None) -> None:
-    """Make another event the one that gets the block's held text. `carrier` is None if no text is held any longer."""
+    """Set the event that gets the held text of a block. `carrier` is None if no text of the block is held back now."""
     if block.carrier is not None:
         block.carrier[0].carries -= 1
     block.carrier = carrier

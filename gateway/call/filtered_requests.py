@@ -26,7 +26,10 @@ _NONE: Final[Mapping[int, str]] = {}
 
 
 class LargeAsked(Asked):
-    """A large request whose texts a worker process has found. Another one will put changed texts into it."""
+    """A large request. A worker process has found its texts.
+
+    If filters change texts, a worker process will also put the new texts into the request.
+    """
 
     __slots__ = ("_json", "_own", "changes", "given")
 
@@ -40,12 +43,12 @@ class LargeAsked(Asked):
     ) -> None:
         super().__init__(request, places)
         self.given = request
-        """The request before the changes."""
+        """The request before filters changed its texts."""
         self.changes = changes
-        """The changed texts, by their numbers."""
+        """The changed texts, by their indexes in `texts`."""
         self._own = texts
         self._json = json
-        """The numbers of the texts that are JSON."""
+        """The indexes in `texts` of the texts that are JSON."""
 
     @property
     def request(self) -> ClientRequest:
@@ -82,7 +85,8 @@ class Requests:
     async def filtered(self, request: ClientRequest) -> ClientRequest | Reply:
         """Return the request as the filters pass it on, or the reply of a filter that answers the call itself.
 
-        Raises `Refused` if a filter blocks the call, and `PluginFailed` if one fails that the call needs.
+        Raises `Refused` if a filter blocks the call. Raises `PluginFailed` if a filter fails and the call must not
+        continue without it.
         """
         for one in self._filters.opened:
             if one.method("request") is None:

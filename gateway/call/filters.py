@@ -34,7 +34,8 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which the process waits at its end for `done` of all filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds for which the process then waits for `done` of filters that ignore their cancellation."""
+"""Maximum number of seconds for which the process waits for `done` of filters after it has cancelled them. The wait is
+only that long if a filter ignores its cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,9 @@ class AfterCalls:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Wait for the tasks for at most `CLOSE_SECONDS`, cancel those that are left, and wait for them for at most
-        `CANCEL_SECONDS`.
+        """Wait until the tasks end, for at most `CLOSE_SECONDS`.
+
+        Then cancel the tasks that are still running, and wait for at most `CANCEL_SECONDS` until they end.
         """
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
@@ -130,7 +132,10 @@ class CallFilters:
             self.opened.append(OpenFilter(active, methods))
 
     def failed(self, one: OpenFilter, failure: PluginFailed) -> None:
-        """Call no more methods of a filter but `done`. Raise the failure if the call must not continue without it."""
+        """Note that a filter has failed: from now on, only its method `done` is called.
+
+        Raises the failure if the call must not continue without this filter.
+        """
         one.failed = True
         self._report(one.active, failure)
 
@@ -141,9 +146,10 @@ class CallFilters:
         self.reports.failed(failure, self.request_id)
 
     async def ask(self, name: str, *args: Any, is_large: bool = False) -> list[Any]:
-        """Return the results of a method of all filters. `is_large` says whether the arguments are.
+        """Call a method of every open filter that has it, and return the results.
 
-        Raises `Refused` if a filter blocks the call, and `PluginFailed` if one fails that the call needs.
+        `is_large` is True if the arguments are large. Raises `Refused` if a filter blocks the call. Raises
+        `PluginFailed` if a filter fails and the call must not continue without it.
         """
         results = []
         for one in self.opened:

@@ -2,7 +2,7 @@
 
 - A request counts as sent as soon as the provider may have received a byte of it.
 - Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
-- Every request for which the provider refuses the gateway's key or cannot be reached is logged.
+- A request is logged if the provider cannot be reached, or refuses the gateway's key.
 
 What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
 """

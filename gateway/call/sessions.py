@@ -5,7 +5,8 @@
   session of its own, with a random id.
 - Two chats may have the same beginning, such as "hi". So a session that was found by its fingerprint ends after
   `IDLE_SECONDS` without a call. A later call with the same fingerprint begins a new session.
-- An id from two callers means two sessions. So nobody can reach another caller's session by sending its id.
+- If two callers send the same id, they have two separate sessions. So nobody can reach another caller's session by
+  sending its id.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class StoredSession(Protocol):
 class Sessions:
     """Finds the sessions of calls, and remembers those that were found by a fingerprint.
 
-    `key` is the secret key of the fingerprints. It prevents that a chat's text is guessed from its session id. `clock`
-    returns the Unix time in seconds.
+    `key` is the secret key of the fingerprints. Without this key, nobody can guess a chat's text from its session id.
+    `clock` returns the Unix time in seconds.
     """
 
     def __init__(self, key: bytes, clock: Callable[[], float] = time) -> None:

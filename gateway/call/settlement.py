@@ -88,7 +88,10 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> tuple[str, Settlement]:
-    """Return the name of the offer whose buckets are charged, and the amounts; "" if the call was never sent."""
+    """Return the name of the offer whose buckets are charged, and the amounts.
+
+    If the call was never sent, the name is "" and all amounts are 0.
+    """
     attempt = call.attempt
     if attempt is None or not (attempt.sent or attempt.stepped):
         return "", Settlement()

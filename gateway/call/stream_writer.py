@@ -30,9 +30,9 @@ class PassedEvents:
                 return
 
     def tell(self, feed: Callable[[Event], bytes]) -> None:
-        """Give both events to the encoder by the function `feed`.
+        """Call `feed`, a function of the encoder, with the first and the last event.
 
-        An error event that the encoder writes later then continues their sequence numbers.
+        The encoder then knows their sequence numbers, and an error event that it writes later gets the next number.
         """
         for event in (self._first, self._last):
             if event is not None:

@@ -32,7 +32,7 @@ PART_CHARACTERS: Final = 1024 * 1024
 """Number of characters after which a part ends. Unpickling that many takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""A place with its text, and whether the text is JSON. An end and a copy have no text."""
+"""A tuple of a place, its text, and whether the text is JSON. With an `End` or a `Copy`, the text is empty."""
 
 
 def is_large(body: bytes) -> bool:
@@ -43,7 +43,7 @@ def is_large(body: bytes) -> bool:
 def items_of(places: Hook, event: Event) -> list[Item]:
     """Return the texts of an event or a body, as found by the function `places` of a compatibility flag.
 
-    Raises `PluginFailed`, and `BadFrame` if the payload is not JSON.
+    Raises `PluginFailed` if this function fails, and `BadFrame` if the payload is not JSON.
     """
     return places.run(_items_of, event, places.function)
 
@@ -62,8 +62,9 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
 
 
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
-    """Return an event's payload with new texts at some places, and empty copies. Raises `PluginFailed` for a wrong
-    place.
+    """Return an event's payload with new texts at some places, and with the values of `copies` emptied.
+
+    Raises `PluginFailed` if the compatibility flag named a wrong place.
     """
     return places.run(_with_texts, event, changes, copies)
 
@@ -78,7 +79,7 @@ def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequen
 
 
 async def found_items(places: Hook, kind: str, payload: bytes, pool: ProcessPool, turns: Turns) -> Sequence[Item]:
-    """Return the texts of an event or a reply. A worker process finds those of a large one.
+    """Return the texts of an event or a reply. If it is large, a worker process finds them.
 
     Raises the exceptions of `items_of`.
     """
@@ -98,7 +99,7 @@ def _packed_items(places: Hook, kind: str, payload: bytes) -> list[bytes]:
 async def request_texts(
     places: Hook, body: bytes, pool: ProcessPool, turns: Turns
 ) -> tuple[Sequence[Text], frozenset[int]]:
-    """Return the texts of a large request, and the numbers of those that are JSON.
+    """Return the texts of a large request, and the indexes of the texts that are JSON.
 
     Raises the exceptions of `items_of`.
     """
@@ -119,7 +120,7 @@ def _packed_texts(places: Hook, body: bytes) -> list[bytes]:
 
 
 def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Return items, each with a text as its second value, in pickled parts."""
+    """Return items in pickled parts. The second value of each item is its text."""
     parts, begin, size = [], 0, 0
     for end, item in enumerate(items, 1):
         size += len(item[1])
@@ -132,9 +133,10 @@ def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
 async def changed_payload(
     places: Hook, kind: str, payload: bytes, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> bytes:
-    """Return a payload with other texts, by the numbers of their items, and with empty copies.
+    """Return a payload with the new `texts`, and with all its copies of text emptied.
 
-    A worker process changes a large payload. Raises `PluginFailed` for a wrong place.
+    `texts` has the new texts by the indexes of their items in the result of `items_of`. A worker process changes a
+    large payload. Raises `PluginFailed` if the compatibility flag names a wrong place.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)
@@ -150,7 +152,7 @@ def _changed_payload(places: Hook, kind: str, payload: bytes, parts: Sequence[by
 async def changed_request(
     places: Hook, request: ClientRequest, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> ClientRequest:
-    """Return a large request with other texts, by their numbers in `Asked.texts`.
+    """Return a large request with the new `texts`, which are given by their indexes in `Asked.texts`.
 
     Raises `PluginFailed` if the compatibility flag names a wrong place.
     """
@@ -163,7 +165,7 @@ def _changed_request(places: Hook, request: ClientRequest, parts: Sequence[bytes
 
 
 def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> ClientRequest:
-    """Return a request with other texts, by their numbers in `Asked.texts`."""
+    """Return a request with new texts. `changes` are pairs of an index in `Asked.texts` and the new text."""
     texts = [text.text for text in asked.texts]
     for number, text in changes:
         texts[number] = text
@@ -171,7 +173,7 @@ def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> Cli
 
 
 async def _packed_changes(texts: Mapping[int, str], turns: Turns) -> list[bytes]:
-    """Return changed texts and their numbers in pickled parts."""
+    """Return changed texts and their indexes in pickled parts."""
     parts, rest = [], iter(texts.items())
     while part := [*islice(rest, PART_ITEMS)]:
         parts.append(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))

@@ -36,8 +36,8 @@ class Filters:
     async def __call__(self, call: Call, following: Next) -> Response:
         """Run the next step with the filtered request, and return its filtered response.
 
-        Raises `Refused` if a filter blocks the call, and `PluginFailed` if a filter fails without which the call must
-        not continue.
+        Raises `Refused` if a filter blocks the call. Raises `PluginFailed` if a filter fails and the call must not
+        continue without it.
         """
         if not call.runtime.filters:
             return await following(call)
@@ -98,7 +98,7 @@ class Filters:
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
-    """Mark each filter that reads text as failed if the client's flag does not say where text stands.
+    """If the client's flag cannot find the texts of a reply, mark each filter that reads text as failed.
 
     This runs before a provider is called. Raises `PluginFailed` if the call must not continue without such a filter.
     """

@@ -1,4 +1,4 @@
-"""Reserves the maximum that a call may use in quotas and rate limits, or refuses the call.
+"""Reserves in quotas and rate limits the maximum that a call may use, or refuses the call.
 
 This is done before anything is sent.
 

@@ -59,8 +59,8 @@ class Route:
     def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
         """Return the refusal of a request that the provider cannot serve.
 
-        It names a compatibility flag that an administrator could enable. Of several, it names the one whose name is
-        most like that of an enabled flag.
+        The message names a compatibility flag that an administrator could enable for this provider. If there are
+        several such flags, it names the flag whose name has the longest common prefix with the name of an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

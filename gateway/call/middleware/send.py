@@ -125,7 +125,7 @@ class CallProvider:
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
         """Return the response for a reply that is not a stream.
 
-        Raises `UpstreamFailed` if the body is an error or no reply.
+        Raises `UpstreamFailed` if the body is an error, or is no reply in the provider's format.
         """
         head = attempt.head
         assert head is not None
@@ -347,8 +347,8 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decod
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
 
-    `content_type` is the type of the provider's streams. If it is text, so is text/plain, because some servers use
-    text/plain for server-sent events.
+    `content_type` is the type of the provider's streams. If this is a text type, a reply with any other text type also
+    counts as a stream, because some servers use text/plain for server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):

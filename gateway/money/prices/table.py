@@ -107,8 +107,8 @@ class PriceKey(NamedTuple):
 class Prices:
     """The prices of all models of one configuration.
 
-    Every result is cached. The cache of `served` has a limit (`MAX_SERVED`); others need none, because a configuration
-    has few models.
+    Every result is cached. Only the cache of `served` has a limit (`MAX_SERVED`). The other caches need no limit,
+    because a configuration has few models.
     """
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
@@ -138,8 +138,8 @@ class Prices:
         - If `served` has no region or maker (`us.anthropic.`), those of `model` are used.
         - If `model_cost_map` or `base_models` sets the price of `model`, this price is used for every name of that
           model.
-        - If the operator's file has a price for `model`, this price is used for every name in a reply. The exception is
-          that `is_other` is True: the provider has reported that it used another model.
+        - If the operator's file has a price for `model` and `is_other` is False, this price is used for every name in a
+          reply. `is_other` is True if the provider has reported that it used another model.
         """
         if len(served) > MAX_SERVED_NAME:
             return None

@@ -27,8 +27,9 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers by which the tokens of a file are hardly ever underestimated, by the kind of the file: half bytes of the file
-per token, minimum and maximum number of tokens.
+"""Numbers for a high estimate of a file's tokens, by the kind of the file. The first number is the size of a token in
+units of half a byte. The others are the minimum and the maximum number of tokens. Files hardly ever have more tokens
+than in this estimate.
 """
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
@@ -37,7 +38,7 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers for a typical file, by the kind of the file: half bytes per token, minimum and maximum number of tokens."""
+"""Numbers for an estimate of the tokens of a typical file. They have the same form as in `_MOST`."""
 
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches of a tool in the estimate. A higher limit of the client counts as this number."""

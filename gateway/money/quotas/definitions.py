@@ -80,8 +80,8 @@ class RateLimit:
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    It has the quotas of all these chains, each once, in the order in which they occur first. None is left out, because
-    a grant never takes anything away.
+    The merged chain has the quotas of all these chains, each once, in the order in which they occur first. No quota is
+    left out, because an additional grant must never reduce what a caller may use.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:

@@ -36,9 +36,11 @@ OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters
 have 3.5. A byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
 need a token per byte. No tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
-"""Maximum number of quotes and commas in a body that is decoded on the event loop, which then takes less than 0.3 s. A
-body with more is not decoded, and all of it counts as text. There is no such limit in a worker process, where large
-bodies are measured."""
+"""Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
+
+If a body has more, it is not decoded, and all its bytes count as text. Large bodies are measured in a worker process,
+where this limit does not apply.
+"""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens, even if the client's limit is higher. No model has a higher limit."""
 MAX_ROUGH_INPUT: Final = 200_000
@@ -88,7 +90,7 @@ class Estimate(msgspec.Struct, frozen=True):
     """Number of output tokens that are reserved in a rate limit. For a call without an output limit, it may be less
     than `output`: few such calls use the maximum, and reserving the maximum would make the limit refuse other calls."""
     usual_input: int | None = None
-    """Typical number of input tokens of a request with such a body; None if it equals `input`."""
+    """Typical number of input tokens of requests with a similar body; None if it equals `input`."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0

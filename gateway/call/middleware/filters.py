@@ -98,7 +98,7 @@ class Filters:
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
-    """If the client's flag cannot find the texts of a reply, mark each filter that reads text as failed.
+    """Mark as failed each filter that reads text, if the client's flag cannot find the texts of a reply.
 
     This runs before a provider is called. Raises `PluginFailed` if the call must not continue without such a filter.
     """

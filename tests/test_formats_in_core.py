@@ -68,7 +68,9 @@ def test_a_format_is_named_only_where_there_is_a_reason():
 
 
 def test_no_code_compares_with_the_name_of_a_flag():
-    """Check that the names of flags and dialects stand only in examples and in what new installations get."""
+    """Check that only two files of the core contain names of flags or dialects: for examples, and for new
+    installations.
+    """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}
     naming = {path for path, words in CORE.items() if names & words}

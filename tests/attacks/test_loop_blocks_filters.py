@@ -1,7 +1,8 @@
-"""Tests that filters which read and change text do not hold the event loop with large requests and replies.
+"""Tests that filters do not block the event loop for long while they read and change large requests and replies.
 
-- The filter changes each text of a request and of a reply, holds the ends of pieces, and decodes the whole reply. With
-  IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with bodies of 23 MB.
+- The filter changes each text of a request and of a reply, holds back the end of each piece of a stream, and decodes
+  the whole reply. With IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with bodies
+  of 23 MB.
 - The time is CPU time of the loop's thread, so that other work on the machine hardly changes it.
 """
 
@@ -76,7 +77,7 @@ def requests(client):
 
 
 def replies(way):
-    """Yield large replies that are not streams: many blocks, many calls of tools, and one long text."""
+    """Yield large replies that are not streams: many blocks, many tool calls, and one long text."""
     block, call = BLOCKS[way]
     yield "blocks", whole(way, content=many_items(block, SIZE))
     yield "calls", whole(way, calls=many_items(call, SIZE))

@@ -122,7 +122,7 @@ def test_the_limit_counts_decoded_bytes(name, pack):
 
 @packers
 def test_a_body_that_would_become_huge_is_refused_at_the_limit(name, pack):
-    """Check that not much more than the limit is decoded, by the slices and by the memory."""
+    """Check that decoding stops soon after the limit, as the number of slices and the peak of memory show."""
     limit = 3 * content_codings.SLICE
     body = pack(bytes(20 * limit))
     decoding = content_codings.Decoding(body, [name.removeprefix("x-")], limit)

@@ -70,7 +70,7 @@ async def batches(events):
 
 
 async def arrivals(places, events, *objects):
-    """Return the events that leave after each event that comes, and those that leave at the end of the stream."""
+    """Return the events that the filters pass on after each event that they get, and at the end of the stream."""
     stream = FilteredStream(opened(*objects), hook(places), ProcessPool(), Turns())
     come, left = 0, {}
 

@@ -1,4 +1,6 @@
-"""Tests of filters with large events, and with many events and blocks: which events wait, and how they leave."""
+"""Tests of filters with large events, and with many events and blocks: which events are held back, and when they are
+sent.
+"""
 
 from gateway.call.chain import Batch
 from gateway.call.filtered_replies import MAX_WAITING, FilteredStream
@@ -12,7 +14,7 @@ from tests.helpers.gateway import POOL
 
 
 async def batches_of(places, batches, *objects):
-    """Return the batches that leave for batches that come."""
+    """Return the batches of events that the filters pass on for these batches."""
 
     async def coming():
         for batch in batches:

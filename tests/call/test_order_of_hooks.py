@@ -1,6 +1,6 @@
-"""The hooks of plugins are called in the order of `plugins/reference.md`, and none of them is never called.
+"""Tests that the hooks of plugins are called in the order of `plugins/reference.md`, and that every hook is called.
 
-Two flags, a translator, a filter and an observer have every hook. A profile function notes the calls of their code.
+Two flags, a translator, a filter and an observer have every hook. A profile function records the calls of their code.
 """
 
 import inspect
@@ -125,7 +125,10 @@ NOT_IN_CALLS = {
     "Translator.samples",
     "Observer.seen_event",
 }
-"""Hooks of the check of a plugin and of a configuration, and of an event that is no call (`tests/telemetry/test_observers.py`)."""
+"""Hooks that no call of a client reaches. The checks of plugins and of a configuration call them, or other events do.
+
+`tests/telemetry/test_observers.py` tests the hook for other events.
+"""
 
 
 class Calls:
@@ -188,7 +191,8 @@ async def running(tmp_path):
 
 
 def on_page(*titles):
-    """Return the hooks of tables of the page, without the one that is called after a failure."""
+    """Return the hooks of these tables of `plugins/reference.md`, except `retry`, which is called only after a failure.
+    """
     return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook != "Flag.retry"]
 
 

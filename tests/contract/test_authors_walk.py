@@ -1,4 +1,4 @@
-"""Three plugins as authors write them from `plugins/README.md`: each keeps its laws, and works in a running gateway.
+"""Tests of three plugins that follow `plugins/README.md`. Each passes `irisgate plugins check` and works in a gateway.
 
 The plugins are in `tests/helpers/authors_walk/`. They use the contract, the command line and the fixtures of pytest in
 the ways that the page names, so a change that breaks one of these plugins breaks the plugins of others.

@@ -79,9 +79,9 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
 def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
-    """Check that CountTokens is native to Bedrock for any body.
+    """Check that Bedrock gets every body of CountTokens unchanged.
 
-    For other providers, they or the gateway count the tokens.
+    Other providers count the tokens themselves if they can. Otherwise the gateway makes an estimate.
     """
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"

@@ -1,4 +1,4 @@
-"""The docstrings of the contract: every public name has an example, and every example gives what it shows.
+"""Tests of the contract's docstrings: every public name has an example, and every example prints the documented output.
 
 - A public class or function has an example of its own, and so has each member of the protocols of plugins.
 - Any other method is used in its own example or in that of its class. Methods that a protocol declares are explained

@@ -141,7 +141,9 @@ def test_a_slow_import_is_named_with_its_seconds(site, monkeypatch):
 
 
 def test_a_command_ends_in_spite_of_a_thread_and_prints_its_result_alone(tmp_path):
-    """Check a plugin of which a thread goes on, and another one that prints when it is imported."""
+    """Check a command with two plugins: one starts a thread that does not end, and the other prints when it is
+    imported.
+    """
     site = tmp_path / "site"
     site.mkdir()
     observer(site, THREAD.format(daemon=False) + OBSERVER)

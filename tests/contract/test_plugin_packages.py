@@ -1,4 +1,4 @@
-"""Tests that an installed package with plugins runs the code of the start, whatever becomes of its files."""
+"""Tests that a running gateway keeps the code of its installed plugins, even if their files are changed or removed."""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Tests of misbehaving providers and of abusive clients. Each gets a reply and a record, and harms nobody else."""
+"""Tests of misbehaving providers and abusive clients. Every client gets a reply, every call has a record, and other
+calls are not harmed.
+"""
 
 import asyncio
 import json

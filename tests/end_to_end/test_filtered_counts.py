@@ -53,7 +53,7 @@ def of_gemini(body):
 
 
 def requests(text):
-    """Yield the path and the body of each request with the text, by what the request is."""
+    """Yield requests that contain the text, each as a description, a path and a body."""
     document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}}
     contents = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
     whole = {"model": f"models/{GEMINI}", **contents}

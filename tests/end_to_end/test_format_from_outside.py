@@ -1,6 +1,6 @@
-"""A format that the gateway does not know gets what the built-in ones get.
+"""Tests that an API format from a folder of plugins is treated like a built-in one.
 
-A flag in a folder says where its sessions, its files and its options stand.
+The format's flag defines where a request has its session id and its files, and which options a provider has.
 """
 
 import pytest
@@ -55,7 +55,10 @@ GRANTS = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**", "quot
 
 
 async def answered(state, code, request, *, options=None, **more):
-    """Return the status and the record of a call through a gateway with the flag of the page and more code."""
+    """Make a call through a gateway with the example flag of `plugins/README.md`, to which `code` is added.
+
+    Return the status of the reply and the record of the call.
+    """
     folder = state / "plugins"
     folder.mkdir()
     (folder / "acme_text.py").write_text(FLAG + code)

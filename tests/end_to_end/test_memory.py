@@ -1,4 +1,4 @@
-"""Calls leave nothing behind in memory, whatever becomes of them. The soak benchmark measures the same over hours."""
+"""Tests that calls leave nothing behind in memory, however they end. The soak benchmark measures this over hours."""
 
 import asyncio
 import functools
@@ -22,9 +22,11 @@ RIGHT = 24
 PERIOD = 11_400
 """Number after which `soak.request` gives the same calls again, with other texts, sessions and names."""
 GROWTH = 8
-"""Number of objects of one type from which growth between two counts is a leak, if it is as large each time.
+"""Number of additional objects of one type that counts as a leak, if each count has at least so many more than the
+last.
 
-Connections open and close meanwhile, so single counts differ by some dozen objects."""
+Connections open and close meanwhile, so single counts differ by some dozen objects.
+"""
 CURSORS = "weakref.ReferenceType"
 """The type that is not counted: a connection of sqlite3 drops dead references to cursors at every 200th cursor only."""
 

@@ -86,7 +86,7 @@ async def _narrow(gw, path, body):
 
 @dataclass(frozen=True)
 class Kind:
-    """A way of calling, by which the gateway waits at other places."""
+    """A way of making a call. In each way, the gateway waits for something else."""
 
     send: Any = _whole
     scenario: Scenario = PLAIN
@@ -116,7 +116,9 @@ class Leavers:
         self.calls = 0
 
     async def leave(self, wire, *, stream, again):
-        """Make calls until one has fewer steps than the step to leave at. Return its number of steps."""
+        """Make calls whose client leaves at step 1, 2, 3 and so on, until a call ends before its step. Return its
+        number of steps.
+        """
         for step in range(1, MOST_STEPS):
             self.leaver.begin(step, again)
             await self.call(wire, stream=stream)

@@ -86,7 +86,7 @@ def more(title, code, message):
 
 
 def run(title, hook, code, message, line=LAST):
-    """Return a mistake that the call of a hook in `code`, which follows a correct flag, shows."""
+    """Return a mistake that appears when `hook` is called. `code` defines the hook, and is put after a correct flag."""
     return Mistake(
         title, f"DIR/acme.py:{line}: plugin acme failed in {hook}: {message}", {"acme.py": f"{FLAG}\n\n{code}"}, hook
     )

@@ -4,10 +4,7 @@ from gateway.contract.filter import Hold
 
 
 def in_pieces(text, one, size, kind="text"):
-    """Return the filtered form of the text `one`, which is filtered in pieces of `size` characters.
-
-    `text` is the filter's method.
-    """
+    """Pass the text `one` to the filter method `text` in pieces of `size` characters, and return the filtered text."""
     shown, held = [], ""
     for start in range(0, len(one), size):
         result = text(kind, held + one[start : start + size], last=False)

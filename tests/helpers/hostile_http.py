@@ -50,7 +50,10 @@ def _bytes(text):
 
 
 async def heard(raw, data):
-    """Return all bytes from the other end until it closes or resets the connection. It may not read all of `data`."""
+    """Send `data`, and return all bytes that come back until the other end closes or resets the connection.
+
+    The other end may close the connection before it has read all of `data`.
+    """
     raw.writer.write(data)
     answer = b""
     with suppress(ConnectionError):

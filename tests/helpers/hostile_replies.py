@@ -1,4 +1,4 @@
-"""Replies of providers that take long to read, because one value or list is repeated up to a number of bytes.
+"""Providers' replies whose reading takes long, because one value or list is repeated up to a number of bytes.
 
 Every kind exists for every dialect, as an unstreamed reply and as one event of a stream.
 """
@@ -49,7 +49,10 @@ BLOCKS["anthropic_messages"] = BLOCKS["bedrock_model_invoke"]
 
 
 def whole(dialect, *, content=None, said=b'"Hi"', calls=None, **more):
-    """Return an unstreamed reply. Its content, its only text, or its calls are the given JSON text."""
+    """Return an unstreamed reply.
+
+    `said` is the JSON of its only text. `content` or `calls` is the JSON of a list that replaces this text.
+    """
     if dialect == "openai_chat":
         message = joined(role="assistant", content=said, **({"tool_calls": calls} if calls else {}))
         choices = content or b'[{"index":0,"finish_reason":"stop","message":%b}]' % message

@@ -41,7 +41,7 @@ class Steps:
 
 
 async def cancelled(work: Awaitable[Any], at: int) -> bool:
-    """Await `work`, which is cancelled at the end of the step `at`. Return whether it has had so many steps."""
+    """Await `work`, and cancel it at the end of the step `at`. Return False if `work` has ended before this step."""
     steps = 0
 
     def pause() -> None:
@@ -115,7 +115,7 @@ def leaving(gw, *, narrow=False):
 
 
 def narrow():
-    """Return an HTTP client whose connections hold few bytes that it has not read."""
+    """Return an HTTP client whose connections have small receive buffers, so that few unread bytes fit into them."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True, socket_factory=_small), read_bufsize=SMALL
     )

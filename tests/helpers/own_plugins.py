@@ -1,4 +1,4 @@
-"""The plugins that the tables of the tests are about: those of this repository, whatever packages are installed."""
+"""The plugins of this repository alone. Tests compare tables with them, whatever packages are installed."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""The laws of every built-in compatibility flag: damage by chance, and what only these flags promise.
+"""Tests of every built-in compatibility flag with random damage, and of rules that only the built-in flags must keep.
 
-The flag's own encoder makes the provider's stream from a canned reply, so these laws hold for a new flag of a known
-dialect from its first day. The laws of all flags are tried by `test_shipped_laws.py`.
+The flag's own encoder makes the provider's stream from a canned reply, so a new flag of a known dialect is tested
+without a change here. The laws for flags of all authors are tested by `test_shipped_laws.py`.
 """
 
 import json

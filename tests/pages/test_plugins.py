@@ -101,7 +101,7 @@ def test_the_filters_of_the_page_can_be_configured():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_changed_names_of_the_page_are_read(stream):
-    """Check the functions of a flag whose body has other names, and whose stream has another last event."""
+    """Check the example of a flag with other names for the members of a request, and another last event of a stream."""
     module = {"json_api": json_api, "sse_api": sse_api}
     exec(LIVE, module)
     body = json.dumps({"engine": "acme-1", "live": stream}).encode()

@@ -1,5 +1,5 @@
-"""Tests of the Gemini API's plugin: native requests keep their bytes, both forms of streams end correctly, facts are
-exact.
+"""Tests of the Gemini API's plugin: native requests keep their bytes, both forms of streams end correctly, and the
+counts and stop reasons in records are those of the provider.
 """
 
 import json
@@ -151,7 +151,10 @@ def test_a_stream_that_no_chunk_finishes_is_cut(chunks):
 
 
 def test_a_stream_is_known_to_be_done_if_an_earlier_chunk_was_not():
-    """Check that the gateway does not wait for the end of the connection, except if every chunk has a finish reason."""
+    """Check that a finish reason ends a stream at once if an earlier chunk had none.
+
+    Only if every chunk has a finish reason does the gateway wait until the connection ends.
+    """
     decoder = flag.decoder(ask(), TARGET, HEAD)
     states = []
     stop = chunk(finish="STOP")

@@ -1,4 +1,6 @@
-"""Tests of settings with values of any type and size. Each is refused by the member's name, or sent to the provider."""
+"""Tests of settings with values of any type and size. Each is sent to the provider, or refused by an error that names
+the member.
+"""
 
 import json
 

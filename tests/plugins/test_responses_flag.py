@@ -114,9 +114,7 @@ def test_a_failed_response_is_an_error_with_its_own_bytes(code, expected):
 
 
 def test_an_error_event_counts_without_a_failed_response():
-    """Check that an `error` event is held back for `response.failed`, and ends the stream if that event does not
-    come.
-    """
+    """Check that an `error` event makes the reply fail if the stream then ends without `response.failed`."""
     error = {"type": "error", "code": "server_error", "message": "why", "param": None, "sequence_number": 1}
     decoder = flag.decoder(ask({}), target(), HEAD)
     begun = framed([{"type": "response.created", "response": {}}, error])

@@ -1,4 +1,6 @@
-"""Tests of new code of plugins: `serve --dev` loads it at once, and any other gateway keeps the code of its start."""
+"""Tests of `irisgate serve --dev`, which loads changed plugins at once. Without this option, changed code is ignored
+until a restart.
+"""
 
 import asyncio
 import json

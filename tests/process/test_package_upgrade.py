@@ -1,4 +1,4 @@
-"""Tests of an installed package that is upgraded while the gateway runs: a restart takes the new code, and only it."""
+"""Tests of an installed package that is upgraded while the gateway runs: only a restart loads the new code."""
 
 import io
 import json

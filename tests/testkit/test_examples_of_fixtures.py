@@ -1,4 +1,6 @@
-"""The examples in the docstrings of the pytest plugin and of the simulated providers: each gives what it shows."""
+"""Tests of the examples in the docstrings of the pytest plugin and of the simulated providers. Each must print the
+documented output.
+"""
 
 from functools import partial
 

@@ -1,6 +1,4 @@
-"""Tests of the validation by botocore's service model: it refuses the same as the model, and accepts all real
-traffic.
-"""
+"""Tests of the validation by botocore's service model: it refuses what the model forbids, and accepts real traffic."""
 
 import base64
 import json

@@ -1,6 +1,6 @@
-"""Each law is broken by a plugin with one mistake, and the report shows a small input that breaks it.
+"""Tests that the check of each law finds a plugin that breaks it, and reports a small input that shows the mistake.
 
-The plugins are the new ones of `irisgate plugins new`, with one change each.
+The plugins are those that `irisgate plugins new` writes, with one change each.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""Writes the project of another author: `python -m tests.tools.outer_package FOLDER`.
+"""Writes a package as another author would: `python -m tests.tools.outer_package FOLDER`.
 
 The package has a flag, a translator, a filter and an observer. Its `pyproject.toml` and its translator are the files of
-`tests/release/outer`; the other modules are those of `irisgate plugins new`. `tests/release/test_wheel.py` installs it
-beside the release, and `IRISGATE_OUTER_WHEEL=1 tests/run` beside this checkout.
+`tests/release/outer`; the other modules are those that `irisgate plugins new` writes. `tests/release/test_wheel.py`
+installs the package beside the release, and `IRISGATE_OUTER_WHEEL=1 tests/run` installs it beside this checkout.
 """
 
 import shutil

@@ -117,7 +117,10 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedr
 
 
 async def test_a_connection_that_makes_room_is_closed_at_once(tmp_path, bedrock_sim):
-    """Check that bytes that its client has not read do not delay this, because they take memory."""
+    """Check that a connection that is closed to make room is closed at once, even if its client has unread bytes.
+
+    The gateway does not wait until the client reads these bytes, because they take memory.
+    """
     size, small = 30_000, 4096
 
     async def answer(_request):

@@ -1,8 +1,8 @@
-"""Random reports of usage through a running gateway.
+"""Tests of random usage reports through a running gateway.
 
 Each recorded cost equals the bill that `helpers/bill.py` computes.
 
-Random are the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
+The tests draw the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
 streaming, and the places at which the reply's bytes are split or cut off.
 """
 

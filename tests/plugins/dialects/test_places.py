@@ -1,7 +1,7 @@
-"""Tests that the usual event of each dialect has the places that the same event has beside an unknown member.
+"""Tests that the short and the long code path of each function `places` find the same texts in an event.
 
-The functions `places` handle the usual event, which is nothing but a piece of an answer, by a shorter way. An unknown
-member makes them take the long one.
+The short path is for the usual event, which has only a piece of a text. An unknown member in an event forces the long
+path, so each event is tried with and without an unknown member.
 """
 
 from copy import deepcopy

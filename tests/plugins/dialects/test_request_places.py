@@ -1,4 +1,6 @@
-"""The texts of requests that filters see and change, and those that the page for authors says they do not see."""
+"""Tests of the texts in requests that filters see, and of those that filters do not see according to
+`plugins/README.md`.
+"""
 
 import json
 
@@ -230,6 +232,6 @@ def test_values_of_a_wrong_type_break_nothing(flag, value):
     ],
 )
 def test_a_filter_sees_streamed_texts_of_unknown_kinds(replied):
-    """Check Anthropic's dialect, whose streams name the kinds of blocks and of their pieces."""
+    """Check that a filter sees the text of blocks and deltas of Anthropic's streams even if their type is unknown."""
     places = [*built_in().flags["anthropic_messages"].places(Event(replied["type"], json.dumps(replied).encode()))]
     assert [place.path[-1] for place in places] in (["content"], [0])

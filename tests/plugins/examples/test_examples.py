@@ -1,4 +1,4 @@
-"""The examples of plugins/examples work as they stand, in a folder of plugins."""
+"""Tests that the examples in plugins/examples work unchanged as a folder of plugins."""
 
 import asyncio
 import json
@@ -125,6 +125,6 @@ async def test_ollamas_clients_reach_ollama(tmp_path, stream):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "moderation"])
 def test_every_example_passes_the_laws(name):
-    """Check all examples but one, which asks a service that is not there while laws are tried."""
+    """Check all examples except `moderation`, which calls a service that does not run during this test."""
     report = check(name, discover(EXAMPLES))
     assert report.holds, report

@@ -52,7 +52,7 @@ def test_a_long_text_without_blanks_does_not_wait_for_ever():
 @pytest.mark.parametrize("size", range(1, 60))
 @pytest.mark.parametrize("phrase", ["project falcon", "ＰＲＯＪＥＣＴ ＦＡＬＣＯＮ"])
 def test_a_phrase_is_found_wherever_the_text_is_divided(phrase, size):
-    """Check that a phrase is found although one of its own blanks may be where the text is divided."""
+    """Check that a phrase is found for any size of the pieces, even if a piece ends at a blank inside the phrase."""
     text = f"{phrase} in front, and then {phrase}, and at the end {phrase}"
     with pytest.raises(Refused):
         in_pieces(words("project falcon").text, text, size)

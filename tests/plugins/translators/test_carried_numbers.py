@@ -1,7 +1,8 @@
-"""Tests that numbers which the gateway does not read reach the provider as the client wrote them, on every road.
+"""Tests that numbers that the gateway does not interpret reach the provider as the client wrote them, on every
+conversion.
 
-The numbers stand in a tool's schema, in the arguments of a call, and in its result. A whole number may have more digits
-than 64 bits can hold, such as an amount of a cryptocurrency.
+The numbers are in a tool's schema, in the arguments of a call, and in its result. A whole number may need more than 64
+bits, such as an amount of a cryptocurrency.
 """
 
 import json

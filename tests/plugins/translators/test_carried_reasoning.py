@@ -1,5 +1,7 @@
-"""Tests that a Chat provider gets back the tokens of its first reply in the second turn, through clients of other
-dialects.
+"""Tests that a Chat provider gets the reasoning tokens of its first reply back in the second turn.
+
+Reasoning tokens are opaque values, such as signatures and encrypted thinking. The clients have other dialects than
+Chat.
 """
 
 import pytest
@@ -174,7 +176,7 @@ def test_a_token_does_not_go_to_a_provider_of_another_dialect(client, then):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_a_session_that_comes_back_has_its_tokens_still(client):
-    """Check that Gemini's tokens survive a turn that another model answers."""
+    """Check that Gemini gets its signatures back even if another model has answered a turn in between."""
     model, message = MESSAGES["gemini: a call"]
     reply = chat_reply({"role": "assistant", "content": None, **message})
     there, _ = second_turn(client, "openai_chat", model, reply, then=("openai_chat", "gpt-5.4"))
@@ -240,7 +242,7 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_members_that_hold_no_token_are_dropped_aloud(client):
-    """Check that members without a token are reported as dropped.
+    """Check that members of a reply that contain no signature or encrypted thinking are reported as dropped.
 
     They are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's mark of a thought.
     """

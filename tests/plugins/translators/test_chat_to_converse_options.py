@@ -131,9 +131,9 @@ def test_effort_none_is_said_where_a_model_has_a_word_for_it():
 
 
 def test_another_family_takes_only_the_level_of_thinking():
-    """Check that of Anthropic's thinking, other families than Claude get only the effort.
+    """Check that a model other than Claude gets the effort that corresponds to Anthropic's `thinking`.
 
-    The rest is reported as dropped.
+    The token budget and the display setting of `thinking` are reported as dropped.
     """
     drops: list[str] = []
     own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}

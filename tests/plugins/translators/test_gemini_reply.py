@@ -21,7 +21,10 @@ BLOCKS = [{"thinking": "hm", "signature": "s1"}, {"data": "d1"}]
 
 
 def written(*verbs, **options):
-    """Return the response in a stream, which must equal the whole response, the stream's chunks, and the losses."""
+    """Return three things: the response, the chunks of the stream, and the members that were reported as dropped.
+
+    Check that the chunks together are equal to the unstreamed response.
+    """
     drops = []
     facts = ReplyOptions(**{"include_thoughts": True, **options})
     streamed, whole = Stream("m", drops.append, facts), Whole("m", [].append, facts)

@@ -37,7 +37,7 @@ TURNS = {
 
 
 def reply(conversion):
-    """Return the events of a stream, and the unstreamed body, of the provider. Chat reports a cost too."""
+    """Return the provider's reply as the events of a stream and as an unstreamed body. In Chat, both report a cost."""
     events, whole = rendered(conversion.upstream, CANNED)
     if conversion.upstream == "openai_chat":
         for data in [whole, *(data for _, data in events if data.get("usage"))]:
@@ -46,7 +46,7 @@ def reply(conversion):
 
 
 def usage_paths(data):
-    """Return the paths of the numbers below a member whose name says that it has the usage."""
+    """Return the paths of the values inside members whose name contains "usage"."""
     return [path for path in paths(data) if any("usage" in str(name).lower() for name in path[:-1])]
 
 
@@ -72,7 +72,9 @@ def packed(data):
 
 
 def outcomes(conversion, texts):
-    """Yield each number, the path at which it stands in a reply, and the outcome of `settled`."""
+    """Put each number at each path with a usage number in the reply. Yield the number, the path and the result of
+    `settled`.
+    """
     events, whole = reply(conversion)
     body = TURNS[conversion.dialect]
     for text in texts:
@@ -88,7 +90,11 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Return whether the reply was read, and the facts, which the gateway's check of a meter's result has passed."""
+    """Let a call read a reply. Return its error and None if this fails, or else None and the facts that the meter
+    reports.
+
+    The gateway checks the facts before it returns them.
+    """
     try:
         read(data)
     except (BadFrame, UpstreamFailed) as error:

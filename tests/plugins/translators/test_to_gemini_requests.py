@@ -166,7 +166,9 @@ def test_strict_tools_are_validated():
 
 @pytest.mark.parametrize(("model", "by_tool"), [(NEW, False), (OLD, True)])
 def test_a_format_beside_functions_is_asked_for_as_the_model_takes_it(model, by_tool):
-    """Check that models before Gemini 3 get a schema tool, because they refuse both together."""
+    """Check that models before Gemini 3 get a schema tool, because they refuse a response schema together with
+    functions.
+    """
     sent = CHAT.sent({"tools": [tool("f", SCHEMA)], **FORMAT}, model)
     names = [function["name"] for function in sent["tools"][0]["functionDeclarations"]]
     assert names == (["f", "json_output"] if by_tool else ["f"])
@@ -249,7 +251,7 @@ def test_parameters_have_their_places():
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_converse"])
 def test_a_count_of_tokens_has_the_whole_request(client):
-    """Check the form of countTokens, which takes contents alone or a whole request as a member."""
+    """Check that the whole request is counted. It is sent in the member `generateContentRequest` of countTokens."""
     translator = Translator(client, GEMINI, BASES[client], NEW)
     request = replace(translator.request(body(client, asked(client))), operation=COUNT_TOKENS)
     made = translator.module.open(request, translator.target(), lambda _: None)

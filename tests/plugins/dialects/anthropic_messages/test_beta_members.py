@@ -220,7 +220,10 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])
 def test_invoke_gets_the_beta_that_a_member_needs(case):
-    """Check that InvokeModel gets a beta that the client did not name, because Anthropic's own API does not need it."""
+    """Check that the gateway sends InvokeModel the beta that a member needs there, although the client did not name it.
+
+    Anthropic's own API accepts the member without the beta.
+    """
     beta, members = (PAIRS.get(case) or ESSENTIAL[case])[:2]
     for client in ("anthropic_messages", "bedrock_converse"):
         _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, [], client=client))

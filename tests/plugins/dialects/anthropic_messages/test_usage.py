@@ -1,5 +1,6 @@
-"""Tests of limits on iterations in a reply: a hostile provider cannot cause long records, or a low cost without a
-mark.
+"""Tests of the limits on the iterations that a provider reports in the usage of a reply.
+
+Many iterations do not make a record long. If some of them are not read, the cost is marked as inexact.
 """
 
 import pytest

@@ -42,7 +42,10 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """Return the paths of the requests, and the reply of the steps."""
+    """Run the plugin's steps for a CountTokens request, and give them these replies of the provider.
+
+    Return the paths of the requests that the steps send, and the reply that they make for the client.
+    """
     steps = counting.steps(the_ask or ask(), place or target(), print, common_parts)
     paths = [next(steps).path]
     *others, last = replies

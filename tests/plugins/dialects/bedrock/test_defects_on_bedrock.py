@@ -136,7 +136,7 @@ def test_defect_54_a_profile_has_its_named_models_abilities():
 
 
 def test_defect_55_tokens_are_counted_by_the_base_id():
-    """Check that tokens are counted by the base id of a model, because Bedrock's counting refuses profiles."""
+    """Check that tokens are counted by a model's base id, because CountTokens refuses inference profiles."""
     place = target(bedrock_model_invoke, "us.anthropic.claude-haiku-4-5-20251001-v1:0")
     send = counting.count_request(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
     assert send.path == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"

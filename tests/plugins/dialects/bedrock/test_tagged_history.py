@@ -1,5 +1,6 @@
-"""Tests of the tag on thinking in native requests: removed for the family that the tag names, else the thinking is
-dropped.
+"""Tests of tagged thinking in native requests. The gateway's tag on thinking names a family of models.
+
+If the called model belongs to this family, only the tag is removed. Otherwise the thinking is dropped.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The demands of Chat Completions on a conversation from any client: answers to calls, files, ids, roles."""
+"""Tests of the requirements of Chat Completions for any client's conversation: answers to calls, files, ids, roles."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def advise_limits(limits: Limits, report: Report) -> None:
 def _written(first: str, second: str, report: Report) -> Path:
     """Return the path of the limit `first` if the document sets it, or else of `second`.
 
-    It sets at least one of them.
+    The document must set at least one of the two limits.
     """
     return next(path for name in (first, second) if (path := (*_LIMITS, name)) in report.document.offsets)
 

@@ -51,7 +51,8 @@ class Provider:
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The real model for each model name that does not show it, such as the ARN of an inference profile."""
+    """The id of the real model, by the model's name. It is needed for names that do not contain the id, such as the ARN
+    of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     price_lists: tuple[str, ...] = ()
@@ -68,8 +69,8 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of the same model. The provider with the highest number is used, and of equal ones the
-    first."""
+    """The rank among providers of the same model. The provider with the highest number is used. If several have this
+    number, the first of them is used."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     calls_in_flight: int | None = None
@@ -91,7 +92,7 @@ class Capability:
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
     """The quotas to which requests for the capability's models are charged, each with its overdraft quotas. If the
-    capability names no models, these are all requests. An undefined quota refuses them.
+    capability names no models, all requests are charged. A request that is charged to an undefined quota is refused.
     """
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)

@@ -40,7 +40,7 @@ class Holds:
     """The mark of a field whose value contains sections of one type.
 
     The value is one section (`one`), a list of sections (`list`), or an object of sections under any names (`map`).
-    With `lists`, it is an object in which the members in `names` are lists of sections, and other members are not
+    With `lists`, the value is an object whose members in `names` are lists of sections. Its other members are not
     checked.
     """
 

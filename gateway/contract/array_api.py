@@ -1,6 +1,6 @@
 """The encoder of compatibility flags that send a JSON array as a stream.
 
-Its decoder is `sse_api.SseDecoder` with `framing`.
+The decoder of these flags is `sse_api.SseDecoder` with the argument `framing`.
 
 For example, the decoder of such a flag:
 

@@ -23,13 +23,13 @@ FileKind = Literal["image", "document", "packed", "audio", "video"]
 """Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text. Other documents are plain text."""
 
 SEARCHES: Final = 10
-"""Number of searches that are assumed without a limit. Models hardly ever make more in one call."""
+"""Number of searches that is assumed if the request sets no limit. Models hardly ever make more in one call."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
 """Words in the formats, types and file names by which packed documents are recognised."""
 
 
 class File(NamedTuple):
-    """A file. Its base64 is not text, and its tokens are estimated from its kind and its size.
+    """A file in a request. Its base64 is not billed as text. Its tokens are estimated from its kind and its size.
 
     >>> File("image", 40_000).kind
     'image'
@@ -41,7 +41,7 @@ class File(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Searches that the model may make, whose results are input.
+    """Searches that the model may make. Their results are billed as input tokens.
 
     >>> Search(most=3).is_paid
     True
@@ -116,9 +116,9 @@ class FileForms:
     turns: tuple[str, ...]
     """Names of the top-level members that have the content of messages."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """Readers of the blocks that are a file, by the block's `type`."""
+    """Functions that read the file of a block, by the `type` of the block."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """Readers of the members that are a file, by the name of the member in its block."""
+    """Functions that read the file of a member of a block, by the name of the member."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
     """A function that returns the content inside a message or a block. By default, this is the member `content`."""
 
@@ -179,7 +179,8 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
-    """Yield the file of a link, which is a data URL, another URL or an object with one, or of the members of a block.
+    """Yield the file that `link` names: a data URL, another URL, or an object with a URL. Otherwise `block` names the
+    file.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]

@@ -51,8 +51,8 @@ class Caps:
     native_dialect: str = "opaque"
     """The dialect of the bodies that the model's maker has defined; `opaque` if no compatibility flag has this dialect.
 
-    Platforms that pass a maker's bodies on unchanged, such as InvokeModel, take them. `opaque` bodies are passed
-    through and never translated."""
+    Bodies of this dialect can be sent to platforms that pass them on to the model unchanged, such as InvokeModel.
+    `opaque` bodies are forwarded and never translated."""
     anthropic_versions: tuple[str, ...] = ()
     """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
 

@@ -52,9 +52,9 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. A path can be
-    corrected if it ends with a template from which one of the bases is removed. Templates that begin with none of the
-    bases are ignored.
+    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. The gateway
+    removes a base from the beginning of a template. A path can be corrected if it ends with the rest of the template.
+    Templates that begin with none of the bases are ignored.
 
     >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
     Slip(base='/acme/v1', template='/acme/v1/text')

@@ -29,7 +29,7 @@ class Drop(Protocol):
 class Decoder(Protocol):
     r"""A decoder from the provider's bytes to events of the dialect in which the request was sent.
 
-    This decoder is that of server-sent events. `plugins/examples/ollama_chat.py` has one for lines of JSON.
+    The example uses the decoder of server-sent events. `plugins/examples/ollama_chat.py` has a decoder of JSON lines.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: "chunk", lambda event: event.payload == b"[DONE]")
     >>> [event.payload for event in decoder.feed(b'data: {"text": "hi"}\n\ndata: [DO')], decoder.done

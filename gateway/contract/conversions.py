@@ -61,7 +61,8 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield each pair of compatibility flags that has no conversion.
 
-    Each item has the client's flag, the provider's flag, and the names of the translators of which one would be enough.
+    Each item has the client's flag, the provider's flag, and names of translators. Any one of these translators would
+    make a conversion possible.
     """
     for client in registry.flags.values():
         if not any(route.operation == GENERATE for route in client.routes):

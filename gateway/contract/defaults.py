@@ -67,7 +67,7 @@ class Defaults:
         return model_lists.model_entry(model)
 
     def parse(self, request: HttpRequest) -> ClientRequest:
-        """Return the request by the members `model` and `stream` of its body (`json_api.parse`)."""
+        """Return the parsed request, with `model` and `stream` from its body (`json_api.parse`)."""
         return json_api.parse(self._name, self._dialect, request)
 
     def session_ids(self, request: ClientRequest) -> SessionIds:
@@ -75,7 +75,7 @@ class Defaults:
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the opening by the members `system` and `messages` (`openings.chat`); None for an opaque body."""
+        """Return the opening in the members `system` and `messages` (`openings.chat`); None for an opaque body."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:

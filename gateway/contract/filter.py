@@ -5,9 +5,9 @@ under `plugins`. The order there is the order in which calls pass the filters. `
 returns None if the call does not concern the filter. Otherwise it returns an object with any of the methods of
 `Filter`.
 
-Methods and `open` may be `async`. They may then wait for requests of their own (`call.http`), each at most
-`SECONDS`. Methods that are not `async` must return at once, because the event loop waits for them. Only with a large
-request, reply or text, such a method runs in a thread.
+Methods and `open` may be `async`. They may then wait for requests of their own (`call.http`), each at most `SECONDS`.
+Methods that are not `async` must return at once, because the event loop waits for them. If the request, the reply or
+the text is large, they run in a thread instead.
 """
 
 from __future__ import annotations

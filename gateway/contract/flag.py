@@ -65,7 +65,7 @@ OPAQUE: Final = "opaque"
 """The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
 
 BY_REGION: Final = "by region"
-"""The `price_list` of a flag whose providers have other prices in each region."""
+"""The `price_list` of a flag whose providers have different prices in different regions."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
@@ -193,10 +193,9 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider's refusal, or None to give up.
 
-        The gateway then calls `build` again, at most five times in a call. From the second change on, each must have
-        more names in `without` than the request before.
-        If the provider accepts the changed request, the gateway remembers the features in the request's `without` for
-        later calls.
+        The gateway then calls `build` again, at most five times in a call. Each changed request after the first must
+        have more names in `without` than the changed request before it. If the provider accepts the changed request,
+        the gateway remembers the features in the request's `without` for later calls.
 
         >>> def retry(request, target, problem, drop):
         ...     if "max_tokens" not in problem.message:

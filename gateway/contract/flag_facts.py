@@ -80,7 +80,8 @@ class FlagFacts(Protocol):
     def price_list(self) -> str:
         """The price list of providers for which the configuration names none, such as "openai".
 
-        It is "" if any seller may have such a provider, and `BY_REGION` if the configuration must name the list.
+        It is "" if the providers of this flag can be of any company, so that no list can be assumed. It is `BY_REGION`
+        if the configuration must name the list.
 
         >>> price_list = "openai"
         """

@@ -25,7 +25,8 @@ HOOK_SECONDS: Final = 5.0
 """Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
 busy machine."""
 BEATS: Final = 4
-"""Number of times in `HOOK_SECONDS` that the alarm is postponed or, if the loop is blocked, comes."""
+"""Number of times in `HOOK_SECONDS` that the event loop postpones the alarm. If the loop is blocked, the alarm comes
+this often instead."""
 
 
 @contextmanager

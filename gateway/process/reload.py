@@ -168,8 +168,8 @@ class Reloader:
     async def _put_back(self, old: bytes, new: bytes) -> None:
         """Restore the old content of the configuration's file.
 
-        Only log a failure, if somebody else has changed the file or it cannot be written. After a restore, `follow`
-        loads the old content again, because secrets' files may have changed.
+        If somebody else has changed the file, or if it cannot be written, only log the failure. After a restore,
+        `follow` loads the old content again, because secrets' files may have changed.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)

@@ -51,13 +51,14 @@ CLOSE_SECONDS: Final = 0.5
 """Seconds that unfinished responses, and requests other than calls, have to finish after the wait for calls."""
 
 COLLECT_AFTER: Final = 10_000
-"""Number of new objects after which the youngest of them are searched for garbage.
+"""Number of new objects after which Python's garbage collector searches its youngest generation.
 
-Hardly any garbage of a call has to be searched for. With Python's default of 700, each batch of records that is written
-to the store would cause several searches."""
+Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
+batch of records that is written to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Minimum value of the maximum length of a header line in bytes, if a listener is behind `tailscale serve`. It sends
-all grants of the tailnet policy for a caller in one header, which can be longer than the usual maximum."""
+"""Maximum length of a header line in bytes, if a listener is behind `tailscale serve` and the configuration sets no
+higher maximum. `tailscale serve` sends all grants of the tailnet policy for a caller in one header, which can be longer
+than the usual maximum."""
 
 
 class CannotStart(Exception):

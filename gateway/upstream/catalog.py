@@ -32,8 +32,8 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: the entry of `model` in the provider's `base_models`, or `model` itself without an
-    entry."""
+    """Name of the underlying model: the entry of `model` in the provider's `base_models`, or `model` itself if there is
+    no such entry."""
 
     @property
     def provider_id(self) -> str:
@@ -53,7 +53,8 @@ class Aliased:
     _turn: count[int] = field(default_factory=count)
 
     def pick(self, offers: Sequence[Offer], session: str) -> Offer:
-        """Return one of `offers`, chosen by the alias's strategy. `offers` are some of the alias's own offers."""
+        """Return one of `offers`, chosen by the alias's strategy. `offers` are all or some of the offers of this
+        alias."""
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
 
@@ -82,11 +83,11 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`, and after them the offer that `name` means in the form
-        `provider/model`.
+        """Return the offers of the model called `name`. If `name` also has the form `provider/model`, the offer of that
+        provider comes last.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
-        has a model `claude-x`. The caller's grants then decide (`call/middleware/grants.py`).
+        has a model `claude-x`. The caller's grants then decide which offers are used (`call/middleware/grants.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")

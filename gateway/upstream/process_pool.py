@@ -2,7 +2,8 @@
 
 - Processes are used instead of threads, because Python's lock (GIL) is held while JSON is parsed and written.
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
-- Dropped fields are collected in the worker process, up to a maximum, and reported in the gateway's process.
+- A plugin reports the fields of a body that it drops. The worker process collects these reports, up to a maximum, and
+  the gateway's process passes them on.
 - If an argument, such as the client's request, is part of the result, it is not sent back. In the result that the
   caller gets, it is the original object.
 - Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
@@ -80,7 +81,7 @@ class DropRelay:
 
 
 NO_DROP: Final = DropRelay(lambda _path: None)
-"""The callback for dropped fields, for functions that drop none."""
+"""The callback for dropped fields of a function that drops no fields."""
 
 
 class ProcessPool:
@@ -95,8 +96,8 @@ class ProcessPool:
         """Return the result of `function(*args)`.
 
         It is computed in a worker process if the body is large. `size` is the number of bytes of the body. `drop` may
-        be an argument, or a part of one. Raises the exceptions of the function, and `GatewayError` if the worker
-        process has died.
+        also be in `args`, as an argument or inside one. Raises the exceptions of the function, and `GatewayError` if
+        the worker process has died.
         """
         if size < self._large:
             return function(*args)

@@ -1,7 +1,7 @@
 """The provider's headers that are passed on to clients, by name.
 
-- Only the headers in `_NAMES` are passed on, and those that the flag of the provider names (`Flag.passed_headers`). The
-  list is one for all formats, because a format is spoken at hosts of several makers.
+- Only the headers in `_NAMES` are passed on, and those that the flag of the provider names (`Flag.passed_headers`).
+  `_NAMES` is used for all API formats, because providers of several companies may use the same format.
 - Some other headers describe the gateway's account at the provider, which clients need not know:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
 - Some other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's
@@ -60,5 +60,6 @@ _NAMES: Final = frozenset(
 
 
 def forwarded(headers: Headers, more: Collection[str] = ()) -> dict[str, str]:
-    """Return the headers that are passed on to the client, and those in `more`. Unprintable values are left out."""
+    """Return the headers that are passed on to the client: those named in `_NAMES` or `more`, if the value is
+    printable."""
     return {name: value for name, value in headers.items() if (name in _NAMES or name in more) and value.isprintable()}

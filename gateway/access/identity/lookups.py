@@ -34,9 +34,9 @@ NOBODY_SECONDS: Final = 5.0
 """Seconds for which the answer that nobody has an address is reused. A node that has just joined the tailnet may be
 refused for this long."""
 MAX_WAITING: Final = 64
-"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused. With more,
-the last would wait longer than `WAIT_SECONDS`, because only `UNCERTAIN_AT_ONCE` are asked at a time, and each takes at
-least 0.18 s.
+"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused. With more
+waiting questions, the last would wait longer than `WAIT_SECONDS`: only `UNCERTAIN_AT_ONCE` questions are asked at the
+same time, and each takes at least 0.18 s.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""

@@ -7,7 +7,8 @@ Two kinds of callers from elsewhere can still reach such a listener. They are re
 - Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
   (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
 
-They are not recognized if a proxy adds no header, or if the gateway does not know the socket of a tailscaled.
+Callers behind a proxy are not recognized if the proxy adds no such header. Nodes of the tailnet are not recognized if
+the gateway does not know the socket of their tailscaled.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string in a document: its path, without indexes and without names that people chose. A member's name
-is a string too: its role is that of the object with the member, usually followed by the step `(name)`.
+"""The purpose of a string in a document. For a value, it is the path without indexes and without names that people
+chose. For a member's name, it is the path of the object with the member, followed by the step `(name)`. This step is
+left out if people chose the member's name.
 """
 
 

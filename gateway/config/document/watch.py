@@ -58,7 +58,7 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield once at once.
+    """Yield once immediately.
 
     Then yield after each report of a change in a folder, and after `every` seconds without a report.
     """

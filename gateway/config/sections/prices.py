@@ -4,8 +4,8 @@
   rows are in `price_rows.py`.
 - Faults are reported with their places in that file, together with the faults of the configuration. The file is watched
   for changes like the files of secrets.
-- A row replaces the gateway's rows of the same model, or adds a model. If a row has `from`, the gateway's prices still
-  apply before that day.
+- A row replaces the gateway's rows of the same model, or adds a model. If a row has a first day (`from`), the gateway's
+  prices still apply before that day.
 - Prices are applied in `gateway/money/prices/`.
 """
 

@@ -121,10 +121,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of a quota with a template, such as `<user>`, that has a bucket called `name` for some caller;
-    otherwise `name` itself.
+    """Return the name of an earlier quota whose template, such as `<user>`, gives some caller a bucket called `name`.
+    Return `name` itself if there is no such quota.
 
-    `before` has the quotas with a template, by the part of their name before it.
+    `before` has the names of the earlier quotas with a template. The key is the name without the template.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -134,8 +134,9 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Return whether a quota's name is valid. A name with a template must end with exactly one known template.
 
-    Warn if the quota's buckets could have the same names as another quota's buckets. `before` contains the names of the
-    earlier quotas with a template, by these names without the template. If this name has a template, it is added.
+    Warn if the quota's buckets could have the same names as another quota's buckets. `before` has the names of the
+    earlier quotas with a template. The key is the name without the template. If `name` has a template, this function
+    adds `name` to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

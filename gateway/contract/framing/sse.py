@@ -20,7 +20,7 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Number of bytes of an event from which on its lines are found one by one, so that the event is copied only once."""
+"""Minimum number of bytes of an event whose lines are found one by one, so that the event is copied only once."""
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Reading a line takes a microsecond, and most events have two lines."""
 MAX_FIELD: Final = 4096

@@ -100,8 +100,8 @@ def _permissions(state: StateFolder) -> Result:
 def _is_shared(path: Path) -> bool:
     """Return whether other users can access a file or folder of this user.
 
-    The result is False for files of another user, who has chosen their mode, for sockets, which a group may use on
-    purpose, and for files that were just removed.
+    The result is False for files of another user, because that user has chosen their mode. It is also False for
+    sockets, because a group may use them on purpose, and for files that no longer exist.
     """
     try:
         status = path.lstat()

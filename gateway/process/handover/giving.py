@@ -56,8 +56,8 @@ _SOCKET_MODE: Final = 0o600
 class Giver:
     """The running gateway's side of hand-overs.
 
-    A new process must send the same values as in `hello` first. `replaced` is called with the id of the process that
-    has taken over.
+    The first message of a new process must have the same values as `hello`. `replaced` is called with the id of the
+    process that has taken over.
     """
 
     def __init__(

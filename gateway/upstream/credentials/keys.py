@@ -61,7 +61,7 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether a request to `provider` has the gateway's credential, or none, instead of the client's own.
+    """Return whether a request to `provider` is sent without the client's credential: with the gateway's, or with none.
 
     `client` are the client's headers by name in lower case.
     """

@@ -72,8 +72,8 @@ def is_reachable(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Return whether an address belongs to this machine.
 
-    No packet is sent. The test is the source address that the operating system would use: for a connection to an own
-    address, it is the same address.
+    No packet is sent. The function asks the operating system which source address a connection to `address` would have.
+    This source address is `address` itself only if `address` belongs to this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

@@ -41,7 +41,8 @@ def opened_fault(opened: Any) -> str:
 
 def _fits(opened: Any, own: str, name: str) -> bool:
     """Return whether `own` may be a misspelt method `name`: it has the right arguments, and no code of its package uses
-    it."""
+    it.
+    """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)
     return is_right and (module is None or not is_used(module, own))

@@ -123,7 +123,8 @@ _CLIENT_REQUEST: Final = {
 
 def _wrong_field(result: Any, types: Mapping[str, type], otherwise: str = _HEADERS) -> WrongResult:
     """Return the error for the first field with a wrong type. If no type is wrong, the error says that `otherwise` is
-    needed."""
+    needed.
+    """
     kind = type(result).__name__
     for name, expected in types.items():
         if not isinstance(value := getattr(result, name), expected):

@@ -54,7 +54,8 @@ class Aliased:
 
     def pick(self, offers: Sequence[Offer], session: str) -> Offer:
         """Return one of `offers`, chosen by the alias's strategy. `offers` are all or some of the offers of this
-        alias."""
+        alias.
+        """
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
 

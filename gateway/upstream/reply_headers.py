@@ -61,5 +61,6 @@ _NAMES: Final = frozenset(
 
 def forwarded(headers: Headers, more: Collection[str] = ()) -> dict[str, str]:
     """Return the headers that are passed on to the client: those named in `_NAMES` or `more`, if the value is
-    printable."""
+    printable.
+    """
     return {name: value for name, value in headers.items() if (name in _NAMES or name in more) and value.isprintable()}

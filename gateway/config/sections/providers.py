@@ -192,7 +192,8 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
     """Warn of faults that the enabled compatibility flags find in the address. A fault that several flags find is
-    reported once."""
+    reported once.
+    """
     checks = reading.plugins.base_url_faults
     try:
         faults = [checks[flag](url) for flag in flags if url and flag in checks]

@@ -1,4 +1,4 @@
-"""A guard: refuses prompts with a forbidden word, and stars the word out in replies.
+"""A guard: refuses prompts with a forbidden word, and replaces the word by stars in replies.
 
 "plugins": { "guard": { "word": "falcon" } }
 """

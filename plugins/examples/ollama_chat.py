@@ -121,7 +121,7 @@ class Meter:
 
 
 def places(event):
-    """Yield where text stands: in the messages of a request, and in the message of a reply or of a line."""
+    """Yield the places of text: in the messages of a request, and in the message of a reply or of a line."""
     data = json_api.event_object(event)
     messages = data.get("messages") if event.kind == "request" else None
     for number, message in enumerate(messages if isinstance(messages, list) else []):

@@ -1,4 +1,4 @@
-"""A cache: answers a request that came before, by the same caller and with the same body, without a provider.
+"""A cache: if a caller repeats a request with the same body, the stored reply is sent, and no provider is called.
 
 "plugins": { "response_cache": { "replies": 100 } }
 """

@@ -173,7 +173,7 @@ def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members
 
 
 def _envelope(target: Target) -> str:
-    """Return whose Messages API it is, by the options or else by the provider's host."""
+    """Return the provider's envelope (`dialects/anthropic_messages/betas.py`), by the options or else by its host."""
     chosen = target.options.envelope if isinstance(target.options, Options) else None
     return chosen or ("mantle" if target.host.endswith(_AWS) else "messages")
 

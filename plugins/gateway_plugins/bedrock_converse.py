@@ -71,7 +71,7 @@ reply_headers = runtime_api.reply_headers
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a Converse request, and the tools of Anthropic among the model's own fields."""
+    """Yield the parts of a request that are not billed as text, also of Anthropic's tools in the model's own fields."""
     yield from converse_billing.billed_parts(body)
     yield from messages_billing.of_tools(billing.tools_of(body.get(_MODEL_FIELDS)))
 

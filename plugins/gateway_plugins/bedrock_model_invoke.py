@@ -92,7 +92,7 @@ _FORMS: Final = FileForms(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The forms of files in bodies of any maker."""
+"""The forms in which bodies of any model family contain files."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -271,9 +271,10 @@ def _kind(inner: bytes) -> str:
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a body of any maker: in the forms of Messages, Chat and Converse (Nova), and Titan's image.
+    """Yield the parts of a body that are not billed as text, in the forms of all model families.
 
-    A model refuses or ignores the forms of other makers and does not read them as text.
+    These are the forms of Messages, Chat and Converse (Nova), and Titan's image. A model refuses or ignores the forms
+    of other families, so it reads none of them as text.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(billing.tools_of(body))
@@ -283,10 +284,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places of text: those of Anthropic's dialect or of Converse.
+    """Return the places of text in Anthropic's dialect, in the form of Converse, or in an unknown dialect.
 
-    If the dialect is unknown, all strings are texts. CountTokens takes requests of Converse. Nova's requests have the
-    form of Converse too.
+    Requests for Nova have the form of Converse, and so do some requests of CountTokens. In an unknown dialect, every
+    string is a text.
     """
     is_opaque = event.kind == CHUNK
     if event.kind in {REQUEST, REPLY}:

@@ -124,7 +124,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _config(top: Members) -> Members | None:
-    """Return the members of the generation's settings; None if the request has none, or if they are no object."""
+    """Return the members of `generationConfig`; None if it is missing or is not an object."""
     value = top.get("generationConfig") or top.get("generation_config")
     if value is None:
         return None

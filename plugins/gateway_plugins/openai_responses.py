@@ -73,7 +73,10 @@ _FAILURE_CODES: Final = {
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
-    """Return the id of the conversation (the member `conversation`, or its `id`), or the ids of any other API."""
+    """Return the id of the conversation, which is the member `conversation` or that member's `id`.
+
+    Without such an id, return the ids that bodies of all APIs may have (`ids.in_body`).
+    """
     value = ids.small_member(request.top, "conversation")
     conversation = ids.in_object(value, "id") or ids.valid_id(value)
     return SessionIds(conversation) if conversation else ids.in_body(request.top)

@@ -65,9 +65,10 @@ class Words:
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
-        """Return the end of the part of a text in which all words are complete.
+        """Return the index in a text before which all words and phrases are complete.
 
-        It is after a blank. The last characters are left out, because they may be the beginning of a phrase.
+        Normally the index is after a blank. The last characters of the text are always after the index, because they
+        may be the beginning of a phrase.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))
@@ -78,7 +79,10 @@ class Words:
         return max([end, *(match.end() for match in self._pattern.finditer(piece) if match.start() < end)])
 
     def _checked(self, text: str, end: int) -> str:
-        """Return the text up to `end`. Raises `Refused` in `block` mode for a word that begins there."""
+        """Return the text up to `end`, in `star` mode with stars in place of the words.
+
+        Raises `Refused` in `block` mode if one of the words begins before `end`.
+        """
         if self._settings.mode == "star":
             return self._pattern.sub("***", text[:end])
         folded = unicodedata.normalize("NFKC", text)

@@ -147,7 +147,7 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return the index in a text before which no secret is cut off."""
+    """Return the index up to which a text can be passed on, because no secret continues beyond this index."""
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

@@ -33,7 +33,7 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""The value of each member that has no effect, because it means the same as leaving the member out."""
+"""The values that have no effect, by member. Such a value means the same as leaving the member out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Mapping of the messages of a Converse request to a `Conversation` (`shared/conversation.py`).
 
-The conversation applies the rules for the sequence of messages. Cache points are reported as dropped, because the
-providers that have a `Conversation` cache automatically. Source: botocore's service model.
+The conversation applies the rules for the sequence of messages. Cache points are reported as dropped, because
+providers with the dialect of Chat or Gemini cache by themselves. Source: botocore's service model.
 """
 
 from __future__ import annotations

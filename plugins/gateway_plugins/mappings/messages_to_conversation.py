@@ -42,7 +42,7 @@ class Mapper:
                 self._user(message, conversation)
 
     def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Report cache breakpoints as dropped. Providers with a `Conversation` cache automatically."""
+        """Report cache breakpoints as dropped. Providers with the dialect of Chat or Gemini cache by themselves."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")

@@ -1,7 +1,7 @@
 """Mapping of messages of `shared/plain_request.py` to a `Conversation` (`shared/conversation.py`).
 
-The conversation applies the rules for the sequence of messages. Cache breakpoints are reported as dropped, because the
-providers that have a `Conversation` cache automatically.
+The conversation applies the rules for the sequence of messages. Cache breakpoints are reported as dropped, because
+providers with the dialect of Chat or Gemini cache by themselves.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
     """Return a value that must be an object.
 
-    Report as dropped each other member than those in `known`, unless it is null.
+    Report as dropped each non-null member that is not in `known`.
     """
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))

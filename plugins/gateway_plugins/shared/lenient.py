@@ -51,7 +51,10 @@ def _whole(value: Any) -> int | None:
 
 
 def all_digits(text: bytes, value: Any) -> Any:
-    """Return the decoded `text` with all digits of its whole numbers. `value` is the decoded text, usually as it is."""
+    """Return the decoded JSON `text`, with all digits of its whole numbers.
+
+    `value` is `text` as orjson decoded it. It is returned unless orjson may have rounded one of its numbers.
+    """
     return lenient_json.exact(text) if is_rounded(value) else value
 
 

@@ -32,7 +32,7 @@ _SHOWN: Final = 50
 """Maximum number of characters of a value in an error message."""
 
 Check = Callable[[Any, str], float | None]
-"""A function that returns a checked number, or None for a value without effect, given the value and its pointer."""
+"""A function that gets a value and its JSON pointer, and returns the number, or None for a value without effect."""
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:

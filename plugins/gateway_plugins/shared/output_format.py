@@ -17,8 +17,8 @@ from typing import Any, Final
 from gateway.contract import lenient_json
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
-"""The hint for OpenAI's format `json_object`. A schema tool is not used: models would call a tool without a schema with
-{}."""
+"""The hint for OpenAI's format `json_object`. No schema tool is used for this format, because the format has no schema,
+and models would call a tool without a schema with the input {}."""
 
 
 SCHEMA_TOOL: Final = "json_output"
@@ -38,7 +38,8 @@ class JsonFormat:
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match exactly; None if the client does not say. None means: if the schema allows it."""
+    """Whether the answer must match exactly. It is None if the client does not say: then the answer must match exactly
+    if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)

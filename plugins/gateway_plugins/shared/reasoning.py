@@ -87,7 +87,7 @@ class Maker:
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature, or redacted data, with the tag with which the client gets it."""
+        """Return a signature, or redacted data, as the client gets it: tagged, or unchanged if `portable` is true."""
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:

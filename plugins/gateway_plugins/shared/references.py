@@ -22,7 +22,8 @@ Schema = dict[str, Any]
 MAX_NODES: Final = 5_000
 """Maximum number of references that are replaced in one schema.
 
-Without this limit, definitions that refer twice to each other's next would double the schema at each level.
+Without this limit, a schema could grow without bound: in a chain of definitions, each may refer twice to the next, so
+that the size doubles with each definition.
 """
 MAX_LEVELS: Final = 24
 """Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""

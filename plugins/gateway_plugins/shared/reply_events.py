@@ -245,7 +245,7 @@ def _restore_names(text: str, names: Names) -> str:
 class Translation:
     """The translation of one request and its reply (see `Translation` in `gateway/contract/flag.py`).
 
-    `stream` is the writer of a streamed reply. `unstreamed` creates the writer of another reply.
+    `stream` is the writer of a streamed reply. `unstreamed` creates the writer of a reply that is not streamed.
     """
 
     request: ClientRequest

@@ -82,7 +82,7 @@ class Settings:
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
-    """JSON pointer of `top_k` in the client's request. Some dialects have no such member."""
+    """JSON pointer of `top_k` in the client's request, for the report if the provider's dialect has no such member."""
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:

@@ -42,7 +42,7 @@ _MAX_FOLDS: Final = 8
 class Names:
     """Aliases for names of tools and properties that providers would refuse.
 
-    An example are names of MCP tools with more than 64 characters (bifrost#3788).
+    Examples are the names of MCP tools with more than 64 characters (bifrost#3788).
     """
 
     def __init__(self, *, leading_digits: bool = True) -> None:

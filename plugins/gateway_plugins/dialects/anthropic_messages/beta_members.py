@@ -124,10 +124,10 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Settings, without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove unwanted betas, and the members that need them, from a body in which betas are
-    named.
+    """Return the changes that remove unwanted betas from a body, and with them the members that need these betas.
 
-    Unwanted betas are those that the configuration drops, and those that the provider has refused (`without`).
+    The body names its betas in the member `anthropic_beta`. Unwanted betas are those that the configuration drops, and
+    those that the provider has refused (`without`).
 
     `at` is the JSON pointer of the object whose members `top` are.
     """
@@ -258,7 +258,10 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 
 
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
-    """Return a function that removes a block. A reference to a tool is replaced by a text with the tool's name."""
+    """Return a function that removes a block from its content.
+
+    If the block is a reference to a tool, a text with the tool's name takes its place.
+    """
 
     def take_out() -> None:
         name = text(block.get("tool_name")) if block.get("type") == _REFERENCE else ""

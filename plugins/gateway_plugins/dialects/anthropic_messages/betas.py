@@ -181,7 +181,7 @@ def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
 
 
 def _corrections(options: Settings) -> BetaOptions:
-    """Return the options of the target if they are about betas; they are not if its flag has other options."""
+    """Return the target's options if they are `BetaOptions`. Otherwise return `BetaOptions` that correct nothing."""
     return options if isinstance(options, BetaOptions) else _NO_CORRECTIONS
 
 

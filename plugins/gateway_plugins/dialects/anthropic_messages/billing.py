@@ -15,7 +15,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(tools: Iterable[Mapping[str, Any]]) -> Iterator[BilledPart]:
-    """Yield the searches of each tool of Anthropic, and the instructions about tools if there are tools."""
+    """Yield the searches that Anthropic's web tools may make.
+
+    If the request has tools, also yield the instructions about tools, which the provider adds to the prompt.
+    """
     has_tools = False
     for tool in tools:
         has_tools = True

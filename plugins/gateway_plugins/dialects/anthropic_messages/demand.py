@@ -72,7 +72,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether tool results end the request and answer an assistant turn that does not begin with thinking."""
+    """Return whether the request ends with tool results for an assistant turn that does not begin with thinking."""
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False

@@ -115,7 +115,7 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether tool results end the request and answer an assistant turn that does not begin with thinking."""
+    """Return whether the request ends with tool results for an assistant turn that does not begin with thinking."""
     if b'"tool_result"' not in edited.raw("messages"):
         return False
     turns = [mapping(turn) for turn in sequence(edited["messages"]) if mapping(turn).get("role") != "system"]
@@ -177,9 +177,9 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
-    """Add a user turn after a last turn of the assistant that has no calls and that the model cannot continue.
+    """Add a user turn at the end, if the last turn is the assistant's, has no calls, and the model cannot continue it.
 
-    That turn is reported as dropped. If it is empty, it is removed instead, and nothing is lost.
+    The assistant's turn is reported as dropped. If that turn is empty, it is removed instead, without a report.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):

@@ -42,7 +42,7 @@ _WITHOUT_TEXT = {
     "text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use", "image", "redacted_thinking", "container_upload",
     "tool_reference",
 }  # fmt: skip
-"""Types of blocks without text, or of blocks whose text is empty."""
+"""Known types of blocks. A block of such a type has no further text. All strings of other blocks are texts."""
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
@@ -63,7 +63,7 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
-    """Yield the places of blocks. `within` is the name of the block that has them; () for a whole message."""
+    """Yield the places in blocks. `within` is the name of the block that contains the blocks; () for a message."""
     if isinstance(content, str):
         yield Place(path, "text", within, role=role)
     for number, block in enumerate(sequence(content)):
@@ -99,7 +99,7 @@ def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[P
 
 
 def _cited(citation: dict[str, Any], path: Path, role: str) -> Iterator[Place]:
-    """Yield the place of a citation's text. It is whole in one event."""
+    """Yield the place of a citation's text, which is always complete in one event."""
     if isinstance(citation.get("cited_text"), str):
         yield Place((*path, "cited_text"), "text", ("cited", citation["cited_text"]), repeats=True, role=role)
 

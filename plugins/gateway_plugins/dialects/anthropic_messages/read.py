@@ -150,7 +150,7 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return blocks of a message other than the model's, with citations removed and reported as dropped.
+    """Return the blocks of a message that the model did not write. Citations are removed and reported as dropped.
 
     Only answers of the model may have citations.
     """

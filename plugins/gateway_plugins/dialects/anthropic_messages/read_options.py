@@ -152,9 +152,9 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
 
-    For a model other than Claude, an effort is a request to think. For Claude, it can also apply to the whole answer.
-    In that case `answer_effort` returns the effort, and it is left out here unless it is `none`. This is the case if
-    the model is Claude and the request has no thinking, or if the model needs a beta for efforts.
+    For a model other than Claude, an effort is a request to think, and is returned here. For Claude, an effort applies
+    to the whole answer if the request has no thinking, or if the model needs a beta for efforts. Then `answer_effort`
+    returns the effort, and it is left out here. The effort `none` is always returned here.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest

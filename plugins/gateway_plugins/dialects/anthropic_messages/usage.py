@@ -89,7 +89,7 @@ class Reports:
     def _known(self) -> Counts:
         """The counts directly in `usage`.
 
-        Missing counts are taken from the headers, and the output from `message_start`.
+        Missing counts are taken from the headers. If the output is missing there too, it is taken from `message_start`.
         """
         known = self._counts.copy()
         known.complete(self._billed)
@@ -151,7 +151,8 @@ class Reports:
         """Return the parts of the call, and whether they are exactly what the provider bills.
 
         `marks` are the cache marks of the request, and `model` is the model that the reply names. All parts have the
-        service tier and geography of the call. The only exception is that the part of an advisor has no fast mode.
+        service tier and geography of the call. If the call is in fast mode, the tier of its parts is `fast` instead. A
+        part that names its own model, such as that of an advisor, keeps the service tier.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")

@@ -101,7 +101,7 @@ def _decoded(body: str) -> Members:
 
 
 def _with_body(top: Members, given: Members, invoke: Members, body: bytes) -> bytes:
-    """Return a CountTokens body with another member `body`."""
+    """Return a CountTokens body in which `body` is the new value of the member `body` of `invokeModel`."""
     return top.spliced({"input": given.spliced({"invokeModel": invoke.spliced({"body": body})})})
 
 
@@ -147,8 +147,8 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
     """Return the count in the form of a CountTokens reply.
 
-    If CountTokens does not support the model, count in another way: by the Messages API, or by an estimate in which
-    `billed_parts` finds what is not text.
+    If CountTokens does not support the model, the tokens are counted by the Messages API, or else estimated. For the
+    estimate, `billed_parts` finds the parts of the request that are not billed as text.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """

@@ -97,7 +97,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""The exception of ConverseStream that replaces an exception that only InvokeModel's stream has."""
+"""Exceptions that only InvokeModel's stream has, each with the exception that ConverseStream sends instead."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -107,8 +107,8 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Pattern for the message of a 403 for a bad key. The exception alone does not tell: AWS also raises it if the account
-has no access to the model, or if `bedrock:InvokeModel` is denied."""
+"""Pattern for the message of a 403 for a bad key. The exception alone does not show that the key is bad: AWS raises
+the same exception if the account has no access to the model, or if `bedrock:InvokeModel` is denied."""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 

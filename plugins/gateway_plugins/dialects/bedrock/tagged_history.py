@@ -30,7 +30,7 @@ Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
 """The beginning of every tagged text in base64. The first nine characters of a tag are always encoded alike, because
-base64 encodes three at a time."""
+base64 encodes three characters at a time."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
 """The beginning of a tag, plain and in base64. A body with a tag contains at least one of the two."""

@@ -14,7 +14,10 @@ _GROUNDING: Final = "nova_grounding"
 
 
 def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[Any], Iterator[File]]:
-    """Return a reader of the member of this name. A document whose source is `text` or `content` has no file."""
+    """Return a reader of the file in the member `kind` of a block.
+
+    A document whose source is `text` or `content` has no file.
+    """
 
     def read(block: Any) -> Iterator[File]:
         source = mapping(mapping(block).get("source"))
@@ -27,7 +30,7 @@ def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[A
 
 
 def wrapped(block: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return a tool's result and the content for a guardrail, which have further content."""
+    """Return the values of `toolResult` and `guardContent` in a block, because these values have further content."""
     return mapping(block.get("toolResult")), mapping(block.get("guardContent"))
 
 
@@ -49,7 +52,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the searches of Nova's grounding, and the instructions about tools if there are tools."""
+    """Yield the searches that Nova's grounding may make.
+
+    If the request has tools, also yield the instructions about tools, which the provider adds to the prompt.
+    """
     tools = billing.tools_of(body.get("toolConfig"))
     for tool in tools:
         if mapping(tool.get("systemTool")).get("name") == _GROUNDING:

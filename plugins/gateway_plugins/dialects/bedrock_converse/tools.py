@@ -23,8 +23,9 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords of JSON Schema whose value is a single schema. In `_MAPS` are those whose value is an object of schemas, and
-in `_LISTS` those whose value is a list of schemas.
+"""Keywords of JSON Schema whose value is a single schema.
+
+`_MAPS` has the keywords whose value is an object of schemas, `_LISTS` those whose value is a list of schemas.
 """
 
 
@@ -111,8 +112,9 @@ def tool_config(
 
     `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
     `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
-    Converse has no tool choice "none", so models that accept Claude's own `tool_choice` get this one. `thinks` is true
-    if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
+    Converse has no tool choice "none". Models that accept Claude's own `tool_choice` get "none" in that member.
+
+    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

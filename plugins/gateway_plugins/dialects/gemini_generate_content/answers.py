@@ -1,8 +1,8 @@
-"""Answers that must match a JSON schema of another type than object, such as a list.
+"""Answers that must match a JSON schema whose type is not object, such as a list.
 
-Other APIs and the input of a tool demand the schema of an object. So the provider is asked for an object with one
-member, which has the answer, and the answer is taken out of the reply again. google-genai's own examples ask for a
-list.
+Other APIs accept only schemas of type object, both for an answer and for the input of a tool. So the provider is asked
+for an object with one member, which has the answer. The answer is then taken out of the reply. google-genai's own
+examples ask for a list.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def in_object(schema: Schema) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class DropInAnswer:
-    """A `flag.Drop` that reports a loss in the answer's schema under the pointer of the client's schema."""
+    """A `flag.Drop` for losses in the schema that `in_object` returned.
+
+    It reports each loss under the JSON pointer that the lost value has in the client's request.
+    """
 
     drop: Drop
     schema_at: str
@@ -72,7 +75,7 @@ class AnswerText:
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text. Return whether it is known what the text is."""
+        """Read the beginning of the text. Return whether it is now known if the text is an object with the answer."""
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

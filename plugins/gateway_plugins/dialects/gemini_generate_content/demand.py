@@ -196,9 +196,10 @@ class Conversation:
         self._ids.assistant_turn()
 
     def _function_response(self, result: Block, beside: list[Block]) -> Block:
-        """Return the part with a result. Files that it may not have are added to `beside`, after a text.
+        """Return the part with a result.
 
-        The output is text also where it is JSON, because Gemini reads a member `$ref` in it (vercel/ai#14369).
+        Files that such a part may not have are added to `beside`, after a text with the function's name. The output is
+        sent as text even if it is JSON, because Gemini would interpret a member `$ref` in JSON (vercel/ai#14369).
         """
         name = self._names[result["id"]]
         content = result["content"]

@@ -126,7 +126,7 @@ def _status_of(problem: Problem) -> tuple[int, str]:
 
 
 def _details(problem: Problem) -> list[dict[str, Any]]:
-    """Return the details from which Google's clients read the wrong field, and the seconds to wait."""
+    """Return the details of an error for Google's clients: which field is wrong, and how many seconds to wait."""
     details: list[dict[str, Any]] = []
     if problem.param:
         violation = {"field": problem.param, "description": problem.message}

@@ -25,7 +25,7 @@ _NO_EFFECT: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 
 
 def camel_case(name: str) -> str:
-    """Return a member's name in lowerCamelCase, without underscores before it (`_responseJsonSchema`)."""
+    """Return a member's name in lowerCamelCase. Underscores at its beginning are removed (`_responseJsonSchema`)."""
     first, *words = name.lstrip("_").split("_")
     return first + "".join(word[:1].upper() + word[1:] for word in words)
 

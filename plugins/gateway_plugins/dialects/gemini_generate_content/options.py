@@ -65,7 +65,10 @@ def merge(*members: Block) -> Block:
 
 
 def for_operation(body: Block, operation: str) -> Block:
-    """Return the body for an operation. countTokens takes a request with more than contents only as a member."""
+    """Return the body for an operation.
+
+    countTokens accepts members other than `contents` only inside the member `generateContentRequest`.
+    """
     return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 
 
@@ -128,7 +131,7 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. A budget or display for which `thinkingConfig` has a member is not reported."""
+    """Return the planned settings. A budget or display is not reported if `thinkingConfig` has a member for it."""
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget
@@ -223,7 +226,7 @@ def build_output(
 
 
 def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
-    """Return `generationConfig` with the schema of the answer, which has the format's description."""
+    """Return `generationConfig` with the schema of the answer. A schema without description gets the format's."""
     schema = json_schema(wanted.schema, wanted.schema_at, drop)
     if wanted.description:
         schema = {"description": wanted.description, **schema}

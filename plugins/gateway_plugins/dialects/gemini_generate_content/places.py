@@ -19,7 +19,7 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""The two spellings of a part and the name of its text, with the kind of that text."""
+"""Kind of the text in a part, by the two spellings of the part's name and the name of its member with the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
@@ -38,7 +38,10 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(candidates: list[Any]) -> tuple[Place | End, ...]:
-    """Return the places of an event that has nothing but a piece of one answer, as nearly all events; () for others."""
+    """Return the places of an event that is only a piece of one answer; () for any other event.
+
+    Nearly all events are such pieces.
+    """
     candidate = mapping(candidates[0]) if len(candidates) == 1 else {}
     parts = sequence(mapping(candidate.get("content")).get("parts"))
     part = mapping(parts[0]) if len(parts) == 1 else {}
@@ -50,7 +53,7 @@ def _answer(candidates: list[Any]) -> tuple[Place | End, ...]:
 
 
 _PLAIN: Final = {"content", "index", "safetyRatings"}
-"""Members of a candidate that is a piece of an answer, and neither its end nor has other texts."""
+"""Members of a candidate that is only a piece of an answer. Any other member may end the candidate or have a text."""
 
 
 def _candidates(candidates: list[Any]) -> Iterator[Place | End | Copy]:
@@ -72,7 +75,7 @@ def _request(data: dict[str, Any], path: Path) -> Iterator[Place | End]:
 
 
 def _grounding(candidate: dict[str, Any], path: Path) -> Iterator[Place | Copy]:
-    """Yield the places of the texts that ground a candidate, and of the members that repeat its text."""
+    """Yield the places of texts in a candidate's grounding, and of its members that repeat the candidate's text."""
     grounding = mapping(candidate.get("groundingMetadata"))
     where = (*path, "groundingMetadata")
     for number, query in enumerate(sequence(grounding.get("webSearchQueries"))):
@@ -116,7 +119,7 @@ _PARTS: Final = frozenset({
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:
-    """Yield the places of code that the provider has run, and of what the code has printed. Both are whole."""
+    """Yield the places of code that the provider has run, and of what the code has printed, each complete."""
     for names, kind in _CODE.items():
         for name in names[:2]:
             found = mapping(part.get(name)).get(names[2])

@@ -5,7 +5,7 @@ They return values of `shared/plain_request.py`.
 - Consecutive contents of the model become one message, and consecutive texts in it one text. google-genai stores each
   chunk of a stream as a content of its own.
 - A call without an id gets one from its number in the conversation. A function response belongs to the call of the
-  model's last turn with the same id, or else to the first unanswered one with the same name.
+  model's last turn with the same id. If there is none, it belongs to the first unanswered call with the same name.
 - A malformed value is refused with a 400 that names the field. A part in a turn of the model that only Google's servers
   understand is left out and reported as dropped, because a 400 would end the session.
 
@@ -79,7 +79,7 @@ class _Contents:
     _calls: list[Call] = field(default_factory=list)
     """The calls of the model's last turn."""
     _answered: set[str] = field(default_factory=set)
-    """The ids of those of these calls that have a response."""
+    """The ids of the calls in `_calls` that have a response."""
     _count: int = 0
     """Number of calls so far."""
 

@@ -30,7 +30,7 @@ _NUMBERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     **dict.fromkeys(_COUNTS, partial(numbers.whole, highest=numbers.MAX_INT64)),
     **dict.fromkeys(("minimum", "maximum"), lambda value, _at: value),
 }
-"""Members that are numbers, and the check of each, given the number and its JSON pointer."""
+"""Members that are numbers, and the check of each. A check gets the number and its JSON pointer."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems", "not"})
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}

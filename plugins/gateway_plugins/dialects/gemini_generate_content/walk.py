@@ -4,7 +4,7 @@
   it. A function call comes whole in one part.
 - Older models send a finish reason with every chunk. So the reply is finished only when the last chunk has come.
 - A signature comes with the part to which it belongs, or in a part without text after a text (`carried.py`).
-- A prompt that Gemini blocks has no candidates, but a reason in `promptFeedback`.
+- If Gemini blocks the prompt, the reply has no candidates. Its member `promptFeedback` has the reason.
 
 The writers decide the form of a client's reply. Source: Google's API reference (GenerateContentResponse).
 """
@@ -166,7 +166,7 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open block of thinking, with a tag that shows whose it is."""
+        """End the open block of thinking. Its signature is only a tag, which names the model family that wrote it."""
         if self._thinks:
             self._thinks = False
             writer.signature(self._maker.tagged(""))

@@ -1,7 +1,8 @@
 """Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat).
 
-A choice ends with its `finish_reason` only, so its thinking ends where the answer begins, and each text where a call
-of a tool begins. `reasoning_details` are OpenRouter's (its API reference).
+Chunks mark only the end of a whole choice, by `finish_reason`. So the end of a text is derived from what follows:
+thinking ends where the answer begins, and any text ends where a tool call begins. The member `reasoning_details` is
+described in OpenRouter's API reference.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(choices: list[Any]) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that has nothing but a piece of one answer, as nearly all chunks; () for others."""
+    """Return the places of a chunk that is only a piece of one answer; () for any other chunk.
+
+    Nearly all chunks are such pieces.
+    """
     choice = mapping(choices[0]) if len(choices) == 1 else {}
     delta = mapping(choice.get("delta"))
     content = delta.get("content")
@@ -80,7 +84,7 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
     """Yield the ends of the texts and of the earlier calls, because a call of a tool begins or continues.
 
-    Some servers send the text beside the first piece of a call, and that text does not end before it.
+    Some servers send text and the first piece of a call in the same delta. Then the text does not end here.
     """
     if not delta.get("content"):
         yield End((answer, "content"))
@@ -109,7 +113,7 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of the words of an audio, and of OpenRouter's thinking."""
+    """Yield the places of the transcript of an audio, and of OpenRouter's thinking."""
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)
     for number, detail in enumerate(map(mapping, sequence(message.get("reasoning_details")))):
@@ -122,7 +126,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
 _PARTS = {
     "text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url",
 }  # fmt: skip
-"""Members of the parts of a message, at least one of which each part of a known kind has."""
+"""Members by which a part of a known kind is recognised: it has at least one of them."""
 
 
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:

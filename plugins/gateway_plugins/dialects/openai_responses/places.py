@@ -37,10 +37,10 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Members of items of the provider's own tools, with their members that have text: results of a search in files, logs
-of code, patches, and queries, commands and typed text."""
+"""Names of the members that have text, by the member that contains them in an item of the provider's own tools. The
+texts are results of a search in files, logs of code, patches, and queries, commands and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Members of such items that are texts themselves, or lists of texts."""
+"""Members of items of the provider's own tools that are texts themselves, or lists of texts."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",

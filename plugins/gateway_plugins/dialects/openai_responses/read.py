@@ -208,7 +208,7 @@ class _Items:
     def reference(self, raw: dict[str, Any], at: str) -> None:
         """Report a reference as dropped if it names an item that would be left out.
 
-        Refuse any other: a turn would be lost.
+        Refuse any other reference, because a turn of the conversation would be lost.
         """
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)

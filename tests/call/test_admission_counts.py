@@ -1,4 +1,6 @@
-"""Admission by itself: what counts towards each limit, what is given back, and what a refusal says."""
+"""Tests of admission without connections: what counts towards each limit, what is released, and how refusals are
+worded.
+"""
 
 from types import SimpleNamespace
 

@@ -125,9 +125,10 @@ NOT_IN_CALLS = {
     "Translator.samples",
     "Observer.seen_event",
 }
-"""Hooks that no call of a client reaches. The checks of plugins and of a configuration call them, or other events do.
+"""Hooks that no call of a client reaches. The checks of plugins and of a configuration call them.
 
-`tests/telemetry/test_observers.py` tests the hook for other events.
+Only `Observer.seen_event` is called at other times: for events that are not calls
+(`tests/telemetry/test_observers.py`).
 """
 
 
@@ -191,8 +192,7 @@ async def running(tmp_path):
 
 
 def on_page(*titles):
-    """Return the hooks of these tables of `plugins/reference.md`, except `retry`, which is called only after a failure.
-    """
+    """Return the hooks of these tables of `plugins/reference.md`, except `retry`, which is called only after errors."""
     return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook != "Flag.retry"]
 
 

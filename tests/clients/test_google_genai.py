@@ -217,7 +217,10 @@ async def test_a_key_that_google_refuses_with_400_is_not_the_callers_fault(tmp_p
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 async def test_an_array_reaches_the_client_byte_for_byte(gw, gemini_upstream, size):
-    """Check the form of a stream without `alt=sse`, which the SDK does not use."""
+    """Check that a stream without `alt=sse` is one JSON array, and that its bytes reach the client unchanged.
+
+    The SDK never omits `alt=sse`, so the test sends the request itself.
+    """
     gemini_upstream.script(replace(NAMED["unicode"], split=size), replace(NAMED["unicode"], split=0))
     replies = [await gw.post(f"/v1beta/models/{MODEL}:streamGenerateContent?key=-", ASK) for _ in range(2)]
     for reply in replies:

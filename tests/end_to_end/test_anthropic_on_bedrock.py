@@ -1,4 +1,6 @@
-"""Anthropic's own Messages API at Bedrock: its second path, refused betas, silent streams, and configured settings."""
+"""Tests of Anthropic's own Messages API at Bedrock, which Bedrock serves below `/anthropic`: refused betas, silent
+streams, and configured settings.
+"""
 
 import json
 

@@ -1,7 +1,7 @@
-"""Every method of a filter, on every conversion, whole and streamed, for every way in which a call can end.
+"""Tests of every method of a filter, on every conversion, whole and streamed, for every way in which a call can end.
 
-One filter notes what it is called with, and writes texts in capitals although it holds the end of each piece. All
-conversions share a gateway.
+The filter under test records the calls of its methods, and changes texts to capital letters. It also holds back the
+last characters of each piece of a text. All conversions share a gateway.
 """
 
 import asyncio

@@ -20,8 +20,8 @@ CALLS = 2000
 FINISHED = 6
 """Number of calls that must have ended in a round before the process is killed."""
 LONGEST = 0.5
-"""Maximum number of seconds between the end of the last of these calls and the kill. A round takes about five
-seconds."""
+"""Maximum number of seconds between the end of call number `FINISHED` and the kill. A round takes about five seconds.
+"""
 TOGETHER = 8
 
 

@@ -22,8 +22,7 @@ RIGHT = 24
 PERIOD = 11_400
 """Number after which `soak.request` gives the same calls again, with other texts, sessions and names."""
 GROWTH = 8
-"""Number of additional objects of one type that counts as a leak, if each count has at least so many more than the
-last.
+"""Minimum leak: a type leaks if every count has at least so many more of its objects than the count before.
 
 Connections open and close meanwhile, so single counts differ by some dozen objects.
 """

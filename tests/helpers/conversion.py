@@ -54,7 +54,7 @@ IN_PATH = {
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
     "gemini_generate_content": ("/models/{model:.+}:generateContent", "/models/{model:.+}:streamGenerateContent"),
 }
-"""Paths for unstreamed and for streamed replies, for those clients that name the model in the path."""
+"""Paths of the dialects whose clients name the model in the path: the path for unstreamed and for streamed replies."""
 
 
 def _claudes(bedrock):

@@ -1,4 +1,4 @@
-"""Hooks of a plugin that is not a module, for tests of a single stage of the gateway."""
+"""Hooks that are made from single functions instead of a plugin's module, for tests of one stage of the gateway."""
 
 from types import SimpleNamespace
 

@@ -92,7 +92,10 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check that the order of conversions agrees with the features that they lose. Only both ends are compared."""
+    """Check that the data's order of conversions agrees with the number of features that each conversion loses.
+
+    Only the first and the last places of the order are checked.
+    """
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():

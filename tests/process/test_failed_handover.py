@@ -1,4 +1,4 @@
-"""Tests of a hand-over that fails: wrong descriptors, a state that cannot be sent, and an end at the beginning."""
+"""Tests of a hand-over that fails: wrong descriptors, a state that cannot be sent, and a cancelled hand-over."""
 
 import asyncio
 import json
@@ -37,7 +37,11 @@ def sockets(count):
 
 
 def answered(message, descriptors):
-    """Return a new process's connection to a gateway that has already sent an answer with some descriptors."""
+    """Return both ends of a hand-over socket. The end of the running gateway has already sent an answer with
+    descriptors.
+
+    The first end is for the new process.
+    """
     ours, theirs = socket.socketpair()
     data = json.dumps(message).encode()
     socket.send_fds(theirs, [len(data).to_bytes(4, "big") + data], descriptors)
@@ -80,7 +84,7 @@ def test_a_state_without_the_one_lock_is_a_failure(message, count):
 
 @asynccontextmanager
 async def giving(state, listeners):
-    """Run a gateway that would hand over its listener `listeners` times."""
+    """Run a gateway that is ready to hand over. To simulate many listeners, its listener counts `listeners` times."""
     state.mkdir(mode=0o700)
     async with gate(state, {}) as gateway:
         running, replaced = gateway.running, []

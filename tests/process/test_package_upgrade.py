@@ -1,4 +1,6 @@
-"""Tests of an installed package that is upgraded while the gateway runs: only a restart loads the new code."""
+"""Tests of an installed package that is upgraded while the gateway runs. A restart loads the new code, and a reload
+does so only with `serve --dev`.
+"""
 
 import io
 import json

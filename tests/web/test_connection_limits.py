@@ -1,4 +1,4 @@
-"""The counts of connections by themselves: who makes room, who is closed for being idle, and what is logged."""
+"""Tests of connection limits without sockets: which connections are closed to make room or as idle, and the log."""
 
 import asyncio
 from types import SimpleNamespace

@@ -119,7 +119,10 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that a translation reports the same losses, except for members that the translation reads more strictly."""
+    """Check that a translation reports the same losses as an untranslated request.
+
+    Members that the translation reads more strictly are refused instead.
+    """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]
     if "known" in case or "come" in case:

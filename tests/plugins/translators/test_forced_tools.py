@@ -107,7 +107,10 @@ def test_a_demanded_tool_is_kept_beside_thinking_where_both_are_taken(conversion
 
 @pytest.mark.parametrize("both", [True, False])
 def test_the_configuration_can_say_otherwise(both):
-    """Check that an operator's override decides for a model about which reports disagree."""
+    """Check that the configuration can override whether a model accepts a forced tool call together with thinking.
+
+    Reports about this model disagree.
+    """
     caps = capabilities("us.anthropic.claude-sonnet-4-6", {"forced_tool_choice_with_thinking": both})
     for conversion in ROADS:
         call = conversion.call(DEMANDS[conversion.dialect][0], caps=caps)
@@ -116,8 +119,9 @@ def test_the_configuration_can_say_otherwise(both):
 
 @pytest.mark.parametrize("conversion", ROADS, ids=lambda conversion: conversion.name)
 def test_our_own_tool_for_a_schema_is_demanded_only_where_it_may_be(conversion):
-    """Check that the schema tool, which the gateway adds for models without structured output, follows the same
-    rule.
+    """Check that a call of the schema tool is forced only if the model accepts that together with thinking.
+
+    The gateway adds the schema tool for models without structured output.
     """
     wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     bodies = {

@@ -278,7 +278,10 @@ TOKENS = ("irisgate1:gemini+chat:eyJwcm92aWRlciI6InAifQ==", "irisgate1:nova+text
     "flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse], ids=lambda flag: flag.__name__
 )
 def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, token):
-    """Check a session that begins at a provider of another dialect and continues at one of the client's dialect."""
+    """Check that another provider's token in a native request is removed and reported as dropped.
+
+    It occurs if a session begins at a provider of another dialect and continues at one of the client's dialect.
+    """
     hidden = {"type": "redacted_thinking", "data": token}
     content = [hidden, text("So.")]
     if flag is bedrock_converse:
@@ -288,7 +291,10 @@ def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, 
 
 
 def test_thinking_that_a_maker_does_not_sign_goes_back_to_it():
-    """Check a session with DeepSeek that begins through Chat and continues at DeepSeek's Messages endpoint."""
+    """Check that DeepSeek gets its unsigned thinking back unchanged.
+
+    The session begins through Chat and continues at DeepSeek's Messages endpoint.
+    """
     message = chat_reply({"role": "assistant", "content": None, "reasoning_content": "plan", "tool_calls": [
         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ]})  # fmt: skip

@@ -90,10 +90,9 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Let a call read a reply. Return its error and None if this fails, or else None and the facts that the meter
-    reports.
+    """Let a call read a reply. Return (error, None) if this fails, or else (None, facts of the meter).
 
-    The gateway checks the facts before it returns them.
+    The gateway's check of the meter's results has accepted these facts.
     """
     try:
         read(data)

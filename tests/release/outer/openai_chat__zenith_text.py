@@ -64,7 +64,7 @@ class Translation:
 
 
 class Reply:
-    """The members of the provider's reply or event, in the words of Chat Completions."""
+    """The parts of the provider's reply or event, in the form that Chat Completions has for them."""
 
     def __init__(self, data):
         text = data.get("text")

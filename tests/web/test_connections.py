@@ -187,6 +187,33 @@ async def test_a_client_that_has_read_its_reply_has_no_deadline_for_reading(tmp_
         assert (await raw.ask("/"))[0] == 200
 
 
+async def test_a_request_that_has_begun_is_served_before_its_connection_closes(tmp_path, bedrock_sim):
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    async with gated(tmp_path, bedrock_sim) as running:
+        busy = await opened(running, head)
+        assert await busy.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        (connection,) = running.running.connections._open
+        connection.close()
+        busy.writer.write(b"12345")
+        assert (await busy.reply())[0] == 400
+        assert await busy.ended()
+
+
+async def test_a_connection_that_is_closed_waits_for_its_reader_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
+    monkeypatch.setattr(connections_module, "CLOSE_SECONDS", 0.1)
+
+    async def answer(_request):
+        return web.Response(body=b"x" * 10_000_000)
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, answer)
+        await opened(running, HEAD)
+        (connection,) = await eventually(lambda: running.running.connections._open)
+        await eventually(lambda: connection._unread_timer is not None)
+        connection.force_close()
+        await eventually(lambda: open_connections(running) == 0)
+
+
 def open_connections(running):
     return running.running.gateway.metrics.registry.get_sample_value("irisgate_connections")
 

@@ -103,9 +103,11 @@ class Requests:
 
     async def _asked(self, one: OpenFilter, request: ClientRequest) -> ClientRequest | Reply:
         """Return the result of one filter. Raises the exceptions of `filtered`."""
-        asked, large = Asked(request, self._places.function), is_large(request.top.body)
-        if large and self._places.function is not None:
-            asked = await self._read(request)
+        large = is_large(request.top.body)
+        if self._places.function is None:
+            asked = Asked(request, None)
+        else:
+            asked = await self._read(request) if large else Asked(request, self._places.as_list)
         method = one.methods["request"]
         result = await one.run("request", method, asked, is_large=large)
         if isinstance(result, Reply):

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.call.turns import Turns
 from gateway.contract.filter import Asked
+from gateway.contract.hook_results import wrong_result
 from gateway.contract.hooks import Hook
 from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json_bytes, json_text, put_text
@@ -56,8 +57,10 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
             for step in item.path:
                 value = value[step]
             items.append((item, value, False) if type(value) is str else (item, json_text(value), True))
-        else:
+        elif type(item) is End or type(item) is Copy:
             items.append((item, "", False))
+        else:
+            raise wrong_result(item, "Place, End or Copy")
     return items
 
 

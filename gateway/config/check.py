@@ -47,10 +47,12 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
 
 
 def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
-    """Warn of the keys of an object that have no effect."""
-    known, without_effect = keys(model), planned_keys(model)
+    """Warn of the keys of an object that have no effect. A key of an earlier version is an error."""
+    known, without_effect, moved = keys(model), planned_keys(model), getattr(model, "moved", {})
     for key in raw:
-        if key in without_effect:
+        if key in moved:
+            report.error((*path, key), moved[key])
+        elif key in without_effect:
             words = without_effect[key]
             report.warn((*path, key), f"{NOT_SUPPORTED}: {words}" if words else f"{NOT_SUPPORTED}; it has no effect")
         elif key not in known and not getattr(model, "is_open", False):

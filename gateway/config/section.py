@@ -33,6 +33,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
     is_open: ClassVar[bool] = False
     """True if keys that are not listed in the section are allowed without a warning."""
+    moved: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions, each with the text of the error that says what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)

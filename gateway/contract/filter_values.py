@@ -14,7 +14,7 @@ import orjson
 from gateway.contract.errors import BadFrame, PluginFailed, invalid
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event
-from gateway.contract.places import REQUEST, Place, Places, Text, json_bytes, put_texts, text_at
+from gateway.contract.places import REQUEST, Copy, End, Place, Places, Text, json_bytes, put_texts, text_at
 
 UNREADABLE: Final = "no filter can read the body: a number in it is too large, or it is nested too deeply"
 """The message of the refusal of a body that can be passed on unchanged but cannot be decoded."""
@@ -158,9 +158,14 @@ class Asked:
         if self._found is None:
             event = Event(REQUEST, self.request.top.body)
             try:
-                places = [place for place in self._places(event) if isinstance(place, Place)]
+                items: list[Any] = list(self._places(event))
             except BadFrame:
                 raise invalid(UNREADABLE) from None
+            for item in items:
+                if not isinstance(item, Place | End | Copy):
+                    cause = f"returned {type(item).__name__}; Place, End or Copy is expected"
+                    raise PluginFailed(self.request.flag, "places", cause, "")
+            places = [item for item in items if isinstance(item, Place)]
             texts = tuple(Text(text_at(event.data, place.path), place.kind, place.role) for place in places)
             self._found = event.data, places, texts
         return self._found

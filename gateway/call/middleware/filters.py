@@ -5,6 +5,7 @@ If a filter answers a call itself, no provider is called and nothing is charged.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -125,13 +126,14 @@ async def _replied(filters: CallFilters, batches: Batches) -> Batches:
     """Yield the batches. Then give all events to the filters, if the stream succeeded and is not too large."""
     events: list[Event] = []
     size = 0
-    async for batch in batches:
-        yield batch
-        if batch.fault is not None:
-            return
-        if size <= REPLIED_BYTES:
-            shown = [event for event in batch.events if event.raw != b"" and event.payload]
-            size += sum(len(event.payload) for event in shown)
-            events += [Event(event.kind, event.payload) for event in shown]
+    async with aclosing(batches):
+        async for batch in batches:
+            yield batch
+            if batch.fault is not None:
+                return
+            if size <= REPLIED_BYTES:
+                shown = [event for event in batch.events if event.raw != b"" and event.payload]
+                size += sum(len(event.payload) for event in shown)
+                events += [Event(event.kind, event.payload) for event in shown]
     if size <= REPLIED_BYTES:
         await filters.ask("replied", Reply(events=tuple(events)), is_large=size >= LARGE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -43,6 +43,12 @@ DEFAULT_MODE: Final[AuthMode] = "override"
 
 class ProviderSection(Section):
     """A provider of models: its address, its key, its models, and the APIs that it speaks."""
+
+    moved: ClassVar[Mapping[str, str]] = {
+        "anthropic_betas": 'has no effect here any more; write "options": {FLAG: {"allow_betas": [...], '
+        '"drop_betas": [...]}} for each flag in use of anthropic_messages, bedrock_converse and bedrock_model_invoke; '
+        '"envelope" is an option of anthropic_messages'
+    }
 
     baseurl: BaseUrl = Field(
         "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'

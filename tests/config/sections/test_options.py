@@ -101,6 +101,12 @@ def test_what_has_no_effect_is_a_warning(options, message):
     assert warnings(config(provider(options)), plugins=KNOWN) == [f"providers.p.options.{message}"]
 
 
+def test_the_key_of_an_earlier_version_is_an_error_that_names_the_options():
+    (told,) = errors(config({"compatibility": {"bedrock_converse": True}, "anthropic_betas": {"drop": ["x-*"]}}))
+    assert "providers.p.anthropic_betas: has no effect here any more" in told
+    assert 'write "options": {FLAG: {"allow_betas": [...], "drop_betas": [...]}} for each flag in use' in told
+
+
 def test_a_secret_is_read_from_where_it_is_and_hidden_from_then_on():
     loaded = load({"acme_text": {"key": "env:ACME_KEY"}}, ACME_KEY="the-secret-key")
     assert loaded.config.providers["p"].options["acme_text"].key.get_secret_value() == "the-secret-key"

@@ -1,0 +1,88 @@
+"""Tests of a compatibility flag whose `places` fails: the flag is named, whoever asked for the texts."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from gateway.call.chain import Batch
+from gateway.call.filtered_replies import FilteredStream, filtered_body
+from gateway.call.filtered_requests import Requests
+from gateway.call.text_work import MANY_STRINGS
+from gateway.call.turns import Turns
+from gateway.contract.errors import PluginFailed
+from gateway.contract.hooks import Hook
+from gateway.contract.members import Members
+from gateway.contract.messages import ClientRequest, event
+from tests.call.test_filtered_replies import opened
+from tests.helpers.gateway import POOL
+
+
+class Reader:
+    """A filter that reads all texts."""
+
+    def request(self, asked):
+        assert asked.texts
+
+    def text(self, _kind, piece, _last):
+        return piece
+
+
+def a_path(_event):
+    yield ("text",)
+
+
+def no_place(_event):
+    yield None
+
+
+def a_bug(_event):
+    raise KeyError("text")
+    yield
+
+
+FAULTS = {
+    a_path: "returned tuple; Place, End or Copy is expected",
+    no_place: "returned NoneType; Place, End or Copy is expected",
+    a_bug: "KeyError: 'text'",
+}
+SMALL = orjson.dumps({"text": "hi"})
+LARGE = orjson.dumps({"text": "hi", "more": ["x"] * (MANY_STRINGS + 1)})
+
+
+def request(body):
+    return ClientRequest("flagged", "d", "generate", "POST", "/", "", {}, Members(body), "m", False)
+
+
+async def small_request(filters, places):
+    await Requests(filters, places, POOL, Turns()).filtered(request(SMALL))
+
+
+async def large_request(filters, places):
+    await Requests(filters, places, POOL, Turns()).filtered(request(LARGE))
+
+
+async def whole_reply(filters, places):
+    await filtered_body(filters, places, SMALL, POOL, Turns())
+
+
+async def stream(filters, places):
+    async def batches():
+        yield Batch([event("chunk", {"text": "hi"})])
+
+    async for batch in FilteredStream(filters, places, POOL, Turns()).filtered(batches()):
+        if batch.fault is not None:
+            raise batch.fault
+
+
+@pytest.mark.parametrize("step", [small_request, large_request, whole_reply, stream])
+@pytest.mark.parametrize("places", FAULTS)
+async def test_the_flag_is_named_at_each_step(places, step):
+    filters = opened(Reader())
+    (one,) = filters.opened
+    one.active, one.methods = replace(one.active, passes=False), {**one.methods, "request": Reader().request}
+    hook = Hook("flagged", "places", "tests", places)
+    with pytest.raises(PluginFailed) as failed:
+        await step(filters, hook)
+    assert (failed.value.plugin, failed.value.hook) == ("flagged", "places")
+    assert failed.value.cause == FAULTS[places]

@@ -43,7 +43,7 @@ async def gated(tmp_path, bedrock_sim):
 
 
 PLUGINS = "irisgate_plugin_"
-"""Prefix of the metric series of hooks, which each hook gets with its first call. Their number is limited by that of
+"""Prefix of the metric series of plugins' hooks. The first call of a hook adds its series, and clients cannot add
 hooks.
 """
 

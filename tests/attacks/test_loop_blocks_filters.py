@@ -109,7 +109,7 @@ async def test_filters_do_not_hold_the_loop_with_gemini(tmp_path, provider):
 
 
 async def test_filters_do_not_hold_the_loop_with_unknown_bodies(tmp_path, provider):
-    """Check bodies of InvokeModel of which each string is a text."""
+    """Check requests and replies of InvokeModel in an unknown form, in which filters get every string as a text."""
     strings = many_items("x" * 60, SIZE)
     provider.kind, provider.body = "application/json", b'{"generation":"x"}'
     async with filtered(tmp_path, {"p": bedrock(provider.url, models=("meta.llama3-8b-v1:0",))}) as gw:

@@ -110,7 +110,9 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 
 @pytest.mark.parametrize("ping", [False, True])
 def test_a_key_divided_between_two_events_is_removed(ping):
-    """Check every way of splitting a key between two events. A short first part may remain in the reply."""
+    """Check that a key is removed in every way of splitting it between two events. If the first part is short, this
+    part may remain.
+    """
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])
         comment = [Event("", b"", b": ping\n\n")] if ping else []

@@ -157,7 +157,10 @@ async def test_a_filter_blocks_a_request_of_any_size(count):
 
 @pytest.mark.parametrize("count", [3, LARGE])
 async def test_a_body_that_no_filter_can_read_is_refused(count):
-    """Check a number that fits into no float. Without a filter, the body is passed on as it is."""
+    """Check that a body with a number that fits into no float is refused if there is a filter.
+
+    Without a filter, the body is passed on unchanged.
+    """
     given = request_of(count)
     top = Members(given.top.spliced({"n": b"1e999"}))
     with pytest.raises(Refused, match="no filter can read the body"):

@@ -69,7 +69,10 @@ KINDS = {"flags": FLAG, "filters": FILTER, "observers": OBSERVER}
 @pytest.mark.parametrize("through_a_link", [False, True])
 @pytest.mark.parametrize("group", KINDS)
 def test_one_file_is_installed_and_in_the_folder(tmp_path, site, group, through_a_link):
-    """Check `--plugins .` where the package was installed by `pip install -e .`, also through a symbolic link."""
+    """Check that a plugin is loaded once if its installed file is also in the folder of `--plugins`.
+
+    This is the case for `--plugins .` after `pip install -e .`. The folder may also be a symbolic link.
+    """
     install(site, KINDS[group], name="acme_plugin", group=group)
     folder = site
     if through_a_link:

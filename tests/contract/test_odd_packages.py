@@ -82,7 +82,9 @@ def test_an_unusual_package_works_and_prints_nothing(site, monkeypatch, capsys, 
 
 
 def test_the_mistake_of_a_package_whose_description_is_lost_is_named(site):
-    """Check a package of which an interrupted installation has left everything but its description."""
+    """Check that the error of a plugin is reported if its package has lost the file METADATA in an interrupted
+    installation.
+    """
     observer(site, "import acme_sdk\n")
     (site / "acme_plugins-2.1.dist-info/METADATA").unlink()
     (skipped,) = discover().skipped
@@ -141,8 +143,9 @@ def test_a_slow_import_is_named_with_its_seconds(site, monkeypatch):
 
 
 def test_a_command_ends_in_spite_of_a_thread_and_prints_its_result_alone(tmp_path):
-    """Check a command with two plugins: one starts a thread that does not end, and the other prints when it is
-    imported.
+    """Check that a command ends and prints only its result with two odd plugins.
+
+    One plugin starts a thread that does not end, and the other prints when it is imported.
     """
     site = tmp_path / "site"
     site.mkdir()

@@ -241,7 +241,10 @@ with socket.socket(socket.AF_UNIX) as one:
 
 
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
-    """Check the mode of the hand-over socket, and that another user gets no answer even with another mode."""
+    """Check that only the owner may use the hand-over socket. Another user gets no answer, even with a wider file mode.
+
+    The second part needs root.
+    """
     state = tmp_path / "state"
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
         path = state / "handover.sock"

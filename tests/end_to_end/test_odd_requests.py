@@ -79,7 +79,10 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
 
 @pytest.mark.parametrize("flags", [["bedrock_model_invoke"], ["bedrock_converse"]])
 async def test_messages_below_bedrock_are_served(tmp_path, bedrock_sim, flags):
-    """Check a request of Anthropic's Go SDK in Bedrock mode, with a base URL that ends with /bedrock."""
+    """Check that a Messages request below /bedrock is served. Anthropic's Go SDK sends it in Bedrock mode.
+
+    The SDK's base URL then ends with /bedrock.
+    """
     body = {**MESSAGES, "anthropic_version": "bedrock-2023-05-31"}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}) as gw:
         reply = await gw.post("/bedrock/v1/messages", body)

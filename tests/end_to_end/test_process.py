@@ -1,4 +1,4 @@
-"""Tests of the process as operators run it: commands, reloading by saving the file, signals, and the end."""
+"""Tests of the process as operators run it: commands, reloading by saving the file, signals, and a normal end."""
 
 import asyncio
 import json

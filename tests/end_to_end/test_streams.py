@@ -161,9 +161,9 @@ async def whole_stream(simulated, path, body):
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
-    """Check streams that are cut off at many positions.
+    """Check that a stream that is cut off at any of many positions is an error.
 
-    The distance of the positions divides the length of no frame.
+    The distance between the positions divides the length of no frame.
     """
     path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)

@@ -158,7 +158,7 @@ odd = st.recursive(
 @pytest.mark.parametrize(("flag", "dialect"), [(flag, flag.dialect_for(CLAUDE)) for flag in FLAGS.values()], ids=FLAGS)
 @given(data=st.data())
 def test_what_a_provider_says_oddly_costs_no_call(flag, dialect, data):
-    """Check any JSON in place of an event or a body. It is read as far as possible, or raises `BadFrame`."""
+    """Check that any JSON in place of an event or a body is read as far as possible, or raises `BadFrame`."""
     kinds = sorted({kind for kind, _ in rendered(dialect, REPLIES["tools"])[0]})
     payload = orjson.dumps(data.draw(odd))
     kind = data.draw(st.sampled_from(kinds))

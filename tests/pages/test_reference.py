@@ -49,7 +49,7 @@ def test_every_step_of_a_call_is_a_hook_on_the_page():
 
 
 def test_the_names_in_the_texts_exist():
-    """Check the code spans that look like a class or a constant: the page has them, or another library."""
+    """Check that every code span that looks like a class or constant is a name on the page or of another library."""
     named = [(name, module_of(part).rpartition(".")[2]) for part in parts() for name in names_of(part)]
     known = {text for name, module in named for text in (name.name, f"{module}.{name.name}")}
     known |= {text for name, _ in named for member in name.members for text in (member.name, member.full_name)}

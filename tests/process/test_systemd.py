@@ -145,9 +145,9 @@ def test_variables_for_another_process_or_without_a_number_pass_nothing(variable
 
 
 def test_a_descriptor_that_does_not_listen_is_named():
-    """Check the error for a descriptor that does not listen.
+    """Check that the error names a passed descriptor that does not listen.
 
-    It needs a process in which passed descriptors begin at 3.
+    The test runs a process of its own, because passed descriptors begin at 3.
     """
     program = (
         "import os, socket, sys\n"

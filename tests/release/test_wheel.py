@@ -221,7 +221,9 @@ def test_the_plugins_of_another_package_pass_the_check(zenith, tmp_path):
 
 
 async def test_the_plugins_of_another_package_serve_a_call(zenith, tmp_path):
-    """Check a call that passes the flag, the translator, the filter and the observer of one installed package."""
+    """Check that a call succeeds through the flag, the translator, the filter and the observer of one installed
+    package.
+    """
     _, listed, _ = zenith.irisgate("plugins", "list")
     assert "POST /zenith_text/v1/text" in next(line for line in listed.splitlines() if line.startswith("zenith_text "))
     async with acme_api() as url:

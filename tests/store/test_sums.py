@@ -121,7 +121,7 @@ def recounted_tools(connection):
 @settings(max_examples=150)
 @given(BATCHES)
 def test_all_totals_equal_a_recount_of_the_calls(batches):
-    """Check the sums by hour and by day, and the sessions with their models and tools.
+    """Check that the totals by hour and by day, and the sessions with their models and tools, equal a recount.
 
     It is one test, because drawing the calls takes most of the time.
     """

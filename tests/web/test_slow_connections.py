@@ -102,7 +102,10 @@ async def long_reply(_request):
 
 @pytest.mark.parametrize(("least", "is_whole"), [(64 * 1024, True), (2**40, False)])
 async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monkeypatch, least, is_whole):
-    """Check a client that reads for longer than `UNREAD_SECONDS`, with more or less than the minimum rate."""
+    """Check a client that takes longer than `UNREAD_SECONDS` to read a reply.
+
+    Its connection is kept if it reads at the minimum rate or faster, and is closed otherwise.
+    """
     monkeypatch.setattr(connections_module, "UNREAD_SECONDS", SECONDS)
     monkeypatch.setattr(connections_module, "MIN_READ_BYTES", least)
     app = web.Application()

@@ -92,7 +92,7 @@ async def test_a_swap_of_the_links_that_kubernetes_mounts_is_noticed(tmp_path: P
 
 
 async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
-    """Check a file behind two links in a folder that is not watched, as on a network file system."""
+    """Check that a change is noticed behind two links, in a folder that is not watched, as on a network file system."""
     (tmp_path / "far" / "v1").mkdir(parents=True)
     (tmp_path / "far" / "v1" / "key").write_text("1")
     (tmp_path / "far" / "v2").mkdir()

@@ -320,7 +320,9 @@ def test_what_is_unknown_has_no_row(basis, model):
 
 
 def test_a_price_holds_from_its_day_on():
-    """Check the price of gpt-5.6-sol, which OpenAI lowered on 2026-08-21 (genai-prices 0.2.3)."""
+    """Check that a new price applies from its first day on. OpenAI lowered the price of gpt-5.6-sol on 2026-08-21
+    (genai-prices 0.2.3).
+    """
     priced = price_of("openai", "gpt-5.6-sol")
     last, first = 1_787_270_399, 1_787_270_400
     assert priced.cost(Usage(input=1000, output=1000), at=last) == 5_000_000 + 30_000_000
@@ -328,7 +330,10 @@ def test_a_price_holds_from_its_day_on():
 
 
 def test_a_price_of_a_future_day_waits_for_it():
-    """Check the introductory price of gemini-3.6-flash, which ends with the year 2026 (genai-prices 0.2.3)."""
+    """Check that a price with a later first day does not apply yet.
+
+    The introductory price of gemini-3.6-flash ends with the year 2026 (genai-prices 0.2.3).
+    """
     priced = price_of("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000
     assert priced.cost(Usage(input=1000), at=1_798_761_600) == 1_500_000

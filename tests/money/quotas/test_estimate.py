@@ -85,7 +85,9 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 
 
 def measure(data, flag=None):
-    """Return the size of a body as a compatibility flag reads it; without a flag, as the default of flags does."""
+    """Return the size of a body as a compatibility flag reads it. If no flag is given, the default reader of flags is
+    used.
+    """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 
 

@@ -85,7 +85,7 @@ def test_blocks_that_begin_in_order_come_out_in_order(name, data):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_all_events_of_two_blocks_may_alternate(name):
-    """Check two parallel tool calls whose pieces alternate in the stream."""
+    """Check that two parallel tool calls are written one after the other if their pieces alternate in the stream."""
     blocks = STREAMS[name][1]
     plain = [index for index, block in enumerate(blocks) for _ in block]
     first = [index for index in plain if index < 2]

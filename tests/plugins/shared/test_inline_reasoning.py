@@ -154,7 +154,10 @@ def test_thinking_of_nova_on_converse_goes_back_as_text(client):
 
 
 def test_a_messages_client_gets_a_block_of_thinking():
-    """Check gpt-oss on Bedrock, which writes its reasoning into its text (CherryHQ/cherry-studio#10225)."""
+    """Check that a Messages client gets a block of thinking from gpt-oss on Bedrock.
+
+    This model writes its reasoning into its text (CherryHQ/cherry-studio#10225).
+    """
     base = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "x"}]}
     client = Translator("anthropic_messages", "openai_chat", base, "openai.gpt-oss-120b-1:0")
     text = "<reasoning>let me think</reasoning>Answer"

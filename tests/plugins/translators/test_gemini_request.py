@@ -42,7 +42,7 @@ def config(**members):
 
 
 def snake(value):
-    """Return a value with the names of all members in snake_case, but for the client's own values."""
+    """Return a value in which all member names are in snake_case, except inside values that the client defines."""
     if isinstance(value, list):
         return [snake(each) for each in value]
     if not isinstance(value, dict):

@@ -311,7 +311,10 @@ def test_a_second_message_inside_the_first_is_an_error(conversion):
 
 @of(upstreams=["openai_chat"])
 def test_stubs_and_words_for_nothing_are_nothing(conversion):
-    """Check chunks with an empty `function_call`, with a `delta` of null, or with "" or "null" as the finish reason."""
+    """Check that empty values in a chunk do not change the reply.
+
+    They are an empty `function_call`, a `delta` of null, and "" or "null" as the finish reason.
+    """
     empty = {"function_call": {"name": "", "arguments": ""}}
     choices = [
         {"index": 0, "delta": {"content": "H", **empty}, "finish_reason": ""},

@@ -319,7 +319,10 @@ def test_thinking_of_deepseek_in_messages_comes_back_unsigned(client):
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("repeated", [False, True], ids=["content alone", "twice"])
 def test_blocks_in_the_content_of_a_chat_are_thinking_once(upstream, repeated):
-    """Check thinking blocks that a client moved into the content, with and without `thinking_blocks` (litellm#23137)."""
+    """Check that thinking blocks that a client has moved into the content are sent once (litellm#23137).
+
+    The message may still have the same blocks in `thinking_blocks`.
+    """
 
     def move(history):
         message = history[1]

@@ -87,7 +87,7 @@ def test_a_signature_goes_back_on_its_part(case, client, streamed):
 
 @clients
 def test_a_signature_at_the_end_of_a_stream_goes_back_with_the_text(client):
-    """Check the form of Gemini's streams, in which the last part has no text."""
+    """Check that a signature in the last part of a stream, which has no text, is sent back with the text before it."""
     events = chunks([text("So "), text("it is."), text("", thoughtSignature=SIGNATURE)])
     sent, dropped = second_turn(client, GEMINI, MODEL, None, events)
     assert sent["contents"][1]["parts"] == [text("So it is.", thoughtSignature=SIGNATURE)]

@@ -123,7 +123,10 @@ def test_a_name_that_gemini_refuses_comes_back_as_it_was(name):
 
 
 def test_a_schema_has_neither_references_nor_constants():
-    """Check the schemas of MCP servers that Gemini refuses (anomalyco/opencode#12295, google-gemini/gemini-cli#13326)."""
+    """Check that forms of schemas that Gemini refuses are replaced. MCP servers send such schemas.
+
+    Reports: anomalyco/opencode#12295, google-gemini/gemini-cli#13326.
+    """
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": {"P": {"type": "object", "properties": {"kind": {"const": "p"}}}},

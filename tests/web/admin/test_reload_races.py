@@ -69,7 +69,10 @@ async def test_nothing_is_reloaded_while_a_save_is_under_way(served, monkeypatch
 
 
 async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, monkeypatch):
-    """Check a key's file that is empty during a save, and has a new key when the old configuration is restored."""
+    """Check that a new key is used if its file changes while a failed save is undone.
+
+    The file is empty during the save, and has the new key when the old configuration is restored.
+    """
     key, sync = config_file.with_name("key"), atomic_file._sync
     key.write_text("first-key")
     key.chmod(0o600)

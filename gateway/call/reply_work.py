@@ -69,7 +69,10 @@ class WholeReader(msgspec.Struct, frozen=True):
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply. Return the result with the meter, which then has the reply's facts. Raises `PluginFailed`."""
+        """Read a reply. Return the result with the meter, which then has the reply's facts.
+
+        Raises `PluginFailed` if a hook of the plugin fails.
+        """
         body = self.redaction.bytes(body)
         problem = self.hooks["problem"].call(self.head, body)
         if problem is not None:

@@ -77,7 +77,10 @@ class LightFrames:
     """The costly frame at which the last call of `events` stopped; None if it reached the end of the read."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the frames up to the next costly frame, without keys. Raises `GatewayError`."""
+        """Return the events of the frames up to the next costly frame, with the gateway's keys removed.
+
+        Raises `GatewayError` if a frame cannot be decoded or reports an error.
+        """
         self.costly = None
         return self.decoding.redacted.clean(self.hook.each(self._events))
 

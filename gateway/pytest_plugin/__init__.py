@@ -64,7 +64,7 @@ def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGatew
     """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given.
 
     The function takes the configuration, in which grants and listeners may be missing, and the folder or None. The
-    gateway has a free port and an empty store, and ends with the block.
+    gateway has a free port and an empty store. It stops at the end of the `async with` block.
 
     >>> async with irisgate_gateway({"providers": {}}) as gateway:
     ...     reply = await gateway.get("/healthz")
@@ -96,7 +96,7 @@ def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
 
 @pytest.fixture
 def irisgate_check() -> Callable[..., Report]:
-    """Return a function that runs the laws on a plugin, and fails with their report if one is broken.
+    """Return a function that tests a plugin by the laws, and fails the test with a report if a law is broken.
 
     The laws are those of `irisgate plugins check NAME`. The function takes the name of the plugin and its folder; None
     for an installed plugin.

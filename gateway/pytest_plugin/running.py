@@ -85,7 +85,10 @@ class RunningGateway:
             return Reply(response.status, response.headers, await response.read())
 
     async def calls(self, count: int = 1) -> list[dict[str, Any]]:
-        """Return the records of calls, the newest first, when there are at least `count`. Raises `TimeoutError`."""
+        """Wait until there are at least `count` records of calls, and return all records, the newest first.
+
+        Raises `TimeoutError` if there are too few after `RECORD_SECONDS`.
+        """
         deadline = monotonic() + RECORD_SECONDS
         while monotonic() < deadline:
             await self.running.gateway.follower.flush()

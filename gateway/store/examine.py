@@ -116,7 +116,7 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database for reading only. Raises `sqlite3.Error`.
+    """Open a database for reading only. Raises `sqlite3.Error` if it cannot be opened.
 
     If there is no write-ahead log, nobody uses the database, and it is opened such that SQLite creates no log.
     """

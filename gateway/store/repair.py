@@ -61,7 +61,7 @@ def repair_segment(segment: Segment, aside: Path) -> None:
     """Replace the damaged lines of a journal's file by blanks, and cut off a last line without an end.
 
     The file is copied to the folder `aside` first. All other lines keep their offsets, to which the store refers. Lines
-    of another release are kept. Raises `OSError`.
+    of another release are kept. Raises `OSError` if a file cannot be read or written.
     """
     data = bytearray(segment.path.read_bytes())
     for line in segment.bad:
@@ -80,7 +80,8 @@ def repair_segment(segment: Segment, aside: Path) -> None:
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
     """Move the lines that this release can read to a new file of the journal, and return their number.
 
-    `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises `OSError`.
+    `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises
+    `OSError` if a file cannot be read or written.
     """
     lines = unreadable.read_bytes().split(b"\n")
     still = decode(lines)[1]
@@ -98,7 +99,10 @@ def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
 
 
 def move_aside(path: Path, aside: Path) -> None:
-    """Move a database with its write-ahead log to `aside`. The next start makes a new database. Raises `OSError`."""
+    """Move a database with its write-ahead log to `aside`. The next start makes a new database.
+
+    Raises `OSError` if a file cannot be moved.
+    """
     for part in _parts(path):
         _keep(part, aside)
     for part in reversed(_parts(path)):
@@ -257,7 +261,10 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace hourly sums that count too few of the stored calls, then daily sums that count fewer than the hourly."""
+    """Replace hourly sums in which stored calls are missing.
+
+    Then replace daily sums that count fewer calls than the hourly sums of their day.
+    """
     connection.execute(f"INSERT OR REPLACE INTO usage_hourly {MISSING_SUMS}")
     keys = "identity, provider, model, agent"
     amounts = [name for _, name, *_ in connection.execute("PRAGMA table_info(usage_hourly)")][5:]
@@ -270,7 +277,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return the files of a database that exist: the database first, then its write-ahead log."""
+    """Return the files of a database that exist: the database, its write-ahead log, and the index of that log."""
     return [part for end in ("", "-wal", "-shm") if (part := path.with_name(path.name + end)).exists()]
 
 

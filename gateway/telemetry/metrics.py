@@ -237,9 +237,9 @@ class Metrics:
         self._refused_connections.labels(limit).inc()
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metric of the used fraction of each quota. `used` returns it by the quota's name.
+        """Add the metric of the used fraction of each quota.
 
-        `used` is called in the thread that runs `render`.
+        `used` returns these fractions by the names of the quotas. It is called in the thread that runs `render`.
         """
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))

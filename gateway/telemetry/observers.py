@@ -96,7 +96,7 @@ class _Delivery:
                 return
 
     def _deliver(self, item: Item) -> None:
-        """Give a copy of the item to the observer. Raises `PluginFailed`."""
+        """Give a copy of the item to the observer. Raises `PluginFailed` if the observer fails."""
         if isinstance(item, Record):
             self._hooks["seen"].call(item.as_dict())
         elif (hook := self._hooks.get("seen_event")) is not None:

@@ -1,6 +1,6 @@
 """A rate limit for log lines about events that others cause, such as refused connections.
 
-It prevents that a flood of such events fills the log. The first event of a kind is logged at once, and later ones at
+It keeps a flood of such events from filling the log. The first event of a kind is logged at once, and later ones at
 most once in `QUIET_SECONDS`. Each line has the number of events since the previous line.
 """
 

@@ -35,7 +35,10 @@ def endpoints(registry: Registry, offer: Offer) -> list[str]:
 
 
 def _paths(plugin: Plugin) -> list[str]:
-    """Return the paths of an API for generating text, under the most common base URL of its clients."""
+    """Return the paths at which an API generates text.
+
+    If an API serves the same path under several base URLs, only the path under the most common base URL is returned.
+    """
     base = plugin.client_api.bases[0] if plugin.client_api else ""
     paths = [route.path for route in plugin.routes if route.operation == GENERATE]
     usual = [path for path in paths if path.startswith(f"{base}/")]

@@ -27,7 +27,7 @@ from gateway.web.wrong_paths import in_dialect
 
 
 def routes(registry: Registry) -> list[web.RouteDef]:
-    """Return two routes for each path of a list: of the list, and of the entry of one model.
+    """Return two routes for each path of a list: one for the whole list, and one for the entry of a single model.
 
     A flag without routes has no clients, so its lists are left out.
     """
@@ -73,7 +73,10 @@ class _Lists:
         return in_dialect(request, _unknown(request, name), flag)
 
     def _flag(self, request: web.Request) -> Plugin:
-        """Return the flag whose client sent the request. A list without headers is for all other clients."""
+        """Return the flag whose client sent the request, which is recognized by a header.
+
+        If no flag is recognized, return a flag whose list names no headers, since its clients send none.
+        """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]
         return (*marked, *others, self.choices[0][0])[0]

@@ -329,8 +329,8 @@ def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[
     """Yield each bucket of a chain with its part of an amount.
 
     Each bucket pays as much as it can of what earlier buckets could not pay. The rest is charged to the last bucket, or
-    to the first one that never refuses a call (`notify`). If `unreserved` is true, amounts that calls in flight have
-    reserved pay nothing.
+    to the first one that never refuses a call (`notify`). If `unreserved` is true, buckets pay only
+    from the part of their balance that no call in flight has reserved.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):

@@ -51,7 +51,10 @@ class Hold:
         return cls(parts, tuple(tuple(name for name, _ in chain) for chain in reservation.chains))
 
     def reserve(self, ledger: Ledger, rules: Mapping[str, Rule], now: int) -> Reservation:
-        """Reserve the amounts in the buckets of a ledger. `rules` are the present rules of some buckets."""
+        """Reserve the amounts in the buckets of a ledger.
+
+        `rules` are the present rules of buckets by name. A bucket without a present rule has the rule in `parts`.
+        """
         buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
         parts = [(name, buckets[name], amount) for name, _, amount in self.parts]
         for _, bucket, amount in parts:

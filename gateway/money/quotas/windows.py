@@ -24,7 +24,7 @@ _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
 """A year after which no start of a window is computed, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
-"""The border of a time outside the range of `datetime`, in nanoseconds of Unix time. No clock ever shows this time."""
+"""The result of `Window.after` for a time outside the range of `datetime`. No clock ever shows this time."""
 
 
 class UnknownZone(ValueError):

@@ -115,7 +115,10 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and a compatibility flag of each of its dialects. Raises `NotChecked`."""
+    """Return a translator with its samples, and a compatibility flag of each of its dialects.
+
+    Raises `NotChecked` if there are no samples, or no flag of one of the dialects.
+    """
     receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
     sending = [flag for flag in registry.flags.values() if upstream in flag.dialects]
     if not receiving or not sending:
@@ -134,7 +137,10 @@ def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sam
 
 
 def sampled(plugin: str, home: str, function: Callable[[], Any], *kinds: type) -> list[Any]:
-    """Return what a plugin's `samples` returns. Raises `NotChecked` if it fails or has a value of none of the kinds."""
+    """Return the list that a plugin's function `samples` returns.
+
+    Raises `NotChecked` if the function fails, or if its result is no list of objects of the types `kinds`.
+    """
     try:
         samples = Hook(plugin, "samples", home, function).call()
     except PluginFailed as failed:

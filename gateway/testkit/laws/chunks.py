@@ -26,10 +26,10 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 
 
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return a minimal part of the borders for which `fails` is still true.
+    """Return a minimal part of the borders with which the law still fails.
 
-    It is true for all borders. Halves are removed first, and then smaller groups down to single borders (Zeller's delta
-    debugging).
+    `fails` returns whether the law fails for a list of chunks. With all borders, it must return True. Halves are
+    removed first, and then smaller groups down to single borders (Zeller's delta debugging).
     """
     kept, size = list(borders), len(borders) // 2
     while size:
@@ -51,6 +51,6 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return positions from 0 to before `end` at which to cut a stream, as many as `MAX_WORK` allows."""
+    """Return evenly spread positions below `end` at which to cut a stream. `MAX_WORK` limits their number."""
     many = max(100, MAX_WORK // max(1, len(data)))
     return range(0, end, max(1, end // many))

@@ -98,7 +98,10 @@ class Exchange:
 
 
 def options_of(flag: Plugin, sample: Sample) -> Settings:
-    """Return the options with which a sample is tried. Raises `Untried` if the sample must bring them, but does not."""
+    """Return the options of a flag with which a sample is tried: those of the sample, or else the default options.
+
+    Raises `Untried` if the sample has no options and the flag's options have no defaults.
+    """
     if sample.options is not None:
         return sample.options
     try:

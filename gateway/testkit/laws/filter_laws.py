@@ -71,7 +71,7 @@ def _view(request: ClientRequest) -> CallView:
 
 
 def _done(work: Callable[[FilterSubject], Coroutine[Any, Any, None]]) -> Callable[[FilterSubject], None]:
-    """Return the law whose work is asynchronous."""
+    """Return a function that runs the coroutine function `work` to its end, for use as a law."""
     return lambda subject: asyncio.run(work(subject))
 
 
@@ -81,7 +81,10 @@ async def _calls_are_opened(subject: FilterSubject) -> None:
 
 
 async def _objects(subject: FilterSubject) -> AsyncIterator[tuple[Any, ClientRequest, Plugin]]:
-    """Yield what `open` returns, except None, with the request and the flag."""
+    """Open the filter for every call of the samples. Yield its object with the request and the client's flag.
+
+    Calls that `open` refuses, or for which it returns None, are left out.
+    """
     for settings, request, flag in subject.opened():
         try:
             opened = await subject.open(settings, request)
@@ -170,7 +173,10 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes a text. Raises `Broken` if pieces of some size become another text."""
+    """Return whether the filter changes a text.
+
+    Raises `Broken` if the result differs when the text is given in pieces of some size.
+    """
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])
     await _require_same_in_pieces(subject, settings, kind, given, expected)
@@ -184,7 +190,7 @@ async def _reads_text(subject: FilterSubject) -> bool:
 async def _require_same_in_pieces(
     subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
 ) -> None:
-    """Raise `Broken` if pieces of some size become another text than the whole text does."""
+    """Raise `Broken` if the filter's result is not `expected` when the text is given in pieces of some size."""
     for size in CHUNK_SIZES:
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
         got = await _text_of(subject, settings, kind, pieces)
@@ -193,7 +199,10 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with as few pieces as still give another text than one piece."""
+    """Raise `Broken` with few pieces for which the filter's result differs from `expected`.
+
+    Neighbouring pieces are joined as long as the result still differs.
+    """
     at = 0
     while at + 1 < len(pieces):
         fewer = [*pieces[:at], pieces[at] + pieces[at + 1], *pieces[at + 2 :]]

@@ -116,7 +116,10 @@ def streams_do_not_mix(subject: FlagSubject) -> None:
 
 
 def _decoded_together(exchange: Exchange, chunks: Sequence[bytes]) -> tuple[list[Event], list[Event]]:
-    """Return the events of the stream from two decoders, which get its chunks by turns. Raises `UpstreamFailed`."""
+    """Give each chunk of a stream to two decoders, one after the other. Return the events of each decoder.
+
+    Raises `UpstreamFailed` if the stream has an error or ends too early.
+    """
     decoders = exchange.decoder(), exchange.decoder()
     both: tuple[list[Event], list[Event]] = [], []
     for chunk in chunks:
@@ -211,7 +214,10 @@ def odd_events_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def encoded(exchange: Exchange, events: Sequence[Event]) -> bytes:
-    """Return the bytes that the compatibility flag's encoder writes for a stream's events. Raises `BadFrame`."""
+    """Return the bytes that the compatibility flag's encoder writes for a stream's events.
+
+    Raises `BadFrame` if the encoder cannot read an event.
+    """
     encoder, hooks = exchange.flag.encoder(exchange.request(stream=True)), exchange.flag.hooks
     feed = hooks["encoder.feed"].run
     written = [feed(encoder.feed, Event(event.kind, event.payload)) for event in events]
@@ -230,7 +236,7 @@ def odd_bodies_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _whole_hooks(exchange: Exchange, body: bytes) -> None:
-    """Call the hooks that get a whole body. Raises `PluginFailed`."""
+    """Call the hooks of the decoder and the encoder that get a whole body. Raises `PluginFailed` if one fails."""
     flag, decoder = exchange.flag, exchange.decoder(stream=False)
     encoder = flag.encoder(exchange.request())
     for hook, function in (("decoder.whole", decoder.whole), ("encoder.whole", encoder.whole)):

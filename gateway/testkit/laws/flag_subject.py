@@ -21,7 +21,10 @@ class FlagSubject:
     caps: Caps
 
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield an exchange for each sample that has a certain part. Raises `Untried` (`samples_with`)."""
+        """Yield an exchange for each sample that has a certain part. Raises `Untried` if no sample has this part.
+
+        The arguments are those of `samples_with`.
+        """
         for sample in samples_with(self.samples, has, what):
             yield Exchange(self.flag, sample, self.caps)
 

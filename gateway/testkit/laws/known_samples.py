@@ -32,7 +32,7 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     "openai_responses": {"model": "m", "input": "hello"},
 }
 _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
-"""Members of these requests that have no equivalent in other dialects, and need none."""
+"""Members of the sample requests that other dialects lack. A translator may leave these members out."""
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:

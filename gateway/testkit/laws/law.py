@@ -66,7 +66,10 @@ class Result:
 
 
 def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
-    """Yield the result of each law. A reason for which several laws fail is in the first of their results alone."""
+    """Yield the result of each law.
+
+    If several laws fail for the same reason, only the first result has this reason. The others refer to that law.
+    """
     first_rules: dict[str, str] = {}
     for law in laws:
         result = _result(law, subject)
@@ -103,9 +106,9 @@ def reason_of(error: GatewayError) -> str:
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
-    """Return the samples of which `has` returns a part that is not empty.
+    """Return the samples that have a certain part, which the function `has` returns; b"" if it is missing.
 
-    Raises `Untried`, with `what` as the name of the part, if there are none.
+    Raises `Untried` if no sample has the part. Its message calls the part `what`.
     """
     chosen = [sample for sample in samples if has(sample)]
     if not chosen:

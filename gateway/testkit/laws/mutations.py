@@ -12,7 +12,7 @@ from gateway.contract import lenient_json
 from gateway.contract.flag import Event
 
 MAX_MUTATIONS: Final = 500
-"""Maximum number of damaged forms of one value, and of the events of one stream together, that a law tries."""
+"""Number of damaged forms that a law tries of one JSON value. For a stream, the number is shared among its events."""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
 """Values of every JSON type, including values at the limits of a type."""
 HOSTILE_BODIES: Final = (
@@ -65,8 +65,8 @@ def replaced(value: Any, at: Pointer, new: Any) -> Any:
 def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
     """Yield odd values in place of a JSON value, and copies in which one member is missing or odd.
 
-    Each is yielded with a description of the damage. If there are more than `many`, a part of them is yielded, evenly
-    spread.
+    Each damaged form is yielded with a description of the damage. If there are more than `many` damaged forms, only
+    every n-th form is yielded, so that at most `many` are left.
     """
     total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
     yield from islice(_damaged(value), 0, None, -(-total // many))

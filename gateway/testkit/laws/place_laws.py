@@ -83,7 +83,7 @@ def _placed(exchange: Exchange, event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _by_kind(texts: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
-    """Return the joined texts of each kind, but the arguments of tool calls as a list of JSON values.
+    """Return the joined texts of each kind. Arguments of tool calls are not joined: they are a list of JSON values.
 
     Empty arguments are left out, because a stream need not have an event for them.
     """

@@ -34,7 +34,10 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield a call for each sample that has a certain part. Raises `Untried` (`samples_with`)."""
+        """Yield a call for each sample that has a certain part. Raises `Untried` if no sample has this part.
+
+        The arguments are those of `samples_with`.
+        """
         for sample in samples_with(self.samples, has, what):
             yield TranslatedCall(self, sample)
 
@@ -70,20 +73,23 @@ class TranslatedCall:
         return Exchange(self.subject.client, self.sample, self.subject.caps)
 
     def open(self, *, stream: bool, body: bytes | None = None, drop: Drop = ignored) -> Translation:
-        """Return the translation of the request, or of a request with another body. Raises `Refused`."""
+        """Return the translation of the request, or of a request with another body.
+
+        Raises `Refused` if the request is refused.
+        """
         request = self.client.request(stream=stream, body=body)
         request = stepped(self.subject.client, request, self.target, drop)
         return self.subject.translator.open(request, self.target, drop)
 
     def sent(self, body: bytes, drop: Drop = ignored) -> tuple[str, bytes]:
-        """Return the path and the body of the request to the provider. Raises `Refused`."""
+        """Return the path and the body of the request to the provider. Raises `Refused` if the request is refused."""
         provider = self.subject.provider
         request = stepped(provider, self.open(stream=False, body=body, drop=drop).request, self.target, drop)
         built = provider.build(request, self.target, drop)
         return built.path, built.body
 
     def upstream_events(self, chunks: Iterable[bytes]) -> list[Event]:
-        """Return the provider's events. Raises `UpstreamFailed`."""
+        """Return the provider's events. Raises `UpstreamFailed` if the stream has an error or ends too early."""
         flag = self.subject.provider
         decoder = flag.decoder(self._upstream_request(), self.target, HEAD)
         feed, close = flag.hooks["decoder.feed"].each, flag.hooks["decoder.close"].each
@@ -97,13 +103,13 @@ class TranslatedCall:
         return self.open(stream=True).request
 
     def translated(self, events: Iterable[Event]) -> list[Event]:
-        """Return the client's events for the provider's events. Raises `UpstreamFailed`."""
+        """Return the translation of the provider's events. Raises `UpstreamFailed` if they cannot be translated."""
         translation, hooks = self.open(stream=True), self.subject.translator.hooks
         out = [each for event in events for each in hooks["translation.feed"].run(translation.feed, event)]
         return [*out, *hooks["translation.close"].run(translation.close)]
 
     def translated_whole(self, body: bytes) -> bytes:
-        """Return the client's whole reply for the provider's body. Raises `BadFrame`."""
+        """Return the translation of the body of a whole reply. Raises `BadFrame` if the body cannot be read."""
         translation, hook = self.open(stream=False), self.subject.translator.hooks["translation.whole"]
         decoder = self.subject.provider.decoder(self._upstream_request(), self.target, HEAD)
         decoded = self.subject.provider.hooks["decoder.whole"].run(decoder.whole, body)

@@ -42,7 +42,7 @@ STORE: Final = "irisgate.db"
 
 
 class NoUsage(Exception):
-    """An error because usage cannot be shown. The message gives the reason in one line."""
+    """The error if usage cannot be shown. The message gives the reason in one line."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """Return the answer that the gateway of a state file would give to an admin.
+    """Return the usage in a store's file, in the form in which its gateway would answer an admin.
 
     Raises `BadUsage` if a parameter is wrong, and `NoUsage` if the file cannot be read or has another schema.
     """

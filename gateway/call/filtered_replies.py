@@ -195,7 +195,7 @@ class _OpenBlocks:
 
 
 def _names(block: _Block) -> Sequence[tuple[Hashable, ...]]:
-    """Return the names of all blocks that contain a block, and its own name.
+    """Return the name of a block, and the names of all larger blocks that contain it.
 
     The name of a block within another is a tuple that begins with the other's name. All blocks are within `()`.
     """

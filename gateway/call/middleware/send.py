@@ -347,8 +347,8 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decod
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
 
-    `content_type` is the type of the provider's streams. If this is a text type, a reply with any other text type also
-    counts as a stream, because some servers use text/plain for server-sent events.
+    `content_type` is the type of the provider's streams. If this is a text type, a reply with the type text/plain is
+    not such a document either, because some servers use text/plain for server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):

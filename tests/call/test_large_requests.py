@@ -157,7 +157,7 @@ async def test_a_filter_blocks_a_request_of_any_size(count):
 
 @pytest.mark.parametrize("count", [3, LARGE])
 async def test_a_body_that_no_filter_can_read_is_refused(count):
-    """Check that a body with a number that fits into no float is refused if there is a filter.
+    """Check that a body with a number that is too large for a float is refused if there is a filter.
 
     Without a filter, the body is passed on unchanged.
     """

@@ -1,4 +1,6 @@
-"""Tests of the process as operators run it: commands, reloading by saving the file, signals, and a normal end."""
+"""Tests of the process as operators run it: commands, reloads when the file is saved, and signals that stop the
+process.
+"""
 
 import asyncio
 import json

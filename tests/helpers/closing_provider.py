@@ -72,7 +72,7 @@ class ClosingProvider:
             connection.sendall(HEAD + REPLY[: len(REPLY) // 2])
 
     def _read(self, connection, part=1.0):
-        """Read a request's head, and a part of its body."""
+        """Read a request's head, and a part of its body. `part` is the fraction of the body to read."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += connection.recv(1 if part < 1 else 65536)

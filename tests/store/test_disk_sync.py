@@ -185,9 +185,9 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
 @pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
-    """Check that lines of a failed flush, even those in older files, are written again.
+    """Check that lines of a failed flush, even those in older files, are written to the journal again.
 
-    A second flush would not write them.
+    After a failed flush, Linux has dropped these lines, so another flush alone would not save them.
     """
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)

@@ -155,7 +155,9 @@ async def identifying(state, upstream, *modes):
 
 
 async def replied(ready):
-    """Return the status and the body of /readyz without a request, which the proxy's listener would refuse."""
+    """Return the status and the body of the reply of /readyz. No HTTP request is sent, because some listeners would
+    refuse it.
+    """
     reply = await ready.reply()
     return reply.status, json.loads(reply.body)
 

@@ -23,7 +23,7 @@ from gateway.contract.settings import Settings
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
 Settable = Mapping[str, type[Settings]]
-"""The models of what the configuration sets for plugins, by the plugin's name."""
+"""The models of plugins' values in the configuration, by the plugin's name."""
 _NONE: Final[Settable] = MappingProxyType({})
 
 

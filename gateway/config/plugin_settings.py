@@ -1,4 +1,4 @@
-"""Reads what the configuration sets for a plugin, by the plugin's own model: settings of filters, options of flags."""
+"""Reads a plugin's values in the configuration (settings of filters, options of flags) by the plugin's own model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of the fields that the gateway leaves out of a request or a reply. Its length is limited."""
+"""The list of the fields that the gateway leaves out of a request or a reply. The length of the list is limited."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
 class Hook:
     """One hook of one plugin: a function of the plugin, or a method of the objects that it makes.
 
-    The hook of a function has this `function`, and `call` calls it. The hook of a method has no `function`, because
-    every object has its own bound method. The caller passes this method to `run`.
+    For a function of the plugin, `function` is this function, and `call` calls it. For a method, `function` is None,
+    because every object has its own bound method. The caller then passes the bound method to `run`.
     """
 
     __slots__ = (
@@ -75,9 +75,9 @@ class Hook:
         package."""
         self.function = function
         self.call: Callable[..., Any] = self.run if function is None else partial(self.run, function)
-        """Calls the function as `run` does. For a hook without a function, this is `run` itself.
+        """A callable that calls `function` through `run`. For a hook without a function, it is `run` itself.
 
-        Calling this `partial` takes a third of the time of a method `__call__`."""
+        It is a `partial`, because calling a method `__call__` would take three times as long."""
         self.check = RESULTS.get(name)
         """The function that checks the hook's results; None if the gateway does not use the results."""
         self.calls = 0
@@ -281,7 +281,7 @@ class Hook:
     def _place(self, trace: TracebackType | None, function: Any) -> str:
         """Return the file and line of the innermost frame in the plugin's code.
 
-        Without such a frame, use the function's.
+        If there is no such frame, return the file and line of the definition of `function`.
         """
         place = ""
         for frame, line in traceback.walk_tb(trace):

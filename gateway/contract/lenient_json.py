@@ -24,7 +24,8 @@ _HALF: Final = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
 )
-"""The escape of one half of a character, without the other half beside it. Escaped backslashes must be masked.
+"""The escape of one half of a character, without the other half beside it. Escaped backslashes must be masked before
+the search.
 
 Both alternatives begin with the same bytes, which makes the search fast."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -112,7 +113,7 @@ def without_surrogates(text: bytes) -> bytes:
 
 
 def _with_masks(text: bytes) -> bytes:
-    """Return JSON text with masks in place of escaped backslashes, so that every backslash left begins an escape.
+    """Return JSON text with masks in place of escaped backslashes. Every remaining backslash then begins an escape.
 
     Text that has zero bytes is not JSON, and a mask would be ambiguous in it. So such text is returned unchanged.
     """

@@ -69,7 +69,9 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a member's bytes, or `default` if it is missing. The method of `Mapping` would raise an exception."""
+        """Return a member's bytes, or `default` if it is missing. The method of `Mapping` would raise and catch an
+        exception for a missing member.
+        """
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
@@ -220,8 +222,8 @@ def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
 
     At the offset `at`, the text differs from the decoder's result.
 
-    Usually the repeated name starts at `at`. If no name starts there, `at` is inside a number, the first value of a
-    repeated name, because the decoder kept the last value and this is a prefix of the first. An example is `{"a": 12,
+    Usually the repeated name starts at `at`. If no name starts there, `at` is inside a number. This number is the first
+    value of a repeated name, and the last value, which the decoder kept, is a prefix of it. An example is `{"a": 12,
     "a": 1}`, where `at` is before the 2.
     """
     key = _KEY.match(body, at)

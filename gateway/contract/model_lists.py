@@ -29,8 +29,9 @@ class ModelList:
 
     path: str
     headers: tuple[str, ...] = ()
-    """Names of headers that only this flag's clients send, in lower case. If several flags have a list at one path, a
-    request gets the list of which it has a header, or else the list without such headers."""
+    """Names of headers that only this flag's clients send, in lower case. If several flags have a list at one path,
+    these headers decide which list a request gets. A request with none of them gets the list of the flag that names no
+    headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class ListedModel:
 
     name: str
     provider: str
-    """The id of the provider; of several providers, of the one that is called first."""
+    """The id of the provider. If several providers have the model, it is the id of the provider that is called
+    first."""
     provider_name: str
     description: str
     """A sentence about the provider; "" if the configuration has none."""

@@ -44,8 +44,8 @@ class Observer(Protocol):
     def seen_event(self, event: Mapping[str, Any]) -> None:
         """Receive an event that is no call. `event` has its name as `event`, and the Unix time as `at`.
 
-        The one event is `quota.nearly_used`, which is sent once when calls have used 80 % of a bucket. It has `bucket`,
-        `definition`, `capacity_usd`, `balance_usd`, `used`, `on_exceed` and `full_at`.
+        At present, the only event is `quota.nearly_used`. It is sent once when calls have used 80 % of a bucket. It has
+        `bucket`, `definition`, `capacity_usd`, `balance_usd`, `used`, `on_exceed` and `full_at`.
 
         >>> def seen_event(event):
         ...     print(event["event"], event["bucket"])

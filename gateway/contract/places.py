@@ -12,11 +12,11 @@ The texts of a stream that belong together form a *block*, such as one answer, o
 the event that ends a block, `places` also yields `End(block)`. Blocks that have no `End` end with the stream. The name
 of a block may be a tuple. `End(name)` also ends all blocks whose tuple begins with this name, or with the members of
 this name if it is a tuple too. An `End` may stand before the `Place` of another block in the same event, such as the
-`End` of the thinking before the first text of the answer. Without it, the answer waits if a filter holds the last
-words of the thinking.
+`End` of the thinking before the first text of the answer. Without this `End`, a filter that holds the last words of the
+thinking would delay the answer.
 
 Some values repeat text in a form that no filter can change, such as the log probabilities of its tokens. `places`
-yields a `Copy` for each of them. It is emptied if a filter changes text.
+yields a `Copy` for each such value. If a filter changes text, the gateway empties the value.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def json_text(value: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a decoded value as JSON. orjson reads 1,024 levels of lists and objects, but writes only 254.
+    """Return a decoded value as JSON. msgspec encodes values with more than 254 levels of lists and objects. orjson
+    reads up to 1,024 levels, but writes only 254.
 
     >>> places.json_bytes({"city": "Rome"})
     b'{"city":"Rome"}'

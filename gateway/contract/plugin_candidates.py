@@ -24,7 +24,9 @@ _BUILT_IN: Final = "gateway_plugins"
 
 
 class PluginError(Exception):
-    """Errors in plugins: a `Mistake` or a text for each. They name the plugin, and what would be right."""
+    """The errors in plugins. The arguments are one `Mistake` or text for each error, which names the plugin and a
+    correction.
+    """
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
@@ -62,7 +64,8 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
     """Return the mistakes of plugins whose name several installed packages have.
 
-    None of them is used, because a package that is installed later must not replace a plugin of another package.
+    None of these plugins is used, because a package that is installed later must not replace a plugin of another
+    package.
     """
     packages: dict[str, set[str]] = {}
     for candidate in every:

@@ -4,7 +4,8 @@ Each mistake is reported with its file, its line and the correct form.
 
 - A `Kind` says which members a compatibility flag, a translator or an observer has. The functions come from the
   protocols in `flag.py`, and the rules of other members from the tables here.
-- Arguments are passed by position. So their names are free, but the names of the contract must be in its order.
+- Arguments are passed by position, so a plugin may choose their names. Arguments with names of the contract must be in
+  the order of the contract.
 - A function that nobody uses, and whose name is that of a missing hook with one typing error, counts as a mistake.
 
 What hooks return is judged when they are called (`hook_results.py`). Conflicts between plugins are found by
@@ -152,7 +153,7 @@ def _no_plugin(module: Any) -> str:
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake for each public member that is a missing member of the kind with a misspelt name."""
+    """Yield a mistake for each public member whose name is probably a misspelt name of a missing member of the kind."""
     if not isinstance(module, types.ModuleType):
         return
     lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
@@ -208,7 +209,7 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake if the schema of the configuration cannot have the fields of a plugin's settings."""
+    """Yield a mistake if a plugin's settings have a field that the JSON Schema of the configuration cannot describe."""
     model: Any = getattr(module, member, None)
     try:
         if _are_options(model):

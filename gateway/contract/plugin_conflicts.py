@@ -42,8 +42,8 @@ def claimed_routes(
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
     """Yield the routes of a flag or of its module, each with the member that has it.
 
-    A list of models for marked requests only is left out, because several flags may have such lists at one path. So are
-    the lists of a flag without routes, because it has no clients.
+    A list of models that is only for requests with certain headers is left out, because several flags may have such
+    lists at one path. The lists of a flag without routes are left out too, because such a flag has no clients.
     """
     for route in flag.routes:
         yield "routes", route

@@ -2,7 +2,7 @@
 
 - Files and packages of the folder are modules of the package `irisgate_folder`, so that dataclasses, pickle and
   relative imports (`from ._shared import x`) work.
-- A name that begins with an underscore is a helper of plugins and no plugin itself.
+- A file or package whose name begins with an underscore is not a plugin. Plugins may import it.
 - All sources are read before the first of them runs, and modules are imported from this copy. Worker processes get the
   copy too, so they run the same code as the gateway even if a file has changed since.
 """
@@ -57,7 +57,8 @@ def read_sources(folder: Path) -> Sources:
 def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield the Python files of a folder and of the packages in it.
 
-    `above` are the folders around it. A link to one of them is not followed, because it would have no end.
+    `above` are the folders that contain this folder. A link to one of them is not followed, because the search would
+    never end.
     """
     above = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
@@ -96,7 +97,9 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file. A folder that may not be entered, such as `lost+found`, has none."""
+    """Return whether a path is a file. Return False for a path in a folder that may not be entered, such as
+    `lost+found`.
+    """
     try:
         return path.is_file()
     except OSError:
@@ -128,8 +131,8 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader of a module from a source that was read before.
 
-    It uses a bytecode file only if the file is of a source with the same size and the same time, `mtime`. It writes no
-    bytecode file.
+    It uses a bytecode file only if that file was compiled from a source with the same size and the same time of change
+    (`mtime`). It writes no bytecode file.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:
@@ -146,7 +149,9 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write nothing. Another source may have taken the place of the held one, at the same time."""
+        """Write no bytecode file. It could be taken for that of a newer source with the same size and time of
+        change.
+        """
 
 
 class _Finder(MetaPathFinder):

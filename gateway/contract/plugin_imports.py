@@ -20,7 +20,8 @@ MAX_CAUSE: Final = 300
 
 
 _LASTING: Final[set[threading.Thread]] = set()
-"""Threads that imports of plugins have started, and for whose end Python would wait when the process ends."""
+"""Threads that imports of plugins have started and that are not daemons. Python waits for their end before the process
+ends."""
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:

@@ -99,7 +99,7 @@ def _described(distribution: Distribution, member: str) -> str:
 
 
 def _first(name: str) -> Distribution | None:
-    """Return the package of a name that is the first on the path, whose modules are imported."""
+    """Return the first package with this name on Python's path. Imports use the modules of this package."""
     try:
         return Distribution.from_name(name) if name else None
     except PackageNotFoundError:
@@ -208,7 +208,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the place of a module on disk, where an import would find it without this file."""
+    """Return the spec that an import of a module would find on disk, without the finder of held sources."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):
@@ -234,7 +234,7 @@ def packages_in_use() -> tuple[Package, ...]:
 
 
 def changes(running: Sequence[Package]) -> list[str]:
-    """Return how the installed packages differ from those that run, a text for each."""
+    """Return the differences between the installed packages and those that run, as one text for each package."""
     now = {package.name: package for package, _ in installed_packages()}
     differences = []
     for package in running:

@@ -73,7 +73,7 @@ class LoadedFilter:
 
 
 SLOW_IMPORT_SECONDS: Final = 2.0
-"""Seconds of a plugin's import from which on the gateway warns, because each start and each worker process waits."""
+"""Seconds of a plugin's import above which the gateway warns, because each start and each worker process waits."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
 """The class of loaded compatibility flags. A member that the flag's module lacks comes from `Defaults`."""
@@ -109,7 +109,9 @@ def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
 
 
 def _translator(name: str, module: Any) -> LoadedTranslator:
-    """Return a checked translator. Its loss is 0 if it is a built-in one, whose loss is in a file."""
+    """Return a checked translator. `loses` is 0 for a built-in translator, because its loss is in
+    `conversions.json`.
+    """
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
     samples = getattr(module, "samples", tuple)
@@ -256,8 +258,8 @@ class _Search:
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Add a plugin that has no mistakes.
 
-        Mistakes are errors, or the plugin is skipped if it is of an installed package. A file that is a plugin of an
-        installed package and also in the folder, as after `pip install -e`, is added once.
+        A plugin of an installed package is skipped if it has mistakes. The mistakes of any other plugin are errors. If
+        a file in the folder is also a plugin of an installed package, as after `pip install -e`, it is added only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):
@@ -271,7 +273,9 @@ class _Search:
             self.errors += wrong
 
     def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
-        """Return the mistakes of a plugin, also if a value of its module raises an exception when it is looked at."""
+        """Return the mistakes of a plugin. If a value in its module raises an exception during the checks, that is a
+        mistake.
+        """
         try:
             return tuple(self._mistakes(candidate, module))
         except Exception as error:  # noqa: BLE001 (whatever a plugin raises)

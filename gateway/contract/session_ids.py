@@ -33,7 +33,8 @@ class SessionIds(NamedTuple):
     cache_key: Any = ""
     """The key of a prompt cache; "" if the body has none.
 
-    Few clients use a key of their own for each session, so the key counts only for those that are known to do so."""
+    Few clients use a separate key for each session. So the gateway uses the key only for clients that are known to do
+    so."""
 
 
 def in_body(top: Members) -> SessionIds:

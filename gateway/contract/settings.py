@@ -1,4 +1,4 @@
-"""The base class of what the configuration sets for a plugin: the `Settings` of a filter, the `Options` of a flag."""
+"""The base class of a plugin's values in the configuration: the `Settings` of a filter, the `Options` of a flag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A cache of results for texts from clients or providers. Both the number of entries and their size are limited."""
+"""A cache of results for texts from clients or providers. The number of entries and the length of each text are
+limited.
+"""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix. The price of a model
-with another prefix is that of the prefix's price list, and not that of the configured list.
+"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix. A model with any other
+prefix has the price in its own region's list, and not the price in the configured list.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which the tailnet policy may have further grants, which this check cannot see."""

@@ -152,7 +152,7 @@ class Hook:
     def listed(
         self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
     ) -> tuple[list[Event], GatewayError | None]:
-        """Return the events that `function` returns for each of the values, and the failure that followed, or None."""
+        """Return the events that `function` returns for all values, and the failure that ended the loop, or None."""
         events: list[Event] = []
         fault = None
         began = perf_counter()
@@ -214,7 +214,7 @@ class Hook:
         return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the bytes that `function` returns for events, joined, and the failure that ended the loop, or None."""
+        """Return the joined bytes that `function` returns for events, and the failure that ended the loop, or None."""
         parts: list[bytes] = []
         fault = None
         began = perf_counter()

@@ -195,7 +195,7 @@ def _finish(taker: Taker) -> Collection[str]:
 
 
 def _header_bytes(config: Config) -> int:
-    """Return the maximum length of a header line, which is higher behind `tailscale serve`: one header has all
+    """Return the maximum length of a header line. It is higher behind `tailscale serve`, because one header has all
     grants.
     """
     served = any(listener.identity == "serve-headers" for listener in config.server.listeners)

@@ -61,8 +61,8 @@ class Passed:
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
     """Return the listener's socket.
 
-    This is a socket in `passed` with the listener's name or address, which is removed from `passed`, or else a new
-    socket.
+    If `passed` has a socket with the listener's name or address, that socket is removed from `passed` and used.
+    Otherwise a new socket is opened.
 
     Raises `CannotListen` if a new socket cannot be opened.
     """

@@ -86,7 +86,7 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
-    """Return the highest similarity of the wanted words to a sequence of equally many words in a name."""
+    """Return the highest similarity between the wanted words and any sequence of as many words in a name."""
     size = len(words)
     wanted = "-".join(words)
     parts = ("-".join(own[at : at + size]) for at in range(len(own) - size + 1))

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from gateway.contract import lenient_json
 from gateway.contract.billing import BilledParts
 from gateway.contract.flag import ClientRequest, Facts, Usage
+from gateway.contract.hook_results import MAX_COUNT
 from gateway.contract.json_api import UNLIMITED
 from gateway.money.quotas.contents import Contents, contents_of
 
@@ -106,9 +107,12 @@ class Estimate(msgspec.Struct, frozen=True):
         return self.probable_input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
+        """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known.
+
+        It is at most `MAX_COUNT`, whatever a client asks for, because a record of the journal has no larger number.
+        """
         costs = [(self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price)]
-        return max(costs, default=0)
+        return min(max(costs, default=0), MAX_COUNT)
 
     def _usages(self, price: Priced) -> Sequence[Usage]:
         """Return the usages that the provider may report for the estimated tokens.

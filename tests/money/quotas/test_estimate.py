@@ -3,6 +3,7 @@
 import base64
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.contract.billing import common_parts
 from gateway.contract.flag import Facts, HttpRequest, Part, Usage
 from gateway.contract.json_api import UNLIMITED
+from gateway.contract.record import Small
 from gateway.money.prices.rates import Priced
 from gateway.money.prices.rows import parse_row
 from gateway.money.quotas import estimate as estimates
@@ -543,6 +545,14 @@ def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():
     held = estimate(ask, 1, [])
     assert held.caches
     assert held.cost([Price(1, 1, 1)]) == 2 * held.input + 1
+
+
+def test_a_huge_number_of_calls_costs_what_the_journal_can_have():
+    searches = {"tools": [{"type": "file_search"}], "max_tool_calls": 2**63 - 1}
+    rates = parse_row({"book": "openai", "model": "m", "input": "4", "output": "2"}).rates
+    size = measure(json.dumps({"input": "hi", **searches}).encode(), "openai_responses")
+    cost = Estimate(1, 1, fees=size.fees).cost([Priced("m", ((0.0, rates),))])
+    assert msgspec.convert(cost, Small) == cost
 
 
 def test_without_a_price_nothing_is_known():

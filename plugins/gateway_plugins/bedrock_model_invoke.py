@@ -253,7 +253,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
 
 
 def _output_metrics(delta: Event) -> dict[str, Any]:
-    """Return the output tokens of a `message_delta`, in the form of Bedrock's invocation metrics."""
+    """Return the number of output tokens in a `message_delta`, in the form of Bedrock's invocation metrics."""
     return {"outputTokenCount": lenient.mapping(lenient.mapping(delta.data).get("usage")).get("output_tokens")}
 
 

@@ -21,7 +21,7 @@ blocks = True
 
 _CODE: Final = "blocked_word"
 _LONGEST_WORD: Final = 4096
-"""Maximum number of characters without a blank that wait for the end of a word."""
+"""Maximum number of characters without a blank that are held back until a word ends."""
 
 
 class Settings(filters.Settings):

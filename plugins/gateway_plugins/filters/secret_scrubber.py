@@ -2,8 +2,8 @@
 
 - The kinds are keys whose form their makers publish, most of them by a prefix. Sources: GitHub's list of patterns for
   secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's page on keys.
-- In a stream, a run of letters that may become a key waits for its end.
-- In a stream, patterns of the configuration should not match blanks, because only a run of letters and digits waits.
+- In a stream, a run of letters and digits that may become a key is held back until it ends.
+- Patterns of the configuration should not match blanks, because only letters and digits are held back.
 - A prompt that is changed misses the provider's prompt cache. The same secret is always replaced by the same text, so
   later turns hit the cache again. Thinking is not changed, because the provider has signed it.
 """
@@ -65,7 +65,7 @@ KINDS: Final = {
 }
 
 _LONGEST: Final = 10_000
-"""Maximum number of characters that wait for the end of a secret."""
+"""Maximum number of characters that are held back until a secret ends."""
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=-"
 """The characters of keys. A run of them at the end of a text may be the beginning of a key."""
 _BEGIN: Final = "-----BEGIN "

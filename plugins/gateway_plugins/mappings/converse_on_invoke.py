@@ -26,7 +26,7 @@ _INVOKE: Final = "bedrock_model_invoke"
 """Name of the compatibility flag for InvokeModel, the API that accepts these headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
-"""Number of random bytes in a tag's suffix, two hexadecimal digits each. Bedrock takes 1 to 20 letters and digits."""
+"""Number of random bytes that are written as a tag's suffix, in hexadecimal. Bedrock allows up to 20 characters."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",

@@ -30,7 +30,7 @@ class Role(Enum):
 
 
 _PIECES: Final = (Role.PIECE, Role.FIRST_OR_PIECE)
-"""Roles of the events that neither begin nor end an open block. In a tuple they are found faster than in a set."""
+"""Roles of events that may continue the open block. Membership in a tuple is tested faster than in a set."""
 
 
 @dataclass(slots=True)

@@ -92,15 +92,15 @@ CHAT: Final[Mapping[str, Check]] = {"frequency_penalty": _penalty, "presence_pen
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Return those numbers among the request's own members that have an effect. `checks` has the check of each."""
+    """Return the top-level members of the request that are in `checks` and have a number with an effect."""
     return checked(checks, {name: member(top, name) for name in checks}, {})
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Return those numbers in `values` that have an effect.
+    """Return the numbers in `values` that have an effect, each after its check in `checks`.
 
-    `checks` has the check of each number, and `at` has the JSON pointer of each value that is not a member of the
-    request itself. Other values are ignored.
+    A value without a check is ignored. `at` has the JSON pointer of each value that is not at the top level of the
+    request.
     """
     given = [(name, value) for name, value in values.items() if name in checks]
     numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}

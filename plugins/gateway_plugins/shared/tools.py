@@ -31,7 +31,7 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords of a folded part that are copied, or that do not restrict the input."""
+"""Keywords of a folded part that are not reported as lost: they are copied, or do not restrict the input."""
 _MAX_OWN_ID: Final = 128
 """Maximum number of characters of an id in a model's own form. This form includes the tool's name (up to 64
 characters)."""

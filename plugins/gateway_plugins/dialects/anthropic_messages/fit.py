@@ -227,5 +227,5 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget. A type of thinking that is not known may have any budget, which is limited here."""
+    """Return the thinking budget, limited to 32 bits, because that of an unknown type of thinking is not checked."""
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -197,7 +197,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts with `part` added. If there are `MAX_PARTS` already, its tokens are added to the last part."""
+    """Return the parts and `part`. If there are `MAX_PARTS` already, the tokens of `part` are added to the last one."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

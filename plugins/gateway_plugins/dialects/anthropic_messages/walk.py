@@ -83,7 +83,7 @@ class Reader:
         """The input that the start of the open call had; None after the first piece of input, which replaces it."""
         self._signature = ""
         self._thought = False
-        """True if the open block has had thinking as text."""
+        """True if the open block has had a piece of readable thinking."""
 
     def event(self, event: Event, writer: Writer) -> None:
         if event.kind not in _EVENTS or (self._finished and event.kind != INVOCATION_METRICS):

@@ -82,9 +82,9 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a block of an earlier answer.
+    """Return `raw`, a block of an earlier answer.
 
-    A block of an unknown kind is reported, and an empty text is returned for it.
+    If the kind of the block is unknown, report the block as dropped, and return an empty text instead.
     """
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():

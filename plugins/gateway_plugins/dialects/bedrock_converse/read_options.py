@@ -40,7 +40,7 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Members of a request in botocore's service model. `modelId` belongs into the URL, but some clients repeat it in the
+"""Members of a request in botocore's service model. `modelId` belongs in the URL, but some clients repeat it in the
 body.
 """
 _READ: Final = (

@@ -22,7 +22,7 @@ CALL: Final = "call"
 TEXT: Final = "text"
 """Kind of a signature that belongs to the text before it."""
 THOUGHT: Final = "thought"
-"""Kind of a signature that belongs to the thinking with which the client gets it."""
+"""Kind of a signature that belongs to the thinking in the same block."""
 _KINDS: Final = frozenset({CALL, TEXT, THOUGHT})
 
 

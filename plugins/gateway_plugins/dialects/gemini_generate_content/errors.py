@@ -88,7 +88,7 @@ def problem_in_event(data: Any) -> Problem:
 
 
 def _refined(problem: Problem, data: Any) -> Problem:
-    """Return the problem, completed by Google's name and the details of the error."""
+    """Return the problem, with what Google's name and the details of the error add to it."""
     data = data[0] if isinstance(data, list) and data else data
     inner = mapping(mapping(data).get("error"))
     name, details = text(inner.get("status")), [mapping(detail) for detail in sequence(inner.get("details"))]

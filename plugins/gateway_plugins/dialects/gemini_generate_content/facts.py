@@ -141,7 +141,7 @@ def _part_bytes(part: Mapping[str, Any]) -> int:
 
 
 def _arguments_bytes(call: Mapping[str, Any]) -> int:
-    """Return the number of bytes of a call's arguments, which are complete or consist of pieces of strings."""
+    """Return the number of bytes of a call's arguments, which may be complete or be pieces of strings."""
     size = len(encoded(call["args"])) if call.get("args") else 0
     pieces = (mapping(piece).get("stringValue") for piece in sequence(call.get("partialArgs")))
     return size + json_api.text_bytes(*pieces)

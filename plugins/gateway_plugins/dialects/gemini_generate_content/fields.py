@@ -60,7 +60,7 @@ class Fields:
 def fields(value: Any, at: str, known: Collection[str], drop: Drop) -> Fields:
     """Return the members of an object that are in `known`. Report the others as dropped, if they have an effect.
 
-    Raises `Refused` for a value that is not an object. `at` is its JSON pointer.
+    Raises `Refused` for a value that is not an object. `at` is the JSON pointer of the value.
     """
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))

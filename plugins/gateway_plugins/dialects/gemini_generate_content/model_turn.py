@@ -31,7 +31,7 @@ class ModelTurn:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is neither a call nor a visible text. Thinking alone is no turn."""
+        """True if there is neither a call nor a visible text. Thinking alone makes no turn."""
         return not any("functionCall" in part or self._is_text(part) for part in self.parts)
 
     def add(self, pieces: Sequence[Piece]) -> None:

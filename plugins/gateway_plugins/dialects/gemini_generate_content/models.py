@@ -28,7 +28,7 @@ _OLDER: Final = (
     ("gemini-2.5-flash-lite*", Generation((512, 24_576), json_with_tools=False, result_files=False)),
     ("gemini-[12]*", Generation((1, 24_576), json_with_tools=False, result_files=False)),
 )
-"""Generations before Gemini 3, by a glob for their models. The first glob that matches counts."""
+"""Generations before Gemini 3, by a glob for their models. The first glob that matches is used."""
 
 
 def generation(model: str) -> Generation:

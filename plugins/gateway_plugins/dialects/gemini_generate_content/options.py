@@ -141,7 +141,7 @@ def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) 
 
 
 def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Generation, drop: Drop) -> Block:
-    """Return `generationConfig` with limit, thinking, sampling and stop sequences. Too many stops are reported."""
+    """Return `generationConfig` with limit, thinking, sampling and stop sequences. Excess stops are reported."""
     decided = settings.decide(requested, caps, RULES, drop, planned=planned)
     if len(decided.stops) > _MAX_STOPS:
         drop(requested.stops_at)

@@ -4,8 +4,8 @@
   or 0 replaces nothing, because ProtoJSON leaves zeros out.
 - `promptTokenCount` includes `cachedContentTokenCount`. Results of the provider's own tools are counted separately in
   `toolUsePromptTokenCount`, and are billed as input.
-- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it, which the total
-  shows (BerriAI/litellm: `is_candidate_token_count_inclusive`).
+- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it. The total
+  shows whether they do (BerriAI/litellm: `is_candidate_token_count_inclusive`).
 - The counts by modality are parts of the larger counts: `image_input`, `audio_input`, `image_output`, `audio_output`.
 
 Sources: the Gemini API's reference (UsageMetadata), and the google-genai SDK's types.
@@ -86,8 +86,8 @@ class Reports:
     def is_exact(self) -> bool:
         """Whether the cost follows exactly from the counts.
 
-        It does not if there are searches, whose fee is per search or per prompt depending on the model, or cached
-        audio, which costs more than other cached tokens.
+        It does not if there are searches, because some models charge a fee per search and others a fee per prompt. It
+        also does not if audio was cached, because cached audio costs more than other cached tokens.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)

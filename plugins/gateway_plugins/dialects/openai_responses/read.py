@@ -67,9 +67,9 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Lists of the results that follow a turn of the assistant, by the id of each call in the turn."""
+    """Lists of results, by call id. All calls in one turn of the assistant share one list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """The same lists of results, by the index of the assistant's message in `conversation`."""
+    """The lists in `_results`, by the index of the assistant's message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
     """Call ids of local shell calls, by their item ids, because some outputs name their call by the item id."""
 

@@ -128,8 +128,8 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
     """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
 
-    If a price for the service tier is missing, that of the standard tier is used. If a kind of input has no price there
-    either, all input is priced as plain input.
+    If a price for the service tier is missing, the price for the standard tier is used. If a kind of input has no price
+    in the standard tier either, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))

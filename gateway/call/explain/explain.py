@@ -233,8 +233,7 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
     """Return the reason of the decision.
 
-    If several reasons apply, return the reason of the check that a call reaches first.
-
+    A call passes several checks in a fixed order. If it would fail more than one check, return the reason of the first.
     If the caller can use no offer, the order of the reasons is: not granted, disabled, unknown.
     """
     states = {offer.state for offer in offers}

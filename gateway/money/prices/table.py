@@ -237,8 +237,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The price is that of the model which the first matching rule of `model_cost_map` names. Without a matching rule, it
-    is that of the underlying model (`base_models`), or of the model itself if no underlying model is configured.
+    The first rule of `model_cost_map` that matches the model names the model whose price is used. If no rule matches,
+    the price of the underlying model (`base_models`) is used, or the model's own if no underlying model is configured.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)

@@ -104,11 +104,11 @@ async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
         load.slowest = 0
         await load.run(1500, until=lambda: time.monotonic() > until)
         await asyncio.sleep(until - time.monotonic())
+        assert load.made - before > 20
         assert not set(load.ids[before:]) & set(await listed(running)), "the store was not locked"
         other.execute("ROLLBACK")
         other.close()
         await load.run(50)
-        assert load.made - before > 200
         assert load.failed == []
         assert load.slowest < SLOWEST_SECONDS
         await all_there(running, load.ids)

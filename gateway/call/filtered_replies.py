@@ -100,11 +100,11 @@ class _Run:
         """
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
-            text += rest
-        elif rest:
+            text, rest = text + rest, ""
+        if (text or rest) and not whole:
+            raise self.failure("returned text for an empty piece while it held nothing")
+        if rest:
             block.held[self] = rest
-        if text and not whole:
-            raise self.failure("returned text at the end of a block of which it held nothing")
         return text
 
     def failure(self, cause: str) -> PluginFailed:

@@ -56,8 +56,12 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
             value = event.data
             for step in item.path:
                 value = value[step]
+            hash(item.block)  # raises the exception here, where it is reported as the plugin's
             items.append((item, value, False) if type(value) is str else (item, json_text(value), True))
-        elif type(item) is End or type(item) is Copy:
+        elif type(item) is End:
+            hash(item.block)
+            items.append((item, "", False))
+        elif type(item) is Copy:
             items.append((item, "", False))
         else:
             raise wrong_result(item, "Place, End or Copy")

@@ -1,4 +1,4 @@
-"""Tests of a compatibility flag whose `places` fails: the flag is named, whoever asked for the texts."""
+"""Tests of a compatibility flag whose `places` fails: the flag is named, whoever needs the texts."""
 
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from gateway.contract.errors import PluginFailed
 from gateway.contract.hooks import Hook
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, event
+from gateway.contract.places import End, Place
 from tests.call.test_filtered_replies import opened
 from tests.helpers.gateway import POOL
 
@@ -86,3 +87,13 @@ async def test_the_flag_is_named_at_each_step(places, step):
         await step(filters, hook)
     assert (failed.value.plugin, failed.value.hook) == ("flagged", "places")
     assert failed.value.cause == FAULTS[places]
+
+
+@pytest.mark.parametrize("item", [Place(("text",), block=["a"]), End(["a"])])
+async def test_a_block_whose_name_cannot_be_a_key_is_the_flags_fault(item):
+    filters = opened(Reader())
+    (one,) = filters.opened
+    one.active = replace(one.active, passes=False)
+    with pytest.raises(PluginFailed) as failed:
+        await stream(filters, Hook("flagged", "places", "tests", lambda _event: [item]))
+    assert (failed.value.plugin, failed.value.cause) == ("flagged", "TypeError: unhashable type: 'list'")

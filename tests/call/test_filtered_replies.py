@@ -14,7 +14,7 @@ from gateway.config.model import Config
 from gateway.contract.filter import Hold, Settings, hold
 from gateway.contract.hooks import Hook, filter_hooks
 from gateway.contract.messages import Event, event
-from gateway.contract.places import json_bytes
+from gateway.contract.places import Place, json_bytes
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.process_pool import ProcessPool
@@ -40,6 +40,13 @@ class Stars:
 
     def text(self, _kind, piece, _last):
         return piece.replace("secret", "***")
+
+
+class Invents:
+    """A filter that makes text of an empty piece."""
+
+    def text(self, _kind, piece, _last):
+        return piece or Hold("", "invented")
 
 
 class FailsLater:
@@ -370,3 +377,13 @@ async def test_a_result_in_a_block_does_not_continue_another_block():
     ]
     left = await arrivals(messages_places, events, Holds())
     assert [len(left.get(number, ())) for number in range(1, 6)] == [0, 2, 0, 2, 1]
+
+
+async def test_text_that_a_filter_makes_of_an_empty_piece_is_not_passed_on():
+    events = [event(CHUNK, {"choices": [{"delta": {"reasoning_content": text}}]}) for text in ("", "real")]
+
+    def thoughts(_event):
+        yield Place(("choices", 0, "delta", "reasoning_content"))
+
+    left = await arrivals(thoughts, events, Invents())
+    assert "invented" not in repr(left)

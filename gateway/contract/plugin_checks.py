@@ -212,13 +212,30 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
     """Yield a mistake if a plugin's settings have a field that the JSON Schema of the configuration cannot describe."""
     model: Any = getattr(module, member, None)
     try:
-        if _are_options(model):
-            model.model_json_schema()
+        if _are_options(model) and _has_inner_secret(model.model_json_schema()):
+            fault = "a SecretStr is only read in a field of its own; take it out of the list, the object or the model"
+            yield Mistake(name, f"{member}: {fault}", place_of(module, member))
     except PydanticUserError as error:
         fault = str(error).splitlines()[0]
         yield Mistake(
             name, f"{member}: {fault}; the configuration is JSON, so take types that JSON has", place_of(module, member)
         )
+
+
+def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
+    """Return whether a secret is inside of a field's value, where `env:NAME` would not be replaced by the secret."""
+    fields = [*schema.get("properties", {}).values()]
+    return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))
+
+
+def _secrets_in(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return _is_secret(value) + sum(map(_secrets_in, inner))
+
+
+def _is_secret(value: Any) -> bool:
+    """Return whether a schema is that of pydantic's `SecretStr`."""
+    return isinstance(value, dict) and value.get("format") == "password" and value.get("writeOnly") is True
 
 
 def _shown(value: Any) -> str:

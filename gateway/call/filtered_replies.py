@@ -4,9 +4,9 @@ the reply.
 - Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
   The function `places` of the client's compatibility flag finds the texts in it.
 - An event in which no filter changes text keeps its bytes.
-- If a filter holds text back, the event with that text waits, and so do all later events. When the filter returns the
-  text, it is put into the next event of the block, or into the waiting event if the block ends. So filters add no
-  events.
+- If a filter holds text back, the event with that text waits, and so do all later events. The filter gets the held
+  text again with the next text of the same block. What it then returns is put into the event of that next text. If the
+  block ends before, the rest is put back into the event that it came from. So filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. A value that repeats text in a
   form that filters cannot change (`Copy`) is emptied if a filter changes text.
 """

@@ -142,10 +142,10 @@ def decode(
     payload: bytes,
     raw: bytes,
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
-    """Decode one frame. Return the decoder and the redaction in their new states, the events, and the error after them.
+    """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `_redaction` is a part of `redacted`. It is passed separately as well, so that a worker process does not send it
-    back.
+    `_redaction` is also a part of `redacted`. A worker process sends back no object that it got as an argument of its
+    own (`process_pool.py`).
     """
     events: list[Event] = []
     fault = None

@@ -3,8 +3,8 @@
 - `handle` receives every request. It reads the body (`request_body.py`), parses the request (`request_parsing.py`),
   runs the chain, and then writes a whole body or a stream.
 - Every request gets exactly one record, however the request ends.
-- An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
-  of the stream, in the client's dialect.
+- If an error comes before the response has begun, it is sent with an HTTP status. If it comes later, it is written as
+  the last event of the stream, in the client's dialect.
 - Events that came before an error are written before the error.
 - A plugin's failure affects only the current call. If the plugin cannot even write the error, the error is sent in the
   gateway's own format, or an open stream is aborted, so that no client takes it for complete.

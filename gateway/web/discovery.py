@@ -1,6 +1,6 @@
-"""A health check, the redirect of the root, and the models that a caller may use, for all lists of models.
+"""The health check, the redirect of the root, and the function that returns the models that a caller may use.
 
-The lists are in `model_lists.py`, and `/api/providers` is in `providers_list.py`.
+Every list of models uses this function: those in `model_lists.py`, and `/api/providers` in `providers_list.py`.
 """
 
 from __future__ import annotations

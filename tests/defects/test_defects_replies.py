@@ -130,7 +130,7 @@ def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(convers
 @both_ways
 @conversions()
 def test_defect_33_a_call_counts_in_a_turn_that_is_over(conversion, stream):
-    """Check that a call is delivered as a call even if the provider's stop reason says that the turn has ended."""
+    """Check that a tool call ends the reply as a tool call, even if the provider's stop reason is that of a text."""
     reply = ended(conversion.upstream, TWO_CALLS, "stop" if conversion.upstream == "openai_chat" else "end_turn")
     assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "calls")
 

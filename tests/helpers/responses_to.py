@@ -1,4 +1,4 @@
-"""Requests for tests of the translators from the Responses API.
+"""Requests in the form of the Responses API, for tests of its translators to other dialects.
 
 The rules of the upstream dialects check the results.
 """

@@ -60,7 +60,11 @@ class _Question:
 
 
 class Lookups:
-    """A client of one tailscaled that limits its questions, and shares them among callers with the same address."""
+    """A client of one tailscaled.
+
+    The number of questions at the same time is limited. Callers with the same address share one question and its
+    answer.
+    """
 
     def __init__(self, socket: str) -> None:
         self.socket = socket

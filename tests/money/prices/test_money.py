@@ -137,9 +137,10 @@ class Conversion:
         return record
 
     def estimate(self, delivered, *, stream=True):
-        """Return the estimated cost, at three bytes per token of the upstream request and of the text.
+        """Return the estimated cost.
 
-        At least one output token is assumed.
+        Three bytes of the upstream request count as an input token, and three bytes of the delivered text as an output
+        token. At least one output token is assumed.
         """
         # on the native way of chat the client's own: the gateway only adds that it wants to know the usage
         body = json.dumps(self.ask(stream=stream)[1]) if self.dialect == "chat" else self.sim.requests[-1].body

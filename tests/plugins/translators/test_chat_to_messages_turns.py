@@ -285,7 +285,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Return the messages without tool results that have no call, because such results are refused."""
+    """Leave out the tool results that belong to no call, because they are refused. Return the other messages."""
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

@@ -152,9 +152,9 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
 
-    For a model other than Claude, an effort is a request to think, and is returned here. For Claude, an effort applies
-    to the whole answer if the request has no thinking, or if the model needs a beta for efforts. Then `answer_effort`
-    returns the effort, and it is left out here. The effort `none` is always returned here.
+    For a model other than Claude, the result has the effort, because it is a request to think. For Claude, the result
+    lacks it in two cases: the request has no thinking, or the model needs a beta for efforts. In both cases the effort
+    applies to the whole answer, and `answer_effort` returns it. The result always has the effort `none`.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest

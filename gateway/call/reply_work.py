@@ -145,7 +145,7 @@ def decode(
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
     `_redaction` is also a part of `redacted`. A worker process sends back no object that it got as an argument of its
-    own (`process_pool.py`).
+    own (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None

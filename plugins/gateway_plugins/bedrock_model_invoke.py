@@ -292,7 +292,11 @@ def places(event: Event) -> Iterable[Place | End | Copy]:
     is_opaque = event.kind == CHUNK
     if event.kind in {REQUEST, REPLY}:
         data = lenient.mapping(event.data)
-        is_opaque = "anthropic_version" not in data and data.get("type") != "message"
+        # a member that some other model ignores must not hide its text from filters
+        if event.kind == REQUEST:
+            is_opaque = not {"anthropic_version", "messages"} <= data.keys()
+        else:
+            is_opaque = data.get("type") != "message" or "content" not in data
         if is_opaque and event.kind == REQUEST and converse_places.is_request(data):
             return converse_places.places(event)
     return opaque_places.places(event) if is_opaque else messages_places.places(event)

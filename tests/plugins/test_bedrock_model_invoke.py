@@ -444,3 +444,11 @@ def test_a_wrong_path_is_an_error_though_bedrock_answers_it_with_200():
 
 def test_opaque_is_the_dialect_of_a_body_without_anthropics_version():
     assert flag.dialect_for(Caps()) == OPAQUE
+
+
+@pytest.mark.parametrize("member", [{}, {"type": "message"}, {"anthropic_version": "bedrock-2023-05-31"}])
+@pytest.mark.parametrize(("kind", "name"), [("request", "prompt"), ("request", "inputText"), ("reply", "generation")])
+def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, member):
+    body = json.dumps({**member, name: "the text"}).encode()
+    paths = [place.path for place in flag.places(Event(kind, body))]
+    assert (name,) in paths

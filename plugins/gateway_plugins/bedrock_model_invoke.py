@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -51,6 +52,7 @@ from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import places as messages_places
 from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
+from gateway_plugins.dialects.anthropic_messages.read_options import MEMBERS
 from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import (
     claude_on_bedrock,
@@ -289,17 +291,22 @@ def places(event: Event) -> Iterable[Place | End | Copy]:
     Requests for Nova have the form of Converse, and so do some requests of CountTokens. In an unknown dialect, every
     string is a text.
     """
+    # a member that some model ignores must not hide the text of another member from filters
+    if event.kind == REQUEST:
+        return _request_places(event)
     is_opaque = event.kind == CHUNK
-    if event.kind in {REQUEST, REPLY}:
+    if event.kind == REPLY:
         data = lenient.mapping(event.data)
-        # a member that some other model ignores must not hide its text from filters
-        if event.kind == REQUEST:
-            is_opaque = not {"anthropic_version", "messages"} <= data.keys()
-        else:
-            is_opaque = data.get("type") != "message" or "content" not in data
-        if is_opaque and event.kind == REQUEST and converse_places.is_request(data):
-            return converse_places.places(event)
+        is_opaque = data.get("type") != "message" or "content" not in data
     return opaque_places.places(event) if is_opaque else messages_places.places(event)
+
+
+def _request_places(event: Event) -> Iterable[Place | End | Copy]:
+    data = lenient.mapping(event.data)
+    if {"anthropic_version", "messages"} <= data.keys():
+        others = data.keys() - MEMBERS
+        return chain(messages_places.places(event), opaque_places.places_in(event, sorted(others)))
+    return converse_places.places(event) if converse_places.is_request(data) else opaque_places.places(event)
 
 
 def output_bytes(event: Event) -> int:

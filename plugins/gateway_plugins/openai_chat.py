@@ -41,7 +41,7 @@ from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.cache_marks import Marks
-from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.lenient import count, mapping, sequence, text, whole_number
 
 api = 1
 dialects = ("openai_chat",)
@@ -85,10 +85,18 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def limit(request: ClientRequest) -> int | None:
     """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`)."""
     one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
-    answers = whole_number(request.top.small("n"))
+    answers = _answers(request)
     if answers <= 1:
         return one
     return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
+
+
+def _answers(request: ClientRequest) -> int:
+    """Return the number of answers that a request asks for; 0 if it names none.
+
+    Some servers take it with a fraction of 0, or as a string of digits.
+    """
+    return count(request.top.small("n")) or 0
 
 
 def wants_usage(request: ClientRequest) -> bool:
@@ -97,7 +105,7 @@ def wants_usage(request: ClientRequest) -> bool:
 
 
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
-    return ChatDecoder(hide_usage=not wants_usage(request), answers=whole_number(request.top.small("n")))
+    return ChatDecoder(hide_usage=not wants_usage(request), answers=_answers(request))
 
 
 class ChatDecoder(sse_api.SseDecoder):

@@ -452,3 +452,12 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
     body = json.dumps({**member, name: "the text"}).encode()
     paths = [place.path for place in flag.places(Event(kind, body))]
     assert (name,) in paths
+
+
+@pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
+def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
+    """Check that filters see the text for Claude, and also the text that a model of another family would read."""
+    turns = [{"role": "user", "content": "hi"}]
+    body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": turns, name: ["the text"]}
+    paths = [place.path for place in flag.places(Event("request", json.dumps(body).encode()))]
+    assert paths == [("messages", 0, "content"), (name, 0)]

@@ -457,6 +457,8 @@ def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
         (CHAT, {"max_completion_tokens": 1, "max_tokens": 900}, 900),
         (CHAT, {"max_output_tokens": 1}, None),
         (CHAT, {"n": 3}, 3 * UNLIMITED),
+        (CHAT, {"n": 3.0}, 3 * UNLIMITED),
+        (CHAT, {"n": "3"}, 3 * UNLIMITED),
         (CHAT, {"n": 3, "max_tokens": -1}, 3 * UNLIMITED),
         (MESSAGES, {"max_completion_tokens": 900, "max_tokens": 1}, 1),
         (INVOKE, {"max_tokens": 1, "inferenceConfig": {"max_new_tokens": 900}}, 900),

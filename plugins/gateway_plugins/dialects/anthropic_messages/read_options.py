@@ -42,6 +42,8 @@ REFUSED_MEMBERS: Final[Mapping[str, str]] = {
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
 }
+MEMBERS: Final = _CARRIED | _NEUTRAL.keys() | REFUSED_MEMBERS.keys() | {"betas", "container", "inference_geo"}
+"""All members of a request that Anthropic's APIs know."""
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
 """Bedrock's names of service tiers, which a client may send if it knows that its provider is Bedrock."""

@@ -5,7 +5,8 @@ It is not known which members have the text, so a filter that searches for secre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gateway.contract.flag import Event, Place
 from gateway.contract.places import REQUEST
@@ -14,7 +15,16 @@ from gateway_plugins.shared.unknown_texts import strings
 
 def places(event: Event) -> Iterator[Place]:
     """Yield a place for each string. In the events of a stream, strings of the same member form a block."""
+    return _places(event, event.data)
+
+
+def places_in(event: Event, names: Iterable[str]) -> Iterator[Place]:
+    """Yield a place for each string in the top-level members with these names."""
+    return _places(event, {name: event.data[name] for name in names})
+
+
+def _places(event: Event, data: Any) -> Iterator[Place]:
     role = "user" if event.kind == REQUEST else ""
-    for path in strings(event.data):
+    for path in strings(data):
         if path:
             yield Place(path, "text", path, role=role)

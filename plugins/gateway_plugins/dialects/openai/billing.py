@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from gateway.contract import billing
 from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, Answers, BilledPart, Fee, File, FileForms, Search
+from gateway_plugins.shared.lenient import count
 
 _STORED: Final = ("previous_response_id", "conversation")
 """Top-level members of a Responses request that name a conversation stored by the provider."""
@@ -49,7 +50,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     if any(body.get(name) for name in _STORED):
         yield File("document")
-    if isinstance(answers := body.get("n"), int):
+    if answers := count(body.get("n")):
         yield Answers(answers)
     if body.get("web_search_options") is not None:
         yield Search(1)

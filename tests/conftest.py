@@ -44,12 +44,6 @@ LONG = {
 """Test files that take long. They run first, so that no processor is idle at the end."""
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """Return three processes for every two processors, because tests wait for a third of their time."""
-    return -(-3 * (os.cpu_count() or 1) // 2)
-
-
 def pytest_addoption(parser):
     parser.addoption(
         "--rewrite-golden", action="store_true", help="write tests/golden and the pages' tables anew; review the diff"

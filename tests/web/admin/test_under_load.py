@@ -87,12 +87,17 @@ async def test_no_call_fails_and_none_mixes_two_configurations(tmp_path):
                 tag = await change(served, WAYS[number % len(WAYS)], text, sound, tag)
             ended.set()
             await asyncio.gather(*clients)
-            async with served.session.post(served.url + "/v1/chat/completions", json=ASKED) as response:
-                assert response.status == 200
+
+            async def is_last_used():
+                """Make a call. Return whether it used the last configuration, which the file's watcher may read late."""
+                async with served.session.post(served.url + "/v1/chat/completions", json=ASKED) as response:
+                    assert response.status == 200
+                return simulated.arrived[-1][0] == str(good[-1])
+
+            await eventually(is_last_used)
     assert [answer for answer in answers if answer is not True] == []
     assert len(answers) > CHANGES
     assert [seen for seen in simulated.arrived if len(set(seen)) > 1] == []
     used = {int(generation) for generation, _, _ in simulated.arrived}
     assert used <= set(good)
     assert len(used) > len(good) / 2
-    assert simulated.arrived[-1][0] == str(good[-1])

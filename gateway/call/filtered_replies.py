@@ -14,7 +14,7 @@ the reply.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -24,8 +24,9 @@ import orjson
 from gateway.call.chain import Batch, Batches
 from gateway.call.filters import CallFilters, OpenFilter
 from gateway.call.stream_decoding import BATCH_EVENTS
-from gateway.call.text_work import LARGE_TEXT, Item, changed_payload, found_items, items_of, with_texts
-from gateway.call.turns import Turns
+from gateway.call.text_blocks import Block, OpenBlocks, WaitingEvent
+from gateway.call.text_work import LARGE_TEXT, changed_payload, found_items, items_of, with_texts
+from gateway.call.turns import Turns, is_due
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS, Hold
 from gateway.contract.hooks import Hook, definition
@@ -36,46 +37,6 @@ from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the events that wait because a filter holds back text of an event before them."""
-TURN_TEXTS: Final = 16
-"""Number of texts or events after which other calls take their turns."""
-
-
-class _Block:
-    """The texts of one kind (such as `thinking`) in one block of a reply (`contract/places.py`)."""
-
-    __slots__ = ("carrier", "held", "is_open", "kind", "name", "sent")
-
-    def __init__(self, name: Any, kind: Kind) -> None:
-        self.name = name
-        self.kind: Kind = kind
-        self.is_open = False
-        """Whether the block has begun and has not ended."""
-        self.held: dict[_Run, str] = {}
-        """The text that each filter holds back."""
-        self.carrier: tuple[_Waiting, int, str] | None = None
-        """The event that gets the held text at the end of the block, with the number and the new text of an item in it.
-
-        This is the last event of the block. It is None if no text is held back.
-        """
-        self.sent: list[str] = []
-        """The texts of the block so far, as the filters returned them."""
-
-
-class _Waiting:
-    """An event of a stream, with the texts that will replace its own texts."""
-
-    __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
-
-    def __init__(self, event: Event, items: Sequence[Item], *, costly: bool) -> None:
-        self.event = event
-        self.items = items
-        self.costly = costly
-        self.texts: dict[int, str] = {}
-        """The new texts, by the numbers of their items."""
-        self.copies: list[Copy] = []
-        """Values of the event that repeat text. They are emptied if a filter has changed text."""
-        self.carries = 0
-        """Number of blocks whose held text will be put into this event."""
 
 
 class _Run:
@@ -92,7 +53,7 @@ class _Run:
             partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
         )
 
-    def text_of(self, result: str | Hold, block: _Block, whole: str, *, last: bool) -> str:
+    def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
         """Return the text to pass on, and keep the text that the filter holds back.
 
         `result` is the filter's result. `whole` is the text that the filter got: the text that it held back, and then
@@ -119,7 +80,7 @@ class Texts:
         self._pool = pool
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
-    async def feed(self, block: _Block, piece: str, *, last: bool, is_json: bool = False) -> str:
+    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
         """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
         for run in self._runs:
             if block.held:
@@ -152,55 +113,13 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
     texts = Texts(filters, pool)
     changes: dict[int, str] = {}
     for number, (place, text, is_json) in enumerate(await found_items(places, REPLY, body, pool, turns)):
-        if number % TURN_TEXTS == TURN_TEXTS - 1:
+        if is_due(number):
             await turns.take()
         if type(place) is Place:
-            new = await texts.feed(_Block(number, place.kind), text, last=True, is_json=is_json)
+            new = await texts.feed(Block(number, place.kind), text, last=True, is_json=is_json)
             if new != text:
                 changes[number] = new
     return await changed_payload(places, REPLY, body, changes, pool, turns) if changes else body
-
-
-class _OpenBlocks:
-    """The blocks of a stream that have begun and have not ended.
-
-    Each block is found by its own name, and by the names of the larger blocks that contain it.
-    """
-
-    def __init__(self) -> None:
-        self._by_name: dict[Hashable, dict[_Block, None]] = {}
-
-    def __iter__(self) -> Iterator[_Block]:
-        return iter(self._by_name.get((), ()))
-
-    def add(self, block: _Block) -> None:
-        block.is_open = True
-        for name in _names(block):
-            self._by_name.setdefault(name, {})[block] = None
-
-    def pop(self, name: Hashable) -> Sequence[_Block]:
-        """Remove and return the blocks that end when the block `name` ends: itself and all blocks within it."""
-        ended = self._by_name.get(name if type(name) is tuple else (name,))
-        if ended is None:
-            return ()
-        blocks = (*ended,)
-        for block in blocks:
-            block.is_open = False
-            for own in _names(block):
-                of_name = self._by_name[own]
-                del of_name[block]
-                if not of_name:
-                    del self._by_name[own]
-        return blocks
-
-
-def _names(block: _Block) -> Sequence[tuple[Hashable, ...]]:
-    """Return the name of a block, and the names of all larger blocks that contain it.
-
-    The name of a block within another is a tuple that begins with the other's name. All blocks are within `()`.
-    """
-    name = block.name
-    return [name[:end] for end in range(len(name) + 1)] if type(name) is tuple else [(), (name,)]
 
 
 class FilteredStream:
@@ -211,11 +130,11 @@ class FilteredStream:
         self._places = places
         self._pool = pool
         self._turns = turns
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[WaitingEvent] = deque()
         self._size = 0
         """Number of bytes of the waiting events."""
-        self._blocks: dict[tuple[Any, Kind], _Block] = {}
-        self._open = _OpenBlocks()
+        self._blocks: dict[tuple[Any, Kind], Block] = {}
+        self._open = OpenBlocks()
         self._is_changed = False
         """Whether a filter has changed or held text."""
 
@@ -247,19 +166,19 @@ class FilteredStream:
         count = 0
         try:
             for number, event in enumerate(batch.events):
-                if number % TURN_TEXTS == TURN_TEXTS - 1:
+                if is_due(number):
                     await self._turns.take()
                 waiting = await self._taken(event, costly=batch.costly)
                 if waiting is None and not self._queue:
                     count += 1
                 else:
-                    self._queue.append(waiting or _Waiting(event, (), costly=batch.costly))
+                    self._queue.append(waiting or WaitingEvent(event, (), costly=batch.costly))
                     self._size += len(event.payload)
         except GatewayError as fault:
             return count, fault
         return count, None
 
-    async def _taken(self, event: Event, *, costly: bool) -> _Waiting | None:
+    async def _taken(self, event: Event, *, costly: bool) -> WaitingEvent | None:
         """Give the texts of an event to the filters.
 
         Return the event with its new texts and its copies; None if it can be passed on unchanged and at once.
@@ -273,28 +192,28 @@ class FilteredStream:
                 items = items_of(self._places, event)
         except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
             return None
-        waiting: _Waiting | None = None
+        waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
-            if number % TURN_TEXTS == TURN_TEXTS - 1:
+            if is_due(number):
                 await self._turns.take()
             if type(item) is Place:
                 new, block = await self._text(item, text, is_json=is_json)
                 if new != text or block.held:
-                    waiting = waiting or _Waiting(event, items, costly=costly)
+                    waiting = waiting or WaitingEvent(event, items, costly=costly)
                     self._replace(waiting, number, text, new, block)
             elif type(item) is End and (blocks := self._open.pop(item.block)):
                 await self._end(blocks)
             elif type(item) is Copy:
-                waiting = waiting or _Waiting(event, items, costly=costly)
+                waiting = waiting or WaitingEvent(event, items, costly=costly)
                 waiting.copies.append(item)
         return waiting
 
-    async def _text(self, place: Place, text: str, *, is_json: bool) -> tuple[str, _Block]:
+    async def _text(self, place: Place, text: str, *, is_json: bool) -> tuple[str, Block]:
         """Return the new text of a place, and its block."""
         key = place.block, place.kind
         block = self._blocks.get(key)
         if block is None:
-            block = self._blocks[key] = _Block(*key)
+            block = self._blocks[key] = Block(*key)
         if place.repeats and block.sent:
             await self._end(self._open.pop(place.block))
             new = "".join(block.sent)
@@ -305,29 +224,29 @@ class FilteredStream:
             if not (is_whole or block.is_open):
                 self._open.add(block)
             if block.carrier is not None:
-                _carry(block, None)
+                block.carry(None)
         return new, block
 
-    def _replace(self, waiting: _Waiting, number: int, text: str, new: str, block: _Block) -> None:
+    def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
         """Note the new text of an item of a waiting event.
 
         If filters hold back text of the block, that text will be put into this event too.
         """
         if block.held:
-            _carry(block, (waiting, number, new))
+            block.carry((waiting, number, new))
         if new != text:
             waiting.texts[number] = new
             self._is_changed = True
 
-    async def _end(self, blocks: Iterable[_Block]) -> None:
+    async def _end(self, blocks: Iterable[Block]) -> None:
         """End blocks: get the text that filters held back in them, and put that text into the waiting events."""
         for number, block in enumerate(blocks):
-            if number % TURN_TEXTS == TURN_TEXTS - 1:
+            if is_due(number):
                 await self._turns.take()
             rest = await self._texts.feed(block, "", last=True)
             if block.carrier is not None:
                 waiting, at, text = block.carrier
-                _carry(block, None)
+                block.carry(None)
                 if rest:
                     waiting.texts[at] = text + rest
                     block.sent.append(rest)
@@ -340,7 +259,7 @@ class FilteredStream:
             return fault
         return None
 
-    async def _changed(self, waiting: _Waiting) -> Event:
+    async def _changed(self, waiting: WaitingEvent) -> Event:
         """Return the event with its new texts.
 
         Raises `PluginFailed` if the compatibility flag named a place without text.
@@ -386,15 +305,6 @@ class FilteredStream:
             return None
         holder = next((run for block in self._open for run in block.held), None)
         return None if holder is None else holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
-
-
-def _carry(block: _Block, carrier: tuple[_Waiting, int, str] | None) -> None:
-    """Set the event that gets the held text of a block. `carrier` is None if no text of the block is held back now."""
-    if block.carrier is not None:
-        block.carrier[0].carries -= 1
-    block.carrier = carrier
-    if carrier is not None:
-        carrier[0].carries += 1
 
 
 def _is_json(text: str) -> bool:

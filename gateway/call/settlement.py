@@ -46,8 +46,8 @@ def reserve(
 ) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body. If another process keeps the balances, `hold`
-    reserves the amounts in that process, and `quotas` does not.
+    `size` is the size of the request's body. If another process keeps the balances, `hold` reserves the amounts in that
+    process, and `quotas` does not.
 
     Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
     charged, because it is not defined or no price is known.

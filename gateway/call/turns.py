@@ -21,6 +21,15 @@ MAX_WAKES: Final = 32
 """Maximum number of waiting streams that are woken in one iteration. Woken streams that get no time wait again."""
 
 
+TURN_ITEMS: Final = 16
+"""Number of small pieces of work, such as texts that filters read, after which other streams take their turns."""
+
+
+def is_due(number: int) -> bool:
+    """Return whether a stream takes a turn (`Turns.take`) before the piece of work with this number, from 0 on."""
+    return number % TURN_ITEMS == TURN_ITEMS - 1
+
+
 class Turns:
     """The queue of streams that wait for their turn on the event loop."""
 

@@ -1,0 +1,101 @@
+"""The blocks of text in a reply while filters read them, and the events that wait for text which filters hold back.
+
+A block is found by its name (`contract/places.py`). Nothing here calls a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+from gateway.call.text_work import Item
+from gateway.contract.messages import Event
+from gateway.contract.places import Copy, Kind
+
+
+class WaitingEvent:
+    """An event of a stream, with the texts that will replace its own texts."""
+
+    __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
+
+    def __init__(self, event: Event, items: Sequence[Item], *, costly: bool) -> None:
+        self.event = event
+        self.items = items
+        self.costly = costly
+        self.texts: dict[int, str] = {}
+        """The new texts, by the numbers of their items."""
+        self.copies: list[Copy] = []
+        """Values of the event that repeat text. They are emptied if a filter has changed text."""
+        self.carries = 0
+        """Number of blocks whose held text will be put into this event."""
+
+
+class Block:
+    """The texts of one kind (such as `thinking`) in one block of a reply."""
+
+    __slots__ = ("carrier", "held", "is_open", "kind", "name", "sent")
+
+    def __init__(self, name: Any, kind: Kind) -> None:
+        self.name = name
+        self.kind: Kind = kind
+        self.is_open = False
+        """Whether the block has begun and has not ended."""
+        self.held: dict[Any, str] = {}
+        """The text that each filter holds back."""
+        self.carrier: tuple[WaitingEvent, int, str] | None = None
+        """The event that gets the held text at the end of the block, with the number and the new text of an item in it.
+
+        This is the last event of the block. It is None if no text is held back.
+        """
+        self.sent: list[str] = []
+        """The texts of the block so far, as the filters returned them."""
+
+    def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
+        """Set the event that gets the held text. `carrier` is None if no text of the block is held back now."""
+        if self.carrier is not None:
+            self.carrier[0].carries -= 1
+        self.carrier = carrier
+        if carrier is not None:
+            carrier[0].carries += 1
+
+
+class OpenBlocks:
+    """The blocks of a stream that have begun and have not ended.
+
+    Each block is found by its own name, and by the names of the larger blocks that contain it.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[Hashable, dict[Block, None]] = {}
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._by_name.get((), ()))
+
+    def add(self, block: Block) -> None:
+        block.is_open = True
+        for name in _names(block):
+            self._by_name.setdefault(name, {})[block] = None
+
+    def pop(self, name: Hashable) -> Sequence[Block]:
+        """Remove and return the blocks that end when the block `name` ends: itself and all blocks within it."""
+        ended = self._by_name.get(name if type(name) is tuple else (name,))
+        if ended is None:
+            return ()
+        blocks = (*ended,)
+        for block in blocks:
+            block.is_open = False
+            for own in _names(block):
+                of_name = self._by_name[own]
+                del of_name[block]
+                if not of_name:
+                    del self._by_name[own]
+        return blocks
+
+
+def _names(block: Block) -> Sequence[tuple[Hashable, ...]]:
+    """Return the name of a block, and the names of all larger blocks that contain it.
+
+    The name of a block within another is a tuple that begins with the other's name. All blocks are within `()`.
+    """
+    name = block.name
+    return [name[:end] for end in range(len(name) + 1)] if type(name) is tuple else [(), (name,)]

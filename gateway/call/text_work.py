@@ -54,7 +54,7 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
     for item in places(event):
         if type(item) is Place:
             value = event.data
-            for step in item.path:
+            for step in item.path:  # `value_at` without a call, because most events of a stream come here
                 value = value[step]
             hash(item.block)  # raises the exception here, where it is reported as the plugin's
             items.append((item, value, False) if type(value) is str else (item, json_text(value), True))

@@ -40,6 +40,7 @@ from gateway.call.runtime import Current, runtime
 from gateway.call.sender import Sender
 from gateway.call.server import Server
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
+from gateway.call.turns import Turns
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
@@ -200,7 +201,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
 def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     """Return the chain of middlewares that handles a call."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
-    pool = outgoing.pool
+    pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
     sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, log)
     attempts = chain(
@@ -211,10 +212,10 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         Steps(sender, pool, fetching, provider_flag),
         ReadOn(lambda: gateway.draining),
         Metered(pool),
-        last=CallProvider(sender, pool),
+        last=CallProvider(sender, pool, turns),
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
-    filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after)
+    filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
     last = Attempts(attempts, gateway.admission)
     return chain(Session(sessions), resolve, grants, Route(registry), filters, quota, last=last)
 

@@ -6,7 +6,7 @@ If a filter answers a call itself, no provider is called and nothing is charged.
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -32,7 +32,7 @@ class Filters:
     pool: ProcessPool
     reports: PluginReports
     after: AfterCalls
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns
 
     async def __call__(self, call: Call, following: Next) -> Response:
         """Run the next step with the filtered request, and return its filtered response.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
@@ -67,7 +67,7 @@ After the first change, each change must leave out more features than the change
 class CallProvider:
     sender: Sender
     pool: ProcessPool
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns
 
     async def __call__(self, call: Call, attempt: Attempt) -> Response:
         candidate = attempt.candidate

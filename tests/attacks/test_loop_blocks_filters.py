@@ -7,22 +7,20 @@
 """
 
 import asyncio
-import os
 from urllib.parse import quote
 
 import pytest
 
 from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, dialect_of, many, packed_text, post, turn
-from tests.attacks.test_loop_blocks_replies import PAIRS, STREAMED, Provider
+from tests.attacks.test_loop_blocks_replies import ALL, MOST_SECONDS, PAIRS, STREAMED, Provider
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.hostile_replies import BLOCKS, streams, text, whole
 from tests.helpers.hostile_replies import many as many_items
-from tests.helpers.loop_monitor import LoopMonitor
+from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
-MOST_SECONDS = 0.05
-SIZE = 23_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 1_100_000
-STREAM = 8_000_000 if "IRISGATE_ALL_LOOPS" in os.environ else 300_000
+SIZE, STREAM = (23_000_000, 8_000_000) if ALL else (1_100_000, 300_000)
+"""Sizes in bytes of requests and whole replies, and of streams."""
 FILTER = """
 import json
 
@@ -56,16 +54,13 @@ def provider():
 
 
 async def longest(gw, path, body):
-    """Return the longest CPU time in seconds for which a call holds the loop: the smallest of up to three runs."""
-    holds = []
-    for _ in range(3):
-        async with LoopMonitor() as monitor:
-            status, reply = await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
+    """Return the longest CPU time in seconds for which a call blocks the loop: the smallest of up to three runs."""
+
+    async def send():
+        status, reply = await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
         assert status == 200, reply
-        holds.append(monitor.longest)
-        if min(holds) < MOST_SECONDS:
-            break
-    return min(holds)
+
+    return await longest_block(send, 3, MOST_SECONDS)
 
 
 def requests(client):

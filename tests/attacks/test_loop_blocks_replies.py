@@ -16,7 +16,7 @@ from aiohttp import web
 
 from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, packed_text, post, serving, turn
 from tests.helpers.hostile_replies import DIALECTS, streams, wholes
-from tests.helpers.loop_monitor import LoopMonitor
+from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
 MOST_SECONDS = 0.05
@@ -70,14 +70,11 @@ async def longest(gw, client, *, stream):
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}
     body = body_of(client, MODEL, turn(packed_text(client, "x")), more)
-    holds = []
-    for _ in range(12):
-        async with LoopMonitor() as monitor:
-            await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
-        holds.append(monitor.longest)
-        if min(holds) < MOST_SECONDS:
-            break
-    return min(holds)
+
+    async def send():
+        await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
+
+    return await longest_block(send, 12, MOST_SECONDS)
 
 
 def replies(shapes, client, way):

@@ -30,3 +30,16 @@ class LoopMonitor:
             now = time.thread_time()
             self.longest = max(self.longest, now - before)
             before = now
+
+
+async def longest_block(work, runs, enough):
+    """Return the longest CPU time in seconds for which `work` blocks the loop: the smallest of up to `runs` runs.
+
+    There are no further runs after a result below `enough`.
+    """
+    blocks = []
+    while len(blocks) < runs and (not blocks or min(blocks) >= enough):
+        async with LoopMonitor() as monitor:
+            await work()
+        blocks.append(monitor.longest)
+    return min(blocks)

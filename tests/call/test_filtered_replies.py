@@ -12,6 +12,7 @@ from gateway.call.plugin_reports import PluginReports
 from gateway.call.turns import Turns
 from gateway.config.model import Config
 from gateway.contract.filter import Hold, Settings, hold
+from gateway.contract.filter_checks import METHODS
 from gateway.contract.hooks import Hook, filter_hooks
 from gateway.contract.messages import Event, event
 from gateway.contract.places import Place, json_bytes
@@ -58,12 +59,14 @@ class FailsLater:
         return Hold("", piece)
 
 
-def opened(*objects):
-    """Return the open filters of one call, which continues without those that fail."""
-    filters = CallFilters("id", None, PluginReports(Metrics(Config()), configure(Lines())), AfterCalls())
+def opened(*objects, passes=True):
+    """Return the open filters of one call. If `passes` is true, the call continues without those that fail."""
+    client = SimpleNamespace(close=lambda: None)
+    filters = CallFilters("id", client, PluginReports(Metrics(Config()), configure(Lines())), AfterCalls())
     for made in objects:
         hooks = filter_hooks("tested", SimpleNamespace(__name__="tests", open=None))
-        filters.opened.append(OpenFilter(ActiveFilter("tested", hooks, Settings(), True), {"text": made.text}))
+        methods = {name: getattr(made, name) for name in METHODS if hasattr(made, name)}
+        filters.opened.append(OpenFilter(ActiveFilter("tested", hooks, Settings(), passes), methods))
     return filters
 
 

@@ -9,18 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.call.filtered_requests import Requests
-from gateway.call.filters import ActiveFilter, AfterCalls, CallFilters, OpenFilter
-from gateway.call.plugin_reports import PluginReports
 from gateway.call.turns import Turns
-from gateway.config.model import Config
 from gateway.contract.errors import PluginFailed, Refused
-from gateway.contract.filter import Reply, Settings, blocked
-from gateway.contract.hooks import filter_hooks
+from gateway.contract.filter import Reply, blocked
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest
-from gateway.telemetry.log import configure
-from gateway.telemetry.metrics import Metrics
-from tests.helpers.gateway import POOL, Lines, built_in
+from tests.call.test_filtered_replies import opened
+from tests.helpers.gateway import POOL, built_in
 from tests.helpers.waiting import eventually
 
 LARGE = 5_000
@@ -38,15 +33,7 @@ class Filters:
     """The filters of one call, made of functions that become their methods `request`."""
 
     def __init__(self, *methods, passes=False):
-        self.call = CallFilters(
-            "id",
-            SimpleNamespace(close=lambda: None),
-            PluginReports(Metrics(Config()), configure(Lines())),
-            AfterCalls(),
-        )
-        hooks = filter_hooks("tested", SimpleNamespace(__name__="tests", open=None))
-        for method in methods:
-            self.call.opened.append(OpenFilter(ActiveFilter("tested", hooks, Settings(), passes), {"request": method}))
+        self.call = opened(*(SimpleNamespace(request=method) for method in methods), passes=passes)
 
     async def __call__(self, request):
         places = built_in().flags["openai_chat"].hooks["places"]

@@ -11,13 +11,13 @@ from collections import Counter
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from gateway.contract.filter import Filter, FilterModule
 from gateway.contract.flag import Decoder, Encoder, Flag, Meter, Observer, Translation, Translator
 from gateway.contract.plugin_functions import members_of
 from tests.helpers.acme_api import text as acme_text
 from tests.helpers.gateway import gate
+from tests.helpers.providers import provider
 from tests.helpers.waiting import eventually
 from tests.tools.reference_chapters import STEPS
 
@@ -153,7 +153,7 @@ class Calls:
         return [name for name, _ in self.all if name in hooks]
 
 
-async def provider(request):
+async def answer(request):
     """Answer as the API of Acme does, refuse a prompt "refuse", and send an error in the stream of a prompt "break"."""
     prompt = (await request.json())["prompt"]
     if prompt == "refuse":
@@ -171,16 +171,9 @@ async def running(tmp_path):
     folder.mkdir()
     for name, source in PLUGINS.items():
         (folder / f"{name}.py").write_text(source)
-    app = web.Application()
-    app.router.add_post("/v1/text", provider)
     calls = Calls(folder)
-    async with TestServer(app) as server:
-        config = {
-            "baseurl": str(server.make_url("")),
-            "apikey": "k",
-            "models": ["m"],
-            "compatibility": {"beta_text": True},
-        }
+    async with provider(answer) as url:
+        config = {"baseurl": url, "apikey": "k", "models": ["m"], "compatibility": {"beta_text": True}}
         threading.setprofile(calls)
         try:
             async with gate(tmp_path, {"p": config}, plugins=folder, more={"plugins": {"middle": {}}}) as gateway:

@@ -43,6 +43,18 @@ def answers_with(running, handler):
     runner.server.request_handler = handler
 
 
+async def long_reply(_request):
+    return web.Response(body=b"x" * 10_000_000)
+
+
+async def call_in_flight(running):
+    """Return a connection on which the gateway waits for the 5 bytes of a request's body."""
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    raw = await opened(running, head)
+    assert await raw.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return raw
+
+
 async def metric(running, name):
     text = await (await running.get("/metrics")).text()
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"irisgate_{name}"))
@@ -150,10 +162,7 @@ def _is_unread(running):
 
 async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
     async with gated(tmp_path, bedrock_sim, connections=8) as running:
-        head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
-        busy = [await opened(running, head) for _ in range(8)]
-        for raw in busy:
-            assert await raw.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        busy = [await call_in_flight(running) for _ in range(8)]
         refused = await opened(running)
         assert await refused.ended()
         for raw in busy:
@@ -174,11 +183,8 @@ async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, be
 
 
 async def test_a_client_that_has_read_its_reply_has_no_deadline_for_reading(tmp_path, bedrock_sim):
-    async def answer(_request):
-        return web.Response(body=b"x" * 10_000_000)
-
     async with gated(tmp_path, bedrock_sim) as running:
-        answers_with(running, answer)
+        answers_with(running, long_reply)
         raw = await opened(running, HEAD)
         (connection,) = await eventually(lambda: running.running.connections._open)
         await eventually(lambda: connection._unread_timer is not None)
@@ -188,10 +194,8 @@ async def test_a_client_that_has_read_its_reply_has_no_deadline_for_reading(tmp_
 
 
 async def test_a_request_that_has_begun_is_served_before_its_connection_closes(tmp_path, bedrock_sim):
-    head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     async with gated(tmp_path, bedrock_sim) as running:
-        busy = await opened(running, head)
-        assert await busy.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        busy = await call_in_flight(running)
         (connection,) = running.running.connections._open
         connection.close()
         busy.writer.write(b"12345")
@@ -202,11 +206,8 @@ async def test_a_request_that_has_begun_is_served_before_its_connection_closes(t
 async def test_a_connection_that_is_closed_waits_for_its_reader_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
     monkeypatch.setattr(connections_module, "CLOSE_SECONDS", 0.1)
 
-    async def answer(_request):
-        return web.Response(body=b"x" * 10_000_000)
-
     async with gated(tmp_path, bedrock_sim) as running:
-        answers_with(running, answer)
+        answers_with(running, long_reply)
         await opened(running, HEAD)
         (connection,) = await eventually(lambda: running.running.connections._open)
         await eventually(lambda: connection._unread_timer is not None)

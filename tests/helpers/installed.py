@@ -20,11 +20,20 @@ def install(
     for path, text in sources.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
+    write_metadata(folder, package, version, {f"irisgate.{group}": {name: value}}, sources)
+
+
+def write_metadata(folder, package, version, groups, paths):
+    """Write the metadata of an installed package. `groups` has its entry points by their group."""
     metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-    (metadata / "entry_points.txt").write_text(f"[irisgate.{group}]\n{name} = {value}\n")
-    (metadata / "RECORD").write_text("".join(f"{path},,\n" for path in sources))
+    sections = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in groups.items()
+    ]
+    (metadata / "entry_points.txt").write_text("".join(sections))
+    (metadata / "RECORD").write_text("".join(f"{path},,\n" for path in paths))
 
 
 def uninstall(folder, package=PACKAGE):

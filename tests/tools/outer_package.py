@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 from gateway.process.new_plugin import package_files
+from tests.helpers.installed import write_metadata
 
 FILES = Path(__file__).resolve().parents[1] / "release/outer"
 NEW_MODULES = {"zenith_text": "flag", "zenith_guard": "filter", "zenith_costs": "observer"}
@@ -32,16 +33,8 @@ def install_without_build(site):
     """Install the package into a folder from which Python imports modules, without a build or an installer."""
     write_project(site)
     project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
-    name, version = project["name"], project["version"]
-    metadata = site / f"{name}-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (metadata / "RECORD").write_text("".join(f"{file.name},,\n" for file in site.glob("*.py")))
-    groups = [
-        "\n".join([f"[{group}]", *(f"{plugin} = {module}" for plugin, module in entries.items())])
-        for group, entries in project["entry-points"].items()
-    ]
-    (metadata / "entry_points.txt").write_text("\n".join(groups))
+    modules = [file.name for file in site.glob("*.py")]
+    write_metadata(site, project["name"], project["version"], project["entry-points"], modules)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Tiny's wire format: POST /tiny/v1/say, whole or as lines of JSON, of which the last one has "end"."""
+"""Tiny's wire format: POST /tiny/v1/say, whole or as lines of JSON, of which the last one has "end".
+
+Its author began with the example `ollama_chat`, so parts of both modules are equal.
+"""
 
 import orjson
 

@@ -48,6 +48,8 @@ class Guard:
         return hold(piece.replace(self.settings.word, self.settings.instead), len(self.settings.word) - 1, last)
 """
 GPT = "gpt-4o"
+CHARGED = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "all"}]}]}}]
+"""Grants with which every call is charged to the quota `all`."""
 CHAT = ("/v1/chat/completions", {})
 MESSAGES = ("/v1/messages", {"max_tokens": 100})
 CLIENTS = {"chat": CHAT, "messages": MESSAGES}
@@ -130,9 +132,7 @@ class Counter:
 async def test_done_runs_once_for_a_call_that_is_refused_after_request(tmp_path, bedrock_sim, plugins):
     (plugins / "counter.py").write_text(COUNTER)
     more = {"plugins": {"counter": {}}, "quotas": {"all": {"capacity": "$0.000001", "rate": "$0.000001/day"}}}
-    charged = {"models": "**", "quotas": [{"bucket": "all"}]}
-    grants = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, charged]}}]
-    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=grants, plugins=plugins, more=more) as gw:
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=CHARGED, plugins=plugins, more=more) as gw:
         paid = await gw.post(*body("messages", "hello", stream=True))  # takes the whole quota
         over = await gw.post(*body("messages", "hello", stream=True))
         blocked = await gw.post(*body("messages", "forbidden", stream=True))
@@ -177,12 +177,10 @@ async def test_text_that_no_filter_can_read_is_refused_unsent(tmp_path, plugins,
     (plugins / "plain.py").write_text(PLAIN)
     (plugins / "reader.py").write_text(READER)
     more = {"plugins": {"reader": {"on_error": on_error}}, "quotas": {"all": {"capacity": "$100", "rate": "$1/day"}}}
-    charged = {"models": "**", "quotas": [{"bucket": "all"}]}
-    grants = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, charged]}}]
     async with scripted() as provider:
         provider.answer(STREAM if stream else WHOLE, "text/event-stream" if stream else "application/json")
         offer = {"baseurl": provider.url, "models": [GPT], "cost_basis": "openai", "compatibility": {"plain": True}}
-        async with gate(tmp_path, {"p": offer}, grants=grants, plugins=plugins, more=more) as gw:
+        async with gate(tmp_path, {"p": offer}, grants=CHARGED, plugins=plugins, more=more) as gw:
             reply = await gw.post("/plain", {"model": GPT, "stream": stream})
             (record,) = await gw.calls()
             (bucket,) = (await (await gw.get("/api/quotas")).json())["quotas"]

@@ -85,8 +85,6 @@ async def test_a_wrong_count_costs_no_reply_and_is_not_billed(gw, provider, clie
         reply = await post(gw, client, sent("100", stream=stream))
         assert (reply.status, "Hello" in await reply.text()) == (200, True)
     for text, record in zip(NUMBERS, await settled(gw, len(NUMBERS)), strict=True):
-        assert (record["outcome"], 0 <= record["cost_usd"] <= 13, record["tokens"]["output"] < 1000) == (
-            "ok",
-            True,
-            True,
-        ), text
+        assert record["outcome"] == "ok", text
+        assert 0 <= record["cost_usd"] <= 13, text
+        assert record["tokens"]["output"] < 1000, text

@@ -83,7 +83,7 @@ async def test_a_crowd_of_slow_connections_is_gone_by_its_deadline(tmp_path, bed
         calling = asyncio.create_task(calls(running, stop))
         dripping = [asyncio.create_task(dripped(raw, rest)) for raw in crowd] if rest else []
         count = running.running.gateway.metrics.registry.get_sample_value
-        # that of the present call may be left
+        # the connection of the present call may be left
         await eventually(lambda: count("irisgate_connections") <= 1, 20)
         assert not calling.done()
         stop.set()

@@ -10,12 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
-
 from gateway import __version__
-from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
-from gateway.call.explain.text import explanation_text
-from gateway.call.runtime import runtime
 from gateway.config.document.atomic_file import sweep
 from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
@@ -24,8 +19,8 @@ from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.plugin_imports import has_lasting_threads
-from gateway.contract.registry import PluginError, Registry, discover
-from gateway.process import new_plugin
+from gateway.contract.registry import NoFolder, PluginError, Registry, discover
+from gateway.process import explain_command, new_plugin
 from gateway.process import prices_command as prices
 from gateway.process.app import own_routes
 from gateway.process.development import OPTION, develop
@@ -39,8 +34,6 @@ from gateway.telemetry.log import configure
 from gateway.web.usage import command as usage
 
 USAGE_ERROR = 2
-LONGEST_NAME = 1000
-"""Maximum number of characters of the caller's name and the model's name that `irisgate explain` accepts."""
 MAX_PRICE_LISTS = 2
 STANDARD_INPUT = ("-", "/dev/stdin")
 
@@ -173,13 +166,7 @@ def _choosing_plugins(parser: argparse.ArgumentParser) -> None:
 
 def _explaining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=_path, metavar="FILE", required=True, help="the configuration (HuJSON)")
-    parser.add_argument(
-        "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
-    )
-    parser.add_argument("--group", action="append", default=[], help="a group that they are in; may be repeated")
-    parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
-    parser.add_argument("--model", required=True, help="the model, an alias, or provider/model")
-    parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
+    explain_command.arguments(parser)
     _choosing_plugins(parser)
     parser.set_defaults(run=_explain)
 
@@ -280,32 +267,14 @@ def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    _check_names(options)
     try:
-        identity = somebody(options.login, options.group, options.tag)
-    except NoSuchCaller as error:
-        raise UsageError(f"irisgate explain: --as: {error}") from None
-    registry = _registry(options)
-    config = load(options.config, plugins=registry.known).config
-    explanation = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
-    say(orjson.dumps(explanation).decode() if options.json else explanation_text(explanation))
-    return 0 if explanation.allowed else 1
-
-
-def _check_names(options: argparse.Namespace) -> None:
-    """Raise `UsageError` if the name of the caller or the model is blank, too long or not printable.
-
-    This is called before the configuration is read.
-    """
-    if not options.model.strip():
-        raise UsageError("irisgate explain: --model: the name is empty")
-    if options.login and not options.login.strip():
-        raise UsageError("irisgate explain: --as: the name is empty")
-    for option, text in (("--model", options.model), ("--as", options.login)):
-        if not text.isprintable():
-            raise UsageError(f"irisgate explain: {option}: the name holds characters that cannot be printed")
-        if len(text) > LONGEST_NAME:
-            raise UsageError(f"irisgate explain: {option}: the name has more than {LONGEST_NAME} characters")
+        identity = explain_command.caller(options)
+    except explain_command.BadName as error:
+        raise UsageError(f"irisgate explain: {error}") from None
+    config = load(options.config, plugins=_registry(options).known).config
+    text, is_allowed = explain_command.explanation(options, identity, config)
+    say(text)
+    return 0 if is_allowed else 1
 
 
 def _usage(options: argparse.Namespace) -> int:
@@ -370,14 +339,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _registry(options: argparse.Namespace) -> Registry:
-    folder: Path | None = options.plugins
-    if folder is not None:
-        try:
-            # raises an error for a folder that cannot be listed, which glob would treat like an empty folder
-            os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
-        except OSError as error:
-            raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None
-    registry = discover(folder, own=own_routes(), without=options.without)
+    try:
+        registry = discover(options.plugins, own=own_routes(), without=options.without)
+    except NoFolder as error:
+        raise UsageError(f"irisgate: --plugins {error}") from None
     for name in options.without:
         if name not in registry.left_out:
             raise UsageError(f'irisgate: --without: there is no plugin "{name}"; see irisgate plugins list')

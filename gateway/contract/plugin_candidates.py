@@ -32,6 +32,10 @@ class PluginError(Exception):
         return "\n".join(map(str, self.args))
 
 
+class NoFolder(PluginError):
+    """The error for a folder of plugins that cannot be listed. The message gives the folder and the reason."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A module that may become a plugin."""

@@ -60,8 +60,10 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     `above` are the folders that contain this folder. A link to one of them is not followed, because the search would
     never end.
     """
+    # listed first, because of a loop of links this raises an OSError and `resolve` another exception
+    paths = sorted(folder.iterdir())
     above = (*above, folder.resolve())
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         if path.suffix == ".py" and _is_file(path):
             yield path
         elif _is_file(path / "__init__.py") and path.resolve() not in above:

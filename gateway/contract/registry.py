@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, cast
 from gateway.contract.defaults import Defaults
 from gateway.contract.flag import Flag, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
-from gateway.contract.plugin_candidates import Candidate, PluginError, candidates, clashes
+from gateway.contract.plugin_candidates import Candidate, NoFolder, PluginError, candidates, clashes
 from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, has_members, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
@@ -218,17 +218,19 @@ def discover(
 ) -> Registry:
     """Return all plugins: built-in modules, entry points, and the files in `folder`, except those named in `without`.
 
-    `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `PluginError`, with
-    all mistakes, for a mistake in a plugin that is not of an installed package.
+    `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `NoFolder` if `folder`
+    cannot be listed, and `PluginError`, with all mistakes, for a mistake in a plugin that is not of an installed
+    package.
     """
     try:
         sources = None if folder is None else read_sources(folder.absolute())
         use_sources(sources)
         installed = installed_packages()
-        use_packages([package for package, _ in installed])
+        packages = tuple(package for package, _ in installed)
+        use_packages(packages)
         every = list(candidates(folder, installed))
     except OSError as error:
-        raise PluginError(f"{folder}: {error.strerror}; name a folder of plugin files") from None
+        raise NoFolder(f"{folder}: {error.strerror}; name a folder of plugin files") from None
     search = _Search(own)
     search.left_out += dict.fromkeys(candidate.name for candidate in every if candidate.name in without)
     several = clashes(every)
@@ -237,7 +239,7 @@ def discover(
         for candidate, module in loaded:
             if ("__" in candidate.name) is is_translator:
                 search.add(candidate, module)
-    return replace(search.registry(), sources=sources, packages=tuple(package for package, _ in installed))
+    return replace(search.registry(), sources=sources, packages=packages)
 
 
 @dataclass(slots=True)
@@ -342,6 +344,6 @@ def _is_same_file(one: ModuleType | Mistake, other: ModuleType | Mistake) -> boo
 
 
 __all__ = [
-    "KnownPlugins", "LoadedFilter", "LoadedTranslator", "Plugin", "PluginError", "Registry", "Skipped", "discover",
-    "load_plugin",
+    "KnownPlugins", "LoadedFilter", "LoadedTranslator", "NoFolder", "Plugin", "PluginError", "Registry", "Skipped",
+    "discover", "load_plugin",
 ]  # fmt: skip

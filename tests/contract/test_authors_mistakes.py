@@ -185,6 +185,12 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
         discover(tmp_path / "none")
 
 
+def test_a_folder_that_is_a_link_to_itself_is_named(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(PluginError, match=r"loop: Too many levels of symbolic links; name a folder of plugin files$"):
+        discover(tmp_path / "loop")
+
+
 def test_links_in_a_circle_are_not_followed(tmp_path):
     write(tmp_path, {"acme/__init__.py": FLAG})
     for name in ("one", "two"):

@@ -1,0 +1,66 @@
+"""The command `irisgate explain`, which explains from a configuration why somebody may or may not use a model.
+
+The caller of `explanation` prints the result. The explanation itself is made in `gateway/call/explain`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import orjson
+
+from gateway.access.identity.caller import Identity
+from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
+from gateway.call.explain.text import explanation_text
+from gateway.call.runtime import runtime
+from gateway.config.model import Config
+
+LONGEST_NAME: Final = 1000
+"""Maximum number of characters of the caller's name and the model's name."""
+
+
+class BadName(Exception):
+    """The error for a wrong name of a caller or a model. The message gives the option and the reason in one line."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `caller` and `explanation` read to the parser."""
+    parser.add_argument(
+        "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
+    )
+    parser.add_argument("--group", action="append", default=[], help="a group that they are in; may be repeated")
+    parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
+    parser.add_argument("--model", required=True, help="the model, an alias, or provider/model")
+    parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
+
+
+def caller(options: argparse.Namespace) -> Identity:
+    """Return the caller that the options name, before the configuration is read.
+
+    Raises `BadName` if the name of the caller or the model is blank, too long or not printable, or if nobody can have
+    the caller's login, groups and tags.
+    """
+    _check_names(options)
+    try:
+        return somebody(options.login, options.group, options.tag)
+    except NoSuchCaller as error:
+        raise BadName(f"--as: {error}") from None
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    if not options.model.strip():
+        raise BadName("--model: the name is empty")
+    if options.login and not options.login.strip():
+        raise BadName("--as: the name is empty")
+    for option, text in (("--model", options.model), ("--as", options.login)):
+        if not text.isprintable():
+            raise BadName(f"{option}: the name holds characters that cannot be printed")
+        if len(text) > LONGEST_NAME:
+            raise BadName(f"{option}: the name has more than {LONGEST_NAME} characters")
+
+
+def explanation(options: argparse.Namespace, identity: Identity, config: Config) -> tuple[str, bool]:
+    """Return the explanation, as JSON or as text for a terminal, and whether the caller may use the model."""
+    made = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
+    return orjson.dumps(made).decode() if options.json else explanation_text(made), made.allowed

@@ -12,7 +12,7 @@ from gateway.contract.registry import PluginError, discover
 from gateway.process.app import own_routes
 from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.installed import install
+from tests.helpers.installed import importable, install
 from tests.helpers.packages_mistakes import INSTALLED
 
 CONFIGURATION = {
@@ -30,14 +30,9 @@ CONFIGURATION = {
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Return a folder from which Python imports modules."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    yield folder
-    for name in ("acme_plugin", "acme_names"):
-        if stop := getattr(sys.modules.pop(name, None), "STOP", None):
-            stop.set()
+    """Yield a folder from which Python imports modules."""
+    with importable(tmp_path, monkeypatch, "acme_plugin", "acme_names") as folder:
+        yield folder
 
 
 def test_a_plugin_of_an_installed_package_is_found(site):

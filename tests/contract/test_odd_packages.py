@@ -11,7 +11,7 @@ import pytest
 from gateway.contract import registry as registries
 from gateway.contract.registry import discover
 from tests.helpers.authors_mistakes import FLAG, OBSERVER
-from tests.helpers.installed import install
+from tests.helpers.installed import importable, install
 from tests.helpers.packages_mistakes import THREAD
 from tests.helpers.processes import environment
 
@@ -19,12 +19,8 @@ from tests.helpers.processes import environment
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """Yield a folder from which Python imports modules."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"acme_plugin", "odd_names", "odd_place"}]:
-        del sys.modules[name]
+    with importable(tmp_path, monkeypatch, "acme_plugin", "odd_names", "odd_place") as folder:
+        yield folder
 
 
 def observer(folder, source=OBSERVER, **options):

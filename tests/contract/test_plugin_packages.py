@@ -1,14 +1,12 @@
 """Tests that a running gateway keeps the code of its installed plugins, even if their files are changed or removed."""
 
-import sys
-
 import pytest
 
 from gateway.contract.plugin_packages import changes, use_packages
 from gateway.contract.registry import discover
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 from tests.helpers.authors_mistakes import OBSERVER
-from tests.helpers.installed import install, uninstall
+from tests.helpers.installed import importable, install, uninstall
 
 WORKING = (
     OBSERVER
@@ -28,6 +26,7 @@ LAYOUTS = {
     "shared": ("held_shared.acme.plugin", "held_shared/acme/plugin.py", "held_shared.acme.later", "held_shared/acme/later.py"),
 }  # fmt: skip
 """The layouts of packages. In `within` and `shared`, a folder without `__init__.py` is a namespace package."""
+PACKAGES = {module.partition(".")[0] for layout in LAYOUTS.values() for module in layout[::2]}
 
 
 def write(site, layout, version="1", old="old"):
@@ -42,15 +41,11 @@ def write(site, layout, version="1", old="old"):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """Yield a folder from which Python imports modules, with a package of each layout."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    for layout in LAYOUTS:
-        write(folder, layout)
-    monkeypatch.syspath_prepend(folder)
-    yield folder
+    with importable(tmp_path, monkeypatch, *PACKAGES) as folder:
+        for layout in LAYOUTS:
+            write(folder, layout)
+        yield folder
     use_packages(())
-    for name in [name for name in sys.modules if name.startswith("held_")]:
-        del sys.modules[name]
 
 
 def work_of(registry, layout):

@@ -1,11 +1,26 @@
 """Packages of plugins, installed into a folder from which Python imports modules."""
 
 import shutil
-from contextlib import suppress
+import sys
+from contextlib import contextmanager, suppress
 
 from tests.helpers.authors_mistakes import FLAG
 
 PACKAGE = "acme-plugins"
+
+
+@contextmanager
+def importable(tmp_path, monkeypatch, *packages):
+    """Yield a new folder from which Python imports modules. At the end, the imported modules of `packages` are
+    discarded, and the threads of `packages_mistakes.THREAD` are ended.
+    """
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        if stop := getattr(sys.modules.pop(name), "STOP", None):
+            stop.set()
 
 
 def install(

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import billing, json_api
+from gateway.contract import json_api
 from gateway.contract.billing import BilledPart
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
@@ -73,7 +73,7 @@ reply_headers = runtime_api.reply_headers
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a request that are not billed as text, also of Anthropic's tools in the model's own fields."""
     yield from converse_billing.billed_parts(body)
-    yield from messages_billing.of_tools(billing.tools_of(body.get(_MODEL_FIELDS)))
+    yield from messages_billing.of_tools(body.get(_MODEL_FIELDS))
 
 
 def parse(request: HttpRequest) -> ClientRequest:

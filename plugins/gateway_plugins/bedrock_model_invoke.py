@@ -13,13 +13,14 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
 import orjson
 
 from gateway.contract import billing, json_api, lenient_json
-from gateway.contract.billing import BilledPart, File, FileForms
+from gateway.contract.billing import BilledPart, File
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import (
     BY_REGION,
@@ -88,9 +89,8 @@ error = runtime_api.error
 CHUNK: Final = "chunk"
 """Event type of InvokeModel's frames, and the kind of the events of a reply that is not interpreted (opaque)."""
 _OWN: Final = "bedrock_model_invoke"
-_FORMS: Final = FileForms(
-    turns=billing.COMMON.turns,
-    types=billing.COMMON.types,
+_FORMS: Final = replace(
+    billing.COMMON,
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
@@ -279,7 +279,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     of other families, so it reads none of them as text.
     """
     yield from _FORMS.files(body)
-    yield from messages_billing.of_tools(billing.tools_of(body))
+    yield from messages_billing.of_tools(body)
     yield from converse_billing.of_tools(body)
     if isinstance(image := body.get("inputImage"), str):
         yield File("image", len(image))

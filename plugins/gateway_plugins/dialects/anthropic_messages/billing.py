@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.contract import billing
@@ -11,21 +11,20 @@ from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, BilledPart, Se
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from billing.COMMON.files(body)
-    yield from of_tools(billing.tools_of(body))
+    yield from of_tools(body)
 
 
-def of_tools(tools: Iterable[Mapping[str, Any]]) -> Iterator[BilledPart]:
-    """Yield the searches that Anthropic's web tools may make.
+def of_tools(holder: Any) -> Iterator[BilledPart]:
+    """Yield the searches that Anthropic's web tools may make. `holder` is the object with the member `tools`.
 
     If the request has tools, also yield the instructions about tools, which the provider adds to the prompt.
     """
-    has_tools = False
+    tools = billing.tools_of(holder)
     for tool in tools:
-        has_tools = True
         kind = str(tool.get("type"))
         if kind.startswith(("web_search", "web_fetch")):
             uses = tool.get("max_uses")
             most = uses if isinstance(uses, int) and uses > 0 else SEARCHES
             yield Search(most, is_paid=kind.startswith("web_search"))
-    if has_tools:
+    if tools:
         yield TOOL_INSTRUCTIONS

@@ -26,7 +26,10 @@ def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) 
             yield at
 
 
-def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "") -> Iterator[Place]:
-    """Yield the places of all strings in a part of an unknown kind, as texts of `block`."""
+def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "", *, repeats: bool = False) -> Iterator[Place]:
+    """Yield the places of all strings in a part of an unknown kind, as texts of `block`.
+
+    `repeats` says whether earlier events had the strings.
+    """
     for at in strings(part, path, _NO_TEXT):
-        yield Place(at, "text", (block, *at[len(path) :]), role=role)
+        yield Place(at, "text", (block, *at[len(path) :]), repeats, role)

@@ -123,9 +123,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
                 yield Place((*path, "reasoning_details", number, name), "thinking", block, role=role)
 
 
-_PARTS = {
-    "text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url",
-}  # fmt: skip
+_PARTS = {"text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url"}
 """Members by which a part of a known kind is recognised: it has at least one of them."""
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from gateway.contract.flag import Copy, Event, Place
 from gateway.contract.places import REPLY, REQUEST, Kind
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
@@ -123,12 +121,7 @@ def _item(item: dict[str, Any], path: Path, number: Any, *, repeats: bool) -> It
     if text(item.get("type")) in _ITEMS:
         yield from _known_item(item, path, number, role, repeats=repeats)
     else:
-        yield from _unknown(item, path, number, role, repeats=repeats)
-
-
-def _unknown(value: Any, path: Path, block: Any, role: str, *, repeats: bool) -> Iterator[Place]:
-    for place in unknown_texts(value, path, block, role):
-        yield replace(place, repeats=repeats)
+        yield from unknown_texts(item, path, number, role, repeats=repeats)
 
 
 def _known_item(item: dict[str, Any], path: Path, number: Any, role: str, *, repeats: bool) -> Iterator[Place | Copy]:
@@ -173,8 +166,8 @@ def _part(
     part: dict[str, Any], path: Path, where: str, block: Any, *, repeats: bool, role: str = ""
 ) -> Iterator[Place | Copy]:
     is_thinking = where == "summary" or part.get("type") == "reasoning_text"
-    if text(part.get("type")) not in _PARTS and "text" not in part and "stdout" not in part and "stderr" not in part:
-        yield from _unknown(part, path, block, role, repeats=repeats)
+    if text(part.get("type")) not in _PARTS and part.keys().isdisjoint(("text", "stdout", "stderr")):
+        yield from unknown_texts(part, path, block, role, repeats=repeats)
         return
     if part.get("logprobs"):
         yield Copy((*path, "logprobs"))

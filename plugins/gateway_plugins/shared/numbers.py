@@ -12,6 +12,7 @@ Numbers in a provider's reply are read with `lenient.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -72,22 +73,18 @@ def limit(top: Members, name: str) -> int | None:
     return whole(member(top, name), name, 1)
 
 
-def _top_p(value: Any, at: str) -> float | None:
-    return real(value, at, 0, 1)
-
-
 def _penalty(value: Any, at: str) -> float | None:
     return real(value, at, -_PENALTY, _PENALTY) or None
 
 
-def _seed(value: Any, at: str) -> int | None:
-    return whole(value, at, -MAX_INT64 - 1, MAX_INT64)
-
-
-SAMPLING: Final[Mapping[str, Check]] = {"temperature": real, "top_p": _top_p, "top_k": whole}
+SAMPLING: Final[Mapping[str, Check]] = {"temperature": real, "top_p": partial(real, highest=1), "top_k": whole}
 """The check of each sampling parameter. `temperature` has no maximum, because conversions lower a temperature that is
 too high."""
-CHAT: Final[Mapping[str, Check]] = {"frequency_penalty": _penalty, "presence_penalty": _penalty, "seed": _seed}
+CHAT: Final[Mapping[str, Check]] = {
+    "frequency_penalty": _penalty,
+    "presence_penalty": _penalty,
+    "seed": partial(whole, lowest=-MAX_INT64 - 1, highest=MAX_INT64),
+}
 """The check of each number that Chat and Gemini have, and Messages and Converse do not have."""
 
 

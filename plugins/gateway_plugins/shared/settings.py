@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared import numbers
 from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, ThinkingPlan, ThinkingRequest, plan_thinking
 
-SAMPLING: Final = ("temperature", "top_p", "top_k")
-_SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
+_SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in numbers.SAMPLING}
 _MIN_TOP_P: Final = 0.95
 """Minimum of top_p that Anthropic accepts together with thinking."""
 _NEUTRAL: Final[Mapping[str, float]] = {"temperature": 1, "top_p": 1}
@@ -36,12 +36,12 @@ class Parameters:
     """Maximum number of output tokens; None if the client sets no limit."""
     limit_at: str
     sampling: Mapping[str, float]
-    """Sampling parameters (names in `SAMPLING`) that the client sets."""
+    """Sampling parameters (names in `numbers.SAMPLING`) that the client sets."""
     stops: Sequence[str]
     """Stop sequences."""
     stops_at: str
     sampling_at: Mapping[str, str] = field(default_factory=lambda: _SAMPLING_AT)
-    """JSON pointer of each name in `SAMPLING`."""
+    """JSON pointer of each name in `numbers.SAMPLING`."""
     max_temperature: float = 1
     """Maximum temperature in the client's dialect. It is 2 in OpenAI's dialects."""
 
@@ -172,7 +172,7 @@ def supported_sampling(
                 drop(at[name])
 
     if caps.sampling == "none":
-        take_out(*SAMPLING)
+        take_out(*numbers.SAMPLING)
     if thinks:
         take_out("temperature", "top_k")
         if supported.get("top_p", 1) < _MIN_TOP_P:

@@ -29,10 +29,10 @@ api = 1
 operations = ("generate",)
 
 _CARRIED: Final = frozenset({
-    "frequency_penalty", "logit_bias", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
-    "safety_identifier", "seed", "user", "verbosity",
+    "logit_bias", "parallel_tool_calls", "prompt_cache_key", "safety_identifier", "user", "verbosity",
 })  # fmt: skip
-"""Members of Chat that clients of Converse send in `additionalModelRequestFields`. They are passed on."""
+"""Members of Chat that clients of Converse send in `additionalModelRequestFields`. They are passed on unchecked.
+The numbers in `numbers.CHAT` are passed on too, after a check."""
 _TIERS: Final = ("default", "flex", "priority")
 
 
@@ -57,7 +57,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     converse_read_options.refuse_guardrail(top, drop)
     converse_read_options.leftovers(top, drop)
     extra = converse_read_options.extras(top)
-    converse_read_options.check_extras(extra, _CARRIED, drop)
+    converse_read_options.check_extras(extra, _CARRIED | numbers.CHAT.keys(), drop)
     converse_read_options.report_settings(top, drop)
     conversation = Conversation(target, drop)
     mapper = Mapper(conversation, names, drop)
@@ -68,7 +68,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     if output.hint:
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
-    carried = {name: value for name, value in extra.items() if name in _CARRIED and name not in numbers.CHAT}
+    carried = {name: value for name, value in extra.items() if name in _CARRIED}
     carried |= numbers.checked(numbers.CHAT, extra, {name: f"{EXTRAS}/{name}" for name in numbers.CHAT})
     body |= chat_options.penalties(carried, f"{EXTRAS}/{{}}".format, caps, drop)
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)

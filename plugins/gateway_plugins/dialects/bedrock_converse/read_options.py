@@ -113,7 +113,7 @@ def parameters(top: Members, extra: Mapping[str, Any], drop: Drop) -> Parameters
     sampling, sampling_at = _sampling(config, extra)
     return Parameters(
         thinking=_thinking(top, extra, drop),
-        limit=_limit(config),
+        limit=numbers.whole(config.get("maxTokens"), LIMIT_AT, 1),
         limit_at=LIMIT_AT,
         sampling=sampling,
         stops=_stops(config),
@@ -126,11 +126,6 @@ def _config(top: Members, drop: Drop) -> dict[str, Any]:
     value = member(top, "inferenceConfig")
     known = ("maxTokens", "temperature", "topP", "stopSequences")
     return {} if value is None else struct(value, "/inferenceConfig", known, drop)
-
-
-def _limit(config: Mapping[str, Any]) -> int | None:
-    """Return the output limit in tokens; None if there is none."""
-    return numbers.whole(config.get("maxTokens"), LIMIT_AT, 1)
 
 
 def _stops(config: Mapping[str, Any]) -> list[str]:

@@ -74,7 +74,7 @@ JUDGES = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """A conversion that changes the request: a translation, or a change of paths and headers only (envelope)."""
+    """A conversion: a translation, a change of paths and headers only (envelope), or neither (native)."""
 
     client: Plugin
     dialect: str
@@ -105,10 +105,10 @@ class Conversion:
         return ConvertedCall(self, body, stream, caps, headers or {})
 
 
-CONVERSIONS = {
+ALL_CONVERSIONS = {
     conversion.name: conversion
     for listed in conversions(REGISTRY)
-    if GENERATE in listed.operations and listed.way != "native" and listed.dialect != OPAQUE
+    if GENERATE in listed.operations and listed.dialect != OPAQUE
     for conversion in [
         Conversion(
             REGISTRY.flags[listed.client],
@@ -119,6 +119,8 @@ CONVERSIONS = {
         )
     ]
 }
+"""Every conversion of a request in a known dialect, by name."""
+CONVERSIONS = {name: conversion for name, conversion in ALL_CONVERSIONS.items() if conversion.way != "native"}
 """Every conversion that changes the request, by name."""
 
 

@@ -10,19 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.contract.conversions import GENERATE, conversions
-from gateway.contract.flag import OPAQUE, Event, Members
+from gateway.contract.flag import Event, Members
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tool
-from tests.helpers.conversion import HEAD, REGISTRY, Conversion, request_of
+from tests.helpers.conversion import ALL_CONVERSIONS, HEAD, request_of
 
-EACH = {
-    f"{listed.client}__{listed.provider}": Conversion(
-        REGISTRY.flags[listed.client], listed.dialect, REGISTRY.flags[listed.provider], listed.upstream, listed.way
-    )
-    for listed in conversions(REGISTRY)
-    if GENERATE in listed.operations and listed.dialect != OPAQUE
-}
 NUMBERS = [
     "9007199254740993", "18446744073709551615", "18446744073709551616", "-9223372036854775809",
     "1000000000000000000000000000000001", "9" * 300, "1e300", "-1e300", "1.5", "-0.0", "0.1",
@@ -114,7 +106,7 @@ def numbers_in(value):
         yield value
 
 
-@pytest.mark.parametrize("conversion", EACH.values(), ids=EACH)
+@pytest.mark.parametrize("conversion", ALL_CONVERSIONS.values(), ids=ALL_CONVERSIONS)
 def test_a_number_in_schema_arguments_and_result_keeps_its_digits(conversion):
     wrong = {}
     for text in NUMBERS:
@@ -126,7 +118,7 @@ def test_a_number_in_schema_arguments_and_result_keeps_its_digits(conversion):
     assert wrong == {}
 
 
-NATIVE = {name: conversion for name, conversion in EACH.items() if conversion.way == "native"}
+NATIVE = {name: conversion for name, conversion in ALL_CONVERSIONS.items() if conversion.way == "native"}
 
 
 @pytest.mark.parametrize("conversion", NATIVE.values(), ids=NATIVE)
@@ -145,7 +137,7 @@ def replied(conversion, text):
     return json.dumps(whole).replace('"%NUMBER%"', text).replace('\\"%NUMBER%\\"', text).encode()
 
 
-@pytest.mark.parametrize("conversion", EACH.values(), ids=EACH)
+@pytest.mark.parametrize("conversion", ALL_CONVERSIONS.values(), ids=ALL_CONVERSIONS)
 def test_a_number_in_the_arguments_of_a_reply_keeps_its_digits(conversion):
     wrong = {}
     for text in NUMBERS:
@@ -158,13 +150,17 @@ def test_a_number_in_the_arguments_of_a_reply_keeps_its_digits(conversion):
     assert wrong == {}
 
 
-FROM_GEMINI = [name for name, one in EACH.items() if one.upstream == "gemini_generate_content" and one.translator]
+FROM_GEMINI = {
+    name: conversion
+    for name, conversion in ALL_CONVERSIONS.items()
+    if conversion.upstream == "gemini_generate_content" and conversion.translator
+}
 
 
-@pytest.mark.parametrize("conversion", FROM_GEMINI)
+@pytest.mark.parametrize("conversion", FROM_GEMINI.values(), ids=FROM_GEMINI)
 @pytest.mark.parametrize("text", ["9007199254740993", "18446744073709551616", "9" * 300])
 def test_a_number_in_a_streamed_object_keeps_its_digits(conversion, text):
-    call = EACH[conversion].call(BODIES[EACH[conversion].dialect](0), stream=True)
+    call = conversion.call(BODIES[conversion.dialect](0), stream=True)
     part = {"functionCall": {"name": "f", "args": {"a": [int(text)]}}}
     candidate = {"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [part]}}
     chunk = Event("chunk", json.dumps({"candidates": [candidate]}).encode())

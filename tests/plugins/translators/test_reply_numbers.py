@@ -7,23 +7,14 @@ the reply an error of the provider. No number makes a plugin fail.
 import orjson
 import pytest
 
-from gateway.contract.conversions import GENERATE, conversions
 from gateway.contract.errors import BadFrame, UpstreamFailed
-from gateway.contract.flag import OPAQUE
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from gateway_plugins.shared import lenient
-from tests.helpers.conversion import REGISTRY, Conversion, encoded
+from tests.helpers.conversion import ALL_CONVERSIONS, encoded
 from tests.helpers.json_faults import changed, paths
 
-EACH = {
-    f"{listed.client}__{listed.provider}": Conversion(
-        REGISTRY.flags[listed.client], listed.dialect, REGISTRY.flags[listed.provider], listed.upstream, listed.way
-    )
-    for listed in conversions(REGISTRY)
-    if GENERATE in listed.operations and listed.dialect != OPAQUE
-}
-every_conversion = pytest.mark.parametrize("conversion", EACH.values(), ids=EACH)
+every_conversion = pytest.mark.parametrize("conversion", ALL_CONVERSIONS.values(), ids=ALL_CONVERSIONS)
 CANNED = Canned(("Hi", " you"), tokens=Tokens(50, 60, 7, 3, 4))
 NUMBERS = ["1e300", "-1", "1.5", '"x"', "null", "[]", "18446744073709551616"]
 NO_JSON = ["NaN", "1e400"]
@@ -129,7 +120,7 @@ def test_a_count_is_a_whole_number_in_any_form(value, number):
 def test_a_cost_that_is_not_plausible_is_not_charged(cost):
     costs = [
         facts.charged
-        for _, path, (_, facts) in outcomes(EACH["openai_chat__openai_chat"], [cost])
+        for _, path, (_, facts) in outcomes(ALL_CONVERSIONS["openai_chat__openai_chat"], [cost])
         if path[-1] == "cost"
     ]
     assert costs == [None, None]

@@ -47,6 +47,14 @@ GPT = "gpt-4o"
 GEMINI = "gemini-3-pro-preview"
 MODELS = {"openai_chat": GPT, "openai_responses": GPT, "gemini_generate_content": GEMINI}
 """The model by upstream dialect. Other dialects get a Claude model."""
+BASES = {
+    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
+    "openai_responses": {"input": "Hi"},
+    "anthropic_messages": {"max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]},
+    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+}
+"""The smallest request that makes sense, by the client's dialect. `request_of` adds the model."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """The file behind every URL in these tests: an image of one pixel."""
 IN_PATH = {

@@ -20,7 +20,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 from typing_extensions import is_typeddict
 
-from tests.helpers.conversion import PNG
+from tests.helpers.conversion import BASES, PNG
 from tests.laws.gemini_types import GenerateContentRequest
 from tests.laws.member_values import MEMBER_VALUES
 
@@ -67,13 +67,6 @@ _OBJECTS = {
     "responseSchema",
 }  # fmt: skip
 
-BASES = {
-    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
-    "openai_responses": {"input": "Hi"},
-    "anthropic_messages": {"max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]},
-    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
-    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
-}
 TYPES = {
     "openai_chat": CompletionCreateParamsBase,
     "openai_responses": ResponseCreateParamsBase,

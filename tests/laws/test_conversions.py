@@ -26,9 +26,9 @@ from gateway.testkit.laws.chunks import chunkings
 from gateway.testkit.laws.mutations import pointers, replaced, without
 from tests.golden import files as golden
 from tests.helpers.clients import CLIENTS
-from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, encoded, without_padding
+from tests.helpers.conversion import BASES, CONVERSIONS, HEAD, JUDGES, encoded, without_padding
 from tests.helpers.fold import fold
-from tests.laws.drawn_requests import BASES, members, requests
+from tests.laws.drawn_requests import members, requests
 from tests.laws.exempt_members import EXEMPT
 from tests.laws.member_values import MEMBER_VALUES, NEEDED_WITH, NEUTRAL, OLDER
 

@@ -13,8 +13,8 @@ from gateway.contract.conversions import conversions
 from gateway.contract.errors import Refused
 from gateway_plugins.dialects.gemini_generate_content.signatures import packed as thought_signature
 from gateway_plugins.dialects.openai_responses.reasoning import packed
-from tests.helpers.conversion import CONVERSIONS, PNG, REGISTRY
-from tests.laws.drawn_requests import BASES, PDF, SCHEMA
+from tests.helpers.conversion import BASES, CONVERSIONS, PNG, REGISTRY
+from tests.laws.drawn_requests import PDF, SCHEMA
 from tests.laws.member_values import TOOL
 
 LABELS = {

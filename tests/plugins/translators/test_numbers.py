@@ -6,6 +6,7 @@ dialect is tried with every pair.
 
 import json
 from contextlib import suppress
+from copy import deepcopy
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.errors import Refused
-from tests.helpers.conversion import CONVERSIONS
+from tests.helpers.conversion import BASES, CONVERSIONS
 
 INT32, INT64 = (1 << 31) - 1, (1 << 63) - 1
 LIMIT, TOKENS, SEED = ("whole", 1, INT32), ("whole", 0, INT32), ("whole", -INT64 - 1, INT64)
@@ -83,12 +84,6 @@ OTHERS = [
     "true", "[]", "{}", "[1]", '{"a": 1}', '"4"', '"1e300"', '"-1"', '"1.5"', f'"{"9" * 30}"', f'"{"9" * 5000}"',
     '"NaN"', '"Infinity"', '"1_0"', '""', '"true"', '"0x10"',
 ]  # fmt: skip
-TURNS = {
-    "openai_responses": {"input": "Hi"},
-    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
-    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
-}
-PLAIN = {"messages": [{"role": "user", "content": "Hi"}]}
 TRANSLATED = [conversion for conversion in CONVERSIONS.values() if conversion.way == "translated"]
 CASES = [
     pytest.param(conversion, *field, id=f"{conversion.name}: {field[0]}")
@@ -107,7 +102,7 @@ def placed(body, field, value):
 
 def outcome(conversion, field, text, more):
     """Return the problem with which the request is refused; None if it is carried."""
-    body = orjson.loads(orjson.dumps(TURNS.get(conversion.dialect, PLAIN)))
+    body = deepcopy(BASES[conversion.dialect])
     for name, value in {**more, field: json.loads(text)}.items():
         placed(body, name, value)
     try:

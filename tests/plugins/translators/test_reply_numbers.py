@@ -11,20 +11,13 @@ from gateway.contract.errors import BadFrame, UpstreamFailed
 from gateway.testkit.render.dialects import rendered
 from gateway.testkit.scenarios import Canned, Tokens
 from gateway_plugins.shared import lenient
-from tests.helpers.conversion import ALL_CONVERSIONS, encoded
+from tests.helpers.conversion import ALL_CONVERSIONS, BASES, encoded
 from tests.helpers.json_faults import changed, paths
 
 every_conversion = pytest.mark.parametrize("conversion", ALL_CONVERSIONS.values(), ids=ALL_CONVERSIONS)
 CANNED = Canned(("Hi", " you"), tokens=Tokens(50, 60, 7, 3, 4))
 NUMBERS = ["1e300", "-1", "1.5", '"x"', "null", "[]", "18446744073709551616"]
 NO_JSON = ["NaN", "1e400"]
-TURNS = {
-    "openai_responses": {"input": "Hi"},
-    "gemini_generate_content": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
-    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
-    "anthropic_messages": {"max_tokens": 500, "messages": [{"role": "user", "content": "Hi"}]},
-    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
-}
 
 
 def reply(conversion):
@@ -67,7 +60,7 @@ def outcomes(conversion, texts):
     `settled`.
     """
     events, whole = reply(conversion)
-    body = TURNS[conversion.dialect]
+    body = BASES[conversion.dialect]
     for text in texts:
         for path in usage_paths(whole):
             call = conversion.call(body)

@@ -84,14 +84,19 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
     return check
 
 
+_BILLED: Final = get_args(BilledPart)
+_BILLED_NAMES: Final = f"one of {', '.join(kind.__name__ for kind in _BILLED)} for each part"
+_FILE_KINDS: Final = get_args(FileKind)
+_FILE_NAMES: Final = f"File whose kind is one of {', '.join(_FILE_KINDS)}"
+
+
 def _billed_parts(result: Any) -> None:
     for part in result:
-        right = get_args(BilledPart)
-        require(isinstance(part, right), part, f"one of {', '.join(kind.__name__ for kind in right)} for each part")
+        require(isinstance(part, _BILLED), part, _BILLED_NAMES)
         numbers = part[1:] if isinstance(part, File) else part
         require(all(isinstance(number, int) for number in numbers), part, f"{type(part).__name__} with whole numbers")
         if isinstance(part, File):
-            require(part.kind in get_args(FileKind), part, f"File whose kind is one of {', '.join(get_args(FileKind))}")
+            require(part.kind in _FILE_KINDS, part, _FILE_NAMES)
 
 
 def _decoder(result: Any) -> None:

@@ -32,6 +32,10 @@ class Reading:
     environ: Mapping[str, str]
     files: dict[FilePath, Stamp]
 
+    def unusable(self, name: str) -> str:
+        """Return the message about a plugin that cannot be used because of its mistakes."""
+        return f"its plugin cannot be used: {self.plugins.unusable[name]}"
+
     def section(self, model: type[S], raw: Any, path: Path) -> S | None:
         """Return the valid section. If it has faults, report them and return None."""
         return check(model, raw, path, self.report)

@@ -34,7 +34,7 @@ def _check_flag(flag: str, enabled: Collection[str], path: Path, reading: Readin
     if flag in plugins.left_out:
         report.warn(path, LEFT_OUT)
     elif flag in plugins.unusable:
-        report.error(path, f"its plugin cannot be used: {plugins.unusable[flag]}")
+        report.error(path, reading.unusable(flag))
     elif flag not in plugins.flags:
         report.error(path, _unknown(flag, enabled, reading))
     elif flag not in plugins.options:

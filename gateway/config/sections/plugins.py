@@ -42,7 +42,7 @@ def _read(name: str, raw: Any, reading: Reading) -> PluginConfig | None:
 
 def _unknown(name: str, reading: Reading) -> str:
     if name in reading.plugins.unusable:
-        return f"its plugin cannot be used: {reading.plugins.unusable[name]}"
+        return reading.unusable(name)
     if name in reading.plugins.flags:
         return f'"{name}" is a flag, which is switched on in a provider\'s "compatibility"; filters stand here'
     known = ", ".join(sorted(reading.plugins.filters)) or "none"

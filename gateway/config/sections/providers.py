@@ -1,6 +1,6 @@
 """The section `providers`: providers of models, with their addresses, API keys and models.
 
-Sections within a provider are read in `capabilities.py` and `cost_rules.py`.
+Sections within a provider are read in `capabilities.py`, `cost_rules.py` and `options.py`.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
                 reading.report.warn((*path, flag), LEFT_OUT)
         elif flag in reading.plugins.unusable:
             if value:
-                reading.report.error((*path, flag), f"its plugin cannot be used: {reading.plugins.unusable[flag]}")
+                reading.report.error((*path, flag), reading.unusable(flag))
         elif flag not in reading.plugins.flags and (value or not documented):
             fault = "not supported yet" if documented else "unknown flag"
             message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.plugins.flags)}"

@@ -2,7 +2,7 @@
 
 - `Defaults` has one member for each optional member of `Flag`, with the same name.
 - The registry takes a member from here if a plugin's module does not define it.
-- The defaults call `json_api.py`, which plugins call too. Plugins do not import this module.
+- The defaults call functions that plugins call too, such as those of `json_api.py`. Plugins do not import this module.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Each mistake is reported with its file, its line and the correct form.
 
-- A `Kind` says which members a compatibility flag, a translator or an observer has. The functions come from the
-  protocols in `flag.py`, and the rules of other members from the tables here.
+- A `Kind` says which members a compatibility flag, a translator, an observer or a filter has. The functions come from
+  the protocols of the contract (`Flag`, `Translator`, `Observer`, `FilterModule`), and the rules of other members from
+  the tables here.
 - Arguments are passed by position, so a plugin may choose their names. Arguments with names of the contract must be in
   the order of the contract.
 - A function that nobody uses, and whose name is that of a missing hook with one typing error, counts as a mistake.
@@ -68,7 +69,7 @@ class Kind:
     """One kind of plugin."""
 
     name: str
-    """The kind in messages, such as "a compatibility flag"."""
+    """The kind in messages, such as "a flag"."""
     required: tuple[str, ...]
     rules: Mapping[str, Rule]
     members: tuple[str, ...]
@@ -77,7 +78,7 @@ class Kind:
 
 
 def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[str, Rule]) -> Kind:
-    """Return the kind of plugin that a protocol in `flag.py` describes."""
+    """Return the kind of plugin that a protocol describes."""
     return Kind(name, required, rules, tuple(members_of(protocol)), arguments_of(protocol))
 
 

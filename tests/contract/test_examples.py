@@ -9,12 +9,12 @@ import re
 
 import pytest
 
-from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
 from gateway.contract.plugin_functions import function_fault
 from tests.contract import example_values
 from tests.contract.test_public_surface import EXTENDED, PUBLIC
 from tests.helpers.docstring_examples import differences
 from tests.tools.contract_source import public_names
+from tests.tools.reference_page import KINDS
 
 NAMES = {
     f"{module}.{each.full_name}": each
@@ -23,9 +23,7 @@ NAMES = {
     for each in (name, *name.members)
 }
 """The public names by their full names."""
-PLUGINS = {"Flag": FLAG, "Translator": TRANSLATOR, "Observer": OBSERVER, "FilterModule": FILTER}
-"""The kind of plugin that each protocol describes."""
-HOOKS = {name: each for name, each in NAMES.items() if each.owner in {*PLUGINS, "Filter"}}
+HOOKS = {name: each for name, each in NAMES.items() if each.owner in {*KINDS, "Filter"}}
 DECLARED = {each.name for each in NAMES.values() if each.owner in {"Decoder", "FrameDecoder", "Encoder", "Meter"}}
 
 
@@ -65,15 +63,15 @@ def test_every_other_method_is_used_in_an_example():
 
 @pytest.mark.parametrize(
     ("kind", "member"),
-    [(kind, member) for kind in PLUGINS for member in {**PLUGINS[kind].rules, **PLUGINS[kind].functions}],
+    [(kind, member) for kind in KINDS for member in {**KINDS[kind].rules, **KINDS[kind].functions}],
 )
 async def test_the_example_of_a_member_is_accepted_by_the_registry(kind, member):
     names = names_of_a_session()
     (doc,) = [each.doc for each in HOOKS.values() if (each.owner, each.name) == (kind, member)]
     await differences(doc, names)
-    rule = PLUGINS[kind].rules.get(member)
+    rule = KINDS[kind].rules.get(member)
     if rule is None:
-        assert function_fault(member, PLUGINS[kind].functions[member], names[member], may_wait=False) == ""
+        assert function_fault(member, KINDS[kind].functions[member], names[member], may_wait=False) == ""
     else:
         assert rule.is_right(names[member])
 

@@ -7,6 +7,7 @@ import pytest
 from gateway.config.export import json_schema
 from tests.helpers.own_plugins import discover_own
 from tests.tools import config_page
+from tests.tools.markdown import WIDTH
 
 
 def keys(shape):
@@ -57,4 +58,4 @@ def test_an_example_stands_apart_from_the_meaning(description, parts):
 def test_a_code_span_stays_on_one_line_and_lines_are_of_one_length():
     entries = config_page.page().removeprefix(config_page.HEAD).splitlines()
     assert [line for line in entries if line.count("`") % 2] == []
-    assert [line for line in config_page.page().splitlines() if len(line) > config_page.WIDTH] == []
+    assert [line for line in config_page.page().splitlines() if len(line) > WIDTH] == []

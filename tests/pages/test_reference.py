@@ -7,8 +7,8 @@ from collections import Counter
 from gateway.contract.flag import Flag
 from gateway.contract.plugin_functions import members_of
 from tests.contract.test_public_surface import EXTENDED, PUBLIC
-from tests.tools.config_page import anchor
 from tests.tools.contract_source import public_names
+from tests.tools.markdown import anchor
 from tests.tools.reference_chapters import STEPS
 from tests.tools.reference_page import PAGE as FILE
 from tests.tools.reference_page import module_of, names_of, page, parts

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +16,9 @@ from gateway.config.section import PLANNED, Section, holds_of, keys, lacking_wor
 from gateway.config.sections.price_rows import PricesSection
 from gateway.config.sections.providers import ProviderSection
 from tests.helpers.own_plugins import discover_own
+from tests.tools.markdown import anchor, wrapped
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "deploy" / "config.md"
-WIDTH: Final = 120
-"""Maximum length of a line, as everywhere in this repository."""
 HEAD: Final = """\
 # Configuration
 
@@ -86,7 +84,7 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
     if path or section is RootSection:
         yield from (f"### `{path}`" if path else "## The document", "")
     if (words := section.__dict__.get("__doc__")) and not words.startswith("!!!"):
-        yield from _wrapped(" ".join(words.split()))
+        yield from wrapped(" ".join(words.split()))
         yield ""
     made = section.model_json_schema(by_alias=True)
     inner: list[tuple[type[Section], str]] = []
@@ -114,7 +112,7 @@ def _options() -> Iterator[str]:
     """Yield the lines of the options of each built-in compatibility flag."""
     for flag, model in sorted(discover_own().known.options.items()):
         yield from (f"### `{OPTIONS}.{flag}`", "")
-        yield from _wrapped(" ".join((model.__doc__ or "").split()))
+        yield from wrapped(" ".join((model.__doc__ or "").split()))
         yield ""
         made = model.model_json_schema()
         for key, info in model.model_fields.items():
@@ -136,14 +134,7 @@ def _entry(key: str, description: str, made: dict[str, Any], missing: str, note:
     default = "required" if required else f"default {_default(made)}"
     text = f"- **`{key}`** ({kind}, {default}): {meaning}"
     parts = [text, f"Example: `{example}`." if example else "", missing, note]
-    return _wrapped(" ".join(part for part in parts if part), indent="  ")
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    """Return the text as lines. A code span is never broken, so that it can be searched for and copied."""
-    whole = re.sub(r"`[^`]*`", lambda span: span[0].replace(" ", "\0"), text)
-    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\0", " ") for line in lines]
+    return wrapped(" ".join(part for part in parts if part), indent="  ")
 
 
 def _kind(made: dict[str, Any]) -> str:
@@ -198,11 +189,6 @@ def _parted(description: str) -> tuple[str, str]:
         if rest[end:] == ".":
             return description[: match.start()] + ".", rest[:end]
     return description, ""
-
-
-def anchor(heading: str) -> str:
-    """Return the anchor that a Markdown page gives to a heading: lower case, hyphens for spaces, no punctuation."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.contract.errors import STATUS
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -203,29 +205,7 @@ CHAPTERS: Final = (
         "An exception carries a [`Problem`](#problem), from which the client's flag writes the error reply.",
         (
             Part("Problems and exceptions", "errors", head=True),
-            Part(
-                "Codes of problems",
-                "errors",
-                (
-                    "INVALID_REQUEST",
-                    "PERMISSION",
-                    "BLOCKED",
-                    "NOT_FOUND",
-                    "NO_ROUTE",
-                    "TOO_LARGE",
-                    "UNSUPPORTED_CODING",
-                    "REQUEST_TIMEOUT",
-                    "TIMEOUT",
-                    "RATE_LIMIT",
-                    "QUOTA",
-                    "OVERLOADED",
-                    "UNAVAILABLE",
-                    "UPSTREAM",
-                    "PLUGIN",
-                    "INTERNAL",
-                    "STATUS",
-                ),
-            ),
+            Part("Codes of problems", "errors", (*map(str.upper, STATUS), "STATUS")),
         ),
     ),
     Chapter(

@@ -19,13 +19,11 @@ from gateway.contract.defaults import Defaults
 from gateway.contract.hooks import NEVER_REFUSES
 from gateway.contract.plugin_checks import FILTER, FLAG, OBSERVER, TRANSLATOR
 from tests.contract import example_values
-from tests.tools.config_page import anchor
 from tests.tools.contract_source import Name, docstring, public_names
+from tests.tools.markdown import anchor, wrapped
 from tests.tools.reference_chapters import CALLED, CHAPTERS, HEAD, RULES, STEPS, VALUES, Chapter, Part
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "reference.md"
-WIDTH: Final = 120
-"""Maximum length of a line, as everywhere in this repository."""
 SHOWN: Final = 60
 """Maximum number of characters of a constant's value that is shown."""
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
@@ -41,10 +39,10 @@ def page() -> str:
     ]
     lines = [
         HEAD,
-        *_wrapped(f"**Contents:** [How plugins are called](#how-plugins-are-called) · {' · '.join(contents)}"),
+        *wrapped(f"**Contents:** [How plugins are called](#how-plugins-are-called) · {' · '.join(contents)}"),
     ]
-    lines += ["", "## How plugins are called", "", *_wrapped(CALLED), "", *_steps(), "### Rules of calls", ""]
-    lines += [line for rule in RULES for line in _wrapped(f"- {rule}", indent="  ")]
+    lines += ["", "## How plugins are called", "", *wrapped(CALLED), "", *_steps(), "### Rules of calls", ""]
+    lines += [line for rule in RULES for line in wrapped(f"- {rule}", indent="  ")]
     for chapter in CHAPTERS:
         lines += ["", *_chapter(chapter)]
     code = inspect.getsource(example_values).partition('"""\n\n')[2]
@@ -104,8 +102,8 @@ def _links(name: Name, part: Part) -> list[str]:
 def _chapter(chapter: Chapter) -> Iterator[str]:
     yield from (f"## {chapter.title}", "")
     if chapter.text:
-        yield from (*_wrapped(chapter.text), "")
-    yield from _wrapped(" · ".join(f"[{part.title}](#{anchor(part.title)})" for part in chapter.parts))
+        yield from (*wrapped(chapter.text), "")
+    yield from wrapped(" · ".join(f"[{part.title}](#{anchor(part.title)})" for part in chapter.parts))
     for part in chapter.parts:
         yield from ("", f"### {part.title}", "")
         if not part.module.startswith("gateway."):
@@ -167,7 +165,7 @@ def _notes(name: Name, part: Part) -> Iterator[str]:
     if links := _links(name, part):
         notes.append(f"Types: {', '.join(links)}.")
     if notes:
-        yield from (*_wrapped(" ".join(notes)), "")
+        yield from (*wrapped(" ".join(notes)), "")
 
 
 def _default(member: Name) -> str:
@@ -213,14 +211,7 @@ def _item(name: Name) -> Iterator[str]:
     kind = f": {name.signature}" if name.kind == "property" else ""
     value = f" = {name.value}" if name.kind == "constant" and len(name.value) <= SHOWN else ""
     doc = f": {' '.join(name.doc.split())}" if name.doc else ""
-    yield from _wrapped(f"- **`{name.name}{kind}{value}`**{doc}", indent="  ")
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    """Return the text as lines. A code span or a link is never broken."""
-    whole = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", lambda span: span[0].replace(" ", "\0"), text)
-    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\0", " ") for line in lines]
+    yield from wrapped(f"- **`{name.name}{kind}{value}`**{doc}", indent="  ")
 
 
 if __name__ == "__main__":

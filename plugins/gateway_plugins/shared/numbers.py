@@ -70,7 +70,7 @@ def parsed(value: Any) -> Any:
 
 def limit(top: Members, name: str) -> int | None:
     """Return the output limit in tokens, which is a member of the request; None if the request has none."""
-    return whole(member(top, name), name, 1)
+    return whole(member(top, name), f"/{name}", 1)
 
 
 def _penalty(value: Any, at: str) -> float | None:

@@ -42,7 +42,7 @@ REFUSED_MEMBERS: Final[Mapping[str, str]] = {
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
 }
-MEMBERS: Final = _CARRIED | _NEUTRAL.keys() | REFUSED_MEMBERS.keys() | {"betas", "container", "inference_geo"}
+MEMBERS: Final = frozenset({*_CARRIED, *_NEUTRAL, *REFUSED_MEMBERS, "betas", "container", "inference_geo"})
 """All members of a request that Anthropic's APIs know."""
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")

@@ -22,7 +22,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
 from importlib.util import spec_from_file_location
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Final
 
@@ -145,12 +145,16 @@ def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
         return set()
     names = set()
     for file in files:
-        parts = file.with_suffix("").parts
-        if file.suffix == ".py" and all(map(str.isidentifier, parts)):
-            names.add(parts[:-1] if file.name == _INIT else parts)
+        if file.suffix == ".py" and all(map(str.isidentifier, file.with_suffix("").parts)):
+            names.add(_name_parts(file))
     home = Path(str(distribution.locate_file("")))
     tops = {top for top in {parts[0] for parts in names if parts} if _is_below(home, _spec(top, None))}
     return {parts for parts in names if parts and parts[0] in tops} | at_top - {parts[:1] for parts in names}
+
+
+def _name_parts(file: PurePath) -> tuple[str, ...]:
+    """Return the parts of a module's name. `file` is the path of its file below the folder in which the name begins."""
+    return file.parent.parts if file.name == _INIT else file.with_suffix("").parts
 
 
 def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
@@ -190,8 +194,7 @@ def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
         for file in sorted(files):
             path = Path(folder, file)
             if path.suffix == ".py" and path.stem.isidentifier():
-                within = path.relative_to(top).with_suffix("").parts
-                name = ".".join((package, *(within[:-1] if file == _INIT else within)))
+                name = ".".join((package, *_name_parts(path.relative_to(top))))
                 yield from _read(name, str(path))
 
 

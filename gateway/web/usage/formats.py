@@ -14,17 +14,14 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS
-from gateway.contract.record import NANODOLLARS
 from gateway.store.base import MAX_ROWS, UsageRow
+from gateway.web.reports.csv_files import decimal, safe_text
 from gateway.web.usage.parameters import UsageRequest
 
 SUMS: Final = (
     "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "duration_ms",
 )  # fmt: skip
 """Columns of the CSV after the columns of the groups."""
-
-# the last four are the full-width forms of the first four; some spreadsheets treat both forms alike
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:
@@ -51,9 +48,9 @@ def as_csv(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
     writer = csv.writer(out)
     writer.writerow((*wanted.query.by, *SUMS))
     for row in rows:
-        groups = [_safe(row.group[name]) for name in wanted.query.by]
+        groups = [safe_text(row.group[name]) for name in wanted.query.by]
         tokens = row.usage.as_dict().values()
-        money = (_decimal(row.cost), row.cost_unknown_calls, row.estimated_calls, row.duration_ms)
+        money = (decimal(row.cost), row.cost_unknown_calls, row.estimated_calls, row.duration_ms)
         writer.writerow((*groups, row.calls, row.failed, *tokens, *money))
     return out.getvalue().encode()
 
@@ -62,12 +59,3 @@ def file_name(wanted: UsageRequest) -> str:
     """Return a name such as `irisgate-usage-2026-11-01-2026-11-23.csv`. No part of it is text chosen by a client."""
     parts = ["irisgate-usage", *(bound.replace(":", "") for bound in (wanted.first, wanted.last) if bound)]
     return "-".join(parts) + ".csv"
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _decimal(cost: int | None) -> str:
-    """Return nanodollars as exact decimal dollars, or "" if the cost is unknown."""
-    return "" if cost is None else f"{cost // NANODOLLARS}.{cost % NANODOLLARS:09d}"

@@ -1,0 +1,294 @@
+"""The arguments and the results of reports.
+
+Money is in integer nanodollars, durations are in milliseconds, and moments are in seconds of Unix time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
+from gateway.store.base import Totals
+
+Dimension = Literal["model", "user", "provider", "agent", "api", "status", "outcome"]
+DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
+"""Names by which figures are grouped. `api` is the compatibility flag (API format) of the client's route."""
+Measure = Literal["cost", "tokens", "calls", "errors", "saved"]
+MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
+"""Names of the amounts that a chart shows."""
+QUARTER: Final = 900
+"""Number of seconds in a quarter of an hour, which is the finest resolution of sums."""
+
+
+class Span(NamedTuple):
+    """A range of time."""
+
+    since: float
+    """Unix time in seconds at which the range begins, a multiple of `QUARTER`."""
+    until: float
+    """Exclusive end of the range, in the same form as `since`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The calls that a report covers. A field that is None does not restrict the calls."""
+
+    span: Span
+    user: str | None = None
+    """Login of the caller; "" for callers without a login."""
+    provider: str | None = None
+    model: str | None = None
+    agent: str | None = None
+    api: str | None = None
+    status: tuple[int, int] | None = None
+    """Lowest and highest HTTP status."""
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """The distribution of a duration, from counts by buckets whose bounds grow by a constant factor."""
+
+    calls: int
+    p50: float | None
+    """Median in milliseconds; None without calls."""
+    p95: float | None
+    """95th percentile in milliseconds; None without calls."""
+    counts: tuple[int, ...]
+    """Number of calls by bucket, in the order of `histogram.BOUNDS`; the last bucket has no upper bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures(Totals):
+    """Sums over some calls. `failed` counts all calls whose outcome was not `ok`."""
+
+    refused: int
+    """Number of calls that the gateway refused."""
+    cancelled: int
+    """Number of calls whose client left before the end of the reply."""
+    saved: int
+    """Nanodollars that caching saved, compared with the price of fresh input. It is negative if writes to the cache
+    cost more than reads from it saved."""
+    duration_ms: int
+    """Sum of the durations of the calls."""
+
+    @property
+    def errors(self) -> int:
+        """The number of calls that were refused, failed or lost. A call that the client cancelled is no error."""
+        return self.failed - self.cancelled
+
+    @property
+    def error_share(self) -> float | None:
+        """The fraction of errors in all calls; None without calls."""
+        return self.errors / self.calls if self.calls else None
+
+    @property
+    def cache_written(self) -> int:
+        """The number of input tokens that were written to a cache."""
+        return self.usage.cache_write_5m + self.usage.cache_write_1h
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of all kinds. Reasoning tokens are a part of the output."""
+        usage = self.usage
+        return usage.input + usage.output + usage.cache_read + self.cache_written
+
+    @property
+    def cache_share(self) -> float | None:
+        """The fraction of input tokens that were read from a cache; None without input."""
+        given = self.usage.input + self.usage.cache_read + self.cache_written
+        return self.usage.cache_read / given if given else None
+
+    def amount(self, measure: Measure) -> int:
+        """Return the amount of a measure. The cost is that of the calls whose cost is known."""
+        amounts = {
+            "cost": self.known_cost,
+            "tokens": self.tokens,
+            "calls": self.calls,
+            "errors": self.errors,
+            "saved": self.saved,
+        }
+        return amounts[measure]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Figures, latencies, and the number of active people."""
+
+    figures: Figures
+    duration: Latency
+    """Time from a request's arrival to the last byte of its reply."""
+    first_event: Latency
+    """Time from a request's arrival to the first event of its stream."""
+    people: int
+    """Number of logins with at least one call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The summary of a range of time, and that of the range before; None if no comparison is requested."""
+
+    now: Summary
+    before: Summary | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """The summary of one bucket of time, such as a day."""
+
+    span: Span
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The amounts of one name in a chart, by bucket."""
+
+    name: str
+    """Value of the dimension; `OTHERS` for all values that have no line of their own."""
+    amounts: tuple[int, ...]
+    total: int
+
+
+OTHERS: Final = "\x00others"
+"""Name of the line that sums the values without a line of their own. No client can choose this name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Amounts of a measure over time, stacked by a dimension."""
+
+    measure: Measure
+    by: Dimension
+    unit: Literal["hour", "day", "week", "month"]
+    buckets: tuple[Span, ...]
+    lines: tuple[Line, ...]
+    """Lines in descending order of their totals; a line of others is last."""
+    unknown_cost: tuple[int, ...]
+    """Number of calls with an unknown cost, by bucket."""
+    before: tuple[int, ...] | None
+    """Amounts over all names in the range before, by bucket; None if no comparison is requested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The figures of one value of a dimension."""
+
+    name: str
+    figures: Figures
+    duration: Latency
+    first_event: Latency
+    last_at: float
+    """Start of the quarter hour of the last call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of a dimension, sorted, and the number of all rows."""
+
+    by: Dimension
+    rows: tuple[Row, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRow:
+    """Errors with one code at one provider; a provider "" stands for the gateway itself."""
+
+    code: str
+    provider: str
+    calls: int
+    amounts: tuple[int, ...]
+    """Number of errors by bucket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRow:
+    """Errors that have the same message apart from numbers and quoted text."""
+
+    code: str
+    native: str
+    """The provider's own name for the error."""
+    provider: str
+    message: str
+    """The message of the last such error."""
+    calls: int
+    example: str
+    """Id of the last call with such an error. The call may have expired."""
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """Errors by code and provider over time, and their messages."""
+
+    buckets: tuple[Span, ...]
+    rows: tuple[ErrorRow, ...]
+    messages: tuple[MessageRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelHealth:
+    """The last success and the last error of a model at a provider."""
+
+    provider: str
+    model: str
+    last_success_at: float | None
+    last_error_at: float | None
+    last_error: str
+    """Code of the last error; "" if there was none."""
+    last_error_message: str
+    last_error_call: str
+    """Id of the call with the last error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """A model at a provider: its figures in the selection, and its health at any time."""
+
+    provider: str
+    model: str
+    figures: Figures
+    duration: Latency
+    first_event: Latency
+    health: ModelHealth | None
+    errors: tuple[int, ...]
+    """Number of errors by bucket."""
+    calls: tuple[int, ...]
+    """Number of calls by bucket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The models that were called, with their provider, and the buckets of their error bars."""
+
+    buckets: tuple[Span, ...]
+    rows: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Numbers of active people. A person is active on a day with at least one call."""
+
+    days: tuple[tuple[Span, int], ...]
+    """Number of people by day."""
+    weeks: tuple[tuple[Span, int], ...]
+    """Number of people by week, which begins on Monday."""
+    months: tuple[tuple[Span, int], ...]
+    four_of_seven: tuple[tuple[Span, int], ...]
+    """Number of people who were active on at least four of the seven days that end with a day, by that day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRow:
+    """The use of one tool."""
+
+    name: str
+    calls: int
+    """Number of times that models called the tool."""
+    users: int
+
+
+Names = Mapping[Dimension, tuple[str, ...]]
+"""All values of each dimension that any call had, sorted."""

@@ -1,0 +1,213 @@
+"""The filter in the address of a page: a range of time, a zone, and values that calls must have.
+
+All pages share the parameters, and links between pages keep them. This file does not decide whose calls a caller may
+see (`gateway/web/reports/scoped.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
+from typing import Final, NamedTuple, cast
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from multidict import MultiMapping
+
+from gateway.contract.record import LOST
+from gateway.store.reports.values import Selection, Span
+from gateway.web.admin.filters import BadQuery
+from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_range, preset_range
+
+OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
+VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", "session")
+"""Parameters that restrict the calls, in the order of their chips."""
+PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
+DEFAULT_RANGE: Final = "7d"
+MAX_VALUE: Final = 1024
+"""Maximum number of characters of a value, as long as the longest text that the store keeps."""
+MAX_DAYS: Final = 5 * 366
+"""Maximum number of days of a range."""
+_MAX_SHOWN: Final = 50
+"""Maximum number of characters of a wrong value in an error message."""
+_FIRST_YEAR: Final = 2000
+"""The first year of a range. Offsets of zones in earlier years are not all multiples of a quarter of an hour."""
+_LAST_YEAR: Final = 9000
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_STATUS: Final = re.compile(r"[1-5](?:xx|[0-9]{2})")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+
+class Chip(NamedTuple):
+    """A value by which calls are filtered, and the query string of the page without the value."""
+
+    name: str
+    value: str
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageFilter:
+    """The filter of a page. A value that is None does not restrict the calls."""
+
+    range: Range
+    user: str | None = None
+    """Login of the caller; "" for callers without a login."""
+    model: str | None = None
+    provider: str | None = None
+    agent: str | None = None
+    api: str | None = None
+    status: str | None = None
+    """An HTTP status such as "429", or a class such as "5xx"."""
+    outcome: str | None = None
+    session: str | None = None
+    compare: bool = False
+    """Whether figures are compared with those of the range before."""
+    zone_in_address: bool = False
+    """Whether the address names the zone."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return self.range.zone
+
+    def selection(self, span: Span | None = None) -> Selection:
+        """Return the selected calls in the filter's range, or in another range of time."""
+        return Selection(
+            span=span or self.range.span,
+            user=self.user,
+            provider=self.provider,
+            model=self.model,
+            agent=self.agent,
+            api=self.api,
+            status=_statuses(self.status) if self.status else None,
+            outcome=self.outcome,
+        )
+
+    def query(self, **changes: str | None) -> str:
+        """Return the query string of a page with this filter, with some parameters changed, or removed by None."""
+        parameters: dict[str, str | None] = {"range": self.range.preset}
+        if self.range.preset == "custom":
+            parameters |= {"from": self.range.first.isoformat(), "to": self.range.last.isoformat()}
+        if self.zone_in_address:
+            parameters["zone"] = self.zone.key
+        if self.compare:
+            parameters["compare"] = "1"
+        parameters |= {name: getattr(self, name) for name in VALUES}
+        given = {**parameters, **changes}
+        return urlencode({name: value for name, value in given.items() if value is not None})
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """The values by which calls are filtered, in the order of `VALUES`."""
+        given = ((name, getattr(self, name)) for name in VALUES)
+        return tuple(Chip(name, value, self.query(**{name: None})) for name, value in given if value is not None)
+
+    def of_user(self, login: str) -> PageFilter:
+        """Return the filter for the calls of one login."""
+        return replace(self, user=login)
+
+
+def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others: tuple[str, ...] = ()) -> PageFilter:
+    """Return the filter in the query parameters of a page. Raises `BadQuery` if a parameter is wrong.
+
+    `zone` is the reader's zone if the address names none; an unknown name counts as UTC. `others` are names of the
+    page's own parameters. An empty parameter counts as absent.
+    """
+    known = (*PARAMETERS, *others)
+    for name in query:
+        if name not in known:
+            raise BadQuery(f"{name[:_MAX_SHOWN]}: is no parameter; there are {', '.join(known)}")
+        if len(query.getall(name)) > 1:
+            raise BadQuery(f"{name}: stands there more than once; keep one of them")
+    given = {name: value for name in PARAMETERS if (value := query.get(name))}
+    for name, value in given.items():
+        if len(value) > MAX_VALUE:
+            raise BadQuery(f"{name}: is longer than {MAX_VALUE} characters")
+        if "\x00" in value or _SURROGATE.search(value):
+            raise BadQuery(f"{name}: has a character that no name has")
+    return PageFilter(
+        range=_range(given, _zone_of(given, zone), now),
+        **{name: given.get(name) for name in VALUES if name not in {"status", "outcome"}},
+        status=_one("status", given, _STATUS, "an HTTP status such as 429, or a class such as 5xx"),
+        outcome=_outcome(given),
+        compare=_flag("compare", given),
+        zone_in_address="zone" in given,
+    )
+
+
+def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
+    has_days = "from" in given or "to" in given
+    preset = given.get("range", "custom" if has_days else DEFAULT_RANGE)
+    if preset not in PRESETS:
+        raise BadQuery(f'range: "{preset[:_MAX_SHOWN]}" is none of {", ".join(PRESETS)}')
+    if preset != "custom":
+        if has_days:
+            raise BadQuery(f"range: {preset} has its own days; leave out from and to, or write range=custom")
+        return preset_range(cast("Preset", preset), zone, now)
+    today = preset_range("today", zone, now).last
+    last = _day("to", given) or max(today, _day("from", given) or today)
+    first = _day("from", given) or last
+    if first > last:
+        raise BadQuery(f'from: "{first}" is later than "to", which is "{last}"; exchange them')
+    if (last - first).days >= MAX_DAYS:
+        raise BadQuery(f"from: the range has more than {MAX_DAYS} days; choose a later first day")
+    return custom_range(first, last, zone)
+
+
+def _day(name: str, given: Mapping[str, str]) -> date | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None
+    if day is None or not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is no day; write one such as 2026-11-23')
+    return day
+
+
+def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
+    if "zone" not in given:
+        return _zone(default) or UTC_ZONE
+    if (zone := _zone(given["zone"])) is None:
+        raise BadQuery(f'zone: "{given["zone"][:_MAX_SHOWN]}" is no time zone; write one such as Europe/Berlin or UTC')
+    return zone
+
+
+@lru_cache(256)
+def _zone(name: str) -> ZoneInfo | None:
+    """Return the zone of a name in the IANA database; None if there is none."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _outcome(given: Mapping[str, str]) -> str | None:
+    outcome = given.get("outcome")
+    if outcome is not None and outcome not in OUTCOMES:
+        raise BadQuery(f'outcome: "{outcome[:_MAX_SHOWN]}" is none of {", ".join(OUTCOMES)}')
+    return outcome
+
+
+def _one(name: str, given: Mapping[str, str], form: re.Pattern[str], right: str) -> str | None:
+    text = given.get(name)
+    if text is not None and not form.fullmatch(text):
+        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is not {right}')
+    return text
+
+
+def _flag(name: str, given: Mapping[str, str]) -> bool:
+    text = given.get(name, "0")
+    if text not in {"0", "1"}:
+        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is neither 0 nor 1')
+    return text == "1"
+
+
+def _statuses(status: str) -> tuple[int, int]:
+    """Return the lowest and the highest status."""
+    return (int(status[0]) * 100, int(status[0]) * 100 + 99) if status.endswith("xx") else (int(status), int(status))

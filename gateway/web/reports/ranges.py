@@ -1,0 +1,146 @@
+"""Ranges of time in a reader's zone, and their buckets: hours, days, weeks or months.
+
+Midnights and the beginnings of hours are moments of the zone's own clock, so a day in which the clocks change has 23 or
+25 hours. All moments are multiples of a quarter of an hour, because the offset of every zone is such a multiple today.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Final, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from gateway.store.reports.values import QUARTER, Span
+
+Unit = Literal["hour", "day", "week", "month"]
+Preset = Literal["today", "yesterday", "24h", "7d", "30d", "90d", "12m", "month", "last-month", "custom"]
+PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
+_DAYS: Final = {"7d": 7, "30d": 30, "90d": 90}
+HOURS_UNTIL: Final = 49 * 3600
+"""Length of a range in seconds up to which its buckets are hours. Two days have 49 hours if the clocks are set back."""
+DAYS_UNTIL: Final = 93 * 86_400
+"""Length of a range in seconds up to which its buckets are days."""
+WEEKS_UNTIL: Final = 2 * 366 * 86_400
+"""Length of a range in seconds up to which its buckets are weeks."""
+HOUR: Final = 3600
+UTC_ZONE: Final = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of time that a reader chose, in the reader's zone."""
+
+    preset: Preset
+    span: Span
+    before: Span
+    """The range before, which has as many days or hours, and with which figures are compared."""
+    first: date
+    """The first day."""
+    last: date
+    """The last day, which is included."""
+    zone: ZoneInfo
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of the buckets."""
+        seconds = self.span.until - self.span.since
+        if seconds <= HOURS_UNTIL:
+            return "hour"
+        if seconds <= DAYS_UNTIL:
+            return "day"
+        return "week" if seconds <= WEEKS_UNTIL else "month"
+
+    def buckets(self, unit: Unit | None = None) -> tuple[Span, ...]:
+        """Return the buckets of the range in their order. The first and the last may be cut by the range."""
+        return cut(self.span, unit or self.unit, self.zone)
+
+    def buckets_before(self, unit: Unit | None = None) -> tuple[Span, ...]:
+        """Return the buckets of the range before."""
+        return cut(self.before, unit or self.unit, self.zone)
+
+
+def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
+    """Return the range of a preset other than `custom`. It ends with the present quarter of an hour."""
+    until = (now // QUARTER + 1) * QUARTER
+    today = datetime.fromtimestamp(now, zone).date()
+    match preset:
+        case "24h":
+            until = (now // HOUR + 1) * HOUR
+            span, before = Span(until - 24 * HOUR, until), Span(until - 48 * HOUR, until - 24 * HOUR)
+            return Range(preset, span, before, _day_of(span.since, zone), today, zone)
+        case "yesterday":
+            return custom_range(today - timedelta(1), today - timedelta(1), zone, preset=preset)
+        case "last-month":
+            last = today.replace(day=1) - timedelta(1)
+            return custom_range(last.replace(day=1), last, zone, preset=preset)
+        case "month":
+            first = today.replace(day=1)
+            earlier = _months_before(first, 1)
+            end = _months_before(today, 1)
+        case "12m":
+            first = _months_before(today.replace(day=1), 11)
+            earlier = _months_before(first, 12)
+            end = _months_before(today, 12)
+        case _:
+            days = timedelta(_DAYS.get(preset, 1))
+            first = today - days + timedelta(1)
+            earlier, end = first - days, today - days
+    # the range before ends at the same time of the day
+    elapsed = min(until, midnight(today + timedelta(1), zone)) - midnight(today, zone)
+    same_time = min(midnight(end, zone) + elapsed, midnight(first, zone))
+    return Range(
+        preset, Span(midnight(first, zone), until), Span(midnight(earlier, zone), same_time), first, today, zone
+    )
+
+
+def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "custom") -> Range:
+    """Return the range from the first to the last day. The range before has as many days, or is the month before."""
+    begin, end = midnight(first, zone), midnight(last + timedelta(1), zone)
+    is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)
+    earlier = _months_before(first, 1) if is_month else first - (last - first) - timedelta(1)
+    return Range(preset, Span(begin, end), Span(midnight(earlier, zone), begin), first, last, zone)
+
+
+def midnight(day: date, zone: ZoneInfo) -> float:
+    """Return the Unix time at which a day begins in a zone, also if the clocks have no 00:00 on this day."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+def cut(span: Span, unit: Unit, zone: ZoneInfo) -> tuple[Span, ...]:
+    """Return the hours, days, weeks or months of a zone in a range. The first and the last may be cut by the range."""
+    bounds = [span.since]
+    while (following := _next(bounds[-1], unit, zone)) < span.until:
+        bounds.append(following)
+    bounds.append(span.until)
+    return tuple(Span(*pair) for pair in pairwise(bounds))
+
+
+def _next(at: float, unit: Unit, zone: ZoneInfo) -> float:
+    """Return the moment at which the next unit begins."""
+    local = datetime.fromtimestamp(at, zone)
+    if unit == "hour":
+        past = (local.minute * 60 + local.second) % HOUR
+        return at + HOUR - past
+    day = local.date()
+    match unit:
+        case "day":
+            following = day + timedelta(1)
+        case "week":
+            following = day + timedelta(7 - day.weekday())
+        case _:
+            following = _months_before(day.replace(day=1), -1)
+    return midnight(following, zone)
+
+
+def _months_before(day: date, months: int) -> date:
+    """Return the same day of a month that is `months` earlier, or the last day of that month if it is shorter."""
+    number = day.year * 12 + day.month - 1 - months
+    first = date(number // 12, number % 12 + 1, 1)
+    following = date((number + 1) // 12, (number + 1) % 12 + 1, 1)
+    return min(first + timedelta(day.day - 1), following - timedelta(1))
+
+
+def _day_of(at: float, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(at, zone).date()

@@ -19,7 +19,8 @@ from aiohttp import web
 from gateway.call.context import GATEWAY, identity_of
 from gateway.contract.record import Record
 from gateway.store.base import Ambiguous, BadCursor, Page, StoreFailed, rfc3339
-from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, BadQuery, check_names, filters
+from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, filters
+from gateway.web.query_parameters import BadQuery, check_names
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200

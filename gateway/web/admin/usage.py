@@ -15,8 +15,8 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.store.base import UsageRow
-from gateway.web.admin.filters import BadQuery
 from gateway.web.admin.sessions import errors_as_json, scope
+from gateway.web.query_parameters import BadQuery
 from gateway.web.usage.formats import as_csv, as_json, file_name, truncated
 from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
 

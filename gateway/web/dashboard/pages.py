@@ -22,9 +22,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
-from gateway.web.admin.filters import PAGING, SESSION_FILTERS, BadQuery, check_names, filters
+from gateway.web.admin.filters import PAGING, SESSION_FILTERS, filters
 from gateway.web.admin.sessions import Denied, Missing, Scope, limit_of, scope
 from gateway.web.dashboard import views, words
+from gateway.web.query_parameters import BadQuery, check_names
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "

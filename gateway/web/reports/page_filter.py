@@ -1,7 +1,7 @@
 """The filter in the address of a page: a range of time, a zone, and values that calls must have.
 
 All pages share the parameters, and links between pages keep them. This file does not decide whose calls a caller may
-see (`gateway/web/reports/scoped.py`).
+see (`gateway/web/admin/reports.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multidict import MultiMapping
 
 from gateway.contract.record import LOST
 from gateway.store.reports.values import Selection, Span
-from gateway.web.admin.filters import BadQuery
+from gateway.web.query_parameters import MAX_SHOWN, BadQuery, check_names
 from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_range, preset_range
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
@@ -31,8 +31,6 @@ MAX_VALUE: Final = 1024
 """Maximum number of characters of a value, as long as the longest text that the store keeps."""
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
-_MAX_SHOWN: Final = 50
-"""Maximum number of characters of a wrong value in an error message."""
 _FIRST_YEAR: Final = 2000
 """The first year of a range. Offsets of zones in earlier years are not all multiples of a quarter of an hour."""
 _LAST_YEAR: Final = 9000
@@ -116,12 +114,7 @@ def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others
     `zone` is the reader's zone if the address names none; an unknown name counts as UTC. `others` are names of the
     page's own parameters. An empty parameter counts as absent.
     """
-    known = (*PARAMETERS, *others)
-    for name in query:
-        if name not in known:
-            raise BadQuery(f"{name[:_MAX_SHOWN]}: is no parameter; there are {', '.join(known)}")
-        if len(query.getall(name)) > 1:
-            raise BadQuery(f"{name}: stands there more than once; keep one of them")
+    check_names(query, (*PARAMETERS, *others))
     given = {name: value for name in PARAMETERS if (value := query.get(name))}
     for name, value in given.items():
         if len(value) > MAX_VALUE:
@@ -142,7 +135,7 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
     has_days = "from" in given or "to" in given
     preset = given.get("range", "custom" if has_days else DEFAULT_RANGE)
     if preset not in PRESETS:
-        raise BadQuery(f'range: "{preset[:_MAX_SHOWN]}" is none of {", ".join(PRESETS)}')
+        raise BadQuery(f'range: "{preset[:MAX_SHOWN]}" is none of {", ".join(PRESETS)}')
     if preset != "custom":
         if has_days:
             raise BadQuery(f"range: {preset} has its own days; leave out from and to, or write range=custom")
@@ -166,7 +159,7 @@ def _day(name: str, given: Mapping[str, str]) -> date | None:
     except ValueError:
         day = None
     if day is None or not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is no day; write one such as 2026-11-23')
+        raise BadQuery(f'{name}: "{text[:MAX_SHOWN]}" is no day; write one such as 2026-11-23')
     return day
 
 
@@ -174,7 +167,7 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
     if "zone" not in given:
         return _zone(default) or UTC_ZONE
     if (zone := _zone(given["zone"])) is None:
-        raise BadQuery(f'zone: "{given["zone"][:_MAX_SHOWN]}" is no time zone; write one such as Europe/Berlin or UTC')
+        raise BadQuery(f'zone: "{given["zone"][:MAX_SHOWN]}" is no time zone; write one such as Europe/Berlin or UTC')
     return zone
 
 
@@ -190,21 +183,21 @@ def _zone(name: str) -> ZoneInfo | None:
 def _outcome(given: Mapping[str, str]) -> str | None:
     outcome = given.get("outcome")
     if outcome is not None and outcome not in OUTCOMES:
-        raise BadQuery(f'outcome: "{outcome[:_MAX_SHOWN]}" is none of {", ".join(OUTCOMES)}')
+        raise BadQuery(f'outcome: "{outcome[:MAX_SHOWN]}" is none of {", ".join(OUTCOMES)}')
     return outcome
 
 
 def _one(name: str, given: Mapping[str, str], form: re.Pattern[str], right: str) -> str | None:
     text = given.get(name)
     if text is not None and not form.fullmatch(text):
-        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is not {right}')
+        raise BadQuery(f'{name}: "{text[:MAX_SHOWN]}" is not {right}')
     return text
 
 
 def _flag(name: str, given: Mapping[str, str]) -> bool:
     text = given.get(name, "0")
     if text not in {"0", "1"}:
-        raise BadQuery(f'{name}: "{text[:_MAX_SHOWN]}" is neither 0 nor 1')
+        raise BadQuery(f'{name}: "{text[:MAX_SHOWN]}" is neither 0 nor 1')
     return text == "1"
 
 

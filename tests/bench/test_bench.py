@@ -1,11 +1,22 @@
 """Tests that the benchmarks run. Their results are not checked."""
 
+import json
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.bench import filters, flood, identity, memory, million, overhead, soak
+from gateway.contract.framing import eventstream
+from tests.bench import flood, identity, memory, million, soak
+from tests.bench.cases import CASES, STARTS
+from tests.bench.report import report
+from tests.bench.rounds import Figures, run_case, run_starts
+from tests.bench.systems import BARE, IRISGATE
+from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE_STREAM, REPLIES, Reply, Request
+from tests.bench.wire import compile_programs, wire
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -26,15 +37,66 @@ async def test_the_cost_of_identity_and_grants_is_told_for_every_mode_and_size(f
     assert all(name in text for name in (*MODES, *warm, "sum, a call", "whois over the unix socket"))
 
 
-async def test_the_cost_of_a_call_is_told_beside_a_pass_through(folder):
-    calls = dict.fromkeys(overhead.CALLS, 2)
-    text = overhead.report(await overhead.measured(folder, rounds=1, calls=calls))
-    assert len(text.splitlines()) == 1 + 8
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler (cc)")
+    folder = tmp_path_factory.mktemp("programs")
+    compile_programs(folder)
+    return folder
 
 
-async def test_the_cost_of_filters_is_told_beside_a_gateway_without_them(folder):
-    text = filters.report(await filters.measured(folder, rounds=1, calls=2))
-    assert len(text.splitlines()) == 1 + 8
+@pytest.fixture
+async def upstream(programs, folder):
+    async with wire(programs, folder) as running:
+        yield running
+
+
+async def test_cases_are_told_beside_a_pass_through(folder, upstream):
+    figures = Figures()
+    case = next(case for case in CASES if case.name == "converse-chunk")
+    await run_case(case, upstream, folder, figures, rounds=2, window_ms=100)
+    await run_starts([lane for lane in STARTS if lane.system in {IRISGATE, BARE}], upstream, folder, figures, rounds=1)
+    assert [unit for _, unit in figures.rows] == [
+        "CPU us a chunk",
+        "age of a chunk, p50, us",
+        "CPU s to the first answer",
+        "MB",
+    ]
+    assert all({"Irisgate", "B"} <= set(row) for row in figures.rows.values())
+    table = report(figures).splitlines()
+    assert len([line for line in table if line.startswith("| ")]) == 2 + len(figures.rows)
+
+
+@pytest.mark.parametrize("dialect", [CHAT_STREAM, CONVERSE_STREAM])
+async def test_the_load_client_counts_the_chunks_of_the_upstream(upstream, dialect):
+    await upstream.reply(REPLIES[dialect], count=10, interval_us=2000)
+    results = await upstream.load(
+        upstream.port, BARE.request(Request(dialect)), connections=3, warm_ms=0, window_ms=50, drained=True
+    )
+    assert results["failures"] == 0
+    assert results["chunks"] == 10 * results["requests"] > 0
+    assert 0 <= results["age_us"] < results["latency_us"]
+
+
+async def test_the_load_client_counts_failures(upstream):
+    await upstream.reply(Reply(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
+    results = await upstream.load(
+        upstream.port, BARE.request(Request(CHAT)), connections=2, warm_ms=0, window_ms=5, drained=True
+    )
+    assert results["requests"] == 0
+    assert results["failures"] > 0
+    assert results["first_failure"] == 503
+
+
+async def test_events_of_the_upstream_have_right_checksums_and_times(upstream):
+    await upstream.reply(REPLIES[CONVERSE_STREAM], count=3, interval_us=1000)
+    url = f"http://127.0.0.1:{upstream.port}/"
+    async with aiohttp.ClientSession() as session, session.post(url) as reply:
+        frames = eventstream.Decoder().feed(await reply.read())
+    texts = [delta["text"] for frame in frames if (delta := json.loads(frame.payload).get("delta"))]
+    assert len(texts) == 3
+    assert all(0 <= time.monotonic() - int(text.partition("@")[2]) / 1e6 < 60 for text in texts)
 
 
 async def test_the_time_of_every_answer_and_page_over_a_large_store_is_told(folder):

@@ -1,0 +1,55 @@
+"""Compares the gateway with other systems in one run: `python -m tests.bench [--quick] [--case NAME]...`.
+
+It prints a Markdown table of ratios, with the date, the versions and the spread. README.md explains it.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.cases import CASES, START_ROUNDS, STARTS
+from tests.bench.report import report
+from tests.bench.rounds import Figures, run_case, run_starts
+from tests.bench.systems import nginx_program
+from tests.bench.wire import compile_programs, wire
+
+QUICK_WINDOW_MS = 200
+INSTALL = Path(__file__).parent / "install"
+START = "start"
+NAMES = (*(case.name for case in CASES), START)
+
+
+async def measured(folder, *, names=NAMES, quick=False):
+    """Return the figures of the cases with these names. `quick` measures one short round of each."""
+    figures = Figures()
+    async with wire(folder, folder) as running:
+        for case in CASES:
+            if case.name in names:
+                sys.stderr.write(f"{time.strftime('%H:%M:%S')} {case.name}\n")
+                rounds, window_ms = (1, QUICK_WINDOW_MS) if quick else (case.rounds, case.window_ms)
+                await run_case(case, running, folder, figures, rounds=rounds, window_ms=window_ms)
+        if START in names:
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {START}\n")
+            await run_starts(STARTS, running, folder, figures, rounds=1 if quick else START_ROUNDS)
+    return figures
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("--case", action="append", choices=NAMES, help="run this case; may be given several times")
+    parser.add_argument("--quick", action="store_true", help="run one short round of each case")
+    options = parser.parse_args()
+    if nginx_program() is None:
+        subprocess.run([INSTALL, "nginx"], check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        compile_programs(Path(folder))
+        figures = asyncio.run(measured(Path(folder), names=options.case or NAMES, quick=options.quick))
+    sys.stdout.write(f"{report(figures)}\n")
+
+
+if __name__ == "__main__":
+    main()

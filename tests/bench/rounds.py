@@ -1,0 +1,176 @@
+"""Runs the cases: all systems of a case at the same time, measured in turn."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+
+from tests.bench.processes import NotStarted, Process
+from tests.bench.traffic import REPLIES
+
+WARM_MS = 300
+"""Milliseconds for which requests are sent before each measurement."""
+FIRST_CONNECTIONS = 8
+"""Maximum number of connections of the first requests to a system, which are not measured."""
+SAMPLE_SECONDS = 0.05
+FIRST_ANSWER_SECONDS = 30
+
+
+class Failed(Exception):
+    """A system did not answer all requests."""
+
+
+@dataclass
+class Figures:
+    """The results of a run."""
+
+    rows: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
+    """The figures of each round, by (title, unit) and column."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """The versions of the systems that were measured, by name."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Reasons why figures are missing, by the name of a system."""
+
+    def add(self, title, unit, column, value):
+        self.rows.setdefault((title, unit), {}).setdefault(column, []).append(value)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A lane whose system runs."""
+
+    column: str
+    system: object
+    request: object
+    process: Process
+
+
+async def run_case(case, wire, folder, figures, *, rounds, window_ms):
+    """Measure a case, and add its figures. A peer that is not there, or that fails, gets a note."""
+    async with AsyncExitStack() as stack:
+        lanes = await _started(case, wire, folder, figures, stack)
+        before = {}
+        for lane in list(lanes):
+            if not await _measured(case, wire, lane, figures, connections=min(case.connections, FIRST_CONNECTIONS)):
+                lanes.remove(lane)
+            before[lane.column] = lane.process.resident_bytes
+        for turn in range(rounds):
+            for lane in lanes[turn % len(lanes) :] + lanes[: turn % len(lanes)]:
+                peak = _Peak(lane.process) if case.is_memory_measured and not turn else None
+                results = await _measured(case, wire, lane, figures, window_ms=window_ms)
+                if results is None:
+                    continue
+                _add(case, lane, results, figures)
+                if peak is not None:
+                    grown = await peak.end() - before[lane.column]
+                    figures.add(case.title, "KB a stream", lane.column, grown / 1024 / case.connections)
+
+
+async def _started(case, wire, folder, figures, stack):
+    """Start the systems of a case at the same time, each once. Return the lanes whose systems run."""
+    systems = list(dict.fromkeys(lane.system for lane in case.lanes))
+    starting = [_start(system, wire, folder / f"{case.name}-{at}", stack) for at, system in enumerate(systems)]
+    processes = dict(zip(systems, await asyncio.gather(*starting, return_exceptions=True), strict=True))
+    for system, process in processes.items():
+        if isinstance(process, NotStarted) and (system.is_peer or system.name == "nginx"):
+            figures.notes[system.name] = str(process)
+        elif isinstance(process, BaseException):
+            raise process
+        else:
+            figures.versions[system.name] = system.version()
+    return [
+        Running(lane.column, lane.system, lane.request, process)
+        for lane in case.lanes
+        if isinstance(process := processes[lane.system], Process)
+    ]
+
+
+async def _start(system, wire, folder, stack):
+    folder.mkdir()
+    return await stack.enter_async_context(system.start(wire.port, folder))
+
+
+class _Peak:
+    """The largest memory of a process until `end` is called."""
+
+    def __init__(self, process):
+        self._task = asyncio.create_task(self._sample(process))
+        self._bytes = 0
+
+    async def _sample(self, process):
+        while True:
+            self._bytes = max(self._bytes, process.resident_bytes)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def end(self):
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        return self._bytes
+
+
+async def _measured(case, wire, lane, figures, *, connections=None, window_ms=WARM_MS):
+    """Return the results of the load client for a lane; None if the lane's system is a peer and fails."""
+    connections = connections or case.connections
+    await wire.reply(
+        REPLIES[lane.request.provider_dialect],
+        count=case.chunks,
+        interval_us=case.interval_ms * 1000,
+        stagger=connections,
+    )
+    results = await wire.load(
+        lane.process.port,
+        lane.system.request(lane.request),
+        connections=connections,
+        warm_ms=WARM_MS + case.interval_ms,
+        window_ms=window_ms,
+        drained=not case.chunks,
+        pids=lane.process.pids,
+    )
+    if not results["failures"] and results["chunks" if case.chunks else "requests"]:
+        return results
+    reason = f"{case.name}: {results['failures']} calls failed, the first with {results['first_failure']}"
+    if not lane.system.is_peer:
+        raise Failed(f"{lane.system.name}, {reason}")
+    figures.notes[f"{lane.system.name}, {case.name}"] = reason
+    return None
+
+
+def _add(case, lane, results, figures):
+    if case.chunks:
+        figures.add(case.title, "CPU us a chunk", lane.column, results["cpu_us"] / results["chunks"])
+        figures.add(case.title, "age of a chunk, p50, us", lane.column, results["age_us"])
+    else:
+        figures.add(case.title, "CPU us a call", lane.column, results["cpu_us"] / results["requests"])
+
+
+async def run_starts(lanes, wire, folder, figures, *, rounds):
+    """Measure the CPU time until the first answer, and the memory after it."""
+    for turn in range(rounds):
+        for at, lane in enumerate(lanes):
+            if lane.system.name in figures.notes:
+                continue
+            try:
+                await _first_answer(lane, wire, folder / f"start-{turn}-{at}", figures)
+            except NotStarted as error:
+                if not lane.system.is_peer and lane.system.name != "nginx":
+                    raise
+                figures.notes[lane.system.name] = str(error)
+
+
+async def _first_answer(lane, wire, folder, figures):
+    await wire.reply(REPLIES[lane.request.provider_dialect])
+    async with AsyncExitStack() as stack:
+        process = await _start(lane.system, wire, folder, stack)
+        await _answer(process.port, lane.system.request(lane.request, Connection="close"))
+        figures.add("start", "CPU s to the first answer", lane.column, process.cpu_seconds)
+        figures.add("at rest, after the first answer", "MB", lane.column, process.resident_bytes / 2**20)
+
+
+async def _answer(port, request):
+    async with asyncio.timeout(FIRST_ANSWER_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        writer.write(request)
+        reply = await reader.read()
+        writer.close()
+    if not reply.startswith(b"HTTP/1.1 200 "):
+        raise Failed(f"the first answer is {reply[:100]!r}")

@@ -1,0 +1,228 @@
+"""The systems under test: the gateway with everything on, nginx, and a bare pass-through.
+
+The gateway identifies callers by a simulated tailscaled, applies grants, counts costs, charges a quota, and writes
+records, metrics and log lines.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from gateway.testkit.localapi import LocalApiSim, Node, User
+from tests.bench.processes import ROOT, NotStarted, Process, started
+from tests.bench.traffic import CHAT_MODEL, CONVERSE_MODEL, Request, request_bytes
+from tests.helpers.gateway import CAP
+
+TOOLS = ROOT / ".tools"
+CALLER = Node("laptop.example.ts.net", ("127.0.0.2",), User("alice@example.com"))
+"""The caller. The load client's address is the address of this node."""
+MANY = 10_000
+PROVIDERS_OF_MANY = 10
+FILTERS = {
+    "reading": """
+api = 1
+
+
+def open(call, settings):
+    return Reader()
+
+
+class Reader:
+    def text(self, kind, piece, last):
+        return piece
+""",
+    **{
+        f"idle_{number}": """
+api = 1
+
+
+def open(call, settings):
+    return None
+"""
+        for number in range(10)
+    },
+}
+"""Plugins that filter calls, by name: one that reads every text, and ten that have nothing to do."""
+
+
+def _same(value):
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A system that is measured, and what differs in the requests to it."""
+
+    name: str
+    start: Callable[[int, Path], AbstractAsyncContextManager[Process]]
+    """A function of the upstream's port and an empty folder, which runs the system."""
+    path: Callable[[str], str] = _same
+    """A function that returns the system's path for a provider's path."""
+    model: Callable[[str], str] = _same
+    """A function that returns the system's name of a model."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    version: Callable[[], str] = str
+    """A function that returns the version of an installed system."""
+    is_peer: bool = False
+    """Whether the system is another gateway, whose failures are reported and end nothing."""
+
+    def request(self, request: Request, **headers: str) -> bytes:
+        """Return the bytes of a request to this system."""
+        return request_bytes(
+            request,
+            path=self.path(request.path),
+            headers={**self.headers, **headers},
+            model=self.model(request.model),
+        )
+
+
+def _provider(upstream, flag, models):
+    return {
+        "baseurl": f"http://127.0.0.1:{upstream}",
+        "apikey": "key-of-the-provider",
+        "models": models,
+        "compatibility": {flag: True},
+    }
+
+
+def _many(upstream):
+    """Return providers with `MANY` models in all, and a grant of a user for each model."""
+    providers, grants = {}, []
+    for number in range(PROVIDERS_OF_MANY):
+        models = [f"model-{number}-{at:05d}" for at in range(MANY // PROVIDERS_OF_MANY)]
+        providers[f"many-{number}"] = _provider(upstream, "openai_chat", models)
+        grants += [
+            {"src": [f"{model}@example.com"], "app": {CAP: [{"role": "user"}, {"models": f"many-{number}/{model}"}]}}
+            for model in models
+        ]
+    return providers, grants
+
+
+def _configuration(upstream, folder, *, many=False, filters=()):
+    providers, grants = _many(upstream) if many else ({}, [])
+    providers["openai"] = {**_provider(upstream, "openai_chat", [CHAT_MODEL]), "cost_basis": "openai"}
+    providers["bedrock"] = {**_provider(upstream, "bedrock_converse", [CONVERSE_MODEL]), "cost_basis": "bedrock-us"}
+    capabilities = [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "daily:<user>"}]}]
+    return {
+        "providers": providers,
+        "grants": [*grants, {"src": [CALLER.user.login], "app": {CAP: capabilities}}],
+        "quotas": {"daily:<user>": {"capacity": "$100000000.00", "rate": "$100000000.00/day"}},
+        "plugins": {name: {} for name in filters},
+        "server": {
+            "listeners": [
+                {"listen": "127.0.0.1:0", "identity": "whois", "tailscaled": str(folder / "tailscaled.sock")},
+            ],
+            "limits": {"body_bytes": 64 * 2**20},
+        },
+    }
+
+
+@asynccontextmanager
+async def _irisgate(upstream, folder, **kind):
+    config, plugins, state = folder / "config.hujson", folder / "plugins", folder / "state"
+    config.write_text(json.dumps(_configuration(upstream, folder, **kind)))
+    plugins.mkdir()
+    for name, text in FILTERS.items():
+        (plugins / f"{name}.py").write_text(text)
+    command = [sys.executable, "-m", "gateway", "serve", "--config", config, "--state", state, "--plugins", plugins]
+    paths = f"{ROOT}:{ROOT / 'plugins'}"
+    async with LocalApiSim(folder / "tailscaled.sock") as tailscaled:
+        tailscaled.add(CALLER)
+        pattern = r"listening on http://\S+:(\d+)"
+        async with started(command, folder, pattern, PYTHONPATH=paths, PYTHONUNBUFFERED="1") as process:
+            yield process
+
+
+def _bare(upstream, folder):
+    command = [sys.executable, "-m", "tests.bench.bare", f"http://127.0.0.1:{upstream}"]
+    return started(command, folder, r"port (\d+)", PYTHONPATH=str(ROOT))
+
+
+NGINX_CONF = """
+daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  client_max_body_size 64m;
+  client_body_buffer_size 64m;
+  keepalive_requests 1000000000;
+  upstream provider {{
+    server 127.0.0.1:{upstream};
+    keepalive 1024;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://provider;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def nginx_program():
+    return shutil.which("nginx", path=f"{TOOLS / 'nginx/usr/sbin'}:/usr/sbin:/usr/bin")
+
+
+def _nginx_version():
+    run = subprocess.run([nginx_program(), "-v"], capture_output=True, text=True, check=True)
+    return run.stderr.strip().rpartition("/")[2]
+
+
+@asynccontextmanager
+async def _nginx(upstream, folder):
+    program = nginx_program()
+    if program is None:
+        raise NotStarted("not installed (tests/bench/install nginx)")
+    port, conf = free_port(), folder / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(folder=folder, upstream=upstream, port=port))
+    command = [program, "-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log")]
+    async with started(command, folder, port=port) as process:
+        yield process
+
+
+def _own_version():
+    """Return the version with the commit, if the tree is a repository."""
+    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return f"{version('irisgate')} {run.stdout.strip()}".strip()
+
+
+def _path_of_irisgate(path):
+    return f"/bedrock{path}" if path.startswith("/model/") else path
+
+
+IRISGATE = System("Irisgate", _irisgate, _path_of_irisgate, version=_own_version)
+MANY_MODELS = System("10,000 models and grants", partial(_irisgate, many=True), _path_of_irisgate)
+FILTERED = System("a filter that reads text", partial(_irisgate, filters=("reading",)), _path_of_irisgate)
+IDLE_FILTERS = System(
+    "ten idle filters", partial(_irisgate, filters=[name for name in FILTERS if name != "reading"]), _path_of_irisgate
+)
+BARE = System("B", _bare, version=lambda: f"aiohttp {version('aiohttp')}")
+NGINX = System("nginx", _nginx, version=_nginx_version)

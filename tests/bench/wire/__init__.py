@@ -1,0 +1,78 @@
+"""The upstream and the load client, which are compiled when the benchmarks begin.
+
+They are written in C, because they must cost little beside what is measured.
+"""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.bench.processes import LOAD, on_processor
+
+HERE = Path(__file__).parent
+PROGRAMS = ("upstream", "load")
+
+
+class NoCompiler(Exception):
+    """The machine has no C compiler."""
+
+
+def compile_programs(folder):
+    """Compile both programs into the folder. Raises `NoCompiler`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise NoCompiler("there is no C compiler (cc)")
+    for name in PROGRAMS:
+        flags = ("-O2", "-Wall", "-Wextra", "-Werror")
+        subprocess.run([compiler, *flags, "-o", folder / name, HERE / f"{name}.c"], check=True)
+
+
+class Wire:
+    """The running upstream, and the load client."""
+
+    def __init__(self, programs, folder, process, port):
+        self.port = port
+        self._programs = programs
+        self._folder = folder
+        self._process = process
+
+    async def reply(self, reply, *, count=0, interval_us=0, stagger=0):
+        """Set the reply of the upstream to the requests that follow."""
+        paths = [self._written(f"reply-{name}", getattr(reply, name)) for name in ("head", "chunk", "tail")]
+        words = (*paths, count, interval_us, stagger, reply.stamp_at, *reply.crc)
+        self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+        assert (await self._process.stdout.readline()) == b"ready\n"
+
+    async def load(self, port, request, *, connections, warm_ms, window_ms, drained, pids=()):
+        """Run the load client, and return its results."""
+        path = self._written("request", request)
+        words = (port, path, connections, warm_ms, window_ms, int(drained), *pids)
+        with on_processor(LOAD):
+            process = await asyncio.create_subprocess_exec(
+                self._programs / "load", *map(str, words), stdout=asyncio.subprocess.PIPE
+            )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, "the load client failed"
+        return json.loads(out)
+
+    def _written(self, name, data):
+        path = self._folder / name
+        path.write_bytes(data)
+        return path
+
+
+@asynccontextmanager
+async def wire(programs, folder):
+    """Run the upstream during an `async with` block. `programs` is the folder of the compiled programs."""
+    with on_processor(LOAD):
+        process = await asyncio.create_subprocess_exec(
+            programs / "upstream", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+    try:
+        yield Wire(programs, folder, process, int(await process.stdout.readline()))
+    finally:
+        process.stdin.close()
+        await process.wait()

@@ -103,6 +103,11 @@ class JournalFollower:
         return behind + self._journal.waiting
 
     @property
+    def applied(self) -> JournalOffset:
+        """The offset up to which the journal has been applied to the store."""
+        return self._offset
+
+    @property
     def failing(self) -> bool:
         """Whether the last attempt to write to the store failed."""
         return self._failures > 0

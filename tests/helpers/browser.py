@@ -22,6 +22,9 @@ START_SECONDS = 120
 """Maximum number of seconds for the browser to start. On a busy machine, the first start takes several seconds."""
 FOREIGN_HOST = "elsewhere.example"
 """A host name that the browser resolves to this machine."""
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39,
+             "ArrowDown": 40}  # fmt: skip
+"""Codes of keys that write no letter, from the standard UI Events."""
 OPTIONS = (
     "--headless",
     "--no-sandbox",  # as root the sandbox does not start
@@ -49,16 +52,52 @@ class Tab:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._last = 0
+        self.errors = []
+        """Lines of the console about errors, and uncaught exceptions, since `watch` was called."""
 
     async def command(self, method, **parameters):
-        """Return the result of a command. Events that come before the result are discarded."""
+        """Return the result of a command. Errors of the page that come before the result are kept, other events are
+        discarded.
+        """
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
         while True:
             message = await self._socket.receive_json(timeout=START_SECONDS)
+            self._keep_error(message.get("method"), message.get("params"))
             if message.get("id") == self._last:
                 assert "error" not in message, message
                 return message["result"]
+
+    def _keep_error(self, method, event):
+        if method == "Runtime.exceptionThrown":
+            self.errors.append(event["exceptionDetails"].get("exception", event["exceptionDetails"]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] == "error":
+            self.errors.append(f"{event['entry']['text']} {event['entry'].get('url', '')}")
+        elif method == "Runtime.consoleAPICalled" and event["type"] in {"error", "assert"}:
+            self.errors.append(event["args"])
+
+    async def watch(self):
+        """Begin to keep the errors of pages."""
+        self.errors.clear()
+        await self.command("Runtime.enable")
+        await self.command("Log.enable")
+
+    async def press(self, key, *, shift=False, control=False):
+        """Press and release a key, such as "Enter" or "k"."""
+        modifiers = 8 * shift + 2 * control
+        event = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": KEY_CODES.get(key, ord(key[0].upper()))}
+        text = {"text": "\r"} if key == "Enter" else {}
+        await self.command("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        await self.command("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    async def mouse(self, kind, x, y):
+        """Move, press or release the mouse. `kind` is "mouseMoved", "mousePressed" or "mouseReleased"."""
+        button = {"button": "left", "clickCount": 1, "buttons": 1} if kind != "mouseMoved" else {}
+        await self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    async def scripts(self, allowed):
+        """Allow or forbid scripts of the pages that are opened next."""
+        await self.command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
     async def screen(self, width, height=844):
         """Set the size of the screen in CSS pixels. A narrow screen is a phone's."""
@@ -82,7 +121,7 @@ class Tab:
 
     async def evaluate(self, script):
         """Return the value of an expression of JavaScript."""
-        reply = await self.command("Runtime.evaluate", expression=script, returnByValue=True)
+        reply = await self.command("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in reply, reply
         return reply["result"].get("value")
 

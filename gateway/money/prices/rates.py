@@ -200,7 +200,7 @@ class Priced:
                 return None
         if steps is None:
             return None
-        units = _units_for(usage, steps)
+        units = units_for(usage, steps)
         tokens = _tokens(usage, units)
         if tokens is not None and extra:
             tokens = _with_media(tokens, usage, extra, units)
@@ -278,7 +278,7 @@ def _tokens(usage: Usage, units: Units) -> int | None:
     return total
 
 
-def _units_for(usage: Usage, steps: Steps) -> Units:
+def units_for(usage: Usage, steps: Steps) -> Units:
     """Return the prices that apply to the length of the prompt."""
     units = steps[0][1]
     if len(steps) > 1:

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway.web.dashboard.pages import problem_page
+from gateway.web.dashboard.frame import problem_page
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,12 +5,14 @@ An unknown cost is never shown as $0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from gateway.contract.record import NANODOLLARS
 
 UNKNOWN: Final = "unknown"
+Text = Callable[[int], str]
 
 _AGES: Final = (
     (60, 1, "s"),
@@ -27,6 +29,8 @@ def money(nanodollars: int | None) -> str:
     """Return an amount in dollars, with four decimal places between zero and one dollar, and two otherwise."""
     if nanodollars is None:
         return UNKNOWN
+    if nanodollars < 0:
+        return f"-{money(-nanodollars)}".replace("-< ", "< -")
     if 0 < nanodollars < NANODOLLARS // 10_000:
         return "< $0.0001"
     digits = 2 if nanodollars == 0 or nanodollars >= NANODOLLARS else 4
@@ -35,7 +39,16 @@ def money(nanodollars: int | None) -> str:
 
 def exact(nanodollars: int | None) -> str:
     """Return an amount in dollars with all nine decimal places."""
-    return UNKNOWN if nanodollars is None else f"${nanodollars // NANODOLLARS}.{nanodollars % NANODOLLARS:09d}"
+    if nanodollars is None:
+        return UNKNOWN
+    text = decimal(nanodollars)
+    return f"-${text[1:]}" if text.startswith("-") else f"${text}"
+
+
+def decimal(nanodollars: int) -> str:
+    """Return an amount as a decimal number of dollars without a sign of the currency."""
+    sign, amount = ("-", -nanodollars) if nanodollars < 0 else ("", nanodollars)
+    return f"{sign}{amount // NANODOLLARS}.{amount % NANODOLLARS:09d}"
 
 
 def price(unit: int | None) -> str:
@@ -53,6 +66,54 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+_SHORT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
+"""Units of short numbers."""
+_WHOLE: Final = 10_000
+"""Numbers below this one are written out."""
+
+
+def short(number: int) -> str:
+    """Return a number with three significant digits and a unit, or in full if it is below 10,000."""
+    if abs(number) < _WHOLE:
+        return f"{number:,}"
+    return _short(number)
+
+
+def _short(number: float) -> str:
+    """Return a number of 1,000 or more with three significant digits and a unit."""
+    for unit, name in _SHORT:
+        # 999,950 would be shown as "1000k"
+        if abs(number) >= unit * 0.9995:
+            value = number / unit
+            digits = max(0, 2 - len(f"{abs(value):.0f}") + 1)
+            return f"{value:,.{digits}f}{name}"
+    return f"{number:,.0f}"
+
+
+def axis_money(nanodollars: int) -> str:
+    """Return a round amount for the axis of a chart, without needless zeros."""
+    dollars = nanodollars / NANODOLLARS
+    if dollars >= 1000:
+        value, unit = next((dollars / size, name) for size, name in _SHORT if dollars >= size)
+        return f"${value:,.6g}{unit}"
+    return f"${dollars:.9f}".rstrip("0").rstrip(".")
+
+
+def axis_count(number: int) -> str:
+    """Return a round number for the axis of a chart, without needless zeros."""
+    value, unit = next(((number / size, name) for size, name in _SHORT if number >= size), (float(number), ""))
+    return f"{value:,.6g}{unit}"
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction in percent: with one decimal place below 10%, and with none otherwise."""
+    if share is None:
+        return "–"
+    if 0 < share < 0.001:
+        return "< 0.1%"
+    return f"{share * 100:.1f}%" if 0 < share < 0.0995 else f"{share * 100:.0f}%"
+
+
 def utc(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
@@ -66,6 +127,20 @@ def ago(at: float, now: float) -> str:
         if age < below:
             return f"{int(age // unit)} {name} ago"
     return datetime.fromtimestamp(at, UTC).strftime("%d %b %Y")
+
+
+def cents(dollars: str) -> str:
+    """Return a decimal number with at least two decimal places."""
+    whole, _, rest = dollars.partition(".")
+    return f"{whole}.{rest:0<2}"
+
+
+def span(seconds: float) -> str:
+    """Return the approximate length of a time, such as "47 min"."""
+    for below, unit, name in _AGES:
+        if seconds < below:
+            return f"{int(seconds // unit)} {name}"
+    return f"{int(seconds // 86400)} d"
 
 
 def seconds(milliseconds: float | None) -> str:

@@ -13,7 +13,7 @@ from gateway.call.context import GATEWAY, IDENTITY, Gateway
 from gateway.config.document.secrets import Secret
 from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.money.prices.table import Prices
-from gateway.store.base import StoreFailed
+from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.sqlite import SqliteStore
 from gateway.upstream.catalog import Catalog
 from gateway.web.admin import sessions
@@ -71,7 +71,17 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
     )
     app = web.Application(middlewares=[caller])
     app[GATEWAY] = cast(
-        "Gateway", SimpleNamespace(runtime=runtime, store=store, log=logger()[0], config_error="", keys=())
+        "Gateway",
+        SimpleNamespace(
+            runtime=runtime,
+            store=store,
+            log=logger()[0],
+            config_error="",
+            keys=(),
+            calls={},
+            is_leaving=False,
+            follower=SimpleNamespace(applied=JournalOffset()),
+        ),
     )
     app.add_routes([*sessions.routes(), *pages.routes()])
     return app

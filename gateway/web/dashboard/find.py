@@ -1,0 +1,71 @@
+"""GET /ui/find: pages, models, people and sessions by a part of their name, for the palette, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+from urllib.parse import quote, urlencode
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
+from gateway.store.base import Session
+from gateway.web.admin.sessions import scope
+from gateway.web.dashboard.frame import NAVIGATION, page
+from gateway.web.query_parameters import check_names
+
+MOST: Final = 20
+"""Maximum number of results."""
+MOST_OF_KIND: Final = 8
+"""Maximum number of results of one kind."""
+SESSIONS: Final = 200
+"""Number of sessions, the newest, that are searched."""
+
+
+class Result(NamedTuple):
+    """Something to jump to."""
+
+    kind: str
+    name: str
+    href: str
+
+
+async def find(request: web.Request) -> web.Response:
+    """Return the results as JSON if the client asks for it, else as a page."""
+    seen = scope(request)
+    check_names(request.query, ("q",))
+    text = request.query.get("q", "").strip()[:200]
+    sessions = await request.app[GATEWAY].store.sessions(seen.identity, SESSIONS)
+    results = tuple(islice(_results(text.casefold(), sessions.rows, admin=seen.admin), MOST))
+    if "application/json" in request.headers.get("Accept", ""):
+        body = orjson.dumps({"results": [result._asdict() for result in results]})
+        return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
+    return await page(request, "find.html", text=text, results=results)
+
+
+def _results(text: str, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
+    """Yield what has the text in its name. Without a text, yield pages, models and people."""
+    models = dict.fromkeys(model for session in sessions for model in session.models)
+    kinds = [
+        (Result("page", entry.label, entry.path) for _, entries in NAVIGATION for entry in entries),
+        (Result("model", name, _filtered("model", name)) for name in models),
+    ]
+    if admin:
+        people = dict.fromkeys(session.identity for session in sessions)
+        kinds.append(Result("person", name, _filtered("identity", name)) for name in people)
+    if text:
+        kinds.append(Result("session", session.id, _session(session, admin=admin)) for session in sessions)
+    for results in kinds:
+        matching = (result for result in results if result.name and text in result.name.casefold())
+        yield from islice(matching, MOST_OF_KIND)
+
+
+def _filtered(name: str, value: str) -> str:
+    return f"/ui/sessions?{urlencode({name: value})}"
+
+
+def _session(session: Session, *, admin: bool) -> str:
+    query = f"?{urlencode({'identity': session.identity})}" if admin else ""
+    return f"/ui/sessions/{quote(session.id, safe='')}{query}"

@@ -1,0 +1,48 @@
+"""GET /ui/live: server-sent events that tell open pages to load their figures again.
+
+An event says only that there is something new. The page then asks for itself, with the rights of its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, Gateway
+from gateway.web.admin.sessions import scope
+
+LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks at what was recorded."""
+OPEN_CALLS_SECONDS: Final = 3.0
+"""Seconds between two events while calls are in flight."""
+PING_SECONDS: Final = 15.0
+"""Seconds without an event after which a comment is sent, which shows whether the reader is still there."""
+RETRY_MILLISECONDS: Final = 3_000
+"""Milliseconds after which a browser connects again."""
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    scope(request)
+    gateway = request.app[GATEWAY]
+    response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-store"})
+    await response.prepare(request)
+    await response.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+    before, sent = gateway.follower.applied, monotonic()
+    while not gateway.is_leaving:
+        await asyncio.sleep(LOOK_SECONDS)
+        now = gateway.follower.applied
+        if now != before or _is_due(gateway, sent):
+            await response.write(b"event: change\ndata:\n\n")
+            before, sent = now, monotonic()
+        elif monotonic() - sent > PING_SECONDS:
+            await response.write(b":\n\n")
+            sent = monotonic()
+    return response
+
+
+def _is_due(gateway: Gateway, sent: float) -> bool:
+    """Return whether calls in flight are a reason for an event."""
+    return bool(gateway.calls) and monotonic() - sent > OPEN_CALLS_SECONDS

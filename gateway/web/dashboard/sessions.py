@@ -1,0 +1,145 @@
+"""The pages of sessions, and of one session with a timeline of its calls.
+
+`web/admin/sessions.py` decides which rows a caller may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
+from gateway.contract.record import Record
+from gateway.store.base import Session
+from gateway.web.admin.filters import PAGING, SESSION_FILTERS, filters
+from gateway.web.admin.sessions import Missing, limit_of, scope
+from gateway.web.dashboard import charts, words
+from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.samples import sample_call
+from gateway.web.query_parameters import check_names
+
+PAUSE_SECONDS: Final = 300
+"""Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
+_LEAST_WIDTH: Final = 0.8
+"""Width of the shortest bar, in percent."""
+_KINDS: Final = ("Read from cache", "Written to cache", "Fresh input", "Output")
+
+
+class Spent(NamedTuple):
+    """The cost of some calls."""
+
+    known: int
+    unknown_calls: int
+
+    @property
+    def cost(self) -> int | None:
+        """The known cost in nanodollars; None if no cost is known."""
+        return None if self.unknown_calls and not self.known else self.known
+
+    def plus(self, cost: int | None) -> Spent:
+        return Spent(self.known + (cost or 0), self.unknown_calls + (cost is None))
+
+
+class Step(NamedTuple):
+    """A call in the timeline of a session."""
+
+    call: Record
+    href: str
+    pause: str
+    """The time without a call before this one; "" if it is short."""
+    wait: float
+    """Width of the bar until the first event, in percent."""
+    reply: float
+    """Width of the bar from the first event, in percent."""
+    spent: Spent | None
+    """The cost of the session up to and including this call; None on pages with older calls."""
+
+
+async def sessions(request: web.Request) -> web.Response:
+    seen = scope(request)
+    check_names(request.query, (*PAGING, "identity", *SESSION_FILTERS))
+    cursor = request.query.get("cursor")
+    limit = limit_of(request.query)
+    where = filters(request.query, SESSION_FILTERS)
+    # in an admin's form, an empty field `identity` selects the sessions of all callers
+    narrowed = (seen.identity or None) if seen.admin else seen.identity
+    rows = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
+    query = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
+    return await page(
+        request, "sessions.html",
+        rows=rows.rows, next=rows.next, cursor=cursor, parameters=query, curl=sample_call(request),
+        narrowed=narrowed if seen.admin and narrowed else "", where=where,
+    )  # fmt: skip
+
+
+async def session(request: web.Request) -> web.Response:
+    """Return the page of a session. The newest calls are on the first page, in the order of their beginning."""
+    seen = scope(request)
+    store = request.app[GATEWAY].store
+    name = request.match_info["id"]
+    row = await store.session(seen.identity, name)
+    if row is None:
+        raise Missing(f'There is no session "{name[:200]}", or it is not yours.')
+    cursor = request.query.get("cursor")
+    calls = await store.calls(row.identity, row.id, limit_of(request.query), cursor)
+    steps = [*timeline(row, calls.rows, newest=cursor is None)]
+    return await page(
+        request, "session.html",
+        session=row, steps=steps, drawn=_chart(steps), next=calls.next, cursor=cursor, current="/ui/sessions",
+        tools=sorted(row.tools.items(), key=lambda item: (-item[1], item[0])),
+    )  # fmt: skip
+
+
+def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:
+    """Yield the steps of a timeline, the oldest first. `newest` says whether the last step is the session's last."""
+    calls = newest_first[::-1]
+    longest = max((call.duration_ms for call in calls), default=0) or 1
+    spent = _before(session, calls) if newest else None
+    before = None
+    for call in calls:
+        idle = 0.0 if before is None else call.at - before
+        before = max(before or 0.0, call.at + max(0.0, call.duration_ms) / 1000)
+        spent = spent and spent.plus(call.cost)
+        whole = max(_LEAST_WIDTH, 100 * max(0.0, call.duration_ms) / longest)
+        first = call.first_event_ms if call.first_event_ms is not None else call.duration_ms
+        wait = whole * min(1.0, max(0.0, first) / call.duration_ms) if call.duration_ms > 0 else whole
+        yield Step(
+            call=call,
+            href=call_href(call.id),
+            pause=words.span(idle) if idle >= PAUSE_SECONDS else "",
+            wait=round(wait, 2),
+            reply=round(whole - wait, 2),
+            spent=spent,
+        )
+
+
+def _before(session: Session, calls: Sequence[Record]) -> Spent:
+    """Return the cost of a session's calls before its last calls, `calls`."""
+    costs = [call.cost for call in calls]
+    return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
+
+
+def call_href(call_id: str) -> str:
+    return f"/ui/calls?{urlencode({'id': call_id})}"
+
+
+def _chart(steps: Sequence[Step]) -> charts.Stacked | None:
+    """Return a chart with a column of tokens for each call; None for less than two calls."""
+    if len(steps) < 2:
+        return None
+    slots = [
+        charts.Slot(f"Call {number} · {words.utc(step.call.at)}", str(number), "", "", step.href)
+        for number, step in enumerate(steps, 1)
+    ]
+    usages = [step.call.usage for step in steps]
+    amounts = (
+        tuple(usage.cache_read for usage in usages),
+        tuple(usage.cache_write_5m + usage.cache_write_1h for usage in usages),
+        tuple(usage.input for usage in usages),
+        tuple(usage.output for usage in usages),
+    )
+    series = [charts.Series(name, values) for name, values in zip(_KINDS, amounts, strict=True)]
+    return charts.stacked(slots, series, words.short, words.axis_count)

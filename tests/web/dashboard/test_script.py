@@ -1,0 +1,157 @@
+"""Tests of the pages in a browser: with the script and without it, by keyboard alone, and by the rules of axe-core.
+
+The rules are those of WCAG 2.2 at the levels A and AA that a program can check (https://github.com/dequelabs/axe-core).
+"""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.call.context import GATEWAY
+from gateway.store.base import JournalOffset
+from tests.helpers.browser import browser_tab
+from tests.helpers.records import NOON, record
+from tests.helpers.source_tree import ROOT
+from tests.helpers.waiting import eventually
+from tests.web.dashboard.application import ADMIN, USER, application
+
+NASTY = "<img src=x onerror=alert(1)>\u202e\"'&"
+AXE = ROOT / ".tools/node_modules/axe-core/axe.min.js"
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+CALLS = 4
+PAGES = ("/ui/", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls")
+MISSING = "the server responded with a status of 40"
+"""The start of the console's line about a page that is an error page on purpose."""
+
+
+@pytest.fixture
+async def app(store):
+    for number in range(CALLS):
+        name = NASTY if number == 2 else f"tool-{number}"
+        store.put(record(id=f"c{number}", at=NOON + 400 * number, identity=USER, tools=(name,), agent=name))
+    store.put(record(id="other", session_id="s2", identity="eve@example.com", cost=None))
+    await store.flush()
+    return application(store)
+
+
+@pytest.fixture
+async def pages(app, aiohttp_client):
+    """The address of the pages, a tab of a browser, and the application."""
+    client = await aiohttp_client(app)
+    async with browser_tab() as tab:
+        await tab.screen(1280)
+        await tab.watch()
+        yield SimpleNamespace(tab=tab, app=app, url=lambda path: str(client.make_url("/")).rstrip("/") + path)
+
+
+async def open_page(pages, path, login=ADMIN):
+    await pages.tab.open(pages.url(path), {"x-test-login": login})
+
+
+def seen(tab):
+    return tab.evaluate("document.querySelector('main').innerText")
+
+
+async def test_no_page_has_an_error_or_breaks_a_rule_of_axe(pages):
+    wrong = {}
+    for scheme in ("light", "dark"):
+        await pages.tab.prefer(scheme)
+        for path in PAGES:
+            await open_page(pages, path)
+            await pages.tab.evaluate(AXE.read_text() + "; 0")
+            found = await pages.tab.evaluate(
+                f"axe.run({json.dumps(RULES)}).then(result => result.violations.map("
+                "rule => [rule.id, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+            )
+            if found:
+                wrong[path, scheme] = found
+    assert wrong == {}
+    assert [error for error in pages.tab.errors if MISSING not in str(error)] == []
+
+
+async def test_pages_are_complete_without_a_script(pages):
+    texts = {}
+    for allowed in (True, False):
+        await pages.tab.scripts(allowed=allowed)
+        for path in PAGES:
+            await open_page(pages, path)
+            assert await pages.tab.evaluate("document.querySelector('nav a') !== null") or path == "/ui/calls"
+            shown = await pages.tab.evaluate(
+                "[...document.querySelectorAll('main :is(h1, h2, td, th, dt, dd, .legend li)')]"
+                ".map(part => part.textContent.trim()).filter(Boolean)"
+            )
+            texts.setdefault(path, []).append([line for line in shown if " ago" not in line])
+    assert {path: with_script == without for path, (with_script, without) in texts.items()} == dict.fromkeys(
+        PAGES, True
+    )
+
+
+async def test_the_palette_opens_and_jumps_by_keyboard(pages):
+    tab = pages.tab
+    await open_page(pages, "/ui/sessions")
+    await tab.press("k", control=True)
+    await eventually(lambda: tab.evaluate("document.querySelectorAll('#finds li[data-at]').length > 1"))
+    await tab.command("Input.insertText", text="s1")
+    await eventually(lambda: tab.evaluate("document.querySelector('#finds')?.innerText.startsWith('s1')"))
+    await tab.press("Enter")
+    await eventually(lambda: tab.evaluate("location.pathname === '/ui/sessions/s1' && document.title.includes('s1')"))
+    assert "Timeline" in await seen(tab)
+    await tab.evaluate("history.back()")
+    await eventually(lambda: tab.evaluate("document.querySelector('h1').textContent === 'Sessions'"))
+    assert tab.errors == []
+
+
+async def test_a_chart_is_read_and_followed_by_keyboard(pages):
+    tab = pages.tab
+    await open_page(pages, "/ui/sessions/s1")
+    await tab.evaluate("document.querySelector('.handle').focus()")
+    text = await tab.evaluate("document.querySelector('.handle').getAttribute('aria-valuetext')")
+    assert text.startswith("Call 4")
+    await tab.press("ArrowLeft")
+    await tab.press("Home")
+    text = await tab.evaluate("document.querySelector('[data-readout]').textContent")
+    assert text.startswith("Call 1")
+    assert "Fresh input: 100" in text
+    await tab.press("ArrowRight")
+    await tab.press("Enter")
+    await eventually(lambda: tab.evaluate("location.search === '?id=c1'"))
+    await eventually(lambda: tab.evaluate("document.querySelector('h1').textContent.includes('c1')"))
+
+
+async def test_a_page_follows_what_is_recorded(pages, store):
+    tab = pages.tab
+    await open_page(pages, "/ui/sessions/s1")
+    await eventually(lambda: tab.evaluate("document.querySelector('.live').textContent === 'Live'"))
+    store.put(record(id="new", at=NOON + 5000, identity=USER, model="a-new-model"))
+    await store.flush()
+    pages.app[GATEWAY].follower.applied = JournalOffset(0, 1)
+    await eventually(lambda: tab.evaluate("document.querySelector('main').innerText.includes('a-new-model')"))
+    assert tab.errors == []
+
+
+async def test_tab_reaches_the_skip_link_first_and_then_the_navigation(pages):
+    tab = pages.tab
+    await open_page(pages, "/ui/sessions")
+    order = []
+    for _ in range(4):
+        await tab.press("Tab")
+        order.append(await tab.evaluate("document.activeElement.textContent.trim()"))
+    assert order[0] == "Skip to the content"
+    assert order[1] == "Irisgate"
+    assert order[2].startswith("Jump to")
+    await open_page(pages, "/ui/sessions")
+    await tab.press("Tab")
+    await tab.press("Enter")
+    assert await tab.evaluate("document.activeElement.id") == "main"
+
+
+async def test_the_menu_of_a_narrow_screen_needs_no_script(pages):
+    tab = pages.tab
+    await tab.screen(360)
+    await tab.scripts(allowed=False)
+    await open_page(pages, "/ui/sessions")
+    visible = "document.querySelector('nav').checkVisibility()"
+    assert not await tab.evaluate(visible)
+    await tab.evaluate("document.querySelector('.mobile .button').click()")
+    await eventually(lambda: tab.evaluate(visible))

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from gateway.web.dashboard.frame import ASSETS
 from tests.helpers.gateway import CAP, HAIKU, bedrock
 from tests.helpers.hostile_http import (
     CHAT,
@@ -168,9 +169,13 @@ async def test_what_is_open_to_any_name_says_nothing_of_the_configuration(served
         assert b"loopback" not in answer
 
 
-async def test_pages_are_shown_in_no_frame_and_run_no_script(served):
+async def test_pages_are_shown_in_no_frame_and_run_only_their_own_script(served):
     for path in ("/ui/", "/ui/sessions", f"/ui/sessions/{HAIKU}"):
         answer = (await answers(served, request_bytes("GET", path))).lower()
         assert b"frame-ancestors 'none'" in answer
         assert b"default-src 'none'" in answer
-        assert b"<script" not in answer
+        (nonce,) = re.findall(rb"script-src 'nonce-([\w-]+)'", answer)
+        assert re.findall(rb"<script[^>]*>", answer) == [
+            b'<script type="module" nonce="%s" src="/ui/static/pages.js?v=%s">'
+            % (nonce, ASSETS["pages.js"].version.encode())
+        ]

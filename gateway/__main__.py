@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | doctor | explain | usage | prices | schema | plugins | demo`."""
+"""The command line: `irisgate serve | check | doctor | backup | restore | explain | usage | prices | schema | ...`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gateway.contract.registry import NoFolder, PluginError, Registry, discover
 from gateway.process import explain_command, new_plugin
 from gateway.process import prices_command as prices
 from gateway.process.app import own_routes
+from gateway.process.backup_command import NotDone, backup_arguments, make_backup, restore_arguments, restore_backup
 from gateway.process.development import OPTION, develop
 from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
@@ -94,19 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"irisgate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    serving = commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM")
-    serving.add_argument(
-        "--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes"
-    )
-    serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
-    serving.add_argument(
-        TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
-    )
-    serving.add_argument(
-        OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
-    )
-    _common(serving, default_state())
-    serving.set_defaults(run=_serve)
+    _serving(commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM"))
 
     checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
     checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
@@ -117,6 +106,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.arguments(examining)
     _common(examining, default_state())
     examining.set_defaults(run=_doctor)
+
+    backing_up = commands.add_parser("backup", help="copy the state to a new folder, also while the gateway serves")
+    backup_arguments(backing_up)
+    _common(backing_up, default_state())
+    backing_up.set_defaults(run=_in_state, work=make_backup)
+
+    restoring = commands.add_parser("restore", help="put a backup in the place of the state of a stopped gateway")
+    restore_arguments(restoring)
+    _common(restoring, default_state())
+    restoring.set_defaults(run=_in_state, work=restore_backup)
 
     _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
 
@@ -144,6 +143,19 @@ def _parser() -> argparse.ArgumentParser:
     _common(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _serving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
+    parser.add_argument(
+        TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
+    )
+    parser.add_argument(
+        OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
+    )
+    _common(parser, default_state())
+    parser.set_defaults(run=_serve)
 
 
 def _common(parser: argparse.ArgumentParser, state: Path) -> None:
@@ -253,6 +265,15 @@ def _doctor(options: argparse.Namespace) -> int:
         raise UsageError(f"irisgate doctor: {error}") from None
     say(as_json(results) if options.json else report(results))
     return 0 if is_healthy(results) else 1
+
+
+def _in_state(options: argparse.Namespace) -> int:
+    """Run `backup` or `restore`."""
+    try:
+        say(escape_control(options.work(options, _registry(options))))
+    except NotDone as error:
+        raise UsageError(f"irisgate {options.command}: {error}") from None
+    return 0
 
 
 def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:

@@ -27,11 +27,9 @@ from gateway.money.quotas.ledger import Reservation
 from gateway.store.base import JournalOffset, Store, StoreFailed
 from gateway.store.entries import Bill, Entry, decode
 from gateway.store.journal import lock_holder
-from gateway.store.segments import Segments
+from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
-PREFIX: Final = "replaced-"
-"""The beginning of the names of spools, which are folders in the folder of the journal."""
 POLL_SECONDS: Final = 0.05
 """Seconds between two reads of a spool. The interval is short, so that new calls in the spool reach the store soon."""
 BATCH_BYTES: Final = 1024 * 1024
@@ -171,7 +169,7 @@ class Predecessors:
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
-        for folder in sorted(self._journal.glob(f"{PREFIX}*/"), key=lambda folder: folder.stat().st_ctime):
+        for folder in sorted(self._journal.glob(f"{SPOOL_PREFIX}*/"), key=lambda folder: folder.stat().st_ctime):
             self.add(predecessor := Predecessor(folder, recovered=True))
             await predecessor.apply(self._parts)
         finish, quotas, store = self._parts.finish, self._parts.quotas, self._parts.store

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -22,6 +20,7 @@ from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
 from gateway.store.examine import MISSING_SUMS, BadLine, Segment, opened
 from gateway.store.file import connect, prepare
+from gateway.store.state_files import keep, parts, sync, write_private
 from gateway.store.sums import DAY, sum_calls
 from gateway.store.writing import add_sessions
 
@@ -70,11 +69,11 @@ def repair_segment(segment: Segment, aside: Path) -> None:
                 data[start:end] = _BLANK * (end - start)
             case BadLine(start, _, "torn"):
                 del data[start:]
-    _keep(segment.path, aside)
+    keep(segment.path, aside)
     repaired = segment.path.with_name(segment.path.name + _REPAIRED)
-    _write(repaired, bytes(data))
+    write_private(repaired, bytes(data))
     repaired.replace(segment.path)
-    _sync(segment.path.parent)
+    sync(segment.path.parent)
 
 
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
@@ -89,12 +88,12 @@ def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
     again = [line for line in lines if line.strip() and line not in bad]
     if not again:
         return 0
-    _keep(unreadable, aside)
-    _write(following, b"".join(line + b"\n" for line in again))
+    keep(unreadable, aside)
+    write_private(following, b"".join(line + b"\n" for line in again))
     rest = unreadable.with_name(unreadable.name + _REPAIRED)
-    _write(rest, b"".join(line + b"\n" for line in still))
+    write_private(rest, b"".join(line + b"\n" for line in still))
     rest.replace(unreadable)
-    _sync(unreadable.parent)
+    sync(unreadable.parent)
     return len(again)
 
 
@@ -103,9 +102,9 @@ def move_aside(path: Path, aside: Path) -> None:
 
     Raises `OSError` if a file cannot be moved.
     """
-    for part in _parts(path):
-        _keep(part, aside)
-    for part in reversed(_parts(path)):
+    for part in parts(path):
+        keep(part, aside)
+    for part in reversed(parts(path)):
         part.unlink()
 
 
@@ -115,7 +114,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
     The damaged files are kept in the folder `aside`. Raises `OSError` or `StoreFailed` if this fails.
     """
     new = path.with_name(path.name + _REPAIRED)
-    for leftover in _parts(new):
+    for leftover in parts(new):
         leftover.unlink()
     prepare(new)
     with closing(connect(new)) as target:
@@ -131,14 +130,14 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
         _complete(target)
         target.execute("COMMIT")
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    _sync(new)
-    for part in _parts(path):
-        _keep(part, aside)
+    sync(new)
+    for part in parts(path):
+        keep(part, aside)
     # a write-ahead log beside the database of another file would damage it (sqlite.org/howtocorrupt.html, 1.4)
-    for part in _parts(path)[1:]:
+    for part in parts(path)[1:]:
         part.unlink()
     new.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     return rows
 
 
@@ -274,37 +273,3 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
         f"INSERT OR REPLACE INTO usage_daily SELECT counted.* FROM ({days}) counted "  # noqa: S608 (our own names)
         f"LEFT JOIN usage_daily kept USING (time, {keys}) WHERE kept.calls IS NULL OR kept.calls < counted.calls"
     )
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return the files of a database that exist: the database, its write-ahead log, and the index of that log."""
-    return [part for end in ("", "-wal", "-shm") if (part := path.with_name(path.name + end)).exists()]
-
-
-def _keep(path: Path, aside: Path) -> None:
-    """Keep a file in the folder `aside`, as a hard link or as a copy."""
-    aside.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = aside / path.name
-    if kept.exists():
-        return
-    try:
-        kept.hardlink_to(path)
-    except OSError:
-        shutil.copy2(path, kept)
-        _sync(kept)
-    _sync(aside)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,8 +4,6 @@ import ast
 import re
 import shlex
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -199,16 +197,12 @@ async def test_every_metric_that_the_pages_name_is_exposed(tmp_path, bedrock_sim
     assert names <= set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
 
 
-def test_the_backup_of_the_page_copies_a_store_that_is_being_written_to(tmp_path):
-    (line,) = re.findall(r"^python3 -c '(.*?)' irisgate.db copy.db$", OPERATION, re.MULTILINE)
+def test_a_plain_copy_of_a_database_in_use_lacks_rows_as_the_page_says(tmp_path):
+    assert "copy lacks it" in OPERATION
     with closing(sqlite3.connect(tmp_path / "irisgate.db", isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode = WAL")
         writer.execute("CREATE TABLE calls (id)")
         writer.execute("INSERT INTO calls VALUES (1)")
-        subprocess.run([sys.executable, "-c", line, "irisgate.db", "copy.db"], cwd=tmp_path, check=True)
         (tmp_path / "plain.db").write_bytes((tmp_path / "irisgate.db").read_bytes())
-    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
-        assert copy.execute("SELECT * FROM calls").fetchall() == [(1,)]
-    # which is why the page warns of a plain copy
     with closing(sqlite3.connect(tmp_path / "plain.db")) as copy, pytest.raises(sqlite3.OperationalError):
         copy.execute("SELECT * FROM calls")

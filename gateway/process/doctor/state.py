@@ -30,7 +30,9 @@ from gateway.store.repair import (
     repair_segment,
     retry_unreadable,
 )
+from gateway.store.restore import unfinished
 from gateway.store.segments import UNREADABLE, segment_numbers, segment_path
+from gateway.store.state_files import StateFiles
 
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes below which the disk may soon be full: four times the size of the journal's queue in memory."""
@@ -76,6 +78,8 @@ def checks(state: StateFolder) -> Iterator[Result]:
             yield error("state folder", message, "run this command as the user of the gateway")
             return
     yield _permissions(state)
+    if left := unfinished(StateFiles(state.path, state.database)):
+        yield warning("state folder", f"a restore was ended before its time and left {left[0]}", "run it again")
     yield from _disk(state)
     yield _key(state)
     yield from _journal(state)

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.call.context import Gateway
 from gateway.call.keeper import RemoteHold
-from gateway.call.predecessor import PREFIX, Predecessor
+from gateway.call.predecessor import Predecessor
 from gateway.money.quotas.buckets import Kind
 from gateway.money.quotas.ledger import Reservation
 from gateway.money.quotas.transfer import Hold
@@ -20,6 +20,7 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import MAX_LIST, Entry
 from gateway.store.journal import Journal
+from gateway.store.segments import SPOOL_PREFIX
 
 RETRY_SECONDS: Final = 1.0
 """Seconds between two attempts to take the journal back after a failed hand-over."""
@@ -32,7 +33,7 @@ class Departure:
         self._gateway = gateway
         self._sites = sites
         self._sync = sync
-        self.spool: Final = gateway.predecessors.folder(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+        self.spool: Final = gateway.predecessors.folder(f"{SPOOL_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
         self._held: dict[str, Mapping[Kind, Reservation]] = {}
         """The reservations of the calls that were open when the state was handed over."""
 

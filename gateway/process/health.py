@@ -1,0 +1,79 @@
+"""The command `irisgate-health`, by which a container's health check or a probe asks a running gateway.
+
+It imports only the standard library, because it is started every few seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import socket
+import sys
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+DEFAULT = "http://127.0.0.1:8080"
+SECONDS = 5.0
+"""Default of the number of seconds for which an answer is awaited."""
+HEALTHY, UNHEALTHY = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask the gateway, print its answer, and return the exit status: 0 if it is healthy, 1 if it is not."""
+    parser = argparse.ArgumentParser(
+        prog="irisgate-health", description="Ask a running gateway whether it can serve calls (or, --alive, runs)."
+    )
+    parser.add_argument(
+        "address", nargs="?", default=DEFAULT, help='"http://HOST:PORT" or "unix:PATH" (default: %(default)s)'
+    )
+    parser.add_argument("--alive", action="store_true", help="ask /healthz, not /readyz")
+    parser.add_argument("--timeout", type=float, default=SECONDS, help="seconds (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    path = "/healthz" if options.alive else "/readyz"
+    try:
+        status, body = _answer(options.address, path, options.timeout)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        sys.stderr.write(f"irisgate-health: {options.address}: {error}\n")
+        return UNHEALTHY
+    sys.stdout.write(f"{status} {body}\n")
+    return HEALTHY if status == 200 else UNHEALTHY
+
+
+def _answer(address: str, path: str, seconds: float) -> tuple[int, str]:
+    """Return the status and the text of the answer.
+
+    Raises `OSError`, `ValueError` or `http.client.HTTPException` if there is none.
+    """
+    connection = _connection(address, seconds)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read(100_000).decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def _connection(address: str, seconds: float) -> http.client.HTTPConnection:
+    if address.startswith("unix:"):
+        return _UnixConnection(address.removeprefix("unix:"), seconds)
+    url = urlsplit(address)
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError("is neither http://HOST:PORT nor unix:PATH")
+    return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

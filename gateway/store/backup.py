@@ -1,0 +1,242 @@
+"""Backup of a state folder, which a gateway may be using at the same time.
+
+- A read transaction keeps the database as it was at one moment. The gateway writes on meanwhile.
+- The lines of the journal that the database did not have at this moment are applied to the copy. So a backup has every
+  call that had ended when the backup began.
+- Bodies are copied as they were just before this moment, so that no body lacks its call.
+- Spools of replaced processes are copied as they are, because only a gateway can charge their calls.
+- The files are written to a hidden folder, which gets its name when all of them are on the disk.
+
+`restore.py` puts a backup back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from time import time
+from typing import BinaryIO, Final
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.entries import decode
+from gateway.store.file import BUSY_SECONDS, connect
+from gateway.store.schema import MIGRATIONS
+from gateway.store.segments import segment_numbers, segment_path
+from gateway.store.state_files import (
+    DATABASE,
+    StateFiles,
+    copy_private,
+    digest,
+    require_owner,
+    require_space,
+    sync,
+    unapplied,
+    write_private,
+)
+from gateway.store.writing import write
+
+MANIFEST: Final = "backup.json"
+"""Name of the file that says what is in a backup."""
+STEP_PAGES: Final = 25_600
+"""Number of pages (of 4 KiB) of a database that are copied in one step. Between two steps, Ctrl-C ends a backup."""
+
+
+class CopiedFile(msgspec.Struct, frozen=True):
+    """A file of a backup."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of a backup."""
+
+    release: str
+    """The release that made the backup."""
+    schema: int
+    """Version of the database's schema."""
+    at: float
+    """Unix time in seconds at which the backup began."""
+    calls: int
+    last_at: float | None
+    """Unix time in seconds at which the last call began; None without a call."""
+    files: Mapping[str, CopiedFile]
+    """The files by their paths in the backup."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of all files."""
+        return sum(file.bytes for file in self.files.values())
+
+
+def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = True) -> Manifest:
+    """Copy a state folder to the new folder `target`, and return what the copy contains.
+
+    With `bodies=False`, the bodies of calls are left out. Raises `StoreFailed` or `OSError` if the backup cannot be
+    made; then there is no folder `target`.
+    """
+    at = time()
+    if not state.database.exists():
+        raise StoreFailed(f"{state.database}: there is no database, so there is nothing to back up")
+    require_owner(state.database)
+    with _made(target) as folder, ExitStack() as opened:
+        copy = StateFiles(folder, folder / DATABASE)
+        copy.journal.mkdir(mode=0o700)
+        snapshots = {copy.bodies: _snapshot(state.bodies, opened)} if bodies and state.bodies.exists() else {}
+        _copy_spools(state, copy)
+        snapshots[copy.database], offset, journal = _snapshot_with_journal(state, opened)
+        _require_schema(state.database, snapshots[copy.database])
+        require_space(folder, sum(map(_size, snapshots.values())))
+        for path, snapshot in snapshots.items():
+            _copy_database(snapshot, path)
+        for path, copied in ((state.key, copy.key), (state.unreadable, copy.unreadable)):
+            if path.exists():
+                copy_private(path, copied)
+        calls, last_at = _apply(journal, offset, copy)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {str(path.relative_to(folder)): CopiedFile(path.stat().st_size, digest(path)) for path in paths}
+        manifest = Manifest(release, len(MIGRATIONS), at, calls, last_at, files)
+        write_private(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    return manifest
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder, which is renamed to `target` at the end of the block, or removed after an exception.
+
+    What a killed backup with the same target left behind is removed first. Raises `StoreFailed` if `target` exists, or
+    if another backup to it is being made.
+    """
+    if target.exists():
+        raise StoreFailed(f"{target}: exists; name a new folder for the backup")
+    folder = target.with_name(f".{target.name}.partial")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for leftover in folder.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        try:
+            yield folder
+            for path in (folder, folder / "journal"):
+                sync(path)
+            folder.rename(target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        sync(target.parent)
+    except BlockingIOError:
+        raise StoreFailed(f"{target}: another backup is being made there") from None
+    finally:
+        os.close(lock)
+
+
+def _snapshot(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Return a connection that sees a database as it is now, until `opened` is closed."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        opened.enter_context(closing(connection))
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        # the transaction of SQLite begins with the first read
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{path}: {error}; see irisgate doctor") from error
+    return connection
+
+
+def _snapshot_with_journal(
+    state: StateFiles, opened: ExitStack
+) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
+    """Return a snapshot of the database, its offset, and the open files of the journal, also those after the offset.
+
+    If the gateway begins a new file of the journal meanwhile, it may have deleted an older file that was not opened
+    yet. In that case both are opened again.
+    """
+    while True:
+        with ExitStack() as attempt:
+            journal = state.journal_files()
+            for file in journal.values():
+                attempt.enter_context(file)
+            snapshot = _snapshot(state.database, attempt)
+            if max(segment_numbers(state.journal), default=0) == max(journal, default=0):
+                opened.enter_context(attempt.pop_all())
+                return snapshot, _offset(state.database, snapshot), journal
+
+
+def _offset(path: Path, snapshot: sqlite3.Connection) -> JournalOffset:
+    try:
+        return JournalOffset(*snapshot.execute("SELECT segment, offset FROM place").fetchone())
+    except (sqlite3.Error, TypeError) as error:
+        raise StoreFailed(f"{path}: {error}; see irisgate doctor") from error
+
+
+def _require_schema(path: Path, snapshot: sqlite3.Connection) -> None:
+    """Raise `StoreFailed` if the database has another schema than this release.
+
+    A backup with a migrated schema would be of no use to the release that serves.
+    """
+    version = snapshot.execute("PRAGMA user_version").fetchone()[0]
+    if version != len(MIGRATIONS):
+        raise StoreFailed(
+            f"{path}: its schema is version {version}, and this irisgate backs up version {len(MIGRATIONS)}; "
+            "use the release that serves"
+        )
+
+
+def _size(snapshot: sqlite3.Connection) -> int:
+    """Return the number of bytes of a database."""
+    pages, size = (snapshot.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return int(pages * size)
+
+
+def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
+    """Copy the spools. A spool that a gateway removes meanwhile is in the journal, which is read later."""
+    for spool in state.spools():
+        target = copy.journal / spool.name
+        try:
+            target.mkdir(mode=0o700)
+            for number in sorted(segment_numbers(spool)):
+                copy_private(segment_path(spool, number), segment_path(target, number))
+        except FileNotFoundError:
+            shutil.rmtree(target)
+
+
+def _copy_database(snapshot: sqlite3.Connection, path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            snapshot.backup(copy, pages=STEP_PAGES)
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{path}: {error}; see irisgate doctor") from error
+    sync(path)
+
+
+def _apply(journal: Mapping[int, BinaryIO], offset: JournalOffset, copy: StateFiles) -> tuple[int, float | None]:
+    """Apply the lines of the journal after `offset` to the copied database.
+
+    Return the number of calls in the copy, and the Unix time at which the last one began. Lines that cannot be read are
+    added to the file of unreadable lines.
+    """
+    try:
+        with closing(connect(copy.database)) as connection:
+            for after, lines in unapplied(journal, offset):
+                entries, unreadable = decode(lines)
+                write(connection, entries, after)
+                if unreadable:
+                    with copy.unreadable.open("ab") as file:
+                        file.write(b"".join(line + b"\n" for line in unreadable))
+            calls, last_at = connection.execute("SELECT count(*), max(at) FROM calls").fetchone()
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{copy.database}: {error}; see irisgate doctor") from error
+    sync(copy.database)
+    return calls, None if last_at is None else last_at / 1000

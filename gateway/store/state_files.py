@@ -1,0 +1,146 @@
+"""The files of a state folder that a backup contains, and functions that copy such files.
+
+`backup.py` copies the files of a state folder, and `restore.py` puts them back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.bodies import bodies_path
+from gateway.store.segments import SPOOL_PREFIX, UNREADABLE, segment_numbers, segment_path
+
+DATABASE: Final = "irisgate.db"
+"""Name of the database in a backup, and in a state folder without `storage.url`."""
+KEY: Final = "session.key"
+_CHUNK: Final = 1024 * 1024
+"""Number of bytes that are copied at once."""
+SPARE_BYTES: Final = 64 * 1024 * 1024
+"""Number of bytes that must be free on a disk beside the files that are to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateFiles:
+    """The paths of the files of a state folder, or of a backup, which has the same names."""
+
+    path: Path
+    database: Path
+
+    @property
+    def bodies(self) -> Path:
+        return bodies_path(self.database)
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def key(self) -> Path:
+        return self.path / KEY
+
+    @property
+    def unreadable(self) -> Path:
+        return self.journal / UNREADABLE
+
+    def spools(self) -> list[Path]:
+        """Return the folders of the spools of replaced processes."""
+        return sorted(self.journal.glob(f"{SPOOL_PREFIX}*/"))
+
+    def journal_files(self) -> dict[int, BinaryIO]:
+        """Open the files of the journal, by number. An open file can be read even after a gateway has deleted it."""
+        opened: dict[int, BinaryIO] = {}
+        for number in sorted(segment_numbers(self.journal)):
+            with suppress(FileNotFoundError):
+                opened[number] = segment_path(self.journal, number).open("rb")
+        return opened
+
+
+def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
+    """Yield the complete lines of a journal's files after `offset`, and the offset after them, one file at a time."""
+    for number, file in sorted(files.items()):
+        if number < offset.segment:
+            continue
+        start = offset.byte if number == offset.segment else 0
+        data = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, start)
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield JournalOffset(number, start + end), data[: end - 1].split(b"\n")
+
+
+def parts(database: Path) -> list[Path]:
+    """Return the files of a database that exist: the database, its write-ahead log, and the index of that log."""
+    return [part for end in ("", "-wal", "-shm") if (part := database.with_name(database.name + end)).exists()]
+
+
+def keep(path: Path, aside: Path) -> None:
+    """Keep a file in the folder `aside`, as a hard link or as a copy."""
+    aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = aside / path.name
+    if kept.exists():
+        return
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, kept)
+        sync(kept)
+    sync(aside)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_private(source: Path, target: Path) -> None:
+    """Copy a file to a new file that only its owner may read, and wait until the copy is on the disk."""
+    with source.open("rb") as reading, private(target) as writing:
+        shutil.copyfileobj(reading, writing, _CHUNK)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, and wait until it is on the disk."""
+    with private(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def private(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that only its owner may read. At the end of the block, wait until the file is on the disk."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, or the names of the files in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_owner(path: Path) -> None:
+    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open files that are created."""
+    owner = path.stat().st_uid
+    if owner != os.geteuid():
+        raise StoreFailed(f"{path} belongs to the user {owner}; run this command as the user of the gateway")
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raise `StoreFailed` if `size` bytes and a spare do not fit on the disk of a folder."""
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    if free < size + SPARE_BYTES:
+        megabytes = (size + SPARE_BYTES) // 1_000_000
+        raise StoreFailed(f"{folder}: {megabytes} MB are needed and {free // 1_000_000} MB are free; make room")

@@ -51,7 +51,7 @@ class Body:
 
 
 def call(number, **changes):
-    return record(id=f"c{number}", session_id=f"s{number % 7}", at=NOW - 86_400 + number * 60, **changes)
+    return record(id=f"c{number}", session_id=f"s{number % 7}", at=NOW - 86_400 + number, **changes)
 
 
 def files(path):

@@ -48,6 +48,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--rewrite-golden", action="store_true", help="write tests/golden and the pages' tables anew; review the diff"
     )
+    parser.addoption(
+        "--signatures", type=int, default=1000, help="how many random requests are signed and compared with botocore"
+    )
 
 
 @pytest.fixture

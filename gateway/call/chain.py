@@ -35,6 +35,7 @@ from gateway.contract.losses import Way
 from gateway.contract.registry import LoadedTranslator, Plugin
 from gateway.money.quotas.book import CallReservation
 from gateway.upstream.catalog import Offer
+from gateway.upstream.credentials.live import Used
 from gateway.upstream.fetch.fetches import Fetches
 
 T = TypeVar("T")
@@ -159,6 +160,10 @@ class Attempt:
     For a stream, only the bytes of the model's output count. For another reply, the whole body counts."""
     whole: bool = False
     """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
+    used: Used | None = field(default=None, repr=False)
+    """The credential of the last request, if it changes at run time; None before a request, and for a fixed key."""
+    renewed: bool = False
+    """Whether the credential was replaced after a refusal. It is replaced once at most."""
     redaction: Redaction = field(init=False, repr=False)
     """The object that removes the gateway's keys from everything that the provider sends back."""
 

@@ -9,20 +9,24 @@ What is sent, and what a reply means, is decided in `middleware/send.py` and `mi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.call.chain import Attempt, Call
+from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
 from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
-from gateway.contract.flag import UpstreamRequest
+from gateway.contract.flag import Head, UpstreamRequest
 from gateway.store.base import StoreFailed
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import Notices, Upstream, UpstreamResponse
+from gateway.upstream.client import Notices, Upstream, UpstreamResponse, url
 from gateway.upstream.credentials import keys
+from gateway.upstream.credentials.aws_access import Subject
+from gateway.upstream.credentials.live import Address, LiveCredentials
+from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.refused_keys import RefusedKeys
 
 MAX_LOGGED: Final = 300
@@ -31,12 +35,22 @@ _AUTH_STATUSES: Final = (401, 403)
 """Statuses with which a provider refuses a key, or refuses access to a model with this key."""
 
 
+class CredentialRefused(Exception):
+    """The error for a refused credential that can perhaps be replaced. `date` is the header `Date` of the refusal."""
+
+    def __init__(self, problem: Problem, date: str) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.date = date
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     upstream: Upstream
     follower: JournalFollower
     metrics: Metrics
     keys: RefusedKeys
+    live: LiveCredentials
     log: Logger
 
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
@@ -67,7 +81,10 @@ class Sender:
     async def _open(self, call: Call, attempt: Attempt, request: UpstreamRequest, notices: Notices) -> UpstreamResponse:
         provider = attempt.candidate.offer.provider
         timeouts = call.runtime.config.resilience.timeouts
-        opening = self.upstream.open(provider, request, attempt.headers, timeouts, notices)
+        headers = attempt.headers
+        if provider.issuer is not None and _is_our_key(attempt):
+            headers = await self._with_credential(call, attempt, request)
+        opening = self.upstream.open(provider, request, headers, timeouts, notices)
         try:
             reply = await attempt.stopwatch.wait(opening)
         except NotReached as error:
@@ -77,33 +94,83 @@ class Sender:
         call.stack.callback(reply.close)
         return reply
 
+    async def _with_credential(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Mapping[str, str]:
+        """Return the headers to add to a request, with the credential that is valid now.
+
+        Raises `UpstreamFailed` if no credential can be obtained.
+        """
+        provider = attempt.candidate.offer.provider
+        subject = Subject(call.identity.login, call.identity.node)
+        try:
+            used = self.live.ready(provider, subject)
+            if used is None:
+                used = await attempt.stopwatch.wait(self.live.get(provider, subject))
+        except CredentialFailed:
+            self.metrics.upstream_auth_failure(provider.id)
+            self.keys.refused(provider)
+            message = f"the gateway has no valid credential for {provider.id}; tell an administrator of this gateway"
+            raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential")) from None
+        attempt.used = used
+        attempt.redaction = redaction(used.secret, provider.baseurl, tuple(attempt.headers.items()))
+        where = url(provider.baseurl, request)
+        address = Address(where.host_port_subcomponent or "", where.raw_path, where.raw_query_string)
+        sent = {**request.headers, **attempt.headers}
+        return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
+
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
         """Count an attempt that failed at the provider, or before it reached the provider."""
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
-    def check_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
+    def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
         """Count and log the provider's refusal of the gateway's key, or of access to a model with this key.
 
-        If the key itself is refused, raises `UpstreamFailed` with the advice to ask an administrator.
+        If the key itself is refused, raises `UpstreamFailed` with the advice to ask an administrator. For the first
+        refusal of a credential that changes at run time, raises `CredentialRefused` instead.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
         if not is_refusal or not _is_our_key(attempt):
             return
+        if problem.key_refused:
+            if attempt.used is not None and not attempt.renewed:
+                raise CredentialRefused(problem, head.headers.get("date", ""))
+            raise self._refused(call, attempt, problem)
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)
-        refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
-        if not problem.key_refused:
-            self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **refusal)
-            return
+        self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **_refusal(problem))
+
+    async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
+        """Obtain another credential, or correct the clock, so that the request can be sent again.
+
+        Raises `UpstreamFailed` if the request would be refused again.
+        """
+        attempt.renewed = True
+        assert attempt.used is not None
+        provider = attempt.candidate.offer.provider
+        other = self.live.has_other(provider, attempt.used, refusal.date)
+        if not await attempt.stopwatch.wait(other):
+            raise self._refused(call, attempt, refusal.problem)
+
+    def _refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
+        """Count and log the refusal of the gateway's key, and return the error for the client."""
+        provider = attempt.candidate.offer.provider
+        self.metrics.upstream_auth_failure(provider.id)
         self.keys.refused(provider)
-        self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
+        issuer = {} if attempt.used is None else {"issuer": attempt.used.source}
+        self.log.warning(
+            "upstream.key_refused", provider=provider.id, request_id=call.id, **issuer, **_refusal(problem)
+        )
         message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
-        raise UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
+        return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
 
     def key_accepted(self, attempt: Attempt) -> None:
         """Note that the provider has accepted the gateway's key, because it has answered a request."""
         if _is_our_key(attempt):
             self.keys.accepted(attempt.candidate.offer.provider)
+
+
+def _refusal(problem: Problem) -> dict[str, Any]:
+    """Return the fields of a refusal for the log."""
+    return {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
 
 
 async def _durable(pending: Awaitable[None]) -> None:

@@ -20,7 +20,7 @@ from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
 from gateway.money.quotas.definitions import Chain, Quota, RateLimit
 
-Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
+Authorization = Literal["bearer", "x-api-key", "x-goog-api-key", "sigv4"]
 Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
@@ -33,6 +33,33 @@ TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 
 
 @dataclass(frozen=True, slots=True)
+class AssumeRole:
+    """The role whose credentials are used. Values with `<user>` or `<node>` depend on the caller."""
+
+    role_arn: str
+    session_name: str = "irisgate"
+    external_id: str = ""
+    source_identity: str = ""
+    session_tags: tuple[tuple[str, str], ...] = ()
+    duration_seconds: int = 3600
+    """Seconds for which a session is valid. A role that another role assumes has one hour at most (STS, AssumeRole)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """The AWS credentials of a provider: where they come from, and what they are used for."""
+
+    region: str
+    service: str = "bedrock"
+    """The name of the service in signatures."""
+    profile: str = ""
+    """The profile in the AWS configuration files; "" for the default chain."""
+    assume_role: AssumeRole | None = None
+    signs: bool = True
+    """True if each request is signed. Otherwise short-term API keys are made from the credentials."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider of models. A `disabled` provider is listed, but never called."""
 
@@ -42,6 +69,8 @@ class Provider:
     models: tuple[str, ...] = ()
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
+    issuer: AwsSettings | None = None
+    """The issuer of credentials that change at run time; None if the credential is `apikey`."""
     auth_mode: AuthMode = "override"
     """The credential that is sent to the provider. With `override` it is the configured credential. With `passthrough`
     it is the client's, or the configured one if the client sends none. With `none` nothing is sent.

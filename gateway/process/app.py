@@ -57,6 +57,7 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
+from gateway.upstream.credentials.live import LiveCredentials
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
@@ -90,6 +91,7 @@ class _Outgoing:
     """The parts that connect to providers and other hosts, and the pool of worker processes for large bodies."""
 
     pool: ProcessPool
+    live: LiveCredentials
     upstream: Upstream = field(default_factory=Upstream)
     fetcher: Fetcher = field(default_factory=Fetcher)
     after: AfterCalls = field(default_factory=AfterCalls)
@@ -116,7 +118,7 @@ def build(
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
-    outgoing = _Outgoing(pool=pool or ProcessPool())
+    outgoing = _Outgoing(pool or ProcessPool(), LiveCredentials(log))
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
     parts = Parts(finish, gateway.quotas, gateway.store, log)
     gateway.predecessors = Predecessors(parts, state / "journal")
@@ -203,7 +205,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
-    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, log)
+    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, outgoing.live, log)
     attempts = chain(
         WithoutRefused(RefusedFeatures()),
         Count(pool, log),
@@ -246,6 +248,7 @@ async def _run_parts(
         stack.push_async_callback(outgoing.after.close)
         stack.push_async_callback(asyncio.to_thread, outgoing.pool.close)
         stack.callback(outgoing.fetcher.close)
+        stack.callback(outgoing.live.close)
         stack.push_async_callback(outgoing.upstream.close)
         await gateway.follower.start()
         gateway.bodies.start()

@@ -1,8 +1,8 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
 The simulator is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by
-further rules (`rules/`), and bearer keys are checked. Errors have AWS's form, and streams consist of AWS's event stream
-frames.
+further rules (`rules/`), and bearer keys and signatures are checked. Errors have AWS's form, and streams consist of
+AWS's event stream frames.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from aiohttp import web
 from gateway.contract.capabilities import Caps, capabilities, geo
 from gateway.contract.framing import eventstream
 from gateway.testkit import prompts
+from gateway.testkit.aws import REGION
+from gateway.testkit.aws_account import AwsAccount, Unauthorized
 from gateway.testkit.judge import judge, model_id_fault
 from gateway.testkit.render import converse as render_converse
 from gateway.testkit.render import invoke as render_invoke
@@ -33,6 +35,10 @@ MAX_BODY: Final = 25_000_000
 STATUS: Final = {
     "ValidationException": 400,
     "AccessDeniedException": 403,
+    "ExpiredTokenException": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationTokenException": 403,
+    "UnrecognizedClientException": 403,
     "ResourceNotFoundException": 404,
     "ModelTimeoutException": 408,
     "ThrottlingException": 429,
@@ -80,6 +86,9 @@ class BedrockSim(Simulator):
         self.profiles: dict[str, str] = {}
         """The id of the model behind each inference profile, by the ARN of the profile."""
         self._any_signature = any_signature
+        self.account: AwsAccount | None = None
+        """The account whose access keys sign the requests, or make their short-term API keys; None for keys in
+        `keys`."""
 
     def failure(self, name: str, message: str) -> Refusal:
         return aws_error(name, message)
@@ -110,6 +119,12 @@ class BedrockSim(Simulator):
         return await self._converse(request, operation, scenario, reply, prompt.tokens)
 
     def _check_key(self, seen: Seen) -> None:
+        if self.account is not None:
+            try:
+                self.account.judge(seen, "bedrock", REGION)
+            except Unauthorized as refusal:
+                raise aws_error(refusal.name, refusal.message, date=self.account.date) from None
+            return
         scheme, _, key = seen.headers.get("authorization", "").partition(" ")
         if self.keys is not None and (scheme != "Bearer" or key not in self.keys):
             message = "Authentication failed: Please make sure your API Key is valid."
@@ -150,10 +165,10 @@ class BedrockSim(Simulator):
         return await self.stream(request, scenario, frames, _exception(scenario), _STREAM_HEADERS)
 
 
-def aws_error(name: str, message: str) -> Refusal:
+def aws_error(name: str, message: str, **headers: str) -> Refusal:
     """Return an error response of bedrock-runtime. As at AWS, a URL follows the name in `x-amzn-errortype`."""
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
-    return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID})
+    return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID, **headers})
 
 
 def _refuse_if(fault: str | None) -> None:

@@ -58,8 +58,8 @@ CHECKS: Final = (
     ),
     Check(
         "keys", "accepted", "refused",
-        "Renew the key that a provider refuses. The log names the provider (upstream.key_refused). Other providers are "
-        "not affected.",
+        "Renew the key that a provider refuses, or the AWS credentials. The log names the provider "
+        "(upstream.key_refused or upstream.credentials_failed). Other providers are not affected.",
     ),
     Check(
         "config", "current", "stale",

@@ -75,7 +75,7 @@ WRONG_TYPES = [
     config({"baseurl": 1}),
     config({"models": "m"}),
     config({"models": [3]}),
-    config({"authorization": "sigv4"}),
+    config({"authorization": "hmac"}),
     config({"auth_mode": "x"}),
     config({"base_models": []}),
     config({"compatibility": ["openai_chat"]}),

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader, decode
-from gateway.call.sender import Sender
+from gateway.call.sender import CredentialRefused, Sender
 from gateway.call.stream_decoding import Decoding, LightFrames, batches_of
 from gateway.call.turns import Turns
 from gateway.contract.errors import (
@@ -86,6 +86,10 @@ class CallProvider:
 
     async def _try(self, call: Call, attempt: Attempt) -> Response:
         try:
+            try:
+                return await self._response(call, attempt)
+            except CredentialRefused as refusal:
+                await self.sender.renew(call, attempt, refusal)
             return await self._response(call, attempt)
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
@@ -134,7 +138,7 @@ class CallProvider:
         attempt.delivered, attempt.whole = reading.delivered, reading.is_whole
         headers = forwarded(head.headers, attempt.candidate.flag.passed_headers)
         if reading.problem is not None:
-            self.sender.check_key(call, attempt, reading.problem)
+            self.sender.check_key(call, attempt, head, reading.problem)
             raw = reading.body if head.status >= 400 else b""  # with another status, the body is not passed on
             raise UpstreamFailed(reading.problem, raw, headers, head.status)
         self.sender.key_accepted(attempt)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
-from gateway.call.sender import Sender
+from gateway.call.sender import CredentialRefused, Sender
 from gateway.contract.errors import PluginFailed, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work
 from gateway.contract.flag import Steps as PluginSteps
@@ -107,13 +107,20 @@ class Steps:
 
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
         """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""
+        try:
+            return await self._send_once(call, attempt, request)
+        except CredentialRefused as refusal:
+            await self.sender.renew(call, attempt, refusal)
+        return await self._send_once(call, attempt, request)
+
+    async def _send_once(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
         reply = await self.sender.open_step(call, attempt, request)
         body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_STEP_REPLY, call.hold_reply)))
         head = attempt.redaction.head(reply.head)
         if head.status < 400:
             self.sender.key_accepted(attempt)
         elif (problem := attempt.candidate.flag.problem(head, body)) is not None:
-            self.sender.check_key(call, attempt, problem)
+            self.sender.check_key(call, attempt, head, problem)
         return StepResponse(head.status, head.headers, body)
 
 

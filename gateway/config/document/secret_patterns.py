@@ -25,7 +25,7 @@ _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
 """
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Pattern for names of members that have either a header's value, which is secret, or a word for how a key is sent."""
-_MODE: Final = re.compile(r"[a-z_-]{0,32}")
+_MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")
 """Pattern for words that say how a key is sent. Any other value of a member `authorization` may be a header's value."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"

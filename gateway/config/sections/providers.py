@@ -18,6 +18,7 @@ from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelI
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
+from gateway.config.sections.aws import AwsSection, read_aws
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 from gateway.config.sections.options import read_options
@@ -58,7 +59,9 @@ class ProviderSection(Section):
     )
     apikey: str = Field("", description='The key: a literal, "env:NAME" or "file:PATH", such as "file:bedrock.key".')
     authorization: Authorization = Field(
-        "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
+        "bearer",
+        description='How the key is sent: "bearer" is "Authorization: Bearer KEY". With "sigv4", each request is '
+        "signed by AWS credentials, and there is no key.",
     )
     auth_mode: Literal["", AuthMode] = Field(
         "",
@@ -109,7 +112,11 @@ class ProviderSection(Section):
         (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
     )
     upstream: Planned = Field(None, description="Another gateway on the way, as the hosted product has it.")
-    aws: Planned = Field(None, description='Where requests are signed for AWS: {"region": "us-east-1"}.')
+    aws: Annotated[dict[str, Any] | None, Holds(AwsSection)] = Field(
+        None,
+        description='The AWS credentials: {"profile": "bedrock"}. Without "authorization": "sigv4", they make '
+        "short-term Bedrock API keys, which are sent in place of `apikey`.",
+    )
     timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
 
 
@@ -150,13 +157,15 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
     flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
     _check_base_url(section.baseurl, flags, (*path, "baseurl"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
+    host = urlsplit(section.baseurl).hostname or ""
     return Provider(
         id=id_,
         baseurl=section.baseurl,
-        host=urlsplit(section.baseurl).hostname or "",
+        host=host,
         models=tuple(dict.fromkeys(section.models)),
         apikey=apikey,
         authorization=section.authorization,
+        issuer=read_aws(raw, section.authorization, host, path, reading),
         auth_mode=section.auth_mode or DEFAULT_MODE,
         cost_basis=section.cost_basis or None,
         model_cost_map=rules,

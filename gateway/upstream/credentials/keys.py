@@ -71,4 +71,9 @@ def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
 def _key(provider: Provider) -> dict[str, str]:
     """Return the header with the provider's configured key; no header if the key is empty, as for a local server."""
     key = provider.apikey.value
-    return dict([_SCHEMES[provider.authorization](key)]) if key else {}
+    return key_headers(provider, key) if key else {}
+
+
+def key_headers(provider: Provider, key: str) -> dict[str, str]:
+    """Return the header with a key, in the scheme that the provider demands."""
+    return dict([_SCHEMES[provider.authorization](key)])

@@ -1,0 +1,153 @@
+"""The AWS credentials of one provider: what signs its requests, or makes its short-term API keys.
+
+- The credentials come from botocore's chain. With `assume_role` they are exchanged for those of a role.
+- If the role's session depends on the caller, each caller has credentials of its own.
+- Everything that blocks runs in `threads` (`aws_chain.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from gateway.config.model import AwsSettings
+from gateway.money.quotas.definitions import TEMPLATES
+from gateway.upstream.credentials.aws_chain import Chain, RoleSession
+from gateway.upstream.credentials.clock import Clock
+from gateway.upstream.credentials.renewal import CredentialFailed, Obtained, Renewed
+from gateway.upstream.credentials.sigv4 import KEY_SECONDS, Credentials, Signer
+
+MAX_SESSIONS: Final = 1000
+"""Maximum number of role sessions that are kept for the callers of a provider: those that were used last. One takes
+about 3 KB."""
+_LONGEST_NAME: Final = 64
+"""Maximum number of characters of a session's name and of a source identity (STS, AssumeRole)."""
+_LONGEST_VALUE: Final = 256
+"""Maximum number of characters of a session tag's value (STS, AssumeRole)."""
+_NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
+_NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
+
+
+_TEMPLATE: Final = re.compile("|".join(TEMPLATES))
+
+
+class Subject(NamedTuple):
+    """The caller, as templates of the configuration name it."""
+
+    login: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that expires."""
+
+    value: str = field(repr=False)
+    source: str
+    """The origin of the key, for people."""
+
+
+class AwsAccess:
+    """The credentials of one provider. `failed` is called after each failure to obtain credentials."""
+
+    def __init__(
+        self, settings: AwsSettings, clock: Clock, threads: Executor, failed: Callable[[CredentialFailed], None]
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._threads = threads
+        self._failed = failed
+        self._chain = Chain(settings.profile, settings.region, clock)
+        self._base = Renewed(self._resolve, clock.now, failed)
+        """The credentials at the end of the chain."""
+        self._own: Renewed[Signer | Key] = Renewed(self._issue, clock.now, failed)
+        """The credential of all calls, if no role is assumed."""
+        self._sessions: OrderedDict[RoleSession, Renewed[Signer | Key]] = OrderedDict()
+
+    def credential(self, subject: Subject) -> Renewed[Signer | Key]:
+        """Return the credential of a caller's requests."""
+        role = self._settings.assume_role
+        if role is None:
+            return self._own
+        session = RoleSession(
+            role.role_arn,
+            _name(role.session_name, subject),
+            role.duration_seconds,
+            role.external_id,
+            _name(role.source_identity, subject),
+            tuple((key, _value(value, subject)) for key, value in role.session_tags),
+        )
+        if (renewed := self._sessions.get(session)) is None:
+            renewed = self._sessions[session] = Renewed(partial(self._assume, session), self._clock.now, self._failed)
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        else:
+            self._sessions.move_to_end(session)
+        return renewed
+
+    async def other_than(self, subject: Subject, refused: Signer | Key) -> Signer | Key | None:
+        """Return a credential of the caller other than the one that AWS has refused; None if there is no other.
+
+        The chain is walked again, because its end may be a file that has changed.
+        """
+        if (base := self._base.fresh()) is not None:
+            await self._base.other_than(base)
+        return await self.credential(subject).other_than(refused)
+
+    async def _resolve(self) -> Obtained[Credentials]:
+        credentials = await self._in_thread(self._chain.credentials)
+        return Obtained(credentials, credentials.expires_at)
+
+    async def _issue(self) -> Obtained[Signer | Key]:
+        return self._usable(await self._base.get())
+
+    async def _assume(self, session: RoleSession) -> Obtained[Signer | Key]:
+        base = await self._base.get()
+        try:
+            return self._usable(await self._in_thread(partial(self._chain.assume, base, session)))
+        except CredentialFailed:
+            other = await self._base.other_than(base)
+            if other is None:
+                raise
+        return self._usable(await self._in_thread(partial(self._chain.assume, other, session)))
+
+    async def _in_thread(self, work: Callable[[], Credentials]) -> Credentials:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _usable(self, credentials: Credentials) -> Obtained[Signer | Key]:
+        """Return what goes with a request: the signer, or a short-term API key."""
+        signer = Signer(credentials, self._settings.region, self._settings.service)
+        if self._settings.signs:
+            return Obtained(signer, credentials.expires_at)
+        now = self._clock.now()
+        key = Key(signer.api_key(now), f"API key of {credentials.source}")
+        return Obtained(key, min(credentials.expires_at, now + KEY_SECONDS))
+
+
+def _filled(template: str, subject: Subject) -> str:
+    """Return a text with the caller's login for `<user>` and the caller's node, if it is known, for `<node>`."""
+    values = {"<user>": subject.login, "<node>": subject.node or subject.login}
+    return _TEMPLATE.sub(lambda match: values[match[0]], template) if "<" in template else template
+
+
+def _name(template: str, subject: Subject) -> str:
+    return _fitting(_filled(template, subject), _NOT_IN_NAME, _LONGEST_NAME)
+
+
+def _value(template: str, subject: Subject) -> str:
+    return _fitting(_filled(template, subject), _NOT_IN_VALUE, _LONGEST_VALUE)
+
+
+def _fitting(text: str, other: re.Pattern[str], longest: int) -> str:
+    """Return a text that STS accepts. A text that must be changed gets a part of its hash, so that it stays unique."""
+    fitting = other.sub("-", text)
+    if fitting == text and len(text) <= longest and len(text) != 1:
+        return text
+    return f"{fitting[: longest - 9]}-{sha256(text.encode()).hexdigest()[:8]}"

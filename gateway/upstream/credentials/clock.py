@@ -1,0 +1,41 @@
+"""The clock of a provider, by which requests are signed and expiries are compared.
+
+AWS refuses a signature whose time differs from its own by more than five minutes. If AWS refuses a credential and the
+`Date` of its reply shows another time, the difference is added to the machine's clock from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Final
+
+TOLERANCE_SECONDS: Final = 60.0
+"""Maximum difference, in seconds, that is not corrected. Signatures stay valid for longer than this."""
+
+
+class Clock:
+    """The machine's clock, corrected by a provider's. `corrected` is called with each new difference in seconds."""
+
+    __slots__ = ("_corrected", "offset")
+
+    def __init__(self, corrected: Callable[[float], None]) -> None:
+        self._corrected = corrected
+        self.offset = 0.0
+        """Seconds to add to the machine's clock; negative if that clock is ahead."""
+
+    def now(self) -> float:
+        return time() + self.offset
+
+    def learn(self, date: str) -> bool:
+        """Correct the clock by the header `Date` of a refusal. Return whether it was wrong."""
+        try:
+            offset = parsedate_to_datetime(date).timestamp() - time()
+        except (TypeError, ValueError):
+            return False
+        if abs(offset - self.offset) <= TOLERANCE_SECONDS:
+            return False
+        self.offset = offset if abs(offset) > TOLERANCE_SECONDS else 0.0
+        self._corrected(self.offset)
+        return True

@@ -1,0 +1,154 @@
+"""The credentials that change at run time: they are obtained, renewed, put on requests, and replaced when refused.
+
+Only providers with an `issuer` have such a credential. `keys.py` has the fixed keys of the configuration, and says
+whose credential a request has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from time import monotonic
+from typing import Final, NamedTuple
+
+from gateway.config.model import AwsSettings, Provider
+from gateway.contract.flag import UpstreamRequest
+from gateway.telemetry.log import Logger
+from gateway.upstream.credentials import keys
+from gateway.upstream.credentials.aws_access import AwsAccess, Key, Subject
+from gateway.upstream.credentials.clock import Clock
+from gateway.upstream.credentials.renewal import CredentialFailed
+from gateway.upstream.credentials.sigv4 import Signable, Signer
+
+THREADS: Final = 4
+"""Number of threads in which credentials are obtained. A service that does not answer keeps one for some seconds."""
+SILENT_SECONDS: Final = 60.0
+"""Seconds for which the same failure of a provider's credentials is not logged again."""
+HASHED_HERE: Final = 1024 * 1024
+"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms. hashlib releases the
+GIL."""
+_SIGNED_TOO: Final = ("content-type", "x-amz")
+"""Beginnings of the names of headers that are signed, besides `host`. AWS demands all that begin with `x-amz-`."""
+
+
+class Address(NamedTuple):
+    """The address of a request, as it is sent: the header `host`, the path and the query."""
+
+    host: str
+    path: str
+    query: str
+
+
+class Used(NamedTuple):
+    """The credential that a request was sent with."""
+
+    credential: Signer | Key
+    subject: Subject
+
+    @property
+    def source(self) -> str:
+        """The origin of the credential, for people. The id of an access key is no secret."""
+        match self.credential:
+            case Signer(credentials=credentials):
+                return f"{credentials.source}, access key {credentials.access_key_id}"
+            case Key(source=source):
+                return source
+
+    @property
+    def secret(self) -> str:
+        """The part of the request that a provider's reply must not show to clients."""
+        match self.credential:
+            case Signer(credentials=credentials):
+                return credentials.session_token or credentials.access_key_id
+            case Key(value=value):
+                return value
+
+
+@dataclass(slots=True)
+class _Access:
+    """The credentials of one provider, while the provider's configuration is the same."""
+
+    issuer: AwsSettings
+    aws: AwsAccess
+    clock: Clock
+
+
+@dataclass(slots=True)
+class LiveCredentials:
+    """The credentials of all providers that have an issuer."""
+
+    log: Logger
+    _accesses: dict[str, _Access] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="credentials")
+    )
+    _logged: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The failure that was logged last for each provider, with its time by the monotonic clock."""
+
+    def ready(self, provider: Provider, subject: Subject) -> Used | None:
+        """Return the caller's credential if it is valid; None if it must be waited for."""
+        credential = self._access(provider).aws.credential(subject).fresh()
+        return None if credential is None else Used(credential, subject)
+
+    async def get(self, provider: Provider, subject: Subject) -> Used:
+        """Return the caller's credential, and wait until there is one. Raises `CredentialFailed`."""
+        return Used(await self._access(provider).aws.credential(subject).get(), subject)
+
+    async def headers(
+        self, provider: Provider, used: Used, address: Address, request: UpstreamRequest, headers: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the credential headers of a request. `headers` are its other headers, which must not change any more.
+
+        Headers that a proxy may change are not signed.
+        """
+        match used.credential:
+            case Key(value=value):
+                return keys.key_headers(provider, value)
+            case Signer() as signer:
+                body = request.body
+                payload = sha256(body) if len(body) <= HASHED_HERE else await asyncio.to_thread(sha256, body)
+                names = [(name.lower(), value) for name, value in headers.items()]
+                covered = {name: value for name, value in names if name.startswith(_SIGNED_TOO)}
+                signable = Signable(request.method, *address, covered, payload.hexdigest())
+                return signer.headers(signable, self._access(provider).clock.now())
+
+    async def has_other(self, provider: Provider, used: Used, date: str) -> bool:
+        """Return whether a request whose credential was refused may succeed with another credential or time.
+
+        `date` is the header `Date` of the refusal.
+        """
+        access = self._access(provider)
+        is_corrected = access.clock.learn(date)
+        return await access.aws.other_than(used.subject, used.credential) is not None or is_corrected
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _access(self, provider: Provider) -> _Access:
+        access = self._accesses.get(provider.id)
+        if access is None or access.issuer is not provider.issuer:
+            assert provider.issuer is not None
+            if access is None or access.issuer != provider.issuer:
+                access = self._accesses[provider.id] = self._made(provider, provider.issuer)
+            access.issuer = provider.issuer
+        return access
+
+    def _made(self, provider: Provider, issuer: AwsSettings) -> _Access:
+        clock = Clock(partial(self._corrected, provider.id))
+        return _Access(issuer, AwsAccess(issuer, clock, self._threads, partial(self._failed, provider)), clock)
+
+    def _failed(self, provider: Provider, failure: CredentialFailed) -> None:
+        message, at = self._logged.get(provider.id, ("", 0.0))
+        if message == failure.message and monotonic() - at < SILENT_SECONDS:
+            return
+        self._logged[provider.id] = failure.message, monotonic()
+        self.log.warning(
+            "upstream.credentials_failed", provider=provider.id, message=failure.message, remedy=failure.remedy
+        )
+
+    def _corrected(self, provider: str, offset: float) -> None:
+        self.log.warning("upstream.clock_corrected", provider=provider, seconds=round(offset))

@@ -1,0 +1,172 @@
+"""AWS Signature Version 4: the headers that sign a request, and the short-term API keys of Bedrock.
+
+- The functions are pure: the caller gives the time, and the request as it is sent.
+- The path of a request is encoded once more for the signature, as every service except S3 demands. So the `%3A` of a
+  model id is signed as `%253A`.
+- A body is given as its hash.
+
+Sources: "Create a signed AWS API request" in AWS's IAM user guide; botocore's module auth; the repository
+aws/aws-bedrock-token-generator-python for the API keys. Credentials are obtained in `aws_chain.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from math import inf
+from time import gmtime, strftime
+from typing import Final
+from urllib.parse import quote
+
+_ALGORITHM: Final = "AWS4-HMAC-SHA256"
+EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()
+_KEY_HOST: Final = "bedrock.amazonaws.com"
+"""The host in every short-term API key, whatever the region is. The key contains a signed request to this host."""
+_KEY_PREFIX: Final = "bedrock-api-key-"
+KEY_SECONDS: Final = 12 * 3600
+"""Seconds for which a short-term API key is valid: the maximum. It ends earlier if its credentials expire earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """AWS credentials. Only the id of the access key is no secret."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+    """The token of temporary credentials; "" for the long-term key of an IAM user."""
+    expires_at: float = inf
+    """Unix time in seconds, by AWS's clock, at which the credentials expire; infinite for a long-term key."""
+    source: str = ""
+    """The origin of the credentials, for people: the step of botocore's chain, or the role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signable:
+    """The parts of a request that a signature covers."""
+
+    method: str
+    host: str
+    """The value of the header `host`, with the port if it is not the scheme's usual port."""
+    path: str
+    """The path as it is sent, percent-encoded."""
+    query: str = ""
+    """The query as it is sent, percent-encoded, without `?`."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The other headers to sign, with names in lower case. Intermediaries must not change them."""
+    payload: str = EMPTY_PAYLOAD
+    """The SHA-256 of the body in hexadecimal digits."""
+
+
+class Signer:
+    """Signs requests to one service in one region with the same credentials.
+
+    The signing key is derived once a day, because that takes four of the five HMACs of a signature.
+    """
+
+    __slots__ = ("_day", "_key", "_scope", "credentials", "region", "service")
+
+    def __init__(self, credentials: Credentials, region: str, service: str = "bedrock") -> None:
+        self.credentials = credentials
+        self.region = region
+        self.service = service
+        self._day = self._scope = ""
+        self._key = b""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both have the same credentials. The region and the service of a provider do not change."""
+        return isinstance(other, Signer) and self.credentials == other.credentials
+
+    def __hash__(self) -> int:
+        return hash(self.credentials)
+
+    def headers(self, request: Signable, at: float) -> dict[str, str]:
+        """Return the headers that sign the request at the Unix time `at`, with names in lower case."""
+        stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
+        signing = {"x-amz-date": stamp}
+        if self.credentials.session_token:
+            signing["x-amz-security-token"] = self.credentials.session_token
+        covered = {**request.headers, "host": request.host, **signing}
+        names = sorted(covered)
+        lines = [f"{name}:{_trimmed(covered[name])}\n" for name in names]
+        signed = ";".join(names)
+        path, query = _canonical_path(request.path), _canonical_query(request.query)
+        signature = self._signature(
+            f"{request.method}\n{path}\n{query}\n{''.join(lines)}\n{signed}\n{request.payload}", stamp
+        )
+        credential = f"{self.credentials.access_key_id}/{self._scope}"
+        signing["authorization"] = (
+            f"{_ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature={signature}"
+        )
+        return signing
+
+    def api_key(self, at: float, seconds: int = KEY_SECONDS) -> str:
+        """Return a short-term API key of Bedrock that is valid from the Unix time `at`.
+
+        The key is a request that the credentials sign in its query. Bedrock checks the signature whenever it gets the
+        key as a bearer token.
+        """
+        stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
+        self._derive(stamp[:8])
+        parts = {
+            "Action": "CallWithBearerToken",
+            "X-Amz-Algorithm": _ALGORITHM,
+            "X-Amz-Credential": f"{self.credentials.access_key_id}/{self._scope}",
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": str(seconds),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if self.credentials.session_token:
+            parts["X-Amz-Security-Token"] = self.credentials.session_token
+        query = "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in parts.items())
+        request = f"POST\n/\n{_canonical_query(query)}\nhost:{_KEY_HOST}\n\nhost\n{EMPTY_PAYLOAD}"
+        url = f"{_KEY_HOST}/?{query}&X-Amz-Signature={self._signature(request, stamp)}&Version=1"
+        return _KEY_PREFIX + base64.b64encode(url.encode()).decode()
+
+    def _signature(self, canonical_request: str, stamp: str) -> str:
+        self._derive(stamp[:8])
+        digest = sha256(canonical_request.encode("utf-8", "surrogateescape")).hexdigest()
+        text = f"{_ALGORITHM}\n{stamp}\n{self._scope}\n{digest}"
+        return hmac.digest(self._key, text.encode(), "sha256").hex()
+
+    def _derive(self, day: str) -> None:
+        """Derive the signing key of a day, such as `20261123`, unless it is derived already."""
+        if day == self._day:
+            return
+        key = f"AWS4{self.credentials.secret_access_key}".encode()
+        for part in (day, self.region, self.service, "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._key, self._scope, self._day = key, f"{day}/{self.region}/{self.service}/aws4_request", day
+
+
+def _trimmed(value: str) -> str:
+    """Return the value of a header without spaces at its ends, and with one space for several."""
+    return " ".join(value.split())
+
+
+def _canonical_path(path: str) -> str:
+    """Return the path, encoded once more. Empty and dot segments are removed (RFC 3986, 5.2.4)."""
+    if "//" in path or "/." in path:
+        path = _without_dots(path)
+    return quote(path, safe="/~") or "/"
+
+
+def _without_dots(path: str) -> str:
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part not in {"", "."}:
+            kept.append(part)
+    return "/" + "/".join(kept) + ("/" if kept and path.endswith("/") else "")
+
+
+def _canonical_query(query: str) -> str:
+    """Return the parameters sorted by name and value. A parameter without `=` gets one."""
+    if not query:
+        return ""
+    pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
+    return "&".join(f"{name}={value}" for name, value in pairs)

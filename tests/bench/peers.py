@@ -71,7 +71,7 @@ from tensorzero import tensorzero
 
 async def main():
     gateway = await tensorzero._start_http_gateway(
-        config_file=sys.argv[1], clickhouse_url=None, postgres_url=None, async_setup=True
+        config_file=sys.argv[1], clickhouse_url=None, postgres_url=None, valkey_url=None, async_setup=True
     )
     print(f"port {gateway.base_url.rsplit(':', 1)[1].strip('/')}", flush=True)
     await asyncio.Event().wait()

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from math import isnan
 from pathlib import Path
 from statistics import median
 
@@ -49,7 +50,9 @@ def _line(*cells):
 
 
 def _ratios(ours, others):
-    return _spread([own / other for own, other in zip(ours, others, strict=False) if other])
+    """Return the spread of the ratios of rounds in which both systems have a figure."""
+    ratios = [own / other for own, other in zip(ours, others, strict=False)]
+    return _spread([ratio for ratio in ratios if not isnan(ratio)])
 
 
 def _spread(values):

@@ -1,8 +1,10 @@
 """Runs the cases: all systems of a case at the same time, measured in turn."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from math import inf, nan
 
 from tests.bench.processes import NotStarted, Process
 from tests.bench.traffic import REPLIES
@@ -44,22 +46,26 @@ class Running:
     process: Process
 
 
-async def run_case(case, wire, folder, figures, *, rounds, window_ms):
-    """Measure a case, and add its figures. A peer that is not there, or that fails, gets a note."""
+async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf):
+    """Measure a case, and add its figures. A peer that is not there, or that fails, gets a note.
+
+    No round begins after the time `until` of the monotonic clock, except for the first.
+    """
     async with AsyncExitStack() as stack:
         lanes = await _started(case, wire, folder, figures, stack)
         before = {}
         for lane in list(lanes):
-            if not await _measured(case, wire, lane, figures, connections=min(case.connections, FIRST_CONNECTIONS)):
-                lanes.remove(lane)
+            first = min(case.connections, FIRST_CONNECTIONS)
+            await _measured(case, wire, lane, lanes, figures, connections=first)
             before[lane.column] = lane.process.resident_bytes
         for turn in range(rounds):
+            if turn and time.monotonic() > until:
+                break
             for lane in lanes[turn % len(lanes) :] + lanes[: turn % len(lanes)]:
                 peak = _Peak(lane.process) if case.is_memory_measured and not turn else None
-                results = await _measured(case, wire, lane, figures, window_ms=window_ms)
-                if results is None:
-                    continue
-                _add(case, lane, results, figures)
+                results = await _measured(case, wire, lane, lanes, figures, window_ms=window_ms)
+                if results is not None:
+                    _add(case, lane, results, figures)
                 if peak is not None:
                     grown = await peak.end() - before[lane.column]
                     figures.add(case.title, "KB a stream", lane.column, grown / 1024 / case.connections)
@@ -108,16 +114,31 @@ class _Peak:
         return self._bytes
 
 
-async def _measured(case, wire, lane, figures, *, connections=None, window_ms=WARM_MS):
-    """Return the results of the load client for a lane; None if the lane's system is a peer and fails."""
-    connections = connections or case.connections
+async def _measured(case, wire, lane, lanes, figures, *, connections=None, window_ms=WARM_MS):
+    """Return the results of the load client for a lane.
+
+    If a peer fails, it gets a note, its lane is removed from `lanes`, and None is returned. Raises `Failed` if another
+    system fails.
+    """
+    results = await _load(case, wire, lane, connections or case.connections, window_ms)
+    if not results["failures"]:
+        return results
+    reason = f"{results['failures']} calls failed, the first with status {results['first_failure']}"
+    if not lane.system.is_peer:
+        raise Failed(f"{lane.system.name}, {case.name}: {reason}")
+    figures.notes[f"{lane.system.name}, {case.name}"] = reason
+    lanes.remove(lane)
+    return None
+
+
+async def _load(case, wire, lane, connections, window_ms):
     await wire.reply(
         REPLIES[lane.request.provider_dialect],
         count=case.chunks,
         interval_us=case.interval_ms * 1000,
         stagger=connections,
     )
-    results = await wire.load(
+    return await wire.load(
         lane.process.port,
         lane.system.request(lane.request),
         connections=connections,
@@ -125,22 +146,15 @@ async def _measured(case, wire, lane, figures, *, connections=None, window_ms=WA
         window_ms=window_ms,
         drained=not case.chunks,
         pids=lane.process.pids,
+        preface=lane.system.preface,
     )
-    if not results["failures"] and results["chunks" if case.chunks else "requests"]:
-        return results
-    reason = f"{case.name}: {results['failures']} calls failed, the first with {results['first_failure']}"
-    if not lane.system.is_peer:
-        raise Failed(f"{lane.system.name}, {reason}")
-    figures.notes[f"{lane.system.name}, {case.name}"] = reason
-    return None
 
 
 def _add(case, lane, results, figures):
+    unit, count = ("chunk", results["chunks"]) if case.chunks else ("call", results["requests"])
+    figures.add(case.title, f"CPU us a {unit}", lane.column, results["cpu_us"] / count if count else nan)
     if case.chunks:
-        figures.add(case.title, "CPU us a chunk", lane.column, results["cpu_us"] / results["chunks"])
-        figures.add(case.title, "age of a chunk, p50, us", lane.column, results["age_us"])
-    else:
-        figures.add(case.title, "CPU us a call", lane.column, results["cpu_us"] / results["requests"])
+        figures.add(case.title, "age of a chunk, p50, us", lane.column, results["age_us"] if count else nan)
 
 
 async def run_starts(lanes, wire, folder, figures, *, rounds):
@@ -161,14 +175,14 @@ async def _first_answer(lane, wire, folder, figures):
     await wire.reply(REPLIES[lane.request.provider_dialect])
     async with AsyncExitStack() as stack:
         process = await _start(lane.system, wire, folder, stack)
-        await _answer(process.port, lane.system.request(lane.request, Connection="close"))
+        await _answer(process.port, lane.system.preface + lane.system.request(lane.request, Connection="close"))
         figures.add("start", "CPU s to the first answer", lane.column, process.cpu_seconds)
         figures.add("at rest, after the first answer", "MB", lane.column, process.resident_bytes / 2**20)
 
 
 async def _answer(port, request):
     async with asyncio.timeout(FIRST_ANSWER_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request)
         reply = await reader.read()
         writer.close()

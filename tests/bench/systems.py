@@ -22,8 +22,9 @@ from tests.bench.traffic import CHAT_MODEL, CONVERSE_MODEL, Request, request_byt
 from tests.helpers.gateway import CAP
 
 TOOLS = ROOT / ".tools"
-CALLER = Node("laptop.example.ts.net", ("127.0.0.2",), User("alice@example.com"))
-"""The caller. The load client's address is the address of this node."""
+CALLER = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
+PROXY_LINE = b"PROXY TCP4 100.64.0.7 100.64.0.1 4711 80\r\n"
+"""The first bytes of each connection to the gateway, from which it knows the caller's address."""
 MANY = 10_000
 PROVIDERS_OF_MANY = 10
 FILTERS = {
@@ -69,6 +70,8 @@ class System:
     model: Callable[[str], str] = _same
     """A function that returns the system's name of a model."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    preface: bytes = b""
+    """The first bytes of each connection."""
     version: Callable[[], str] = str
     """A function that returns the version of an installed system."""
     is_peer: bool = False
@@ -118,9 +121,9 @@ def _configuration(upstream, folder, *, many=False, filters=()):
         "plugins": {name: {} for name in filters},
         "server": {
             "listeners": [
-                {"listen": "127.0.0.1:0", "identity": "whois", "tailscaled": str(folder / "tailscaled.sock")},
+                {"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(folder / "tailscaled.sock")},
             ],
-            "limits": {"body_bytes": 64 * 2**20},
+            "limits": {"body_bytes": 64 * 2**20, "calls_per_identity": 1000, "connections_per_peer": 1000},
         },
     }
 
@@ -218,11 +221,13 @@ def _path_of_irisgate(path):
     return f"/bedrock{path}" if path.startswith("/model/") else path
 
 
-IRISGATE = System("Irisgate", _irisgate, _path_of_irisgate, version=_own_version)
-MANY_MODELS = System("10,000 models and grants", partial(_irisgate, many=True), _path_of_irisgate)
-FILTERED = System("a filter that reads text", partial(_irisgate, filters=("reading",)), _path_of_irisgate)
-IDLE_FILTERS = System(
-    "ten idle filters", partial(_irisgate, filters=[name for name in FILTERS if name != "reading"]), _path_of_irisgate
-)
+def _gateway(name, **kind):
+    return System(name, partial(_irisgate, **kind), _path_of_irisgate, preface=PROXY_LINE, version=_own_version)
+
+
+IRISGATE = _gateway("Irisgate")
+MANY_MODELS = _gateway("10,000 models and grants", many=True)
+FILTERED = _gateway("a filter that reads text", filters=("reading",))
+IDLE_FILTERS = _gateway("ten idle filters", filters=[name for name in FILTERS if name != "reading"])
 BARE = System("B", _bare, version=lambda: f"aiohttp {version('aiohttp')}")
 NGINX = System("nginx", _nginx, version=_nginx_version)

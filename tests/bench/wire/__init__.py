@@ -46,10 +46,10 @@ class Wire:
         self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
         assert (await self._process.stdout.readline()) == b"ready\n"
 
-    async def load(self, port, request, *, connections, warm_ms, window_ms, drained, pids=()):
+    async def load(self, port, request, *, connections, warm_ms, window_ms, drained, pids=(), preface=b""):
         """Run the load client, and return its results."""
-        path = self._written("request", request)
-        words = (port, path, connections, warm_ms, window_ms, int(drained), *pids)
+        files = (self._written("preface", preface), self._written("request", request))
+        words = (port, *files, connections, warm_ms, window_ms, int(drained), *pids)
         with on_processor(LOAD):
             process = await asyncio.create_subprocess_exec(
                 self._programs / "load", *map(str, words), stdout=asyncio.subprocess.PIPE

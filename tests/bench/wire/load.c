@@ -1,19 +1,21 @@
 /* A load client: it sends the same request over many connections, one at a time on each, and measures.
  *
- *     load PORT REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...
+ *     load PORT PREFACE REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...
  *
- * REQUEST is a file with one request. The CPU time of the processes is that of the window alone. With DRAINED, no request
+ * PREFACE is a file that is sent once on each connection, and REQUEST a file with one request. The CPU time of the processes is that of the window alone. With DRAINED, no request
  * is in flight when the window begins and ends; otherwise, requests are sent without a pause, and only what arrives in
- * the window counts. The client's address is 127.0.0.2. The results are printed as JSON. Ages and latencies are in
+ * the window counts. The results are printed as JSON. Ages and latencies are in
  * microseconds; an age is the time since the upstream sent a chunk.
  */
 #include "http.h"
 
 #define SAMPLES 1000000
+#define AT_ONCE 16 /* connections that wait for their first bytes at a time: a new one costs the system more than a call */
 
 struct client {
     int fd;
     int is_idle;
+    int is_answered; /* whether bytes came since the connection was made first */
     int64_t begun;
     size_t sent;
     struct message reply;
@@ -24,9 +26,9 @@ struct samples {
     float *values;
 };
 
-static char *request;
-static size_t request_size;
-static int port, epoll, in_window, is_paused, busy, reconnects;
+static char *preface, *request;
+static size_t preface_size, request_size;
+static int port, epoll, in_window, is_paused, busy, waiting, reconnects;
 static long long requests, failures, chunks;
 static int first_failure;
 static struct samples latencies, ages;
@@ -79,12 +81,11 @@ static void begin(struct client *client) {
 }
 
 static void connect_client(struct client *client) {
-    struct sockaddr_in own = {.sin_family = AF_INET}, peer = {.sin_family = AF_INET, .sin_port = htons(port)};
-    inet_pton(AF_INET, "127.0.0.2", &own.sin_addr);
-    inet_pton(AF_INET, "127.0.0.1", &peer.sin_addr);
+    struct sockaddr_in peer = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     client->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(client->fd, (struct sockaddr *)&own, sizeof own)) die("bind");
     if (connect(client->fd, (struct sockaddr *)&peer, sizeof peer)) die("connect");
+    if (send(client->fd, preface, preface_size, MSG_NOSIGNAL) != (ssize_t)preface_size) die("send");
     fcntl(client->fd, F_SETFL, O_NONBLOCK);
     without_delay(client->fd);
     watch(epoll, client->fd, EPOLLIN, client, EPOLL_CTL_ADD);
@@ -131,6 +132,10 @@ static void receive(struct client *client) {
         reconnect(client);
         return;
     }
+    if (!client->is_answered) {
+        client->is_answered = 1;
+        waiting--;
+    }
     if (client->reply.state != COMPLETE) {
         take(&client->reply, data, size);
         count_chunks(data, size);
@@ -168,32 +173,37 @@ static void resume(struct client *clients, int count) {
 }
 
 int main(int count, char **words) {
-    if (count < 7) {
-        fputs("usage: load PORT REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...\n", stderr);
+    if (count < 8) {
+        fputs("usage: load PORT PREFACE REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...\n", stderr);
         return 2;
     }
-    int connections = atoi(words[3]), is_drained = atoi(words[6]);
-    int64_t warm = atoll(words[4]) * 1000000, window = atoll(words[5]) * 1000000;
+    int connections = atoi(words[4]), is_drained = atoi(words[7]);
+    int64_t warm = atoll(words[5]) * 1000000, window = atoll(words[6]) * 1000000;
     struct client *clients = calloc(connections, sizeof *clients);
     latencies.values = malloc(SAMPLES * sizeof(float));
     ages.values = malloc(SAMPLES * sizeof(float));
     port = atoi(words[1]);
-    alarm(60 + (warm + window) / 1000000000); /* ends the process if replies never come */
-    request = file_bytes(words[2], &request_size);
+    alarm(120 + (warm + window) / 1000000000); /* ends the process if replies never come */
+    preface = file_bytes(words[2], &preface_size);
+    request = file_bytes(words[3], &request_size);
     epoll = epoll_create1(0);
     for (int at = 0; at < connections; at++) {
         connect_client(&clients[at]);
+        waiting++;
+        is_paused = 0;
         begin(&clients[at]);
-        run(now_ns() + 200000, 0); /* so that the queue of connections to accept does not overflow */
+        is_paused = 1; /* one call on each connection, until all are there */
+        while (waiting >= AT_ONCE) run(now_ns() + 1000000, 0);
     }
+    resume(clients, connections);
     run(now_ns() + warm, 0);
     if (is_drained) drain();
     in_window = 1;
-    int64_t start = now_ns(), used = cpu_ns(count - 7, words + 7);
+    int64_t start = now_ns(), used = cpu_ns(count - 8, words + 8);
     if (is_drained) resume(clients, connections);
     run(start + window, 0);
     if (is_drained) drain();
-    used = cpu_ns(count - 7, words + 7) - used;
+    used = cpu_ns(count - 8, words + 8) - used;
     double seconds = (now_ns() - start) / 1e9;
     qsort(latencies.values, latencies.count, sizeof(float), by_value);
     qsort(ages.values, ages.count, sizeof(float), by_value);

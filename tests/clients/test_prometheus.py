@@ -52,13 +52,14 @@ async def make_calls(gw):
 
 
 @asynccontextmanager
-async def scraping(path, folder, target):
-    """Run a Prometheus that scrapes one target every second, and yield its URL."""
+async def scraping(path, folder, target, rules=()):
+    """Run a Prometheus that scrapes one target and evaluates files of rules every second, and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     job = {"job_name": "irisgate", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
     config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"scrape_configs": [job]}))  # JSON is YAML too
+    document = {"global": {"evaluation_interval": "1s"}, "rule_files": list(map(str, rules)), "scrape_configs": [job]}
+    config.write_text(json.dumps(document))  # JSON is YAML too
     process = await asyncio.create_subprocess_exec(
         path,
         f"--config.file={config}",

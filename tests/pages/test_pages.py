@@ -14,7 +14,8 @@ from gateway.contract import errors
 from tests.helpers.gateway import bedrock, gate
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *(path for room in ("deploy", "plugins") for path in sorted((ROOT / room).glob("*.md")))]
+_FOLDERS = ("*.md", "deploy/*.md", "deploy/*/*.md", "plugins/*.md")
+PAGES = [path for folder in _FOLDERS for path in sorted(ROOT.glob(folder)) if path.name != "CHANGELOG.md"]
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
 SOURCES = [
     path

@@ -113,8 +113,28 @@ async def _bedrock_access_gateway(upstream, folder):
         yield process
 
 
-_AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
-LITELLM = System("LiteLLM", _litellm, headers=_AUTHORIZED, version=lambda: _package_version("litellm"), is_peer=True)
+def _authorized(_request, _upstream):
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def _headers_of_portkey(request, upstream):
+    address = f"http://127.0.0.1:{upstream}"
+    if request.model == CHAT_MODEL:
+        return {
+            "Authorization": f"Bearer {KEY}",
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": f"{address}/v1",
+        }
+    return {
+        "x-portkey-provider": "bedrock",
+        "x-portkey-custom-host": address,
+        "x-portkey-aws-access-key-id": "key",
+        "x-portkey-aws-secret-access-key": "secret",
+        "x-portkey-aws-region": "us-east-1",
+    }
+
+
+LITELLM = System("LiteLLM", _litellm, headers=_authorized, version=lambda: _package_version("litellm"), is_peer=True)
 TENSORZERO = System(
     "TensorZero",
     _tensorzero,
@@ -123,11 +143,11 @@ TENSORZERO = System(
     version=lambda: _package_version("tensorzero"),
     is_peer=True,
 )
-PORTKEY = System("Portkey", _portkey, version=_portkey_version, is_peer=True)
+PORTKEY = System("Portkey", _portkey, headers=_headers_of_portkey, version=_portkey_version, is_peer=True)
 BEDROCK_ACCESS_GATEWAY = System(
     "bedrock-access-gateway",
     _bedrock_access_gateway,
     path=lambda path: f"/api{path}",
-    headers=_AUTHORIZED,
+    headers=_authorized,
     is_peer=True,
 )

@@ -140,7 +140,7 @@ async def _load(case, wire, lane, connections, window_ms):
     )
     return await wire.load(
         lane.process.port,
-        lane.system.request(lane.request),
+        lane.system.request(lane.request, wire.port),
         connections=connections,
         warm_ms=WARM_MS + case.interval_ms,
         window_ms=window_ms,
@@ -175,7 +175,9 @@ async def _first_answer(lane, wire, folder, figures):
     await wire.reply(REPLIES[lane.request.provider_dialect])
     async with AsyncExitStack() as stack:
         process = await _start(lane.system, wire, folder, stack)
-        await _answer(process.port, lane.system.preface + lane.system.request(lane.request, Connection="close"))
+        await _answer(
+            process.port, lane.system.preface + lane.system.request(lane.request, wire.port, Connection="close")
+        )
         figures.add("start", "CPU s to the first answer", lane.column, process.cpu_seconds)
         figures.add("at rest, after the first answer", "MB", lane.column, process.resident_bytes / 2**20)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -58,6 +58,10 @@ def _same(value):
     return value
 
 
+def _no_headers(_request, _upstream):
+    return {}
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """A system that is measured, and what differs in the requests to it."""
@@ -69,7 +73,8 @@ class System:
     """A function that returns the system's path for a provider's path."""
     model: Callable[[str], str] = _same
     """A function that returns the system's name of a model."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Callable[[Request, int], Mapping[str, str]] = _no_headers
+    """A function that returns the additional headers of a request, from the request and the upstream's port."""
     preface: bytes = b""
     """The first bytes of each connection."""
     version: Callable[[], str] = str
@@ -77,12 +82,12 @@ class System:
     is_peer: bool = False
     """Whether the system is another gateway, whose failures are reported and end nothing."""
 
-    def request(self, request: Request, **headers: str) -> bytes:
-        """Return the bytes of a request to this system."""
+    def request(self, request: Request, upstream: int, **headers: str) -> bytes:
+        """Return the bytes of a request to this system. `upstream` is the upstream's port."""
         return request_bytes(
             request,
             path=self.path(request.path),
-            headers={**self.headers, **headers},
+            headers={**self.headers(request, upstream), **headers},
             model=self.model(request.model),
         )
 

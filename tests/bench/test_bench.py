@@ -72,7 +72,12 @@ async def test_cases_are_told_beside_a_pass_through(folder, upstream):
 async def test_the_load_client_counts_the_chunks_of_the_upstream(upstream, dialect):
     await upstream.reply(REPLIES[dialect], count=10, interval_us=2000)
     results = await upstream.load(
-        upstream.port, BARE.request(Request(dialect)), connections=3, warm_ms=0, window_ms=50, drained=True
+        upstream.port,
+        BARE.request(Request(dialect), upstream.port),
+        connections=3,
+        warm_ms=0,
+        window_ms=50,
+        drained=True,
     )
     assert results["failures"] == 0
     assert results["chunks"] == 10 * results["requests"] > 0
@@ -82,7 +87,7 @@ async def test_the_load_client_counts_the_chunks_of_the_upstream(upstream, diale
 async def test_the_load_client_counts_failures(upstream):
     await upstream.reply(Reply(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
     results = await upstream.load(
-        upstream.port, BARE.request(Request(CHAT)), connections=2, warm_ms=0, window_ms=5, drained=True
+        upstream.port, BARE.request(Request(CHAT), upstream.port), connections=2, warm_ms=0, window_ms=5, drained=True
     )
     assert results["requests"] == 0
     assert results["failures"] > 0

@@ -43,7 +43,7 @@ static int64_t now_ns(void) {
 
 static void restart(struct message *message) {
     message->state = IN_HEAD;
-    message->head_bytes = 0;
+    message->status = message->head_bytes = 0;
 }
 
 /* Choose the framing of the body from a complete head. */

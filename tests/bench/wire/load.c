@@ -128,7 +128,10 @@ static void receive(struct client *client) {
     ssize_t size = recv(client->fd, data, sizeof data, 0);
     if (size < 0 && errno == EAGAIN) return;
     if (size <= 0) {
-        if (!client->is_idle) end(client, client->reply.state == UNTIL_CLOSE);
+        if (!client->is_idle && client->is_answered && !client->reply.head_bytes)
+            busy--; /* a kept connection was closed while the request was on its way: the request is sent again */
+        else if (!client->is_idle)
+            end(client, client->reply.state == UNTIL_CLOSE);
         reconnect(client);
         return;
     }

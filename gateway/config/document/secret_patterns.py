@@ -31,6 +31,7 @@ _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|crede
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
     ("providers", "*"),
+    ("providers", "*", "aws", "assume_role", "session_tags", "*"),
     ("providers", "*", "base_models", "*"),
     ("providers", "*", "capabilities", "*"),
     ("providers", "*", "compatibility", "*"),

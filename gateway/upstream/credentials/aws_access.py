@@ -27,10 +27,10 @@ from gateway.upstream.credentials.sigv4 import KEY_SECONDS, Credentials, Signer
 MAX_SESSIONS: Final = 1000
 """Maximum number of role sessions that are kept for the callers of a provider: those that were used last. One takes
 about 3 KB."""
-_LONGEST_NAME: Final = 64
-"""Maximum number of characters of a session's name and of a source identity (STS, AssumeRole)."""
-_LONGEST_VALUE: Final = 256
-"""Maximum number of characters of a session tag's value (STS, AssumeRole)."""
+_NAME_LENGTHS: Final = range(2, 65)
+"""Numbers of characters of a session's name and of a source identity (STS, AssumeRole)."""
+_VALUE_LENGTHS: Final = range(257)
+"""Numbers of characters of a session tag's value (STS, AssumeRole)."""
 _NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
 
@@ -138,16 +138,19 @@ def _filled(template: str, subject: Subject) -> str:
 
 
 def _name(template: str, subject: Subject) -> str:
-    return _fitting(_filled(template, subject), _NOT_IN_NAME, _LONGEST_NAME)
+    return _fitting(_filled(template, subject), _NOT_IN_NAME, _NAME_LENGTHS)
 
 
 def _value(template: str, subject: Subject) -> str:
-    return _fitting(_filled(template, subject), _NOT_IN_VALUE, _LONGEST_VALUE)
+    return _fitting(_filled(template, subject), _NOT_IN_VALUE, _VALUE_LENGTHS)
 
 
-def _fitting(text: str, other: re.Pattern[str], longest: int) -> str:
-    """Return a text that STS accepts. A text that must be changed gets a part of its hash, so that it stays unique."""
+def _fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
+    """Return a text that STS accepts. A text that must be changed gets a part of its hash, so that it stays unique.
+
+    "" stays as it is, because it is not sent.
+    """
     fitting = other.sub("-", text)
-    if fitting == text and len(text) <= longest and len(text) != 1:
+    if not text or (fitting == text and len(text) in lengths):
         return text
-    return f"{fitting[: longest - 9]}-{sha256(text.encode()).hexdigest()[:8]}"
+    return f"{fitting[: lengths.stop - 10]}-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

@@ -61,6 +61,7 @@ CACHES = {
     "gateway/upstream/refused_features.py": [CONFIGURED],
     "gateway/web/admin/openapi.py": [CONSTANT],
     "gateway/web/connection_limits.py": [CONNECTIONS],
+    "gateway/web/dashboard/connect.py": [CONSTANT],
     "gateway/web/dashboard/frame.py": [CONSTANT],
     "plugins/examples/response_cache.py": [CHOSEN],  # as many replies as the filter's setting allows
     "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],

@@ -53,11 +53,10 @@ async def show(request: web.Request) -> web.Response:
         return json_error(403, "access denied: no role granted")
     if unknown := sorted(set(request.query) - PARAMETERS):
         return json_error(400, f"{unknown[0][:50]}: is no parameter; there is bucket")
-    mine = _mine(gateway, identity)
     wanted = request.query.get("bucket")
     if wanted is None:
-        levels = await asyncio.to_thread(_levels, gateway.quotas, mine, everybody=role == "admin")
-    elif role != "admin" and wanted not in mine:
+        levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=role == "admin")
+    elif role != "admin" and wanted not in _mine(gateway, identity):
         return json_error(403, "bucket: access denied: only an admin may see what others are charged to")
     else:
         try:
@@ -82,67 +81,89 @@ async def refill(request: web.Request) -> web.Response:
         refused.headers["accept-encoding"] = "identity"
         return refused
     try:
-        bucket, amount = _parse_refill(await _body(request))
-        if gateway.follower.is_replaced:
-            return json_error(503, REPLACED)
-        charge = gateway.quotas.refill(bucket, amount)
-    except _Wrong as error:
+        bucket, amount = _parse_refill(await small_body(request))
+        add(gateway, identity, request[REQUEST_ID], bucket, amount)
+    except WrongRefill as error:
         return json_error(error.status, str(error))
     except UnknownBucket:
         return _unknown(bucket)
+    return _json(_row(gateway.quotas.level(bucket), gateway.quotas))
+
+
+def add(gateway: Gateway, identity: Identity, request_id: str, bucket: str, amount: int) -> None:
+    """Add an amount in nanodollars to a bucket, and log who did it.
+
+    Raises `UnknownBucket`, and `WrongRefill` if another process is taking the place of this one.
+    """
+    if gateway.follower.is_replaced:
+        raise WrongRefill(REPLACED, 503)
+    charge = gateway.quotas.refill(bucket, amount)
     gateway.log.info(
         "quota.refilled",
         who=identity.login,
         node=identity.node,
-        request_id=request[REQUEST_ID],
+        request_id=request_id,
         bucket=bucket,
         amount_usd=dollars(-charge.amount),
         balance_usd=dollars(charge.balance),
     )
-    return _json(_row(gateway.quotas.level(bucket), gateway.quotas))
 
 
-class _Wrong(ValueError):
-    """An error for a wrong body. The message says what is wrong."""
+class WrongRefill(ValueError):
+    """An error for a refill that cannot be done. The message says what is wrong."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
 
 
-async def _body(request: web.Request) -> bytes:
+async def small_body(request: web.Request) -> bytes:
+    """Return a request's body. Raises `WrongRefill` if the body is too large or too slow."""
     body = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while data := await request.content.readany():
                 body += data
                 if len(body) > MAX_BODY:
-                    raise _Wrong(f"the body is larger than {MAX_BODY} bytes", 413)
+                    raise WrongRefill(f"the body is larger than {MAX_BODY} bytes", 413)
     except TimeoutError:
-        raise _Wrong(f"the body did not arrive within {BODY_SECONDS:g} seconds", 408) from None
+        raise WrongRefill(f"the body did not arrive within {BODY_SECONDS:g} seconds", 408) from None
     return body
 
 
 def _parse_refill(body: bytes) -> tuple[str, int]:
-    """Return the bucket's name and the amount in nanodollars. Raises `_Wrong` if the body is wrong."""
+    """Return the bucket's name and the amount in nanodollars. Raises `WrongRefill` if the body is wrong."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _Wrong(f"the body is no JSON: {error.msg} at {error.lineno}:{error.colno}") from None
+        raise WrongRefill(f"the body is no JSON: {error.msg} at {error.lineno}:{error.colno}") from None
     if not isinstance(given, dict):
-        raise _Wrong('the body must be {"bucket": "daily:alice@example.com", "amount": "$5.00"}')
+        raise WrongRefill('the body must be {"bucket": "daily:alice@example.com", "amount": "$5.00"}')
     if unknown := sorted(set(given) - {"bucket", "amount"}):
-        raise _Wrong(f"{unknown[0][:50]}: is no member; there are bucket and amount")
+        raise WrongRefill(f"{unknown[0][:50]}: is no member; there are bucket and amount")
     bucket = given.get("bucket")
     if not isinstance(bucket, str) or not 0 < len(bucket) <= MAX_BUCKET:
-        raise _Wrong('bucket: must be the name of a bucket, such as "daily:alice@example.com"')
+        raise WrongRefill('bucket: must be the name of a bucket, such as "daily:alice@example.com"')
+    return bucket, parse_amount(given.get("amount", ""))
+
+
+def parse_amount(text: Any) -> int:
+    """Return the nanodollars of a text such as "$5.00". Raises `WrongRefill` if it is no amount above zero."""
     try:
-        amount = nanodollars(given.get("amount", ""))
+        amount = nanodollars(text)
     except ValueError as error:
-        raise _Wrong(f"amount: {error}") from None
+        raise WrongRefill(f"amount: {error}") from None
     if not amount:
-        raise _Wrong('amount: must be above zero, such as "$5.00"')
-    return bucket, amount
+        raise WrongRefill('amount: must be above zero, such as "$5.00"')
+    return amount
+
+
+def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
+    """Return the balances of the caller's own buckets, or of everybody's, the emptiest first.
+
+    Callers run this function in a thread, since many buckets would block the event loop for too long.
+    """
+    return _levels(gateway.quotas, _mine(gateway, identity), everybody=everybody)
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
@@ -154,10 +175,6 @@ def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
 
 
 def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:
-    """Return the balances of buckets, the emptiest first.
-
-    Callers run this function in a thread, since many buckets would block the event loop for too long.
-    """
     levels = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
     if everybody:
         levels |= {level.bucket: level for level in quotas.levels()}

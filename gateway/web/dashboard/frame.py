@@ -32,7 +32,7 @@ _POLICY: Final = (
 )
 _HEADERS: Final[Mapping[str, str]] = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,7 +70,8 @@ class Entry(NamedTuple):
 
 NAVIGATION: Final = (
     ("Usage", (Entry("/ui/sessions", "Sessions", "sessions"),)),
-    ("Gateway", (Entry("/ui/", "Models and providers", "models"),)),
+    ("Gateway", (Entry("/ui/", "Models and providers", "models"), Entry("/ui/quotas", "Quotas", "quotas"))),
+    ("Use it", (Entry("/ui/connect", "Connect", "connect"), Entry("/ui/access", "Access", "access"))),
 )
 """The headings and entries of the navigation."""
 
@@ -157,9 +158,11 @@ def _environment() -> Environment:
         "count": words.count,
         "short": words.short,
         "percent": words.percent,
+        "brief": words.brief,
         "utc": words.utc,
         "ago": words.ago,
         "seconds": words.seconds,
+        "span": words.span,
         "rfc3339": rfc3339,
     }
     return environment

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.web.dashboard.access import access
 from gateway.web.dashboard.calls import call
+from gateway.web.dashboard.connect import connect
 from gateway.web.dashboard.find import find
 from gateway.web.dashboard.frame import Handler, errors_as_page, static
 from gateway.web.dashboard.live import live
 from gateway.web.dashboard.providers import providers
+from gateway.web.dashboard.quotas import quotas, refill
 from gateway.web.dashboard.sessions import session, sessions
 
 _PAGES: tuple[tuple[str, Handler], ...] = (
@@ -19,6 +22,9 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
     ("/ui/sessions", sessions),
     ("/ui/sessions/{id}", session),
     ("/ui/calls", call),
+    ("/ui/quotas", quotas),
+    ("/ui/connect", connect),
+    ("/ui/access", access),
     ("/ui/find", find),
     ("/ui/live", live),
 )
@@ -26,6 +32,7 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
 
 def routes() -> list[web.RouteDef]:
     pages = [web.get(path, errors_as_page(handler)) for path, handler in _PAGES]
+    pages.append(web.post("/ui/quotas/refill", errors_as_page(refill)))
     return [web.get("/ui", to_providers), *pages, web.get("/ui/static/{name}", static)]
 
 

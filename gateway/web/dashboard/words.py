@@ -114,6 +114,11 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.1f}%" if 0 < share < 0.0995 else f"{share * 100:.0f}%"
 
 
+def brief(name: str, most: int = 72) -> str:
+    """Return a name without its middle if it is longer than `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 17]}…{name[-16:]}"
+
+
 def utc(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 

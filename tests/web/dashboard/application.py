@@ -9,10 +9,13 @@ from aiohttp import web
 
 from gateway.access.grants import Grants
 from gateway.access.identity.caller import Identity
-from gateway.call.context import GATEWAY, IDENTITY, Gateway
+from gateway.call.context import GATEWAY, IDENTITY, REQUEST_ID, Gateway
 from gateway.config.document.secrets import Secret
 from gateway.config.model import Capability, Config, Grant, Provider
+from gateway.contract.record import NANODOLLARS
 from gateway.money.prices.table import Prices
+from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.definitions import Quota
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.sqlite import SqliteStore
 from gateway.upstream.catalog import Catalog
@@ -43,9 +46,13 @@ CONFIG = Config(
     },
     grants=(
         Grant((ADMIN,), (Capability("admin", ("bedrock/**",)),)),
-        Grant((USER,), (Capability("user", (f"bedrock/{HAIKU}",)),)),
+        Grant((USER,), (Capability("user", (f"bedrock/{HAIKU}",), quotas=(("daily:<user>",), ("team",))),)),
         Grant((POOR,), (Capability("user", ()),)),
     ),
+    quotas={
+        "daily:<user>": Quota("daily:<user>", 10 * NANODOLLARS, 10 * NANODOLLARS, 86_400, "$10.00/day"),
+        "team": Quota("team", 200 * NANODOLLARS, on_exceed="notify"),
+    },
 )
 
 
@@ -62,6 +69,7 @@ class Broken:
 async def caller(request: web.Request, handler: Any) -> web.StreamResponse:
     if login := request.headers.get("x-test-login"):
         request[IDENTITY] = Identity(login)
+    request[REQUEST_ID] = "request-1"
     return cast("web.StreamResponse", await handler(request))
 
 
@@ -69,6 +77,8 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
     runtime = SimpleNamespace(
         config=config, grants=Grants(config.grants, config.providers), catalog=Catalog(config), prices=Prices.load()
     )
+    quotas = Quotas(keep=lambda _: None)
+    quotas.configured(config.quotas)
     app = web.Application(middlewares=[caller])
     app[GATEWAY] = cast(
         "Gateway",
@@ -80,7 +90,8 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             keys=(),
             calls={},
             is_leaving=False,
-            follower=SimpleNamespace(applied=JournalOffset()),
+            follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),
+            quotas=quotas,
         ),
     )
     app.add_routes([*sessions.routes(), *pages.routes()])

@@ -10,12 +10,13 @@ import pytest
 from gateway.call.context import GATEWAY
 from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.contract.flag import Usage
+from gateway.money.quotas.definitions import Quota
 from tests.helpers.browser import FOREIGN_HOST, browser_tab
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.records import HAIKU, NOON, Kept, record
 from tests.web.dashboard.application import CONFIG, NOBODY, POOR, USER, application
 
-PHONE, DESK = 390, 1280
+PHONE, TABLET, DESK = 360, 768, 1440
 """Widths of screens in CSS pixels."""
 FAULTS = (Path(__file__).parent / "layout.js").read_text()
 
@@ -44,6 +45,7 @@ CROWDED = Config(
         Grant((LOGIN,), (Capability("admin", (f"{LONG.id}/**",)),)),
         Grant((USER, POOR), (Capability("user", ()),)),
     ),
+    quotas={UNBROKEN: Quota(UNBROKEN, HUGE * 1_000_000, rate=UNBROKEN)},
 )
 
 
@@ -81,6 +83,15 @@ def pages(crowded, empty, wrong):
         "sessions, none with a value": (crowded(f"/ui/sessions?model={UNBROKEN}"), LOGIN),
         "sessions, none of a caller": (crowded(f"/ui/sessions?identity={UNBROKEN}"), LOGIN),
         "session": (crowded(f"/ui/sessions/{SESSION}?limit=40"), LOGIN),
+        "call": (crowded("/ui/calls?id=a1"), LOGIN),
+        "call whose cost is unknown": (crowded("/ui/calls?id=a2"), LOGIN),
+        "quotas": (crowded("/ui/quotas"), LOGIN),
+        "quotas, none configured": (empty("/ui/quotas"), LOGIN),
+        "connect": (crowded("/ui/connect?client=curl"), LOGIN),
+        "connect, no model": (crowded("/ui/connect"), POOR),
+        "access": (crowded(f"/ui/access?as={USER}&model={MODEL}"), LOGIN),
+        "access, nothing asked": (empty("/ui/access"), LOGIN),
+        "found": (crowded("/ui/find?q=a"), LOGIN),
         "session of two callers": (crowded("/ui/sessions/s2"), LOGIN),
         "session that is missing": (crowded(f"/ui/sessions/x{SESSION}"), LOGIN),
         "no access": (crowded("/ui/"), f"{NOBODY}.{LOGIN}"),
@@ -126,7 +137,7 @@ async def faults(tab, width):
     return await tab.evaluate(FAULTS.replace("SCREEN", str(width)))
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("width", [PHONE, TABLET, DESK])
 async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page, width):
     wrong, grounds = {}, set()
     await tab.screen(width)

@@ -172,6 +172,8 @@ function chart(root) {
 
 /* ---- the palette ---- */
 
+const brief = name => name.length <= 72 ? name : `${name.slice(0, 55)}…${name.slice(-16)}`;
+
 const palette = {
   dialog: null, entries: [], at: 0, query: 0,
 
@@ -225,7 +227,7 @@ const palette = {
       item.dataset.at = String(number);
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", String(number === this.at));
-      Object.assign(name, { className: "name", textContent: entry.name });
+      Object.assign(name, { className: "name", textContent: brief(entry.name), title: entry.name });
       Object.assign(kind, { className: "kind", textContent: entry.kind });
       item.append(name, kind);
       return item;
@@ -328,12 +330,44 @@ document.addEventListener("click", async event => {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
 
+/* ---- a test call from the page Connect ---- */
+
+document.addEventListener("click", async event => {
+  const button = event.target.closest("[data-test-call]");
+  if (!button) return;
+  const result = $("[data-test-result]"), begun = performance.now();
+  button.disabled = true;
+  result.textContent = "Waiting for the reply …";
+  try {
+    const reply = await fetch("/v1/chat/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: button.dataset.testCall, messages: [{ role: "user", content: "hello" }] }),
+    });
+    const text = await reply.text(), link = document.createElement("a");
+    let said = text.slice(0, 300);
+    try {
+      const body = JSON.parse(text);
+      said = body.choices?.[0]?.message?.content ?? body.error?.message ?? said;
+    } catch { /* a reply that is no JSON is shown as it is */ }
+    link.href = `/ui/calls?id=${encodeURIComponent(reply.headers.get("x-request-id") ?? "")}`;
+    link.textContent = "The call";
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+    result.replaceChildren(`${reply.ok ? "It works" : "Refused"}: status ${reply.status} after ${seconds} s. ${said} `, link);
+  } catch (error) {
+    result.textContent = `The gateway cannot be reached: ${error.message}`;
+  } finally {
+    button.disabled = false;
+  }
+});
+
 /* ---- start ---- */
 
 function enhance() {
   path = location.pathname + location.search;
   $$("[data-chart]").forEach(chart);
   if (navigator.clipboard) for (const button of $$("[data-copies]")) button.hidden = false;
+  for (const button of $$("[data-test-call]")) button.hidden = false;
   follow();
 }
 

@@ -1,0 +1,49 @@
+"""The page Access: whether a login may use a model, by which grant, and the grant to copy if not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.access.identity.caller import Identity
+from gateway.call.context import GATEWAY, identity_of
+from gateway.call.explain.explain import POLICY_UNKNOWN, Explanation, NoSuchCaller, explain, own_view, somebody
+from gateway.web.admin.sessions import Denied, scope
+from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.samples import granted
+from gateway.web.query_parameters import check_names
+
+
+async def access(request: web.Request) -> web.Response:
+    """Return the page. Only an admin may ask about others; the explanation for others is made from the own grants."""
+    seen = scope(request)
+    check_names(request.query, ("as", "model"))
+    caller = identity_of(request)
+    assert caller is not None, "a caller with a role is identified"
+    login = request.query.get("as", "").strip() or caller.login
+    model = request.query.get("model", "").strip()
+    if login != caller.login and not seen.admin:
+        raise Denied("access denied: only an admin may ask about others")
+    explanation, mistake = None, ""
+    if model:
+        try:
+            explanation = await _explain(request, caller, login, model, admin=seen.admin)
+        except NoSuchCaller as error:
+            mistake = str(error)
+    runtime = request.app[GATEWAY].runtime
+    offers = runtime.catalog.offers if seen.admin else ()
+    names = dict.fromkeys([*(offer.model for offer in offers), *(name for _, name in granted(request))])
+    return await page(
+        request, "access.html", login_asked=login, model=model, explanation=explanation, mistake=mistake, names=names
+    )
+
+
+async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
+    """Return the explanation. A thread makes that of an admin, because checking every grant takes time."""
+    runtime = request.app[GATEWAY].runtime
+    if not admin:
+        return own_view(runtime, caller, model)
+    if login == caller.login:
+        return await asyncio.to_thread(explain, runtime, caller, model)
+    return await asyncio.to_thread(explain, runtime, somebody(login), model, note=POLICY_UNKNOWN)

@@ -1,0 +1,96 @@
+"""The page Quotas: levels of buckets, who is held, when they are full again, and a refill for admins.
+
+The guard refuses forms of other sites by their `Origin`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, REQUEST_ID, Gateway, identity_of
+from gateway.money.quotas.book import UnknownBucket
+from gateway.money.quotas.buckets import Level
+from gateway.web.admin.quotas import LATEST, MAX_ROWS, WrongRefill, add, levels_of, parse_amount, small_body
+from gateway.web.admin.sessions import Denied, Missing, scope
+from gateway.web.dashboard.frame import page
+from gateway.web.query_parameters import BadQuery, check_names
+
+LOW: Final = 0.8
+"""Fraction of the capacity that is used, from which a level is shown as low."""
+
+
+class Bucket(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    definition: str
+    balance: int
+    capacity: int
+    reserved: int
+    level: float
+    """The width of the bar in percent."""
+    css: str
+    state: str
+    refill: str
+    """The rate or the window by which the bucket fills, in words."""
+    full_at: float | None
+
+
+async def quotas(request: web.Request) -> web.Response:
+    seen = scope(request)
+    check_names(request.query, ("bucket", "done"))
+    gateway, identity = request.app[GATEWAY], identity_of(request)
+    assert identity is not None, "a caller with a role is identified"
+    levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=seen.admin)
+    rows = [_bucket(level, gateway) for level in levels]
+    return await page(
+        request, "quotas.html",
+        rows=rows, held=sum(row.state == "held" for row in rows), most=MAX_ROWS,
+        defined=len(gateway.quotas.definitions),
+        done=request.query.get("done", ""), bucket=request.query.get("bucket", ""),
+    )  # fmt: skip
+
+
+async def refill(request: web.Request) -> web.Response:
+    """Add the amount of a form to a bucket, and lead back to the page."""
+    if not scope(request).admin:
+        raise Denied("access denied: only an admin may refill a quota")
+    gateway, identity = request.app[GATEWAY], identity_of(request)
+    assert identity is not None, "a caller with a role is identified"
+    bucket = ""
+    try:
+        form = dict(parse_qsl((await small_body(request)).decode("utf-8", "replace")))
+        bucket, amount = form.get("bucket", ""), form.get("amount", "").strip()
+        nanodollars = parse_amount(amount if amount.startswith("$") else f"${amount}")
+        add(gateway, identity, request[REQUEST_ID], bucket, nanodollars)
+    except WrongRefill as error:
+        raise BadQuery(str(error)) from None
+    except UnknownBucket:
+        raise Missing(f'No quota has a bucket "{bucket[:200]}".') from None
+    raise web.HTTPSeeOther(f"/ui/quotas?{urlencode({'done': amount, 'bucket': bucket}, errors='replace')}")
+
+
+def _bucket(level: Level, gateway: Gateway) -> Bucket:
+    rule, definition = level.rule, gateway.quotas.definitions.get(level.rule.name)
+    left = max(0, level.balance)
+    if level.balance <= 0:
+        state, css = ("over", "empty") if rule.notify else ("held", "empty")
+    else:
+        state, css = ("low", "low") if level.spent >= LOW else ("", "")
+    rate = definition.rate if definition else ""
+    return Bucket(
+        name=level.bucket,
+        definition=rule.name,
+        balance=level.balance,
+        capacity=rule.capacity,
+        reserved=level.reserved,
+        level=round(100 * left / rule.capacity, 2) if rule.capacity else 0,
+        css=css,
+        state=state,
+        refill=f"each {rule.window.unit} ({rule.window.zone})" if rule.window else rate or "never",
+        full_at=None if level.full_at is None or level.full_at > LATEST else level.full_at,
+    )

@@ -78,7 +78,10 @@ class OpenFilter:
             result, error = await asyncio.shield(self.working)
             if error is not None:
                 raise error
-            return await result if isawaitable(result) else result
+            if isawaitable(result):
+                async with asyncio.timeout(SECONDS):
+                    return await result
+            return result
 
         return run
 

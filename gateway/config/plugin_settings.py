@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
@@ -13,6 +13,7 @@ from gateway.config.document.secret_patterns import is_reference
 from gateway.config.reading import Reading
 from gateway.config.section import keys
 from gateway.contract.settings import Settings
+from gateway.contract.settings_fields import fields_by_key, is_secret
 
 
 def read_settings(model: type[Settings], raw: Any, path: Path, reading: Reading) -> Settings | None:
@@ -27,7 +28,7 @@ def _inner_models(value: Any, raw: Any, path: Path) -> Iterator[tuple[BaseModel,
     """Yield each model inside of a value, with its object in the document and the path of the object."""
     steps: list[tuple[Any, Any, str | int]] = []
     if isinstance(value, BaseModel) and isinstance(raw, dict):
-        fields = zip(keys(type(value)), type(value).model_fields, strict=True)
+        fields = fields_by_key(type(value)).items()
         steps = [(getattr(value, name), raw[key], key) for key, name in fields if key in raw]
     elif isinstance(value, dict) and isinstance(raw, dict):
         steps = [(value[key], raw[key], key) for key in raw if key in value]
@@ -39,22 +40,13 @@ def _inner_models(value: Any, raw: Any, path: Path) -> Iterator[tuple[BaseModel,
         yield from _inner_models(inner, part, (*path, step))
 
 
-def _secret_fields(model: type[Settings]) -> frozenset[str]:
-    """Return the names of the settings that are secrets, such as a key of type `SecretStr`."""
-    return frozenset(
-        name
-        for name, info in model.model_fields.items()
-        if info.annotation is SecretStr or SecretStr in get_args(info.annotation)
-    )
-
-
 def _with_secrets(model: type[Settings], raw: Any, path: Path, reading: Reading) -> Any:
     """Return the object with references to secrets replaced by the secrets."""
     if not isinstance(raw, dict):
         return raw
     values = dict(raw)
-    for key in _secret_fields(model) & raw.keys():
-        if not isinstance(raw[key], str):
+    for key, info in keys(model).items():
+        if not (isinstance(raw.get(key), str) and is_secret(info.annotation)):
             continue
         if not is_reference(raw[key]):
             reading.report.error((*path, key), "is a secret; write env:NAME or file:PATH in place of it")

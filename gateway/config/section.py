@@ -15,6 +15,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from gateway.contract.settings_fields import fields_by_key
+
 PLANNED: Final = "planned"
 """The mark of a key that has no effect yet, because it is only planned or exists only in Aperture. Its use causes a
 warning."""
@@ -63,7 +65,7 @@ Planned = Annotated[Any, PLANNED]
 @cache
 def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
     """Return the fields of a section by their keys in the document."""
-    return {info.alias or name: info for name, info in section.model_fields.items()}
+    return {key: section.model_fields[name] for key, name in fields_by_key(section).items()}
 
 
 @cache

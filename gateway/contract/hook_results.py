@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Final, get_args
 from weakref import WeakSet
 
-from gateway.contract.billing import BilledPart, File, FileKind
+from gateway.contract.billing import BilledPart, File, FileKind, Search
 from gateway.contract.errors import STATUS, GatewayError, Problem, UpstreamFailed
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.filter import Asked, Hold, Reply
@@ -87,16 +87,22 @@ def _with_methods(*names: str) -> Callable[[Any], None]:
 _BILLED: Final = get_args(BilledPart)
 _BILLED_NAMES: Final = f"one of {', '.join(kind.__name__ for kind in _BILLED)} for each part"
 _FILE_KINDS: Final = get_args(FileKind)
+_COUNTS: Final = f"with whole numbers from 0 to {MAX_COUNT}"
 _FILE_NAMES: Final = f"File whose kind is one of {', '.join(_FILE_KINDS)}"
 
 
 def _billed_parts(result: Any) -> None:
     for part in result:
         require(isinstance(part, _BILLED), part, _BILLED_NAMES)
-        numbers = part[1:] if isinstance(part, File) else part
-        require(all(isinstance(number, int) for number in numbers), part, f"{type(part).__name__} with whole numbers")
-        if isinstance(part, File):
-            require(part.kind in _FILE_KINDS, part, _FILE_NAMES)
+        numbers: Iterable[int] = part
+        match part:
+            case File(kind, size):
+                require(kind in _FILE_KINDS, part, _FILE_NAMES)
+                numbers = (size,)
+            case Search(most, is_paid):
+                require(isinstance(is_paid, bool), part, "Search whose is_paid is a boolean")
+                numbers = (most,)
+        require(all(map(_is_count, numbers)), part, f"{type(part).__name__} {_COUNTS}")
 
 
 def _decoder(result: Any) -> None:

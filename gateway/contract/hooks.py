@@ -189,8 +189,18 @@ class Hook:
 
     def as_list(self, *args: Any) -> list[Any]:
         """Return what the function yields, as a list. Raises the exceptions of `run`."""
-        assert self.function is not None
-        return self.run(_as_list, self.function, *args)
+        function = self.function
+        assert function is not None
+        began = perf_counter()
+        try:
+            result = list(function(*args))
+            if self.check is not None:
+                self.check(result)
+        except BaseException as error:
+            raise self.failure(error, function) from error
+        finally:
+            self.ran(perf_counter() - began, function)
+        return result
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
         """Return the sum of the numbers that the hook returns for events.
@@ -309,10 +319,6 @@ def running_hook(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _as_list(function: Callable[..., Iterable[Any]], *args: Any) -> list[Any]:
-    return list(function(*args))
-
-
 def definition(function: Any) -> str:
     """Return the file and line in which a function is defined; "" if it is not written in Python."""
     function = inspect.unwrap(function) if callable(function) else function
@@ -366,8 +372,10 @@ def _package(name: Any) -> str:
 
 _GUARDS: Final = frozenset(
     function.__code__
-    for function in (Hook.run, Hook.settled, Hook.each, Hook.listed, Hook.feed, Hook.total, Hook.joined, Hook.advance)
-)
+    for function in (
+        Hook.run, Hook.settled, Hook.as_list, Hook.each, Hook.listed, Hook.feed, Hook.total, Hook.joined, Hook.advance,
+    )
+)  # fmt: skip
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
     "parse", "session_ids", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter",

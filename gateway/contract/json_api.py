@@ -168,13 +168,38 @@ def limit(request: ClientRequest) -> int | None:
 def limit_of(request: ClientRequest, *names: str) -> int | None:
     """Return the largest integer among the named members of the body, or None if no member is an integer.
 
-    The largest is taken because it is unknown which of several limits the provider obeys.
+    The largest is taken because it is unknown which of several limits the provider obeys. Integers are read with
+    `integer`.
 
     >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
     (9, None)
     """
-    values = map(request.top.small, names)
-    return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
+    values = map(integer, map(request.top.small, names))
+    return max((value for value in values if value is not None), default=None)
+
+
+def integer(value: Any) -> int | None:
+    """Return the integer that a JSON value stands for; None if it stands for none.
+
+    An integer may have a fraction of 0 or be a string, because the encoders of some languages write all numbers so, and
+    many servers take them. A larger number than `MAX_COUNT` counts as `MAX_COUNT`.
+
+    >>> [json_api.integer(value) for value in (16, 16.0, "16", 16.5, True, None)]
+    [16, 16, 16, None, None, None]
+    """
+    if isinstance(value, str):
+        value = _number_in(value)
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return max(-MAX_COUNT, min(int(value), MAX_COUNT))
+    return None
+
+
+def _number_in(text: str) -> Any:
+    """Return the JSON value in a text; None if the text is not JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 class DecodedOnce(bytes):

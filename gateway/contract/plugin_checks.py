@@ -34,6 +34,7 @@ from gateway.contract.plugin_functions import arguments_of, function_fault, memb
 from gateway.contract.plugin_source import is_slip, is_used, place_of
 from gateway.contract.route_paths import METHODS, path_fault
 from gateway.contract.settings import Settings
+from gateway.contract.settings_fields import fields_by_key, is_secret
 
 MAX_SHOWN: Final = 80
 """Maximum number of characters of a wrong value in a message."""
@@ -213,7 +214,7 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
     """Yield a mistake if a plugin's settings have a field that the JSON Schema of the configuration cannot describe."""
     model: Any = getattr(module, member, None)
     try:
-        if _are_options(model) and _has_inner_secret(model.model_json_schema()):
+        if _are_options(model) and (_has_inner_secret(model.model_json_schema()) or _has_secret_without_key(model)):
             fault = "a SecretStr is only read in a field of its own; take it out of the list, the object or the model"
             yield Mistake(name, f"{member}: {fault}", place_of(module, member))
     except PydanticUserError as error:
@@ -227,6 +228,12 @@ def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
     """Return whether a secret is inside of a field's value, where `env:NAME` would not be replaced by the secret."""
     fields = [*schema.get("properties", {}).values()]
     return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))
+
+
+def _has_secret_without_key(model: type[Settings]) -> bool:
+    """Return whether a secret is only read at a path of several keys."""
+    secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
+    return not secrets <= {*fields_by_key(model).values()}
 
 
 def _secrets_in(value: Any) -> int:

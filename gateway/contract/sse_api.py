@@ -24,6 +24,8 @@ MAX_START: Final = 65_536
 SHORTEST_WORDS: Final = 8
 """Minimum number of bytes of a stream without events that an error message quotes. Fewer may be the start of a
 field."""
+NO_EVENTS: Final = "the provider's stream has no events"
+"""The message of the error for a stream that is not one of server-sent events."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _JSON: Final = re.compile(rb"[\[{]")
 _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
@@ -174,7 +176,7 @@ class SseDecoder:
         start = self._start.lstrip()
         if self._begun or len(start) < SHORTEST_WORDS or self._first.match(start):
             return Truncated()
-        return provider_errors.not_a_reply(start, BadFrame("the provider's stream has no events"))
+        return provider_errors.not_a_reply(start, BadFrame(NO_EVENTS))
 
 
 class SseEncoder:

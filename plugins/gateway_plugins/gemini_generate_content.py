@@ -136,8 +136,7 @@ def _config(top: Members) -> Members | None:
 
 def _number(config: Members, *names: str) -> int | None:
     for name in names:
-        number = config.small(name)
-        if isinstance(number, int) and not isinstance(number, bool):
+        if (number := json_api.integer(config.small(name))) is not None:
             return number
     return None
 

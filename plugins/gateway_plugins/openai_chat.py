@@ -41,7 +41,7 @@ from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.cache_marks import Marks
-from gateway_plugins.shared.lenient import count, mapping, sequence, text, whole_number
+from gateway_plugins.shared.lenient import mapping, positive, sequence, text, whole_number
 
 api = 1
 dialects = ("openai_chat",)
@@ -92,11 +92,8 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _answers(request: ClientRequest) -> int:
-    """Return the number of answers that a request asks for; 0 if it names none.
-
-    Some servers take it with a fraction of 0, or as a string of digits.
-    """
-    return count(request.top.small("n")) or 0
+    """Return the number of answers that a request asks for; 0 if it names none."""
+    return positive(request.top.small("n"))
 
 
 def wants_usage(request: ClientRequest) -> bool:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import threading
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
+from gateway.call import filters
 from gateway.call.filtered_requests import Requests
 from gateway.call.turns import Turns
 from gateway.contract.errors import PluginFailed, Refused
@@ -103,6 +105,20 @@ async def test_only_a_large_request_takes_a_thread():
     assert [thread is threading.current_thread() for thread in threads] == [False, True]
     assert threads[0].daemon
     assert threads[0].name == "filter-tested"
+
+
+async def waits_forever(_asked):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("method", [waits_forever, partial(waits_forever)], ids=["async", "not async"])
+@pytest.mark.parametrize("count", [3, LARGE])
+async def test_a_filter_that_waits_has_one_limit_for_any_size(method, count, monkeypatch):
+    monkeypatch.setattr(filters, "SECONDS", 0.01)
+    async with asyncio.timeout(5):
+        with pytest.raises(PluginFailed) as failed:
+            await Filters(method)(request_of(count))
+    assert failed.value.cause == "TimeoutError"
 
 
 def stops(_asked):

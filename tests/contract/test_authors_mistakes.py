@@ -55,6 +55,8 @@ def call(registry, hook):
         opening = registry.filters["acme"].hooks[hook]
         asyncio.run(opening.settled(opening.function, None, None, seconds=1))
     flag = registry.flags["acme"]
+    if hook == "billed_parts":
+        flag.hooks[hook].as_list({"model": "m"})
     request = HttpRequest(flag.routes[0], "/acme/v1/text", "", {}, {}, b'{"model":"m"}')
     ask, head = ACME.parse(request), Head(200, {})
     target = Target("p", "acme", "m", "acme_text", Caps())

@@ -97,6 +97,13 @@ def returning(title, hook, arguments, value, message):
     return run(title, hook, f"def {hook}({arguments}):\n    return {value}\n", message)
 
 
+def billed(title, part, kind):
+    """Return a mistake of `billed_parts`, which returns a part with a wrong number."""
+    message = f"returned {kind}; {kind} with whole numbers from 0 to {2**53} is expected"
+    code = f"from gateway.contract import billing\n\n\ndef billed_parts(body):\n    return [billing.{part}]\n"
+    return run(title, "billed_parts", code, message, LAST + 3)
+
+
 def guard(title, old, new, message):
     """Return a mistake that the first call of a filter shows."""
     assert old in FILTER
@@ -207,6 +214,7 @@ LOAD = (
     more("options under another name", "from gateway.contract.flag import Settings\n\n\nclass Option(Settings):\n    tier: str = 'economy'\n", f'DIR/acme.py:{LAST + 3}: plugin acme: "Option" has no meaning; did you mean "Options"?'),
     more("an option that JSON cannot have", "from collections.abc import Callable\n\nfrom gateway.contract.flag import Settings\n\n\nclass Options(Settings):\n    clock: Callable[[], float]\n", f"DIR/acme.py:{LAST + 5}: plugin acme: Options: Cannot generate a JsonSchema for core_schema.CallableSchema; the configuration is JSON, so take types that JSON has"),
     more("a secret inside of a list", "from pydantic import SecretStr\n\nfrom gateway.contract.flag import Settings\n\n\nclass Options(Settings):\n    keys: list[SecretStr] = []\n", f"DIR/acme.py:{LAST + 5}: plugin acme: Options: a SecretStr is only read in a field of its own; take it out of the list, the object or the model"),
+    more("a secret at a path of keys", "from pydantic import AliasPath, Field, SecretStr\n\nfrom gateway.contract.flag import Settings\n\n\nclass Options(Settings):\n    key: SecretStr | None = Field(None, validation_alias=AliasPath('login', 'key'))\n", f"DIR/acme.py:{LAST + 5}: plugin acme: Options: a SecretStr is only read in a field of its own; take it out of the list, the object or the model"),
     more("a secret inside of a model", "from pydantic import BaseModel, SecretStr\n\nfrom gateway.contract.flag import Settings\n\n\nclass Login(BaseModel):\n    key: SecretStr\n\n\nclass Options(Settings):\n    key: SecretStr | None = None\n    login: Login | None = None\n", f"DIR/acme.py:{LAST + 9}: plugin acme: Options: a SecretStr is only read in a field of its own; take it out of the list, the object or the model"),
     file("settings of another class", "acme.py", FILTER + "class Settings:\n    word = ''\n", "DIR/acme.py:11: plugin acme: Settings = <class 'irisgate_folder.acme.Settings'>; write class Settings(filter.Settings), without a field \"on_error\""),
 )  # fmt: skip
@@ -245,6 +253,12 @@ RUN = (
     returning("a request with a changed type", "retry", "request, target, problem, drop", "__import__('dataclasses').replace(request, stream=None)", "returned ClientRequest whose stream is NoneType; bool is expected"),
     returning("a list for steps", "steps", "request, target, drop", "[]", "returned list; a generator or ClientRequest is expected"),
     returning("a number as a text", "limit", "request", '"4096"', "returned str; int or None is expected"),
+    billed("more added tokens than there can be", "AddedTokens(usual=0, most=10**30)", "AddedTokens"),
+    billed("added tokens that are a fraction", "AddedTokens(usual=0.5, most=1)", "AddedTokens"),
+    billed("a negative number of searches", "Search(-1)", "Search"),
+    billed("a number of answers that is a boolean", "Answers(True)", "Answers"),
+    billed("a fee that is too high", "Fee(2**53 + 1)", "Fee"),
+    billed("a negative size of a file", 'File("image", -1)', "File"),
     returning("a text for a problem", "problem", "head, body", '"overloaded"', "returned str; Problem or None is expected"),
     returning("a decoder without its methods", "decoder", "request, target, head", "object()", "returned object; an object with a method feed is expected"),
     returning("a class for an object", "meter", "request, target, head", "Meter", "returned the class Meter; an object of it is expected"),

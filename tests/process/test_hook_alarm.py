@@ -75,8 +75,9 @@ async def test_a_hook_is_interrupted_whatever_it_waits_for(function):
         lambda: hooks.of_flag()["meter.feed"].feed(waits, [EVENT], None),
         lambda: hooks.of_flag(output_bytes=waits)["output_bytes"].total([EVENT]),
         lambda: hooks.of_flag()["steps"].advance(yields_nothing(), None),
+        lambda: hooks.of_flag(places=yields_nothing)["places"].as_list(EVENT),
     ],
-    ids=["each", "joined", "feed", "total", "advance"],
+    ids=["each", "joined", "feed", "total", "advance", "as_list"],
 )
 async def test_a_hook_is_interrupted_however_it_is_called(call):
     with hook_alarm(SECONDS):

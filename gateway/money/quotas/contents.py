@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.contract.billing import AddedTokens, Answers, BilledPart, Fee, File, FileKind, Search
+from gateway.contract.hook_results import MAX_COUNT
 
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Claude's largest image has 4,784 tokens."""
@@ -69,7 +70,7 @@ class Contents:
         """Add what a part may cost."""
         match part:
             case File(kind, size):
-                self.size += max(0, size)
+                self.size += size
                 self._add_tokens(*_file_tokens(kind, size))
             case Search(most, is_paid):
                 count = min(max(most, 1), MAX_SEARCHES)
@@ -78,13 +79,13 @@ class Contents:
             case AddedTokens(usual, most):
                 self._add_tokens(usual, most)
             case Fee(nanodollars):
-                self.fees += max(0, nanodollars)
+                self.fees += nanodollars
             case Answers(number):
                 self.answers = min(max(number, 1), MAX_ANSWERS)
 
     def _add_tokens(self, usual: int, most: int) -> None:
-        self.usual += max(0, usual)
-        self.most += max(0, most)
+        self.usual = min(self.usual + usual, MAX_COUNT)
+        self.most = min(self.most + most, MAX_COUNT)
 
 
 def contents_of(parts: Iterable[BilledPart]) -> Contents:

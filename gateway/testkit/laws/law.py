@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from gateway.contract.errors import GatewayError, PluginFailed, Truncated
 from gateway.contract.samples import Sample
+from gateway.contract.sse_api import NO_EVENTS
 
 S = TypeVar("S")
 
@@ -17,8 +18,6 @@ NO_LAST_EVENT: Final = (
     "no event was the last one, after which `done` of the decoder is true; the default `decoder` waits for [DONE]"
 )
 NOT_READ: Final = "the default `decoder` reads server-sent events; a stream of another framing needs its own `decoder`"
-NO_EVENTS: Final = "the provider's stream has no events"
-"""The message of the default decoder for a stream of another framing."""
 
 
 class Broken(Exception):

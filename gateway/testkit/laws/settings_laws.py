@@ -7,6 +7,7 @@ import pickle
 from pydantic import SecretStr, ValidationError
 
 from gateway.contract.settings import Settings
+from gateway.contract.settings_fields import fields_by_key
 from gateway.testkit.laws.law import Broken, require, shown
 
 
@@ -16,7 +17,13 @@ def can_be_written(settings: Settings, name: str) -> None:
     A field of the type `tuple`, for example, refuses a list, so the configuration could never set it.
     """
     secrets = {key: value for key, value in settings if isinstance(value, SecretStr)}
-    written = {**settings.model_dump(mode="json", warnings=False), **secrets}
+    values = settings.model_dump(mode="json", by_alias=True, warnings=False)
+    keys = {name: key for key, name in fields_by_key(type(settings)).items()}
+    written = {
+        keys[name]: secrets.get(name, values.get(info.serialization_alias or name))
+        for name, info in type(settings).model_fields.items()
+        if name in keys
+    }
     try:
         again = type(settings).model_validate(written)
     except ValidationError as error:

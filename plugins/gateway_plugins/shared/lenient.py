@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import lenient_json
+from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
 from gateway_plugins.shared.fields import is_rounded
 
@@ -37,17 +37,20 @@ def whole_number(value: Any) -> int:
 def count(value: Any) -> int | None:
     """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count.
 
-    Some servers write a count with a fraction of 0, or as a string of digits.
+    Some servers write a count with a fraction of 0, or as a string.
     """
     if type(value) is not int:
-        value = _whole(value)
+        value = json_api.integer(value)
     return value if value is not None and 0 <= value <= MAX_COUNT else None
 
 
-def _whole(value: Any) -> int | None:
-    if isinstance(value, str):
-        return int(value) if value.isdecimal() and len(value) <= len(str(MAX_COUNT)) else None
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+def positive(value: Any, otherwise: int = 0) -> int:
+    """Return the positive integer that a value in a request stands for; `otherwise` if it stands for none.
+
+    It is for numbers that the gateway forwards unchanged and needs for the estimate of the cost.
+    """
+    number = json_api.integer(value)
+    return number if number is not None and number > 0 else otherwise
 
 
 def all_digits(text: bytes, value: Any) -> Any:

@@ -1,17 +1,19 @@
 """Tests of a provider's `options`: the options that its flags declare, checked by each flag's own model."""
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, AliasPath, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
 
 from gateway.config.export import json_schema
 from gateway.config.load import loads
 from gateway.config.model import active_secrets
 from gateway.contract.flag import Settings
 from gateway.contract.registry import KnownPlugins, discover
+from gateway.testkit.laws.settings_laws import can_be_written
 from tests.config.examples import config, errors, warnings
 
 
@@ -112,6 +114,54 @@ def test_a_secret_is_read_from_where_it_is_and_hidden_from_then_on():
     assert loaded.config.providers["p"].options["acme_text"].key.get_secret_value() == "the-secret-key"
     assert "the-secret-key" in active_secrets(loaded.config)
     assert "the-secret-key" not in repr(loaded.config)
+
+
+class Aliased(Settings):
+    key: SecretStr = Field(alias="apiKey")
+
+
+class AliasedForReading(Settings):
+    key: SecretStr = Field(validation_alias="apiKey")
+
+
+class AliasedByChoice(Settings):
+    key: SecretStr = Field(validation_alias=AliasChoices(AliasPath("keys", 0), "api_key", "apiKey"))
+
+
+class AliasedByRule(Settings):
+    model_config = ConfigDict(alias_generator=to_camel)
+    api_key: SecretStr
+
+
+class AliasedOrNamed(Settings):
+    model_config = ConfigDict(populate_by_name=True)
+    apiKey: SecretStr = Field(alias="key")  # noqa: N815 (the name under test)
+
+
+class ReadByName(Settings):
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
+    apiKey: SecretStr = Field(alias="key")  # noqa: N815 (the name under test)
+
+
+class Annotations(Settings):
+    key: Annotated[SecretStr, Field(min_length=3)] | None = Field(None, alias="apiKey")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Aliased, AliasedForReading, AliasedByChoice, AliasedByRule, AliasedOrNamed, ReadByName, Annotations],
+    ids=lambda model: model.__name__,
+)
+def test_a_secret_is_read_under_every_key_that_its_field_has(model):
+    known = KnownPlugins({"acme_text"}, {}, options={"acme_text": model})
+    document = config(provider({"acme_text": {"apiKey": "env:ACME_KEY"}}))
+    loaded = loads(document, plugins=known, environ={"ACME_KEY": "the-secret-key"})
+    assert loaded.warnings == ()
+    assert active_secrets(loaded.config) >= {"the-secret-key"}
+    (settings,) = loaded.config.providers["p"].options.values()
+    can_be_written(settings, "acme_text")
+    (told,) = errors(config(provider({"acme_text": {"apiKey": "literal"}})), plugins=known, environ={})
+    assert "apiKey: is a secret; write env:NAME or file:PATH in place of it" in told
 
 
 def test_the_schema_has_the_options_of_each_flag():

@@ -420,7 +420,7 @@ def test_every_flag_finds_the_clients_own_limit(where, members):
 
 @pytest.mark.parametrize("where", [CHAT, MESSAGES, INVOKE, CONVERSE])
 @pytest.mark.parametrize(
-    "members", [{}, {"max_tokens": "77"}, {"max_tokens": True}, {"inferenceConfig": [1]}, {"inferenceConfig": {}}]
+    "members", [{}, {"max_tokens": "many"}, {"max_tokens": True}, {"inferenceConfig": [1]}, {"inferenceConfig": {}}]
 )
 def test_what_is_no_number_is_no_limit(where, members):
     plugin, ask = request_of(*where, **members)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.contract import billing
 from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, BilledPart, Search
+from gateway_plugins.shared.lenient import positive
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
@@ -23,8 +24,6 @@ def of_tools(holder: Any) -> Iterator[BilledPart]:
     for tool in tools:
         kind = str(tool.get("type"))
         if kind.startswith(("web_search", "web_fetch")):
-            uses = tool.get("max_uses")
-            most = uses if isinstance(uses, int) and uses > 0 else SEARCHES
-            yield Search(most, is_paid=kind.startswith("web_search"))
+            yield Search(positive(tool.get("max_uses"), SEARCHES), is_paid=kind.startswith("web_search"))
     if tools:
         yield TOOL_INSTRUCTIONS

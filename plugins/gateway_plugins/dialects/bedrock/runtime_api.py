@@ -385,7 +385,6 @@ def limit(request: ClientRequest, *path: str) -> int | None:
             if (value := top.get(name)) is None:
                 return None
             top = Members(value)
-        number = top.small(path[-1])
+        return json_api.integer(top.small(path[-1]))
     except Refused:  # the provider reports the fault
         return None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None

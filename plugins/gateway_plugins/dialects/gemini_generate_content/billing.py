@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.contract import billing
 from gateway.contract.billing import TOOL_INSTRUCTIONS, Answers, BilledPart, File, FileForms, Search
-from gateway_plugins.shared.lenient import mapping
+from gateway_plugins.shared.lenient import mapping, positive
 
 _SEARCHES: Final = ("googleSearch", "google_search")
 """Beginnings of the names of Google's tools that search the web."""
@@ -37,7 +37,7 @@ FORMS: Final = FileForms(
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     config = mapping(body.get("generationConfig") or body.get("generation_config"))
-    if isinstance(answers := config.get("candidateCount") or config.get("candidate_count"), int):
+    if answers := positive(config.get("candidateCount") or config.get("candidate_count")):
         yield Answers(answers)
     tools = billing.tools_of(body)
     for tool in tools:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from gateway.contract import billing
 from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, Answers, BilledPart, Fee, File, FileForms, Search
-from gateway_plugins.shared.lenient import count
+from gateway.contract.hook_results import MAX_COUNT
+from gateway_plugins.shared.lenient import positive
 
 _STORED: Final = ("previous_response_id", "conversation")
 """Top-level members of a Responses request that name a conversation stored by the provider."""
@@ -50,7 +51,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     if any(body.get(name) for name in _STORED):
         yield File("document")
-    if answers := count(body.get("n")):
+    if answers := positive(body.get("n")):
         yield Answers(answers)
     if body.get("web_search_options") is not None:
         yield Search(1)
@@ -58,14 +59,13 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def _of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    calls = body.get("max_tool_calls")
-    limit = calls if isinstance(calls, int) and calls > 0 else SEARCHES
+    limit = positive(body.get("max_tool_calls"), SEARCHES)
     tools = billing.tools_of(body)
     for tool in tools:
         kind = str(tool.get("type"))
         if kind.startswith("web_search"):
             yield Search(limit)
         elif kind in _FEES:
-            yield Fee(_FEES[kind] * (limit if kind == "file_search" else 1))
+            yield Fee(min(_FEES[kind] * (limit if kind == "file_search" else 1), MAX_COUNT))
     if tools:
         yield TOOL_INSTRUCTIONS

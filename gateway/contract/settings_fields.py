@@ -1,0 +1,29 @@
+"""Reads the fields of a plugin's `Settings`: the keys under which pydantic reads each field, and its secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr
+from pydantic.fields import FieldInfo
+
+
+def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
+    """Return the names of a model's fields by the keys that pydantic reads. A field with aliases may have several."""
+    return {key: name for name, info in model.model_fields.items() for key in _keys(name, info, model.model_config)}
+
+
+def _keys(name: str, info: FieldInfo, config: ConfigDict) -> Iterator[str]:
+    """Yield the keys of one field."""
+    alias = info.validation_alias or info.alias
+    if alias is not None and config.get("validate_by_alias", True):
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        yield from (choice for choice in choices if isinstance(choice, str))
+    if alias is None or config.get("validate_by_name") or config.get("populate_by_name"):
+        yield name
+
+
+def is_secret(annotation: Any) -> bool:
+    """Return whether a field's type is pydantic's `SecretStr`, or has it as one of several types."""
+    return annotation is SecretStr or any(map(is_secret, get_args(annotation)))

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import LONG
 from tests.helpers.source_tree import ROOT, SOURCES, TESTS, name, text, trees
 
-_SCRIPTS = "deploy/run deploy/try-tailnet deploy/venv tests/run tests/newest tests/lock tests/bench/install .ci/run"
+_SCRIPTS = "deploy/run deploy/systemd/backup-daily deploy/try-tailnet deploy/venv tests/run tests/newest tests/lock tests/bench/install .ci/run"
 SCRIPTS = [ROOT / name for name in _SCRIPTS.split()]
 
 MAX_LINES = 600

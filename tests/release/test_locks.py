@@ -17,7 +17,7 @@ EXACT = re.compile(r"[a-z0-9-]+==[a-z0-9.+]+(?: ; .*)?")
 def test_a_lock_holds_exact_versions_and_no_place_where_they_come_from(lock):
     head, *lines = lock.read_text().splitlines()
     assert head == "# Written by tests/lock."
-    assert len(lines) > 10
+    assert len(lines) > 2
     assert [line for line in lines if not EXACT.fullmatch(line) or "://" in line] == []
 
 

@@ -24,10 +24,10 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Notices, Upstream, UpstreamResponse, url
 from gateway.upstream.credentials import keys
-from gateway.upstream.credentials.aws_access import Subject
 from gateway.upstream.credentials.live import Address, LiveCredentials
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.refused_keys import RefusedKeys
+from gateway.upstream.subjects import Subject
 
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""

@@ -19,6 +19,8 @@ from gateway.money.prices.table import Prices
 
 _HOST: Final = re.compile(r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
 _SERVING: Final = ("bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle")
+_WITH_METADATA: Final = frozenset({"bedrock_converse", "bedrock_model_invoke"})
+"""The compatibility flags whose APIs take metadata."""
 _REGION: Final = re.compile(
     r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
     r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
@@ -45,6 +47,9 @@ _LOCAL: Final = frozenset().union(*_GEOS.values())
 def advise_bedrock(provider: Provider, prices: Prices, report: Report) -> None:
     path: Path = ("providers", provider.id)
     _opaque_models(provider, prices, report)
+    if provider.request_metadata and not _WITH_METADATA & {*provider.flags}:
+        flags = " and ".join(sorted(_WITH_METADATA))
+        report.warn((*path, "request_metadata"), f"is sent with {flags} only; it has no effect")
     url = urlsplit(provider.baseurl)
     host = _HOST.fullmatch(url.hostname or "")
     if host is None:

@@ -35,6 +35,8 @@ _SECONDS: Final[Mapping[str, float]] = {
     "d": 86400,
 }
 _HOUR: Final = 3600
+_METADATA: Final = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}", re.ASCII)
+_MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 
@@ -140,6 +142,18 @@ def _file_path(value: str) -> str:
     return value
 
 
+def _request_metadata(value: dict[str, str]) -> dict[str, str]:
+    """Return metadata that Bedrock accepts (botocore's service model, `RequestMetadata`)."""
+    if len(value) > _MAX_METADATA:
+        raise ValueError(f"has {len(value)} entries; Bedrock takes {_MAX_METADATA} at most")
+    for key, text in value.items():
+        if not key or not _METADATA.fullmatch(key):
+            raise ValueError(f'{json.dumps(key[:80])} is no key of metadata; write one such as "user"')
+        if not _METADATA.fullmatch(text.replace("<user>", "").replace("<node>", "")):
+            raise ValueError(f'the value of {json.dumps(key)} cannot be sent; write one such as "research" or "<user>"')
+    return value
+
+
 def _model_id(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty; write the id of the model behind the name")
@@ -233,6 +247,7 @@ SocketPath = Annotated[str, AfterValidator(_socket)]
 Service = Annotated[str, AfterValidator(_service)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], Field(strict=False)]
 FilePath = Annotated[str, AfterValidator(_file_path)]
+RequestMetadata = Annotated[dict[str, str], AfterValidator(_request_metadata)]
 ModelId = Annotated[str, AfterValidator(_model_id)]
 Target = Annotated[str, AfterValidator(_target)]
 Targets = Annotated[tuple[Target, ...], Field(strict=False, min_length=1)]

@@ -69,6 +69,8 @@ class Provider:
     models: tuple[str, ...] = ()
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
+    request_metadata: tuple[tuple[str, str], ...] = ()
+    """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
     issuer: AwsSettings | None = None
     """The issuer of credentials that change at run time; None if the credential is `apikey`."""
     auth_mode: AuthMode = "override"

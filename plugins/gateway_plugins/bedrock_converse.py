@@ -38,6 +38,7 @@ from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refus
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock.request_metadata import METADATA, metadata_member
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
@@ -94,6 +95,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     if request.flag != _OWN:
         headers, members = runtime_api.as_members(headers, request.top)
         changes |= members
+    elif METADATA in headers:
+        changes |= metadata_member(headers.pop(METADATA), request.top)
     changes |= _betas(request, target, drop)
     body = request.top.spliced(changes) if changes else request.top.body
     return runtime_api.upstream_request(target, "converse-stream" if request.stream else "converse", body, headers)

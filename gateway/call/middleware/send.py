@@ -40,6 +40,8 @@ from gateway.contract.losses import Way
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly, yield_to_loop
 from gateway.upstream.reply_headers import forwarded
+from gateway.upstream.request_metadata import with_metadata
+from gateway.upstream.subjects import Subject
 
 AFTER_LAST: Final = 2.0
 """Maximum number of seconds for which a stream is read after its terminal event. A report of usage may follow that
@@ -178,7 +180,11 @@ class CallProvider:
         size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
         await yield_to_loop(len(body))
-        request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
+        ask = attempt.request
+        if provider.request_metadata:
+            subject = Subject(call.identity.login, call.identity.node)
+            ask = with_metadata(ask, provider.request_metadata, subject)
+        request = await self.pool.run(size, drop, candidate.flag.build, ask, candidate.target, drop)
         await yield_to_loop(len(body))
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)

@@ -32,6 +32,7 @@ _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
     ("providers", "*"),
     ("providers", "*", "aws", "assume_role", "session_tags", "*"),
+    ("providers", "*", "request_metadata", "*"),
     ("providers", "*", "base_models", "*"),
     ("providers", "*", "capabilities", "*"),
     ("providers", "*", "compatibility", "*"),

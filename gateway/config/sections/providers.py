@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelId, NamesOrNull
+from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelId, NamesOrNull, RequestMetadata
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
@@ -117,6 +117,11 @@ class ProviderSection(Section):
         description='The AWS credentials: {"profile": "bedrock"}. Without "authorization": "sigv4", they make '
         "short-term Bedrock API keys, which are sent in place of `apikey`.",
     )
+    request_metadata: RequestMetadata = Field(
+        default_factory=dict,
+        description="Metadata that Bedrock writes into its logs of invocations (Converse and InvokeModel): "
+        '{"user": "<user>"}.',
+    )
     timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
 
 
@@ -179,6 +184,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         disabled=section.disabled or not usable,
         preference=section.preference,
         add_headers=section.add_headers,
+        request_metadata=tuple(section.request_metadata.items()),
         calls_in_flight=section.calls_in_flight,
         on_loss=section.on_loss,
         advertise=section.advertise,

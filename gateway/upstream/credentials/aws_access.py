@@ -14,15 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.config.model import AwsSettings
-from gateway.money.quotas.definitions import TEMPLATES
 from gateway.upstream.credentials.aws_chain import Chain, RoleSession
 from gateway.upstream.credentials.clock import Clock
 from gateway.upstream.credentials.renewal import CredentialFailed, Obtained, Renewed
 from gateway.upstream.credentials.sigv4 import KEY_SECONDS, Credentials, Signer
+from gateway.upstream.subjects import Subject, filled, fitting
 
 MAX_SESSIONS: Final = 1000
 """Maximum number of role sessions that are kept for the callers of a provider: those that were used last. One takes
@@ -33,16 +32,6 @@ _VALUE_LENGTHS: Final = range(257)
 """Numbers of characters of a session tag's value (STS, AssumeRole)."""
 _NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
-
-
-_TEMPLATE: Final = re.compile("|".join(TEMPLATES))
-
-
-class Subject(NamedTuple):
-    """The caller, as templates of the configuration name it."""
-
-    login: str
-    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +120,9 @@ class AwsAccess:
         return Obtained(key, min(credentials.expires_at, now + KEY_SECONDS))
 
 
-def _filled(template: str, subject: Subject) -> str:
-    """Return a text with the caller's login for `<user>` and the caller's node, if it is known, for `<node>`."""
-    values = {"<user>": subject.login, "<node>": subject.node or subject.login}
-    return _TEMPLATE.sub(lambda match: values[match[0]], template) if "<" in template else template
-
-
 def _name(template: str, subject: Subject) -> str:
-    return _fitting(_filled(template, subject), _NOT_IN_NAME, _NAME_LENGTHS)
+    return fitting(filled(template, subject), _NOT_IN_NAME, _NAME_LENGTHS)
 
 
 def _value(template: str, subject: Subject) -> str:
-    return _fitting(_filled(template, subject), _NOT_IN_VALUE, _VALUE_LENGTHS)
-
-
-def _fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
-    """Return a text that STS accepts. A text that must be changed gets a part of its hash, so that it stays unique.
-
-    "" stays as it is, because it is not sent.
-    """
-    fitting = other.sub("-", text)
-    if not text or (fitting == text and len(text) in lengths):
-        return text
-    return f"{fitting[: lengths.stop - 10]}-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return fitting(filled(template, subject), _NOT_IN_VALUE, _VALUE_LENGTHS)

@@ -19,10 +19,11 @@ from gateway.config.model import AwsSettings, Provider
 from gateway.contract.flag import UpstreamRequest
 from gateway.telemetry.log import Logger
 from gateway.upstream.credentials import keys
-from gateway.upstream.credentials.aws_access import AwsAccess, Key, Subject
+from gateway.upstream.credentials.aws_access import AwsAccess, Key
 from gateway.upstream.credentials.clock import Clock
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.credentials.sigv4 import Signable, Signer
+from gateway.upstream.subjects import Subject
 
 THREADS: Final = 4
 """Number of threads in which credentials are obtained. A service that does not answer keeps one for some seconds."""

@@ -8,7 +8,8 @@ from gateway.config.document.secret_spans import secrets_in
 from gateway.config.load import loads
 from gateway.config.model import AssumeRole, AwsSettings
 from gateway.config.sections import aws
-from tests.config.examples import config, errors
+from gateway.contract.registry import KnownPlugins
+from tests.config.examples import KNOWN, config, errors
 
 HOST = "https://bedrock-runtime.eu-west-3.amazonaws.com"
 ROLE = "arn:aws:iam::123456789012:role/bedrock"
@@ -104,6 +105,29 @@ def test_a_fault_in_a_role_is_an_error(member, value, message):
     (line,) = errors(provider(aws={"assume_role": {"role_arn": ROLE, member: value}}))
     assert f"providers.p.aws.assume_role.{member}" in line
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"": "x"}, '"" is no key of metadata; write one such as "user"'),
+        ({"a|b": "x"}, '"a|b" is no key of metadata'),
+        ({"user": "é"}, 'the value of "user" cannot be sent; write one such as "research" or "<user>"'),
+        ({"user": 1}, "must be a string, not a number"),
+        ({f"k{n}": "v" for n in range(17)}, "has 17 entries; Bedrock takes 16 at most"),
+        (["user"], "must be an object, not a list"),
+    ],
+)
+def test_metadata_that_bedrock_refuses_is_an_error(value, message):
+    (line,) = errors(provider(request_metadata=value))
+    assert "providers.p.request_metadata" in line
+    assert message in line
+
+
+def test_metadata_that_no_flag_sends_is_a_warning():
+    text = provider(request_metadata={"user": "<user>"}, compatibility={"anthropic_messages": True})
+    warnings = [str(warning) for warning in loads(text, plugins=KnownPlugins(KNOWN)).warnings]
+    assert any("is sent with bedrock_converse and bedrock_model_invoke only" in line for line in warnings), warnings
 
 
 def test_without_botocore_the_extra_is_named(monkeypatch):

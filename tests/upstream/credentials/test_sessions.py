@@ -7,8 +7,9 @@ import pytest
 from gateway.config.model import AssumeRole, AwsSettings
 from gateway.testkit.aws import Role
 from gateway.upstream.credentials import aws_access
-from gateway.upstream.credentials.aws_access import AwsAccess, Subject
+from gateway.upstream.credentials.aws_access import AwsAccess
 from gateway.upstream.credentials.clock import Clock
+from gateway.upstream.subjects import Subject
 from tests.helpers.aws import ROLE, signed
 from tests.helpers.gateway import gate
 from tests.upstream.credentials.test_aws_credentials import CONVERSE, environment, served

@@ -33,6 +33,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.framing import eventstream
+from gateway_plugins.dialects.bedrock.request_metadata import METADATA, read_metadata
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 CLIENT_API: Final = ClientApi(
@@ -172,7 +173,7 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "x-amzn-bedrock-trace": ("DISABLED",),
     "x-amzn-bedrock-performanceconfig-latency": ("standard",),
     "x-amzn-bedrock-service-tier": ("default",),
-    "x-amzn-bedrock-request-metadata": (),
+    METADATA: (),
     _PROJECT: ("default",),
 }
 _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLED": "disabled"}
@@ -213,19 +214,11 @@ def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str]
         members["performanceConfig"] = {"latency": latency}
     if tier := given.get("x-amzn-bedrock-service-tier"):
         members["serviceTier"] = {"type": tier}
-    if metadata := given.get("x-amzn-bedrock-request-metadata"):
-        members["requestMetadata"] = _metadata(metadata)
+    if metadata := given.get(METADATA):
+        members["requestMetadata"] = read_metadata(metadata)
     if project := given.get(_PROJECT):
         members["projectIdentifier"] = project
     return rest, {name: orjson.dumps(value) for name, value in members.items() if name not in top}
-
-
-def _metadata(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        name = "x-amzn-bedrock-request-metadata"
-        raise invalid(f'{name}: must be a JSON object, such as {{"team": "a"}}', name) from None
 
 
 MAX_FAILURE: Final = 64 * 1024

@@ -1,0 +1,39 @@
+"""Texts of the configuration that name the caller to a provider: their templates `<user>` and `<node>` are filled in.
+
+A provider accepts few characters in such texts, so other characters are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from gateway.money.quotas.definitions import TEMPLATES
+
+_TEMPLATE: Final = re.compile("|".join(TEMPLATES))
+
+
+class Subject(NamedTuple):
+    """The caller, as the templates name it."""
+
+    login: str
+    node: str
+    """The id of the caller's node; "" if it is unknown. The login is used instead."""
+
+
+def filled(text: str, subject: Subject) -> str:
+    values = {"<user>": subject.login, "<node>": subject.node or subject.login}
+    return _TEMPLATE.sub(lambda match: values[match[0]], text) if "<" in text else text
+
+
+def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
+    """Return a text that the provider accepts. `other` are the characters that it does not accept.
+
+    A text that must be changed gets a part of its hash, so that it stays unique. "" stays as it is, because it is not
+    sent.
+    """
+    fit = other.sub("-", text)
+    if not text or (fit == text and len(text) in lengths):
+        return text
+    return f"{fit[: lengths.stop - 10]}-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

@@ -5,6 +5,7 @@ It prints a Markdown table of ratios, with the date, the versions and the spread
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main():
     parser.add_argument("--case", action="append", choices=NAMES, help="run this case; may be given several times")
     parser.add_argument("--quick", action="store_true", help="run one short round of each case")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the systems are ended too
     if nginx_program() is None:
         subprocess.run([INSTALL, "nginx"], check=False)
     with tempfile.TemporaryDirectory() as folder:

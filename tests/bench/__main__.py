@@ -33,7 +33,7 @@ async def measured(folder, *, names=NAMES, quick=False):
     async with wire(folder, folder) as running:
         for number, case in enumerate(cases, 1):
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {case.name}\n")
-            rounds, window_ms = (1, QUICK_WINDOW_MS) if quick else (case.rounds, case.window_ms)
+            rounds, window_ms = (1, QUICK_WINDOW_MS + case.interval_ms) if quick else (case.rounds, case.window_ms)
             until = begun + SECONDS * number / (len(cases) + 1)
             await run_case(case, running, folder, figures, rounds=rounds, window_ms=window_ms, until=until)
         if START in names:

@@ -134,20 +134,18 @@ def _headers_of_portkey(request, upstream):
     }
 
 
-LITELLM = System("LiteLLM", _litellm, headers=_authorized, version=lambda: _package_version("litellm"), is_peer=True)
+LITELLM = System("LiteLLM", _litellm, headers=_authorized, version=lambda: _package_version("litellm"))
 TENSORZERO = System(
     "TensorZero",
     _tensorzero,
     path=lambda path: f"/openai{path}",
     model=lambda model: f"tensorzero::model_name::{model}",
     version=lambda: _package_version("tensorzero"),
-    is_peer=True,
 )
-PORTKEY = System("Portkey", _portkey, headers=_headers_of_portkey, version=_portkey_version, is_peer=True)
+PORTKEY = System("Portkey", _portkey, headers=_headers_of_portkey, version=_portkey_version)
 BEDROCK_ACCESS_GATEWAY = System(
     "bedrock-access-gateway",
     _bedrock_access_gateway,
     path=lambda path: f"/api{path}",
     headers=_authorized,
-    is_peer=True,
 )

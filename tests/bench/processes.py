@@ -40,7 +40,7 @@ class Process:
 
     @property
     def resident_bytes(self):
-        return sum(map(_resident_bytes, self.pids))
+        return resident_bytes(self.pids)
 
     @property
     def cpu_seconds(self):
@@ -57,6 +57,11 @@ def _session(pid):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def resident_bytes(pids):
+    """Return the resident memory of processes."""
+    return sum(map(_resident_bytes, pids))
 
 
 def _resident_bytes(pid):

@@ -27,7 +27,7 @@ def report(figures):
         _line("---", "---", *["---:"] * (1 + len(columns))),
     ]
     for (title, unit), row in figures.rows.items():
-        ours = row[OURS]
+        ours = row.get(OURS, [])
         ratios = [_ratios(ours, row[name]) if name in row else "" for name in columns]
         lines.append(_line(title, unit, _spread(ours), *ratios))
     lines += ["", *(f"- {name}: {reason}" for name, reason in sorted(figures.notes.items()))]
@@ -50,12 +50,13 @@ def _line(*cells):
 
 
 def _ratios(ours, others):
-    """Return the spread of the ratios of rounds in which both systems have a figure."""
     ratios = [own / other for own, other in zip(ours, others, strict=False)]
-    return _spread([ratio for ratio in ratios if not isnan(ratio)])
+    return _spread(ratios)
 
 
 def _spread(values):
+    """Return the median, the smallest and the largest value. A value that is NaN belongs to a round without a reply."""
+    values = [value for value in values if not isnan(value)]
     if not values:
         return "–"
     if len(values) == 1:

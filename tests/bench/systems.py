@@ -79,8 +79,6 @@ class System:
     """The first bytes of each connection."""
     version: Callable[[], str] = str
     """A function that returns the version of an installed system."""
-    is_peer: bool = False
-    """Whether the system is another gateway, whose failures are reported and end nothing."""
 
     def request(self, request: Request, upstream: int, **headers: str) -> bytes:
         """Return the bytes of a request to this system. `upstream` is the upstream's port."""
@@ -144,6 +142,7 @@ async def _irisgate(upstream, folder, **kind):
     paths = f"{ROOT}:{ROOT / 'plugins'}"
     async with LocalApiSim(folder / "tailscaled.sock") as tailscaled:
         tailscaled.add(CALLER)
+        tailscaled.tun = True  # so that connections from 127.0.0.1 are not asked about
         pattern = r"listening on http://\S+:(\d+)"
         async with started(command, folder, pattern, PYTHONPATH=paths, PYTHONUNBUFFERED="1") as process:
             yield process

@@ -26,6 +26,8 @@ struct samples {
     float *values;
 };
 
+static char received[1 << 18];
+static ssize_t received_size;
 static char *preface, *request;
 static size_t preface_size, request_size;
 static int port, epoll, in_window, is_paused, busy, waiting, reconnects;
@@ -95,7 +97,10 @@ static void end(struct client *client, int is_complete) {
     busy--;
     if (client->reply.status != 200 || !is_complete) {
         failures++;
-        if (!first_failure) first_failure = client->reply.status ? client->reply.status : -1;
+        if (!first_failure) {
+            first_failure = client->reply.status ? client->reply.status : -1;
+            fprintf(stderr, "the first call that failed: %.*s\n", (int)(received_size < 600 ? received_size : 600), received);
+        }
     } else if (in_window) {
         requests++;
         add_sample(&latencies, (now_ns() - client->begun) / 1e3);
@@ -124,8 +129,8 @@ static void reconnect(struct client *client) {
 }
 
 static void receive(struct client *client) {
-    static char data[1 << 18];
-    ssize_t size = recv(client->fd, data, sizeof data, 0);
+    ssize_t size = recv(client->fd, received, sizeof received, 0);
+    received_size = size < 0 ? 0 : size;
     if (size < 0 && errno == EAGAIN) return;
     if (size <= 0) {
         if (!client->is_idle && client->is_answered && !client->reply.head_bytes)
@@ -140,8 +145,8 @@ static void receive(struct client *client) {
         waiting--;
     }
     if (client->reply.state != COMPLETE) {
-        take(&client->reply, data, size);
-        count_chunks(data, size);
+        take(&client->reply, received, size);
+        count_chunks(received, size);
     }
     if (client->reply.state == COMPLETE && !client->is_idle) {
         end(client, 1);

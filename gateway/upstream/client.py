@@ -6,21 +6,12 @@ This module handles URLs, timeouts and HTTP headers. It never parses the content
 from __future__ import annotations
 
 import asyncio
-import io
-import re
-import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from math import inf
 from typing import Final
-
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from gateway import __version__
 from gateway.config.model import Provider, Timeouts
@@ -33,9 +24,15 @@ from gateway.contract.errors import (
     Truncated,
     UpstreamFailed,
 )
-from gateway.contract.flag import Head, UpstreamRequest
-from gateway.contract.http_headers import joined_headers
+from gateway.contract.flag import UpstreamRequest
+from gateway.contract.http_headers import FRAMING
 from gateway.upstream.faults import unreachable
+from gateway.upstream.http1.codings import CODINGS, Inflated
+from gateway.upstream.http1.connection import Connection
+from gateway.upstream.http1.dial import Dialer, Proxy
+from gateway.upstream.http1.exchange import BrokenOff, Exchange
+from gateway.upstream.http1.pool import Pool
+from gateway.upstream.http1.targets import Base, base
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is not streamed. A larger reply is an error."""
@@ -44,16 +41,12 @@ SLOWEST_BODY: Final = 8192
 """Minimum average rate, in bytes per second, of a reply that is not streamed. It applies after `Timeouts.read_seconds`.
 Without it, a provider that sends a byte now and then could keep the call open for ever."""
 
-WRITE_CHUNK_BYTES: Final = 1024 * 1024
-"""Maximum number of bytes of a body that are sent in one write.
-
-A longer body is sent in pieces, so that the event loop serves other calls in between."""
-
-_VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
-_VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
-
-_OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
+_OWN_HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""
+_NO_BODY: Final = frozenset({"GET", "HEAD"})
+"""Methods whose requests have no `Content-Length` if the body is empty (RFC 9110, 8.6)."""
+
+_KNOWN_CODINGS: Final = CODINGS | {"", "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,98 +60,28 @@ class Notices:
     """A function that is called just before the first byte is written."""
 
 
-@dataclass(slots=True)
-class _Sending:
-    """The state of one request while aiohttp sends it."""
-
-    notices: Notices
-    deadline: asyncio.Timeout
-    """The time limit of the request. It starts when the connection is open."""
-    head_seconds: float
-    announced: bool = False
-    """Whether `Notices.before` was called."""
-
-
 NO_NOTICES: Final = Notices()
-_SENDING: Final = ContextVar[_Sending]("sending")
-
-
-class _ConnectionClosed(Exception):
-    """The error for a kept connection that the provider closed before anything of the request was written."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that checks, before it is written to a kept connection, whether the connection is still open."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Call the functions of `Notices`, check the connection, and begin to write the request.
-
-        Raises `_ConnectionClosed` if the connection was used before and cannot be used again.
-        """
-        sending = _SENDING.get()
-        if not sending.announced:
-            sending.announced = True
-            if (pending := sending.notices.before()) is not None:
-                await pending
-        protocol = conn.protocol
-        if not isinstance(protocol, _Protocol) or (protocol.is_used and _is_closed(conn)):
-            raise _ConnectionClosed
-        protocol.is_used = True
-        sending.notices.begins()
-        # aiohttp's own timer ends with an interim reply, such as 100 or 103
-        sending.deadline.reschedule(asyncio.get_running_loop().time() + sending.head_seconds)
-        return await super().send(conn)
-
-
-class _Protocol(ResponseHandler):
-    """A connection that ends at once if the reply's framing is damaged.
-
-    If the framing of a body's chunks is damaged, aiohttp 3.14 closes the connection, but a read of the body would wait
-    for ever.
-    """
-
-    is_used = False
-    """Whether a request was sent on the connection."""
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
-        body = self._payload
-        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
-            body.set_exception(aiohttp.ClientPayloadError("the chunks of the body are damaged"))
-
-
-def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return _Protocol(loop)
-
-
-def _is_closed(conn: Connection) -> bool:
-    """Return whether an idle connection can no longer be used, because the provider has closed it or has sent
-    something.
-
-    The event loop may not have noticed this yet, so the socket itself is checked. Bytes that come without a request,
-    such as TLS's close notification, make the connection unusable.
-    """
-    transport = conn.transport
-    if transport is None or transport.is_closing():
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket"), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class UpstreamResponse:
     """A reply whose head has arrived.
 
-    `close` closes the connection if the body has not been read to its end. A timer limits how long the provider may be
-    silent. The whole reply has a single timer, because a timer for each read would cost more. Time in which the gateway
-    waits for a slow client does not count.
+    `close` gives the connection back, or closes it if the body has not arrived to its end. A timer limits how long the
+    provider may be silent. Time in which the gateway waits for a slow client does not count.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, provider: str, timeouts: Timeouts) -> None:
-        self._response = response
+    def __init__(
+        self, exchange: Exchange, connection: Connection, pool: Pool, provider: str, timeouts: Timeouts
+    ) -> None:
+        head = exchange.received_head
+        self.head = head
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self._exchange = exchange
         self._provider = provider
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
+        self._alarm = connection.alarm
         self._since = self._loop.time()
         """The time of the reply's head or, in a stream, of the last event, by the clock of the event loop."""
         self._seconds = timeouts.read_seconds
@@ -168,8 +91,9 @@ class UpstreamResponse:
         self._has_event = False
         self._waits = False
         """Whether a read is waiting for the provider."""
-        self._timer: asyncio.TimerHandle | None = None
-        self.head = Head(response.status, joined_headers(response.headers.items()))
+        self.coding = head.headers.get("content-encoding", "").strip().lower()
+        """The content coding of the body. `read` and `events` return the body without it."""
+        self._read = Inflated(exchange.read).read if self.coding in CODINGS else exchange.read
 
     def events(self) -> AsyncIterator[bytes]:
         """Yield the pieces of a stream as they arrive. The caller must call `event_came` if a piece completes an event.
@@ -186,7 +110,6 @@ class UpstreamResponse:
         self._since = self._loop.time()
         if not self._has_event:
             self._has_event = True
-            self._stop_timer()
             self._begin(self._timeouts.read_seconds)
 
     async def read(self, limit: int, hold: Callable[[int], None]) -> bytes:
@@ -212,19 +135,18 @@ class UpstreamResponse:
         return b"".join(parts)
 
     def close(self) -> None:
-        self._stop_timer()
-        self._response.close()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """Give the connection back, or close it if it cannot be used again."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.release():
+            self._pool.put(connection)
 
     def _begin(self, seconds: float) -> None:
         self._seconds = seconds
         self._check_after(seconds)
 
     def _check_after(self, seconds: float) -> None:
-        self._timer = self._loop.call_at(min(self._loop.time() + seconds, self._end), self._check)
+        if self._connection is not None:
+            self._alarm.set(min(self._loop.time() + seconds, self._end), self._check)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield the pieces of the body as they arrive.
@@ -232,16 +154,16 @@ class UpstreamResponse:
         Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream
         does not end in time.
         """
-        content = self._response.content
         while True:
             self._waits = True
             try:
-                data = await content.readany()
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
+                data = await self._read()
+            except BrokenOff as error:
+                raise Truncated(f"the connection to {self._provider} broke off: {error}") from None
             finally:
                 self._waits = False
             if not data:
+                self.close()
                 return
             yield data
 
@@ -259,14 +181,15 @@ class UpstreamResponse:
     def _fail(self, fault: str, *, retryable: bool) -> None:
         """End the reply. The read that waits, or the next read, then raises `Stalled`."""
         problem = Problem(TIMEOUT, f"{self._provider} {fault}", retryable=retryable)
-        self._response.content.set_exception(Stalled(problem))
+        self._exchange.fail(Stalled(problem))
 
 
 class Upstream:
     """The HTTP client of the gateway, with one pool of connections for all providers."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._pool = Pool()
+        self._dialer = Dialer()
 
     async def open(
         self,
@@ -285,72 +208,81 @@ class Upstream:
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
         """
-        limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds)
-        target = url(provider.baseurl, request)
-        headers = {**_OWN_HEADERS, **request.headers, **added}
-        deadline = asyncio.timeout(None)
-        token = _SENDING.set(_Sending(notices, deadline, timeouts.head_seconds))
+        where = base(provider.baseurl)
+        with _not_reached(provider, where):
+            proxy = self._dialer.proxy_for(where.origin)
+        head = _head(where, proxy, request, added)
+        connection = await self._connection(provider, where, proxy, timeouts)
+        is_announced = False
         try:
-            async with deadline:
-                response = await self._request(target, request, headers, limits)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            why = unreachable(error, target.host or "", target.port)
-            message = f"{provider.id} cannot be reached: {why.words}"
-            raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
+            if (pending := notices.before()) is not None:
+                await pending
+            is_announced = True
+        finally:
+            if not is_announced:
+                self._pool.put(connection)
+        while connection.is_used and not connection.is_open:
+            connection.abort()
+            connection = await self._connection(provider, where, proxy, timeouts)
+        try:
+            exchange = await connection.send(head, request.body, timeouts.head_seconds, notices.begins)
         except TimeoutError:
             message = f"{provider.id} sent no head of a reply for {timeouts.head_seconds:g} seconds"
             raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None
-        except (aiohttp.ClientError, OSError) as error:
-            message = f"{provider.id} broke off before it answered: {type(error).__name__}"
+        except BrokenOff as error:
+            message = f"{provider.id} broke off before it answered: {error}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
-        finally:
-            _SENDING.reset(token)
-        return UpstreamResponse(response, provider.id, timeouts)
-
-    async def _request(
-        self, target: URL, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
-        """Send the request. If a kept connection turns out to be closed, use another connection."""
-        while True:
-            try:
-                return await self._client().request(
-                    request.method,
-                    target,
-                    data=request.body if len(request.body) <= WRITE_CHUNK_BYTES else io.BytesIO(request.body),
-                    headers=headers,
-                    timeout=limits,
-                    allow_redirects=False,
-                )
-            except _ConnectionClosed:
-                continue
+        reply = UpstreamResponse(exchange, connection, self._pool, provider.id, timeouts)
+        if reply.coding not in _KNOWN_CODINGS:
+            reply.close()
+            message = f"{provider.id} answered in the content coding {reply.coding[:50]}, for which it was not asked"
+            raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
+        return reply
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._pool.close()
+        await asyncio.sleep(0)  # the event loop closes the sockets
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # no limit of connections, because calls are limited elsewhere; no cookies, because callers would share them
-            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-            connector._factory = partial(_protocol, asyncio.get_running_loop())  # noqa: SLF001 (there is no option)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("Content-Type",),
-                request_class=_Request,
-            )
-        return self._session
+    async def _connection(self, provider: Provider, where: Base, proxy: Proxy | None, timeouts: Timeouts) -> Connection:
+        """Return an idle connection or a new one. Raises `NotReached` if none can be made."""
+        if (idle := self._pool.take(where.origin)) is not None:
+            return idle
+        with _not_reached(provider, where):
+            async with asyncio.timeout(timeouts.connect_seconds):
+                connection = await self._dialer.connect(where.origin, proxy, self._pool.forget)
+        self._pool.add(connection)
+        return connection
 
 
-def url(baseurl: str, request: UpstreamRequest) -> URL:
-    """Join the base URL and the request's path, without a double slash or a double version.
+@contextmanager
+def _not_reached(provider: Provider, where: Base) -> Iterator[None]:
+    """Raise `NotReached` with the reason, in place of an exception of `http1/dial.py`."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        why = unreachable(error, where.origin.host, where.origin.port)
+        message = f"{provider.id} cannot be reached: {why.words}"
+        raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
 
-    The path is not re-encoded. If the base URL ends with a version (`https://x/v1`, `https://x/api/paas/v4`), the
-    version at the start of the path is left out. The base URL may contain a path, as for Bedrock:
-    `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic` and `.../openai/v1`.
+
+def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
+    """Return the head of a request (RFC 9112, 2.1). Headers about the connection are set here alone.
+
+    Raises `ValueError` if a header would end its line.
     """
-    base = baseurl.rstrip("/")
-    path = request.path
-    if _VERSION_AT_END.search(base):
-        path = _VERSION_AT_START.sub("", path)
-    return URL(base + path + (f"?{request.query}" if request.query else ""), encoded=True)
+    headers = {"host": where.authority, **_OWN_HEADERS}
+    for name, value in chain(request.headers.items(), added.items()):
+        if (lower := name.lower()) not in FRAMING:
+            headers[lower] = value
+    if request.body or request.method not in _NO_BODY:
+        headers["content-length"] = str(len(request.body))
+    target = where.target(request.path, request.query)
+    if proxy is not None and where.origin.scheme == "http":
+        target = f"http://{where.authority}{target}"
+        if proxy.authorization:
+            headers["proxy-authorization"] = proxy.authorization
+    lines = [f"{request.method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    text = "\n".join(lines)
+    if text.count("\n") != len(headers) or "\r" in text:
+        raise ValueError("a header has a line break")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")

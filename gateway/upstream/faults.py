@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 from typing import Final, NamedTuple
 
-import aiohttp
+from gateway.upstream.http1.dial import ProxyRefused
 
 _ERRNOS: Final = {
     errno.ECONNREFUSED: ("connection_refused", "nothing listens there (connection refused)"),
@@ -31,29 +32,31 @@ class Unreachable(NamedTuple):
     """The reason as text for people. It names the host and, in most cases, the port."""
 
 
-def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
-    """Return the reason of an exception that aiohttp raised while it opened a connection."""
+def unreachable(error: Exception, host: str, port: int) -> Unreachable:
+    """Return the reason of an exception that `http1/dial.py` raised while it opened a connection."""
     place = f"{host}:{port}"
     match error:
-        case aiohttp.ClientConnectorDNSError():
-            return _unresolved(error.os_error, host)
-        case aiohttp.ClientConnectorCertificateError():
-            reason = getattr(error.certificate_error, "verify_message", "") or "it does not fit"
+        case socket.gaierror():
+            return _unresolved(error, host)
+        case UnicodeError():
+            return Unreachable("no_such_host", f"no such host {host}")
+        case ssl.SSLCertVerificationError():
+            reason = error.verify_message or "it does not fit"
             return Unreachable("tls", f"the TLS certificate of {place} is not accepted: {reason}")
-        case aiohttp.ClientConnectorSSLError():
-            cause = getattr(error.os_error, "reason", None) or "the handshake failed"
-            return Unreachable("tls", f"no TLS with {place}: {str(cause).lower().replace('_', ' ')}")
-        case aiohttp.ClientConnectorError():
-            name, words = _ERRNOS.get(error.os_error.errno or 0) or ("connect_failed", _strerror(error.os_error))
+        case ssl.SSLError():
+            cause = error.reason or "the handshake failed"
+            return Unreachable("tls", f"no TLS with {place}: {cause.lower().replace('_', ' ')}")
+        case ProxyRefused():
+            return Unreachable("proxy", f"{place}: {error}")
+        case OSError(errno=int() as number):
+            name, words = _ERRNOS.get(number) or ("connect_failed", os.strerror(number))
             return Unreachable(name, f"{place}: {words}")
-    return Unreachable("connect_timeout", f"{place}: no connection in time")
+        case TimeoutError():
+            return Unreachable("connect_timeout", f"{place}: no connection in time")
+    return Unreachable("connect_failed", f"{place}: {type(error).__name__}")
 
 
 def _unresolved(error: OSError, host: str) -> Unreachable:
     if error.errno in _NAMELESS:
         return Unreachable("no_such_host", f"no such host {host}")
     return Unreachable("dns", f"the name {host} cannot be looked up: {error.strerror or 'no answer'}")
-
-
-def _strerror(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -6,7 +6,6 @@ They check the list's contents, the conversion that the chain of middlewares cho
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +16,11 @@ from gateway.call.middleware.route import Route
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
 from gateway.contract.conversions import conversions, missing
-from gateway.contract.flag import UpstreamRequest
 from gateway.contract.losses import is_known, loss
 from gateway.contract.registry import discover
 from gateway.process.plugins_list import plugins_list
 from gateway.upstream.catalog import Offer
-from gateway.upstream.client import url
+from gateway.upstream.http1.targets import base
 from tests.helpers.authors_mistakes import FLAG, TRANSLATOR
 from tests.helpers.gateway import HAIKU, NOVA
 from tests.helpers.own_plugins import discover_own
@@ -168,4 +166,5 @@ async def test_the_command_lists_plugins_of_a_folder_too(tmp_path):
     ],
 )
 def test_a_path_is_joined_to_a_base_url_without_a_second_version(baseurl, path, joined):
-    assert str(url(baseurl, replace(UpstreamRequest("POST", "/", b""), path=path))) == joined
+    where = base(baseurl)
+    assert f"{where.origin.scheme}://{where.authority}{where.target(path, '')}" == joined

@@ -1,0 +1,60 @@
+"""A timer that can be moved at the cost of an assignment.
+
+A connection has one timer for all its deadlines. Nearly every deadline is moved before it is reached, so the event loop
+should not get a new timer for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+
+class Alarm:
+    """Calls a function at a time of the event loop's clock, unless another time or function is set before."""
+
+    __slots__ = ("_at", "_handle", "_loop", "_ring")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._at = inf
+        self._ring: Callable[[], None] = _nothing
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float, ring: Callable[[], None]) -> None:
+        """Call `ring` at the time `at`, in place of what was set before."""
+        self._at = at
+        self._ring = ring
+        handle = self._handle
+        if handle is None or handle.when() > at:
+            if handle is not None:
+                handle.cancel()
+            self._handle = self._loop.call_at(at, self._fire)
+
+    def stop(self) -> None:
+        """Call nothing. The event loop's timer may remain until its time."""
+        self._at = inf
+        self._ring = _nothing
+
+    def cancel(self) -> None:
+        """Call nothing, and remove the event loop's timer."""
+        self.stop()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._at == inf:
+            return
+        if self._loop.time() < self._at:
+            self._handle = self._loop.call_at(self._at, self._fire)
+            return
+        ring = self._ring
+        self.stop()
+        ring()
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,194 @@
+"""The reply to one request while it arrives: the head, then the pieces of the body.
+
+llhttp, the parser of Node.js, reads the messages (httptools). This module has no socket and no timer. `connection.py`
+feeds it, and is told to pause when the reader is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+
+from gateway.contract.flag import Head
+from gateway.contract.http_headers import joined_headers
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Maximum number of bytes before the end of the reply's head, interim replies (100, 103) included."""
+MAX_BUFFERED_BYTES: Final = 128 * 1024
+"""Number of unread bytes of a body above which the connection stops reading."""
+CLOSED: Final = "the provider closed the connection"
+"""The reason of `BrokenOff` for a connection that ended without an error."""
+_LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_after_chunk_size": True}
+"""Faults in framing that cannot change what a message means, and that small servers make. aiohttp's client accepts
+them too."""
+
+
+class BrokenOff(Exception):
+    """The error for a connection that ended, or whose framing was damaged, before the reply was complete.
+
+    The text is the reason.
+    """
+
+
+class Exchange:
+    """One request's reply. httptools calls the methods whose names begin with `on_`."""
+
+    __slots__ = (
+        "_buffered", "_error", "_head", "_head_bytes", "_is_delimited", "_pairs", "_parser", "_parts", "_pause",
+        "_paused", "_resume", "_waiter", "is_complete", "is_reusable",
+    )  # fmt: skip
+
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(**_LENIENCIES)
+        self._pause = pause
+        self._resume = resume
+        self._paused = False
+        self._pairs: list[tuple[str, str]] = []
+        self._head: Head | None = None
+        self._head_bytes = 0
+        self._is_delimited = False
+        """Whether the body has a length or chunks. Otherwise it ends with the connection."""
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.is_complete = False
+        """Whether the whole reply has arrived."""
+        self.is_reusable = False
+        """Whether the connection may be used again, as far as the reply says."""
+
+    @property
+    def has_head(self) -> bool:
+        return self._head is not None
+
+    @property
+    def received_head(self) -> Head:
+        assert self._head is not None
+        return self._head
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will arrive."""
+        return self.is_complete or self._error is not None
+
+    def feed(self, data: bytes) -> None:
+        """Read bytes of the connection."""
+        if self.has_ended:
+            self.is_reusable = False
+            return
+        if self._head is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fail(BrokenOff("the provider switched to another protocol"))
+        except httptools.HttpParserError as error:
+            self._fail_parsing(str(error))
+        if self._head is None and self._head_bytes > MAX_HEAD_BYTES:
+            self.fail(BrokenOff(f"the head has more than {MAX_HEAD_BYTES} bytes"))
+
+    def end(self, error: Exception | None) -> None:
+        """Take note that the connection has ended, because of `error` or by the provider's will."""
+        if self.has_ended:
+            return
+        if error is None and self._head is not None and not self._is_delimited:
+            self.is_complete = True
+            self.wake()
+            return
+        self.fail(BrokenOff(type(error).__name__ if error is not None else CLOSED))
+
+    def fail(self, error: BaseException) -> None:
+        """End the reply with an error. The read that waits, or the next read, raises it."""
+        if not self.has_ended:
+            self._error = error
+            self.is_reusable = False
+            self.wake()
+
+    async def head(self) -> Head:
+        """Return the head as soon as it has arrived. Raises the error with which the reply ended before that."""
+        while self._head is None:
+            if self._error is not None:
+                raise self._error
+            await self.change()
+        return self._head
+
+    async def read(self) -> bytes:
+        """Return the bytes of the body that have arrived, and wait for them if there are none; b"" at the end.
+
+        Raises the error with which the reply ended, after all bytes that arrived before it.
+        """
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self.is_complete:
+                return b""
+            await self.change()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._resume()
+        return data
+
+    async def change(self) -> None:
+        """Wait until something happens: bytes, an error, or room for more of the request."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            # bytes after the reply: a second reply, which no request has asked for
+            self.is_reusable = False
+        self._pairs = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is None:  # the others are trailers
+            self._pairs.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 or self._head is not None:
+            return
+        headers = joined_headers(self._pairs)
+        coding = headers.get("transfer-encoding", "").strip().lower()
+        if status < 100 or coding not in {"", "chunked"}:
+            self.fail(BrokenOff(f"transfer coding {coding[:50]}" if status >= 100 else f"status {status}"))
+            return
+        self._is_delimited = bool(coding) or "content-length" in headers
+        self._head = Head(status, headers)
+        self.wake()
+
+    def on_body(self, body: bytes) -> None:
+        if self.has_ended:
+            return
+        self._parts.append(body)
+        self._buffered += len(body)
+        if self._buffered > MAX_BUFFERED_BYTES and not self._paused:
+            self._paused = True
+            self._pause()
+        self.wake()
+
+    def on_message_complete(self) -> None:
+        if self._head is not None and not self.has_ended:
+            self.is_complete = True
+            self.is_reusable = self._parser.should_keep_alive()
+            self.wake()
+
+    def _fail_parsing(self, reason: str) -> None:
+        """Take note of damaged framing: of this reply, or of what follows it."""
+        self.is_reusable = False
+        self.fail(BrokenOff(f"damaged HTTP: {reason}"))

@@ -1,0 +1,66 @@
+"""The address of a request: the origin of a provider's base URL, and the request target below it.
+
+Nothing here opens a connection or resolves a name.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from yarl import URL
+
+_VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
+_VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
+_VISIBLE: Final = re.compile(r"[!-~]*")
+"""The characters that may stand in a request line (RFC 9112, 3.2)."""
+_KEPT: Final = "".join(map(chr, range(0x21, 0x7F)))
+"""The characters that are not percent-encoded. `%` is among them, because paths are encoded already."""
+
+
+class Origin(NamedTuple):
+    """A scheme, host and port. Connections to the same origin can be shared."""
+
+    scheme: str
+    host: str
+    """The host name in ASCII, or the IP address without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Base(NamedTuple):
+    """A provider's base URL."""
+
+    origin: Origin
+    authority: str
+    """The value of the header `Host`: the host, and the port unless it is the default port of the scheme."""
+    path: str
+    """The path without a slash at its end."""
+    has_version: bool
+    """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`."""
+
+    def target(self, path: str, query: str) -> str:
+        """Return the request target for a path below the base URL: without a double slash or a double version.
+
+        The path is not encoded again. Only characters that a request line cannot have are percent-encoded.
+        """
+        if self.has_version:
+            path = _VERSION_AT_START.sub("", path)
+        target = f"{self.path}{path}?{query}" if query else self.path + path
+        return target if _VISIBLE.fullmatch(target) else quote(target, safe=_KEPT)
+
+
+@lru_cache(maxsize=1024)
+def base(baseurl: str) -> Base:
+    """Return the parts of a base URL, which the configuration has checked.
+
+    The URL may have a path, as for Bedrock: `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic`.
+    """
+    url = URL(baseurl.rstrip("/"), encoded=True)
+    origin = Origin(url.scheme, str(url.raw_host), int(url.port or 0))
+    path = url.raw_path.rstrip("/")
+    return Base(origin, url.host_port_subcomponent or "", path, bool(_VERSION_AT_END.search(path)))

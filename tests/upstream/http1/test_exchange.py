@@ -1,0 +1,193 @@
+"""Tests of replies as bytes: what is read of them, how they end, and after which the connection may be used again."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+
+import pytest
+
+from gateway.upstream.http1.codings import STEP_BYTES, Inflated
+from gateway.upstream.http1.exchange import MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, BrokenOff, Exchange
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def chunks(*parts):
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n"
+
+
+@dataclass
+class Outcome:
+    """The parts of a reply that were read, the reason of its error, and whether its connection may be used again."""
+
+    status: int | None = None
+    headers: dict | None = None
+    body: bytes = b""
+    error: str = ""
+    reusable: bool = False
+
+
+async def read(*pieces, end=False):
+    """Return the outcome of a reply whose bytes come in `pieces`, after which the provider may end the connection."""
+    exchange = Exchange(lambda: None, lambda: None)
+    for piece in pieces:
+        exchange.feed(piece)
+    if end:
+        exchange.end(None)
+    outcome = Outcome()
+    try:
+        async with asyncio.timeout(0.2):
+            head = await exchange.head()
+            outcome.status, outcome.headers = head.status, dict(head.headers)
+            while data := await exchange.read():
+                outcome.body += data
+    except BrokenOff as error:
+        outcome.error = str(error)
+    except TimeoutError:
+        outcome.error = "waits"
+    outcome.reusable = exchange.is_complete and exchange.is_reusable
+    return outcome
+
+
+WHOLE = {
+    "a length": (OK + b"Content-Length: 5\r\n\r\nhello", b"hello", True),
+    "no body": (OK + b"Content-Length: 0\r\n\r\n", b"", True),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+    "chunks": (CHUNKED + chunks(b"hel", b"lo") + b"\r\n", b"hello", True),
+    "an extension of a chunk": (CHUNKED + b"5;a=b\r\nhello\r\n0\r\n\r\n", b"hello", True),
+    "spaces after a chunk's size": (CHUNKED + b"5  \r\nhello\r\n0\r\n\r\n", b"hello", True),
+    "trailers": (CHUNKED + chunks(b"hello") + b"Status: 500\r\n\r\n", b"hello", True),
+    "interim replies": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
+        b"hello",
+        True,
+    ),
+    "no reason": (b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello", b"hello", True),
+    "lines without a carriage return": (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", b"hello", True),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
+    "HTTP/1.0 that is kept": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", b"hello", True,
+    ),
+    "a connection that will be closed": (OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
+    "bytes after the end": (OK + b"Content-Length: 5\r\n\r\nhello, world", b"hello", False),
+    "a second reply": (OK + b"Content-Length: 5\r\n\r\nhello" + OK + b"Content-Length: 4\r\n\r\nevil", b"hello", False),
+    "a second head": (OK + b"Content-Length: 5\r\n\r\nhello" + OK, b"hello", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_a_reply_is_read_however_it_is_cut(name):
+    reply, body, reusable = WHOLE[name]
+    for cut in range(1, len(reply)):
+        outcome = await read(reply[:cut], reply[cut:])
+        assert (outcome.status // 100, outcome.body, outcome.error, outcome.reusable) == (2, body, "", reusable), cut
+        assert "status" not in outcome.headers  # a trailer is no header
+
+
+async def test_a_body_without_a_length_ends_with_the_connection():
+    outcome = await read(OK + b"\r\nhel", b"lo", end=True)
+    assert (outcome.body, outcome.error, outcome.reusable) == (b"hello", "", False)
+
+
+@pytest.mark.parametrize(
+    "reply", [OK + b"Content-Length: 5\r\n\r\nhell", CHUNKED + b"5\r\nhell", CHUNKED + chunks(b"hello")]
+)
+async def test_a_reply_that_ends_too_early_is_broken_off_after_what_came(reply):
+    outcome = await read(reply, end=True)
+    assert outcome.error == "the provider closed the connection"
+    assert outcome.body in {b"hell", b"hello"}
+
+
+DAMAGED = {
+    "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "two lengths": OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "a length and chunks": OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b"hello"),
+    "a length with a sign": OK + b"Content-Length: +5\r\n\r\nhello",
+    "a length that is no number": OK + b"Content-Length: 5,5\r\n\r\nhello",
+    "a line that goes on": OK + b"A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+    "a space before the colon": OK + b"Content-Length : 0\r\n\r\n",
+    "a zero byte": OK + b"A: b\x00c\r\nContent-Length: 0\r\n\r\n",
+    "another coding": OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
+    "two codings": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + chunks(b"hello") + b"\r\n",
+    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "a status below 100": b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
+    "a head without end": OK + b"".join(b"A%d: b\r\n" % number for number in range(MAX_HEAD_BYTES // 8)),
+    "interim replies without end": b"HTTP/1.1 103 Early Hints\r\n\r\n" * (MAX_HEAD_BYTES // 20),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+async def test_a_damaged_head_is_an_error(name):
+    outcome = await read(*(DAMAGED[name][start : start + 1000] for start in range(0, len(DAMAGED[name]), 1000)))
+    assert outcome.status is None
+    assert outcome.error not in {"", "waits"}
+    assert not outcome.reusable
+
+
+@pytest.mark.parametrize("damage", [b"zz\r\n", b"\r\n", b"-1\r\n", b"f" * 20 + b"\r\n", b"5\r\nhello!!"])
+async def test_a_damaged_chunk_is_an_error_after_what_came(damage):
+    outcome = await read(CHUNKED + b"2\r\nHi\r\n" + damage)
+    assert outcome.body.startswith(b"Hi")
+    assert outcome.error.startswith("damaged HTTP: ")
+
+
+async def test_a_reader_that_is_slow_pauses_the_connection():
+    log = []
+    exchange = Exchange(lambda: log.append("pause"), lambda: log.append("resume"))
+    exchange.feed(OK + b"Content-Length: 1000000\r\n\r\n")
+    exchange.feed(bytes(MAX_BUFFERED_BYTES))
+    assert log == []
+    exchange.feed(b"x")
+    assert log == ["pause"]
+    assert len(await exchange.read()) == MAX_BUFFERED_BYTES + 1
+    assert log == ["pause", "resume"]
+
+
+async def inflated(*pieces):
+    """Return the decoded body, and the sizes of the pieces in which it was read."""
+    waiting = iter(pieces)
+
+    async def next_piece():
+        return next(waiting, b"")
+
+    reader, parts = Inflated(next_piece), []
+    while data := await reader.read():
+        parts.append(data)
+    return b"".join(parts), [len(part) for part in parts]
+
+
+def packed(data, bits):
+    made = zlib.compressobj(wbits=bits)
+    return made.compress(data) + made.flush()
+
+
+FORMS = {"gzip": 31, "deflate": 15, "deflate without a header": -15}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_compressed_body_is_decoded_however_it_is_cut(form):
+    body = packed(b"hello, world", FORMS[form])
+    for cut in range(1, len(body)):
+        assert (await inflated(body[:cut], body[cut:]))[0] == b"hello, world"
+        with pytest.raises(BrokenOff, match="ends too early"):
+            await inflated(body[:cut])
+
+
+async def test_a_body_of_several_gzip_members_is_read_to_its_end():
+    assert (await inflated(packed(b"hello, ", 31) + packed(b"world", 31)))[0] == b"hello, world"
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_small_body_never_becomes_a_large_piece(form):
+    data, sizes = await inflated(packed(bytes(10_000_000), FORMS[form]))
+    assert (len(data), max(sizes)) == (10_000_000, STEP_BYTES)
+
+
+async def test_damaged_compressed_data_are_an_error():
+    with pytest.raises(BrokenOff, match="damaged"):
+        await inflated(packed(b"hello", 31)[:10] + b"garbage", b"more garbage")
+
+
+async def test_an_empty_body_is_empty_in_any_coding():
+    assert await inflated() == (b"", [])

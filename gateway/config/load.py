@@ -54,7 +54,8 @@ class Loaded:
     config: Config
     warnings: tuple[Finding, ...]
     stamps: Mapping[FilePath, Stamp]
-    """Stamps of all files that were read (configuration, secrets, prices), each taken before the file was read."""
+    """Stamps of all files that were read (configuration, secrets, prices, authorities), each taken before the file was
+    read."""
     document: Document
     """The document as it was read, with macros not replaced."""
 

@@ -29,10 +29,11 @@ from gateway.contract.http_headers import FRAMING
 from gateway.upstream.faults import unreachable
 from gateway.upstream.http1.codings import CODINGS, Inflated
 from gateway.upstream.http1.connection import Connection
-from gateway.upstream.http1.dial import Dialer, Proxy
+from gateway.upstream.http1.dial import Dialer
 from gateway.upstream.http1.exchange import BrokenOff, Exchange
 from gateway.upstream.http1.pool import Pool
-from gateway.upstream.http1.targets import Base, base
+from gateway.upstream.http1.proxies import Proxies, Proxy
+from gateway.upstream.http1.targets import Base, Endpoint, base
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is not streamed. A larger reply is an error."""
@@ -190,6 +191,7 @@ class Upstream:
     def __init__(self) -> None:
         self._pool = Pool()
         self._dialer = Dialer()
+        self._proxies = Proxies()
 
     async def open(
         self,
@@ -210,9 +212,9 @@ class Upstream:
         """
         where = base(provider.baseurl)
         with _not_reached(provider, where):
-            proxy = self._dialer.proxy_for(where.origin)
+            proxy = self._proxies.proxy_for(where.origin)
         head = _head(where, proxy, request, added)
-        connection = await self._connection(provider, where, proxy, timeouts)
+        connection = await self._connection(provider, where, proxy, timeouts.connect_seconds)
         is_announced = False
         try:
             if (pending := notices.before()) is not None:
@@ -223,9 +225,11 @@ class Upstream:
                 self._pool.put(connection)
         while connection.is_used and not connection.is_open:
             connection.abort()
-            connection = await self._connection(provider, where, proxy, timeouts)
+            connection = await self._connection(provider, where, proxy, timeouts.connect_seconds)
         try:
-            exchange = await connection.send(head, request.body, timeouts.head_seconds, notices.begins)
+            exchange = await connection.send(
+                head, request.body, timeouts.head_seconds, notices.begins, has_body=request.method != "HEAD"
+            )
         except TimeoutError:
             message = f"{provider.id} sent no head of a reply for {timeouts.head_seconds:g} seconds"
             raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None
@@ -239,36 +243,47 @@ class Upstream:
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         return reply
 
+    async def reach(self, provider: Provider, seconds: float) -> None:
+        """Connect to a provider, and close the connection. Nothing is sent. Raises `NotReached` if this fails."""
+        where = base(provider.baseurl)
+        with _not_reached(provider, where):
+            proxy = self._proxies.proxy_for(where.origin)
+        connection = await self._connection(provider, where, proxy, seconds)
+        connection.abort()
+
     async def close(self) -> None:
+        self._dialer.close()
         self._pool.close()
         await asyncio.sleep(0)  # the event loop closes the sockets
 
-    async def _connection(self, provider: Provider, where: Base, proxy: Proxy | None, timeouts: Timeouts) -> Connection:
+    async def _connection(self, provider: Provider, where: Base, proxy: Proxy | None, seconds: float) -> Connection:
         """Return an idle connection or a new one. Raises `NotReached` if none can be made."""
-        if (idle := self._pool.take(where.origin)) is not None:
+        endpoint = Endpoint(where.origin, provider.authorities)
+        if (idle := self._pool.take(endpoint)) is not None:
             return idle
-        with _not_reached(provider, where):
-            async with asyncio.timeout(timeouts.connect_seconds):
-                connection = await self._dialer.connect(where.origin, proxy, self._pool.forget)
+        with _not_reached(provider, where, proxy):
+            async with asyncio.timeout(seconds):
+                connection = await self._dialer.connect(endpoint, proxy, self._pool.forget)
         self._pool.add(connection)
         return connection
 
 
 @contextmanager
-def _not_reached(provider: Provider, where: Base) -> Iterator[None]:
-    """Raise `NotReached` with the reason, in place of an exception of `http1/dial.py`."""
+def _not_reached(provider: Provider, where: Base, proxy: Proxy | None = None) -> Iterator[None]:
+    """Raise `NotReached` with the reason, in place of an exception of `http1/dial.py` or `http1/proxies.py`."""
     try:
         yield
     except (OSError, UnicodeError) as error:
         why = unreachable(error, where.origin.host, where.origin.port)
-        message = f"{provider.id} cannot be reached: {why.words}"
+        way = f" (through the proxy {proxy.origin})" if proxy is not None and why.name != "proxy" else ""
+        message = f"{provider.id} cannot be reached: {why.words}{way}"
         raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
 
 
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
     """Return the head of a request (RFC 9112, 2.1). Headers about the connection are set here alone.
 
-    Raises `ValueError` if a header would end its line.
+    Raises `ValueError` if a header would end its line, or has a zero byte (RFC 9110, 5.5).
     """
     headers = {"host": where.authority, **_OWN_HEADERS}
     for name, value in chain(request.headers.items(), added.items()):
@@ -283,6 +298,6 @@ def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Map
             headers["proxy-authorization"] = proxy.authorization
     lines = [f"{request.method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
     text = "\n".join(lines)
-    if text.count("\n") != len(headers) or "\r" in text:
-        raise ValueError("a header has a line break")
+    if text.count("\n") != len(headers) or "\r" in text or "\0" in text:
+        raise ValueError("a header has a line break or a zero byte")
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")

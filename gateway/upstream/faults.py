@@ -11,7 +11,7 @@ import socket
 import ssl
 from typing import Final, NamedTuple
 
-from gateway.upstream.http1.dial import ProxyRefused
+from gateway.upstream.http1.proxies import ProxyRefused
 
 _ERRNOS: Final = {
     errno.ECONNREFUSED: ("connection_refused", "nothing listens there (connection refused)"),
@@ -53,7 +53,8 @@ def unreachable(error: Exception, host: str, port: int) -> Unreachable:
             return Unreachable(name, f"{place}: {words}")
         case TimeoutError():
             return Unreachable("connect_timeout", f"{place}: no connection in time")
-    return Unreachable("connect_failed", f"{place}: {type(error).__name__}")
+    # several addresses may have failed for different reasons, which only the text names
+    return Unreachable("connect_failed", f"{place}: {error}")
 
 
 def _unresolved(error: OSError, host: str) -> Unreachable:

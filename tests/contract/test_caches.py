@@ -58,8 +58,8 @@ CACHES = {
     "gateway/testkit/judge.py": [CONSTANT, CONSTANT],
     "gateway/upstream/catalog.py": [CONFIGURED],
     "gateway/upstream/credentials/aws_access.py": [CHOSEN],  # a role session for each caller, of which 1,000 are kept
-    "gateway/upstream/http1/dial.py": [CONSTANT],
     "gateway/upstream/http1/targets.py": [CONFIGURED],
+    "gateway/upstream/http1/tls.py": [CONFIGURED],
     "gateway/upstream/refused_features.py": [CONFIGURED],
     "gateway/web/admin/openapi.py": [CONSTANT],
     "gateway/web/connection_limits.py": [CONNECTIONS],

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelId, NamesOrNull, RequestMetadata
+from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, FilePath, Headers, ModelId, NamesOrNull, RequestMetadata
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
+from gateway.config.sections.authorities import read_authorities
 from gateway.config.sections.aws import AwsSection, read_aws
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
@@ -93,6 +94,11 @@ class ProviderSection(Section):
         0, description="Which provider serves a model that several have: the one with the higher number, such as 10."
     )
     add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
+    ca_file: FilePath = Field(
+        "",
+        description="A file in PEM format with the certificates of the authorities that may sign the provider's "
+        'certificate, in place of the system\'s authorities: "company-ca.pem".',
+    )
     calls_in_flight: int | None = Field(
         None,
         ge=1,
@@ -185,10 +191,19 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         preference=section.preference,
         add_headers=section.add_headers,
         request_metadata=tuple(section.request_metadata.items()),
+        authorities=_authorities(section, (*path, "ca_file"), reading),
         calls_in_flight=section.calls_in_flight,
         on_loss=section.on_loss,
         advertise=section.advertise,
     )
+
+
+def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
+    if section.ca_file and section.baseurl.startswith("http:"):
+        reading.report.warn(
+            path, 'has no effect, because the address in "baseurl" begins with http:// and not https://'
+        )
+    return read_authorities(section.ca_file, path, reading)
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:

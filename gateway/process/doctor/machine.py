@@ -10,19 +10,17 @@ import errno
 import os
 import resource
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from gateway.access.identity.endpoints import address
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.proxy_protocol import trusted
 from gateway.config.model import Config, Listener, Provider
+from gateway.contract.errors import NotReached
 from gateway.process.doctor.result import Result, error, ok, warning
 from gateway.process.sockets import family, require_free
+from gateway.upstream.client import Upstream
 
 FEW_DESCRIPTORS: Final = 4096
 """Number of file descriptors below which a busy gateway would have to refuse connections. Half of them are for
@@ -35,6 +33,14 @@ MAX_PATH_BYTES: Final = 107
 """Maximum number of bytes of the path of a unix socket (`sun_path` in unix(7), without the zero at its end)."""
 _NO_CALLER: Final = b"PROXY UNKNOWN\r\n"
 """A PROXY header that names no caller."""
+_NETWORK: Final = "look at baseurl, the network and its firewall"
+_REACHING: Final = {
+    "no_such_host": "look at baseurl and the machine's name servers",
+    "dns": "look at baseurl and the machine's name servers",
+    "tls": "look at baseurl, the clock, and the certificate authorities of the machine or of ca_file",
+    "proxy": "look at the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment",
+}
+"""Advice by the reason for which a provider cannot be reached (`gateway/upstream/faults.py`)."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -164,33 +170,25 @@ async def _tailscaled_fault(path: str) -> str:
 
 
 def providers(config: Config) -> Sequence[Result]:
-    """Return a result for each provider: whether its host is found, can be reached, and has a valid certificate."""
-    enabled = [provider for provider in config.providers.values() if provider.baseurl and not provider.disabled]
-    with ThreadPoolExecutor(max_workers=16) as threads:
-        return [*threads.map(_provider, enabled)]
+    """Return a result for each provider: whether its host is found, can be reached, and has a valid certificate.
+
+    The gateway's own client connects, so proxies and `ca_file` count as in calls.
+    """
+    return asyncio.run(_reach([p for p in config.providers.values() if p.baseurl and not p.disabled]))
 
 
-def _provider(provider: Provider) -> Result:
-    check = f"provider {provider.id}"
-    url = urlsplit(provider.baseurl)
-    host = url.hostname or ""
-    port = url.port or (443 if url.scheme == "https" else 80)
-    place = address(host, port)
+async def _reach(providers: Sequence[Provider]) -> Sequence[Result]:
+    upstream = Upstream()
     try:
-        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
-            if url.scheme == "https":
-                ssl.create_default_context().wrap_socket(connection, server_hostname=host).close()
-    except socket.gaierror as failure:
-        remedy = "look at baseurl and the machine's name servers"
-        return error(check, f"the name {host} cannot be looked up: {failure.strerror}", remedy)
-    except ssl.SSLCertVerificationError as failure:
-        remedy = "look at baseurl, the clock, and the machine's certificate authorities"
-        return error(check, f"the TLS certificate of {place} is not accepted: {failure.verify_message}", remedy)
-    except ssl.SSLError as failure:
-        return error(check, f"no TLS with {place}: {failure.reason}", "look at baseurl")
-    except TimeoutError:
-        return error(check, f"{place}: no answer in time", "look at baseurl, the network and its firewall")
-    except OSError as failure:
-        remedy = "look at baseurl, the network and its firewall"
-        return error(check, f"{place}: {failure.strerror or failure}", remedy)
-    return ok(check, f"{place} can be reached")
+        return await asyncio.gather(*(_provider(upstream, provider) for provider in providers))
+    finally:
+        await upstream.close()
+
+
+async def _provider(upstream: Upstream, provider: Provider) -> Result:
+    check = f"provider {provider.id}"
+    try:
+        await upstream.reach(provider, CONNECT_SECONDS)
+    except NotReached as failure:
+        return error(check, failure.problem.message, _REACHING.get(failure.problem.reason, _NETWORK))
+    return ok(check, "its host can be reached")

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from gateway.upstream.http1.alarm import Alarm
 from gateway.upstream.http1.exchange import CLOSED, BrokenOff, Exchange
-from gateway.upstream.http1.targets import Origin
+from gateway.upstream.http1.targets import Endpoint
 
 WRITE_BYTES: Final = 1024 * 1024
 """Maximum number of bytes of a body that are sent in one write.
@@ -20,8 +20,8 @@ A longer body is sent in pieces, so that the event loop serves other calls in be
 class Connection(asyncio.Protocol):
     """An open connection. `lost` is called when it has ended."""
 
-    def __init__(self, origin: Origin, lost: Callable[[Connection], None]) -> None:
-        self.origin = origin
+    def __init__(self, endpoint: Endpoint, lost: Callable[[Connection], None]) -> None:
+        self.endpoint = endpoint
         self.is_used = False
         """Whether a request was sent on the connection."""
         self._lost = lost
@@ -46,21 +46,25 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
 
-    async def send(self, head: bytes, body: bytes, seconds: float, begins: Callable[[], None]) -> Exchange:
+    async def send(
+        self, head: bytes, body: bytes, seconds: float, begins: Callable[[], None], *, has_body: bool
+    ) -> Exchange:
         """Send a request, and return the reply when its head has arrived. `begins` is called before the first byte.
 
-        If the provider answers before the whole body is sent, the rest is not sent, and the connection is not used
-        again. Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before.
+        `has_body` says whether the reply may have a body. If the provider answers before the whole body is sent, the
+        rest is not sent, and the connection is not used again.
+
+        Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before.
         """
         transport = self._transport
         if transport is None:
             raise BrokenOff(CLOSED)
-        begins()
-        self.is_used = True
-        exchange = self._exchange = Exchange(transport.pause_reading, transport.resume_reading)
-        self.alarm.set(self._loop.time() + seconds, lambda: exchange.fail(TimeoutError()))
+        exchange = self._exchange = Exchange(transport.pause_reading, transport.resume_reading, has_body=has_body)
         is_answered = False
         try:
+            begins()
+            self.is_used = True
+            self.alarm.set(self._loop.time() + seconds, lambda: exchange.fail(TimeoutError()))
             if len(body) <= WRITE_BYTES:
                 transport.write(head + body if body else head)
             else:
@@ -88,8 +92,11 @@ class Connection(asyncio.Protocol):
             or not exchange.is_complete
             or not exchange.is_reusable
             or self._is_cut
+            or self._is_full
             or transport.get_write_buffer_size()
         ):
+            if exchange is not None:
+                exchange.fail(BrokenOff("the gateway closed the connection"))
             self.abort()
             return False
         transport.resume_reading()
@@ -129,11 +136,15 @@ class Connection(asyncio.Protocol):
     async def _send_pieces(self, transport: asyncio.Transport, exchange: Exchange, body: bytes) -> None:
         """Send a long body, until the head of the reply arrives. Raises the error with which the connection ends."""
         view = memoryview(body)
-        for start in range(0, len(body), WRITE_BYTES):
-            while self._is_full and not exchange.has_head and not exchange.has_ended:
-                await exchange.change()
+        start = 0
+        while start < len(body):
+            await asyncio.sleep(0)
             if exchange.has_head or exchange.has_ended:
                 self._is_cut = True
                 return
-            transport.write(view[start : start + WRITE_BYTES])
-            await asyncio.sleep(0)
+            if self._is_full:
+                await exchange.change()
+            elif not self._poll.poll(0):
+                # if the provider has answered and closed, a write would lose the answer that waits to be read
+                transport.write(view[start : start + WRITE_BYTES])
+                start += WRITE_BYTES

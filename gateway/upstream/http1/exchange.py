@@ -15,8 +15,11 @@ import httptools
 from gateway.contract.flag import Head
 from gateway.contract.http_headers import joined_headers
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-"""Maximum number of bytes before the end of the reply's head, interim replies (100, 103) included."""
+MAX_FRAMING_BYTES: Final = 64 * 1024
+"""Maximum number of bytes that may come without the end of the head or a byte of the body.
+
+Interim replies (100, 103), chunk extensions and trailers are counted. The parser keeps the name and the value of a
+header in memory until they end, so a trailer without end would fill the memory."""
 MAX_BUFFERED_BYTES: Final = 128 * 1024
 """Number of unread bytes of a body above which the connection stops reading."""
 CLOSED: Final = "the provider closed the connection"
@@ -37,19 +40,21 @@ class Exchange:
     """One request's reply. httptools calls the methods whose names begin with `on_`."""
 
     __slots__ = (
-        "_buffered", "_error", "_head", "_head_bytes", "_is_delimited", "_pairs", "_parser", "_parts", "_pause",
-        "_paused", "_resume", "_waiter", "is_complete", "is_reusable",
+        "_buffered", "_error", "_framing_bytes", "_has_body", "_head", "_is_delimited", "_pairs", "_parser", "_parts",
+        "_pause", "_paused", "_resume", "_waiter", "is_complete", "is_reusable",
     )  # fmt: skip
 
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], *, has_body: bool = True) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(**_LENIENCIES)
+        self._has_body = has_body
+        """Whether the request's method allows a reply with a body. HEAD does not, whatever the head says."""
         self._pause = pause
         self._resume = resume
         self._paused = False
         self._pairs: list[tuple[str, str]] = []
         self._head: Head | None = None
-        self._head_bytes = 0
+        self._framing_bytes = 0
         self._is_delimited = False
         """Whether the body has a length or chunks. Otherwise it ends with the connection."""
         self._parts: list[bytes] = []
@@ -78,18 +83,17 @@ class Exchange:
     def feed(self, data: bytes) -> None:
         """Read bytes of the connection."""
         if self.has_ended:
-            self.is_reusable = False
+            self._refuse()
             return
-        if self._head is None:
-            self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.fail(BrokenOff("the provider switched to another protocol"))
+            self._damaged("the provider switched to another protocol")
         except httptools.HttpParserError as error:
-            self._fail_parsing(str(error))
-        if self._head is None and self._head_bytes > MAX_HEAD_BYTES:
-            self.fail(BrokenOff(f"the head has more than {MAX_HEAD_BYTES} bytes"))
+            self._damaged(f"damaged HTTP: {error}")
+        if self._framing_bytes > MAX_FRAMING_BYTES:
+            self._damaged(f"more than {MAX_FRAMING_BYTES} bytes of headers")
 
     def end(self, error: Exception | None) -> None:
         """Take note that the connection has ended, because of `error` or by the provider's will."""
@@ -105,7 +109,7 @@ class Exchange:
         """End the reply with an error. The read that waits, or the next read, raises it."""
         if not self.has_ended:
             self._error = error
-            self.is_reusable = False
+            self._refuse()
             self.wake()
 
     async def head(self) -> Head:
@@ -131,7 +135,7 @@ class Exchange:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._buffered = 0
-        if self._paused:
+        if self._paused and not self.has_ended:
             self._paused = False
             self._resume()
         return data
@@ -161,34 +165,55 @@ class Exchange:
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if 100 <= status < 200 or self._head is not None:
+        if 100 <= status < 200 or self.has_head or self.has_ended:
             return
         headers = joined_headers(self._pairs)
         coding = headers.get("transfer-encoding", "").strip().lower()
         if status < 100 or coding not in {"", "chunked"}:
-            self.fail(BrokenOff(f"transfer coding {coding[:50]}" if status >= 100 else f"status {status}"))
+            self._damaged(f"transfer coding {coding[:50]}" if status >= 100 else f"status {status}")
             return
         self._is_delimited = bool(coding) or "content-length" in headers
+        self._framing_bytes = 0
         self._head = Head(status, headers)
-        self.wake()
+        if self._has_body:
+            self.wake()
+        else:
+            self.on_message_complete()
 
     def on_body(self, body: bytes) -> None:
+        if self._head is None:
+            self._damaged("an interim reply has a body")
         if self.has_ended:
+            self._refuse()
             return
+        self._framing_bytes = 0
         self._parts.append(body)
         self._buffered += len(body)
-        if self._buffered > MAX_BUFFERED_BYTES and not self._paused:
-            self._paused = True
-            self._pause()
+        if self._buffered > MAX_BUFFERED_BYTES:
+            self._hold()
         self.wake()
 
     def on_message_complete(self) -> None:
-        if self._head is not None and not self.has_ended:
-            self.is_complete = True
-            self.is_reusable = self._parser.should_keep_alive()
-            self.wake()
+        head = self._head
+        if head is None or self.has_ended:
+            return
+        self.is_complete = True
+        # HTTP/1.0 has no chunks, so the framing is faulty if a proxy of that version passes them on (RFC 9112, 6.1)
+        is_faulty = "transfer-encoding" in head.headers and self._parser.get_http_version() == "1.0"
+        self.is_reusable = self._parser.should_keep_alive() and not is_faulty
+        self.wake()
 
-    def _fail_parsing(self, reason: str) -> None:
-        """Take note of damaged framing: of this reply, or of what follows it."""
+    def _damaged(self, reason: str) -> None:
+        """Take note of damaged framing: of this reply, or of what follows the reply."""
+        self._refuse()
+        self.fail(BrokenOff(reason))
+
+    def _refuse(self) -> None:
+        """Read no more, because the reply has ended; the connection cannot be used again."""
         self.is_reusable = False
-        self.fail(BrokenOff(f"damaged HTTP: {reason}"))
+        self._hold()
+
+    def _hold(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._pause()

@@ -6,26 +6,26 @@ import asyncio
 from typing import Final
 
 from gateway.upstream.http1.connection import Connection
-from gateway.upstream.http1.targets import Origin
+from gateway.upstream.http1.targets import Endpoint
 
 IDLE_SECONDS: Final = 15.0
 """Number of seconds after which an idle connection is closed. Many servers close theirs after 20 or more."""
 
 
 class Pool:
-    """Connections by origin. The one that was used last is used first, so that those in excess can end."""
+    """Connections by endpoint. The one that was used last is used first, so that those in excess can end."""
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, dict[Connection, None]] = {}
+        self._idle: dict[Endpoint, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
 
     def add(self, connection: Connection) -> None:
         """Take note of a new connection, which is in use."""
         self._open.add(connection)
 
-    def take(self, origin: Origin) -> Connection | None:
-        """Return an idle connection to an origin, or None. The caller gives it back with `put`."""
-        if not (idle := self._idle.get(origin)):
+    def take(self, endpoint: Endpoint) -> Connection | None:
+        """Return an idle connection to an endpoint, or None. The caller gives it back with `put`."""
+        if not (idle := self._idle.get(endpoint)):
             return None
         connection, _ = idle.popitem()
         connection.alarm.stop()
@@ -34,18 +34,18 @@ class Pool:
     def put(self, connection: Connection) -> None:
         """Keep a connection that is not in use for the next request."""
         if connection in self._open:
-            self._idle.setdefault(connection.origin, {})[connection] = None
+            self._idle.setdefault(connection.endpoint, {})[connection] = None
             loop = asyncio.get_running_loop()
             connection.alarm.set(loop.time() + IDLE_SECONDS, connection.abort)
 
     def forget(self, connection: Connection) -> None:
         """Take note that a connection has ended."""
         self._open.discard(connection)
-        idle = self._idle.get(connection.origin)
+        idle = self._idle.get(connection.endpoint)
         if idle is not None:
             idle.pop(connection, None)
             if not idle:
-                del self._idle[connection.origin]
+                del self._idle[connection.endpoint]
 
     def close(self) -> None:
         """Close all connections, also those in use."""

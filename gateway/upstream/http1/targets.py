@@ -21,7 +21,7 @@ _KEPT: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Origin(NamedTuple):
-    """A scheme, host and port. Connections to the same origin can be shared."""
+    """A scheme, host and port."""
 
     scheme: str
     host: str
@@ -30,6 +30,14 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class Endpoint(NamedTuple):
+    """The place to which a connection is made. Calls to the same endpoint share connections."""
+
+    origin: Origin
+    authorities: str
+    """The certificates of the authorities that are accepted, in PEM format; "" for those of the system."""
 
 
 class Base(NamedTuple):

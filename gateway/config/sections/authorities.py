@@ -1,0 +1,72 @@
+"""The key `ca_file` of a provider: a file with the certificates of the authorities that are accepted.
+
+The file is read when the configuration is loaded, and watched for changes like the files of secrets. Connections are
+made in `gateway/upstream/http1/`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path as FilePath
+from typing import Final
+
+from gateway.config.document.hujson import Path
+from gateway.config.document.watch import stamps
+from gateway.config.reading import Reading
+
+MAX_BYTES: Final = 2 * 1024 * 1024
+"""Maximum size of the file in bytes. The bundle of all public authorities has a tenth of this size."""
+_RIGHT: Final = 'write certificates in PEM format into it ("-----BEGIN CERTIFICATE-----")'
+
+
+def read_authorities(name: str, path: Path, reading: Reading) -> str:
+    """Return the text of the file that the configuration names; "" if it names none, or if the file has a fault.
+
+    A relative path is relative to the folder of the configuration.
+    """
+    if not name:
+        return ""
+    file = reading.folder / name
+    if file not in reading.files:
+        reading.files |= stamps([file])
+    try:
+        text = _text(file)
+        _check(text, file)
+    except ValueError as error:
+        reading.report.error(path, str(error))
+        return ""
+    return text
+
+
+def _text(file: FilePath) -> str:
+    """Return the content. Raises `ValueError` with the reason if it cannot be read, or if it is no text."""
+    try:
+        # reading from a pipe or a device could wait for ever
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ValueError(f"{file} is no regular file; name a file with certificates in PEM format")
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError):
+        raise ValueError(f"there is no file {file}; correct the path, or {_RIGHT}") from None
+    except OSError as error:
+        raise ValueError(f"the file {file} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"the file {file} is larger than {MAX_BYTES} bytes; {_RIGHT}")
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {file} is not in PEM format; {_RIGHT}") from None
+
+
+def _check(text: str, file: FilePath) -> None:
+    """Raise `ValueError` if the text has a private key, or no certificate, or a certificate that cannot be read."""
+    if "PRIVATE KEY-----" in text:
+        raise ValueError(f"the file {file} holds a private key; it must hold the certificates of authorities only")
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError(f"the file {file} holds no certificate; {_RIGHT}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except ssl.SSLError as error:
+        cause = (error.reason or "it is damaged").lower().replace("_", " ")
+        raise ValueError(f"the file {file} holds a certificate that cannot be read ({cause}); {_RIGHT}") from None

@@ -1,0 +1,22 @@
+"""The settings of TLS for providers: which certificates are accepted.
+
+- The certificates are those that the system accepts; OpenSSL's `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. For a
+  provider with `ca_file`, they are those of the authorities in that file.
+- The name in the certificate is always checked.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache
+
+
+@lru_cache(maxsize=256)
+def tls_context(authorities: str) -> ssl.SSLContext:
+    """Return the settings for providers with these authorities, in PEM format; "" for those of the system.
+
+    Raises `ssl.SSLError` if the text has no certificate. The system's certificates are read only once.
+    """
+    context = ssl.create_default_context(cadata=authorities or None)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

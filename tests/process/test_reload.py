@@ -12,6 +12,7 @@ from gateway.process.reload import Reloader, fixed_changes
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
 from tests.helpers.gateway import HAIKU, Lines
+from tests.helpers.tls import authority
 from tests.process.test_serve import document
 
 
@@ -65,6 +66,20 @@ async def test_a_secret_whose_file_cannot_be_looked_at_stops_no_later_reload(tmp
             path.write_text(json.dumps(document(apikey="a-good-key")))
             await lines.until("config.reloaded")
         assert not lines.entries("config.watch_failed")
+
+
+async def test_a_change_of_a_file_of_authorities_is_a_reload(tmp_path):
+    first, second = (authority(tmp_path, name)[0].read_text() for name in ("first", "second"))
+    (tmp_path / "ca.pem").write_text(first)
+    async with reloading(tmp_path, ca_file="ca.pem") as (_, reloader, lines):
+        assert reloader.gateway.runtime.config.providers["b"].authorities == first
+        async with following(reloader):
+            (tmp_path / "ca.pem").write_text("no certificate")
+            await lines.until("config.refused")
+            assert reloader.gateway.runtime.config.providers["b"].authorities == first
+            (tmp_path / "ca.pem").write_text(second)
+            await lines.until("config.reloaded")
+        assert reloader.gateway.runtime.config.providers["b"].authorities == second
 
 
 async def test_reloads_come_one_after_the_other(tmp_path):

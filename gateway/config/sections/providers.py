@@ -200,9 +200,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
 
 def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
     if section.ca_file and section.baseurl.startswith("http:"):
-        reading.report.warn(
-            path, 'has no effect, because the address in "baseurl" begins with http:// and not https://'
-        )
+        reading.report.warn(path, 'has no effect with an http:// address in "baseurl"')
     return read_authorities(section.ca_file, path, reading)
 
 

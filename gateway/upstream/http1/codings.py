@@ -15,6 +15,8 @@ CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """The content codings that are decoded (RFC 9110, 8.4.1)."""
 STEP_BYTES: Final = 256 * 1024
 """Maximum number of bytes that one step returns."""
+MAX_MEMBERS: Final = 64
+"""Maximum number of members of a gzip body. Thousands of empty members in a few kilobytes would hold the event loop."""
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib's argument for data with the header of gzip or of zlib."""
 
@@ -29,6 +31,7 @@ class Inflated:
         self._read = read
         self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._is_empty = True
+        self._members = 1
 
     async def read(self) -> bytes:
         """Return the next decoded bytes; b"" at the end. Raises `BrokenOff` if the body is damaged or too short."""
@@ -50,6 +53,9 @@ class Inflated:
         if self._is_empty and data[0] & 0x0F != zlib.DEFLATED and data[0] != 0x1F:
             self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # deflate without zlib's header, which some servers send
         elif self._zlib.eof:
+            self._members += 1
+            if self._members > MAX_MEMBERS:
+                raise zlib.error(f"more than {MAX_MEMBERS} members")
             self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._is_empty = False
         return self._zlib.decompress(data, STEP_BYTES)

@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before.
         """
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             raise BrokenOff(CLOSED)
         exchange = self._exchange = Exchange(transport.pause_reading, transport.resume_reading, has_body=has_body)
         is_answered = False

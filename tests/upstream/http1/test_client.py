@@ -137,7 +137,7 @@ async def test_an_early_reply_to_a_long_body_is_read_and_the_rest_is_not_sent():
         assert server.connections == 2
 
 
-async def test_the_answer_of_a_provider_that_closes_while_it_is_sent_a_body_is_read():
+async def test_the_answer_of_a_provider_that_closes_during_a_body_is_read():
     """Check that an answer is not lost to the error of a write that comes after it (RFC 9112, 9.5)."""
     refusal = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge"
 

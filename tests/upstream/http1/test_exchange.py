@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.upstream.http1.codings import STEP_BYTES, Inflated
+from gateway.upstream.http1.codings import MAX_MEMBERS, STEP_BYTES, Inflated
 from gateway.upstream.http1.exchange import MAX_BUFFERED_BYTES, MAX_FRAMING_BYTES, BrokenOff, Exchange
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -218,6 +218,12 @@ async def inflated(*pieces):
 def packed(data, bits):
     made = zlib.compressobj(wbits=bits)
     return made.compress(data) + made.flush()
+
+
+async def test_a_body_of_very_many_members_is_an_error():
+    assert (await inflated(packed(b"x", 31) * MAX_MEMBERS))[0] == b"x" * MAX_MEMBERS
+    with pytest.raises(BrokenOff, match="more than 64 members"):
+        await inflated(packed(b"", 31) * (MAX_MEMBERS + 1))
 
 
 FORMS = {"gzip": 31, "deflate": 15, "deflate without a header": -15}

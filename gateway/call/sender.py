@@ -22,10 +22,11 @@ from gateway.store.base import StoreFailed
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import Notices, Upstream, UpstreamResponse, url
+from gateway.upstream.client import Notices, Upstream, UpstreamResponse
 from gateway.upstream.credentials import keys
 from gateway.upstream.credentials.live import Address, LiveCredentials
 from gateway.upstream.credentials.renewal import CredentialFailed
+from gateway.upstream.http1.targets import base
 from gateway.upstream.refused_keys import RefusedKeys
 from gateway.upstream.subjects import Subject
 
@@ -112,8 +113,9 @@ class Sender:
             raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential")) from None
         attempt.used = used
         attempt.redaction = redaction(used.secret, provider.baseurl, tuple(attempt.headers.items()))
-        where = url(provider.baseurl, request)
-        address = Address(where.host_port_subcomponent or "", where.raw_path, where.raw_query_string)
+        where = base(provider.baseurl)
+        path, _, query = where.target(request.path, request.query).partition("?")
+        address = Address(where.authority, path, query)
         sent = {**request.headers, **attempt.headers}
         return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
 

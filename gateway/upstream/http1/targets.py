@@ -14,9 +14,9 @@ from yarl import URL
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
-_VISIBLE: Final = re.compile(r"[!-~]*")
-"""The characters that may stand in a request line (RFC 9112, 3.2)."""
-_KEPT: Final = "".join(map(chr, range(0x21, 0x7F)))
+_VISIBLE: Final = re.compile(r"[!\"$-~]*")
+"""The characters that may stand in a request target (RFC 9112, 3.2). `#` would begin a fragment."""
+_KEPT: Final = "".join(map(chr, range(0x21, 0x7F))).replace("#", "")
 """The characters that are not percent-encoded. `%` is among them, because paths are encoded already."""
 
 

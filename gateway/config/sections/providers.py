@@ -14,7 +14,16 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, FilePath, Headers, ModelId, NamesOrNull, RequestMetadata
+from gateway.config.fields import (
+    ADVERTISE,
+    Advertise,
+    BaseUrl,
+    FilePath,
+    Headers,
+    ModelId,
+    NamesOrNull,
+    RequestMetadata,
+)
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section

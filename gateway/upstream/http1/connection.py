@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         try:
             begins()
             self.is_used = True
-            self.alarm.set(self._loop.time() + seconds, lambda: exchange.fail(TimeoutError()))
+            self.alarm.set(self._loop.time() + seconds, exchange.give_up)
             if len(body) <= WRITE_BYTES:
                 transport.write(head + body if body else head)
             else:

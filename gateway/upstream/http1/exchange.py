@@ -112,6 +112,11 @@ class Exchange:
             self._refuse()
             self.wake()
 
+    def give_up(self) -> None:
+        """End the reply with a `TimeoutError`, unless its head has arrived and only waits to be taken."""
+        if self._head is None:
+            self.fail(TimeoutError())
+
     async def head(self) -> Head:
         """Return the head as soon as it has arrived. Raises the error with which the reply ended before that."""
         while self._head is None:

@@ -258,6 +258,21 @@ async def test_a_provider_that_sends_no_head_is_given_up(interim):
         await eventually(lambda: not upstream._pool._open)
 
 
+async def test_a_head_that_comes_with_its_deadline_is_a_reply():
+    """Check a head that arrives in the same step of a busy event loop in which the time for the head is over."""
+    async with serving(lambda reader, writer: reader.read()) as server, client() as upstream:
+        calling = asyncio.create_task(call(upstream, to(server)))
+        await eventually(lambda: server.heads)
+        (connection,) = upstream._pool._open
+        head, empty_line, body = REPLY.partition(b"\r\n\r\n")
+        connection.data_received(head + empty_line)
+        connection.alarm.set(0.0, connection.alarm._ring)
+        connection.alarm._fire()
+        await asyncio.sleep(0)
+        connection.data_received(body)
+        assert await calling == (200, b"hello")
+
+
 async def test_a_call_that_is_cancelled_leaves_no_connection():
     async with serving(lambda reader, writer: reader.read()) as server, client() as upstream:
         calling = asyncio.create_task(call(upstream, to(server)))

@@ -82,6 +82,12 @@ WHOLE = {
     "bytes after no content": (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nevil!", b"", False),
     "bytes after the end": (OK + b"Content-Length: 5\r\n\r\nhello, world", b"hello", False),
     "a second reply": (OK + b"Content-Length: 5\r\n\r\nhello" + OK + b"Content-Length: 4\r\n\r\nevil", b"hello", False),
+    # oven-sh/bun#37436, nodejs/node#37676
+    "a second reply after chunks": (
+        CHUNKED + chunks(b"hello") + b"\r\n" + OK + b"Content-Length: 4\r\n\r\nevil", b"hello", False,
+    ),
+    "bytes after a reply that closes": (OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello, world", b"hello", False),
+    "two tokens about the connection": (OK + b"Connection: keep-alive, Close\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
     "a second head": (OK + b"Content-Length: 5\r\n\r\nhello" + OK, b"hello", False),
 }  # fmt: skip
 

@@ -4,8 +4,8 @@
   before they are sent are therefore middlewares of this chain. Each middleware awaits the next step, and returns the
   response of that step with or without changes.
 - A `Middleware` runs once per call. An `AttemptMiddleware` runs once per attempt to serve the call.
-- A middleware that wraps a stream may change the events, but must pass on an error (`Batch.fault`). Only `server.py`
-  turns the error into a reply.
+- A middleware that changes the events of a stream adds a stage to it (`responses.py`). A stage must pass on an error
+  (`Batch.fault`). Only `server.py` turns the error into a reply.
 
 Immutable objects that are made for each call are msgspec structs, because making a frozen dataclass takes ten times as
 long. Nothing here does I/O, and nothing here knows a dialect.
@@ -13,7 +13,7 @@ long. Nothing here does I/O, and nothing here knows a dialect.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,10 +26,11 @@ from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
 from gateway.call.filters import CallFilters
 from gateway.call.key_redaction import Redaction, redaction
+from gateway.call.responses import Response
 from gateway.call.runtime import Runtime
 from gateway.contract.dropped_fields import add_dropped
-from gateway.contract.errors import GatewayError, Problem
-from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target
+from gateway.contract.errors import Problem
+from gateway.contract.flag import ClientRequest, Facts, Head, Meter, Target
 from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
 from gateway.contract.registry import LoadedTranslator, Plugin
@@ -39,43 +40,6 @@ from gateway.upstream.credentials.live import Used
 from gateway.upstream.fetch.fetches import Fetches
 
 T = TypeVar("T")
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """All or some of the events from one read of the provider's reply. They are sent to the client in one write.
-
-    This is a msgspec struct because an instance is created for every read. Creating an instance of a dataclass or a
-    named tuple would take three times as long.
-    """
-
-    events: Sequence[Event]
-    fault: GatewayError | None = None
-    """The failure of the provider or a plugin after these events; None if there was none. Such a batch is the last
-    one."""
-    costly: bool = False
-    """Whether reading an event takes so long that a worker process does it (`upstream/process_pool.py`)."""
-
-
-Batches = AsyncGenerator[Batch, None]
-
-
-class Whole(msgspec.Struct, frozen=True):
-    """A response whose body is complete."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Stream(msgspec.Struct, frozen=True):
-    """A response whose body is a stream of events."""
-
-    status: int
-    headers: Mapping[str, str]
-    batches: Batches
-
-
-Response = Whole | Stream
 
 
 class Candidate(msgspec.Struct, frozen=True):

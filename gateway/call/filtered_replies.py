@@ -9,20 +9,23 @@ the reply.
   block ends before, the rest is put back into the event that it came from. So filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. A value that repeats text in a
   form that filters cannot change (`Copy`) is emptied if a filter changes text.
+
+Most filters need no waiting. So the functions that call them are generators that yield what has to be awaited, and most
+of these generators yield nothing (`awaiting.py`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
 import orjson
 
-from gateway.call.chain import Batch, Batches
+from gateway.call.awaiting import Wanted, Work, completed
 from gateway.call.filters import CallFilters, OpenFilter
+from gateway.call.responses import Batch, Batches, Stage
 from gateway.call.stream_decoding import BATCH_EVENTS
 from gateway.call.text_blocks import Block, OpenBlocks, WaitingEvent
 from gateway.call.text_work import LARGE_TEXT, changed_payload, found_items, items_of, with_texts
@@ -80,7 +83,7 @@ class Texts:
         self._pool = pool
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
-    async def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> str:
+    def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> Work[str]:
         """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
         for run in self._runs:
             if block.held:
@@ -89,15 +92,15 @@ class Texts:
                 continue
             try:
                 if len(piece) >= LARGE_TEXT:
-                    result = await run.one.run("text", run.method, block.kind, piece, last, is_large=True)
+                    result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
+                elif run.is_async:
+                    result = yield partial(run.call, block.kind, piece, last)
                 else:
                     result = run.call(block.kind, piece, last)
-                    if run.is_async:
-                        result = await result
                 if result is not piece:
                     text = run.text_of(result, block, piece, last=last)
                     if is_json and text != piece:
-                        await self._require_json(text, run)
+                        yield partial(self._require_json, text, run)
                     piece = text
             except PluginFailed as failure:  # without the filter, the whole text is passed on
                 self._filters.failed(run.one, failure)
@@ -116,14 +119,18 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
         if is_due(number):
             await turns.take()
         if type(place) is Place:
-            new = await texts.feed(Block(number, place.kind), text, last=True, is_json=is_json)
+            new = await completed(texts.feed(Block(number, place.kind), text, last=True, is_json=is_json))
             if new != text:
                 changes[number] = new
     return await changed_payload(places, REPLY, body, changes, pool, turns) if changes else body
 
 
-class FilteredStream:
+class FilteredStream(Stage):
     """The events of one stream as they pass through the filters."""
+
+    __slots__ = (
+        "_blocks", "_is_changed", "_open", "_places", "_pool", "_queue", "_size", "_texts", "_turns", "_unfinished",
+    )  # fmt: skip
 
     def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool, turns: Turns) -> None:
         self._texts = Texts(filters, pool)
@@ -137,26 +144,43 @@ class FilteredStream:
         self._open = OpenBlocks()
         self._is_changed = False
         """Whether a filter has changed or held text."""
+        self._unfinished: tuple[Work[Sequence[Batch]], Wanted] | None = None
+        """The work on a batch that has to wait, and what it waits for; None if there is none."""
 
-    async def filtered(self, batches: Batches) -> Batches:
-        """Yield the events with the texts that the filters return. If a filter fails, the last batch has the error."""
-        async with aclosing(batches):
-            async for batch in batches:
-                count, fault = await self._feed(batch)
-                if count == len(batch.events) and batch.fault is None:
-                    yield batch
-                    continue
-                if batch.fault is not None:
-                    fault = await self._finish() or fault or batch.fault
-                for each in await self._ready(batch.events[:count], fault, costly=batch.costly):
-                    yield each
-                    fault = each.fault
-                if fault is not None:
-                    return
-        for each in await self._ready((), await self._finish(), costly=False):
+    def feed(self, batch: Batch) -> Batch | None:
+        """Return the events with the texts that the filters return. If a filter fails, the batch has the error."""
+        work = self._filtered(batch)
+        try:
+            self._unfinished = work, next(work)
+        except StopIteration as end:
+            # there is at most one batch, because other streams take their turns before a second one
+            return end.value[0] if end.value else _NO_EVENTS
+        return None
+
+    async def feed_slowly(self, _batch: Batch) -> Batches:
+        unfinished, self._unfinished = self._unfinished, None
+        assert unfinished is not None
+        for each in await completed(*unfinished):
             yield each
 
-    async def _feed(self, batch: Batch) -> tuple[int, GatewayError | None]:
+    async def close(self) -> Sequence[Batch]:
+        return await completed(self._rest())
+
+    def _filtered(self, batch: Batch) -> Work[Sequence[Batch]]:
+        """Return the batches that replace a batch."""
+        count, fault = yield from self._feed(batch)
+        if count == len(batch.events) and batch.fault is None:
+            return (batch,)
+        if batch.fault is not None:
+            fault = (yield from self._finish()) or fault or batch.fault
+        return (yield from self._ready(batch.events[:count], fault, costly=batch.costly))
+
+    def _rest(self) -> Work[Sequence[Batch]]:
+        """Return the batches that follow the last batch of a complete stream."""
+        fault = yield from self._finish()
+        return (yield from self._ready((), fault, costly=False))
+
+    def _feed(self, batch: Batch) -> Work[tuple[int, GatewayError | None]]:
         """Give the texts of a batch of events to the filters.
 
         Return a count and an error. The count is the number of events at the beginning of the batch that need not wait
@@ -167,8 +191,8 @@ class FilteredStream:
         try:
             for number, event in enumerate(batch.events):
                 if is_due(number):
-                    await self._turns.take()
-                waiting = await self._taken(event, costly=batch.costly)
+                    yield self._turns.take
+                waiting = yield from self._taken(event, costly=batch.costly)
                 if waiting is None and not self._queue:
                     count += 1
                 else:
@@ -178,7 +202,7 @@ class FilteredStream:
             return count, fault
         return count, None
 
-    async def _taken(self, event: Event, *, costly: bool) -> WaitingEvent | None:
+    def _taken(self, event: Event, *, costly: bool) -> Work[WaitingEvent | None]:
         """Give the texts of an event to the filters.
 
         Return the event with its new texts and its copies; None if it can be passed on unchanged and at once.
@@ -187,7 +211,8 @@ class FilteredStream:
             return None
         try:
             if costly:
-                items = await found_items(self._places, event.kind, event.payload, self._pool, self._turns)
+                search = self._places, event.kind, event.payload, self._pool, self._turns
+                items = yield partial(found_items, *search)
             else:
                 items = items_of(self._places, event)
         except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
@@ -195,31 +220,31 @@ class FilteredStream:
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
             if is_due(number):
-                await self._turns.take()
+                yield self._turns.take
             if type(item) is Place:
-                new, block = await self._text(item, text, is_json=is_json)
+                new, block = yield from self._text(item, text, is_json=is_json)
                 if new != text or block.held:
                     waiting = waiting or WaitingEvent(event, items, costly=costly)
                     self._replace(waiting, number, text, new, block)
             elif type(item) is End and (blocks := self._open.pop(item.block)):
-                await self._end(blocks)
+                yield from self._end(blocks)
             elif type(item) is Copy:
                 waiting = waiting or WaitingEvent(event, items, costly=costly)
                 waiting.copies.append(item)
         return waiting
 
-    async def _text(self, place: Place, text: str, *, is_json: bool) -> tuple[str, Block]:
+    def _text(self, place: Place, text: str, *, is_json: bool) -> Work[tuple[str, Block]]:
         """Return the new text of a place, and its block."""
         key = place.block, place.kind
         block = self._blocks.get(key)
         if block is None:
             block = self._blocks[key] = Block(*key)
         if place.repeats and block.sent:
-            await self._end(self._open.pop(place.block))
+            yield from self._end(self._open.pop(place.block))
             new = "".join(block.sent)
         else:
             is_whole = place.repeats or is_json
-            new = await self._texts.feed(block, text, last=is_whole, is_json=is_json)
+            new = yield from self._texts.feed(block, text, last=is_whole, is_json=is_json)
             block.sent.append(new)
             if not (is_whole or block.is_open):
                 self._open.add(block)
@@ -238,12 +263,12 @@ class FilteredStream:
             waiting.texts[number] = new
             self._is_changed = True
 
-    async def _end(self, blocks: Iterable[Block]) -> None:
+    def _end(self, blocks: Iterable[Block]) -> Work[None]:
         """End blocks: get the text that filters held back in them, and put that text into the waiting events."""
         for number, block in enumerate(blocks):
             if is_due(number):
-                await self._turns.take()
-            rest = await self._texts.feed(block, "", last=True)
+                yield self._turns.take
+            rest = yield from self._texts.feed(block, "", last=True)
             if block.carrier is not None:
                 waiting, at, text = block.carrier
                 block.carry(None)
@@ -251,15 +276,15 @@ class FilteredStream:
                     waiting.texts[at] = text + rest
                     block.sent.append(rest)
 
-    async def _finish(self) -> GatewayError | None:
+    def _finish(self) -> Work[GatewayError | None]:
         """End all open blocks. Return the error of a filter, or None."""
         try:
-            await self._end(self._open.pop(()))
+            yield from self._end(self._open.pop(()))
         except GatewayError as fault:
             return fault
         return None
 
-    async def _changed(self, waiting: WaitingEvent) -> Event:
+    def _changed(self, waiting: WaitingEvent) -> Work[Event]:
         """Return the event with its new texts.
 
         Raises `PluginFailed` if the compatibility flag named a place without text.
@@ -270,11 +295,11 @@ class FilteredStream:
         event = waiting.event
         if waiting.costly:
             work = self._places, event.kind, event.payload, waiting.texts, self._pool, self._turns
-            return Event(event.kind, await changed_payload(*work))
+            return Event(event.kind, (yield partial(changed_payload, *work)))
         changes = [(waiting.items[number][0], text) for number, text in waiting.texts.items()]
         return Event(event.kind, with_texts(self._places, Event(event.kind, event.payload), changes, copies))
 
-    async def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> list[Batch]:
+    def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
         """Return `events`, followed by the events of the queue that need not wait any longer, in batches.
 
         The last batch has the error, if any. Events that still wait at an error are left out, because a filter has not
@@ -289,9 +314,9 @@ class FilteredStream:
                 if ready and (len(ready) >= BATCH_EVENTS or waiting.costly is not costly):
                     batches.append(Batch(ready, None, costly))
                     ready = []
-                    await self._turns.take()
+                    yield self._turns.take
                 costly = waiting.costly
-                ready.append(await self._changed(waiting))
+                ready.append((yield from self._changed(waiting)))
         except GatewayError as failure:
             fault = fault or failure
         fault = fault or self._overflow()
@@ -305,6 +330,9 @@ class FilteredStream:
             return None
         holder = next((run for block in self._open for run in block.held), None)
         return None if holder is None else holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
+
+
+_NO_EVENTS: Final = Batch(())
 
 
 def _is_json(text: str) -> bool:

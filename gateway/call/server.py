@@ -27,7 +27,7 @@ from gateway.call import request_body
 from gateway.call.admission import Admitted
 from gateway.call.agents import agent
 from gateway.call.capture import Capture
-from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
+from gateway.call.chain import Call, Inbound, Next
 from gateway.call.context import CALL, ENDED, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
@@ -35,6 +35,8 @@ from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
+from gateway.call.responses import Batch, Stream, Whole
+from gateway.call.stages import Staged
 from gateway.call.stream_events import CRASHED, STOPPING, StreamEvents
 from gateway.call.stream_writer import StreamWriter
 from gateway.call.write_ahead import UNWRITABLE
@@ -93,7 +95,7 @@ class _Opened:
     response: web.StreamResponse
     events: StreamEvents
     ping: bytes
-    batches: Batches
+    staged: Staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,9 @@ class Server:
                 case Stream() as stream:
                     if exchange.early is not None:
                         exchange.early.head_came()
-                    first = await self._first(call, stream)
-                    opened = await self._open(exchange, call, stream)
+                    staged = Staged(stream)
+                    first = await self._first(call, staged)
+                    opened = await self._open(exchange, call, stream, staged)
         except GatewayError as error:
             return await self._failed(exchange, error)
         except asyncio.CancelledError:
@@ -243,7 +246,7 @@ class Server:
         task.uncancel()
         return True
 
-    async def _first(self, call: Call, stream: Stream) -> Batch:
+    async def _first(self, call: Call, staged: Staged) -> Batch:
         """Return the first batch of the stream.
 
         Raises `UpstreamFailed` if the stream failed before any event. The server waits for the first batch before it
@@ -252,7 +255,7 @@ class Server:
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
         call.stack.callback(open_streams.dec)
-        batches = await call.stack.enter_async_context(aclosing(stream.batches))
+        batches = await call.stack.enter_async_context(aclosing(staged.batches))
         first = await anext(batches, _EMPTY)
         if first.events:
             call.start_stream()
@@ -299,7 +302,7 @@ class Server:
         log, native = self.gateway.log, call.is_native
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
-    async def _open(self, exchange: _Exchange, call: Call, stream: Stream) -> _Opened:
+    async def _open(self, exchange: _Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
         """Return the stream, ready to be written.
 
         Its head has been sent early, or will be sent later. Raises `PluginFailed` if the plugin of the client's API
@@ -311,7 +314,7 @@ class Server:
         if response is None:
             headers = stream.headers if call.is_native else stream_headers(call)
             response = self._stream_response(exchange, call, stream.status, headers)
-        return _Opened(response, self._events(call, encoder), ping, stream.batches)
+        return _Opened(response, self._events(call, encoder), ping, staged)
 
     def _stream_response(
         self, exchange: _Exchange, call: Call, status: int, headers: Mapping[str, str]
@@ -336,10 +339,10 @@ class Server:
         exchange.begun = True
         if not response.prepared:
             await response.prepare(request)
-        writer = StreamWriter(response, exchange.capture)
+        writer = StreamWriter(response, exchange.capture, request)
         watch = asyncio.create_task(self._watch(writer, opened.ping, call, request))
         call.stack.callback(watch.cancel)
-        last, fault = await opened.events.write(writer, first, opened.batches)
+        last, fault = await opened.events.write(writer, first, opened.staged)
         watch.cancel()
         self._finish(exchange, response.status, "ok" if fault is None else "failed", fault)
         return await writer.end(last)

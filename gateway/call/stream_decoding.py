@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, cast
 
-from gateway.call.chain import Batch
 from gateway.call.key_redaction import EventRedaction
+from gateway.call.responses import Batch
 from gateway.call.turns import Turns
 from gateway.contract.errors import GatewayError
 from gateway.contract.flag import Decoder, Event, Frame, FrameDecoder

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.call.chain import Batch, Batches, Call
+from gateway.call.chain import Call
 from gateway.call.reply_work import encode
+from gateway.call.responses import Batch
+from gateway.call.stages import Staged
 from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, GatewayError, Problem, UpstreamFailed
 from gateway.contract.flag import Encoder, Event
@@ -41,8 +43,10 @@ class StreamEvents:
     report: Callable[[GatewayError], None]
     """A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
     log: Logger
+    _failure: GatewayError | None = None
+    """The failure of the encoder at the last batch that was written at once; None if it did not fail."""
 
-    async def write(self, writer: StreamWriter, first: Batch, batches: Batches) -> tuple[bytes | None, Problem | None]:
+    async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
         Return its last bytes, which are not written yet, and the problem that ended it.
@@ -52,7 +56,7 @@ class StreamEvents:
         passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
         try:
-            fault = await self._pass_on(writer, first, batches, passed)
+            fault = await self._pass_on(writer, first, staged, passed)
             if fault is None:
                 return self._end()
         except ConnectionError:
@@ -69,16 +73,27 @@ class StreamEvents:
         return self.last_words(fault, passed), fault.problem
 
     async def _pass_on(
-        self, writer: StreamWriter, first: Batch, batches: Batches, passed: PassedEvents
+        self, writer: StreamWriter, first: Batch, staged: Staged, passed: PassedEvents
     ) -> GatewayError | None:
         """Write the events, and return the error that followed them; None if the stream is complete."""
         fault = await self._write_batch(writer, first, passed)
         if fault is None:
-            async for batch in batches:
-                fault = await self._write_batch(writer, batch, passed)
+            staged.sink = partial(self._write_now, writer, passed)
+            async for batch in staged.batches:
+                fault = self._failure or await self._write_batch(writer, batch, passed)
                 if fault is not None:
                     break
         return fault
+
+    def _write_now(self, writer: StreamWriter, passed: PassedEvents, batch: Batch) -> bool:
+        """Write a batch without waiting. Return False if this is not possible, or if the encoder fails."""
+        if batch.costly or not writer.takes_more:
+            return False
+        passed.note(batch.events)
+        data, self._failure = self._encoded(batch.events)
+        if data:
+            writer.write_now(data)
+        return self._failure is None
 
     async def _write_batch(self, writer: StreamWriter, batch: Batch, passed: PassedEvents) -> GatewayError | None:
         if batch.costly:

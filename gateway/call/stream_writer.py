@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Final
 
 from aiohttp import web
 
@@ -39,15 +40,47 @@ class PassedEvents:
                 feed(event)
 
 
+UNSENT_BYTES: Final = 32 * 1024
+"""Number of bytes that a client has not read above which a write waits."""
+
+
 class StreamWriter:
     """Writes the body of a stream in complete frames, and writes pings while there are no events."""
 
-    def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
+    def __init__(
+        self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
+    ) -> None:
+        """Make the writer of a response. Only with its `request` is `write_now` possible."""
         self._response = response
         self._capture = capture
+        self._request = request
+        self._is_chunked = request is not None and response.headers.get("Transfer-Encoding") == "chunked"
+        self._has_begun = False
+        """Whether `write` has written something. The first write also writes the head of the response."""
         self._last = monotonic()
         self._waits = False
         """Whether a write is blocked because the client does not read."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether `write_now` is possible: the head is written, and the client has read nearly everything."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._waits or not self._has_begun:
+            return False
+        return transport.get_write_buffer_size() < UNSENT_BYTES
+
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        return None if self._request is None else self._request.transport
+
+    def write_now(self, data: bytes) -> None:
+        """Write data without waiting. `takes_more` must be true."""
+        transport = self._transport
+        assert transport is not None
+        self._last = monotonic()
+        if self._capture is not None:
+            self._capture.feed(data)
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
@@ -56,6 +89,7 @@ class StreamWriter:
         self._waits = True
         await self._response.write(data)
         self._waits = False
+        self._has_begun = True
 
     async def end(self, last: bytes | None) -> web.StreamResponse:
         """Write the last bytes and the end of the stream, and return the response.

@@ -6,7 +6,7 @@ This module handles URLs, timeouts and HTTP headers. It never parses the content
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -30,7 +30,7 @@ from gateway.upstream.faults import unreachable
 from gateway.upstream.http1.codings import CODINGS, Inflated
 from gateway.upstream.http1.connection import Connection
 from gateway.upstream.http1.dial import Dialer
-from gateway.upstream.http1.exchange import BrokenOff, Exchange
+from gateway.upstream.http1.exchange import BrokenOff, Exchange, Quick, not_quick
 from gateway.upstream.http1.pool import Pool
 from gateway.upstream.http1.proxies import Proxies, Proxy
 from gateway.upstream.http1.targets import Base, Endpoint, base
@@ -93,18 +93,16 @@ class UpstreamResponse:
         self._waits = False
         """Whether a read is waiting for the provider."""
         self.coding = head.headers.get("content-encoding", "").strip().lower()
-        """The content coding of the body. `read` and `events` return the body without it."""
+        """The content coding of the body. `read` and `next` return the body without it."""
         self._read = Inflated(exchange.read).read if self.coding in CODINGS else exchange.read
 
-    def events(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of a stream as they arrive. The caller must call `event_came` if a piece completes an event.
+    def begin_stream(self) -> None:
+        """Measure from now on whether the events of a stream come in time. The caller must report them (`event_came`).
 
-        Raises `Truncated` if the connection breaks, and `Stalled` if no event comes for too long or if the stream does
-        not end in time.
+        If no event comes for too long, or if the stream does not end in time, `next` raises `Stalled`.
         """
         self._end = self._loop.time() + self._timeouts.stream_seconds
         self._begin(self._timeouts.first_event_seconds)
-        return self._chunks()
 
     def event_came(self) -> None:
         """Restart the measurement of silence. This is called when an event of the stream has come and was passed on."""
@@ -124,7 +122,7 @@ class UpstreamResponse:
         self._begin(self._timeouts.read_seconds)
         parts = []
         size = 0
-        async for data in self._chunks():
+        while data := await self.next():
             size += len(data)
             if size > limit:
                 message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
@@ -149,24 +147,24 @@ class UpstreamResponse:
         if self._connection is not None:
             self._alarm.set(min(self._loop.time() + seconds, self._end), self._check)
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body as they arrive.
+    async def next(self, quick: Quick = not_quick) -> bytes:
+        """Return the next bytes of the body; b"" at its end.
+
+        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False.
 
         Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream
         does not end in time.
         """
-        while True:
-            self._waits = True
-            try:
-                data = await self._read()
-            except BrokenOff as error:
-                raise Truncated(f"the connection to {self._provider} broke off: {error}") from None
-            finally:
-                self._waits = False
-            if not data:
-                self.close()
-                return
-            yield data
+        self._waits = True
+        try:
+            data = await self._read(quick)
+        except BrokenOff as error:
+            raise Truncated(f"the connection to {self._provider} broke off: {error}") from None
+        finally:
+            self._waits = False
+        if not data:
+            self.close()
+        return data
 
     def _check(self) -> None:
         """End the reply if the provider has been silent for too long, or if a stream has not ended in time."""

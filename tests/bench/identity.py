@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from gateway.call import guard
-from gateway.call.chain import Whole, chain
+from gateway.call.chain import chain
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.resolve import resolve
+from gateway.call.responses import Whole
 from gateway.contract.registry import discover
 from tests.bench import cold
 from tests.bench.arrivals import arrivals

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.call.chain import Batch, Metering, Stopwatch
+from gateway.call.chain import Metering, Stopwatch
 from gateway.call.middleware import meter, translate
+from gateway.call.responses import Batch
 from gateway.contract.errors import BadFrame, Truncated
 from gateway.contract.flag import Event
 from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers import hooks
 from tests.helpers.gateway import HAIKU, bedrock, gate
+from tests.helpers.stages import through
 
 GOOD, BAD = Event("good", b"1"), Event("bad", b"2")
 CUT = Truncated()
@@ -35,22 +37,17 @@ class Translation:
         return [GOOD]
 
 
-async def upstream(*batches):
-    for batch in batches:
-        yield batch
-
-
 async def translated(*batches):
-    stream = translate._Stream(Translation(), hooks.of_translator(), POOL, DropRelay(print))
-    return [batch async for batch in stream.translated(upstream(*batches))]
+    stage = translate.StreamTranslation(Translation(), hooks.of_translator(), POOL, DropRelay(print))
+    return [batch async for batch in through(stage, batches)]
 
 
 async def metered(way, *batches):
     flag = SimpleNamespace(hooks=hooks.of_flag(output_bytes=lambda event: len(read(event))))
     metering = Metering(SimpleNamespace(feed=read), flag.hooks["meter.facts"])
     attempt = SimpleNamespace(candidate=SimpleNamespace(way=way, flag=flag), delivered=None, metering=metering)
-    stream = meter._metered(attempt, upstream(*batches), POOL)
-    return [batch async for batch in stream], attempt.delivered
+    stage = meter.StreamMeter(attempt, POOL)
+    return [batch async for batch in through(stage, batches)], attempt.delivered
 
 
 async def test_a_translated_stream_that_is_complete_has_the_translations_end():

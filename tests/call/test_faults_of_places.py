@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
-from gateway.call.chain import Batch
 from gateway.call.filtered_replies import FilteredStream, filtered_body
 from gateway.call.filtered_requests import Requests
+from gateway.call.responses import Batch
 from gateway.call.text_work import MANY_STRINGS
 from gateway.call.turns import Turns
 from gateway.contract.errors import PluginFailed
@@ -15,6 +15,7 @@ from gateway.contract.messages import ClientRequest, event
 from gateway.contract.places import End, Place
 from tests.call.test_filtered_replies import opened
 from tests.helpers.gateway import POOL
+from tests.helpers.stages import through
 
 
 class Reader:
@@ -66,10 +67,8 @@ async def whole_reply(filters, places):
 
 
 async def stream(filters, places):
-    async def batches():
-        yield Batch([event("chunk", {"text": "hi"})])
-
-    async for batch in FilteredStream(filters, places, POOL, Turns()).filtered(batches()):
+    batches = [Batch([event("chunk", {"text": "hi"})])]
+    async for batch in through(FilteredStream(filters, places, POOL, Turns()), batches):
         if batch.fault is not None:
             raise batch.fault
 

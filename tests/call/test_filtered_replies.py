@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from gateway.call.chain import Batch
 from gateway.call.filtered_replies import FilteredStream, filtered_body
 from gateway.call.filters import ActiveFilter, AfterCalls, CallFilters, OpenFilter
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.responses import Batch
 from gateway.call.turns import Turns
 from gateway.config.model import Config
 from gateway.contract.filter import Hold, Settings, hold
@@ -25,6 +25,7 @@ from gateway_plugins.dialects.gemini_generate_content.places import places as ge
 from gateway_plugins.dialects.openai_chat.places import places as chat_places
 from gateway_plugins.dialects.openai_responses.places import places as responses_places
 from tests.helpers.gateway import Lines
+from tests.helpers.stages import through
 
 CHUNK = "chat.completion.chunk"
 
@@ -91,7 +92,7 @@ async def arrivals(places, events, *objects):
             yield batch
         come += 1
 
-    async for batch in stream.filtered(counted()):
+    async for batch in through(stream, counted()):
         assert batch.fault is None
         left.setdefault(come, []).extend(each.data for each in batch.events)
     return left

@@ -2,8 +2,8 @@
 sent.
 """
 
-from gateway.call.chain import Batch
 from gateway.call.filtered_replies import MAX_WAITING, FilteredStream
+from gateway.call.responses import Batch
 from gateway.call.stream_decoding import BATCH_EVENTS
 from gateway.call.turns import Turns
 from gateway.contract.filter import Hold
@@ -11,17 +11,13 @@ from gateway.contract.messages import event
 from gateway_plugins.dialects.openai_chat.places import places as chat_places
 from tests.call.test_filtered_replies import CHUNK, Holds, chunk, hook, opened, texts
 from tests.helpers.gateway import POOL
+from tests.helpers.stages import through
 
 
 async def batches_of(places, batches, *objects):
     """Return the batches of events that the filters pass on for these batches."""
-
-    async def coming():
-        for batch in batches:
-            yield batch
-
-    stream = FilteredStream(opened(*objects), hook(places), POOL, Turns())
-    return [batch async for batch in stream.filtered(coming())]
+    stage = FilteredStream(opened(*objects), hook(places), POOL, Turns())
+    return [batch async for batch in through(stage, batches)]
 
 
 class HoldsAll:

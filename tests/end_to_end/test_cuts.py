@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from gateway.call.key_redaction import EventRedaction, redaction
-from gateway.call.middleware.send import _rest
+from gateway.call.provider_stream import _rest
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import TIMEOUT, BadFrame, Problem, Stalled, Truncated, UpstreamFailed
 from gateway.contract.flag import Head, Target

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.call.admission import Admission
-from gateway.call.chain import Attempt, AttemptNext, Call, Response
+from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.responses import Response
 from gateway.contract.losses import Way
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials import keys

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
+from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.responses import Response, Whole
 from gateway.contract.flag import Head
 from gateway.contract.json_api import ESTIMATED, estimated_count
 from gateway.contract.losses import Way

@@ -5,16 +5,17 @@ If a filter answers a call itself, no provider is called and nothing is charged.
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from gateway.call.chain import Batch, Batches, Call, Next, Response, Stream, Whole
+from gateway.call.chain import Call, Next
 from gateway.call.filtered_replies import FilteredStream, filtered_body
 from gateway.call.filtered_requests import Requests
 from gateway.call.filters import AfterCalls, CallFilters
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.responses import Batch, Batches, Response, Stage, Stream, Take, Whole
 from gateway.call.text_work import is_large
 from gateway.call.turns import Turns
 from gateway.contract.errors import PluginFailed
@@ -90,12 +91,10 @@ class Filters:
                 if replied:
                     await filters.ask("replied", Reply(body=body), is_large=is_large(body))
                 return replace(response, body=body)
-            case Stream(batches=batches):
+            case Stream():
                 if reads:
-                    batches = FilteredStream(filters, places, self.pool, self.turns).filtered(batches)
-                if replied:
-                    batches = _replied(filters, batches)
-                return replace(response, batches=batches)
+                    response = response.through(FilteredStream(filters, places, self.pool, self.turns))
+                return response.through(_Replied(filters)) if replied else response
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
@@ -115,25 +114,38 @@ def _answer(reply: Reply) -> Response:
     """Return the response of a filter that answers the call itself."""
     if not reply.events:
         return Whole(200, {}, reply.body)
-    return Stream(200, {}, _batches(reply.events))
+    return Stream(200, {}, _Answer(reply.events))
 
 
-async def _batches(events: tuple[Event, ...]) -> Batches:
-    yield Batch([Event(event.kind, event.payload) for event in events])
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The events of a filter's own answer. This is the source of a stream."""
+
+    events: tuple[Event, ...]
+
+    async def batches(self, _take: Take) -> Batches:
+        yield Batch([Event(event.kind, event.payload) for event in self.events])
 
 
-async def _replied(filters: CallFilters, batches: Batches) -> Batches:
-    """Yield the batches. Then give all events to the filters, if the stream succeeded and is not too large."""
-    events: list[Event] = []
-    size = 0
-    async with aclosing(batches):
-        async for batch in batches:
-            yield batch
-            if batch.fault is not None:
-                return
-            if size <= REPLIED_BYTES:
-                shown = [event for event in batch.events if event.raw != b"" and event.payload]
-                size += sum(len(event.payload) for event in shown)
-                events += [Event(event.kind, event.payload) for event in shown]
-    if size <= REPLIED_BYTES:
-        await filters.ask("replied", Reply(events=tuple(events)), is_large=size >= LARGE)
+class _Replied(Stage):
+    """Gives all events of a stream to the filters, if the stream succeeded and is not too large."""
+
+    __slots__ = ("_events", "_filters", "_size")
+
+    def __init__(self, filters: CallFilters) -> None:
+        self._filters = filters
+        self._events: list[Event] = []
+        self._size = 0
+
+    def feed(self, batch: Batch) -> Batch:
+        if self._size <= REPLIED_BYTES:
+            shown = [event for event in batch.events if event.raw != b"" and event.payload]
+            self._size += sum(len(event.payload) for event in shown)
+            self._events += [Event(event.kind, event.payload) for event in shown]
+        return batch
+
+    async def close(self) -> Sequence[Batch]:
+        if self._size <= REPLIED_BYTES:
+            is_large = self._size >= LARGE
+            await self._filters.ask("replied", Reply(events=tuple(self._events)), is_large=is_large)
+        return ()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.call.chain import Call, Next, Response
+from gateway.call.chain import Call, Next
+from gateway.call.responses import Response
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
 
 NO_ROLE: Final = Problem(PERMISSION, "access denied: no role granted")

@@ -9,16 +9,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 
-from msgspec.structs import replace
-
-from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.reply_work import read_event
+from gateway.call.responses import Batch, Batches, Response, Stage, Stream
 from gateway.contract.errors import BadFrame, GatewayError
-from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
@@ -29,68 +26,54 @@ class Metered:
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
         response = await following(call, attempt)
-        match response:
-            case Stream(batches=batches):
-                return replace(response, batches=_metered(attempt, batches, self.pool))
-            case Whole():
-                return response
+        return response.through(StreamMeter(attempt, self.pool)) if isinstance(response, Stream) else response
 
 
-async def _metered(attempt: Attempt, batches: Batches, pool: ProcessPool) -> Batches:
-    candidate = attempt.candidate
-    hooks = candidate.flag.hooks
-    # BadFrame is ignored if the client gets the provider's own bytes
-    reader = _Reader(
-        attempt, hooks["meter.feed"], hooks["output_bytes"], BadFrame if candidate.way is Way.NATIVE else None
-    )
-    async with aclosing(batches):
-        async for batch in batches:
-            read = await reader.read_elsewhere(batch, pool) if batch.costly else reader.read(batch)
-            yield read
-            if read.fault is not None:
-                return
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class StreamMeter(Stage):
     """Reads the events of one stream: gives them to the meter, and counts the bytes that the model wrote."""
 
-    attempt: Attempt
-    meter: Hook
-    """The hook `meter.feed` of the provider's plugin."""
-    sizes: Hook
-    """The hook `output_bytes` of the provider's plugin."""
-    tolerated: type[GatewayError] | None
-    """The type of the meter's exceptions that are ignored."""
+    __slots__ = ("_attempt", "_meter", "_pool", "_sizes", "_tolerated")
 
-    def read(self, batch: Batch) -> Batch:
+    def __init__(self, attempt: Attempt, pool: ProcessPool) -> None:
+        candidate = attempt.candidate
+        self._attempt = attempt
+        self._pool = pool
+        self._meter = candidate.flag.hooks["meter.feed"]
+        self._sizes = candidate.flag.hooks["output_bytes"]
+        self._tolerated: type[GatewayError] | None = BadFrame if candidate.way is Way.NATIVE else None
+        """The type of the meter's exceptions that are ignored, because the client gets the provider's own bytes."""
+
+    def feed(self, batch: Batch) -> Batch | None:
         """Return the batch. If an event cannot be read, the returned batch ends before this event and has the fault."""
-        attempt, metering = self.attempt, self.attempt.metering
+        if batch.costly:
+            return None
+        attempt, metering = self._attempt, self._attempt.metering
         assert metering is not None
         feed = metering.meter.feed
         began = perf_counter()
         metering.stale = True
-        count, failure = self.meter.feed(feed, batch.events, self.tolerated)
+        count, failure = self._meter.feed(feed, batch.events, self._tolerated)
         read = batch if failure is None else Batch(batch.events[:count], failure)
         if batch.events or batch.fault is None:
             # if a fault comes before any event, there was no reply, so `delivered` stays None
-            size, count, failure = self.sizes.total(read.events)
+            size, count, failure = self._sizes.total(read.events)
             attempt.delivered = (attempt.delivered or 0) + size
             if failure is not None:
                 read = Batch(read.events[:count], failure)
-        self.meter.ran(perf_counter() - began, feed)
+        self._meter.ran(perf_counter() - began, feed)
         return read
 
-    async def read_elsewhere(self, batch: Batch, pool: ProcessPool) -> Batch:
-        """Do the work of `read` in a worker process, for costly events."""
-        attempt, metering = self.attempt, self.attempt.metering
+    async def feed_slowly(self, batch: Batch) -> Batches:
+        """Do the work of `feed` in a worker process, for costly events."""
+        attempt, metering = self._attempt, self._attempt.metering
         assert metering is not None
-        hooks = {"meter.feed": self.meter, "output_bytes": self.sizes}
+        hooks = {"meter.feed": self._meter, "output_bytes": self._sizes}
         for at, event in enumerate(batch.events):
-            work = read_event, hooks, metering.meter, self.tolerated, attempt.request, event.kind, event.payload
+            work = read_event, hooks, metering.meter, self._tolerated, attempt.request, event.kind, event.payload
             metering.stale = True
-            metering.meter, size, fault = await pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
+            metering.meter, size, fault = await self._pool.run_reply(event.payload, DropRelay(attempt.drop), *work)
             attempt.delivered = (attempt.delivered or 0) + size
             if fault is not None:
-                return Batch(batch.events[:at], fault, costly=True)
-        return batch
+                yield Batch(batch.events[:at], fault, costly=True)
+                return
+        yield batch

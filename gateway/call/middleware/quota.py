@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Call, Next, Response
+from gateway.call.chain import Call, Next
 from gateway.call.keeper import Keeper
+from gateway.call.responses import Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gateway.call.chain import Attempt, AttemptNext, Call, Response
+from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.responses import Response
 from gateway.contract.flag import Usage
 
 READ_ON_SECONDS: Final = 120.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.call.chain import Attempt, AttemptNext, Call, Response
+from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.responses import Response
 from gateway.upstream.refused_features import RefusedFeatures
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.call.chain import Call, Next, Response
+from gateway.call.chain import Call, Next
+from gateway.call.responses import Response
 from gateway.upstream.catalog import Aliased, Offer
 
 

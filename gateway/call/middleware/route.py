@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Call, Candidate, Next, Response
+from gateway.call.chain import Call, Candidate, Next
+from gateway.call.responses import Response
 from gateway.contract.conversions import GENERATE, serves
 from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import COUNT_TOKENS, OPAQUE, ClientRequest, Target

@@ -7,34 +7,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.call.chain import Attempt, Batch, Batches, Call, Metering, Response, Stream, Whole
+from gateway.call.chain import Attempt, Call, Metering
 from gateway.call.key_redaction import EventRedaction
-from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader, decode
+from gateway.call.provider_stream import ProviderStream, Reads, Received
+from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
+from gateway.call.responses import Response, Stream, Whole
 from gateway.call.sender import CredentialRefused, Sender
-from gateway.call.stream_decoding import Decoding, LightFrames, batches_of
+from gateway.call.stream_decoding import Decoding
 from gateway.call.turns import Turns
 from gateway.contract.errors import (
     UNAVAILABLE,
-    BadFrame,
-    GatewayError,
-    PluginFailed,
     Problem,
     Refused,
-    Stalled,
     Truncated,
     UpstreamFailed,
     invalid,
 )
-from gateway.contract.flag import Decoder, Event, Head
-from gateway.contract.hooks import Hook
+from gateway.contract.flag import Head
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
@@ -43,16 +37,6 @@ from gateway.upstream.reply_headers import forwarded
 from gateway.upstream.request_metadata import with_metadata
 from gateway.upstream.subjects import Subject
 
-AFTER_LAST: Final = 2.0
-"""Maximum number of seconds for which a stream is read after its terminal event. A report of usage may follow that
-event."""
-
-LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum number of bytes of a read after which the stream waits for its turn (`call/turns.py`). Most reads are
-smaller."""
-UNCOUNTED_BYTES: Final = 32 * 1024
-"""Number of bytes of an incomplete event up to which they do not count in the memory budget. Most events are
-smaller."""
 MAX_ERROR: Final = 1024 * 1024
 """Maximum number of bytes that are read from the body of an error reply."""
 _JSON: Final = "application/json"
@@ -108,7 +92,8 @@ class CallProvider:
             stream_type = candidate.flag.stream_type(attempt.request)
             if not _is_document(head, stream_type):
                 self.sender.key_accepted(attempt)
-                return self._streamed(call, attempt, stream_type, reply.events(), reply.event_came)
+                reply.begin_stream()
+                return self._streamed(call, attempt, stream_type, reply)
         body = await _body(call, attempt, reply)
         if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on, because then its target would receive the prompt
@@ -146,25 +131,21 @@ class CallProvider:
         self.sender.key_accepted(attempt)
         if reading.is_stream:
             stream_type = attempt.candidate.flag.stream_type(attempt.request)
-            return self._streamed(call, attempt, stream_type, _once(reading.body))
+            return self._streamed(call, attempt, stream_type, Received(reading.body))
         if reading.fault is not None:
             raise reading.fault
         body = reading.body if attempt.candidate.way is Way.NATIVE else reading.decoded
         return Whole(head.status, _with_type(headers, _JSON), body)
 
-    def _streamed(
-        self,
-        call: Call,
-        attempt: Attempt,
-        stream_type: str,
-        chunks: AsyncIterator[bytes],
-        event_came: Callable[[], None] = lambda: None,
-    ) -> Stream:
+    def _streamed(self, call: Call, attempt: Attempt, stream_type: str, reads: Reads) -> Stream:
         head, flag = attempt.head, attempt.candidate.flag
         assert head is not None
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
+        decoding = Decoding(decoder, EventRedaction(attempt.redaction), hasattr(decoder, "frames"), self.turns)
         headers = _with_type(forwarded(head.headers, flag.passed_headers), stream_type)
-        return Stream(head.status, headers, self._stream(call, attempt, chunks, decoder, event_came))
+        return Stream(
+            head.status, headers, ProviderStream(call, attempt, reads, decoding, self.pool, self.sender.failed)
+        )
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
@@ -190,135 +171,6 @@ class CallProvider:
             raise _loss(attempt)
         return await self.sender.open(call, attempt, request)
 
-    async def _stream(
-        self,
-        call: Call,
-        attempt: Attempt,
-        chunks: AsyncIterator[bytes],
-        decoder: Decoder,
-        event_came: Callable[[], None],
-    ) -> Batches:
-        """Yield the events of the stream in batches. An error is not raised: the last batch has it.
-
-        `event_came` is called after each batch that has an event other than a comment.
-        """
-        fault: GatewayError | None = None
-        decoding = Decoding(decoder, EventRedaction(attempt.redaction), hasattr(decoder, "frames"), self.turns)
-        incomplete = _Incomplete(call, event_came)
-        hooks = attempt.candidate.flag.hooks
-        hook, last = hooks["decoder.feed"], hooks["decoder.close"]
-        try:
-            async with aclosing(_reads(attempt, chunks, decoding)) as reads:
-                async for data in reads:
-                    incomplete.grow(len(data))
-                    if decoding.is_short(data, incomplete.size):
-                        batch, failure = decoding.read(hook, data)
-                        if batch.events:
-                            yield batch
-                            incomplete.passed(batch)
-                        if failure is not None:
-                            raise failure
-                        continue
-                    async for batch in self._long_read(attempt, decoding, data, incomplete.size):
-                        yield batch
-                        incomplete.passed(batch)
-        except GatewayError as error:
-            fault = error
-        try:
-            async for batch in batches_of(last, _rest(last, decoding.decoder, decoding.redacted, fault), self.turns):
-                yield batch
-        except UpstreamFailed as error:
-            self.sender.failed(attempt, attempt.redaction.failure(error))
-            yield Batch((), error)
-        except GatewayError as error:
-            yield Batch((), error)
-
-    async def _long_read(self, attempt: Attempt, decoding: Decoding, data: bytes, size: int) -> Batches:
-        """Yield the events of one read in batches. `size` is the number of bytes since the last event."""
-        if len(data) >= LONG_READ_BYTES:
-            await self.turns.take()
-        costly = decoding.may_complete_costly(data, size)
-        hook = attempt.candidate.flag.hooks["decoder.feed"]
-        async for batch in self._by_frames(attempt, decoding, data) if costly else decoding.feed(hook, data):
-            yield batch
-
-    async def _by_frames(self, attempt: Attempt, decoding: Decoding, data: bytes) -> AsyncGenerator[Batch, None]:
-        """Yield the events of one read in batches. A costly frame is decoded in a worker process."""
-        hook = attempt.candidate.flag.hooks["decoder.feed"]
-        light = LightFrames(hook, decoding, data)
-        decoding.redacted.look(data)
-        while True:
-            async for batch in batches_of(hook, light.events(), self.turns):
-                yield batch
-            if (frame := light.costly) is None:
-                return
-            former, drop = decoding.framed, DropRelay(attempt.drop)
-            state = former, decoding.redacted, attempt.redaction
-            work = decode, hook, *state, frame.headers, frame.payload, frame.raw
-            outcome = await self.pool.run_reply(frame.payload, drop, *work)
-            decoding.decoder, decoding.redacted, events, fault = outcome
-            decoding.framed.framing = former.framing
-            if events:
-                yield Batch(events, costly=True)
-            if fault is not None:
-                raise fault
-
-
-class _Incomplete:
-    """The buffered bytes of an incomplete event. Their number is limited, because an event may never end."""
-
-    __slots__ = ("_call", "_event_came", "size")
-
-    def __init__(self, call: Call, event_came: Callable[[], None]) -> None:
-        self._call = call
-        self._event_came = event_came
-        self.size = 0
-
-    def grow(self, size: int) -> None:
-        """Add the bytes of a read. Raises `UpstreamFailed` if the budget for buffered bytes is used up."""
-        self.size += size
-        if self.size > UNCOUNTED_BYTES:
-            self._call.hold_reply(self.size)
-
-    def passed(self, batch: Batch) -> None:
-        """Release the bytes of events that are complete and have been passed on."""
-        if self.size > UNCOUNTED_BYTES:
-            self._call.hold_reply(0)
-        self.size = 0
-        for event in batch.events:
-            if event.payload:
-                self._event_came()
-                return
-
-
-def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
-    """Yield the remaining events at the end of a stream, and then raise `fault` unless it is None.
-
-    At its close, the decoder may add events without a payload, which mark the end of a complete stream. These are
-    yielded only if the reply is complete.
-    """
-    try:
-        for event in redacted.feed(b"", hook.each(decoder.close)):
-            if event.payload or _is_complete(decoder, fault):
-                yield event
-    except Truncated as error:
-        fault = fault or error
-    except GatewayError as error:
-        # a decoder that has failed may fail again at its close; the first failure is the cause, so it is raised
-        fault = fault if isinstance(fault, PluginFailed) else error
-    yield from redacted.rest()
-    if fault is not None and not _is_complete(decoder, fault):
-        raise fault
-
-
-def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
-    """Return whether a stream that ended with `fault` is complete.
-
-    It is complete if the decoder has read the final event, because an error of the connection after that event does not
-    matter.
-    """
-    return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
-
 
 async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
     """Return the body of a reply. If a successful reply breaks off, mark the call so that its cost is estimated."""
@@ -328,30 +180,6 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
     except Truncated:
         attempt.delivered = None if is_error else 0
         raise
-
-
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
-
-
-async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoding: Decoding) -> AsyncGenerator[bytes, None]:
-    stopwatch = attempt.stopwatch
-    deadline = None
-    while True:
-        reading = anext(chunks) if stopwatch.stopped else stopwatch.wait(anext(chunks))
-        try:
-            if deadline is None:
-                data = await reading
-            else:
-                async with asyncio.timeout_at(deadline):
-                    data = await reading
-        except (StopAsyncIteration, TimeoutError):
-            return
-        yield data
-        if not decoding.decoder.done:
-            deadline = None  # the event that looked like the last was not
-        elif deadline is None:
-            deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
 
 def _is_document(head: Head, content_type: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Call, Next, Response
+from gateway.call.chain import Call, Next
+from gateway.call.responses import Response
 from gateway.call.sessions import Sessions
 from gateway.upstream.process_pool import yield_to_loop
 

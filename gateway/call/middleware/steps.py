@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
+from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.responses import Response, Whole
 from gateway.call.sender import CredentialRefused, Sender
 from gateway.contract.errors import PluginFailed, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work

@@ -8,14 +8,14 @@ which gets every event of the reply and is closed at the end. Large bodies are t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.reply_work import translate, unpacked
+from gateway.call.responses import Batch, Batches, Response, Stage, Stream, Whole
 from gateway.contract.flag import COUNT_TOKENS, Translation
 from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
@@ -41,46 +41,33 @@ class Translate:
             case Whole(body=body) if hooks and translation is not None and attempt.request.operation != COUNT_TOKENS:
                 work = self.pool.run_reply(body, drop, hooks["translation.whole"].run, translation.whole, body)
                 return replace(response, body=await work)
-            case Stream(batches=batches) if hooks and translation is not None:
-                return replace(response, batches=_Stream(translation, hooks, self.pool, drop).translated(batches))
+            case Stream() if hooks and translation is not None:
+                return response.through(StreamTranslation(translation, hooks, self.pool, drop))
         return response
 
 
-@dataclass(slots=True)
-class _Stream:
+class StreamTranslation(Stage):
     """A translation of a stream. Costly events are translated in a worker process."""
 
-    translation: Translation
-    hooks: Mapping[str, Hook]
-    pool: ProcessPool
-    drop: DropRelay
+    __slots__ = ("_close", "_drop", "_feed", "_pool", "_translation")
 
-    async def translated(self, batches: Batches) -> Batches:
-        hook = self.hooks["translation.feed"]
-        async with aclosing(batches):
-            async for batch in batches:
-                if batch.costly:
-                    async for part in self._elsewhere(batch):
-                        yield part
-                        if part.fault is not None:
-                            return
-                    continue
-                translated, fault = hook.listed(self.translation.feed, batch.events)
-                fault = fault or batch.fault
-                if translated or fault is not None:
-                    yield Batch(translated, fault)
-                if fault is not None:
-                    return
-        last = self.hooks["translation.close"].run(self.translation.close)
-        if last:
-            yield Batch(last)
+    def __init__(self, translation: Translation, hooks: Mapping[str, Hook], pool: ProcessPool, drop: DropRelay) -> None:
+        self._translation = translation
+        self._feed, self._close = hooks["translation.feed"], hooks["translation.close"]
+        self._pool = pool
+        self._drop = drop
 
-    async def _elsewhere(self, batch: Batch) -> Batches:
-        """Yield the translated events in batches. Other tasks can run between two batches."""
-        hook = self.hooks["translation.feed"]
+    def feed(self, batch: Batch) -> Batch | None:
+        if batch.costly:
+            return None
+        translated, fault = self._feed.listed(self._translation.feed, batch.events)
+        return Batch(translated, fault or batch.fault)
+
+    async def feed_slowly(self, batch: Batch) -> Batches:
+        """Yield the translated events of a costly batch. Other tasks can run between two batches."""
         for event in batch.events:
-            work = translate, hook, self.translation, self.translation.request, event.kind, event.payload
-            self.translation, parts, fault = await self.pool.run_reply(event.payload, self.drop, *work)
+            work = translate, self._feed, self._translation, self._translation.request, event.kind, event.payload
+            self._translation, parts, fault = await self._pool.run_reply(event.payload, self._drop, *work)
             for part in parts:
                 events = unpacked(part)
                 yield Batch(events, costly=any(is_costly(one.payload) for one in events))
@@ -90,3 +77,7 @@ class _Stream:
                 return
         if batch.fault is not None:
             yield Batch((), batch.fault)
+
+    async def close(self) -> Sequence[Batch]:
+        last = self._close.run(self._translation.close)
+        return (Batch(last),) if last else ()

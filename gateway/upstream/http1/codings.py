@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.upstream.http1.exchange import BrokenOff
+from gateway.upstream.http1.exchange import BrokenOff, Quick, not_quick
 
 CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """The content codings that are decoded (RFC 9110, 8.4.1)."""
@@ -33,7 +33,7 @@ class Inflated:
         self._is_empty = True
         self._members = 1
 
-    async def read(self) -> bytes:
+    async def read(self, _quick: Quick = not_quick) -> bytes:
         """Return the next decoded bytes; b"" at the end. Raises `BrokenOff` if the body is damaged or too short."""
         while True:
             rest = self._zlib.unconsumed_tail or self._zlib.unused_data

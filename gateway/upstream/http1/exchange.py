@@ -29,6 +29,14 @@ _LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_aft
 them too."""
 
 
+Quick = Callable[[bytes], bool]
+"""A function that processes bytes of a body at once. It returns False if it could not."""
+
+
+def not_quick(_data: bytes) -> bool:
+    return False
+
+
 class BrokenOff(Exception):
     """The error for a connection that ended, or whose framing was damaged, before the reply was complete.
 
@@ -41,7 +49,7 @@ class Exchange:
 
     __slots__ = (
         "_buffered", "_error", "_framing_bytes", "_has_body", "_head", "_is_delimited", "_pairs", "_parser", "_parts",
-        "_pause", "_paused", "_resume", "_waiter", "is_complete", "is_reusable",
+        "_pause", "_paused", "_quick", "_resume", "_waiter", "is_complete", "is_reusable",
     )  # fmt: skip
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None], *, has_body: bool = True) -> None:
@@ -60,6 +68,8 @@ class Exchange:
         self._parts: list[bytes] = []
         self._buffered = 0
         self._error: BaseException | None = None
+        self._quick: Quick = not_quick
+        """The function that gets the bytes that come while a read waits."""
         self._waiter: asyncio.Future[None] | None = None
         self.is_complete = False
         """Whether the whole reply has arrived."""
@@ -94,6 +104,11 @@ class Exchange:
             self._damaged(f"damaged HTTP: {error}")
         if self._framing_bytes > MAX_FRAMING_BYTES:
             self._damaged(f"more than {MAX_FRAMING_BYTES} bytes of headers")
+        if self._parts and self._waiter is not None and not self._waiter.done():
+            data = self._joined()
+            if not self._quick(data):
+                self._parts.append(data)
+                self._waiter.set_result(None)
 
     def end(self, error: Exception | None) -> None:
         """Take note that the connection has ended, because of `error` or by the provider's will."""
@@ -125,21 +140,20 @@ class Exchange:
             await self.change()
         return self._head
 
-    async def read(self) -> bytes:
+    async def read(self, quick: Quick = not_quick) -> bytes:
         """Return the bytes of the body that have arrived, and wait for them if there are none; b"" at the end.
 
-        Raises the error with which the reply ended, after all bytes that arrived before it.
+        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. Raises
+        the error with which the reply ended, after all bytes that arrived before it.
         """
+        self._quick = quick
         while not self._parts:
             if self._error is not None:
                 raise self._error
             if self.is_complete:
                 return b""
             await self.change()
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self._buffered = 0
+        data = self._joined()
         if self._paused and not self.has_ended:
             self._paused = False
             self._resume()
@@ -196,7 +210,6 @@ class Exchange:
         self._buffered += len(body)
         if self._buffered > MAX_BUFFERED_BYTES:
             self._hold()
-        self.wake()
 
     def on_message_complete(self) -> None:
         head = self._head
@@ -207,6 +220,14 @@ class Exchange:
         is_faulty = "transfer-encoding" in head.headers and self._parser.get_http_version() == "1.0"
         self.is_reusable = self._parser.should_keep_alive() and not is_faulty
         self.wake()
+
+    def _joined(self) -> bytes:
+        """Remove and return the bytes of the body that have arrived."""
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._buffered = 0
+        return data
 
     def _damaged(self, reason: str) -> None:
         """Take note of damaged framing: of this reply, or of what follows the reply."""

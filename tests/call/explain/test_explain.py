@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.identity.caller import LOOPBACK, Identity, tagged, user
-from gateway.call.chain import Call, Inbound, Whole, chain
+from gateway.call.chain import Call, Inbound, chain
 from gateway.call.explain.explain import ASK_ADMIN, NoSuchCaller, explain, own_view, somebody
 from gateway.call.explain.text import explanation_text
 from gateway.call.middleware.grants import grants as check
 from gateway.call.middleware.resolve import resolve
+from gateway.call.responses import Whole
 from gateway.call.runtime import runtime
 from gateway.config.load import loads
 from gateway.config.model import Alias, Capability, Config, Grant, Provider

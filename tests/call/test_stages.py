@@ -1,0 +1,117 @@
+"""Tests of the stages of a stream: which batches pass at once, which wait, and what follows an error."""
+
+from gateway.call.responses import Batch, Stage, Stream
+from gateway.call.stages import Staged
+from gateway.contract.errors import Truncated
+from gateway.contract.flag import Event
+
+CUT = Truncated()
+
+
+def batch(*names, fault=None):
+    return Batch([Event(name, b"1") for name in names], fault)
+
+
+def names(batches):
+    return [[event.kind for event in each.events] for each in batches]
+
+
+class Pushed:
+    """A source that gives each batch to `take`, and yields those that are not taken."""
+
+    def __init__(self, *batches):
+        self._batches = batches
+
+    async def batches(self, take):
+        for each in self._batches:
+            if not take(each):
+                yield each
+
+
+class Waits(Stage):
+    """A stage that has to wait for events named `slow`, fails at `bad`, and leaves `gone` out."""
+
+    def __init__(self):
+        self.fed, self.waited, self.closed = [], [], 0
+
+    def feed(self, each):
+        (name,) = [event.kind for event in each.events]
+        self.fed.append(name)
+        match name:
+            case "slow":
+                return None
+            case "bad":
+                return Batch((), CUT)
+            case "gone":
+                return Batch(())
+        return each
+
+    async def feed_slowly(self, each):
+        self.waited.append(each.events[0].kind)
+        yield batch("first")
+        yield batch("second")
+
+    async def close(self):
+        self.closed += 1
+        return [batch("end")]
+
+
+async def run(source, *stages, takes=lambda _: True):
+    """Return the names of the events that were written at once, and of those for which the task has to wait."""
+    staged = Staged(Stream(200, {}, source, stages))
+    written, pulled = [], []
+
+    def sink(each):
+        is_taken = takes(each)
+        if is_taken:
+            written.append(each)
+        return is_taken
+
+    async for each in staged.batches:
+        pulled.append(each)
+        staged.sink = sink
+    return names(written), names(pulled), pulled[-1].fault
+
+
+async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
+    """Check that nothing is written at once before the response has begun, and everything after that."""
+    written, pulled, fault = await run(Pushed(batch("a"), batch("b"), batch("c")), Stage())
+    assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)
+
+
+async def test_a_stage_that_waits_gets_its_batch_once_and_earlier_stages_not_again():
+    first, second, third = Waits(), Waits(), Waits()
+    source = Pushed(batch("a"), batch("slow"), batch("b"))
+    first.feed = lambda each: first.fed.append(each.events[0].kind) or each
+    written, pulled, _ = await run(source, first, second, third)
+    assert (first.fed, second.fed) == (["a", "slow", "b"], ["a", "slow", "b", "end"])
+    assert (second.waited, third.fed) == (["slow"], ["a", "first", "second", "b", "end", "end"])
+    assert (written, pulled) == ([["b"]], [["a"], ["first"], ["second"], ["end"], ["end"], ["end"]])
+
+
+async def test_a_sink_that_does_not_take_a_batch_gets_no_other_before_it():
+    refused = iter([False, True])
+    source = Pushed(batch("a"), batch("b"), batch("c"))
+    written, pulled, _ = await run(source, Stage(), takes=lambda _: next(refused))
+    assert (written, pulled) == ([["c"]], [["a"], ["b"]])
+
+
+async def test_a_stage_that_fails_ends_the_stream():
+    """Check that no stage is closed and no later batch is passed on after an error, whether it is pulled or pushed."""
+    for batches in ((batch("bad"), batch("b")), (batch("a"), batch("bad"), batch("b"))):
+        stage = Waits()
+        written, pulled, fault = await run(Pushed(*batches), stage, Stage())
+        assert (written, pulled[-1], fault, stage.closed) == ([], [], CUT, 0)
+
+
+async def test_an_error_of_the_source_is_passed_on_with_the_events_before_it():
+    stage = Waits()
+    source = Pushed(batch("a"), batch("b", fault=CUT), batch("c"))
+    written, pulled, fault = await run(source, stage, takes=lambda each: each.fault is None)
+    assert (written, pulled, fault, stage.closed) == ([], [["a"], ["b"]], CUT, 0)
+
+
+async def test_a_batch_without_events_goes_no_further():
+    first, second = Waits(), Waits()
+    written, pulled, _ = await run(Pushed(batch("gone"), batch("a"), batch("gone"), batch("b")), first, second)
+    assert (written, pulled[0], second.fed[:2]) == ([["b"]], ["a"], ["a", "b"])

@@ -1,0 +1,26 @@
+"""Batches of events that pass through one stage of a stream."""
+
+from collections.abc import Iterable
+
+from gateway.call.responses import Stream
+from gateway.call.stages import Staged
+
+
+class Given:
+    """A source of given batches, which may come from an asynchronous generator."""
+
+    def __init__(self, batches):
+        self._batches = batches
+
+    async def batches(self, _take):
+        if isinstance(self._batches, Iterable):
+            for batch in self._batches:
+                yield batch
+        else:
+            async for batch in self._batches:
+                yield batch
+
+
+def through(stage, batches):
+    """Return the batches into which a stage turns other batches, as an asynchronous generator."""
+    return Staged(Stream(200, {}, Given(batches), (stage,))).batches

@@ -25,8 +25,13 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms, and there are
-at most about 20 commits a second."""
+"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms."""
+BUSY_POLL_SECONDS: Final = 0.5
+"""Seconds until the next round after a round with at least `BUSY_BYTES`.
+
+A call in a batch of 1,000 costs the store less than half as much as a call in a batch of 50."""
+BUSY_BYTES: Final = 32 * 1024
+"""Number of bytes of the journal in one round from which on the gateway is busy. These are some 20 calls."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
@@ -71,6 +76,8 @@ class JournalFollower:
         """The offset before which unreadable lines are kept in a separate file."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._is_busy = False
+        """Whether the last round applied at least `BUSY_BYTES`."""
         self._flush_now = asyncio.Event()
         self._applied = asyncio.Condition()
         self._expire_at = 0.0
@@ -247,7 +254,9 @@ class JournalFollower:
                 self._succeeded()
 
     def _pause(self) -> float:
-        return POLL_SECONDS if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
+        if self._failures:
+            return RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
+        return BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS
 
     async def _catch_up(self) -> None:
         """Apply the journal up to its present end. Lines that come meanwhile wait for the next round.
@@ -256,6 +265,7 @@ class JournalFollower:
         after the last batch that was applied.
         """
         end = self._journal.end
+        self._is_busy = self.lag >= BUSY_BYTES
         while self._offset < end and not self._paused:
             entries, unreadable, offset = await asyncio.to_thread(self._read)
             if offset == self._offset:

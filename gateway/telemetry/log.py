@@ -146,11 +146,16 @@ def _clean(key: str, value: Any) -> Any:
         return value
     if _is_secret(key):
         return REDACTED
+    if type(value) is str:  # most values; the checks for other types take longer
+        return _clean_text(value)
     if isinstance(value, Mapping):
         return redact(None, "", {str(name): inner for name, inner in value.items()})
     if isinstance(value, (list, tuple)):
         return [_clean("", entry) for entry in value]
-    text = value if isinstance(value, str) else str(value)
+    return _clean_text(str(value))
+
+
+def _clean_text(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"
     # a credential within a text follows a space or an equals sign, so most values need no search

@@ -79,7 +79,7 @@ async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
     assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)
 
 
-async def test_a_stage_that_waits_gets_its_batch_once_and_earlier_stages_not_again():
+async def test_a_batch_that_waits_goes_on_where_it_stopped():
     first, second, third = Waits(), Waits(), Waits()
     source = Pushed(batch("a"), batch("slow"), batch("b"))
     first.feed = lambda each: first.fed.append(each.events[0].kind) or each

@@ -13,7 +13,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Provider
 
 _PLACEHOLDER: Final = re.compile(r"<.*>|your[-_ ].*|change[-_ ]?me|placeholder|x{3,}|\.{3}", re.IGNORECASE)
-_OTHER_FORM: Final = re.compile(r"(exec|cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")
+_OTHER_FORM: Final = re.compile(r"(cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")
 _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
 """Folders in which containers get their secrets. By design every user of the container can read them."""
 
@@ -25,7 +25,9 @@ def advise_key(provider: Provider, report: Report) -> None:
         if _PLACEHOLDER.fullmatch(key.value):
             report.warn(path, "is a placeholder; write the provider's key, or where it is: env:NAME or file:PATH")
         elif form := _OTHER_FORM.match(key.value):
-            message = f'"{form[0]}" is not read, and the text goes upstream as the key; there are "env:" and "file:"'
+            message = (
+                f'"{form[0]}" is not read, and the text goes upstream as the key; there are "env:", "file:" and "exec:"'
+            )
             report.warn(path, message)
     elif _everybody_reads(key):
         report.warn(path, "every user of this machine can read the key's file; take the right away with chmod o-r")

@@ -60,6 +60,14 @@ class AwsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHelper:
+    """A program that prints the provider's key."""
+
+    command: tuple[str, ...] = field(repr=False)
+    """The absolute path of the program, and its arguments, which may be secret."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider of models. A `disabled` provider is listed, but never called."""
 
@@ -71,7 +79,7 @@ class Provider:
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
-    issuer: AwsSettings | None = None
+    issuer: AwsSettings | KeyHelper | None = None
     """The issuer of credentials that change at run time; None if the credential is `apikey`."""
     auth_mode: AuthMode = "override"
     """The credential that is sent to the provider. With `override` it is the configured credential. With `passthrough`

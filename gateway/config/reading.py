@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Path
-from gateway.config.document.secrets import KEYFILE, Secret, SecretError, file_of, resolve
+from gateway.config.document.secrets import HELPER, KEYFILE, Secret, SecretError, file_of, resolve
 from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import Report
 from gateway.config.section import S
@@ -53,6 +53,8 @@ class Reading:
             return Secret()
         if text.startswith(KEYFILE):
             self.report.warn(path, f'"{KEYFILE}" is not supported yet; the provider is left out of routing')
+            return Secret()
+        if text.startswith(HELPER):
             return Secret()
         if (file := file_of(text, self.folder)) is not None and file not in self.files:
             self.files |= stamps([file])

@@ -115,7 +115,8 @@ class AwsAccount:
         headers = {name: seen.headers.get(name, "") for name in names}
         request = _module("awsrequest").AWSRequest(seen.method, url, headers, seen.body)
         if _signature(auth, request, stamp) != signature:
-            raise Unauthorized("InvalidSignatureException", MISMATCH)
+            canonical = f"The Canonical String for this request should have been\n'{auth.canonical_request(request)}'"
+            raise Unauthorized("InvalidSignatureException", f"{MISMATCH}\n\n{canonical}")
         return key
 
     def _judge_api_key(self, api_key: str, region: str) -> AccessKey:

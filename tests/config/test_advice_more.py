@@ -26,7 +26,7 @@ def test_a_placeholder_is_no_key(key):
     assert warning.startswith("providers.p.apikey: is a placeholder; ")
 
 
-@pytest.mark.parametrize("key", ["exec:pass show bedrock", "vault:secret/x", "op://vault/item"])
+@pytest.mark.parametrize("key", ["cmd:pass show bedrock", "vault:secret/x", "op://vault/item"])
 def test_a_form_of_key_that_is_not_read_is_named(key):
     (warning,) = warnings_of({"apikey": key})
     assert warning.startswith(f'providers.p.apikey: "{key.partition(":")[0]}:" is not read')

@@ -15,7 +15,7 @@ from typing import Final
 from gateway.config.document.hujson import Path, String
 from gateway.config.document.macros import MACRO
 from gateway.config.document.path_patterns import fits
-from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
+from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAME, KEYFILE, file_of
 
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
@@ -112,11 +112,13 @@ def is_reference(value: str) -> bool:
     """Return whether a value only refers to a secret.
 
     A value that begins with `keyfile::` is a reference if a path follows, and a secret if the service account itself
-    follows.
+    follows. A program that prints the key is a reference if it has no arguments, because these may be secret.
     """
     kind, colon, rest = value.partition(":")
     if colon and kind == "env":
         return bool(ENVIRONMENT_NAME.fullmatch(rest))
+    if value.startswith(HELPER):
+        return bool(HELPER_NAME.fullmatch(rest))
     if value.startswith(KEYFILE):
         return bool(_KEYFILE_PATH.fullmatch(value, len(KEYFILE)))
     return file_of(value, FilePath()) is not None or is_macro(value)

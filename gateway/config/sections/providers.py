@@ -31,6 +31,7 @@ from gateway.config.sections.authorities import read_authorities
 from gateway.config.sections.aws import AwsSection, read_aws
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
+from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.options import read_options
 from gateway.contract.errors import PluginFailed
 
@@ -67,7 +68,11 @@ class ProviderSection(Section):
     models: NamesOrNull = Field(
         (), description='The models that may be asked for, as the provider calls them: ["us.amazon.nova-lite-v1:0"].'
     )
-    apikey: str = Field("", description='The key: a literal, "env:NAME" or "file:PATH", such as "file:bedrock.key".')
+    apikey: str = Field(
+        "",
+        description='The key: a literal, "env:NAME", "file:PATH" or "exec:PROGRAM ARGUMENTS", such as '
+        '"file:bedrock.key". A program prints the key, and is in the folder `helpers` beside the configuration.',
+    )
     authorization: Authorization = Field(
         "bearer",
         description='How the key is sent: "bearer" is "Authorization: Bearer KEY". With "sigv4", each request is '
@@ -185,7 +190,8 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         models=tuple(dict.fromkeys(section.models)),
         apikey=apikey,
         authorization=section.authorization,
-        issuer=read_aws(raw, section.authorization, host, path, reading),
+        issuer=read_aws(raw, section.authorization, host, path, reading)
+        or read_key_helper(section.apikey, (*path, "apikey"), reading),
         auth_mode=section.auth_mode or DEFAULT_MODE,
         cost_basis=section.cost_basis or None,
         model_cost_map=rules,

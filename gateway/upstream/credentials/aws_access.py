@@ -12,7 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -21,6 +20,7 @@ from gateway.upstream.credentials.aws_chain import Chain, RoleSession
 from gateway.upstream.credentials.clock import Clock
 from gateway.upstream.credentials.renewal import CredentialFailed, Obtained, Renewed
 from gateway.upstream.credentials.sigv4 import KEY_SECONDS, Credentials, Signer
+from gateway.upstream.credentials.values import Key
 from gateway.upstream.subjects import Subject, filled, fitting
 
 MAX_SESSIONS: Final = 1000
@@ -32,15 +32,6 @@ _VALUE_LENGTHS: Final = range(257)
 """Numbers of characters of a session tag's value (STS, AssumeRole)."""
 _NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key that expires."""
-
-    value: str = field(repr=False)
-    source: str
-    """The origin of the key, for people."""
 
 
 class AwsAccess:
@@ -81,14 +72,16 @@ class AwsAccess:
             self._sessions.move_to_end(session)
         return renewed
 
-    async def other_than(self, subject: Subject, refused: Signer | Key) -> Signer | Key | None:
-        """Return a credential of the caller other than the one that AWS has refused; None if there is no other.
+    async def has_other(self, subject: Subject, refused: Signer | Key, date: str) -> bool:
+        """Return whether the caller has a credential other than the refused one, or whether the clock was wrong.
 
-        The chain is walked again, because its end may be a file that has changed.
+        `date` is the header `Date` of the refusal. The chain is walked again, because its end may be a file that has
+        changed.
         """
+        is_corrected = self._clock.learn(date)
         if (base := self._base.fresh()) is not None:
             await self._base.other_than(base)
-        return await self.credential(subject).other_than(refused)
+        return await self.credential(subject).other_than(refused) is not None or is_corrected
 
     async def _resolve(self) -> Obtained[Credentials]:
         credentials = await self._in_thread(self._chain.credentials)

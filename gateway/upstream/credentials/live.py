@@ -15,14 +15,16 @@ from hashlib import sha256
 from time import monotonic
 from typing import Final, NamedTuple
 
-from gateway.config.model import AwsSettings, Provider
+from gateway.config.model import AwsSettings, KeyHelper, Provider
 from gateway.contract.flag import UpstreamRequest
 from gateway.telemetry.log import Logger
 from gateway.upstream.credentials import keys
-from gateway.upstream.credentials.aws_access import AwsAccess, Key
+from gateway.upstream.credentials.aws_access import AwsAccess
 from gateway.upstream.credentials.clock import Clock
+from gateway.upstream.credentials.key_helpers import KeyHelperAccess
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.credentials.sigv4 import Signable, Signer
+from gateway.upstream.credentials.values import Key
 from gateway.upstream.subjects import Subject
 
 THREADS: Final = 4
@@ -73,8 +75,8 @@ class Used(NamedTuple):
 class _Access:
     """The credentials of one provider, while the provider's configuration is the same."""
 
-    issuer: AwsSettings
-    aws: AwsAccess
+    issuer: AwsSettings | KeyHelper
+    source: AwsAccess | KeyHelperAccess
     clock: Clock
 
 
@@ -92,12 +94,12 @@ class LiveCredentials:
 
     def ready(self, provider: Provider, subject: Subject) -> Used | None:
         """Return the caller's credential if it is valid; None if it must be waited for."""
-        credential = self._access(provider).aws.credential(subject).fresh()
+        credential = self._access(provider).source.credential(subject).fresh()
         return None if credential is None else Used(credential, subject)
 
     async def get(self, provider: Provider, subject: Subject) -> Used:
         """Return the caller's credential, and wait until there is one. Raises `CredentialFailed`."""
-        return Used(await self._access(provider).aws.credential(subject).get(), subject)
+        return Used(await self._access(provider).source.credential(subject).get(), subject)
 
     async def headers(
         self, provider: Provider, used: Used, address: Address, request: UpstreamRequest, headers: Mapping[str, str]
@@ -122,9 +124,7 @@ class LiveCredentials:
 
         `date` is the header `Date` of the refusal.
         """
-        access = self._access(provider)
-        is_corrected = access.clock.learn(date)
-        return await access.aws.other_than(used.subject, used.credential) is not None or is_corrected
+        return await self._access(provider).source.has_other(used.subject, used.credential, date)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -138,9 +138,13 @@ class LiveCredentials:
             access.issuer = provider.issuer
         return access
 
-    def _made(self, provider: Provider, issuer: AwsSettings) -> _Access:
-        clock = Clock(partial(self._corrected, provider.id))
-        return _Access(issuer, AwsAccess(issuer, clock, self._threads, partial(self._failed, provider)), clock)
+    def _made(self, provider: Provider, issuer: AwsSettings | KeyHelper) -> _Access:
+        clock, failed = Clock(partial(self._corrected, provider.id)), partial(self._failed, provider)
+        match issuer:
+            case AwsSettings():
+                return _Access(issuer, AwsAccess(issuer, clock, self._threads, failed), clock)
+            case KeyHelper():
+                return _Access(issuer, KeyHelperAccess(issuer, self._threads, failed), clock)
 
     def _failed(self, provider: Provider, failure: CredentialFailed) -> None:
         message, at = self._logged.get(provider.id, ("", 0.0))

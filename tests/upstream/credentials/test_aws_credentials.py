@@ -9,7 +9,7 @@ import pytest
 
 from gateway.testkit.aws import Role
 from tests.helpers.aws import ROLE, signed
-from tests.helpers.gateway import HAIKU, NOVA, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, gate
 
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "Hi"}]}
@@ -154,3 +154,47 @@ async def test_every_way_to_bedrock_is_signed(tmp_path, aws, home, monkeypatch, 
         authorization = bedrock_sim.requests[-1].headers["authorization"]
         assert authorization.startswith("Bearer bedrock-api-key-" if is_key else "AWS4-HMAC-SHA256 ")
         assert gw.lines.entries("upstream.credentials_failed") == []
+
+
+async def test_a_token_that_aws_repeats_reaches_neither_client_nor_log(tmp_path, aws, home, monkeypatch, bedrock_sim):
+    temporary_environment(aws, home, monkeypatch)
+    bedrock_sim.account = aws.account
+    (key,) = aws.account.keys.values()
+    key.secret = "another-secret"
+    async with gate(tmp_path, {"b": signed(bedrock_sim.url)}) as gw:
+        status, body = await served(gw)
+        assert (status, key.token.encode() in body) == (502, False)
+        (line,) = await gw.lines.until("upstream.key_refused")
+        assert line["message"].startswith("The request signature we calculated does not match")
+        records = json.dumps(await gw.calls())
+        assert "another-secret" not in records
+        assert key.token not in records + gw.lines.data.decode()
+    assert key.token in bedrock_sim.requests[0].refused
+
+
+@pytest.mark.parametrize(
+    "header", ["authorization", "x-api-key", "x-amz-security-token", "x-amz-date", "X-Amz-Content-Sha256"]
+)
+async def test_a_clients_own_credential_does_not_replace_the_signature(
+    tmp_path, aws, home, monkeypatch, bedrock_sim, header
+):
+    """Check that a client's key or signature is not sent (litellm#37905)."""
+    environment(aws, home, monkeypatch)
+    bedrock_sim.account = aws.account
+    async with gate(tmp_path, {"b": signed(bedrock_sim.url)}) as gw:
+        reply = await gw.post(f"/model/{NOVA}/converse", CONVERSE, headers={header: "Bearer clients-canary"})
+        assert reply.status == 200
+    assert "clients-canary" not in str(bedrock_sim.requests[0].headers)
+
+
+async def test_with_passthrough_a_clients_own_key_is_sent_without_a_signature(
+    tmp_path, aws, home, monkeypatch, bedrock_sim
+):
+    environment(aws, home, monkeypatch)
+    async with gate(tmp_path, {"b": signed(bedrock_sim.url, auth_mode="passthrough")}) as gw:
+        headers = {"authorization": f"Bearer {KEY}"}
+        assert (await gw.post(f"/model/{NOVA}/converse", CONVERSE, headers=headers)).status == 200
+        bedrock_sim.account = aws.account
+        assert (await gw.post(f"/model/{NOVA}/converse", CONVERSE)).status == 200
+    sent = [seen.headers["authorization"].partition(" ")[0] for seen in bedrock_sim.requests]
+    assert sent == ["Bearer", "AWS4-HMAC-SHA256"]

@@ -145,6 +145,6 @@ def test_what_the_pages_show_has_the_settings():
 
 @pytest.mark.parametrize("members", [{}, {"authorization": "bearer", "aws": {}}])
 def test_a_provider_with_aws_credentials_needs_no_key(members):
-    text = provider(**members).replace('"apikey": "", ', "")
+    text = provider(**members).replace('"apikey": "",', "")
     assert "apikey" not in text
     assert [str(warning) for warning in loads(text).warnings if "apikey" in str(warning)] == []

@@ -14,6 +14,8 @@ from gateway.upstream.credentials.key_helpers import KeyHelperAccess
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.subjects import Subject
 from tests.config.examples import KNOWN
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
+from tests.upstream.credentials.test_aws_credentials import served
 
 ADA = Subject("ada", "")
 

@@ -161,11 +161,11 @@ class CallProvider:
         size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
         await yield_to_loop(len(body))
-        ask = attempt.request
+        client_request = attempt.request
         if provider.request_metadata:
             subject = Subject(call.identity.login, call.identity.node)
-            ask = with_metadata(ask, provider.request_metadata, subject)
-        request = await self.pool.run(size, drop, candidate.flag.build, ask, candidate.target, drop)
+            client_request = with_metadata(client_request, provider.request_metadata, subject)
+        request = await self.pool.run(size, drop, candidate.flag.build, client_request, candidate.target, drop)
         await yield_to_loop(len(body))
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)

@@ -21,7 +21,7 @@ reference itself would be sent to the provider as the key.
 """
 
 HELPER: Final = "exec:"
-"""The prefix of a reference to a program that prints the key (`sections/key_helpers.py`). It is run when the key is
+"""The prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). It is run when it is
 needed."""
 HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """The name of such a program in the folder of helpers."""

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -59,16 +60,25 @@ REASONS = {
     "gateway/web/dashboard/connect.py": "the settings of each client, as its maker names them",
 }
 """The files that name a format or its maker, with the reasons."""
-CORE = {
-    name(path): frozenset(words_of(tree))
-    for path, tree in trees(SOURCES).items()
-    if name(path).startswith("gateway/") and not name(path).startswith(("gateway/testkit/", "gateway/pytest_plugin/"))
-}
-"""The words of each file of the core. The test kit speaks all formats."""
+TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
+"""The files that speak all formats."""
+
+
+@cache
+def core():
+    """Return the words of each file of the core.
+
+    They are read by the first test that needs them, because every process imports this file and one runs its tests.
+    """
+    return {
+        name(path): frozenset(words_of(tree))
+        for path, tree in trees(SOURCES).items()
+        if name(path).startswith("gateway/") and not name(path).startswith(TEST_KIT)
+    }
 
 
 def test_a_format_is_named_only_where_there_is_a_reason():
-    naming = {path for path, words in CORE.items() if any(map(WORDS.search, words))}
+    naming = {path for path, words in core().items() if any(map(WORDS.search, words))}
     assert naming == set(REASONS)
 
 
@@ -78,7 +88,7 @@ def test_no_code_compares_with_the_name_of_a_flag():
     """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}
-    naming = {path for path, words in CORE.items() if names & words}
+    naming = {path for path, words in core().items() if names & words}
     allowed = {"config/advice_bedrock.py", "config/sections/providers.py", "process/demo.py"}
     assert naming == {f"gateway/{file}" for file in allowed}
 

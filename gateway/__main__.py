@@ -132,9 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     _plugging(commands.add_parser("plugins", help="about plugins: those that are found, and new ones"))
 
     demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
-    demo.add_argument(
+    calls = demo.add_mutually_exclusive_group()
+    calls.add_argument(
         "--real", action="store_true", help="the real Bedrock, by AWS_BEARER_TOKEN_BEDROCK and AWS_REGION; costs money"
     )
+    calls.add_argument("--sample", action="store_true", help="fill the pages with a month of invented calls")
     demo.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
     )
@@ -356,7 +358,8 @@ def _check_plugin(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from gateway.process.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
 
-    return demo(_registry(options), state=_state(options), listen=_listener(options.listen), real=options.real)
+    listener = _listener(options.listen)
+    return demo(_registry(options), state=_state(options), listen=listener, real=options.real, sample=options.sample)
 
 
 def _registry(options: argparse.Namespace) -> Registry:

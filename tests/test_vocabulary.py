@@ -21,11 +21,12 @@ from tests.helpers.records import HAIKU, logger, record
 TEXT = (Path(__file__).resolve().parents[1] / "deploy" / "vocabulary.md").read_text()
 SESSION = Session(
     id="s1", identity="ada@example.com", agent="curl", provider="b", providers=(), models=(), calls=1, failed=0,
-    usage=Usage(), known_cost=0, cost_unknown_calls=0, estimated_calls=0, started_at=0.0, last_at=0.0, tools={},
+    usage=Usage(), known_cost=0, cost_unknown_calls=0, estimated_calls=0, cache_saved=0,
+    started_at=0.0, last_at=0.0, tools={},
 )  # fmt: skip
 ROW = UsageRow(
     group=dict.fromkeys(GROUPS, "x"), calls=1, failed=0, usage=Usage(), known_cost=0, cost_unknown_calls=0,
-    estimated_calls=0, duration_ms=0,
+    estimated_calls=0, cache_saved=0, duration_ms=0,
 )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def test_the_csv_of_usage_speaks_it():
 
 
 def test_the_fields_of_a_record_are_its_words():
-    renamed = {"usage": "tokens", "cost": "cost_usd", "charges": "charges_usd"}
+    renamed = {"usage": "tokens", "cost": "cost_usd", "cache_saved": "cache_saved_usd", "charges": "charges_usd"}
     assert {renamed.get(name, name) for name in Record.__struct_fields__} == words("call")
 
 

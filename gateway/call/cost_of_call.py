@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from gateway.call.chain import Attempt, Call
 from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
-from gateway.money.prices.rates import Priced, nanodollars
+from gateway.money.prices.rates import Amount, Priced, nanodollars
 from gateway.money.prices.table import matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
@@ -42,12 +42,14 @@ class Cost(NamedTuple):
     """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
     estimated: bool = False
     """Whether a token count or a price used for the cost is an estimate."""
+    cache_saved: int | None = None
+    """Nanodollars that caching saved, compared with the price of fresh input; None if unknown."""
 
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost no money and count no tokens."""
 
-NOTHING: Final = Cost(0, "")
+NOTHING: Final = Cost(0, "", cache_saved=0)
 
 ROUTERS: Final = frozenset({"openrouter"})
 """Price lists of routers whose replies have the charged amount in USD (OpenRouter's documentation)."""
@@ -85,7 +87,9 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
         return Cost(None, "", estimated=True)
     usage = _probable(call, attempt, facts, complete=complete)[0].usage
     cost = priced.cost(usage, tier=facts.tier, geo=facts.geo, at=call.at)
-    return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.row(call.at), estimated=True)
+    cost = priced.cost(usage, at=call.at) if cost is None else cost
+    # without a report, no input counts as cached
+    return Cost(cost, priced.row(call.at), estimated=True, cache_saved=0)
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
@@ -96,8 +100,9 @@ def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part],
         and offer.provider.cost_basis in ROUTERS
         and not matching_rule(offer.provider, offer.model)
     ):
-        return Cost(facts.charged, f"{offer.provider.cost_basis}/usage.cost", cut)
-    amounts, rows, estimated = [], [], cut or facts.inexact
+        saved = None if any(_is_cached(part.usage) for part in parts) else 0
+        return Cost(facts.charged, f"{offer.provider.cost_basis}/usage.cost", cut, saved)
+    amounts, pairs, rows, estimated = [], [], [], cut or facts.inexact
     for part in parts:
         priced, assumed = _price_of(call, attempt, part)
         if priced is None:
@@ -106,10 +111,40 @@ def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part],
             return Cost(None, "", estimated)
         rows.append(priced.row(call.at))
         amounts.append(priced.amount(part.usage, tier=part.tier, geo=part.geo, extra=part.extra, at=call.at))
+        if _is_cached(part.usage):
+            fresh = uncached(part.usage)
+            without = priced.amount(fresh, tier=part.tier, geo=part.geo, extra=part.extra, at=call.at)
+            pairs.append((without, amounts[-1]))
         estimated = estimated or assumed
     basis = ", ".join(dict.fromkeys(rows))
     known = [amount for amount in amounts if amount is not None]
-    return Cost(nanodollars(known) if len(known) == len(amounts) else None, basis, estimated)
+    if len(known) < len(amounts):
+        return Cost(None, basis, estimated)
+    return Cost(nanodollars(known), basis, estimated, _saved(pairs))
+
+
+def _is_cached(usage: Usage) -> bool:
+    return bool(usage.cache_read or usage.cache_write_5m or usage.cache_write_1h)
+
+
+def uncached(usage: Usage) -> Usage:
+    """Return the usage of the same call without a cache."""
+    given = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    return replace(usage, input=given, cache_read=0, cache_write_5m=0, cache_write_1h=0)
+
+
+def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
+    """Return the nanodollars that caching saved, from pairs of the cost of a part without and with the cache.
+
+    Return None if one of these costs is unknown.
+    """
+    if not pairs:
+        return 0
+    without = [amount for amount, _ in pairs if amount is not None]
+    with_cache = [amount for _, amount in pairs if amount is not None]
+    if len(without) < len(pairs) or len(with_cache) < len(pairs):
+        return None
+    return nanodollars(without) - nanodollars(with_cache)
 
 
 def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, bool]:

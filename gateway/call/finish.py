@@ -148,6 +148,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         parts=tuple(facts.parts) if len(facts.parts) > 1 else (),
         reported=facts.reported,
         cost=cost.nanodollars,
+        cache_saved=cost.cache_saved,
         cost_basis=cost.basis,
         estimated=cost.estimated,
         charges={charge.bucket: charge.amount for charge in charges},

@@ -83,6 +83,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """True if `usage` is what the provider reported."""
     cost: int | None
     """The cost in nanodollars; None if unknown."""
+    cache_saved: int | None = None
+    """The nanodollars that caching saved, compared with the price of fresh input; None if unknown.
+
+    It is negative if writing to the cache cost more than reading from it saved."""
     cost_basis: str
     """The row of the price table that was used, as `book/model` or, if the row has a first day, `book/model@day`. The
     rows of several parts are separated by commas. This is "" if no row was used, and `openrouter/usage.cost` if the
@@ -128,6 +132,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "parts": [part.as_dict() for part in self.parts],
             "reported": self.reported,
             "cost_usd": dollars(self.cost),
+            "cache_saved_usd": dollars(self.cache_saved),
             "cost_basis": self.cost_basis,
             "estimated": self.estimated,
             "charges_usd": {bucket: dollars(amount) for bucket, amount in self.charges.items()},

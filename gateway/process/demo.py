@@ -14,17 +14,23 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
+from time import time
 from typing import Final, NamedTuple
 
 import orjson
 
 from gateway.config.load import load
-from gateway.config.model import Listener
+from gateway.config.model import Config, Listener
 from gateway.contract.registry import Registry
+from gateway.money.prices.table import Prices
+from gateway.process.app import database_path
+from gateway.process.output import say
+from gateway.process.sample_month import sample_calls
 from gateway.process.serve import CannotStart, Options, serve
 from gateway.process.sockets import require_free
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
+from gateway.store.sample import fill_sample, is_sample
 from gateway.telemetry.log import configure
 from gateway.testkit.bedrock import BedrockSim
 
@@ -66,8 +72,10 @@ _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50
 
 
-def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool) -> int:
+def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool, sample: bool = False) -> int:
     """Run the demo until it is stopped, and return the exit status.
+
+    If `sample` is True, a new store gets a month of invented calls first.
 
     The real Bedrock needs environment variables, and the simulated Bedrock needs botocore. If one of these is missing,
     print one line to standard error and return 2.
@@ -79,11 +87,11 @@ def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool
     if not real and find_spec("botocore") is None:
         print("irisgate demo: needs botocore's model of Bedrock: pip install 'irisgate[testkit]'", file=sys.stderr)  # noqa: T201 (the command line)
         return 2
-    asyncio.run(_demo(registry, state, _free(listen or Listener()), real=real))
+    asyncio.run(_demo(registry, state, _free(listen or Listener()), real=real, sample=sample))
     return 0
 
 
-async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bool) -> None:
+async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bool, sample: bool) -> None:
     async with AsyncExitStack() as stack:
         region = os.environ["AWS_REGION"] if real else "us-east-1"
         models, cost_basis = model_names(region)
@@ -98,6 +106,9 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
             require_unlocked(state / "journal")
             path.write_text(_config(url, key, models, cost_basis))
             path.chmod(0o600)
+            loaded = load(path, plugins=registry.known)
+            if sample:
+                _fill(database_path(loaded.config, state), loaded.config)
         except OSError as error:
             raise CannotStart(f"{path}: {error.strerror}") from None
         except StoreFailed as error:
@@ -105,12 +116,25 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
         where = f"the real Amazon Bedrock in {region}: calls cost money" if real else "a simulated Amazon Bedrock"
         await serve(
             path,
-            load(path, plugins=registry.known),
+            loaded,
             registry,
             state=state,
             log=configure(),
-            options=Options(listener=listener, hints=lambda ours: _hints(ours, models[0], models[1], where, path)),
+            options=Options(
+                listener=listener,
+                hints=lambda ours: _hints(ours, models[0], models[1], where, path),
+                sample=not real,
+            ),
         )
+
+
+def _fill(path: Path, config: Config) -> None:
+    """Write the sample calls, unless the store has them. Raises `StoreFailed` if the store has other calls."""
+    if is_sample(path):
+        return
+    say("writing a month of sample calls ...")
+    written = fill_sample(path, sample_calls(config.providers["bedrock"], Prices.load(), now=time()))
+    say(f"{written:,} sample calls are in {path}, which only the demo uses")
 
 
 def model_names(region: str) -> tuple[list[str], str]:

@@ -38,6 +38,7 @@ from gateway.process.sockets import Bound, CannotListen, Passed, bind, refuse_re
 from gateway.process.systemd import READY, STOPPING, main_process, notify, passed_sockets, reloading
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
+from gateway.store.sample import require_no_sample
 from gateway.store.schema import MIGRATIONS
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
@@ -276,6 +277,8 @@ class Options:
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""
+    sample: bool = False
+    """True if the store may have sample calls."""
     restart: Sequence[str] = ()
     """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
@@ -299,6 +302,11 @@ async def serve(
     raise_descriptor_limit()
     give_memory_back()
     config = with_listener(loaded.config, options.listener)
+    if not options.sample:
+        try:
+            require_no_sample(database_path(config, state))
+        except StoreFailed as error:
+            raise CannotStart(str(error)) from None
     hello = Hello(PROTOCOL, len(MIGRATIONS), str(database_path(config, state).resolve()), config.storage.sync)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

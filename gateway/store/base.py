@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from gateway.contract.flag import Usage
-from gateway.contract.record import Record, dollars
+from gateway.contract.record import Record
 from gateway.store.entries import Balance, Entry, SentCall
+from gateway.store.reports.base import ReportStore
+from gateway.store.reports.values import Span
+from gateway.store.totals import Totals
 
 T = TypeVar("T")
 
@@ -33,36 +35,6 @@ class Ambiguous(LookupError):
         super().__init__(f'"{session_id}" is a session of several callers')
         self.session_id = session_id
         self.identities = identities
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Sums over some calls."""
-
-    calls: int
-    failed: int
-    """Number of calls whose outcome was not `ok`."""
-    usage: Usage
-    known_cost: int
-    """Total cost in nanodollars of the calls whose cost is known."""
-    cost_unknown_calls: int
-    estimated_calls: int
-
-    @property
-    def cost(self) -> int | None:
-        """The total known cost in nanodollars; None if the known total is 0 but some calls have an unknown cost."""
-        return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
-
-    def totals(self) -> dict[str, Any]:
-        """Return the sums in the form of the API."""
-        return {
-            "calls": self.calls,
-            "failed": self.failed,
-            "tokens": self.usage.as_dict(),
-            "cost_usd": dollars(self.cost),
-            "cost_unknown_calls": self.cost_unknown_calls,
-            "estimated_calls": self.estimated_calls,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +148,10 @@ class Store(Protocol):
     def start_offset(self) -> JournalOffset:
         """The offset up to which the journal had been applied when the store was opened."""
 
+    @property
+    def reports(self) -> ReportStore:
+        """The queries of sums for the pages."""
+
     async def offset(self) -> JournalOffset:
         """Return the offset up to which the journal has been applied by now."""
 
@@ -187,11 +163,19 @@ class Store(Protocol):
         """
 
     async def sessions(
-        self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
+        self,
+        identity: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
+        span: Span | None = None,
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
-        `where` may contain `agent`, `provider` and `model`. One call of the session must have all of these values.
+        If `span` is given, only sessions that were active in this range of time are returned: those that began before
+        its end and ended after its beginning.
+        `where` may contain `agent`, `provider`, `model` and other fields of calls. One call of the session must have
+        all of these values.
         Raises `BadCursor` if `cursor` is malformed.
         """
 

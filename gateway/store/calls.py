@@ -21,8 +21,8 @@ _BEFORE_USAGE: Final = (
     "operation", "stream", "status", "outcome", "error", "error_native", "error_message", "upstream_request_id",
 )  # fmt: skip
 _AFTER_USAGE: Final = (
-    "extra", "tier", "geo", "parts", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools",
-    "duration_ms", "first_event_ms", "attempts", "dropped", "agent",
+    "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
+    "tools", "duration_ms", "first_event_ms", "attempts", "dropped", "agent",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
@@ -81,6 +81,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         _PARTS_ENCODER.encode(record.parts).decode() if record.parts else "[]",
         +record.reported,
         None if record.cost is None else max(0, min(record.cost, MAX_INTEGER)),
+        None if record.cache_saved is None else max(-MAX_INTEGER, min(record.cache_saved, MAX_INTEGER)),
         record.cost_basis,
         +record.estimated,
         _json(record.charges) if record.charges else "{}",

@@ -16,10 +16,12 @@ from urllib.parse import quote
 
 import orjson
 
+from gateway.contract.flag import USAGE_KINDS
 from gateway.store.entries import decode, decode_sent_call
 from gateway.store.file import BUSY_SECONDS
+from gateway.store.histogram import BOUNDS, SHIFT
 from gateway.store.schema import MIGRATIONS
-from gateway.store.sums import HOUR
+from gateway.store.sums import FIGURES, QUARTER, Series
 
 LineState = Literal["torn", "damaged", "unknown"]
 """Reason why a line cannot be read: it has no line end (torn), is not JSON (damaged), or is of another release
@@ -81,7 +83,7 @@ class Database:
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""
     wrong_sums: int = 0
-    """Number of hourly sums that lack some of the stored calls."""
+    """Number of sums by quarter hour that lack some of the stored calls."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose balance cannot be used."""
     wrong_open_calls: int = 0
@@ -186,18 +188,35 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
             yield str(bucket)
 
 
-_COUNTED_SUMS: Final = f"""
-SELECT at - at % {HOUR} AS time, identity, provider, iif(provider = '', '', model) AS model, agent,
-    count(*) AS calls, sum(outcome <> 'ok') AS failed, sum(input) AS input, sum(output) AS output,
-    sum(cache_read) AS cache_read, sum(cache_write_5m) AS cache_write_5m, sum(cache_write_1h) AS cache_write_1h,
-    sum(reasoning) AS reasoning, coalesce(sum(cost), 0) AS known_cost, sum(cost IS NULL) AS cost_unknown_calls,
-    sum(estimated) AS estimated_calls, sum(max(0, CAST(round(duration_ms) AS INTEGER))) AS duration_ms
-FROM calls GROUP BY 1, 2, 3, 4, 5
-"""  # noqa: S608 (our own number)
-"""Query for the hourly sums, computed from the stored calls. It has the columns of `usage_hourly`, in their order."""
+def _buckets(column: str, condition: str) -> tuple[str, ...]:
+    """Return SQL of the histogram of a column with durations (`histogram.count`)."""
+    ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
+    counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
+    return tuple(f"{low} + ({high} << {SHIFT})" for low, high in zip(counts[::2], counts[1::2], strict=True))
+
+
+SERIES_KEY: Final = ", ".join(Series._fields)
+_EXPRESSIONS: Final = (
+    "count(*)",
+    *(f"sum({name})" for name in USAGE_KINDS),
+    "coalesce(sum(cost), 0)",
+    "sum(cost IS NULL)",
+    "sum(estimated)",
+    "coalesce(sum(cache_saved), 0)",
+    "sum(max(0, CAST(round(duration_ms) AS INTEGER)))",
+    *_buckets("duration_ms", "outcome = 'ok'"),
+    *_buckets("first_event_ms", "first_event_ms IS NOT NULL"),
+)
+_COUNTED_FIGURES: Final = f"""
+SELECT at - at % {QUARTER} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,
+    outcome, {", ".join(f"{sql} AS {name}" for sql, name in zip(_EXPRESSIONS, FIGURES, strict=True))}
+FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""  # noqa: S608 (our own names)
+"""Query for the figures by quarter hour, computed from the stored calls."""
+SAME_SERIES: Final = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
 MISSING_SUMS: Final = f"""
-SELECT counted.* FROM ({_COUNTED_SUMS}) counted
-LEFT JOIN usage_hourly kept USING (time, identity, provider, model, agent)
+SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_SERIES}
+LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for hourly sums that count fewer calls than are stored. More calls are correct, because calls expire."""
+"""Query for figures that count fewer calls than are stored. More calls are correct, because calls expire."""

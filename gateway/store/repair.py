@@ -18,10 +18,11 @@ from typing import Any, Final, NamedTuple
 
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
-from gateway.store.examine import MISSING_SUMS, BadLine, Segment, opened
+from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, BadLine, Segment, opened
+from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.file import connect, prepare
 from gateway.store.state_files import keep, parts, sync, write_private
-from gateway.store.sums import DAY, sum_calls
+from gateway.store.sums import FIGURES, sum_calls
 from gateway.store.writing import add_sessions
 
 _BLANK: Final = b" "
@@ -42,13 +43,17 @@ class Table(NamedTuple):
     """True if the key is a number, so that reading can continue at a higher key after damaged rows."""
 
 
+_OF_SERIES: Final = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
+"""Tables of sums, whose rows have the number of a series."""
 TABLES: Final = (
     Table("calls", "n"),
     Table("sessions", "n"),
     Table("session_models", "session"),
     Table("session_tools", "session"),
-    Table("usage_hourly", "time"),
-    Table("usage_daily", "time"),
+    Table("series", "n"),
+    *(Table(name, "time") for name in _OF_SERIES),
+    Table("error_kinds", "n"),
+    Table("health", "provider", is_numbered=False),
     Table("balances", "bucket", is_numbered=False),
     Table("versions", "n"),
     Table("open_calls", "id", is_numbered=False),
@@ -260,16 +265,40 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace hourly sums in which stored calls are missing.
+    """Replace figures by quarter hour in which stored calls are missing.
 
-    Then replace daily sums that count fewer calls than the hourly sums of their day.
+    Then replace figures by hour and by day that count fewer calls than those by quarter hour.
     """
-    connection.execute(f"INSERT OR REPLACE INTO usage_hourly {MISSING_SUMS}")
-    keys = "identity, provider, model, agent"
-    amounts = [name for _, name, *_ in connection.execute("PRAGMA table_info(usage_hourly)")][5:]
-    added = ", ".join(f"sum({name}) AS {name}" for name in amounts)
-    days = f"SELECT time - time % {DAY} AS time, {keys}, {added} FROM usage_hourly GROUP BY 1, 2, 3, 4, 5"  # noqa: S608
+    for table in _OF_SERIES:
+        connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
     connection.execute(
-        f"INSERT OR REPLACE INTO usage_daily SELECT counted.* FROM ({days}) counted "  # noqa: S608 (our own names)
-        f"LEFT JOIN usage_daily kept USING (time, {keys}) WHERE kept.calls IS NULL OR kept.calls < counted.calls"
+        f"INSERT OR IGNORE INTO series ({SERIES_KEY}) SELECT DISTINCT {SERIES_KEY} FROM ({MISSING_SUMS})"  # noqa: S608
+    )
+    names = ", ".join(FIGURES)
+    connection.execute(
+        f"INSERT OR REPLACE INTO figures_quarter (time, series, {names}) SELECT time, s.n, {names} "  # noqa: S608
+        f"FROM ({MISSING_SUMS}) counted JOIN series s ON {SAME_SERIES}"
+    )
+    key = "provider, model, api, status, outcome"
+    connection.execute(
+        f"INSERT OR IGNORE INTO series ({SERIES_KEY}) "  # noqa: S608 (our own names)
+        "SELECT DISTINCT '', provider, model, '', api, status, outcome FROM series"
+    )
+    everybody = f"(SELECT e.n FROM series e WHERE e.identity = '' AND e.agent = '' AND ({key}) = (SELECT {key} FROM series s WHERE s.n = series))"  # noqa: E501, S608
+    for tables, series in ((FIGURE_TABLES, "series"), (EVERYBODY_TABLES, everybody)):
+        for table, unit in tables.items():
+            if table != "figures_quarter":
+                _complete_table(connection, table, unit, series)
+
+
+def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:
+    """Replace the rows of a table of figures that count fewer calls than the figures by quarter hour.
+
+    `series` is SQL for the number of the table's series, from a row of the figures by quarter hour.
+    """
+    added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
+    finest = f"SELECT time - time % {unit} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608
+    connection.execute(
+        f"INSERT OR REPLACE INTO {table} SELECT counted.* FROM ({finest}) counted "  # noqa: S608 (our own names)
+        f"LEFT JOIN {table} kept USING (time, series) WHERE kept.calls IS NULL OR kept.calls < counted.calls"
     )

@@ -14,7 +14,7 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import BadCursor, Session
 from gateway.store.calls import CALL_COLUMNS
-from gateway.store.sums import GROUP_SUMS, SUMS, Group, SessionShare
+from gateway.store.sums import SUMS, SessionShare
 
 SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
 
@@ -43,16 +43,6 @@ ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
 """
 
 
-def upsert_roll_up(table: str) -> str:
-    """Return the statement that adds amounts to a row of the table `usage_hourly` or `usage_daily`."""
-    columns = (*Group._fields, *GROUP_SUMS)
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in GROUP_SUMS)
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_named(columns)}) "  # noqa: S608 (our own names)
-        f"ON CONFLICT (time, identity, provider, model, agent) DO UPDATE SET {added}"
-    )
-
-
 def select_calls(*conditions: str) -> str:
     """Return the SQL query for the calls that meet all conditions, newest first.
 
@@ -72,15 +62,17 @@ _MODELS: Final = """, (
 ) """
 
 
-CALL_FILTERS: Final = ("provider", "model", "agent")
-"""Columns by which sessions are selected: one call of the session must have all the values."""
+CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
+"""Values by which sessions are selected: one call of the session must have all the values. The class of a status is its
+first digit."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
 """Columns that `session_models` has too. It has one row for many calls, so it is searched faster than `calls`."""
 
 
 def has_call(columns: Sequence[str]) -> str:
     """Return the SQL condition that one call of a session has certain values; `columns` are some of `CALL_FILTERS`."""
-    equal = " AND ".join(f"f.{column} = ?" for column in columns)
+    sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
+    equal = " AND ".join(f"{sql[column]} = ?" for column in columns)
     if _MODEL_COLUMNS.issuperset(columns):
         return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND {equal})"  # noqa: S608 (our own names)
     calls = "calls f WHERE f.session_id = sessions.id AND f.identity = sessions.identity"
@@ -103,11 +95,6 @@ def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[
         "started_at": share.started_at,
         "last_at": share.last_at,
     }
-
-
-def roll_up_row(group: Group, amounts: Sequence[int]) -> Mapping[str, Any]:
-    """Return the named values of the statement of `upsert_roll_up` for the amounts that a batch adds."""
-    return {**group._asdict(), **dict(zip(GROUP_SUMS, amounts, strict=True))}
 
 
 def session_of(row: tuple[Any, ...]) -> Session:

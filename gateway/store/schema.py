@@ -12,6 +12,7 @@ import sqlite3
 from typing import Final
 
 from gateway.store.base import StoreFailed
+from gateway.store.figures_migration import FIGURES_OF_CALLS
 
 _FIRST: Final = (
     """
@@ -193,7 +194,7 @@ _SIXTH: Final = (
     "ALTER TABLE calls ADD COLUMN parts TEXT NOT NULL DEFAULT '[]'",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

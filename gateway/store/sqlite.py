@@ -6,10 +6,8 @@ With SQLite's write-ahead log, neither thread waits for the other. SQL is in `ro
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,15 +28,17 @@ from gateway.store.base import (
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry, SentCall, decode_sent_call
-from gateway.store.file import REPAIR, WRITER_CACHE_KB, connect, prepare, remedy
+from gateway.store.file import REPAIR, connect, prepare, remedy
+from gateway.store.reports.base import ReportStore
+from gateway.store.reports.values import Span
+from gateway.store.sqlite_reports import SqliteReports
+from gateway.store.sqlite_thread import READER_CACHE_KB, SqliteThread
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
 _OFFSET: Final = "SELECT segment, offset FROM place"
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
-READER_CACHE_KB: Final = 2_000
-"""Size in KB of the page cache of the connection that reads. The operating system caches the file too."""
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""
 
@@ -53,8 +53,9 @@ class SqliteStore:
     def __init__(self, path: Path, *, sync: bool = False) -> None:
         prepare(path)
         self._path = path
-        self._writing = _Thread(path, "store-writer", sync=sync)
-        self._reading = _Thread(path, "store-reader", cache_kb=READER_CACHE_KB)
+        self._writing = SqliteThread(path, "store-writer", sync=sync)
+        self._reading = SqliteThread(path, "store-reader", cache_kb=READER_CACHE_KB)
+        self._reports = SqliteReports(path)
         try:
             with closing(connect(path)) as connection:
                 self._start_offset = JournalOffset(*connection.execute(_OFFSET).fetchone())
@@ -66,6 +67,10 @@ class SqliteStore:
     def start_offset(self) -> JournalOffset:
         return self._start_offset
 
+    @property
+    def reports(self) -> ReportStore:
+        return self._reports
+
     async def offset(self) -> JournalOffset:
         (place,) = await self._read(_OFFSET, [])
         return JournalOffset(*place)
@@ -74,9 +79,17 @@ class SqliteStore:
         await self._writing.run(partial(write, entries=entries, offset=offset))
 
     async def sessions(
-        self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
+        self,
+        identity: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
+        span: Span | None = None,
     ) -> Page[Session]:
         conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
+        if span is not None:
+            conditions += ["last_at >= ?", "started_at < ?"]
+            values += [round(span.since * 1000), round(span.until * 1000)]
         if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
             conditions.append(rows.has_call(tuple(asked)))
             values += asked.values()
@@ -129,6 +142,7 @@ class SqliteStore:
     async def close(self) -> None:
         await self._writing.close()
         await self._reading.close()
+        await self._reports.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
         """Return a page of at most `limit` rows. One more row is read, to know whether there is a next page."""
@@ -138,59 +152,6 @@ class SqliteStore:
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
-
-
-class _Thread:
-    """A connection to the SQLite file, and the only thread that uses the connection."""
-
-    def __init__(self, path: Path, name: str, *, sync: bool = False, cache_kb: int = WRITER_CACHE_KB) -> None:
-        self._path = path
-        self._cache_kb = cache_kb
-        self._sync = sync
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function with the connection as its argument, in the thread. Raises `StoreFailed` for SQLite errors."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            self._reopen_if_replaced()
-            if self._connection is None:
-                self._connection = connect(self._path, cache_kb=self._cache_kb)
-                if self._sync:
-                    self._connection.execute("PRAGMA synchronous = FULL")
-            return work(self._connection)
-        except sqlite3.Error as error:
-            # the next use opens a new connection, which sees a file that was replaced or repaired
-            self._close()
-            raise StoreFailed(f"{self._path}: {error}{remedy(error)}") from error
-
-    def _reopen_if_replaced(self) -> None:
-        """Close the connection if the file was removed or replaced, and create a removed file again.
-
-        Otherwise SQLite would continue to write to the removed file.
-        """
-        try:
-            now = self._path.stat().st_ino
-        except OSError:
-            self._close()
-            prepare(self._path)
-            now = self._path.stat().st_ino
-        if now != self._inode:
-            self._close()
-            self._inode = now
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
-        self._threads.shutdown()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 def _conditions(

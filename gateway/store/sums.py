@@ -1,4 +1,4 @@
-"""Sums over a batch of calls: the amounts that the batch adds to each session and to the hourly and daily totals.
+"""Sums over a batch of calls: the amounts that the batch adds to each session and to the figures of each quarter hour.
 
 Calls are summed in memory first, so that a hundred calls of one session need only one statement, and a batch is
 committed in milliseconds. SQL statements are in `rows.py`.
@@ -6,6 +6,7 @@ committed in milliseconds. SQL statements are in `rows.py`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,24 +18,31 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
+from gateway.store.histogram import SIZE, count
 
+QUARTER: Final = 900_000
+"""Number of milliseconds in a quarter of an hour. The offsets of all time zones are multiples of it."""
 HOUR: Final = 3_600_000
 """Number of milliseconds in an hour."""
 DAY: Final = 86_400_000
 """Number of milliseconds in a day."""
+PERIOD: Final = 32 * DAY
+"""Number of milliseconds in a period, the coarsest resolution of sums. Long ranges of time consist mostly of periods.
+"""
 
-SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
-"""Columns that are sums over calls, in the table `sessions` and in the tables of hourly and daily totals."""
-GROUP_SUMS: Final = (*SUMS, "duration_ms")
-"""Summed columns of the tables of hourly and daily totals: those in `SUMS`, and the duration, which `sessions`
-lacks."""
+SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved")
+"""Columns of the table `sessions` that are sums over calls."""
+DURATIONS: Final = tuple(f"d{bucket}" for bucket in range(SIZE))
+"""Columns with the histogram of the durations of successful calls."""
+FIRST_EVENTS: Final = tuple(f"f{bucket}" for bucket in range(SIZE))
+"""Columns with the histogram of the times to the first event of streams."""
+FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *DURATIONS, *FIRST_EVENTS)
+"""Summed columns of the tables of figures. The number of failed calls follows from the outcome of the series."""
 
 
-class Group(NamedTuple):
-    """The key of a row of the hourly or daily totals."""
+class Series(NamedTuple):
+    """The values that all calls of a row of sums have. The table `series` numbers them."""
 
-    time: int
-    """Start of the hour or the day, as Unix time in milliseconds."""
     identity: str
     provider: str
     model: str
@@ -42,6 +50,50 @@ class Group(NamedTuple):
     text as its model, and each text would add a row.
     """
     agent: str
+    api: str
+    """The compatibility flag (API format) of the client's route."""
+    status: int
+    outcome: str
+
+
+class Group(NamedTuple):
+    """The key of a row of figures."""
+
+    time: int
+    """Start of the quarter hour, as Unix time in milliseconds."""
+    series: Series
+
+
+class ErrorKind(NamedTuple):
+    """The values that errors have in common if they are counted together."""
+
+    code: str
+    native: str
+    """The provider's own name for the error."""
+    provider: str
+    shape: str
+    """The message, without numbers and quoted text."""
+
+
+@dataclass(slots=True)
+class ErrorShare:
+    """The last error of its kind in a batch."""
+
+    message: str = ""
+    example: str = ""
+    """Id of the call."""
+    at: int = -1
+
+
+@dataclass(slots=True)
+class Health:
+    """The last success and the last error of a model at a provider in a batch; -1 stands for no time."""
+
+    success_at: int = -1
+    error_at: int = -1
+    error: str = ""
+    message: str = ""
+    call: str = ""
 
 
 @dataclass(slots=True)
@@ -61,47 +113,62 @@ class SessionShare:
 
 @dataclass(slots=True)
 class Sums:
-    """The amounts that a batch of calls adds to sessions and to the hourly totals."""
+    """The amounts that a batch of calls adds to sessions and to the sums by quarter hour."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """Amounts for sessions, by (identity, session id)."""
-    hours: dict[Group, list[int]] = field(default_factory=dict)
-    """Amounts for the hourly totals: values of the columns `GROUP_SUMS`, by the key of the row."""
+    figures: dict[Group, list[int]] = field(default_factory=dict)
+    """Values of the columns `FIGURES`, by the key of the row."""
+    tools: Counter[tuple[Group, str]] = field(default_factory=Counter)
+    """Number of times that models called a tool, by the tool's name."""
+    errors: Counter[tuple[Group, ErrorKind]] = field(default_factory=Counter)
+    kinds: dict[ErrorKind, ErrorShare] = field(default_factory=dict)
+    health: dict[tuple[str, str], Health] = field(default_factory=dict)
+    """Health by (provider, model)."""
 
 
 Row = tuple[Any, ...]
 """The values of a call's row, in the order of `CALL_COLUMNS`."""
 
 _AT_COLUMN: Final = CALL_COLUMNS.index("at")
-_GROUP_KEY: Final = itemgetter(*map(CALL_COLUMNS.index, ("identity", "session_id", "provider", "model", "agent")))
+_GROUP_KEY: Final = itemgetter(*map(CALL_COLUMNS.index, ("session_id", *Series._fields)))
 _COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(USAGE_KINDS[-1]) + 1)
+_NO_BUCKETS: Final = [0] * SIZE
 
 
 def sum_calls(calls: Iterable[Row]) -> Sums:
-    """Sum calls by session and by hour.
+    """Sum calls by session and by quarter hour.
 
-    Calls with the same caller, session, provider, model, agent and hour are summed together first, because most
-    calls of a batch agree in all of these.
+    Calls with the same session, series and quarter hour are summed together first, because most calls of a batch agree
+    in all of these.
     """
-    alike: defaultdict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
+    alike: defaultdict[tuple[tuple[Any, ...], int], list[Row]] = defaultdict(list)
     for row in calls:
-        alike[_GROUP_KEY(row), row[_AT_COLUMN] // HOUR].append(row)
+        alike[_GROUP_KEY(row), row[_AT_COLUMN] // QUARTER].append(row)
     sums = Sums()
-    for ((identity, session_id, provider, model, agent), hour), calls_alike in alike.items():
-        part = _part(calls_alike)
-        group = Group(hour * HOUR, identity, provider, model if provider else "", agent)
-        _add(sums.hours, group, [*part.amounts, sum(part.ended) - sum(part.started)])
+    for ((session_id, *values), quarter), calls_alike in alike.items():
+        series = Series(*values)
+        part = _part(calls_alike, series.outcome)
+        group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
+        _add(sums.figures, group, [len(calls_alike), *part.amounts[2:], *part.latencies])
+        _count_tools(sums, group, part)
+        if series.outcome != "ok":
+            add_errors(sums, group, calls_alike)
+        if series.provider:
+            _note_health(sums, series, calls_alike)
         if session_id:
-            share = sums.sessions.setdefault((identity, session_id), SessionShare())
-            _to_session(share, part, (provider, model, agent))
+            share = sums.sessions.setdefault((series.identity, session_id), SessionShare())
+            _to_session(share, part, series)
     return sums
 
 
 class _Part(NamedTuple):
-    """Sums over calls with the same caller, session, provider, model, agent and hour."""
+    """Sums over calls with the same session, series and quarter hour."""
 
     amounts: list[int]
     """Values of the columns `SUMS`."""
+    latencies: list[int]
+    """Values of the columns of `FIGURES` that `SUMS` lacks."""
     started: tuple[int, ...]
     """Start of each call, as Unix time in milliseconds."""
     ended: list[int]
@@ -110,39 +177,75 @@ class _Part(NamedTuple):
     """Number of calls with each list of tools, by the JSON of the list."""
 
 
-def _part(calls: list[Row]) -> _Part:
+def _part(calls: list[Row], outcome: str) -> _Part:
     """Return the sums over the calls of one group. Summing by column is several times faster than by row."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
-    started, cost = of["at"], of["cost"]
+    started, cost, durations = of["at"], of["cost"], of["duration_ms"]
     unknown = cost.count(None)
-    known = sum(filter(None, cost))
     amounts = [
         len(calls),
-        len(calls) - of["outcome"].count("ok"),
+        0 if outcome == "ok" else len(calls),
         *map(sum, columns[_COUNTS]),
-        known,
+        sum(filter(None, cost)),
         unknown,
         sum(of["estimated"]),
+        sum(filter(None, of["cache_saved"])),
     ]
-    ended = [at + max(0, round(duration)) for at, duration in zip(started, of["duration_ms"], strict=True)]
-    return _Part(amounts, started, ended, Counter(of["tools"]))
+    ended = [at + max(0, round(duration)) for at, duration in zip(started, durations, strict=True)]
+    by_duration = count(durations) if outcome == "ok" else _NO_BUCKETS
+    firsts = [first for first in of["first_event_ms"] if first is not None]
+    latencies = [sum(ended) - sum(started), *by_duration, *(count(firsts) if firsts else _NO_BUCKETS)]
+    return _Part(amounts, latencies, started, ended, Counter(of["tools"]))
 
 
-def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
-    """Return the daily sums from the hourly sums."""
-    by_day: dict[Group, list[int]] = {}
-    for group, amounts in hours.items():
-        _add(by_day, group._replace(time=group.time - group.time % DAY), amounts)
-    return by_day
+def _count_tools(sums: Sums, group: Group, part: _Part) -> None:
+    for tools, calls in part.tools.items():
+        if tools != "[]":
+            for tool in orjson.loads(tools):
+                sums.tools[group, tool] += calls
 
 
-def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
-    """Add the sums over a group of calls to the share of their session.
+_AT: Final = itemgetter(_AT_COLUMN)
+_ERROR: Final = itemgetter(*map(CALL_COLUMNS.index, ("error", "error_native", "error_message", "id", "at")))
+_NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*", re.IGNORECASE)
+"""A number, a time, or an identifier in hexadecimal digits."""
+_QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
+MAX_SHAPE: Final = 200
+"""Maximum number of characters of a message that distinguish kinds of errors."""
 
-    `by` is the provider, model and agent that all calls of the group have.
-    """
-    provider, model, agent = by
+
+def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:
+    """Count the errors of calls of one group. A call that was cancelled without a problem has none."""
+    for code, native, message, call, at in map(_ERROR, calls):
+        if code:
+            kind = ErrorKind(code, native, group.series.provider, shape(message))
+            sums.errors[group, kind] += 1
+            share = sums.kinds.setdefault(kind, ErrorShare())
+            if at >= share.at:
+                share.message, share.example, share.at = message, call, at
+
+
+def shape(message: str) -> str:
+    """Return an error's message without numbers and quoted text, so that messages of one kind are equal."""
+    return _NUMBER.sub("#", _QUOTED.sub('"…"', message))[:MAX_SHAPE]
+
+
+def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
+    """Note the last success or the last error. A call that the client cancelled is neither."""
+    health = sums.health.setdefault((series.provider, series.model), Health())
+    last = max(calls, key=_AT)
+    if series.outcome == "ok":
+        health.success_at = max(health.success_at, last[_AT_COLUMN])
+    elif series.outcome == "failed":
+        code, _, message, call, at = _ERROR(last)
+        if at >= health.error_at:
+            health.error_at, health.error, health.message, health.call = at, code, message, call
+
+
+def _to_session(share: SessionShare, part: _Part, series: Series) -> None:
+    """Add the sums over a group of calls to the share of their session."""
+    provider, model, agent = series.provider, series.model, series.agent
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)
     newest = ended >= share.last_at

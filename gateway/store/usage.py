@@ -1,4 +1,4 @@
-"""Queries of the hourly and daily totals in the SQLite store, and conversion of their rows."""
+"""Queries of usage by hour or day in the SQLite store, and conversion of their rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
-from gateway.store.sums import GROUP_SUMS
+from gateway.store.sums import SUMS
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "user": "identity",
@@ -19,6 +19,9 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "day": "time",
     "hour": "time",
 }
+_SUMS: Final = (*SUMS, "duration_ms")
+_SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
+"""SQL of sums that are no columns of the tables of figures."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
@@ -28,13 +31,13 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
     Names in the SQL are constants of this package. Text from clients is only in the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
-    table = "usage_hourly" if "hour" in query.by else "usage_daily"
+    table = "figures_hour" if "hour" in query.by else "figures_day"
     conditions, values = _conditions(query)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    summed = ", ".join(f"coalesce(sum({name}), 0)" for name in GROUP_SUMS)
+    summed = ", ".join(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
     group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
     what = ", ".join([*columns, summed])
-    return f"SELECT {what} FROM {table} {where} {group} LIMIT {MAX_ROWS}", values  # noqa: S608 (our own names)
+    return f"SELECT {what} FROM {table} JOIN series ON n = series {where} {group} LIMIT {MAX_ROWS}", values  # noqa: S608 (our own names)
 
 
 def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
@@ -55,7 +58,7 @@ def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
     group = {
         name: _time(name, value) if name in _FORMATS else str(value) for name, value in zip(query.by, row, strict=False)
     }
-    sums = dict(zip(GROUP_SUMS, row[len(query.by) :], strict=True))
+    sums = dict(zip(_SUMS, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})
     return UsageRow(group=group, usage=usage, **sums)
 

@@ -21,7 +21,8 @@ from gateway.store import rows
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, SentCall, Version
-from gateway.store.sums import Group, SessionShare, Sums, days, sum_calls
+from gateway.store.figures_writing import add_figures, expire_texts
+from gateway.store.sums import SessionShare, sum_calls
 
 _LOOKUP_ROWS: Final = 500
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
@@ -46,7 +47,9 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
     connection.execute("BEGIN IMMEDIATE")
     try:
         ended = [entry.call for entry in entries if entry.call is not None]
-        _add(connection, sum_calls(_insert(connection, ended)))
+        sums = sum_calls(_insert(connection, ended))
+        add_sessions(connection, sums.sessions)
+        add_figures(connection, sums)
         _update_open(connection, [entry.sent for entry in entries if entry.sent is not None], ended)
         _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
         for version in [entry.version for entry in entries if entry.version is not None]:
@@ -88,12 +91,6 @@ def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended
     connection.executemany("DELETE FROM open_calls WHERE id = ?", [(key,) for key in ends])
 
 
-def _add(connection: sqlite3.Connection, sums: Sums) -> None:
-    add_sessions(connection, sums.sessions)
-    _roll_up(connection, "usage_hourly", sums.hours)
-    _roll_up(connection, "usage_daily", days(sums.hours))
-
-
 def add_sessions(connection: sqlite3.Connection, shares: Mapping[tuple[str, str], SessionShare]) -> None:
     """Add the amounts of calls to their sessions, by (identity, session id)."""
     connection.executemany(rows.UPSERT_SESSION, [rows.session_row(*key, share) for key, share in shares.items()])
@@ -124,10 +121,6 @@ def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dic
     return numbers
 
 
-def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, list[int]]) -> None:
-    connection.executemany(rows.upsert_roll_up(table), [rows.roll_up_row(*item) for item in groups.items()])
-
-
 def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
     """Write the last balance of each bucket, limited to the range of integers in SQLite."""
     last = {balance.bucket: balance for balance in balances}
@@ -155,7 +148,8 @@ def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
 def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
     """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
 
-    At most `limit` calls and `limit` sessions are deleted. Return the number of deleted calls.
+    At most `limit` calls and `limit` sessions are deleted. Errors and uses of tools before this time, whose texts were
+    chosen by clients and providers, are deleted too. Return the number of deleted calls.
     """
     time = round(before * 1000)
     connection.execute("BEGIN IMMEDIATE")
@@ -165,6 +159,7 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
         for table, column in (("session_models", "session"), ("session_tools", "session"), ("sessions", "n")):
             statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 (our own names)
             connection.executemany(statement, [(number,) for number in ended])
+        expire_texts(connection, time)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -35,6 +35,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
 from gateway.telemetry.active_sessions import ActiveSessions
 from gateway.telemetry.plugin_metrics import PluginMetrics
+from gateway.telemetry.recent_calls import RecentCalls
 
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
@@ -115,6 +116,7 @@ class Metrics:
         self._users: dict[str, tuple[Counter, Counter]] = {}
         self._max_users = 0
         self._active = ActiveSessions()
+        self.recent = RecentCalls()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._define_calls()
@@ -254,6 +256,7 @@ class Metrics:
 
     def observe(self, record: Record) -> None:
         """Count a finished call."""
+        self.recent.observe(record)
         provider, model = record.provider or NONE, self._model(record)
         key = (provider, model, record.api)
         series = self._series.get(key) or self._open(key)

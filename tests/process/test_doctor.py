@@ -161,7 +161,7 @@ async def test_one_bad_page_costs_the_rows_of_that_page_alone(state, capfd):
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             lost.append(CALLS - connection.execute("SELECT count(*) FROM calls").fetchone()[0])
-            sums = connection.execute("SELECT sum(calls) FROM usage_hourly").fetchone()[0]
+            sums = connection.execute("SELECT sum(calls) FROM figures_quarter").fetchone()[0]
             assert (sums or 0) >= CALLS - lost[-1]
     assert sorted(lost)[len(lost) // 2] <= 30
     assert sum(count > 100 for count in lost) <= 2  # the pages of the schema
@@ -256,16 +256,16 @@ async def test_lines_that_can_be_read_by_now_are_applied(state, capfd):
 
 async def test_sums_that_lack_calls_are_counted_again(state, capfd):
     with closing(sqlite3.connect(state / "irisgate.db")) as connection, connection:
-        connection.execute("DELETE FROM usage_hourly WHERE time % 7200000 = 0")
-        connection.execute("UPDATE usage_hourly SET calls = calls - 1, input = 0")
-        connection.execute("DELETE FROM usage_daily")
+        connection.execute("DELETE FROM figures_quarter WHERE time % 1800000 = 0")
+        connection.execute("UPDATE figures_quarter SET calls = calls - 1, input = 0")
+        connection.execute("DELETE FROM figures_day")
     status, (result,) = doctor(capfd, state)
     assert (status, result["state"], "hourly sums lack calls" in result["message"]) == (1, "error", True)
     status, (result,) = doctor(capfd, state, "--repair")
     assert (status, result["state"]) == (0, "repaired")
     assert await started(state) == (IDS, len(IDS))
     with closing(sqlite3.connect(state / "irisgate.db")) as connection:
-        for table in ("usage_hourly", "usage_daily"):
+        for table in ("figures_quarter", "figures_hour", "figures_day"):
             sums = connection.execute(f"SELECT sum(calls), sum(input), sum(duration_ms) FROM {table}").fetchone()
             expected = "SELECT count(*), sum(input), sum(CAST(round(duration_ms) AS INTEGER)) FROM calls"
             assert sums == connection.execute(expected).fetchone()
@@ -274,10 +274,10 @@ async def test_sums_that_lack_calls_are_counted_again(state, capfd):
 def test_sums_of_expired_calls_stay(state, capfd):
     with closing(sqlite3.connect(state / "irisgate.db")) as connection, connection:
         connection.execute("DELETE FROM calls WHERE n <= 200")
-        before = connection.execute("SELECT * FROM usage_hourly").fetchall()
+        before = connection.execute("SELECT * FROM figures_quarter").fetchall()
     assert doctor(capfd, state, "--repair") == (0, [])
     with closing(sqlite3.connect(state / "irisgate.db")) as connection:
-        assert connection.execute("SELECT * FROM usage_hourly").fetchall() == before
+        assert connection.execute("SELECT * FROM figures_quarter").fetchall() == before
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def lived(tmp_path_factory):
 def test_the_file_stops_growing_once_as_much_goes_as_comes(lived):
     connection, pages = lived
     # roll-ups stay: a hundred bytes or two for each user, model and hour
-    sums = number(connection, "SELECT count(*) FROM usage_hourly") * 250 // number(connection, "PRAGMA page_size")
+    sums = number(connection, "SELECT count(*) FROM figures_quarter") * 250 // number(connection, "PRAGMA page_size")
     assert pages[STEADY] > 10 * pages[0]
     assert max(pages[STEADY:]) - pages[STEADY] < 0.02 * pages[STEADY] + sums
     assert number(connection, "PRAGMA freelist_count") < 0.1 * pages[-1]
@@ -85,7 +85,7 @@ def test_only_calls_and_sessions_of_retained_days_remain(lived):
 
 def test_sums_of_days_that_are_gone_stay(lived):
     connection, _ = lived
-    for table in ("usage_hourly", "usage_daily"):
+    for table in ("figures_quarter", "figures_hour", "figures_day"):
         assert number(connection, f"SELECT sum(calls) FROM {table}") == DAYS * CALLS
-    by_day = connection.execute(f"SELECT time / {DAY}, sum(calls) FROM usage_daily GROUP BY 1").fetchall()
+    by_day = connection.execute(f"SELECT time / {DAY}, sum(calls) FROM figures_day GROUP BY 1").fetchall()
     assert [calls for _, calls in by_day] == [CALLS] * DAYS

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import JournalOffset
 from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
+from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.histogram import BOUNDS
 from gateway.store.schema import migrate
-from gateway.store.sums import DAY, HOUR
+from gateway.store.sums import DAY, QUARTER
 from gateway.store.writing import write
 from tests.helpers.records import NOON, record
 
@@ -36,6 +39,12 @@ CALLS = st.builds(
     outcome=st.sampled_from(["ok", "refused", "failed", "cancelled"]),
     usage=st.builds(Usage, **dict.fromkeys(USAGE_KINDS, COUNTS)),
     cost=st.one_of(st.none(), COUNTS),
+    cache_saved=st.one_of(st.none(), st.integers(-10_000, 10_000)),
+    api=st.sampled_from(["openai_chat", "anthropic_messages"]),
+    status=st.sampled_from([200, 429, 500]),
+    error=st.sampled_from(["", "rate_limit", "server_error"]),
+    error_message=st.sampled_from(["", "no model 7", 'no model "a"', "no model 8", "broken"]),
+    first_event_ms=st.one_of(st.none(), st.floats(0, 700_000), st.sampled_from([50.0, 79.0])),
     estimated=st.booleans(),
     duration_ms=st.floats(0, 200_000),
     tools=st.lists(st.sampled_from(["get_weather", "search", "\udcff", ""]), max_size=4).map(tuple),
@@ -43,13 +52,16 @@ CALLS = st.builds(
 BATCHES = st.lists(st.lists(CALLS, max_size=10), max_size=5)
 
 SUMMED = ", ".join([
-    "count(*)", "sum(outcome <> 'ok')", *[f"sum({name})" for name in USAGE_KINDS],
-    "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)",
+    "count(*)", *[f"sum({name})" for name in USAGE_KINDS],
+    "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)", "coalesce(sum(cache_saved), 0)",
 ])  # fmt: skip
+SUMMED_OF_SESSION = SUMMED.replace("count(*)", "count(*), sum(outcome <> 'ok')")
 DURATION = "milliseconds(duration_ms)"
 """SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
-OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent"
-"""Columns by which totals are grouped. Calls that reached no provider are counted without a model."""
+OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
+"""Columns by which figures are grouped. Calls that reached no provider are counted without a model."""
+OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', ")
+TABLES = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health")
 
 
 def stored(batches):
@@ -67,26 +79,85 @@ def rows(connection, query):
 
 
 def rolled_up(connection, table):
-    return rows(connection, f"SELECT * FROM {table}")
+    """Return the rows of a table of sums, with the values of their series instead of the number of the series."""
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    if "series" not in columns:
+        return rows(connection, f"SELECT {', '.join(name for name in columns if name != 'n')} FROM {table}")
+    others = ", ".join(f"t.{name}" for name in columns if name not in {"time", "series", "kind"})
+    kind = "JOIN error_kinds k ON k.n = t.kind" if "kind" in columns else ""
+    what = f"t.time, identity, s.provider, model, agent, api, status, outcome, {others}"
+    what += ", k.code, k.native, k.shape" if kind else ""
+    return rows(connection, f"SELECT {what} FROM {table} t JOIN series s ON s.n = t.series {kind}")
 
 
-def recounted(connection, milliseconds):
+def recounted(connection, milliseconds, of_a_call=OF_A_CALL):
+    """Return the figures that a table of one resolution must have, counted from the calls."""
+    figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(
         connection,
-        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, {SUMMED}, sum({DURATION}) FROM calls GROUP BY 1, 2, 3, 4, 5",
+        f"SELECT at - at % {milliseconds}, {of_a_call}, {figures} FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+    )
+
+
+def buckets(column, outcome):
+    """Return SQL of the histogram of a column, of the calls with an outcome or of all calls."""
+    bounds = (float("-inf"), *BOUNDS, float("inf"))
+    condition = f"outcome = '{outcome}'" if outcome else f"{column} IS NOT NULL"
+    limits = [(str(low).replace("inf", "9e999"), str(high).replace("inf", "9e999")) for low, high in pairwise(bounds)]
+    counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in limits]
+    return ", ".join(f"{low} + {2**31} * {high}" for low, high in zip(counts[::2], counts[1::2], strict=True))
+
+
+def recounted_uses(connection, milliseconds):
+    """Return how often each tool was called by time and series, counted from the calls."""
+    return rows(
+        connection,
+        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, t.value, count(*) FROM calls JOIN json_each(tools) t "
+        "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    )
+
+
+def recounted_errors(connection):
+    """Return the number of errors by time, series and code, counted from the calls."""
+    return rows(
+        connection,
+        f"SELECT at - at % {QUARTER}, {OF_A_CALL}, error, count(*) FROM calls WHERE error <> '' AND outcome <> 'ok' "
+        "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    )
+
+
+def errors(connection):
+    return rows(
+        connection,
+        "SELECT time, identity, s.provider, model, agent, api, status, outcome, code, sum(calls) FROM errors_quarter "
+        "JOIN series s ON s.n = series JOIN error_kinds k ON k.n = kind GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    )
+
+
+def health(connection):
+    return rows(connection, "SELECT provider, model, success_at, error_at FROM health")
+
+
+def recounted_health(connection):
+    last = "coalesce(max(CASE outcome WHEN '{}' THEN at END), -1)".format
+    return rows(
+        connection,
+        f"SELECT provider, model, {last('ok')}, {last('failed')} FROM calls WHERE provider <> '' GROUP BY 1, 2",
     )
 
 
 def sessions(connection):
     """Return the totals of sessions, without values that depend on which call was the last."""
-    sums = ", ".join(["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls"])
+    sums = ", ".join(
+        ["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved"]
+    )
     return rows(connection, f"SELECT identity, id, {sums}, started_at, last_at FROM sessions")
 
 
 def recounted_sessions(connection):
     return rows(
         connection,
-        f"SELECT identity, session_id, {SUMMED}, min(at), max(at + {DURATION}) FROM calls WHERE session_id <> '' "
+        f"SELECT identity, session_id, {SUMMED_OF_SESSION}, min(at), max(at + {DURATION}) FROM calls WHERE session_id <> '' "
         "GROUP BY identity, session_id",
     )
 
@@ -121,13 +192,19 @@ def recounted_tools(connection):
 @settings(max_examples=150)
 @given(BATCHES)
 def test_all_totals_equal_a_recount_of_the_calls(batches):
-    """Check that the totals by hour and by day, and the sessions with their models and tools, equal a recount.
+    """Check that figures, tools, errors, health, and sessions with their models and tools equal a recount.
 
     It is one test, because drawing the calls takes most of the time.
     """
     with stored(batches) as connection:
-        assert rolled_up(connection, "usage_hourly") == recounted(connection, HOUR)
-        assert rolled_up(connection, "usage_daily") == recounted(connection, DAY)
+        for table, milliseconds in FIGURE_TABLES.items():
+            assert rolled_up(connection, table) == recounted(connection, milliseconds)
+        for table, milliseconds in EVERYBODY_TABLES.items():
+            assert rolled_up(connection, table) == recounted(connection, milliseconds, OF_EVERYBODY)
+        assert rolled_up(connection, "tools_quarter") == recounted_uses(connection, QUARTER)
+        assert rolled_up(connection, "tools_day") == recounted_uses(connection, DAY)
+        assert errors(connection) == recounted_errors(connection)
+        assert health(connection) == recounted_health(connection)
         assert sessions(connection) == recounted_sessions(connection)
         assert models(connection) == recounted_models(connection)
         assert tools(connection) == recounted_tools(connection)
@@ -139,7 +216,7 @@ def test_sums_are_the_same_however_calls_are_split_into_batches(calls, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(calls)), max_size=6)))
     split = [calls[start:end] for start, end in zip([0, *cuts], [*cuts, len(calls)], strict=True)]
     with stored([calls]) as whole, stored(split) as parts:
-        for table in ("usage_hourly", "usage_daily"):
+        for table in TABLES:
             assert rolled_up(whole, table) == rolled_up(parts, table)
         for rows in (sessions, models, tools):
             assert rows(whole) == rows(parts)
@@ -148,7 +225,7 @@ def test_sums_are_the_same_however_calls_are_split_into_batches(calls, data):
 @given(BATCHES)
 def test_batches_that_come_again_change_nothing(batches):
     with stored(batches) as once, stored([*batches, *reversed(batches)]) as twice:
-        for table in ("calls", "usage_hourly", "usage_daily", "sessions", "session_models", "session_tools"):
+        for table in ("calls", *TABLES, "sessions", "session_models", "session_tools"):
             assert rolled_up(once, table) == rolled_up(twice, table)
 
 
@@ -159,8 +236,10 @@ def test_invented_names_share_one_row_of_sums():
         for number in range(100)
     ]
     with stored([made_up[:50], made_up[50:]]) as connection:
-        for table in ("usage_hourly", "usage_daily"):
-            assert rows(connection, f"SELECT provider, model, calls FROM {table}") == [("", "", 100)]
+        for table in FIGURE_TABLES:
+            assert rows(connection, f"SELECT provider, model, calls FROM {table} JOIN series ON n = series") == [
+                ("", "", 100)
+            ]
         assert rows(connection, "SELECT count(DISTINCT model) FROM calls") == [(100,)]
 
 
@@ -170,4 +249,4 @@ def test_of_calls_with_one_id_only_the_first_counts():
     with stored([[first, second, other]]) as together, stored([[first], [second, other], [other]]) as apart:
         for connection in (together, apart):
             assert rows(connection, "SELECT id, cost FROM calls") == [("a", 1), ("b", 4)]
-            assert rows(connection, "SELECT calls, known_cost FROM usage_hourly") == [(2, 5)]
+            assert rows(connection, "SELECT calls, known_cost FROM figures_hour") == [(2, 5)]

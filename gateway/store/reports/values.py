@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
-from gateway.store.base import Totals
+from gateway.store.totals import Totals
 
 Dimension = Literal["model", "user", "provider", "agent", "api", "status", "outcome"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
@@ -67,9 +67,6 @@ class Figures(Totals):
     """Number of calls that the gateway refused."""
     cancelled: int
     """Number of calls whose client left before the end of the reply."""
-    saved: int
-    """Nanodollars that caching saved, compared with the price of fresh input. It is negative if writes to the cache
-    cost more than reads from it saved."""
     duration_ms: int
     """Sum of the durations of the calls."""
 
@@ -107,7 +104,7 @@ class Figures(Totals):
             "tokens": self.tokens,
             "calls": self.calls,
             "errors": self.errors,
-            "saved": self.saved,
+            "saved": self.cache_saved,
         }
         return amounts[measure]
 
@@ -139,6 +136,15 @@ class Point:
 
     span: Span
     summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Amounts of a measure by value of a dimension and by bucket."""
+
+    amounts: Mapping[str, tuple[int, ...]]
+    unknown_cost: tuple[int, ...]
+    """Number of calls with an unknown cost, by bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

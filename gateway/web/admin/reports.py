@@ -6,63 +6,248 @@ reader's own before anything is read.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
 
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
 from gateway.contract.record import Record
-from gateway.store.base import Page, Session
+from gateway.store.base import Page, Session, Store
 from gateway.store.reports.values import (
+    DIMENSIONS,
+    OTHERS,
     Activity,
     Chart,
     Comparison,
     Dimension,
     Errors,
+    Line,
     Measure,
+    ModelHealth,
     Models,
     Names,
     Point,
+    Row,
+    Span,
     Table,
     ToolRow,
 )
+from gateway.web.admin.sessions import NOT_YOURS, Denied, scope
+from gateway.web.query_parameters import MAX_SHOWN, BadQuery
 from gateway.web.reports.page_filter import PageFilter
+from gateway.web.reports.ranges import DAYS_UNTIL, cut, midnight
+
+SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
+    "cost": lambda row: row.figures.known_cost,
+    "tokens": lambda row: row.figures.tokens,
+    "calls": lambda row: row.figures.calls,
+    "errors": lambda row: row.figures.errors,
+    "saved": lambda row: row.figures.cache_saved,
+    "wasted": lambda row: -row.figures.cache_saved,
+    "cache_read": lambda row: row.figures.usage.cache_read,
+    "last": lambda row: row.last_at,
+}
+"""Amounts by which the rows of a table are sorted, the highest first."""
+BY_NAME: Final = "name"
+"""The name of the alphabetical order of a table."""
+ACTIVE_DAYS: Final = 4
+"""Number of days with calls, of the seven days before, that make a person regularly active."""
+WEEK: Final = 7
 
 
-class Reports(Protocol):
-    """The reports of one reader. Every method raises `StoreFailed` if the store cannot be read."""
+def reports_of(request: web.Request) -> Reports:
+    """Return the reports of the caller of a request.
+
+    Raises `Denied` if the caller has no role, or is no admin and the address names another login as `user`.
+    """
+    seen = scope(request, "user")
+    return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin)
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """The reports of one reader.
+
+    Every method raises `StoreFailed` if the store cannot be read, and `Denied` if the filter names a login whose calls
+    the reader may not see.
+    """
+
+    store: Store
+    login: str
+    admin: bool
+
+    def may_see(self, login: str) -> bool:
+        """Return whether the reader may see the calls of a login."""
+        return self.admin or login == self.login
+
+    def scoped(self, wanted: PageFilter) -> PageFilter:
+        """Return the filter for the calls that the reader may see."""
+        if self.admin:
+            return wanted
+        if wanted.user not in {None, self.login}:
+            raise Denied(NOT_YOURS)
+        return wanted.of_user(self.login)
 
     async def totals(self, wanted: PageFilter) -> Comparison:
         """Return the summary of the range, and of the range before if the filter compares."""
+        wanted = self.scoped(wanted)
+        (now,) = await self.store.reports.summaries(wanted.selection(), [wanted.range.span])
+        if not wanted.compare:
+            return Comparison(now=now, before=None)
+        before = wanted.range.before
+        (earlier,) = await self.store.reports.summaries(wanted.selection(before), [before])
+        return Comparison(now=now, before=earlier)
 
     async def trend(self, wanted: PageFilter) -> tuple[Point, ...]:
         """Return the summary of each bucket of the range, for sparklines."""
+        wanted = self.scoped(wanted)
+        buckets = wanted.range.buckets()
+        summaries = await self.store.reports.summaries(wanted.selection(), buckets)
+        return tuple(Point(span=span, summary=summary) for span, summary in zip(buckets, summaries, strict=True))
 
     async def chart(self, wanted: PageFilter, by: Dimension, measure: Measure, *, lines: int = 7) -> Chart:
         """Return amounts over time, stacked by a dimension. The smaller amounts beyond `lines` lines are added up."""
+        wanted = self.scoped(wanted)
+        buckets = wanted.range.buckets()
+        stack = await self.store.reports.stack(wanted.selection(), buckets, by, measure)
+        before = None
+        if wanted.compare:
+            earlier = wanted.range.before
+            spans = wanted.range.buckets_before()
+            sums = await self.store.reports.stack(wanted.selection(earlier), spans, "outcome", measure)
+            total = _added(list(sums.amounts.values()), len(spans))
+            before = (*total, *(0 for _ in buckets))[: len(buckets)]
+        return Chart(
+            measure=measure,
+            by=by,
+            unit=wanted.range.unit,
+            buckets=buckets,
+            lines=_lines(stack.amounts, len(buckets), lines),
+            unknown_cost=stack.unknown_cost,
+            before=before,
+        )
 
     async def table(
         self, wanted: PageFilter, by: Dimension, *, sort: str = "cost", limit: int = 10, offset: int = 0
     ) -> Table:
         """Return the figures of each value of a dimension, the highest first.
 
-        `sort` is a measure, "name", "last", "cache_read" or "wasted" (the most negative `saved` first).
+        Raises `BadQuery` if `sort` is neither a key of `SORTS` nor `BY_NAME`.
         """
+        if sort != BY_NAME and sort not in SORTS:
+            raise BadQuery(f'sort: "{sort[:MAX_SHOWN]}" is none of {", ".join((*SORTS, BY_NAME))}')
+        wanted = self.scoped(wanted)
+        rows = sorted(await self.store.reports.rows(wanted.selection(), by), key=lambda row: row.name)
+        if sort != BY_NAME:
+            rows.sort(key=SORTS[sort], reverse=True)
+        return Table(by=by, rows=tuple(rows[offset : offset + limit]), size=len(rows))
 
     async def errors(self, wanted: PageFilter, *, limit: int = 100) -> Errors:
         """Return errors by code and provider over time, and the most frequent messages."""
+        wanted = self.scoped(wanted)
+        return await self.store.reports.errors(wanted.selection(), wanted.range.buckets(), limit)
 
     async def models(self, wanted: PageFilter) -> Models:
         """Return the models that were called, with figures, error bars and health."""
+        wanted = self.scoped(wanted)
+        models = await self.store.reports.models(wanted.selection(), wanted.range.buckets())
+        if self.admin:
+            return models
+        rows = (replace(row, health=row.health and _without_call(row.health)) for row in models.rows)
+        return replace(models, rows=tuple(rows))
+
+    async def health(self) -> tuple[ModelHealth, ...]:
+        """Return the last success and the last error of each model that was ever called."""
+        health = await self.store.reports.health()
+        return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people over time."""
+        """Return the numbers of active people over time. Days are those of the last three months of the range."""
+        wanted = self.scoped(wanted)
+        zone, span = wanted.zone, wanted.range.span
+        first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
+        # a day needs the six days before it
+        days = cut(Span(midnight(first - timedelta(WEEK - 1), zone), span.until), "day", zone)
+        by_day = await self._people(wanted, days)
+        regular = [
+            (day, sum(_days_of(login, by_day[number : number + WEEK]) >= ACTIVE_DAYS for login in _all(by_day, number)))
+            for number, day in enumerate(days[WEEK - 1 :])
+        ]
+        counts = [len(logins) for logins in by_day]
+        return Activity(
+            days=tuple(zip(days, counts, strict=True))[WEEK - 1 :],
+            weeks=await self._counts(wanted, wanted.range.buckets("week")),
+            months=await self._counts(wanted, wanted.range.buckets("month")),
+            four_of_seven=tuple(regular),
+        )
+
+    async def _people(self, wanted: PageFilter, buckets: Sequence[Span]) -> Sequence[set[str]]:
+        span = Span(buckets[0].since, buckets[-1].until)
+        return await self.store.reports.people(wanted.selection(span), buckets)
+
+    async def _counts(self, wanted: PageFilter, buckets: Sequence[Span]) -> tuple[tuple[Span, int], ...]:
+        counts = [len(logins) for logins in await self._people(wanted, buckets)]
+        return tuple(zip(buckets, counts, strict=True))
 
     async def tools(self, wanted: PageFilter, *, limit: int = 50) -> tuple[ToolRow, ...]:
         """Return the tools that models called, the most used first."""
+        return await self.store.reports.tools(self.scoped(wanted).selection(), limit)
 
     async def names(self) -> Names:
         """Return all values of each dimension, for the filters' fields and the command palette."""
+        return await self.store.reports.names(None if self.admin else self.login)
 
     async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
-        """Return the sessions with a call in the range, the newest first."""
+        """Return the sessions with a call in the range, the newest first.
+
+        Raises `BadCursor` for a wrong cursor. Raises `Ambiguous` if the filter names a session of several callers.
+        """
+        wanted = self.scoped(wanted)
+        if wanted.session is not None:
+            session = await self.store.session(wanted.user, wanted.session)
+            return Page((session,) if session else (), None)
+        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
 
     async def timeline(self, wanted: PageFilter, session: str, *, limit: int = 500) -> tuple[Record, ...]:
         """Return the calls of a session in the order of their beginning, at most the last `limit` of them."""
+        page = await self.store.calls(self.scoped(wanted).user, session, limit)
+        return page.rows[::-1]
+
+
+def dimension_of(text: str) -> Dimension:
+    """Return the dimension of a name in an address. Raises `BadQuery` if there is no such dimension."""
+    for dimension in DIMENSIONS:
+        if dimension == text:
+            return dimension
+    raise BadQuery(f'by: "{text[:MAX_SHOWN]}" is none of {", ".join(DIMENSIONS)}')
+
+
+def _lines(amounts: Mapping[str, tuple[int, ...]], buckets: int, most: int) -> tuple[Line, ...]:
+    """Return the lines of a chart, with the smaller amounts beyond `most` lines in one line of others."""
+    ordered = sorted(amounts.items(), key=lambda item: (-abs(sum(item[1])), item[0]))
+    lines = [Line(name=name, amounts=each, total=sum(each)) for name, each in ordered[:most]]
+    if len(ordered) > most:
+        rest = _added([each for _, each in ordered[most:]], buckets)
+        lines.append(Line(name=OTHERS, amounts=rest, total=sum(rest)))
+    return tuple(lines)
+
+
+def _added(rows: Sequence[Sequence[int]], buckets: int) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*rows, strict=True))) if rows else (0,) * buckets
+
+
+def _all(by_day: Sequence[set[str]], number: int) -> set[str]:
+    """Return the logins that are active on one of the seven days from a number on."""
+    return set().union(*by_day[number : number + WEEK])
+
+
+def _days_of(login: str, days: Sequence[set[str]]) -> int:
+    return sum(login in day for day in days)
+
+
+def _without_call(health: ModelHealth) -> ModelHealth:
+    """Return health without the message and the id of the failed call, which may be somebody else's."""
+    return replace(health, last_error_message="", last_error_call="")

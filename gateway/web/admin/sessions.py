@@ -25,6 +25,7 @@ from gateway.web.query_parameters import BadQuery, check_names
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 NO_ROLE: Final = "access denied: no role granted"
+NOT_YOURS: Final = "access denied: only an admin may read what others called"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -77,7 +78,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
     if role == "admin":
         return Scope(identity.login, role, wanted)
     if wanted not in {None, identity.login}:
-        raise Denied("access denied: only an admin may read what others called")
+        raise Denied(NOT_YOURS)
     return Scope(identity.login, role, identity.login)
 
 

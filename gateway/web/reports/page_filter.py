@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -83,6 +82,16 @@ class PageFilter:
             status=_statuses(self.status) if self.status else None,
             outcome=self.outcome,
         )
+
+    @property
+    def of_calls(self) -> dict[str, str | int]:
+        """The values that a call must have, without the login, by the names of `rows.CALL_FILTERS`."""
+        names = ("provider", "model", "agent", "api", "outcome")
+        values: dict[str, str | int] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.status is not None:
+            is_class = self.status.endswith("xx")
+            values["status_class" if is_class else "status"] = int(self.status[0] if is_class else self.status)
+        return values
 
     def query(self, **changes: str | None) -> str:
         """Return the query string of a page with this filter, with some parameters changed, or removed by None."""
@@ -171,7 +180,6 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
     return zone
 
 
-@lru_cache(256)
 def _zone(name: str) -> ZoneInfo | None:
     """Return the zone of a name in the IANA database; None if there is none."""
     try:

@@ -22,7 +22,7 @@ HOURS_UNTIL: Final = 49 * 3600
 """Length of a range in seconds up to which its buckets are hours. Two days have 49 hours if the clocks are set back."""
 DAYS_UNTIL: Final = 93 * 86_400
 """Length of a range in seconds up to which its buckets are days."""
-WEEKS_UNTIL: Final = 2 * 366 * 86_400
+WEEKS_UNTIL: Final = 190 * 86_400
 """Length of a range in seconds up to which its buckets are weeks."""
 HOUR: Final = 3600
 UTC_ZONE: Final = ZoneInfo("UTC")

@@ -19,7 +19,8 @@ from gateway.web.reports.csv_files import decimal, safe_text
 from gateway.web.usage.parameters import UsageRequest
 
 SUMS: Final = (
-    "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "duration_ms",
+    "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "cache_saved_usd",
+    "duration_ms",
 )  # fmt: skip
 """Columns of the CSV after the columns of the groups."""
 
@@ -50,7 +51,8 @@ def as_csv(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
     for row in rows:
         groups = [safe_text(row.group[name]) for name in wanted.query.by]
         tokens = row.usage.as_dict().values()
-        money = (decimal(row.cost), row.cost_unknown_calls, row.estimated_calls, row.duration_ms)
+        saved = decimal(row.cache_saved)
+        money = (decimal(row.cost), row.cost_unknown_calls, row.estimated_calls, saved, row.duration_ms)
         writer.writerow((*groups, row.calls, row.failed, *tokens, *money))
     return out.getvalue().encode()
 

@@ -66,6 +66,7 @@ async def test_usage_is_summed_as_documented(store, get):
                     "cost_usd": 0.001234567,
                     "cost_unknown_calls": 1,
                     "estimated_calls": 0,
+                    "cache_saved_usd": 0.0,
                     "duration_ms": 3000,
                 }
             ],
@@ -170,8 +171,8 @@ async def test_csv_has_a_line_of_names_and_exact_money(store, get):
     assert "x-irisgate-truncated" not in headers
     assert body.decode().split("\r\n") == [
         ",".join(["model", *formats.SUMS]),
-        "opus,1,0,100,20,7,5,3,2,,1,0,1500",
-        f"{HAIKU},1,0,100,20,7,5,3,2,0.000000001,0,0,1500",
+        "opus,1,0,100,20,7,5,3,2,,1,0,0.000000000,1500",
+        f"{HAIKU},1,0,100,20,7,5,3,2,0.000000001,0,0,0.000000000,1500",
         "",
     ]
 
@@ -202,7 +203,7 @@ async def test_an_answer_that_was_cut_says_so(store, get, monkeypatch):
 
 
 def test_money_that_no_float_could_hold_is_exact_in_csv():
-    sums = {"calls": 1, "failed": 0, "cost_unknown_calls": 0, "estimated_calls": 0, "duration_ms": 0}
+    sums = {"calls": 1, "failed": 0, "cost_unknown_calls": 0, "estimated_calls": 0, "cache_saved": 0, "duration_ms": 0}
     row = UsageRow(group={}, usage=Usage(), known_cost=123_456_789_012_345_678, **sums)
     assert b",123456789.012345678," in formats.as_csv(parse_parameters({}), [row])
 

@@ -35,6 +35,7 @@ async def test_a_session_is_listed_as_documented(store, get):
                     "cost_usd": 0.001234567,
                     "cost_unknown_calls": 0,
                     "estimated_calls": 0,
+                    "cache_saved_usd": 0.0,
                     "started_at": "2026-11-23T12:00:00.000Z",
                     "last_at": "2026-11-23T12:00:01.500Z",
                     "duration_ms": 1500,

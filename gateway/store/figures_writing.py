@@ -1,0 +1,184 @@
+"""Writing of the sums of a batch of calls: figures, uses of tools, errors, and the health of models.
+
+All functions run within the transaction of the batch (`writing.py`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
+from typing import Any, Final, TypeVar
+
+from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
+
+LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
+"""Resolutions of figures in milliseconds, by the ends of the names of their tables, the coarsest first."""
+FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, unit in LEVELS.items()}
+"""Tables of figures with their resolution."""
+EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}
+"""Tables of the same figures over all callers and agents. Their series have "" as identity and agent. They have far
+fewer rows, so most pages of admins read them."""
+MAX_SHAPES: Final = 200
+"""Maximum number of shapes of messages for one code of errors of one provider. Further messages share the shape ""."""
+_LOOKUP_ROWS: Final = 500
+"""Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
+_KEY: Final = ", ".join(Series._fields)
+_INSERT_SERIES: Final = f"INSERT OR IGNORE INTO series ({_KEY}) VALUES ({', '.join('?' for _ in Series._fields)})"  # noqa: S608 (our own names)
+_UPSERT_TOOL: Final = (
+    "INSERT INTO {table} (time, series, tool, calls) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (time, series, tool) DO UPDATE SET calls = calls + excluded.calls"
+)
+_UPSERT_ERROR: Final = (
+    "INSERT INTO errors_quarter (time, series, kind, calls) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (time, series, kind) DO UPDATE SET calls = calls + excluded.calls"
+)
+_UPSERT_KIND: Final = """
+INSERT INTO error_kinds (code, native, provider, shape, message, example, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (code, native, provider, shape) DO UPDATE SET
+    message = excluded.message, example = excluded.example, at = excluded.at WHERE excluded.at >= at
+"""
+_UPSERT_HEALTH: Final = """
+INSERT INTO health (provider, model, success_at, error_at, error, message, call) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (provider, model) DO UPDATE SET
+    success_at = max(success_at, excluded.success_at),
+    error = iif(excluded.error_at >= error_at, excluded.error, error),
+    message = iif(excluded.error_at >= error_at, excluded.message, message),
+    call = iif(excluded.error_at >= error_at, excluded.call, call),
+    error_at = max(error_at, excluded.error_at)
+"""
+
+
+def _upsert_figures(table: str) -> str:
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in FIGURES)
+    return (
+        f"INSERT INTO {table} (time, series, {', '.join(FIGURES)}) "  # noqa: S608 (our own names)
+        f"VALUES (?, ?, {', '.join('?' for _ in FIGURES)}) ON CONFLICT (time, series) DO UPDATE SET {added}"
+    )
+
+
+_UPSERT_FIGURES: Final = {table: _upsert_figures(table) for table in (*FIGURE_TABLES, *EVERYBODY_TABLES)}
+
+
+def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
+    """Add the sums of a batch to the tables of figures, tools and errors, and update the health of models."""
+    if not sums.figures:
+        return
+    everybody: dict[Group, Sequence[int]] = {}
+    for group, amounts in sums.figures.items():
+        _add(everybody, Group(group.time, of_everybody(group.series)), amounts)
+    wanted = dict.fromkeys(group.series for groups in (sums.figures, everybody) for group in groups)
+    numbers = series_numbers(connection, wanted)
+    _add_to_tables(connection, FIGURE_TABLES, sums.figures, numbers)
+    _add_to_tables(connection, EVERYBODY_TABLES, everybody, numbers)
+    _add_tools(connection, sums, numbers)
+    if sums.errors:
+        _add_errors(connection, sums, numbers)
+    _update_health(connection, sums.health)
+
+
+def of_everybody(series: Series) -> Series:
+    """Return the series in which calls of all callers and agents are summed."""
+    return series._replace(identity="", agent="")
+
+
+K = TypeVar("K")
+
+
+def _add(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
+    before = to.get(key)
+    to[key] = amounts if before is None else [*map(add, before, amounts)]
+
+
+def _add_to_tables(
+    connection: sqlite3.Connection,
+    tables: Mapping[str, int],
+    figures: Mapping[Group, Sequence[int]],
+    numbers: Mapping[Series, int],
+) -> None:
+    for table, unit in tables.items():
+        rows: dict[tuple[int, int], Sequence[int]] = {}
+        for (time, series), amounts in figures.items():
+            _add(rows, (time - time % unit, numbers[series]), amounts)
+        connection.executemany(_UPSERT_FIGURES[table], [(*key, *amounts) for key, amounts in rows.items()])
+
+
+def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> dict[Series, int]:
+    """Return the numbers of series. New series are inserted."""
+    missing = list(wanted)
+    numbers = _look_up(connection, missing)
+    if new := [series for series in missing if series not in numbers]:
+        connection.executemany(_INSERT_SERIES, new)
+        numbers |= _look_up(connection, new)
+    return numbers
+
+
+def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[Series, int]:
+    numbers: dict[Series, int] = {}
+    for start in range(0, len(series), _LOOKUP_ROWS):
+        some = series[start : start + _LOOKUP_ROWS]
+        marks = ", ".join(f"({', '.join('?' for _ in Series._fields)})" for _ in some)
+        equal = " AND ".join(f"s.{name} = w.{name}" for name in Series._fields)
+        # a join in a fixed order uses the index
+        statement = (
+            f"WITH w ({_KEY}) AS (VALUES {marks}) "  # noqa: S608 (our own names)
+            f"SELECT s.n, {', '.join(f's.{name}' for name in Series._fields)} FROM w CROSS JOIN series s ON {equal}"
+        )
+        values = [value for one in some for value in one]
+        numbers |= {Series(*key): number for number, *key in connection.execute(statement, values)}
+    return numbers
+
+
+def _add_tools(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:
+    rows = [(group.time, numbers[group.series], tool, calls) for (group, tool), calls in sums.tools.items()]
+    connection.executemany(_UPSERT_TOOL.format(table="tools_quarter"), rows)
+    by_day = [(time - time % DAY, *rest) for time, *rest in rows]
+    connection.executemany(_UPSERT_TOOL.format(table="tools_day"), by_day)
+
+
+def _add_errors(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:
+    kinds = {kind: _kind_number(connection, kind, share) for kind, share in sums.kinds.items()}
+    rows = [(group.time, numbers[group.series], kinds[kind], calls) for (group, kind), calls in sums.errors.items()]
+    connection.executemany(_UPSERT_ERROR, rows)
+
+
+def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorShare) -> int:
+    """Return the number of a kind of errors, after its message and example are updated."""
+    number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
+    if connection.execute(number, kind).fetchone() is None:
+        shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"
+        if connection.execute(shapes, kind[:3]).fetchone()[0] >= MAX_SHAPES:
+            kind = kind._replace(shape="")
+    connection.execute(_UPSERT_KIND, (*kind, share.message, share.example, share.at))
+    (row,) = connection.execute(number, kind)
+    return int(row[0])
+
+
+def _update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str], Health]) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (*key, one.success_at, one.error_at, one.error, one.message, one.call) for key, one in health.items()
+    ]
+    connection.executemany(_UPSERT_HEALTH, rows)
+
+
+_OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
+"""Tables of sums that name texts of clients and providers."""
+
+
+def expire_texts(connection: sqlite3.Connection, before: int) -> None:
+    """Delete errors and uses of tools before a Unix time in milliseconds, and messages of errors in the health.
+
+    At most one day of each table is deleted, the oldest, because the store is locked meanwhile.
+    """
+    for table in _OF_TEXTS:
+        # the calls of a row begin up to this long after its time
+        span = DAY if table == "tools_day" else QUARTER
+        (oldest,) = connection.execute(f"SELECT min(time) FROM {table}").fetchone()  # noqa: S608 (our own names)
+        if oldest is not None and oldest <= before - span:
+            until = min(before - span, oldest + DAY)
+            connection.execute(f"DELETE FROM {table} WHERE time <= ?", (until,))  # noqa: S608 (our own names)
+    connection.execute(
+        "DELETE FROM error_kinds WHERE at < ? AND NOT EXISTS (SELECT 1 FROM errors_quarter e WHERE e.kind = n)",
+        (before,),
+    )
+    connection.execute("UPDATE health SET message = '', call = '' WHERE error_at < ? AND call <> ''", (before,))

@@ -1,0 +1,51 @@
+"""Counts of durations by buckets, from which percentiles are computed.
+
+The bounds of the buckets grow by a constant factor, so a percentile is off by a few percent, whatever its size. Counts
+can be added, so percentiles of any range of time come from sums. Two counts share an integer, because sums over many
+columns are slow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+BOUNDS: Final = tuple(round(50 * 10 ** (step / 4)) for step in range(17))
+"""Upper bounds of the buckets in milliseconds, from 50 ms to 500 s, four for each factor of ten. One more bucket counts
+longer durations."""
+SHIFT: Final = 31
+"""Number of bits of the first of the two counts in an integer. The sum of a count is below two billion."""
+SIZE: Final = (len(BOUNDS) + 1) // 2
+"""Number of integers that have the counts of all buckets."""
+
+
+def count(durations: Iterable[float]) -> list[int]:
+    """Return the number of durations in each bucket, two counts in each integer; the durations are in milliseconds."""
+    counts = [0] * SIZE
+    for duration in durations:
+        bucket = bisect_left(BOUNDS, duration)
+        counts[bucket // 2] += 1 << SHIFT * (bucket % 2)
+    return counts
+
+
+def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
+    """Return the number of durations in each bucket from integers that have two counts each."""
+    mask = (1 << SHIFT) - 1
+    return tuple(number for pair in counts for number in (pair & mask, pair >> SHIFT))
+
+
+def percentile(counts: Sequence[int], fraction: float) -> float | None:
+    """Return an estimate of a percentile in milliseconds from the number in each bucket; None without durations.
+
+    Durations are taken as evenly spread over the logarithm of their bucket. For durations beyond the last bound, the
+    last bound is returned.
+    """
+    rank = fraction * sum(counts)
+    below = 0
+    for bucket, amount in enumerate(counts[: len(BOUNDS)]):
+        if amount and below + amount >= rank:
+            low = BOUNDS[bucket - 1] if bucket else BOUNDS[0] ** 2 / BOUNDS[1]
+            return float(low * (BOUNDS[bucket] / low) ** ((rank - below) / amount))
+        below += amount
+    return float(BOUNDS[-1]) if any(counts) else None

@@ -1,0 +1,52 @@
+"""The protocol of the reports of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.store.reports.values import (
+    Dimension,
+    Errors,
+    Measure,
+    ModelHealth,
+    Models,
+    Names,
+    Row,
+    Selection,
+    Span,
+    Stack,
+    Summary,
+    ToolRow,
+)
+
+
+class ReportStore(Protocol):
+    """Queries of sums. Every method is called on the event loop, never blocks it, and raises `StoreFailed`."""
+
+    async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
+        """Return the summary of each bucket of time."""
+
+    async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
+        """Return the logins with at least one call, by bucket of time."""
+
+    async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
+        """Return the figures of each value of a dimension, in no order."""
+
+    async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
+        """Return the amounts of a measure by value of a dimension and by bucket of time."""
+
+    async def errors(self, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
+        """Return errors by code and provider and by bucket of time, and at most `limit` messages."""
+
+    async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
+        """Return the models that were called, by provider."""
+
+    async def health(self) -> tuple[ModelHealth, ...]:
+        """Return the last success and the last error of each model that was ever called."""
+
+    async def tools(self, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
+        """Return at most `limit` tools that models called, the most used first."""
+
+    async def names(self, user: str | None) -> Names:
+        """Return all values of each dimension that calls of a login had, or calls of anybody if `user` is None."""

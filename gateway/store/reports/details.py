@@ -1,0 +1,179 @@
+"""Queries of errors, models, tools and names.
+
+All functions run in the thread of a connection. Text of clients is only in the values of statements.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.store.reports.sums import COLUMNS, SUMMED, added, amounts_of, grouped
+from gateway.store.reports.values import (
+    ErrorRow,
+    Errors,
+    MessageRow,
+    ModelHealth,
+    ModelRow,
+    Models,
+    Names,
+    Selection,
+    Span,
+    ToolRow,
+)
+from gateway.store.sums import DAY, QUARTER, shape
+
+_ERROR_TABLES: Final[Mapping[str, int]] = {"errors_quarter": QUARTER}
+_TOOL_TABLES: Final[Mapping[str, int]] = {"tools_day": DAY, "tools_quarter": QUARTER}
+_KIND: Final = "(SELECT {} FROM error_kinds k WHERE k.n = f.kind)"
+
+
+def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
+    """Return errors by code and provider and by bucket, and at most `limit` messages, the most frequent first."""
+    counts: dict[int, list[int]] = defaultdict(lambda: [0] * len(buckets))
+    for bucket, kind, calls in grouped(connection, selection, buckets, "sum(f.calls)", "f.kind", _ERROR_TABLES):
+        counts[kind][bucket] += calls
+    kinds = _kinds(connection, list(counts))
+    by_code: dict[tuple[str, str], list[int]] = {}
+    for number, amounts in counts.items():
+        code, provider = kinds[number][0], kinds[number][2]
+        before = by_code.get((code, provider), [0] * len(buckets))
+        by_code[code, provider] = [a + b for a, b in zip(before, amounts, strict=True)]
+    rows = [
+        ErrorRow(code=code, provider=provider, calls=sum(amounts), amounts=tuple(amounts))
+        for (code, provider), amounts in by_code.items()
+    ]
+    messages = [_message(kinds[number], sum(amounts)) for number, amounts in counts.items()]
+    if selection.user is not None:
+        own = _own_errors(connection, selection.user, selection.span)
+        shapes = [kinds[number][-1] for number in counts]
+        messages = [_with_own_example(row, own, known) for row, known in zip(messages, shapes, strict=True)]
+    return Errors(
+        buckets=tuple(buckets),
+        rows=tuple(sorted(rows, key=lambda row: (-row.calls, row.code, row.provider))),
+        messages=tuple(sorted(messages, key=lambda row: (-row.calls, -row.last_at))[:limit]),
+    )
+
+
+def _kinds(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+    """Return the kinds of errors by number: code, native, provider, message, example, time in milliseconds, shape."""
+    wanted = set(numbers)
+    rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")
+    return {number: tuple(row) for number, *row in rows if number in wanted}
+
+
+def _message(kind: tuple[Any, ...], calls: int) -> MessageRow:
+    code, native, provider, message, example, at, _ = kind
+    return MessageRow(
+        code=code, native=native, provider=provider, message=message, calls=calls, example=example, last_at=at / 1000
+    )
+
+
+MAX_OWN: Final = 2_000
+"""Maximum number of calls with errors that are searched for examples of one caller."""
+_OWN_ERRORS: Final = """
+SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
+WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
+"""
+OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
+"""Message, call and time of a caller's last error by code, native name, provider and shape."""
+
+
+def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErrors:
+    own: dict[tuple[str, str, str, str], tuple[str, str, int]] = {}
+    values = (user, round(span.since * 1000), round(span.until * 1000), MAX_OWN)
+    for code, native, provider, message, call, at in connection.execute(_OWN_ERRORS, values):
+        for known in (shape(message), ""):
+            own.setdefault((code, native, provider, known), (message, call, at))
+    return own
+
+
+def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
+    """Return a row with the caller's own last message and call, since those of the row may be another caller's.
+
+    `known` is the shape of the row's messages. If the caller's calls have expired, both are "".
+    """
+    message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
+    return replace(row, message=message, example=call, last_at=at / 1000)
+
+
+def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> Models:
+    """Return the models that were called, by provider, with the figures of the selection and by bucket."""
+    key = "s.provider, s.model"
+    sums: dict[tuple[str, str], list[Sequence[int]]] = defaultdict(list)
+    for _, provider, model, *row in grouped(connection, selection, [selection.span], SUMMED, key):
+        if provider:
+            sums[provider, model].append(row)
+    calls: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(buckets))
+    failed: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(buckets))
+    what = "sum(f.calls), sum(iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls))"
+    for bucket, provider, model, count, errors_count in grouped(connection, selection, buckets, what, key):
+        calls[provider, model][bucket] += count
+        failed[provider, model][bucket] += errors_count
+    health = _health(connection)
+    rows = []
+    for (provider, model), parts in sums.items():
+        amounts = amounts_of(added(parts))
+        rows.append(
+            ModelRow(
+                provider=provider,
+                model=model,
+                figures=amounts.figures,
+                duration=amounts.duration,
+                first_event=amounts.first_event,
+                health=health.get((provider, model)),
+                errors=tuple(failed[provider, model]),
+                calls=tuple(calls[provider, model]),
+            )
+        )
+    return Models(buckets=tuple(buckets), rows=tuple(sorted(rows, key=lambda row: (row.provider, row.model))))
+
+
+def health(connection: sqlite3.Connection) -> tuple[ModelHealth, ...]:
+    """Return the health of all models that were ever called."""
+    return tuple(_health(connection).values())
+
+
+def _health(connection: sqlite3.Connection) -> dict[tuple[str, str], ModelHealth]:
+    rows = connection.execute("SELECT provider, model, success_at, error_at, error, message, call FROM health")
+    return {
+        (provider, model): ModelHealth(
+            provider=provider,
+            model=model,
+            last_success_at=None if success_at < 0 else success_at / 1000,
+            last_error_at=None if error_at < 0 else error_at / 1000,
+            last_error=error,
+            last_error_message=message,
+            last_error_call=call,
+        )
+        for provider, model, success_at, error_at, error, message, call in rows
+    }
+
+
+def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
+    """Return the tools that models called, at most `limit`, the most used first."""
+    calls: dict[str, int] = defaultdict(int)
+    users: dict[str, set[str]] = defaultdict(set)
+    for _, tool, login, count in grouped(
+        connection, selection, [selection.span], "sum(f.calls)", "f.tool, s.identity", _TOOL_TABLES
+    ):
+        calls[tool] += count
+        users[tool].add(login)
+    rows = [ToolRow(name=name, calls=count, users=len(users[name])) for name, count in calls.items()]
+    return tuple(sorted(rows, key=lambda row: (-row.calls, row.name))[:limit])
+
+
+def names(connection: sqlite3.Connection, user: str | None) -> Names:
+    """Return all values of each dimension that calls of a login had, or calls of anybody if `user` is None.
+
+    The value "" is left out.
+    """
+    where, values = ("AND s.identity = ?", [user]) if user is not None else ("", [])
+    known = "SELECT DISTINCT {column} FROM series s WHERE {column} <> '' {where} ORDER BY 1"
+    return {
+        dimension: tuple(str(name) for (name,) in connection.execute(known.format(column=column, where=where), values))
+        for dimension, column in COLUMNS.items()
+    }

@@ -1,0 +1,50 @@
+"""The pieces of ranges of time that sums by day, by hour and by quarter hour cover.
+
+A day of a reader's zone is no day of UTC, so its sums are added from the largest whole units of UTC within it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.store.reports.values import Span
+
+
+class Piece(NamedTuple):
+    """A part of a bucket that one table covers."""
+
+    bucket: int
+    """Number of the bucket."""
+    since: int
+    """Unix time in milliseconds."""
+    until: int
+    """Exclusive end, as Unix time in milliseconds."""
+
+
+def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
+    """Return the pieces of buckets by the table whose sums they need.
+
+    `tables` has the resolution of each table in milliseconds, with the coarsest table first.
+    """
+    parts: dict[str, list[Piece]] = defaultdict(list)
+    for bucket, span in enumerate(buckets):
+        _divide(Piece(bucket, round(span.since * 1000), round(span.until * 1000)), [*tables.items()], parts)
+    return parts
+
+
+def _divide(piece: Piece, tables: Sequence[tuple[str, int]], parts: dict[str, list[Piece]]) -> None:
+    """Divide a piece among the tables: whole units of the first table, and the rest at both ends."""
+    (table, unit), *finer = tables
+    begin = -(-piece.since // unit) * unit
+    end = piece.until // unit * unit
+    if not finer or (begin, end) == (piece.since, piece.until):
+        parts[table].append(piece)
+    elif begin >= end:
+        _divide(piece, finer, parts)
+    else:
+        parts[table].append(Piece(piece.bucket, begin, end))
+        for since, until in ((piece.since, begin), (end, piece.until)):
+            if since < until:
+                _divide(Piece(piece.bucket, since, until), finer, parts)

@@ -1,0 +1,198 @@
+"""Queries of figures: sums by bucket of time and by one dimension, with the names that a selection restricts.
+
+All functions run in the thread of a connection. Text of clients is only in the values of statements.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from gateway.contract.flag import USAGE_KINDS, Usage
+from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.histogram import percentile, unpacked
+from gateway.store.reports.pieces import pieces
+from gateway.store.reports.values import (
+    Dimension,
+    Figures,
+    Latency,
+    Measure,
+    Row,
+    Selection,
+    Span,
+    Stack,
+    Summary,
+)
+from gateway.store.sums import DURATIONS, FIRST_EVENTS
+
+COLUMNS: Final[Mapping[Dimension, str]] = {
+    "model": "s.model",
+    "user": "s.identity",
+    "provider": "s.provider",
+    "agent": "s.agent",
+    "api": "s.api",
+    "status": "s.status",
+    "outcome": "s.outcome",
+}
+_AMOUNTS: Final[Mapping[str, str]] = {
+    "calls": "f.calls",
+    "failed": "iif(s.outcome = 'ok', 0, f.calls)",
+    "refused": "iif(s.outcome = 'refused', f.calls, 0)",
+    "cancelled": "iif(s.outcome = 'cancelled', f.calls, 0)",
+    **{name: f"f.{name}" for name in USAGE_KINDS},
+    "known_cost": "f.known_cost",
+    "cost_unknown_calls": "f.cost_unknown_calls",
+    "estimated_calls": "f.estimated_calls",
+    "cache_saved": "f.cache_saved",
+    "duration_ms": "f.duration_ms",
+}
+"""SQL of the sums of `Figures`, by name."""
+MEASURES: Final[Mapping[Measure, str]] = {
+    "cost": "f.known_cost",
+    "tokens": "f.input + f.output + f.cache_read + f.cache_write_5m + f.cache_write_1h",
+    "calls": "f.calls",
+    "errors": "iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls)",
+    "saved": "f.cache_saved",
+}
+"""SQL of the amounts of charts."""
+
+
+class Amounts(NamedTuple):
+    """The sums of a group, before they become `Figures`."""
+
+    figures: Figures
+    duration: Latency
+    first_event: Latency
+
+
+def conditions(selection: Selection) -> tuple[str, list[Any]]:
+    """Return the SQL conditions on the table `series` that a selection sets, and their values."""
+    equal = {
+        "s.identity": selection.user,
+        "s.provider": selection.provider,
+        "s.model": selection.model,
+        "s.agent": selection.agent,
+        "s.api": selection.api,
+        "s.outcome": selection.outcome,
+    }
+    parts = [f"{column} = ?" for column, value in equal.items() if value is not None]
+    values: list[Any] = [value for value in equal.values() if value is not None]
+    if selection.status is not None:
+        parts.append("s.status BETWEEN ? AND ?")
+        values += selection.status
+    return " AND ".join(parts) or "1", values
+
+
+def grouped(
+    connection: sqlite3.Connection,
+    selection: Selection,
+    buckets: Sequence[Span],
+    what: str,
+    by: str = "",
+    tables: Mapping[str, int] | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of sums: the number of the bucket, the columns `by` if given, and the sums `what`.
+
+    A group has a row for each table that has a part of its sums. `tables` are tables of figures by default.
+    """
+    if tables is None:
+        tables = _tables(selection, by)
+    where, values = conditions(selection)
+    group = f"p.bucket, {by}" if by else "p.bucket"
+    for table, parts in pieces(buckets, tables).items():
+        marks = ", ".join("(?, ?, ?)" for _ in parts)
+        statement = (
+            f"WITH p (bucket, since, until) AS (VALUES {marks}) SELECT {group}, {what} FROM p "  # noqa: S608 (our own names)
+            f"CROSS JOIN {table} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
+            f"WHERE {where} GROUP BY {group}"
+        )
+        yield from connection.execute(statement, [*(value for part in parts for value in part), *values])
+
+
+def _tables(selection: Selection, by: str) -> Mapping[str, int]:
+    """Return the tables of figures that a query needs: the small ones without callers and agents if they suffice."""
+    has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
+    return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
+
+
+_SUMMED: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
+_LATENCIES: Final = ", ".join(f"sum(f.{name})" for name in (*DURATIONS, *FIRST_EVENTS))
+SUMMED: Final = f"{_SUMMED}, {_LATENCIES}"
+"""SQL of the sums that `amounts_of` reads."""
+_SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
+
+
+def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the sums of columns of rows with the sums of `SUMMED`, or zeros without rows."""
+    return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
+
+
+def amounts_of(sums: Sequence[int]) -> Amounts:
+    """Return figures and latencies from the sums of `SUMMED`."""
+    named = dict(zip(_AMOUNTS, sums, strict=False))
+    usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
+    rest = sums[len(_AMOUNTS) :]
+    figures = Figures(usage=usage, **named)
+    return Amounts(figures, latency(rest[: len(DURATIONS)]), latency(rest[len(DURATIONS) :]))
+
+
+def latency(counts: Sequence[int]) -> Latency:
+    """Return the distribution of a duration from the columns of its histogram."""
+    each = unpacked(counts)
+    return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
+
+
+def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
+    """Return the summary of each bucket."""
+    sums: list[list[Sequence[int]]] = [[] for _ in buckets]
+    for bucket, *row in grouped(connection, selection, buckets, SUMMED):
+        sums[bucket].append(row)
+    active = people(connection, selection, buckets)
+    parts = [amounts_of(added(rows)) for rows in sums]
+    return tuple(
+        Summary(figures=part.figures, duration=part.duration, first_event=part.first_event, people=len(logins))
+        for part, logins in zip(parts, active, strict=True)
+    )
+
+
+def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
+    """Return the logins with at least one call, by bucket. Callers without a login are left out."""
+    active: list[set[str]] = [set() for _ in buckets]
+    for bucket, login, _ in grouped(connection, selection, buckets, "1", "s.identity"):
+        if login:
+            active[bucket].add(login)
+    return active
+
+
+def table_rows(connection: sqlite3.Connection, selection: Selection, by: Dimension) -> tuple[Row, ...]:
+    """Return the figures of each value of a dimension."""
+    sums: dict[str, list[Sequence[int]]] = {}
+    last: dict[str, int] = {}
+    for _, name, at, *row in grouped(connection, selection, [selection.span], f"max(f.time), {SUMMED}", COLUMNS[by]):
+        sums.setdefault(str(name), []).append(row)
+        last[str(name)] = max(last.get(str(name), 0), at)
+    return tuple(_row(name, amounts_of(added(rows)), last[name] / 1000) for name, rows in sums.items())
+
+
+def _row(name: str, amounts: Amounts, last_at: float) -> Row:
+    return Row(
+        name=name,
+        figures=amounts.figures,
+        duration=amounts.duration,
+        first_event=amounts.first_event,
+        last_at=last_at,
+    )
+
+
+def stack(
+    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
+) -> Stack:
+    """Return the amounts of a measure by value of a dimension and by bucket."""
+    amounts: dict[str, list[int]] = {}
+    unknown = [0] * len(buckets)
+    what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls)"
+    for bucket, name, amount, unpriced in grouped(connection, selection, buckets, what, COLUMNS[by]):
+        amounts.setdefault(str(name), [0] * len(buckets))[bucket] += amount
+        unknown[bucket] += unpriced
+    return Stack({name: tuple(each) for name, each in amounts.items()}, tuple(unknown))

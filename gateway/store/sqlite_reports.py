@@ -1,0 +1,66 @@
+"""The reports of the store in one SQLite file. Their own thread computes them, so that other reads need not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from gateway.store.reports import details, sums
+from gateway.store.reports.values import (
+    Dimension,
+    Errors,
+    Measure,
+    ModelHealth,
+    Models,
+    Names,
+    Row,
+    Selection,
+    Span,
+    Stack,
+    Summary,
+    ToolRow,
+)
+from gateway.store.sqlite_thread import SqliteThread
+
+CACHE_KB: Final = 16_000
+"""Size in KB of the page cache, enough for the sums by day of a year, which most reports read."""
+
+
+class SqliteReports:
+    """A `ReportStore` in the SQLite file `path`, which exists."""
+
+    def __init__(self, path: Path) -> None:
+        self._thread = SqliteThread(path, "store-reports", cache_kb=CACHE_KB)
+
+    async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
+        return await self._thread.run(partial(sums.summaries, selection=selection, buckets=buckets))
+
+    async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
+        return await self._thread.run(partial(sums.people, selection=selection, buckets=buckets))
+
+    async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
+        return await self._thread.run(partial(sums.table_rows, selection=selection, by=by))
+
+    async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
+        query = partial(sums.stack, selection=selection, buckets=buckets, by=by, measure=measure)
+        return await self._thread.run(query)
+
+    async def errors(self, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
+        return await self._thread.run(partial(details.errors, selection=selection, buckets=buckets, limit=limit))
+
+    async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
+        return await self._thread.run(partial(details.models, selection=selection, buckets=buckets))
+
+    async def health(self) -> tuple[ModelHealth, ...]:
+        return await self._thread.run(details.health)
+
+    async def tools(self, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
+        return await self._thread.run(partial(details.tools, selection=selection, limit=limit))
+
+    async def names(self, user: str | None) -> Names:
+        return await self._thread.run(partial(details.names, user=user))
+
+    async def close(self) -> None:
+        await self._thread.close()

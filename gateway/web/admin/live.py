@@ -1,0 +1,62 @@
+"""The calls in flight in this process, for the page of what happens now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from gateway.call.chain import Call
+from gateway.call.context import Gateway
+from gateway.money.quotas.estimate import BYTES_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveCall:
+    """A call in flight."""
+
+    id: str
+    session_id: str
+    identity: str
+    agent: str
+    provider: str
+    """Provider of the present attempt; "" before the first one."""
+    model: str
+    """The model; "" before the request's model is looked up."""
+    api: str
+    stream: bool
+    at: float
+    """Unix time in seconds at which the request arrived."""
+    age_ms: float
+    first_event_ms: float | None
+    """Time from the request's arrival to the first event of its stream; None before it."""
+    output_tokens: int
+    """Estimated number of tokens that the provider has sent so far."""
+    attempts: int
+
+
+def live_calls(gateway: Gateway, may_see: Callable[[str], bool]) -> tuple[LiveCall, ...]:
+    """Return the calls in flight of the callers that the reader may see, oldest first."""
+    calls = [_live(call) for call in gateway.calls.values() if may_see(call.identity.login)]
+    return tuple(sorted(calls, key=lambda call: call.at))
+
+
+def _live(call: Call) -> LiveCall:
+    inbound, attempt = call.inbound, call.attempt
+    delivered = (attempt.delivered or 0) if attempt else 0
+    first = call.first_event
+    return LiveCall(
+        id=call.id,
+        session_id=call.session_id,
+        identity=call.identity.login,
+        agent=inbound.agent,
+        provider=attempt.candidate.offer.provider_id if attempt else "",
+        model=call.model,
+        api=inbound.flag.name,
+        stream=call.request.stream,
+        at=inbound.at,
+        age_ms=(monotonic() - inbound.started) * 1000,
+        first_event_ms=None if first is None else (first - inbound.started) * 1000,
+        output_tokens=-(-delivered // BYTES_PER_TOKEN),
+        attempts=call.requests,
+    )

@@ -1,0 +1,35 @@
+"""Tests of percentiles from counts by buckets."""
+
+from random import Random
+from statistics import quantiles
+
+import pytest
+
+from gateway.store.histogram import BOUNDS, count, percentile, unpacked
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("middle", "spread"), [(6.0, 0.3), (8.5, 1.0), (7.0, 2.0)])
+def test_percentiles_are_within_a_tenth(seed, middle, spread):
+    chance = Random(seed)
+    durations = [chance.lognormvariate(middle, spread) for _ in range(5_000)]
+    durations = [min(max(duration, BOUNDS[0]), BOUNDS[-1]) for duration in durations]
+    exact = quantiles(durations, n=20)
+    counts = unpacked(count(durations))
+    for fraction, right in ((0.5, exact[9]), (0.95, exact[18])):
+        assert percentile(counts, fraction) == pytest.approx(right, rel=0.1)
+
+
+def test_counts_of_several_batches_are_added():
+    one, other = [10, 60, 600, 1e9], [60, 499_999]
+    sums = [a + b for a, b in zip(count(one), count(other), strict=True)]
+    assert unpacked(sums) == unpacked(count([*one, *other]))
+    assert sum(unpacked(sums)) == 6
+
+
+def test_no_durations_have_no_percentile():
+    assert percentile(unpacked(count([])), 0.95) is None
+
+
+def test_durations_beyond_the_last_bound_count_as_the_bound():
+    assert percentile(unpacked(count([1e9])), 0.5) == BOUNDS[-1]

@@ -1,0 +1,87 @@
+"""Tests of the filter in the address of a page."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+from yarl import URL
+
+from gateway.web.query_parameters import BadQuery
+from gateway.web.reports.page_filter import PARAMETERS, VALUES, parse_filter
+from tests.helpers.records import NOON
+
+WRONG = [
+    ("range=8d", "range"),
+    ("range=7d&from=2026-11-01", "range"),
+    ("from=2026-11-31", "from"),
+    ("from=2026-1-1", "from"),
+    ("from=1999-12-31&to=2000-01-01", "from"),
+    ("to=9999-12-31", "to"),
+    ("from=2026-11-23&to=2026-11-22", "from"),
+    ("from=2020-01-01&to=2026-11-22", "from"),
+    ("zone=Mars/Base", "zone"),
+    ("zone=../../etc/passwd", "zone"),
+    ("zone=/etc/localtime", "zone"),
+    ("zone=Europe", "zone"),
+    ("status=2xy", "status"),
+    ("status=600", "status"),
+    ("outcome=great", "outcome"),
+    ("compare=yes", "compare"),
+    ("users=ada", "users"),
+    ("model=a&model=b", "model"),
+    (f"model={'a' * 1025}", "model"),
+    ("model=a%00b", "model"),
+]
+
+
+def parsed(query, **options):
+    return parse_filter(MultiDict(URL(f"/?{query}").query), now=NOON, **options)
+
+
+@pytest.mark.parametrize(("query", "name"), WRONG)
+def test_a_wrong_parameter_is_named(query, name):
+    with pytest.raises(BadQuery) as caught:
+        parsed(query)
+    assert str(caught.value).startswith(f"{name}:")
+    assert len(str(caught.value)) < 300
+
+
+def test_an_empty_query_is_the_last_seven_days_in_utc():
+    wanted = parsed("")
+    assert (wanted.range.preset, wanted.zone.key, wanted.chips, wanted.compare) == ("7d", "UTC", (), False)
+    assert (wanted.range.first.isoformat(), wanted.range.last.isoformat()) == ("2026-11-17", "2026-11-23")
+
+
+def test_the_address_wins_over_the_readers_zone():
+    assert parsed("zone=UTC", zone="Asia/Tokyo").zone.key == "UTC"
+    assert parsed("", zone="Asia/Tokyo").zone.key == "Asia/Tokyo"
+    assert parsed("", zone="../x").zone.key == "UTC"
+
+
+def test_a_chip_removes_its_own_value_alone():
+    wanted = parsed("range=30d&model=opus&status=5xx&user=ada@example.com&compare=1&zone=Asia/Tokyo")
+    assert [(chip.name, chip.value) for chip in wanted.chips] == [
+        ("user", "ada@example.com"), ("model", "opus"), ("status", "5xx"),
+    ]  # fmt: skip
+    without = parsed(wanted.chips[1].without)
+    assert (without.model, without.user, without.status, without.compare) == (None, "ada@example.com", "5xx", True)
+    assert (without.range.preset, without.zone.key) == ("30d", "Asia/Tokyo")
+
+
+def test_statuses_become_bounds():
+    assert parsed("status=5xx").selection().status == (500, 599)
+    assert parsed("status=429").selection().status == (429, 429)
+    assert parsed("status=4xx").of_calls == {"status_class": 4}
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=50)
+
+
+@given(st.dictionaries(st.sampled_from(["user", "model", "provider", "agent", "api", "session"]), TEXT))
+def test_any_values_survive_an_address(values):
+    """Check that a filter with hostile text can be written to an address and read again."""
+    one = parse_filter(MultiDict({**values, "from": "2026-03-01", "to": "2026-03-31"}), now=NOON)
+    again = parsed(one.query())
+    assert {name: getattr(again, name) for name in VALUES} == {name: values.get(name) for name in VALUES}
+    assert again.range == one.range
+    assert set(URL(f"/?{one.query()}").query) <= set(PARAMETERS)

@@ -283,6 +283,14 @@ class Options:
     """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
 
+def _require_no_sample(path: Path) -> None:
+    """Raise `CannotStart` if a store has sample calls, which must not be mixed with other calls."""
+    try:
+        require_no_sample(path)
+    except StoreFailed as error:
+        raise CannotStart(str(error)) from None
+
+
 async def serve(
     path: Path,
     loaded: Loaded,
@@ -303,10 +311,7 @@ async def serve(
     give_memory_back()
     config = with_listener(loaded.config, options.listener)
     if not options.sample:
-        try:
-            require_no_sample(database_path(config, state))
-        except StoreFailed as error:
-            raise CannotStart(str(error)) from None
+        _require_no_sample(database_path(config, state))
     hello = Hello(PROTOCOL, len(MIGRATIONS), str(database_path(config, state).resolve()), config.storage.sync)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

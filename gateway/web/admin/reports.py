@@ -165,7 +165,7 @@ class Reports:
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people over time. Days are those of the last three months of the range."""
+        """Return the numbers of active people over time. Days are those of the last two months of the range."""
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()

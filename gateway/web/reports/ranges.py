@@ -18,13 +18,13 @@ Unit = Literal["hour", "day", "week", "month"]
 Preset = Literal["today", "yesterday", "24h", "7d", "30d", "90d", "12m", "month", "last-month", "custom"]
 PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
 _DAYS: Final = {"7d": 7, "30d": 30, "90d": 90}
-HOURS_UNTIL: Final = 49 * 3600
+HOUR: Final = 3600
+HOURS_UNTIL: Final = 49 * HOUR
 """Length of a range in seconds up to which its buckets are hours. Two days have 49 hours if the clocks are set back."""
-DAYS_UNTIL: Final = 93 * 86_400
-"""Length of a range in seconds up to which its buckets are days."""
+DAYS_UNTIL: Final = 62 * 86_400 + HOUR
+"""Length of a range in seconds up to which its buckets are days: two months, and an hour if the clocks are set back."""
 WEEKS_UNTIL: Final = 190 * 86_400
 """Length of a range in seconds up to which its buckets are weeks."""
-HOUR: Final = 3600
 UTC_ZONE: Final = ZoneInfo("UTC")
 
 

@@ -53,7 +53,7 @@ class Person(NamedTuple):
 PEOPLE: Final = (
     Person("ada@example.com", "claude-cli", 4, 22, (1, 1, 3), 8),
     Person("grace@example.com", "claude-cli", 3, 30, (3, 1), 13),
-    Person("linus@example.com", "opencode", 3, 18, (1, 4), 6, weekends=0.8),
+    Person("linus@example.com", "opencode", 3, 18, (1, 0), 6, weekends=0.8),
     Person("margaret@example.com", "codex", 2, 16, (2, 1), 14),
     Person("alan@example.com", "claude-cli", 2, 26, (1, 0), 7),
     Person("barbara@example.com", "OpenAI/Python", 3, 6, (4, 5), 9, caches=False),

@@ -283,12 +283,15 @@ class Options:
     """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
 
-def _require_no_sample(path: Path) -> None:
-    """Raise `CannotStart` if a store has sample calls, which must not be mixed with other calls."""
-    try:
-        require_no_sample(path)
-    except StoreFailed as error:
-        raise CannotStart(str(error)) from None
+def _database(config: Config, state: Path, options: Options) -> Path:
+    """Return the path of the database. Raises `CannotStart` if it has sample calls and may have none."""
+    path = database_path(config, state)
+    if not options.sample:
+        try:
+            require_no_sample(path)
+        except StoreFailed as error:
+            raise CannotStart(str(error)) from None
+    return path.resolve()
 
 
 async def serve(
@@ -310,9 +313,7 @@ async def serve(
     raise_descriptor_limit()
     give_memory_back()
     config = with_listener(loaded.config, options.listener)
-    if not options.sample:
-        _require_no_sample(database_path(config, state))
-    hello = Hello(PROTOCOL, len(MIGRATIONS), str(database_path(config, state).resolve()), config.storage.sync)
+    hello = Hello(PROTOCOL, len(MIGRATIONS), str(_database(config, state, options)), config.storage.sync)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

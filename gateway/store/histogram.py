@@ -1,8 +1,8 @@
 """Counts of durations by buckets, from which percentiles are computed.
 
-The bounds of the buckets grow by a constant factor, so a percentile is off by a few percent, whatever its size. Counts
-can be added, so percentiles of any range of time come from sums. Two counts share an integer, because sums over many
-columns are slow.
+The bounds of the buckets grow by a constant factor, so a percentile is off by a fifth at most, and mostly by a few
+percent, whatever its size. Counts can be added, so percentiles of any range of time come from sums. Two counts share an
+integer, because sums over many columns are slow.
 """
 
 from __future__ import annotations

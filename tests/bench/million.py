@@ -32,7 +32,6 @@ MODELS = tuple(f"us.anthropic.claude-model-{number}-v1:0" for number in range(6)
 AGENTS = ("claude-cli", "OpenAI/Python", "Boto3", "curl")
 DAYS = 60
 END = NOON
-START = END - DAYS * 86_400
 AT_ONCE, CALLS_EACH = 40, 20
 """Number of sessions at the same time, and number of calls in one session."""
 LONG = "cc_the_longest"
@@ -42,7 +41,7 @@ DATABASE = "irisgate.db"
 ROUNDS = 5
 
 
-def one(number, count):
+def one(number, count, days=DAYS):
     """Return the record of a call.
 
     The times of calls are evenly spread. Each user has one client program, and most sessions have one model.
@@ -58,21 +57,21 @@ def one(number, count):
         model=MODELS[model],
         provider=("bedrock", "bedrock-eu")[model % 2],
         agent=AGENTS[user % len(AGENTS)],
-        at=START + number * DAYS * 86_400 / count,
+        at=END - days * 86_400 + number * days * 86_400 / count,
         cost=None if number % 97 == 0 else 1_000_000 + number % 1000,
         usage=Usage(input=number % 5000, output=number % 700, cache_read=number % 90_000),
         outcome="failed" if number % 101 == 0 else "ok",
     )
 
 
-def build(path, count):
-    """Write the store, and return the seconds that this took."""
+def build(path, count, days=DAYS):
+    """Write the store with the calls of some days, and return the seconds that this took."""
     began = time.monotonic()
     prepare(path)
     connection = connect(path)
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
-        write(connection, [Entry(call=one(number, count)) for number in numbers], JournalOffset())
+        write(connection, [Entry(call=one(number, count, days)) for number in numbers], JournalOffset())
     connection.close()
     return time.monotonic() - began
 

@@ -129,7 +129,7 @@ async def test_what_a_client_made_up_stands_on_pages_as_text(gated):
     assert await gated.sessions()
     paths = ["/ui/sessions", "/ui/sessions/known", f"/ui/sessions/{'%3Cscript%3Ealert(1)%3C%2Fscript%3E'}"]
     paths += [
-        "/ui/sessions?identity=%3Cscript%3E",
+        "/ui/sessions?user=%3Cscript%3E",
         "/ui/sessions?cursor=%22%3E%3Cimg",
         "/ui/sessions?limit=%3Cscript%3E",
     ]

@@ -5,6 +5,7 @@ A caller without a role sees nothing.
 """
 
 import json
+import re
 
 import pytest
 
@@ -68,7 +69,9 @@ async def test_somebody_elses_session_looks_like_none(gated, what):
         reply = await heard_by(gated, "bob", what.format(SESSION) + query)
         missing = await heard_by(gated, "bob", what.format(absent) + query)
         assert reply[0] == missing[0] == 404
-        assert reply[1].replace(SESSION.encode(), b"") == missing[1].replace(absent.encode(), b"")
+        bodies = (reply[1].replace(SESSION.encode(), b""), missing[1].replace(absent.encode(), b""))
+        # the nonce of a page's script is another one in every reply
+        assert len({re.sub(rb'nonce="[^"]+"', b"", body) for body in bodies}) == 1
 
 
 async def test_the_calls_of_somebody_elses_session_look_like_those_of_none(gated):
@@ -79,12 +82,32 @@ async def test_the_calls_of_somebody_elses_session_look_like_those_of_none(gated
 
 
 async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
-    for path in ("/api/sessions", "/api/calls", "/ui/sessions"):
+    for path in ("/api/sessions", "/api/calls"):
         for query in ("", "?limit=200", "?identity=bob@example.com", "?session=" + SESSION, "?role=admin"):
             status, body = await heard_by(gated, "bob", path + query)
             assert status == (400 if query.startswith(("?session", "?role")) else 200), (path, query)
             assert b"alice" not in body, (path, query)
             assert SESSION.encode() not in body, (path, query)
+
+
+@pytest.mark.parametrize("page", ["", "sessions", "cache", "errors", "providers", "now", "quotas", "find"])
+async def test_pages_hold_nothing_of_others_whatever_is_asked_for(gated, page):
+    queries = {"": 200}
+    if page in {"", "sessions", "cache", "errors", "providers"}:
+        queries |= {"?range=12m": 200, "?user=bob@example.com": 200, "?role=admin": 400, "?user=alice@example.com": 403}
+        queries |= {f"?session={SESSION}&range=12m": 200}
+    for query, expected in queries.items():
+        status, body = await heard_by(gated, "bob", f"/ui/{page}{query}")
+        assert status == expected, query
+        if expected != 403:
+            assert b"alice" not in body, query
+        assert f'href="/ui/sessions/{SESSION}'.encode() not in body, query
+
+
+async def test_the_page_of_people_is_for_admins_alone(gated):
+    assert (await heard_by(gated, "bob", "/ui/people?format=csv"))[0] == 403
+    status, body = await heard_by(gated, "admin", "/ui/people")
+    assert (status, b"alice" in body) == (200, True)
 
 
 async def test_a_query_for_another_person_never_shows_if_they_exist(gated):
@@ -94,7 +117,6 @@ async def test_a_query_for_another_person_never_shows_if_they_exist(gated):
         "/api/calls",
         f"/api/sessions/{SESSION}",
         f"/api/sessions/{SESSION}/calls",
-        "/ui/sessions",
     ):
         answers = {
             await heard_by(gated, "bob", f"{path}?identity={who}@example.com") for who in ("alice", "nobody", "noone")

@@ -155,11 +155,14 @@ def usage():
 def pages(after):
     return {
         "metrics": "/metrics",
-        "page of providers": "/ui/",
+        "overview": "/ui/",
+        "overview of a year": "/ui/?range=12m",
+        "page of people, a year": "/ui/people?range=12m",
+        "page of providers": "/ui/providers",
         "page of sessions": "/ui/sessions",
         "page of sessions, second": f"/ui/sessions?{after['sessions']}",
         "page of sessions, 200": "/ui/sessions?limit=200",
-        "page of sessions of one": f"/ui/sessions?identity={quote(USERS[1])}",
+        "page of sessions of one": f"/ui/sessions?user={quote(USERS[1])}",
         "page of a session": "/ui/sessions/cc_00000007",
         "page of the longest session": f"/ui/sessions/{LONG}",
         "page of the longest session, 200": f"/ui/sessions/{LONG}?limit=200",

@@ -25,7 +25,7 @@ REFUSED = "b refused the gateway's key; tell an administrator of this gateway"
 
 
 async def page(gw):
-    return await (await gw.get("/ui/")).text()
+    return await (await gw.get("/ui/providers")).text()
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)

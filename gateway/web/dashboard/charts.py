@@ -60,6 +60,8 @@ class Series:
     hidden: bool = False
     href: str = ""
     """The address of the page with the series switched on or off."""
+    note: str = ""
+    """Text in the legend in place of the total."""
 
     @property
     def total(self) -> int:
@@ -176,7 +178,7 @@ def stacked(
         columns=columns,
         ticks=tuple(Tick(_y(value, top), axis(value)) for value in range(0, top + 1, step)),
         labels=_labels(slots),
-        legend=tuple(Key(one.name, css[one.name], text(one.total), one.hidden, one.href) for one in series),
+        legend=tuple(Key(one.name, css[one.name], one.note or text(one.total), one.hidden, one.href) for one in series),
         before=" ".join(
             f"{(at + 0.5) * width * 10:.1f},{_y(value, top) - TOP:.1f}" for at, value in enumerate(before[: len(slots)])
         ),

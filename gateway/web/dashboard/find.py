@@ -12,6 +12,8 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.store.base import Session
+from gateway.store.reports.values import Names
+from gateway.web.admin.reports import reports_of
 from gateway.web.admin.sessions import scope
 from gateway.web.dashboard.frame import NAVIGATION, page
 from gateway.web.query_parameters import check_names
@@ -37,25 +39,27 @@ async def find(request: web.Request) -> web.Response:
     seen = scope(request)
     check_names(request.query, ("q",))
     text = request.query.get("q", "").strip()[:200]
-    sessions = await request.app[GATEWAY].store.sessions(seen.identity, SESSIONS)
-    results = tuple(islice(_results(text.casefold(), sessions.rows, admin=seen.admin), MOST))
+    names = await reports_of(request).names()
+    sessions = await request.app[GATEWAY].store.sessions(seen.identity, SESSIONS) if text else None
+    rows = sessions.rows if sessions else ()
+    results = tuple(islice(_results(text.casefold(), names, rows, admin=seen.admin), MOST))
     if "application/json" in request.headers.get("Accept", ""):
         body = orjson.dumps({"results": [result._asdict() for result in results]})
         return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
     return await page(request, "find.html", text=text, results=results)
 
 
-def _results(text: str, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
+def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
     """Yield what has the text in its name. Without a text, yield pages, models and people."""
-    models = dict.fromkeys(model for session in sessions for model in session.models)
+    entries = [entry for _, group in NAVIGATION for entry in group]
     kinds = [
-        (Result("page", entry.label, entry.path) for _, entries in NAVIGATION for entry in entries),
-        (Result("model", name, _filtered("model", name)) for name in models),
+        (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins),
+        (Result("model", name, _filtered("model", name)) for name in names.get("model", ())),
     ]
     if admin:
-        people = dict.fromkeys(session.identity for session in sessions)
-        kinds.append(Result("person", name, _filtered("identity", name)) for name in people)
+        kinds.append(Result("person", name, _filtered("user", name)) for name in names.get("user", ()))
     if text:
+        kinds.append(Result("client", name, _filtered("agent", name)) for name in names.get("agent", ()))
         kinds.append(Result("session", session.id, _session(session, admin=admin)) for session in sessions)
     for results in kinds:
         matching = (result for result in results if result.name and text in result.name.casefold())
@@ -63,7 +67,7 @@ def _results(text: str, sessions: Sequence[Session], *, admin: bool) -> Iterator
 
 
 def _filtered(name: str, value: str) -> str:
-    return f"/ui/sessions?{urlencode({name: value})}"
+    return f"/ui/?{urlencode({name: value})}"
 
 
 def _session(session: Session, *, admin: bool) -> str:

@@ -16,6 +16,7 @@ from importlib.resources import files
 from secrets import token_urlsafe
 from time import time
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +26,7 @@ from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
 from gateway.web.admin.sessions import Denied, Missing
 from gateway.web.dashboard import words
 from gateway.web.query_parameters import BadQuery
+from gateway.web.reports.page_filter import PARAMETERS
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -66,12 +68,38 @@ class Entry(NamedTuple):
     path: str
     label: str
     icon: str
+    filtered: bool = True
+    """Whether the page has the filter of calls, so that links to the page keep the filter."""
+    admins: bool = False
+    """Whether only admins may see the page."""
 
 
 NAVIGATION: Final = (
-    ("Usage", (Entry("/ui/sessions", "Sessions", "sessions"),)),
-    ("Gateway", (Entry("/ui/", "Models and providers", "models"), Entry("/ui/quotas", "Quotas", "quotas"))),
-    ("Use it", (Entry("/ui/connect", "Connect", "connect"), Entry("/ui/access", "Access", "access"))),
+    (
+        "Usage",
+        (
+            Entry("/ui/", "Overview", "overview"),
+            Entry("/ui/sessions", "Sessions", "sessions"),
+            Entry("/ui/people", "People", "people", admins=True),
+            Entry("/ui/cache", "Cache", "cache"),
+        ),
+    ),
+    (
+        "Gateway",
+        (
+            Entry("/ui/now", "Now", "now", filtered=False),
+            Entry("/ui/errors", "Errors", "errors"),
+            Entry("/ui/providers", "Models and providers", "models"),
+            Entry("/ui/quotas", "Quotas", "quotas", filtered=False),
+        ),
+    ),
+    (
+        "Use it",
+        (
+            Entry("/ui/connect", "Connect", "connect", filtered=False),
+            Entry("/ui/access", "Access", "access", filtered=False),
+        ),
+    ),
 )
 """The headings and entries of the navigation."""
 
@@ -123,6 +151,7 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
     common = {
         "path": request.path,
         "current": request.path,
+        "kept": _kept(request),
         "navigation": NAVIGATION,
         "login": identity.login if identity else "",
         "role": role or "",
@@ -139,6 +168,12 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
 async def problem_page(request: web.Request, status: int, title: str, message: str) -> web.Response:
     """Return a page that says what went wrong."""
     return await page(request, "problem.html", status, title=title, message=message, identities=())
+
+
+def _kept(request: web.Request) -> str:
+    """Return the filter in the address as the query string of links to other pages; "" without a filter."""
+    kept = {name: request.query[name] for name in PARAMETERS if request.query.get(name)}
+    return f"?{urlencode(kept, errors='replace')}" if kept else ""
 
 
 @cache

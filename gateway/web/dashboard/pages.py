@@ -8,17 +8,27 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.web.dashboard.access import access
+from gateway.web.dashboard.cache import cache
 from gateway.web.dashboard.calls import call
 from gateway.web.dashboard.connect import connect
+from gateway.web.dashboard.errors import errors
 from gateway.web.dashboard.find import find
 from gateway.web.dashboard.frame import Handler, errors_as_page, static
 from gateway.web.dashboard.live import live
+from gateway.web.dashboard.now import now
+from gateway.web.dashboard.overview import overview
+from gateway.web.dashboard.people import people
 from gateway.web.dashboard.providers import providers
 from gateway.web.dashboard.quotas import quotas, refill
 from gateway.web.dashboard.sessions import session, sessions
 
 _PAGES: tuple[tuple[str, Handler], ...] = (
-    ("/ui/", providers),
+    ("/ui/", overview),
+    ("/ui/providers", providers),
+    ("/ui/now", now),
+    ("/ui/errors", errors),
+    ("/ui/people", people),
+    ("/ui/cache", cache),
     ("/ui/sessions", sessions),
     ("/ui/sessions/{id}", session),
     ("/ui/calls", call),
@@ -33,8 +43,8 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
 def routes() -> list[web.RouteDef]:
     pages = [web.get(path, errors_as_page(handler)) for path, handler in _PAGES]
     pages.append(web.post("/ui/quotas/refill", errors_as_page(refill)))
-    return [web.get("/ui", to_providers), *pages, web.get("/ui/static/{name}", static)]
+    return [web.get("/ui", to_overview), *pages, web.get("/ui/static/{name}", static)]
 
 
-async def to_providers(_request: web.Request) -> web.Response:
+async def to_overview(_request: web.Request) -> web.Response:
     raise web.HTTPFound("/ui/")

@@ -46,7 +46,7 @@ async def quotas(request: web.Request) -> web.Response:
     gateway, identity = request.app[GATEWAY], identity_of(request)
     assert identity is not None, "a caller with a role is identified"
     levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=seen.admin)
-    rows = [_bucket(level, gateway) for level in levels]
+    rows = [bucket_of_level(level, gateway) for level in levels]
     return await page(
         request, "quotas.html",
         rows=rows, held=sum(row.state == "held" for row in rows), most=MAX_ROWS,
@@ -74,7 +74,7 @@ async def refill(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther(f"/ui/quotas?{urlencode({'done': amount, 'bucket': bucket}, errors='replace')}")
 
 
-def _bucket(level: Level, gateway: Gateway) -> Bucket:
+def bucket_of_level(level: Level, gateway: Gateway) -> Bucket:
     rule, definition = level.rule, gateway.quotas.definitions.get(level.rule.name)
     left = max(0, level.balance)
     if level.balance <= 0:

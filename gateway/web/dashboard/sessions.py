@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -14,12 +16,12 @@ from aiohttp import web
 from gateway.call.context import GATEWAY
 from gateway.contract.record import Record
 from gateway.store.base import Session
-from gateway.web.admin.filters import PAGING, SESSION_FILTERS, filters
 from gateway.web.admin.sessions import Missing, limit_of, scope
 from gateway.web.dashboard import charts, words
+from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.samples import sample_call
-from gateway.web.query_parameters import check_names
+from gateway.web.dashboard.visit import visit
 
 PAUSE_SECONDS: Final = 300
 """Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
@@ -59,19 +61,16 @@ class Step(NamedTuple):
 
 
 async def sessions(request: web.Request) -> web.Response:
-    seen = scope(request)
-    check_names(request.query, (*PAGING, "identity", *SESSION_FILTERS))
+    seen = visit(request, "limit", "cursor")
     cursor = request.query.get("cursor")
-    limit = limit_of(request.query)
-    where = filters(request.query, SESSION_FILTERS)
-    # in an admin's form, an empty field `identity` selects the sessions of all callers
-    narrowed = (seen.identity or None) if seen.admin else seen.identity
-    rows = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
-    query = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
+    listing, bar = await asyncio.gather(
+        seen.reports.sessions(seen.filter, limit=limit_of(request.query), cursor=cursor),
+        filter_bar(replace(seen, own={})),
+    )
     return await page(
         request, "sessions.html",
-        rows=rows.rows, next=rows.next, cursor=cursor, parameters=query, curl=sample_call(request),
-        narrowed=narrowed if seen.admin and narrowed else "", where=where,
+        rows=listing.rows, bar=bar, cursor=cursor, curl=sample_call(request),
+        newest=seen.href(cursor=None), older=seen.href(cursor=listing.next) if listing.next else "",
     )  # fmt: skip
 
 

@@ -13,10 +13,13 @@ import orjson
 
 from gateway.config.model import Provider
 from gateway.money.prices.table import Prices
-from gateway.web.dashboard import words
+from gateway.store.reports.values import ModelHealth, ModelRow, Models
+from gateway.web.dashboard import charts, words
 
 _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
 """A cloud region as a label of a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
+
+NO_MODELS: Final = Models(buckets=(), rows=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class ModelLine:
     """Dollars per million tokens, or "unknown"."""
     output: str
     granted: bool
+    calls: ModelRow | None = None
+    """The figures and the health of the model; None if it was not called in the range of time."""
+    health: ModelHealth | None = None
+    """The last success and the last error of the model at any time; None if it was never called."""
+    course: str = ""
+    """Points of a line of the numbers of errors over time; "" if there was no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +61,28 @@ def provider_cards(
     keys: Container[Provider],
     *,
     everything: bool,
+    models: Models = NO_MODELS,
+    health: Iterable[ModelHealth] = (),
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
     `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
     `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
-    shown. `keys` has the providers that refuse the gateway's key.
+    shown. `keys` has the providers that refuse the gateway's key. `models` and `health` have what the models did.
     """
+    rows = {(row.provider, row.model): row for row in models.rows}
+    states = {(state.provider, state.model): state for state in health}
     cards = []
     for provider in providers:
         lines = tuple(
-            _line(provider, model, prices, granted=(provider.id, model) in granted)
+            _line(
+                provider,
+                model,
+                prices,
+                granted=(provider.id, model) in granted,
+                row=rows.get((provider.id, model)),
+                health=states.get((provider.id, model)),
+            )
             for model in provider.models
             if everything or (provider.id, model) in granted
         )
@@ -87,13 +107,24 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool
     )
 
 
-def _line(provider: Provider, model: str, prices: Prices, *, granted: bool) -> ModelLine:
+def _line(
+    provider: Provider,
+    model: str,
+    prices: Prices,
+    *,
+    granted: bool,
+    row: ModelRow | None = None,
+    health: ModelHealth | None = None,
+) -> ModelLine:
     priced = prices.of(provider, model)
     return ModelLine(
         name=model,
         input=words.price(priced.unit("input") if priced else None),
         output=words.price(priced.unit("output") if priced else None),
         granted=granted,
+        calls=row,
+        health=health,
+        course=charts.spark(row.errors) if row is not None and any(row.errors) else "",
     )
 
 

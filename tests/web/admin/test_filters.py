@@ -87,7 +87,8 @@ async def test_an_empty_login_is_refused(gw, path):
             "status: is no parameter; there are limit, cursor, identity, provider, model, agent",
         ),
         ("/api/sessions/x/calls?x=1", "x: is no parameter"),
-        ("/ui/sessions?status=500", "status: is no parameter"),
+        ("/ui/sessions?stauts=500", "stauts: is no parameter"),
+        ("/ui/sessions?status=5x", "status: "),
     ],
 )
 async def test_what_is_no_parameter_is_refused_and_those_that_are_are_named(gw, path, message):

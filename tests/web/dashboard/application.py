@@ -18,6 +18,7 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.definitions import Quota
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.sqlite import SqliteStore
+from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
 from gateway.web.admin import sessions
 from gateway.web.dashboard import pages
@@ -59,10 +60,14 @@ CONFIG = Config(
 class Broken:
     """A store whose file cannot be read."""
 
-    async def sessions(self, *_: Any) -> Any:
+    async def sessions(self, *_: Any, **__: Any) -> Any:
         raise StoreFailed("/var/lib/irisgate.db: disk I/O error")
 
-    session = calls = sessions
+    session = calls = names = models = health = summaries = sessions
+
+    @property
+    def reports(self) -> Broken:
+        return self
 
 
 @web.middleware
@@ -92,6 +97,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),
             quotas=quotas,
+            metrics=SimpleNamespace(recent=RecentCalls()),
         ),
     )
     app.add_routes([*sessions.routes(), *pages.routes()])

@@ -21,7 +21,8 @@ AXE = ROOT / ".tools/node_modules/axe-core/axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 CALLS = 4
 PAGES = (
-    "/ui/", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
+    "/ui/?range=12m", "/ui/?range=12m&measure=tokens&by=user&hide=0", "/ui/errors?range=12m", "/ui/people?range=12m",
+    "/ui/cache?range=12m&by=model", "/ui/providers?range=12m", "/ui/sessions?range=12m", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
 )  # fmt: skip
 MISSING = "the server responded with a status of 40"
 """The start of the console's line about a page that is an error page on purpose."""

@@ -1,0 +1,86 @@
+"""The page Cache: how much of the input is read from caches, what that saves, and who wastes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, cast
+
+from aiohttp import web
+
+from gateway.store.reports.values import Dimension, Figures, Point
+from gateway.web.dashboard import charts, figures, words
+from gateway.web.dashboard.columns import draw_series
+from gateway.web.dashboard.filter_bar import Choice, filter_bar
+from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.rows import TableRow, table_rows
+from gateway.web.dashboard.visit import Visit, visit
+
+ROWS: Final = 25
+"""Maximum number of rows in the table."""
+SPLITS: Final = (("user", "Person"), ("model", "Model"), ("agent", "Client"))
+ORDERS: Final = (("wasted", "Least saved"), ("saved", "Most saved"), ("cache_read", "Most read"))
+
+
+async def cache(request: web.Request) -> web.Response:
+    seen = visit(request, "by", "sort", "hide")
+    splits = tuple(pair for pair in SPLITS if seen.reports.admin or pair[0] != "user")
+    by = cast("Dimension", seen.choice("by", tuple(name for name, _ in splits)))
+    sort = seen.choice("sort", tuple(name for name, _ in ORDERS))
+    totals, trend, table, bar = await asyncio.gather(
+        seen.reports.totals(replace(seen.filter, compare=True)),
+        seen.reports.trend(seen.filter),
+        seen.reports.table(seen.filter, by, sort=sort, limit=ROWS),
+        filter_bar(seen),
+    )
+    sums = totals.now.figures
+    rows: list[TableRow] = [line for line in table_rows(seen, by, table.rows, "/ui/cache") if _has_input(line)]
+    return await page(
+        request, "cache.html",
+        bar=bar, sums=sums, tiles=_tiles(trend, totals.now.figures), drawn=_chart(seen, trend),
+        rows=rows, splits=_choices(seen, "by", splits, by), orders=_choices(seen, "sort", ORDERS, sort),
+        by=dict(splits)[by], size=table.size,
+    )  # fmt: skip
+
+
+def _has_input(line: TableRow) -> bool:
+    return line.row.figures.cache_share is not None
+
+
+def _chart(seen: Visit, trend: Sequence[Point]) -> charts.Stacked:
+    sums = [point.summary.figures for point in trend]
+    amounts = {
+        "Read from cache": [one.usage.cache_read for one in sums],
+        "Written to cache": [one.cache_written for one in sums],
+        "Fresh input": [one.usage.input for one in sums],
+    }
+    return draw_series(seen, [point.span for point in trend], amounts, words.short, words.axis_count)
+
+
+def _tiles(trend: Sequence[Point], sums: Figures) -> list[figures.Figure]:
+    points = [point.summary.figures for point in trend]
+    return [
+        figures.Figure(
+            "Input from cache", words.percent(sums.cache_share), spark=charts.spark([one.cache_share for one in points])
+        ),
+        figures.Figure(
+            "Saved", words.money(sums.cache_saved), value=words.decimal(sums.cache_saved),
+            exact=words.exact(sums.cache_saved), note="compared with fresh input",
+            spark=charts.spark([max(0, one.cache_saved) for one in points]),
+        ),
+        _tokens("Read", sums.usage.cache_read, [one.usage.cache_read for one in points]),
+        _tokens("Written", sums.cache_written, [one.cache_written for one in points]),
+        _tokens("Fresh", sums.usage.input, [one.usage.input for one in points]),
+    ]  # fmt: skip
+
+
+def _tokens(label: str, tokens: int, course: Sequence[int]) -> figures.Figure:
+    return figures.Figure(
+        label, words.short(tokens), value=str(tokens), exact=words.count(tokens), note="tokens",
+        spark=charts.spark(course),
+    )  # fmt: skip
+
+
+def _choices(seen: Visit, name: str, known: Sequence[tuple[str, str]], current: str) -> list[Choice]:
+    return [Choice(f"{name}-{value}", label, seen.href(**{name: value}), value == current) for value, label in known]

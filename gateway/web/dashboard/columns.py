@@ -1,0 +1,92 @@
+"""Charts whose columns are buckets of time: slots with labels in the reader's zone, and drawings of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from gateway.store.reports.values import OTHERS, Chart, Span
+from gateway.web.dashboard import charts, figures
+from gateway.web.dashboard.visit import Visit
+from gateway.web.dashboard.words import Text
+
+MAX_HIDDEN: Final = 20
+"""Maximum number of series that the address may switch off."""
+
+
+def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
+    """Return the columns of buckets of time. Each links to the page with the days of the bucket as its range."""
+    zone = seen.filter.zone
+    made = []
+    for span in buckets:
+        since, last = datetime.fromtimestamp(span.since, zone), datetime.fromtimestamp(span.until - 1, zone)
+        first_day, last_day = since.date().isoformat(), last.date().isoformat()
+        href = seen.href(range="custom", **{"from": first_day, "to": last_day})
+        label, short = _labels(since, last, unit)
+        made.append(charts.Slot(label, short, first_day, last_day, href))
+    return made
+
+
+def _labels(since: datetime, last: datetime, unit: str) -> tuple[str, str]:
+    day = f"{since.day} {since:%b}"
+    match unit:
+        case "hour":
+            return f"{since:%a} {day}, {since:%H:%M}", f"{since:%H:%M}"
+        case "day":
+            return f"{since:%a} {day}", day
+        case "week":
+            return f"{day} – {last.day} {last:%b %Y}", day
+        case _:
+            return f"{since:%B %Y}", f"{since:%b}"
+
+
+def draw(seen: Visit, chart: Chart) -> charts.Stacked:
+    """Return the drawing of a chart, with links that switch series on and off, and that select a column's time."""
+    hidden = hidden_series(seen)
+    series = [
+        charts.Series(
+            figures.label(chart.by, line.name),
+            line.amounts,
+            rest=line.name == OTHERS,
+            hidden=at in hidden,
+            href=toggle(seen, at) if len(chart.lines) > 1 else "",
+            note="no known cost" if chart.measure == "cost" and not line.total and any(chart.unknown_cost) else "",
+        )
+        for at, line in enumerate(chart.lines)
+    ]
+    return charts.stacked(
+        slots(seen, chart.buckets, chart.unit),
+        series,
+        lambda amount: figures.amount_text(chart.measure, amount),
+        lambda amount: figures.axis_text(chart.measure, amount),
+        before=() if hidden or chart.before is None else chart.before,
+        unpriced=chart.unknown_cost if chart.measure == "cost" else (),
+    )
+
+
+def draw_series(
+    seen: Visit, buckets: Sequence[Span], amounts: Mapping[str, Sequence[int]], text: Text, axis: Text
+) -> charts.Stacked:
+    """Return the drawing of named amounts by bucket. Names beyond the number of colours are added up."""
+    named, others = charts.largest({name: tuple(values) for name, values in amounts.items()})
+    hidden = hidden_series(seen)
+    series = [
+        charts.Series(
+            name or f"{others} others", values, rest=not name, hidden=at in hidden,
+            href=toggle(seen, at) if len(named) > 1 else "",
+        )
+        for at, (name, values) in enumerate(named)
+    ]  # fmt: skip
+    return charts.stacked(slots(seen, buckets, seen.filter.range.unit), series, text, axis)
+
+
+def hidden_series(seen: Visit) -> set[int]:
+    """Return the positions of the series that are switched off. Text that is no position is ignored."""
+    parts = seen.own.get("hide", "").split(",")[:MAX_HIDDEN]
+    return {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 3}
+
+
+def toggle(seen: Visit, at: int) -> str:
+    """Return the address of the page with one series switched on or off."""
+    return seen.href(hide=",".join(map(str, sorted(hidden_series(seen) ^ {at}))) or None)

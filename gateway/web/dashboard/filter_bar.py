@@ -1,0 +1,144 @@
+"""The bar with the filter of a page: ranges of time, values by which calls are filtered, and the zone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple
+
+from gateway.store.reports.values import Dimension
+from gateway.web.dashboard.visit import Visit
+from gateway.web.reports.page_filter import OUTCOMES
+
+_PRESETS: Final = (
+    ("today", "Today"),
+    ("24h", "24 hours"),
+    ("7d", "7 days"),
+    ("30d", "30 days"),
+    ("90d", "90 days"),
+    ("month", "This month"),
+    ("last-month", "Last month"),
+    ("12m", "12 months"),
+)
+_LABELS: Final = {
+    "user": "Person",
+    "model": "Model",
+    "provider": "Provider",
+    "agent": "Client",
+    "api": "Format",
+    "status": "Status",
+    "outcome": "Outcome",
+    "session": "Session",
+}
+"""Labels of the values by which calls are filtered."""
+_FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "status")
+"""Values that the form asks for as text."""
+_MOST_NAMES: Final = 200
+"""Maximum number of names that a field suggests."""
+
+
+class Choice(NamedTuple):
+    """A link of a choice of one among few."""
+
+    id: str
+    label: str
+    href: str
+    current: bool
+
+
+class Chip(NamedTuple):
+    """A value by which calls are filtered."""
+
+    label: str
+    value: str
+    without: str
+    """The address of the page without the value."""
+
+
+class Field(NamedTuple):
+    """A text field of the form."""
+
+    name: str
+    label: str
+    value: str
+    names: tuple[str, ...]
+    """Values that the field suggests."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterBar:
+    """The contents of the bar."""
+
+    path: str
+    presets: tuple[Choice, ...]
+    chips: tuple[Chip, ...]
+    fields: tuple[Field, ...]
+    outcomes: tuple[str, ...]
+    outcome: str
+    first: date
+    last: date
+    custom: bool
+    days: str
+    """The days of the range."""
+    zone: str
+    utc: str
+    """The address of the page with times in UTC; "" if times are in UTC."""
+    kept: tuple[tuple[str, str], ...]
+    """Parameters that the forms keep."""
+    csv: str
+    """The address of the page's figures as CSV; "" if the page has none."""
+
+
+async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
+    """Return the bar of a page."""
+    wanted = seen.filter
+    no_days: dict[str, str | None] = {"from": None, "to": None}
+    names = await seen.reports.names()
+    fields = [name for name in _FIELDS if seen.reports.admin or name != "user"]
+    return FilterBar(
+        path=seen.path,
+        presets=tuple(
+            Choice(f"range-{preset}", label, seen.href(range=preset, **no_days), wanted.range.preset == preset)
+            for preset, label in _PRESETS
+        ),
+        chips=tuple(
+            Chip(_LABELS[chip.name], chip.value, seen.href(**{chip.name: None}))
+            for chip in wanted.chips
+            if chip.name != "user" or seen.reports.admin
+        ),
+        fields=tuple(
+            Field(name, _LABELS[name], getattr(wanted, name) or "", _names(names.get(name, ()))) for name in fields
+        ),
+        outcomes=OUTCOMES,
+        outcome=wanted.outcome or "",
+        first=wanted.range.first,
+        last=wanted.range.last,
+        custom=wanted.range.preset == "custom",
+        days=days(wanted.range.first, wanted.range.last),
+        zone=wanted.zone.key,
+        utc="" if wanted.zone.key == "UTC" else seen.href(zone="UTC"),
+        kept=_kept(seen),
+        csv=csv,
+    )
+
+
+def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:
+    """Return the parameters that a form must keep, apart from the fields that it shows."""
+    wanted = seen.filter
+    given = {"api": wanted.api, "session": wanted.session, "zone": wanted.zone.key if wanted.zone_in_address else None}
+    return (*seen.own.items(), *((name, value) for name, value in given.items() if value))
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name)[:_MOST_NAMES]
+
+
+def days(first: date, last: date) -> str:
+    """Return the days of a range, such as "17 – 23 Nov 2026"."""
+    end = f"{last.day} {last:%b %Y}"
+    if first == last:
+        return end
+    if first.year != last.year:
+        return f"{first.day} {first:%b %Y} – {end}"
+    return f"{first.day} – {end}" if first.month == last.month else f"{first.day} {first:%b} – {end}"

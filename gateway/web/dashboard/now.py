@@ -1,0 +1,50 @@
+"""The page Now: the calls in flight, the last five minutes, and whether a restart would end a call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
+from gateway.web.admin.live import live_calls
+from gateway.web.admin.reports import reports_of
+from gateway.web.dashboard import charts, figures, words
+from gateway.web.dashboard.frame import page
+from gateway.web.query_parameters import check_names
+
+MOST: Final = 200
+"""Maximum number of calls on the page, the oldest first."""
+
+
+async def now(request: web.Request) -> web.Response:
+    check_names(request.query, ())
+    gateway, reports = request.app[GATEWAY], reports_of(request)
+    calls = live_calls(gateway, reports.may_see)
+    minutes = gateway.metrics.recent.minutes(None if reports.admin else reports.login)
+    cost, unknown = sum(minute.cost for minute in minutes), sum(minute.cost_unknown_calls for minute in minutes)
+    known = None if unknown and not cost else cost
+    tiles = [
+        figures.Figure("In flight", words.short(len(calls))),
+        figures.Figure(
+            "Calls", words.short(sum(minute.calls for minute in minutes)), note="in the last five minutes",
+            spark=charts.spark([minute.calls for minute in minutes]),
+        ),
+        figures.Figure(
+            "Errors", words.short(sum(minute.errors for minute in minutes)), note="in the last five minutes",
+            spark=charts.spark([minute.errors for minute in minutes]),
+        ),
+        figures.Figure(
+            "Tokens", words.short(sum(minute.tokens for minute in minutes)), note="in the last five minutes",
+            spark=charts.spark([minute.tokens for minute in minutes]),
+        ),
+        figures.Figure(
+            "Cost", words.money(known), note=f"+ {words.count(unknown)} unpriced" if unknown else "", warn=True,
+            spark=charts.spark([minute.cost for minute in minutes]),
+        ),
+    ]  # fmt: skip
+    return await page(
+        request, "now.html",
+        calls=calls[:MOST], size=len(calls), tiles=tiles, drain=gateway.runtime.config.server.drain_seconds,
+        everybody=reports.admin, leaving=gateway.is_leaving,
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""The page at /ui/: what was spent, what changed, and whether the gateway is well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, NamedTuple, cast
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, identity_of
+from gateway.store.reports.values import Dimension, Measure
+from gateway.web.admin.quotas import levels_of
+from gateway.web.dashboard import charts, figures
+from gateway.web.dashboard.columns import draw
+from gateway.web.dashboard.filter_bar import Choice, days, filter_bar
+from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.quotas import Bucket, bucket_of_level
+from gateway.web.dashboard.samples import sample_call
+from gateway.web.dashboard.visit import Visit, visit
+
+MEASURES: Final = (("cost", "Cost"), ("tokens", "Tokens"), ("calls", "Calls"))
+DIMENSIONS: Final[tuple[tuple[Dimension, str, str], ...]] = (
+    ("model", "Model", "Models"),
+    ("user", "Person", "People"),
+    ("provider", "Provider", "Providers"),
+    ("agent", "Client", "Clients"),
+)
+"""Dimensions of the chart and of the lists: the name in the address, and the word for one and for several."""
+TOP: Final = 6
+"""Number of rows in a list of the largest."""
+
+
+class TopList(NamedTuple):
+    """A list of the largest values of a dimension."""
+
+    by: str
+    title: str
+    rows: list[figures.Bar]
+    more: int
+    """Number of values that are not in the list."""
+
+
+async def overview(request: web.Request) -> web.Response:
+    seen = visit(request, "by", "measure", "hide")
+    dimensions = tuple(one for one in DIMENSIONS if seen.reports.admin or one[0] != "user")
+    measure = cast("Measure", seen.choice("measure", tuple(name for name, _ in MEASURES)))
+    by = cast("Dimension", seen.choice("by", tuple(name for name, *_ in dimensions)))
+    wanted = replace(seen.filter, compare=True)
+    totals, trend, chart, bar, own = await asyncio.gather(
+        seen.reports.totals(wanted),
+        seen.reports.trend(wanted),
+        seen.reports.chart(wanted, by, measure, lines=charts.COLOURS),
+        filter_bar(seen),
+        _own_quotas(seen),
+    )
+    tops = await asyncio.gather(*(_top(seen, name, title, measure) for name, _, title in dimensions))
+    gateway = request.app[GATEWAY]
+    words_by: dict[str, str] = {name: word for name, word, _ in dimensions}
+    return await page(
+        request, "overview.html",
+        bar=bar, tiles=figures.tiles(totals.now, totals.before, trend, everybody=seen.reports.admin),
+        calls=totals.now.figures.calls, drawn=draw(seen, chart), measure=dict(MEASURES)[measure], by=words_by[by],
+        measures=_choices(seen, "measure", MEASURES, measure), splits=_choices(seen, "by", words_by.items(), by),
+        tops=tops, before=_before(seen), quotas=own, person=seen.filter.user or "",
+        config_error=gateway.config_error if seen.reports.admin else "", curl=sample_call(request),
+    )  # fmt: skip
+
+
+def _before(seen: Visit) -> str:
+    """Return the days of the range before."""
+    span, zone = seen.filter.range.before, seen.filter.zone
+    first, last = (datetime.fromtimestamp(at, zone).date() for at in (span.since, max(span.since, span.until - 1)))
+    return days(first, last)
+
+
+async def _own_quotas(seen: Visit) -> list[Bucket]:
+    """Return the buckets of a reader who is no admin. An admin has a page of all buckets."""
+    identity = identity_of(seen.request)
+    if seen.reports.admin or identity is None:
+        return []
+    gateway = seen.request.app[GATEWAY]
+    levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=False)
+    return [bucket_of_level(level, gateway) for level in levels]
+
+
+async def _top(seen: Visit, by: Dimension, title: str, measure: Measure) -> TopList:
+    table = await seen.reports.table(seen.filter, by, sort=measure, limit=TOP)
+    return TopList(by, title, figures.bars(seen, by, table.rows, measure), max(0, table.size - len(table.rows)))
+
+
+def _choices(seen: Visit, name: str, known: Iterable[tuple[str, str]], current: str) -> list[Choice]:
+    return [
+        Choice(f"{name}-{value}", label, seen.href(**{name: value, "hide": None}), value == current)
+        for value, label in known
+    ]

@@ -1,0 +1,58 @@
+"""A request for a page that shows figures: the filter in the address, and the reports that the reader may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import time
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway.web.admin.reports import Reports, reports_of
+from gateway.web.query_parameters import BadQuery
+from gateway.web.reports.page_filter import PageFilter, parse_filter
+
+ZONE_COOKIE: Final = "zone"
+"""Cookie in which the pages' script keeps the reader's time zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request for a page that shows figures: the reader's reports and the filter in the address."""
+
+    request: web.Request
+    reports: Reports
+    filter: PageFilter
+    own: Mapping[str, str] = field(default_factory=dict)
+    """The page's own parameters in the address, such as the measure of a chart."""
+
+    @property
+    def path(self) -> str:
+        return self.request.path
+
+    def href(self, **changes: str | None) -> str:
+        """Return the address of this page with some parameters changed, or removed by None."""
+        return f"{self.path}?{self.filter.query(**{**self.own, **changes})}"
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        """Return the value of a parameter of the page, by default the first of `known`. Raises `BadQuery` if wrong."""
+        value = self.own.get(name, known[0])
+        if value not in known:
+            raise BadQuery(f'{name}: "{value[:50]}" is none of {", ".join(known)}')
+        return value
+
+
+def visit(request: web.Request, *own: str) -> Visit:
+    """Return the visit of a page with some parameters of its own.
+
+    Raises `Denied` if the caller has no role, and `BadQuery` if a parameter is wrong.
+    """
+    reports = reports_of(request)
+    wanted = parse_filter(request.query, now=time(), zone=_zone(request), others=own)
+    return Visit(request, reports, wanted, {name: request.query[name] for name in own if request.query.get(name)})
+
+
+def _zone(request: web.Request) -> str:
+    return unquote(request.cookies.get(ZONE_COOKIE, ""))[:100]

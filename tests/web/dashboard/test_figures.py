@@ -1,0 +1,99 @@
+"""Tests of the pages of figures: what each reader sees, unknown costs, filters that stay, and CSV."""
+
+import re
+from html import unescape
+from time import time
+
+import pytest
+
+from tests.helpers.records import HAIKU, record
+from tests.web.dashboard.application import ADMIN, USER
+
+EVE = "eve@example.com"
+FIGURES = ("/ui/", "/ui/sessions", "/ui/errors", "/ui/people", "/ui/cache", "/ui/providers")
+
+
+@pytest.fixture
+async def calls(store):
+    now = time()
+    store.put(record(id="a", at=now - 60, identity=USER, cost=2_000_000_000))
+    store.put(record(id="b", at=now - 50, identity=USER, cost=None, model="a-model-without-price"))
+    store.put(
+        record(
+            id="c", at=now - 40, identity=EVE, session_id="s2", cost=0, outcome="failed", status=429, error="rate_limit",
+            error_native="ThrottlingException", error_message="Too many tokens, please wait",
+        )
+    )  # fmt: skip
+    await store.flush()
+
+
+@pytest.fixture
+def text(get):
+    async def text(path, login=ADMIN, status=200):
+        code, html = await get(path, login)
+        assert code == status, html
+        return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+    return text
+
+
+@pytest.mark.usefixtures("calls")
+async def test_the_overview_shows_a_sum_with_unknown_costs_as_a_lower_bound(text):
+    page = await text("/ui/")
+    assert "≥ $2.00" in page
+    assert "+ 1 unpriced" in page
+    assert "Calls with an unknown cost" in page
+    assert "no known cost" in page
+
+
+@pytest.mark.usefixtures("calls")
+async def test_a_user_sees_own_figures_and_an_admin_everybodys(text):
+    for path in FIGURES:
+        if path != "/ui/people":
+            assert EVE not in await text(path, USER), path
+    assert EVE in await text("/ui/people")
+    await text("/ui/people", USER, 403)
+    await text(f"/ui/?user={EVE}", USER, 403)
+    assert "Your quota" in await text("/ui/", USER)
+
+
+@pytest.mark.usefixtures("calls")
+async def test_errors_have_their_message_an_example_and_advice(text, get):
+    page = await text("/ui/errors")
+    assert "1 of 3 calls" in page
+    for part in ("rate_limit", "ThrottlingException", "Too many tokens, please wait", "Ask the provider for more"):
+        assert part in page
+    assert "/ui/calls?id=c" in (await get("/ui/errors", ADMIN))[1]
+
+
+@pytest.mark.usefixtures("calls")
+async def test_a_filter_is_a_chip_and_stays_on_the_way_to_other_pages(get):
+    _, html = await get(f"/ui/?range=30d&model={HAIKU}", ADMIN)
+    assert f'href="/ui/cache?range=30d&amp;model={HAIKU.replace(":", "%3A")}"' in html
+    assert f"Model: {HAIKU}" in html
+    assert 'href="/ui/?range=30d" aria-label="Remove the filter Model"' in html
+
+
+@pytest.mark.usefixtures("calls")
+async def test_people_are_a_table_in_any_order_and_a_file(text, client):
+    assert (await text("/ui/people?sort=name")).index(USER) < (await text("/ui/people?sort=name")).index(EVE)
+    headers = {"x-test-login": ADMIN}
+    async with client.get("/ui/people?format=csv", headers=headers) as reply:
+        head, *rows = (await reply.text()).splitlines()
+    assert head.startswith("login,calls,errors,")
+    assert [row.split(",")[:3] for row in rows] == [[USER, "2", "0"], [EVE, "1", "1"]]
+
+
+@pytest.mark.parametrize(
+    "path", ["/ui/?measure=x", "/ui/?by=x", "/ui/?range=x", "/ui/people?sort=x", "/ui/cache?by=x", "/ui/errors?x=1"]
+)
+async def test_a_wrong_parameter_is_told_on_a_page(text, path):
+    assert "This address is not right" in await text(path, ADMIN, 400)
+
+
+async def test_empty_pages_say_what_to_do_next(text):
+    assert "Point a coding tool at this gateway" in await text("/ui/")
+    assert "Choose a longer time" in await text("/ui/errors")
+    assert "Nobody called in this time" in await text("/ui/people")
+    assert "No input in this time" in await text("/ui/cache")
+    assert "No call is in flight" in await text("/ui/now")

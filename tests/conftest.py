@@ -31,6 +31,7 @@ LONG = {
     "end_to_end/test_states.py",
     "end_to_end/test_trouble.py",
     "end_to_end/test_try_tailnet.py",
+    "end_to_end/test_upgrade.py",
     "faults/test_offsets.py",
     "faults/test_random_calls.py",
     "laws/test_conversions.py",

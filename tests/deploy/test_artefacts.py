@@ -71,7 +71,7 @@ def test_yaml_can_be_read(path):
 
 
 def images():
-    """Return the images that the Dockerfile, compose and the chart name."""
+    """Return the images that the Dockerfile and compose name."""
     yield from re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
     for path in COMPOSE.glob("*.yml"):
         yield from re.findall(r"^ +image: (\S+)", path.read_text(), re.MULTILINE)

@@ -122,6 +122,7 @@ def test_the_image_has_the_dependencies_of_the_project_with_hashes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for text in [*project["dependencies"], *project["optional-dependencies"]["aws"]]:
         needed = Requirement(text)
+        assert canonicalize_name(needed.name) in locked, f"{text}: run tests/lock"
         (exact,) = locked[canonicalize_name(needed.name)].specifier
         assert needed.specifier.contains(exact.version), text
 

@@ -60,7 +60,7 @@ def draw(seen: Visit, chart: Chart) -> charts.Stacked:
         series,
         lambda amount: figures.amount_text(chart.measure, amount),
         lambda amount: figures.axis_text(chart.measure, amount),
-        before=() if hidden or chart.before is None else chart.before,
+        before=chart.before if chart.before and any(chart.before) and not hidden else (),
         unpriced=chart.unknown_cost if chart.measure == "cost" else (),
     )
 
@@ -73,7 +73,7 @@ def draw_series(
     hidden = hidden_series(seen)
     series = [
         charts.Series(
-            name or f"{others} others", values, rest=not name, hidden=at in hidden,
+            name or f"{others} more", values, rest=not name, hidden=at in hidden,
             href=toggle(seen, at) if len(named) > 1 else "",
         )
         for at, (name, values) in enumerate(named)

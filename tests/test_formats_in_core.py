@@ -43,6 +43,7 @@ REASONS = {
     "gateway/config/model.py": "the name of the service for which AWS's requests are signed",
     "gateway/config/sections/aws.py": "names of AWS's services",
     "gateway/config/sections/capabilities.py": "a capability by the name of the member that it is about",
+    "gateway/config/sections/key_helpers.py": "an example in a message",
     "gateway/config/sections/price_rows.py": "price lists by name",
     "gateway/config/sections/prices.py": "a price list whose prices have a region",
     "gateway/config/sections/providers.py": "the flags of the hosted product's documents, and its default",
@@ -53,6 +54,7 @@ REASONS = {
     "gateway/money/quotas/estimate.py": "headers by which a tier is chosen; another format's only make a reservation higher",
     "gateway/process/demo.py": "the simulated provider of the demo, and its clients",
     "gateway/process/prices_command.py": "a price list whose prices have a region",
+    "gateway/process/sample_month.py": "the invented calls of the demo's month",
     "gateway/upstream/credentials/keys.py": "members of a body by which LiteLLM's clients choose an address, which are refused",
     "gateway/upstream/credentials/sigv4.py": "names of AWS's services, and its form of a short-term key",
     "gateway/upstream/reply_headers.py": "headers of providers that reach every client",
@@ -83,13 +85,15 @@ def test_a_format_is_named_only_where_there_is_a_reason():
 
 
 def test_no_code_compares_with_the_name_of_a_flag():
-    """Check that only three files of the core contain names of flags or dialects: for examples, for new installations,
-    and for a warning about a setting without effect.
+    """Check that few files of the core contain names of flags or dialects: for examples, for the demo, for new
+    installations, and for a warning about a setting without effect.
     """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}
     naming = {path for path, words in core().items() if names & words}
-    allowed = {"config/advice_bedrock.py", "config/sections/providers.py", "process/demo.py"}
+    allowed = {
+        "config/advice_bedrock.py", "config/sections/providers.py", "process/demo.py", "process/sample_month.py",
+    }  # fmt: skip
     assert naming == {f"gateway/{file}" for file in allowed}
 
 

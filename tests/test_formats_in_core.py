@@ -33,7 +33,7 @@ def words_of(tree):
 
 
 REASONS = {
-    "gateway/__main__.py": "the help of the demo",
+    "gateway/process/command_line.py": "the help of the demo",
     "gateway/config/advice.py": "price lists, by the names that the configuration has for them",
     "gateway/config/advice_bedrock.py": "hosts, regions and ARNs of AWS, whatever format is spoken there",
     "gateway/config/document/secret_patterns.py": "the beginning of one maker's keys, which are redacted",

@@ -32,7 +32,8 @@ class Lacking:
 class Section(BaseModel):
     """One JSON object. Unknown keys are ignored here, and reported by `check.py` as warnings."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
+    # a section's validator is built when the section is first read: most sections are in no configuration
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
     is_open: ClassVar[bool] = False
     """True if keys that are not listed in the section are allowed without a warning."""
     moved: ClassVar[Mapping[str, str]] = {}

@@ -7,7 +7,6 @@ import json
 import pytest
 from aiohttp import web
 
-from gateway.__main__ import main
 from gateway.call.chain import Attempt, Candidate
 from gateway.config.document.secrets import Secret
 from gateway.config.load import load
@@ -15,6 +14,7 @@ from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
 from gateway.contract.flag import HttpRequest, Route, Target
 from gateway.contract.losses import Way
+from gateway.process.command_line import main
 from gateway.upstream.catalog import Offer
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
 from tests.helpers.hostile_http import CHAT, CONVERSE

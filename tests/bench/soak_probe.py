@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from gateway.__main__ import main
+from gateway.process.command_line import main
 
 MIN_LENGTH = 100
 """Minimum number of entries of tables that are listed."""

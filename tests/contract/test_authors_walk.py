@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.process.command_line import main
 from gateway.pytest_plugin import irisgate_check, irisgate_gateway, irisgate_upstream  # noqa: F401 (fixtures of this module)
 from gateway.testkit.scenarios import Raw, Scenario, raw, text
 from tests.helpers.source_tree import ROOT

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from gateway.__main__ import main
 from gateway.config.findings import ConfigError
 from gateway.config.load import loads
 from gateway.contract.registry import PluginError, discover
 from gateway.process.app import own_routes
+from gateway.process.command_line import main
 from tests.helpers.authors_mistakes import FILTER, FLAG, OBSERVER
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.installed import importable, install

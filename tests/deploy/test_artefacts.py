@@ -16,10 +16,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from gateway.__main__ import _parser, default_state
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import discover
+from gateway.process.command_line import _parser, default_state
 from tests.clients.samples import TOOLS_FOLDER, program
 from tests.test_shape import SCRIPTS
 

@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from gateway.__main__ import main
 from gateway.call import finish
+from gateway.process.command_line import main
 from gateway.process.serve import CannotStart
 from gateway.store import follower
 from gateway.testkit.bedrock import BedrockSim

@@ -15,8 +15,8 @@ import sys
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
-from gateway.__main__ import main
 from gateway.contract.registry import discover
+from gateway.process.command_line import main
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload([__name__])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import _parser
 from gateway.contract import errors
+from gateway.process.command_line import _parser
 from tests.helpers.gateway import bedrock, gate
 
 ROOT = Path(__file__).resolve().parents[2]

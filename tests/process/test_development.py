@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway.__main__ import main
 from gateway.config.load import load
 from gateway.contract.registry import discover
+from gateway.process.command_line import main
 from gateway.process.development import child_command
 from gateway.process.reload import Reloader
 from gateway.process.serve import listening

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import main
 from gateway.config.model import Config
 from gateway.process.app import database_path
+from gateway.process.command_line import main
 from gateway.store.base import JournalOffset, UsageQuery
 from gateway.store.entries import Balance, Entry, encode
 from gateway.store.file import connect, prepare

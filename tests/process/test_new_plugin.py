@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.process.command_line import main
 from gateway.process.new_plugin import KINDS, package_files
 from tests.helpers.source_tree import ROOT
 

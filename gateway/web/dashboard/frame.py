@@ -15,11 +15,10 @@ from hashlib import blake2b
 from importlib.resources import files
 from secrets import token_urlsafe
 from time import time
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.call.context import GATEWAY, identity_of
 from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
@@ -27,6 +26,9 @@ from gateway.web.admin.sessions import Denied, Missing
 from gateway.web.dashboard import words
 from gateway.web.query_parameters import BadQuery
 from gateway.web.reports.page_filter import PARAMETERS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -160,7 +162,7 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
         "nonce": nonce,
         "versions": {name: asset.version for name, asset in ASSETS.items()},
     }
-    text = await asyncio.to_thread(_environment().get_template(template).render, {**common, **values})
+    text = await asyncio.to_thread(_rendered, template, {**common, **values})
     headers = {**_HEADERS, "content-security-policy": f"{_POLICY}; script-src 'nonce-{nonce}'"}
     return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
@@ -176,8 +178,14 @@ def _kept(request: web.Request) -> str:
     return f"?{urlencode(kept, errors='replace')}" if kept else ""
 
 
+def _rendered(template: str, values: Mapping[str, Any]) -> str:
+    return _environment().get_template(template).render(values)
+
+
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (calls do without pages)
+
     environment = Environment(
         loader=PackageLoader("gateway.web", "dashboard/templates"),
         autoescape=True,

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.__main__ import main
 from gateway.money.prices.differences import Key, compare, doubts, prices_of, rows_by_key
 from gateway.money.prices.report import report
 from gateway.money.prices.table import BUILTIN_FILE
+from gateway.process.command_line import main
 
 ENTRIES = json.loads(BUILTIN_FILE.read_text("utf-8"))["rows"]
 ROWS = rows_by_key(ENTRIES)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from gateway.__main__ import main
+from gateway.process.command_line import main
 from gateway.testkit import scenarios
 from gateway.web.usage.table import table
 from tests.helpers.gateway import HAIKU, bedrock, gate

@@ -1,0 +1,391 @@
+"""The command line: `irisgate serve | check | doctor | backup | restore | explain | usage | prices | schema | ...`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway import __version__
+from gateway.config.document.atomic_file import sweep
+from gateway.config.example import MINIMAL
+from gateway.config.export import json_schema
+from gateway.config.findings import ConfigError, escape_control, shorten
+from gateway.config.load import Loaded, load, load_stream
+from gateway.config.model import Listener
+from gateway.config.sections.listen import loopback_listener
+from gateway.contract.plugin_imports import has_lasting_threads
+from gateway.contract.registry import NoFolder, PluginError, Registry, discover
+from gateway.process import explain_command, new_plugin
+from gateway.process import prices_command as prices
+from gateway.process.app import own_routes
+from gateway.process.backup_command import NotDone, backup_arguments, make_backup, restore_arguments, restore_backup
+from gateway.process.development import OPTION, develop
+from gateway.process.doctor import command as doctor
+from gateway.process.doctor.result import as_json, is_healthy, report
+from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
+from gateway.process.plugins_list import plugins_list
+from gateway.process.restarts import TAKE_OVER, command
+from gateway.process.serve import CannotStart, Options, serve
+from gateway.telemetry.log import configure
+from gateway.web.usage import command as usage
+
+USAGE_ERROR = 2
+MAX_PRICE_LISTS = 2
+STANDARD_INPUT = ("-", "/dev/stdin")
+
+
+class UsageError(Exception):
+    """An error that ends a command. The message is printed to standard error, and the exit status is 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    fill_closed_outputs()
+    status = _status(arguments)
+    if has_lasting_threads():
+        complain("irisgate: ends without the threads that a plugin has started; see irisgate plugins list")
+        # Python itself would wait for these threads
+        os._exit(status)
+    return status
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    """Run a command, print the error that ends it, if there is one, and return the exit status."""
+    try:
+        return _run(arguments)
+    except OutputFailed as error:
+        complain(_one_line(f"irisgate: {error}"))
+    except UsageError as error:
+        complain(_one_line(str(error)))
+    except PluginError as error:
+        complain("\n".join(map(_one_line, str(error).splitlines())))
+    except ConfigError as error:
+        complain(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return USAGE_ERROR
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    with writing():
+        # argparse prints the help here
+        options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except CannotStart as error:
+        raise UsageError(f"irisgate {options.command}: {error}") from None
+    return status
+
+
+def _one_line(message: str) -> str:
+    """Return the message as one line that is safe to print: long text is shortened, and control characters are
+    escaped.
+    """
+    return escape_control(shorten(message))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="irisgate", description="A self-hosted AI gateway for a tailnet: identity from the network, Bedrock first."
+    )
+    parser.add_argument("--version", action="version", version=f"irisgate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    _serving(commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM"))
+
+    checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
+    checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
+    _choosing_plugins(checking)
+    checking.set_defaults(run=_check)
+
+    examining = commands.add_parser("doctor", help="check the machine and the state, and repair what is damaged")
+    doctor.arguments(examining)
+    _common(examining, default_state())
+    examining.set_defaults(run=_doctor)
+
+    backing_up = commands.add_parser("backup", help="copy the state to a new folder, also while the gateway serves")
+    backup_arguments(backing_up)
+    _common(backing_up, default_state())
+    backing_up.set_defaults(run=_in_state, work=make_backup)
+
+    restoring = commands.add_parser("restore", help="put a backup in the place of the state of a stopped gateway")
+    restore_arguments(restoring)
+    _common(restoring, default_state())
+    restoring.set_defaults(run=_in_state, work=restore_backup)
+
+    _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
+
+    asking = commands.add_parser("usage", help="print who used how much: a table of a running gateway's usage")
+    usage.arguments(asking)
+    asking.set_defaults(run=_usage)
+
+    _pricing(commands.add_parser("prices", help="about price lists"))
+
+    describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
+    _choosing_plugins(describing)
+    describing.set_defaults(run=_schema)
+
+    _plugging(commands.add_parser("plugins", help="about plugins: those that are found, and new ones"))
+
+    demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
+    calls = demo.add_mutually_exclusive_group()
+    calls.add_argument(
+        "--real", action="store_true", help="the real Bedrock, by AWS_BEARER_TOKEN_BEDROCK and AWS_REGION; costs money"
+    )
+    calls.add_argument("--sample", action="store_true", help="fill the pages with a month of invented calls")
+    demo.add_argument(
+        "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
+    )
+    # the demo has a separate state folder, because its calls must not count as real usage and because another gateway
+    # may run at the same time
+    _common(demo, default_state() / "demo")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _serving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
+    parser.add_argument(
+        TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
+    )
+    parser.add_argument(
+        OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
+    )
+    _common(parser, default_state())
+    parser.set_defaults(run=_serve)
+
+
+def _common(parser: argparse.ArgumentParser, state: Path) -> None:
+    parser.add_argument(
+        "--state",
+        type=_path,
+        metavar="DIR",
+        default=state,
+        help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
+    )
+    _choosing_plugins(parser)
+
+
+def _choosing_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="switch a plugin off; may be repeated"
+    )
+
+
+def _explaining(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=_path, metavar="FILE", required=True, help="the configuration (HuJSON)")
+    explain_command.arguments(parser)
+    _choosing_plugins(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _pricing(parser: argparse.ArgumentParser) -> None:
+    about = parser.add_subparsers(dest="about", required=True, metavar="WHAT")
+    described = (
+        "Print what differs between two price lists: suspicious prices first, then changed, new and dropped rows. "
+        "The exit status is 1 if a price is suspicious: hardly believable, or changed by half or more."
+    )
+    comparing = about.add_parser("diff", help="print what differs between two price lists", description=described)
+    prices.arguments(comparing)
+    comparing.set_defaults(run=_prices_diff)
+
+
+def _plugging(parser: argparse.ArgumentParser) -> None:
+    about = parser.add_subparsers(dest="about", required=True, metavar="WHAT")
+    listing = about.add_parser(
+        "list", help="print the flags, their routes, and the conversions from each client to each provider"
+    )
+    listing.set_defaults(run=_plugins)
+    creating = about.add_parser("new", help="write the package of a new plugin, with a test that passes")
+    new_plugin.arguments(creating)
+    creating.set_defaults(run=_new_plugin)
+    checking = about.add_parser("check", help="try a plugin on its samples, and print which laws hold and which do not")
+    checking.add_argument("name", metavar="NAME", help="the plugin's name")
+    checking.set_defaults(run=_check_plugin)
+    listing.add_argument("--config", type=_path, metavar="FILE", help="print the filters that this file switches on")
+    for each in (listing, creating, checking):
+        _choosing_plugins(each)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        # Path("") would be the working directory
+        raise argparse.ArgumentTypeError("is empty; write a path")
+    return Path(text)
+
+
+def default_state() -> Path:
+    """Return the default state folder.
+
+    This is the first folder of systemd's StateDirectory, if systemd sets one. Otherwise it is the folder `irisgate` in
+    the user's state directory (XDG Base Directory 0.8).
+    """
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "irisgate"
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.config is None:
+        say(MINIMAL)
+        raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
+    if options.dev:
+        if options.plugins is None:
+            raise UsageError("irisgate serve: --dev needs a folder of plugin files; name it with --plugins DIR")
+        return asyncio.run(develop(sys.orig_argv, options.plugins))
+    registry = _registry(options)
+    sweep(options.config)
+    loaded = load(options.config, plugins=registry.known)
+    if loaded.warnings:
+        complain("\n".join(map(str, loaded.warnings)))
+    log = configure()
+    state, listener = _state(options), _listener(options.listen)
+    how = Options(listener=listener, take_over=options.take_over, restart=command(sys.orig_argv))
+    asyncio.run(serve(options.config, loaded, registry, state=state, log=log, options=how))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    name, loaded = _load_checked(options)
+    models = sum(len(provider.models) for provider in loaded.config.providers.values())
+    counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
+    say("\n".join([*map(str, loaded.warnings), escape_control(f"{name}: {counts}")]))
+    return 1 if loaded.warnings else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    try:
+        results = doctor.examine(options, _registry(options))
+    except doctor.NoRepair as error:
+        raise UsageError(f"irisgate doctor: {error}") from None
+    say(as_json(results) if options.json else report(results))
+    return 0 if is_healthy(results) else 1
+
+
+def _in_state(options: argparse.Namespace) -> int:
+    """Run `backup` or `restore`."""
+    try:
+        say(escape_control(options.work(options, _registry(options))))
+    except NotDone as error:
+        raise UsageError(f"irisgate {options.command}: {error}") from None
+    return 0
+
+
+def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
+    registry = _registry(options)
+    known = registry.known
+    if str(options.file) not in STANDARD_INPUT:
+        return str(options.file), load(options.file, plugins=known)
+    if sys.stdin is None:
+        raise UsageError("irisgate check: standard input is closed")
+    name = "standard input"
+    return name, load_stream(sys.stdin.buffer, name=name, plugins=known)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    try:
+        identity = explain_command.caller(options)
+    except explain_command.BadName as error:
+        raise UsageError(f"irisgate explain: {error}") from None
+    config = load(options.config, plugins=_registry(options).known).config
+    text, is_allowed = explain_command.explanation(options, identity, config)
+    say(text)
+    return 0 if is_allowed else 1
+
+
+def _usage(options: argparse.Namespace) -> int:
+    try:
+        answer = usage.answer(options)
+    except (usage.BadUsage, usage.NoUsage) as error:
+        raise UsageError(f"irisgate usage: {error}") from None
+    # written as bytes, because a text stream would change the line ends of CSV
+    say(answer if answer.endswith(b"\n") else answer + b"\n")
+    return 0
+
+
+def _prices_diff(options: argparse.Namespace) -> int:
+    if not 1 <= len(options.files) <= MAX_PRICE_LISTS:
+        raise UsageError("irisgate prices diff: name one or two price lists")
+    try:
+        text, differences = prices.differences(options.files)
+    except prices.NoPrices as error:
+        raise UsageError(f"irisgate prices diff: {error}") from None
+    say("\n".join(map(escape_control, text.split("\n"))))
+    return 1 if differences.doubts else 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    known = _registry(options).known
+    say(json.dumps(json_schema(known.flags, known.filters, known.options), indent=2))
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    registry = _registry(options)
+    config = None if options.config is None else load(options.config, plugins=registry.known).config
+    say(plugins_list(registry, config))
+    return 0
+
+
+def _new_plugin(options: argparse.Namespace) -> int:
+    registry = _registry(options)
+    taken = {*registry.flags, *registry.observers, *registry.filters}
+    try:
+        say(new_plugin.write_package(options.name, options.kind, options.folder, taken))
+    except new_plugin.NotWritten as error:
+        raise UsageError(f"irisgate plugins new: {error}") from None
+    return 0
+
+
+def _check_plugin(options: argparse.Namespace) -> int:
+    from gateway.testkit.laws.check import NotChecked, check  # noqa: PLC0415 (serving does without the testkit)
+
+    try:
+        report = check(options.name, _registry(options))
+    except NotChecked as error:
+        raise UsageError(f"irisgate plugins check: {error}") from None
+    say("\n".join(map(escape_control, str(report).split("\n"))))
+    return 0 if report.holds else 1
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from gateway.process.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
+
+    listener = _listener(options.listen)
+    return demo(_registry(options), state=_state(options), listen=listener, real=options.real, sample=options.sample)
+
+
+def _registry(options: argparse.Namespace) -> Registry:
+    try:
+        registry = discover(options.plugins, own=own_routes(), without=options.without)
+    except NoFolder as error:
+        raise UsageError(f"irisgate: --plugins {error}") from None
+    for name in options.without:
+        if name not in registry.left_out:
+            raise UsageError(f'irisgate: --without: there is no plugin "{name}"; see irisgate plugins list')
+    return registry
+
+
+def _state(options: argparse.Namespace) -> Path:
+    state: Path = options.state
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"irisgate: --state {state}: {error.strerror}; name a folder that can be written") from None
+    return state
+
+
+def _listener(listen: str | None) -> Listener | None:
+    if listen is None:
+        return None
+    try:
+        return loopback_listener(listen)
+    except ValueError as error:
+        raise UsageError(f"irisgate: --listen {listen}: {error}") from None

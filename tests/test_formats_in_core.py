@@ -33,7 +33,6 @@ def words_of(tree):
 
 
 REASONS = {
-    "gateway/process/command_line.py": "the help of the demo",
     "gateway/config/advice.py": "price lists, by the names that the configuration has for them",
     "gateway/config/advice_bedrock.py": "hosts, regions and ARNs of AWS, whatever format is spoken there",
     "gateway/config/document/secret_patterns.py": "the beginning of one maker's keys, which are redacted",
@@ -52,6 +51,7 @@ REASONS = {
     "gateway/money/prices/rows.py": "price lists by name",
     "gateway/money/prices/table.py": "price lists by name",
     "gateway/money/quotas/estimate.py": "headers by which a tier is chosen; another format's only make a reservation higher",
+    "gateway/process/command_line.py": "the help of the demo",
     "gateway/process/demo.py": "the simulated provider of the demo, and its clients",
     "gateway/process/prices_command.py": "a price list whose prices have a region",
     "gateway/process/sample_month.py": "the invented calls of the demo's month",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.cases import CASES, START_ROUNDS, STARTS
@@ -26,9 +27,8 @@ START = "start"
 NAMES = (*(case.name for case in CASES), START)
 
 
-async def measured(folder, *, names=NAMES, quick=False):
-    """Return the figures of the cases with these names. `quick` measures one short round of each."""
-    figures = Figures()
+async def measure(folder, figures, *, names=NAMES, quick=False):
+    """Add the figures of the cases with these names. `quick` measures one short round of each."""
     begun, cases = time.monotonic(), [case for case in CASES if case.name in names]
     async with wire(folder, folder) as running:
         for number, case in enumerate(cases, 1):
@@ -39,7 +39,6 @@ async def measured(folder, *, names=NAMES, quick=False):
         if START in names:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {START}\n")
             await run_starts(STARTS, running, folder, figures, rounds=1 if quick else START_ROUNDS)
-    return figures
 
 
 def main():
@@ -50,9 +49,11 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the systems are ended too
     if nginx_program() is None:
         subprocess.run([INSTALL, "nginx"], check=False)
+    figures = Figures()
     with tempfile.TemporaryDirectory() as folder:
         compile_programs(Path(folder))
-        figures = asyncio.run(measured(Path(folder), names=options.case or NAMES, quick=options.quick))
+        with suppress(KeyboardInterrupt):  # the cases until then are reported
+            asyncio.run(measure(Path(folder), figures, names=options.case or NAMES, quick=options.quick))
     sys.stdout.write(f"{report(figures)}\n")
 
 

@@ -105,7 +105,7 @@ class Exchange:
         if self._framing_bytes > MAX_FRAMING_BYTES:
             self._damaged(f"more than {MAX_FRAMING_BYTES} bytes of headers")
         if self._parts and self._waiter is not None and not self._waiter.done():
-            data = self._joined()
+            data = self._taken()
             if not self._quick(data):
                 self._parts.append(data)
                 self._waiter.set_result(None)
@@ -153,11 +153,7 @@ class Exchange:
             if self.is_complete:
                 return b""
             await self.change()
-        data = self._joined()
-        if self._paused and not self.has_ended:
-            self._paused = False
-            self._resume()
-        return data
+        return self._taken()
 
     async def change(self) -> None:
         """Wait until something happens: bytes, an error, or room for more of the request."""
@@ -221,12 +217,15 @@ class Exchange:
         self.is_reusable = self._parser.should_keep_alive() and not is_faulty
         self.wake()
 
-    def _joined(self) -> bytes:
-        """Remove and return the bytes of the body that have arrived."""
+    def _taken(self) -> bytes:
+        """Remove and return the bytes of the body that have arrived. There is then room for more."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._buffered = 0
+        if self._paused and not self.has_ended:
+            self._paused = False
+            self._resume()
         return data
 
     def _damaged(self, reason: str) -> None:

@@ -261,3 +261,38 @@ async def test_damaged_compressed_data_are_an_error():
 
 async def test_an_empty_body_is_empty_in_any_coding():
     assert await inflated() == (b"", [])
+
+
+async def test_bytes_that_are_taken_at_once_wake_no_reader():
+    """Check that a read returns only the bytes that the function `quick` has not taken, and all bytes that came before
+    the read.
+    """
+    exchange, taken = Exchange(lambda: None, lambda: None), []
+
+    def quick(data):
+        taken.append(data)
+        return data != b"other"
+
+    exchange.feed(CHUNKED + b"5\r\nfirst\r\n")
+    assert await exchange.read(quick) == b"first"
+    reading = asyncio.create_task(exchange.read(quick))
+    for part in (b"usual", b"events", b"other", b"later"):
+        await asyncio.sleep(0)
+        exchange.feed(b"%x\r\n%s\r\n" % (len(part), part))
+    assert (await reading, await exchange.read(quick)) == (b"other", b"later")
+    assert taken == [b"usual", b"events", b"other"]
+    exchange.feed(b"0\r\n\r\n")
+    assert await exchange.read(quick) == b""
+
+
+async def test_reading_goes_on_after_many_bytes_were_taken_at_once():
+    log = []
+    exchange = Exchange(lambda: log.append("pause"), lambda: log.append("resume"))
+    exchange.feed(CHUNKED)
+    reading = asyncio.create_task(exchange.read(lambda _: True))
+    await asyncio.sleep(0)
+    size = MAX_BUFFERED_BYTES + 1
+    exchange.feed(b"%x\r\n%s\r\n" % (size, bytes(size)))
+    assert log == ["pause", "resume"]
+    exchange.feed(b"0\r\n\r\n")
+    assert await reading == b""

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from gateway.__main__ import _parser
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import discover
+from gateway.process.command_line import _parser
 from tests.clients.samples import program
 from tests.deploy.test_artefacts import DEPLOY, TAG, documents, lines, run
 

@@ -41,12 +41,20 @@ async def measure(folder, figures, *, names=NAMES, quick=False):
             await run_starts(STARTS, running, folder, figures, rounds=1 if quick else START_ROUNDS)
 
 
+def _interrupt(number, frame):
+    """End the run and its systems. A second signal would interrupt their end, so it is ignored."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--case", action="append", choices=NAMES, help="run this case; may be given several times")
     parser.add_argument("--quick", action="store_true", help="run one short round of each case")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the systems are ended too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     if nginx_program() is None:
         subprocess.run([INSTALL, "nginx"], check=False)
     figures = Figures()

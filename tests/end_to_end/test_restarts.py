@@ -6,7 +6,6 @@
 import asyncio
 import json
 import os
-import time
 from collections import Counter
 from decimal import Decimal
 
@@ -17,7 +16,7 @@ from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
 from tests.helpers.hostile_http import CHAT, CLAUDE, CONVERSE, MESSAGES
 from tests.helpers.processes import family
 from tests.helpers.raw_http import Raw
-from tests.helpers.waiting import SECONDS, eventually
+from tests.helpers.waiting import eventually
 
 RESTARTS = int(os.environ.get("IRISGATE_RESTARTS", "2"))
 WAYS = [
@@ -102,20 +101,6 @@ class Load:
             self.faults.append((status, data[-300:]))
 
 
-async def listed(gateway, count):
-    """Return all calls in the store when there are at least `count`, or after `SECONDS`.
-
-    The store gets a call a moment after its client got the reply and the log got its line.
-    """
-    until = time.monotonic() + SECONDS
-
-    async def look():
-        calls = await gateway.stored()
-        return calls if len(calls) >= count or time.monotonic() > until else None
-
-    return await eventually(look, 2 * SECONDS)
-
-
 def configuration(tmp_path, url, **limits):
     path = tmp_path / "config.hujson"
     capability = {"quotas": [{"bucket": "all"}], "rate_limits": [{"requests": "1000000/min"}]}
@@ -143,7 +128,7 @@ async def test_restarts_under_load_fail_lose_and_double_no_call(tmp_path, bedroc
         await load.end()
         assert load.faults == []
         await eventually(lambda: len(gateway.entries("gateway.predecessor_ended")) == RESTARTS, 30)
-        calls = await listed(gateway, len(load.ids))
+        calls = await gateway.stored(len(load.ids))
         async with gateway.session.get(f"{gateway.url}/api/quotas") as reply:
             (bucket,) = (await reply.json())["quotas"]
         await gateway.session.close()

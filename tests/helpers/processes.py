@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import aiohttp
 
 from tests.helpers.forked import fork
 from tests.helpers.gateway import HAIKU
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import SECONDS, eventually
 
 START_SECONDS = 120
 """Maximum number of seconds for a process to start, to be replaced or to end. On a busy machine, a start may take half a
@@ -61,8 +62,21 @@ class Served:
         async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:
             return reply.status, await reply.read()
 
-    async def stored(self):
-        """Return all calls that the store has."""
+    async def stored(self, count=0):
+        """Return all calls that the store has. Wait for a while if these are fewer than `count`.
+
+        The store gets a call a moment after its client got the reply and the log got its line.
+        """
+        until = time.monotonic() + SECONDS
+
+        async def look():
+            calls = await self._listed()
+            return (calls,) if len(calls) >= count or time.monotonic() > until else None
+
+        (calls,) = await eventually(look, 2 * SECONDS)
+        return calls
+
+    async def _listed(self):
         calls, cursor = [], ""
         while cursor is not None:
             async with self.session.get(f"{self.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:

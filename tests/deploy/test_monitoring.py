@@ -98,17 +98,22 @@ async def calling(gw):
             await asyncio.gather(*(gw.post(f"/bedrock/model/{NOVA}/converse", CONVERSE) for _ in range(REFUSED)))
 
     task = asyncio.create_task(forever())
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def samples(session, url, query):
-    """Return the values of a query. Raises `AssertionError` if Prometheus does not accept the query."""
+    """Return the values of a query; [] while Prometheus does not answer yet.
+
+    Raises `AssertionError` if Prometheus does not accept the query.
+    """
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
             answer = await reply.json()
-    except aiohttp.ClientConnectionError:
+    except aiohttp.ClientError:
         return []
     assert answer["status"] == "success", (query, answer)
     return [float(sample["value"][1]) for sample in answer["data"]["result"]]

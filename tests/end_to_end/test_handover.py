@@ -12,14 +12,15 @@ from decimal import Decimal
 
 import pytest
 
+from gateway.store.schema import MIGRATIONS
 from gateway.testkit import scenarios
-from tests.end_to_end.test_restarts import COST, configuration, listed
+from tests.end_to_end.test_restarts import COST, configuration
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.processes import family, irisgate
 from tests.helpers.waiting import eventually
 
 STREAM = {**CHAT, "stream": True}
-HELLO = {"type": "Hello", "protocol": 1, "schema": 6, "database": "", "sync": False}
+HELLO = {"type": "Hello", "protocol": 1, "schema": len(MIGRATIONS), "database": "", "sync": False}
 
 
 @contextlib.asynccontextmanager
@@ -45,7 +46,7 @@ async def balance(gateway):
 
 async def one_record_each(gateway, outcomes):
     """Check that the calls have exactly these outcomes, and that each was charged once."""
-    calls = await listed(gateway, len(outcomes))
+    calls = await gateway.stored(len(outcomes))
     assert sorted(call["outcome"] for call in calls) == sorted(outcomes)
     assert len({call["id"] for call in calls}) == len(calls)
     charged = sum(Decimal(str(call["charges_usd"].get("all", 0))) for call in calls)
@@ -173,7 +174,7 @@ async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp
                 assert (await third.chat())[0] == 200
                 await finish(*late)
                 await one_record_each(third, ["ok"] * 3)
-                calls = await listed(third, 3)
+                calls = await third.stored(3)
         assert {Decimal(str(call["charges_usd"]["all"])) for call in calls if call["stream"]} == {COST}
 
 
@@ -222,7 +223,7 @@ async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_pat
             writer.write(request)
             replies.append(await asyncio.wait_for(reader.read(), 30))
             writer.close()
-            await listed(gateway, 1)  # until the first call is charged, its larger reservation may cause the refusal
+            await gateway.stored(1)  # until the first call is charged, its larger reservation may cause the refusal
             await eventually(is_refused)
         assert [b"HTTP/1.1 200" in reply for reply in replies] == [True, False], replies
         assert b"quota" in replies[1]
@@ -269,7 +270,7 @@ MESSAGES = [
     {"type": "Ready"},
     {"type": "Nothing"},
     {**HELLO, "protocol": 2},
-    {**HELLO, "schema": 5},
+    {**HELLO, "schema": len(MIGRATIONS) - 1},
     {**HELLO, "database": "/another.db"},
     {"type": "Reserve", "spool": "../x", "call": "c", "claims": []},
     {"type": "Reserve", "spool": "", "call": "c", "claims": [["a", None, 1, []]]},

@@ -123,12 +123,6 @@ BREAKS = [
 
 
 @pytest.fixture
-async def tab():
-    async with browser_tab() as tab:
-        yield tab
-
-
-@pytest.fixture
 async def every_page(store, aiohttp_client, tmp_path, bedrock_sim):
     crowd(store)
     await store.flush()
@@ -141,6 +135,13 @@ async def every_page(store, aiohttp_client, tmp_path, bedrock_sim):
     async with gate(tmp_path / "gateway", {"b": bedrock(bedrock_sim.url)}) as gw:
         yield pages(lambda path: str(crowded.make_url(path)), lambda path: str(empty.make_url(path)), gw.url.__add__)
     await vacant.close()
+
+
+@pytest.fixture
+async def tab(every_page):
+    # the browser ends before the servers of `every_page`, because these wait until their connections have ended
+    async with browser_tab() as tab:
+        yield tab
 
 
 async def faults(tab, width):

@@ -122,7 +122,7 @@ async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
 
 
 async def test_what_a_client_made_up_stands_on_pages_as_text(gated):
-    marks = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{7*7}}", "javascript:alert(1)")
+    marks = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{77777*77777}}", "javascript:alert(1)")
     for mark in marks:
         await gated.post("/v1/chat/completions", {**CHAT, "model": mark, mark: mark})
         await gated.post("/v1/chat/completions", {**CHAT, mark: mark}, headers={"X-Session-Id": "known"})
@@ -139,6 +139,5 @@ async def test_what_a_client_made_up_stands_on_pages_as_text(gated):
         assert reply.status < 500, path
         assert page.count("<script") == page.count('<script type="module" nonce="') == 1, path
         assert "<img src=x" not in page, path
-        # the minutes of a time are no result of the template
-        assert "49" not in re.findall(r"\{\{7\*7\}\}|(?<![:\d])49\b(?!:)", page), path
+        assert str(77777 * 77777) not in page, path
     assert crashes(gated) == []

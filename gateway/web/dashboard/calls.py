@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -17,6 +16,7 @@ from gateway.money.prices.rates import PER_MILLION, Priced, units_for
 from gateway.web.admin.sessions import Missing, scope
 from gateway.web.dashboard import words
 from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.links import session_href
 from gateway.web.query_parameters import BadQuery, check_names
 
 _KINDS: Final = (
@@ -71,8 +71,7 @@ def _session_href(record: Record, *, admin: bool) -> str:
     """Return the address of the call's session; "" if the call is in no session."""
     if not record.session_id:
         return ""
-    query = f"?{urlencode({'identity': record.identity})}" if admin else ""
-    return f"/ui/sessions/{quote(record.session_id, safe='')}{query}"
+    return session_href(record.session_id, record.identity if admin else None)
 
 
 def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:

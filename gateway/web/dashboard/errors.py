@@ -13,7 +13,7 @@ from gateway.web.dashboard import words
 from gateway.web.dashboard.columns import draw_series
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
-from gateway.web.dashboard.sessions import call_href
+from gateway.web.dashboard.links import call_href
 from gateway.web.dashboard.visit import visit
 
 ADVICE: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
@@ -16,6 +16,7 @@ from gateway.store.reports.values import Names
 from gateway.web.admin.reports import reports_of
 from gateway.web.admin.sessions import scope
 from gateway.web.dashboard.frame import NAVIGATION, page
+from gateway.web.dashboard.links import session_href
 from gateway.web.query_parameters import check_names
 
 MOST: Final = 20
@@ -60,7 +61,10 @@ def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: boo
         kinds.append(Result("person", name, _filtered("user", name)) for name in names.get("user", ()))
     if text:
         kinds.append(Result("client", name, _filtered("agent", name)) for name in names.get("agent", ()))
-        kinds.append(Result("session", session.id, _session(session, admin=admin)) for session in sessions)
+        kinds.append(
+            Result("session", session.id, session_href(session.id, session.identity if admin else None))
+            for session in sessions
+        )
     for results in kinds:
         matching = (result for result in results if result.name and text in result.name.casefold())
         yield from islice(matching, MOST_OF_KIND)
@@ -68,8 +72,3 @@ def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: boo
 
 def _filtered(name: str, value: str) -> str:
     return f"/ui/?{urlencode({name: value})}"
-
-
-def _session(session: Session, *, admin: bool) -> str:
-    query = f"?{urlencode({'identity': session.identity})}" if admin else ""
-    return f"/ui/sessions/{quote(session.id, safe='')}{query}"

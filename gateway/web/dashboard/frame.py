@@ -23,7 +23,7 @@ from aiohttp import web
 from gateway.call.context import GATEWAY, identity_of
 from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
 from gateway.web.admin.sessions import Denied, Missing
-from gateway.web.dashboard import words
+from gateway.web.dashboard import links, words
 from gateway.web.query_parameters import BadQuery
 from gateway.web.reports.page_filter import PARAMETERS
 
@@ -139,10 +139,17 @@ def errors_as_page(handler: Handler) -> Handler:
             if isinstance(error, StoreFailed):
                 request.app[GATEWAY].log.error("store.read_failed", reason=message)
                 message = "The gateway goes on serving calls; its log says what is wrong with the store."
-            identities = error.identities if isinstance(error, Ambiguous) else ()
-            return await page(request, "problem.html", status, title=title, message=message, identities=identities)
+            return await page(
+                request, "problem.html", status, title=title, message=message,
+                owners=_owners(error) if isinstance(error, Ambiguous) else {},
+            )  # fmt: skip
 
     return telling
+
+
+def _owners(error: Ambiguous) -> dict[str, str]:
+    """Return the addresses of the sessions that have the same id, by the login of each owner."""
+    return {identity: links.session_href(error.session_id, identity) for identity in error.identities}
 
 
 async def page(request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
@@ -151,7 +158,6 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
     role = request.app[GATEWAY].runtime.grants.access(identity).role if identity else None
     nonce = token_urlsafe(16)
     common = {
-        "path": request.path,
         "current": request.path,
         "kept": _kept(request),
         "navigation": NAVIGATION,
@@ -169,7 +175,7 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
 
 async def problem_page(request: web.Request, status: int, title: str, message: str) -> web.Response:
     """Return a page that says what went wrong."""
-    return await page(request, "problem.html", status, title=title, message=message, identities=())
+    return await page(request, "problem.html", status, title=title, message=message, owners={})
 
 
 def _kept(request: web.Request) -> str:
@@ -207,5 +213,7 @@ def _environment() -> Environment:
         "seconds": words.seconds,
         "span": words.span,
         "rfc3339": rfc3339,
+        "session_href": links.session_href,
+        "call_href": links.call_href,
     }
     return environment

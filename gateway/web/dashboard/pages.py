@@ -31,6 +31,7 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
     ("/ui/cache", cache),
     ("/ui/sessions", sessions),
     ("/ui/sessions/{id}", session),
+    ("/ui/session", session),
     ("/ui/calls", call),
     ("/ui/quotas", quotas),
     ("/ui/connect", connect),

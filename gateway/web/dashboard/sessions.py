@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
-from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from gateway.web.admin.sessions import Missing, limit_of, scope
 from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
+from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.dashboard.samples import sample_call
 from gateway.web.dashboard.visit import visit
 
@@ -70,7 +70,7 @@ async def sessions(request: web.Request) -> web.Response:
     return await page(
         request, "sessions.html",
         rows=listing.rows, bar=bar, cursor=cursor, curl=sample_call(request),
-        newest=seen.href(cursor=None), older=seen.href(cursor=listing.next) if listing.next else "",
+        newest=seen.href(cursor=None) if cursor else "", older=seen.href(cursor=listing.next) if listing.next else "",
     )  # fmt: skip
 
 
@@ -78,16 +78,19 @@ async def session(request: web.Request) -> web.Response:
     """Return the page of a session. The newest calls are on the first page, in the order of their beginning."""
     seen = scope(request)
     store = request.app[GATEWAY].store
-    name = request.match_info["id"]
+    name = request.match_info.get("id") or request.query.get("id", "")
     row = await store.session(seen.identity, name)
     if row is None:
         raise Missing(f'There is no session "{name[:200]}", or it is not yours.')
     cursor = request.query.get("cursor")
     calls = await store.calls(row.identity, row.id, limit_of(request.query), cursor)
     steps = [*timeline(row, calls.rows, newest=cursor is None)]
+    owner = row.identity if seen.admin else None
     return await page(
         request, "session.html",
-        session=row, steps=steps, drawn=_chart(steps), next=calls.next, cursor=cursor, current="/ui/sessions",
+        session=row, steps=steps, drawn=_chart(steps), cursor=cursor, current="/ui/sessions",
+        newest=session_href(row.id, owner) if cursor else "",
+        older=session_href(row.id, owner, calls.next) if calls.next else "",
         tools=sorted(row.tools.items(), key=lambda item: (-item[1], item[0])),
     )  # fmt: skip
 
@@ -119,10 +122,6 @@ def _before(session: Session, calls: Sequence[Record]) -> Spent:
     """Return the cost of a session's calls before its last calls, `calls`."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
-
-
-def call_href(call_id: str) -> str:
-    return f"/ui/calls?{urlencode({'id': call_id})}"
 
 
 def _chart(steps: Sequence[Step]) -> charts.Stacked | None:

@@ -4,16 +4,18 @@ import re
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
 from gateway.config.model import Config
 from gateway.web.dashboard.frame import ASSETS
+from gateway.web.dashboard.links import session_href
 from tests.helpers.records import HAIKU, NOON, record
 from tests.web.dashboard.application import ADMIN, CONFIG, KEY, NOBODY, POOR, USER, Broken, application
 
 BOB = "bob@example.com"
+HOSTILE_IDS = ("a/b", "/", "..", "a?b=c&d", "a#b", "100%", "a%2Fb", "a b+c", "<i>\"'&", "é\u202e", "s:1")
 NASTY = "<img src=x onerror=alert(1)>\"'&"
 
 
@@ -163,6 +165,37 @@ async def test_every_link_of_a_page_leads_somewhere(store, get, page):
             todo += [link for link in Page(body).links if link.startswith("/")]
     assert any("cursor=" in path for path in seen)
     assert any(path.startswith("/ui/sessions/s") for path in seen)
+
+
+@pytest.mark.parametrize("name", HOSTILE_IDS)
+async def test_an_id_of_any_characters_has_links_that_lead_to_its_page(store, get, page, name):
+    """Check the links of the pages Sessions, Jump to, Errors, Models and of the session itself, and its second page."""
+    failed = {"outcome": "failed", "status": 503, "error": "overloaded", "error_message": "no room"}
+    for number in range(2):
+        store.put(record(id=f"{number}{name}", session_id=name, at=NOON + number, **failed))
+    store.put(record(id="b", session_id=name, identity=BOB))
+    await store.flush()
+    lists = ["/ui/sessions?range=12m", f"/ui/find?q={quote(name, safe='')}", "/ui/errors?range=12m", "/ui/providers"]
+    links = {
+        link for path in lists for link in (await page(path, ADMIN)).links if "/ui/session" in link or "id=" in link
+    }
+    sessions = {link for link in links if "identity=" in link}
+    assert len(sessions) == 2
+    calls = {link for link in links if link.startswith("/ui/calls?")}
+    for link in sessions:
+        status, html = await get(link, ADMIN)
+        assert (status, f"Session {name}") == (200, unescape(re.search(r"<title>(.*?) ·", html)[1])), link
+        calls |= {link for link in Page(html).links if link.startswith("/ui/calls?")}
+    assert {dict(parse_qsl(urlsplit(link).query))["id"] for link in calls} == {f"0{name}", f"1{name}", "b"}
+    for link in calls:
+        back = [href for href in (await page(link, ADMIN)).links if "identity=" in href]
+        assert set(back) <= sessions
+        assert back
+    first = await page(f"{session_href(name, USER)}&limit=1", ADMIN)
+    older = await page(next(link for link in first.links if "cursor=" in link), ADMIN)
+    assert session_href(name, USER) in older.links
+    owners = await page(session_href(name), ADMIN, 409)
+    assert sessions <= set(owners.links)
 
 
 async def test_what_clients_make_up_is_shown_and_not_run(store, get):

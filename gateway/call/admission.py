@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.config.model import Limits, Provider
@@ -26,6 +27,8 @@ from gateway.telemetry.throttle import Throttle
 RETRY_SECONDS: Final = 1
 """Seconds after which a refused client may try again (`Retry-After`). The wait is short, because every call that ends
 makes room for a new one."""
+NO_MEMORY: Final = "buffer_bytes"
+"""The reason of the failure of a reply for which the gateway has no memory left."""
 _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": True}
 
 
@@ -143,7 +146,7 @@ class Admitted:
             try:
                 self._admission.hold(self._login, more)
             except Refused as error:
-                raise UpstreamFailed(error.problem) from None
+                raise UpstreamFailed(replace(error.problem, reason=NO_MEMORY)) from None
         self._reply = size
 
     def leave(self) -> None:

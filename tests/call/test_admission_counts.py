@@ -2,11 +2,12 @@
 worded.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from gateway.call.admission import RETRY_SECONDS, Admission
+from gateway.call.admission import NO_MEMORY, RETRY_SECONDS, Admission
 from gateway.config.model import Limits, Provider
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused, UpstreamFailed
 from gateway.telemetry.log import configure
@@ -144,7 +145,7 @@ async def test_the_buffered_part_of_a_reply_is_held_as_it_changes():
         ada.hold_reply(size)
         assert gauged.held == (1, 1 + size)
     words = "calls in flight take up the 10 bytes that the gateway has for bodies and replies; try again"
-    assert problem(UpstreamFailed, ada.hold_reply, 5) == later(UNAVAILABLE, words)
+    assert problem(UpstreamFailed, ada.hold_reply, 5) == replace(later(UNAVAILABLE, words), reason=NO_MEMORY)
     # half of the room, and not a byte more
     ada.hold_reply(4)
     assert problem(UpstreamFailed, ada.hold_reply, 5).code == UNAVAILABLE

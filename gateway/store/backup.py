@@ -1,11 +1,12 @@
 """Backup of a state folder, which a gateway may be using at the same time.
 
-- A read transaction keeps the database as it was at one moment. The gateway writes on meanwhile.
+- The database is copied within one read transaction, so the copy shows one moment. The gateway can write meanwhile.
 - The lines of the journal that the database did not have at this moment are applied to the copy. So a backup has every
   call that had ended when the backup began.
 - Bodies are copied as they were just before this moment, so that no body lacks its call.
-- Spools of replaced processes are copied as they are, because only a gateway can charge their calls.
-- The files are written to a hidden folder, which gets its name when all of them are on the disk.
+- Spools (journals of replaced processes, `follower.py`) are copied as they are, because only a gateway can charge their
+  calls.
+- The files are written to a hidden folder, which is renamed to the target when all of them are on the disk.
 
 `restore.py` puts a backup back.
 """
@@ -157,10 +158,10 @@ def _snapshot(path: Path, opened: ExitStack) -> sqlite3.Connection:
 def _snapshot_with_journal(
     state: StateFiles, opened: ExitStack
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
-    """Return a snapshot of the database, its offset, and the open files of the journal, also those after the offset.
+    """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    If the gateway begins a new file of the journal meanwhile, it may have deleted an older file that was not opened
-    yet. In that case both are opened again.
+    If the gateway begins a new file of the journal meanwhile, the list of opened files may lack a file that the
+    snapshot needs. In that case the snapshot and the files are opened again.
     """
     while True:
         with ExitStack() as attempt:
@@ -183,7 +184,7 @@ def _offset(path: Path, snapshot: sqlite3.Connection) -> JournalOffset:
 def _require_schema(path: Path, snapshot: sqlite3.Connection) -> None:
     """Raise `StoreFailed` if the database has another schema than this release.
 
-    A backup with a migrated schema would be of no use to the release that serves.
+    Otherwise the backup would be migrated to this release's schema, and the release that serves could not use it.
     """
     version = snapshot.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):
@@ -200,7 +201,7 @@ def _size(snapshot: sqlite3.Connection) -> int:
 
 
 def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
-    """Copy the spools. A spool that a gateway removes meanwhile is in the journal, which is read later."""
+    """Copy the spools. A spool that a gateway removes meanwhile is left out: its calls are in the journal by then."""
     for spool in state.spools():
         target = copy.journal / spool.name
         try:

@@ -22,7 +22,7 @@ _DATA: Final = b"\0" * 4096
 
 
 class DiskProbe:
-    """Tests of one folder. There is at most one at a time, so a disk that does not answer blocks one thread only."""
+    """The tests of one folder. At most one runs at a time, so a disk that does not answer blocks one thread only."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "probe"

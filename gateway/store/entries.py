@@ -81,7 +81,9 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost_basis: str = ""
     """The row of the price table that was used (`Record.cost_basis`)."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that are charged for the call, each bucket by its name and the terms of its rule."""
+    """Chains of quota buckets (`money/quotas/ledger.py`) that are charged for the call.
+
+    Each bucket is given by its name and the terms of its rule."""
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -78,7 +78,7 @@ class Database:
 
     state: DatabaseState
     detail: str = ""
-    """SQLite's message about a database that is not good."""
+    """The fault of a database whose state is not "good"."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""
@@ -142,7 +142,7 @@ def _examined(connection: sqlite3.Connection) -> Database:
     if version < len(MIGRATIONS):
         return Database("good", f"its schema is version {version}; the next start brings it to {len(MIGRATIONS)}")
     if lost := _expected() - objects:
-        # of a missing table, only the table is named, and not its columns
+        # a missing table is named without its columns
         names = [
             name for name in sorted(lost) if name.replace("column", "table").partition(".")[0] not in lost - {name}
         ]
@@ -189,7 +189,7 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
-    """Return SQL of the histogram of a column with durations (`histogram.count`)."""
+    """Return the SQL of each integer of the histogram of a column with durations (`histogram.count`)."""
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
     return tuple(f"{low} + ({high} << {SHIFT})" for low, high in zip(counts[::2], counts[1::2], strict=True))
@@ -219,4 +219,4 @@ SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_S
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for figures that count fewer calls than are stored. More calls are correct, because calls expire."""
+"""Query for figures that count fewer calls than are stored. A figure may count more calls, because calls expire."""

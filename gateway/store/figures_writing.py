@@ -1,5 +1,6 @@
 """Writing of the sums of a batch of calls: figures, uses of tools, errors, and the health of models.
 
+Figures are sums over the calls of one series in one unit of time (`sums.Group`).
 All functions run within the transaction of the batch (`writing.py`).
 """
 
@@ -20,7 +21,8 @@ EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for lev
 """Tables of the same figures over all callers and agents. Their series have "" as identity and agent. They have far
 fewer rows, so most pages of admins read them."""
 MAX_SHAPES: Final = 200
-"""Maximum number of shapes of messages for one code of errors of one provider. Further messages share the shape ""."""
+"""Maximum number of shapes (`sums.shape`) of messages for one error code of one provider. Further messages share the
+shape ""."""
 _LOOKUP_ROWS: Final = 500
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _KEY: Final = ", ".join(Series._fields)
@@ -162,11 +164,11 @@ def _update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, st
 
 
 _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums that name texts of clients and providers."""
+"""Tables of sums with text that clients and providers chose."""
 
 
 def expire_texts(connection: sqlite3.Connection, before: int) -> None:
-    """Delete errors and uses of tools before a Unix time in milliseconds, and messages of errors in the health.
+    """Delete errors, uses of tools, and messages in the health of models, all from before a Unix time in milliseconds.
 
     At most one day of each table is deleted, the oldest, because the store is locked meanwhile.
     """

@@ -31,7 +31,7 @@ BUSY_POLL_SECONDS: Final = 0.5
 
 A call in a batch of 1,000 costs the store less than half as much as a call in a batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
-"""Number of bytes of the journal in one round from which on the gateway is busy. These are some 20 calls."""
+"""Number of bytes of the journal in one round at which the gateway counts as busy, about 20 calls."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
@@ -73,7 +73,7 @@ class JournalFollower:
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset()
-        """The offset before which unreadable lines are kept in a separate file."""
+        """The offset before which all unreadable lines have been copied to a separate file."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False

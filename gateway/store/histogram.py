@@ -15,7 +15,7 @@ BOUNDS: Final = tuple(round(50 * 10 ** (step / 4)) for step in range(17))
 """Upper bounds of the buckets in milliseconds, from 50 ms to 500 s, four for each factor of ten. One more bucket counts
 longer durations."""
 SHIFT: Final = 31
-"""Number of bits of the first of the two counts in an integer. The sum of a count is below two billion."""
+"""Number of bits of the first of the two counts in an integer. So the sum of a count must be below two billion."""
 SIZE: Final = (len(BOUNDS) + 1) // 2
 """Number of integers that have the counts of all buckets."""
 

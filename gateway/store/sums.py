@@ -27,8 +27,7 @@ HOUR: Final = 3_600_000
 DAY: Final = 86_400_000
 """Number of milliseconds in a day."""
 PERIOD: Final = 32 * DAY
-"""Number of milliseconds in a period, the coarsest resolution of sums. Long ranges of time consist mostly of periods.
-"""
+"""Number of milliseconds in a period of 32 days, the coarsest resolution of sums."""
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved")
 """Columns of the table `sessions` that are sums over calls."""

@@ -1,3 +1,1 @@
-"""Reports for the pages: figures over stored calls, computed from sums that the store keeps by quarter hour, hour and
-day.
-"""
+"""Reports for the pages: figures over stored calls, computed from the sums that the store keeps (`store/sums.py`)."""

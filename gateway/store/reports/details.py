@@ -73,7 +73,7 @@ def _message(kind: tuple[Any, ...], calls: int) -> MessageRow:
 
 
 MAX_OWN: Final = 2_000
-"""Maximum number of calls with errors that are searched for examples of one caller."""
+"""Maximum number of a caller's failed calls that are searched for the caller's own messages."""
 _OWN_ERRORS: Final = """
 SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
@@ -94,7 +94,7 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
     """Return a row with the caller's own last message and call, since those of the row may be another caller's.
 
-    `known` is the shape of the row's messages. If the caller's calls have expired, both are "".
+    `known` is the shape of the row's messages. If the caller's calls have expired, message and call are "".
     """
     message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
     return replace(row, message=message, example=call, last_at=at / 1000)

@@ -1,4 +1,4 @@
-"""The pieces of ranges of time that sums by day, by hour and by quarter hour cover.
+"""Division of ranges of time into pieces, each of which the sums of one resolution cover exactly.
 
 A day of a reader's zone is no day of UTC, so its sums are added from the largest whole units of UTC within it.
 """
@@ -18,13 +18,13 @@ class Piece(NamedTuple):
     bucket: int
     """Number of the bucket."""
     since: int
-    """Unix time in milliseconds."""
+    """Start of the piece, as Unix time in milliseconds."""
     until: int
     """Exclusive end, as Unix time in milliseconds."""
 
 
 def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
-    """Return the pieces of buckets by the table whose sums they need.
+    """Return the pieces of all buckets, by the table that covers them.
 
     `tables` has the resolution of each table in milliseconds, with the coarsest table first.
     """

@@ -55,7 +55,7 @@ MEASURES: Final[Mapping[Measure, str]] = {
     "errors": "iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls)",
     "saved": "f.cache_saved",
 }
-"""SQL of the amounts of charts."""
+"""SQL of the amount of each measure, for charts."""
 
 
 class Amounts(NamedTuple):
@@ -94,7 +94,8 @@ def grouped(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums: the number of the bucket, the columns `by` if given, and the sums `what`.
 
-    A group has a row for each table that has a part of its sums. `tables` are tables of figures by default.
+    A group may have several rows, one for each table with a part of its sums, which the caller must add (`added`). If
+    `tables` is None, the tables of figures are used.
     """
     if tables is None:
         tables = _tables(selection, by)
@@ -124,7 +125,7 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sums of columns of rows with the sums of `SUMMED`, or zeros without rows."""
+    """Add rows of the sums `SUMMED` by column. Without rows, return zeros."""
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 
 

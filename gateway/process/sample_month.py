@@ -89,7 +89,7 @@ FAULTS: Final = (
 )
 _FAULT_WEIGHTS: Final = [fault.weight for fault in FAULTS]
 _BAD_DAY: Final = 9
-"""Number of days ago on which the provider had an incident."""
+"""Number of days since an incident at the provider."""
 
 
 @dataclass(frozen=True, slots=True)

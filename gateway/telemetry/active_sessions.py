@@ -20,7 +20,7 @@ SLOTS: Final = 32_768
 
 
 class ActiveSessions:
-    """The estimated number of active sessions. It is exact for a few sessions, unless two of them share a slot."""
+    """An estimate of the number of active sessions. A small number is exact, unless two sessions share a slot."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

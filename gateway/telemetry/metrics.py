@@ -3,8 +3,8 @@
 - The configuration bounds the number of label values. A model that is not configured has the label `other`. A call
   without a provider has the provider label `none`. There are labels for callers only if the configuration enables them,
   and only up to a configured number of callers.
-- The series (metrics with fixed labels) of a call are cached by provider, model and API, because `labels()` takes
-  longer than counting.
+- The series (metrics with fixed label values) of a call are cached by provider, model and API, because `labels()`
+  takes longer than counting.
 - Calls are counted from their records. Other parts of the gateway only count events that are not in a record.
 - `deploy/vocabulary.md` defines the names of the labels.
 """
@@ -53,7 +53,7 @@ OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 OTHER: Final = "other"
 NONE: Final = "none"
 
-# the library would add a useless series `_created` to each counter, which doubles the size of the output
+# otherwise the library adds a series `_created` to each counter, which doubles the size of the output
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
 
 
@@ -196,8 +196,8 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: the bytes that wait for the store or the disk, and whether one of these
-        fails.
+        """Add the metrics of the journal: the bytes that wait for the store and for the disk, and whether the store or
+        the disk fails.
         """
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
@@ -241,13 +241,13 @@ class Metrics:
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
         """Add the metric of the used fraction of each quota.
 
-        `used` returns these fractions by the names of the quotas. It is called in the thread that runs `render`.
+        `used` returns the fractions by quota name. It is called in the thread that runs `render`.
         """
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def configured(self, config: Bounds) -> None:
-        """Allow the names in a configuration as labels. Series of names that are no longer configured are kept."""
+        """Allow the names in a configuration as label values. Series of names that it no longer has are kept."""
         self._max_users = config.metrics.users
         self._models = frozenset(
             (name, model) for name, provider in config.providers.items() for model in provider.models

@@ -74,7 +74,7 @@ class _Delivery:
     def end(self) -> None:
         """Make the thread end when its queue is empty.
 
-        This never blocks: if the queue is full, the thread needs no wake-up.
+        This never blocks. If the queue is full, the thread finds out without a wake-up.
         """
         self._ending = True
         with suppress(Full):

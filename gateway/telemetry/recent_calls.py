@@ -11,7 +11,7 @@ from typing import Final
 from gateway.contract.record import Record
 
 MINUTES: Final = 5
-"""Number of minutes for which sums are kept, with the present one."""
+"""Number of minutes for which sums are kept, including the current one."""
 _SECONDS: Final = 60
 
 
@@ -37,7 +37,7 @@ class RecentCalls:
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
         self._minutes: dict[int, defaultdict[str, Minute]] = {}
-        """Sums by number of the minute and by login. A login has an entry only if it has ended a call."""
+        """Sums by number of the minute and by login. A login without a call in a minute has no entry there."""
 
     def observe(self, record: Record) -> None:
         """Count a call that has ended now."""

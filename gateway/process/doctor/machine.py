@@ -172,7 +172,7 @@ async def _tailscaled_fault(path: str) -> str:
 def providers(config: Config) -> Sequence[Result]:
     """Return a result for each provider: whether its host is found, can be reached, and has a valid certificate.
 
-    The gateway's own client connects, so proxies and `ca_file` count as in calls.
+    The gateway's own client connects, so that proxies and `ca_file` are used as in calls.
     """
     return asyncio.run(_reach([p for p in config.providers.values() if p.baseurl and not p.disabled]))
 

@@ -1,4 +1,4 @@
-"""The laws of what the configuration sets for a plugin: the options of a flag, and the settings of a filter."""
+"""The laws of a plugin's configured values: the options of a compatibility flag, and the settings of a filter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.testkit.laws.law import Broken, require, shown
 
 
 def can_be_written(settings: Settings, name: str) -> None:
-    """Check that the configuration can set these values: their JSON is read as the same values.
+    """Check that the configuration can set these values, that is, that reading their JSON gives the same values.
 
     A field of the type `tuple`, for example, refuses a list, so the configuration could never set it.
     """

@@ -2,7 +2,7 @@
 
     "plugins": { "daily_cap": { "tokens": 1000000 } }
 
-A cap in money that survives a restart is a quota (deploy/README.md).
+A quota limits money instead, and survives a restart (deploy/README.md).
 """
 
 from collections import Counter

@@ -11,7 +11,7 @@ from gateway.contract import filter as filters
 api = 1
 
 REPLIES = OrderedDict()
-"""Replies by caller, format, path and body. The least recently used one is dropped first."""
+"""Replies by caller, format, path, query and hash of the body. The least recently used one is dropped first."""
 
 
 class Settings(filters.Settings):

@@ -72,7 +72,10 @@ reply_headers = runtime_api.reply_headers
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a request that are not billed as text, also of Anthropic's tools in the model's own fields."""
+    """Yield the parts of a request that are not billed as text.
+
+    Anthropic's tools may be in `additionalModelRequestFields`.
+    """
     yield from converse_billing.billed_parts(body)
     yield from messages_billing.of_tools(body.get(_MODEL_FIELDS))
 

@@ -77,7 +77,7 @@ class Guardrail:
         return text
 
     async def _apply(self, source: Literal["INPUT", "OUTPUT"], texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts, with what the guardrail masks replaced. Raises `Refused` if it blocks one of the texts."""
+        """Return the texts as the guardrail has masked them. Raises `Refused` if it blocks one of them."""
         reply = await self._http.send(
             "POST",
             self._url,

@@ -29,7 +29,7 @@ class Form(NamedTuple):
     """The form of one kind of secret."""
 
     marks: tuple[str, ...]
-    """Texts of which each secret of this kind has at least one. A text without any of them is not searched."""
+    """Strings, at least one of which is in every secret of this kind. A text without any of them is not searched."""
     pattern: str
     """The pattern. Its matches have a maximum length, so that a stream never waits forever."""
 
@@ -104,7 +104,11 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return the pattern of all secrets to look for, and their marks; no marks if there are `own` patterns."""
+    """Return the pattern of all secrets to look for, and their marks.
+
+    `left` are the kinds that are not replaced. `own` are the patterns of the configuration. They have no marks, so with
+    them no marks are returned, and every text is searched.
+    """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"
     return re.compile(pattern, re.ASCII), () if own else tuple(mark for form in forms for mark in form.marks)

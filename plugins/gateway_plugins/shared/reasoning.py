@@ -1,6 +1,6 @@
-"""The tag that the gateway puts before signatures of reasoning.
+"""The tag that the gateway puts before signatures of thinking (reasoning).
 
-It names the model family that made the reasoning, called its maker.
+It names the model family that made the thinking, called its maker.
 
 - A signature, or the data of redacted thinking, is valid only for its maker. Other model families answer 400 or cannot
   use it.
@@ -8,7 +8,7 @@ It names the model family that made the reasoning, called its maker.
   before the signature or data: `irisgate1:<maker>:<value>`.
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
   so that a client can continue elsewhere. Tags on Claude's signatures in older conversations are still read.
-- Some providers require reasoning back in a form that is not a signature. Then the tag also names the form of the
+- Some providers require thinking back in a form that is not a signature. Then the tag also names the form of the
   value: `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects
   another form treats the value as another maker's.
 
@@ -59,7 +59,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """The model family that made reasoning, or that is to receive it, with its properties."""
+    """The model family that made thinking, or that is to receive it, with its properties."""
 
     family: str
     """The name of the model family. If the family is unknown, this is the provider's name with the model's id."""

@@ -29,7 +29,7 @@ _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """The thinking that one member of a request asks for: an effort, or Anthropic's `thinking`, which has no effort."""
+    """The thinking that one member of a request asks for: either an effort, or Anthropic's `thinking`."""
 
     at: str
     """JSON pointer of the member."""

@@ -1,4 +1,4 @@
-"""Finds the strings in a part of a message that is of an unknown kind. So filters see new kinds of text too."""
+"""Finds the strings in message parts of unknown kinds, so that filters see new kinds of text too."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Feature:
 
     beta: str
     also: tuple[str, ...] = ()
-    """Other betas that are enough for the members to be accepted."""
+    """Other betas, any of which makes the provider accept the members too."""
     top: tuple[str, ...] = ()
     """Names of members at the top of the request that need the beta."""
     thinking: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Feature:
 
     @property
     def betas(self) -> frozenset[str]:
-        """All betas of which one is enough for the members to be accepted."""
+        """The betas, any of which makes the provider accept the members."""
         return frozenset((self.beta, *self.also))
 
     @property
@@ -108,8 +108,8 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
     """Remove the members that need one of `betas`, and report each as dropped.
 
-    `sent` are the betas of the request that will be sent. A member for which one of these is enough is not removed.
-    `at` is the JSON pointer of the object that has the members.
+    `sent` are the betas of the request that will be sent. A member is kept if one of these makes the provider accept
+    it. `at` is the JSON pointer of the object that has the members.
     """
     for feature in features():
         if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:

@@ -45,8 +45,8 @@ _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_i
 """Names of the counts in `message_start`. SDKs later replace them by the counts in `message_delta`."""
 _PROMPT: Final = ("tools", "system", "messages")
 _NOT_TEXT: Final = (b'"image"', b'"document"', b'"web_search', b'"web_fetch', b"\\u00")
-"""Byte strings of which a prompt with images, documents or web tools contains at least one. The tokens of any other
-prompt are estimated from its length, because decoding takes a millisecond for 100 kB."""
+"""Byte strings that show that a prompt may have images, documents or web tools. The tokens of any other prompt are
+estimated from its length, because decoding takes a millisecond for 100 kB."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),

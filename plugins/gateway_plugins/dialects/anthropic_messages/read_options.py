@@ -154,9 +154,9 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
 
-    For a model other than Claude, the result has the effort, because it is a request to think. For Claude, the result
-    lacks it in two cases: the request has no thinking, or the model needs a beta for efforts. In both cases the effort
-    applies to the whole answer, and `answer_effort` returns it. The result always has the effort `none`.
+    For most models, an effort is a request to think. For Claude, it is left out if the request has no thinking, or if
+    the model needs a beta for efforts: it then applies to the whole answer (`answer_effort`). The effort `none` is
+    never left out.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest

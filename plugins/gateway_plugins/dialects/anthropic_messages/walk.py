@@ -54,7 +54,7 @@ _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Members of a reply that no other dialect has. They are reported as dropped if their value is not one of these."""
+"""Members of a reply that no other dialect has. They are reported as dropped, unless they have one of these values."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type in the API: (kind of citation, names of its members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),

@@ -26,7 +26,7 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Byte strings of which a body contains at least one if it names a file by URL or file id."""
+"""Byte strings to search for: a body that names a file by URL or file id contains one of them."""
 SYSTEM_MARK: Final = b'"system"'
 _SERVERS_BLOCKS: Final = frozenset({
     "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
@@ -41,7 +41,7 @@ _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
 """Beginning of the names of tool-search tools. Bedrock's servers run no other tools for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings of which a body contains at least one if it has a block that only Anthropic's own servers understand."""
+"""Byte strings to search for: a body with a block that only Anthropic's own servers understand contains one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 

@@ -3,7 +3,8 @@ refuses.
 
 - A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
   provider can count it and filters can read it, and packs it again for Bedrock.
-- If the dialect of an InvokeModel body is unknown, the wrapper stays, but has the body's JSON in place of its base64.
+- An InvokeModel body of an unknown dialect is not unpacked. Only its base64 is replaced by the JSON inside, so that
+  filters can read it.
 - CountTokens accepts only base model ids, and does not support every model. So the gateway first tries CountTokens with
   the base id, and then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own
   estimate, marked as such (litellm#32683, litellm#34272).

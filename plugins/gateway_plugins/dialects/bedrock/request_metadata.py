@@ -26,10 +26,10 @@ def read_metadata(header: str) -> Any:
 
 
 def metadata_member(header: str, top: Members) -> dict[str, bytes | None]:
-    """Return the change of a Converse body that adds the entries of the header to the client's own.
+    """Return the change of a Converse body that adds the entries of the header to its member `requestMetadata`.
 
-    The entries of the header count where both have one, and the client's last ones are left out if there are too many.
-    A member that is no object is not changed, so that Bedrock refuses it.
+    If both have an entry of the same name, the header's is used. If there are more than `MAX_METADATA` entries, the
+    last ones of the body are left out. Return {} if header or member is not an object, so that Bedrock refuses it.
     """
     added, given = read_metadata(header), orjson.loads(top.get("requestMetadata", b"{}"))
     if not isinstance(added, dict) or not isinstance(given, dict):

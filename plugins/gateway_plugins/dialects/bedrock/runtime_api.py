@@ -352,10 +352,10 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with the padding member `p`, which hides the length of a token.
+    """Return an event's payload with the padding member `p`, so that the length of a frame does not reveal its text.
 
-    Without padding, the length of a frame would reveal it. As on Bedrock, `p` has the first characters of `_PADDING`, a
-    random number of them (recorded traffic). A payload that already has `p` is unchanged.
+    As on Bedrock (recorded traffic), `p` has a varying number of the first characters of `_PADDING`. A payload that
+    already has `p` is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload

@@ -70,7 +70,8 @@ _CHECKS: Final[Mapping[str, numbers.Check]] = {
     "top_p": partial(numbers.real, highest=1),
     "top_k": partial(numbers.whole, highest=500),
 }
-"""The check of each sampling parameter: botocore's service model for temperature and top_p, Claude's for top_k."""
+"""The check of each sampling parameter. The maxima of temperature and top_p are from botocore's service model, that of
+top_k is Claude's."""
 
 
 def refuse_unservable(top: Members) -> None:

@@ -171,7 +171,7 @@ class Conversation:
         return system | {"contents": self._contents}
 
     def _sign(self, parts: Sequence[Block]) -> None:
-        """Add to a first call without a signature the one that the model accepts on calls of other models."""
+        """Sign the first call, if it has no signature, with the one that the model accepts on calls of other models."""
         call = next((part for part in parts if "functionCall" in part), None)
         if call is not None and self._caps.call_signature:
             call.setdefault("thoughtSignature", self._caps.call_signature)

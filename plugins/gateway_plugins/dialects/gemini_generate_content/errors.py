@@ -1,8 +1,9 @@
 """Errors in Google's form: statuses, codes and details. Source: Google's API design guide (AIP-193), google.rpc.Code.
 
 An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. A client
-that reads its stream as a JSON array gets a list with one such object, also if the error comes before the stream's head
-(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). A body that is not JSON gets the object.
+that reads its stream as a JSON array gets a list with one such object, even if the error is the whole reply
+(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). It gets the object alone if its request
+could not be parsed.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ _USUAL_EFFORT: Final = "high"
 """Effort for thinking that is requested without an effort or a budget. Anthropic's default is the same."""
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _MODES: Final[Mapping[str, str]] = {"auto": "VALIDATED", "none": "NONE", "any": "ANY", "tool": "ANY"}
-"""Modes of `functionCallingConfig`. AUTO is the default; VALIDATED is AUTO with calls that match their schema."""
+"""Mode in `functionCallingConfig`, by the mode of the tool choice. VALIDATED is AUTO with calls that match their
+schema."""
 _JSON: Final = {"responseMimeType": "application/json"}
 _NUMBERS: Final[Mapping[str, str]] = {
     "temperature": "temperature",
@@ -131,7 +132,7 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. A budget or display is not reported if `thinkingConfig` has a member for it."""
+    """Return the planned settings. A budget or display that `thinkingConfig` can request is not reported as dropped."""
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget

@@ -74,8 +74,8 @@ class _Contents:
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = field(default_factory=list)
-    """Thinking since the last part of another kind. If a signature of the gateway follows, its text replaces this
-    thinking."""
+    """Thinking since the last part of another kind. If a signature that the gateway wrote follows, the thinking inside
+    that signature is used instead."""
     _calls: list[Call] = field(default_factory=list)
     """The calls of the model's last turn."""
     _answered: set[str] = field(default_factory=set)

@@ -38,9 +38,9 @@ _FEES: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
 }
-"""Names of the billed items that are counted, by the types of the calls (OpenAI's price page, built-in tools)."""
+"""Names of the tools whose calls are billed, by the types of the calls (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Billed items whose fee is unknown, because it depends on a container's size and time or on the image."""
+"""Tools whose fee is unknown, because it depends on the size and time of a container, or on the image."""
 
 
 class Meter:

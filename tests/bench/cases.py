@@ -7,7 +7,7 @@ from tests.bench.systems import BARE, FILTERED, IDLE_FILTERS, IRISGATE, MANY_MOD
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE, CONVERSE_MODEL, CONVERSE_STREAM, Request
 
 OWN = "own"
-"""The name of the column for the gateway itself on another road."""
+"""The name of the column for the gateway itself in the variant that the case's title names."""
 
 
 @dataclass(frozen=True)

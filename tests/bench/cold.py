@@ -1,7 +1,7 @@
 """Measures the costs of identity and grants before anything is cached.
 
 These are the costs of a caller's first call, of lists, of whois and of a new configuration. The results are rows of
-(name, kind of growth of the grants, microseconds). None means that a time was not measured.
+(name, way in which the grants grow, microseconds). None means that a time was not measured.
 """
 
 from contextlib import suppress

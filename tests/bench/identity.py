@@ -45,8 +45,8 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return the measured microseconds: identity by mode, grants by kind of growth and size, and cold costs by name and
-    kind.
+    """Return the measured microseconds: identity by mode, grants by way of growth (`sizes.py`) and size, and cold costs
+    by name and way of growth.
     """
     plugin = discover().flags["openai_chat"]
     once = {}

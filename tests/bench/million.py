@@ -1,8 +1,8 @@
 """Measures the times of answers and pages for a store with a million calls.
 
-Run by hand: python -m tests.bench.million The figures are wall times over loopback, with one request after the other.
-The store is written in batches, as in a running gateway. If the second argument is a folder, the store is kept in it
-and used again.
+Run by hand: `python -m tests.bench.million`. The figures are wall times over loopback, with one request after the
+other. The store is written in batches, as in a running gateway. If the second argument is a folder, the store is kept
+in it and used again.
 """
 
 import asyncio

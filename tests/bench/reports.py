@@ -1,6 +1,6 @@
 """Measures the CPU time of each report over a million calls that are spread over a year.
 
-Run by hand: python -m tests.bench.reports [FILE] The store in the file is used again if it exists.
+Run by hand: `python -m tests.bench.reports [FILE]`. The store in the file is used again if it exists.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Configurations of any size, with as many models as grants, and callers for them.
 
-There are three kinds of grants: one grant for each user, many grants that all apply to everyone, and grants in the
-tailnet's policy, which tailscaled returns with the caller's identity.
+The number of grants grows in three ways (`Setup.name`): one grant for each user, many grants that all apply to
+everyone, and grants in the tailnet's policy, which tailscaled returns with the caller's identity.
 """
 
 from dataclasses import dataclass, replace
@@ -61,10 +61,7 @@ def config(size):
 
 
 def grant_each(size):
-    """Return a grant for each user with two globs:
-
-    `**`, which allows all models, and a glob that only this user has.
-    """
+    """Return a grant for each user with two globs: `**`, which allows all models, and one that only this user has."""
     return [
         Grant((login(number),), (Capability("user", (own(number), "**"), add_headers=(HEADER,)),))
         for number in range(size)
@@ -112,7 +109,7 @@ def new_call(runtime, plugin, identity, name):
 
 
 async def setups(size, sim, modes, request):
-    """Return a setup for each kind of growth of the grants. `request` is a request to a listener of mode whois."""
+    """Return a setup for each way in which grants grow. `request` is a request to a listener of mode whois."""
     made = config(size)
     catalog, prices = Catalog(made), Prices.load()
     models = [model(number) for number in spread(NAMED, size)]

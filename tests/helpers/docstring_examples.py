@@ -1,4 +1,4 @@
-"""Runs the examples of docstrings, which are written as an interactive session of Python. They may await."""
+"""Runs the examples in docstrings, which are interactive Python sessions. Their statements may use `await`."""
 
 import ast
 import doctest

@@ -11,7 +11,7 @@ The identification of callers, the wording of refusals and the list of models ar
 
 Sources of a grant (`src`), as Aperture's documentation defines them:
 
-* `*` matches every caller, including the local machine's `(loopback)`.
+* `*` matches every caller, including `(loopback)`, the caller of a listener in mode `loopback`.
 * Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
   `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
   (Aperture's documentation: "src must equal that whole string"). A node that gets another tag becomes a different
@@ -70,7 +70,7 @@ class Patterns:
 
 
 class _Terms(NamedTuple):
-    """The headers, quotas and rate limits that apply when a caller uses one model."""
+    """Whether a caller may use one model, and the headers, quotas and rate limits of the caller's calls of it."""
 
     allowed: bool
     headers: Headers
@@ -79,7 +79,10 @@ class _Terms(NamedTuple):
 
 
 class Access:
-    """The access that one caller is granted. A model is never allowed if its provider is not in `providers`."""
+    """The access that one caller is granted.
+
+    `providers` are the ids of the configured providers. Models of other providers are never allowed.
+    """
 
     def __init__(self, capabilities: tuple[Capability, ...], providers: frozenset[str]) -> None:
         roles = {capability.role for capability in capabilities}
@@ -111,7 +114,7 @@ class Access:
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the (provider, model) pairs that the caller may use.
 
-        The cache is not used, because there are many.
+        The cache is bypassed, because a list of all models would evict the models that the caller uses.
         """
         return {model for model in models if self._is_allowed(*model)}
 

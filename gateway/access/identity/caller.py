@@ -19,11 +19,11 @@ tags."""
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `login` is never empty, because a caller without a login is refused before."""
+    """An identified caller."""
 
     login: str
-    """The login name of a user. For a tagged node, this is all its tags, sorted and joined by ",". In mode `loopback`,
-    this is `(loopback)`."""
+    """The login name of a user; never "". For a tagged node, this is all its tags, sorted and joined by ",". In mode
+    `loopback`, this is `(loopback)`."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
@@ -77,10 +77,10 @@ def unknown(message: str) -> Refused:
 def user(
     login: str, *, groups: Sequence[str] = (), node: str = "", capabilities: Sequence[Capability] = ()
 ) -> Identity:
-    """Return the identity of a user. Groups whose names are reserved are left out.
+    """Return the identity of a user. Groups whose names have another meaning in the `src` of a grant are left out.
 
-    Raises `Refused` if the login is empty, too long or not printable. Raises `Refused` too for a login that has another
-    meaning in the `src` of a grant: a tag, a group, everybody, tagged nodes or the local machine.
+    Raises `Refused` if the login is empty, too long or not printable, and for a login that has another meaning in the
+    `src` of a grant: a tag, a group, everybody, tagged nodes or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")
@@ -91,7 +91,7 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Return whether `name`, in the `src` of a grant, means everybody, the local machine or tagged nodes."""
+    """Return whether `name` means everybody, the local machine or tagged nodes in the `src` of a grant."""
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 

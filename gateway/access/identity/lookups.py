@@ -1,8 +1,8 @@
-"""Limits the gateway's questions to a tailscaled, so that callers from outside the tailnet do not delay other callers.
+"""Limits on the gateway's questions to a tailscaled, so that callers from outside the tailnet do not delay others.
 
-- tailscaled answers at once for an address of the tailnet. For another address, it waits up to 0.4 seconds for a late
-  registration, with a global lock (tailscale/tailscale, net/proxymap). So only a few questions about addresses outside
-  the tailnet are asked at the same time.
+- tailscaled answers at once for an address of the tailnet. For another address, it holds a global lock while it waits
+  up to 0.4 seconds for a late registration of the address (tailscale/tailscale, net/proxymap). So only a few questions
+  about addresses outside the tailnet are asked at the same time.
 - Callers with the same address of the tailnet share one question. If tailscaled answers that nobody has a tailnet
   address, it is not asked about this address again for some seconds.
 - An answer for 127.0.0.1 is never shared, because with userspace networking every caller has this address.
@@ -34,9 +34,10 @@ NOBODY_SECONDS: Final = 5.0
 """Seconds for which the answer that nobody has an address is reused. A node that has just joined the tailnet may be
 refused for this long."""
 MAX_WAITING: Final = 64
-"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused. With more
-waiting questions, the last would wait longer than `WAIT_SECONDS`: only `UNCERTAIN_AT_ONCE` questions are asked at the
-same time, and each takes at least 0.18 s.
+"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused.
+
+With more waiting questions, the last could wait longer than `WAIT_SECONDS`: only `UNCERTAIN_AT_ONCE` questions are
+asked at the same time, and each takes 0.18 to 0.4 s.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""

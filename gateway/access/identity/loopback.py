@@ -27,7 +27,7 @@ from gateway.contract.small_cache import small_cache
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
-"""Prefixes of the header names by which a proxy is recognized, besides the header `Forwarded` of RFC 7239."""
+"""Prefixes of headers that proxies add, in lower case. `_NAMES` has the other such headers."""
 
 
 class Loopback:

@@ -85,8 +85,8 @@ class Modes:
         """Return the factory of the asyncio protocol objects for new connections of a listener.
 
         In all modes except `proxy-protocol`, this is `server`, the factory for HTTP. In mode `proxy-protocol`, it makes
-        objects that first read the PROXY header and then hand the connection over to HTTP. `room` counts the connection
-        until it is handed over.
+        objects that first read the PROXY header and then hand the connection over to HTTP. `room` is the limit on
+        connections, in which a connection counts until it is handed over.
         """
         if listener.identity != "proxy-protocol":
             return server
@@ -103,7 +103,7 @@ class Modes:
     async def machines(self) -> list[Identity]:
         """Return the identities that processes of this machine have for listeners of mode `whois`, without duplicates.
 
-        A listener whose tailscaled does not answer is left out.
+        A listener is left out if its tailscaled does not answer, or if no grant can name this machine.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():

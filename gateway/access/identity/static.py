@@ -1,7 +1,6 @@
-"""The modes in which all callers of a listener have the same identity, whatever they send.
+"""The mode `static`: all callers of a listener have the identity in the configuration, whatever they send.
 
-In mode `loopback` every caller is `(loopback)`, because only this machine can reach the listener's address (127.0.0.1
-or ::1). In mode `static` the configuration names the caller. This is useful if only one service can reach the listener.
+This is useful if only one service can reach the listener.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from gateway.access.identity.caller import Caller, Identity
 
 
 class Static:
-    """A mode that gives every caller the same identity."""
+    """The mode `static`, with the identity of every caller."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity

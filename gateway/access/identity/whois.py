@@ -47,7 +47,8 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The result for one connection.
 
-    A refusal is not stored as an exception, whose traceback would keep the connection in memory.
+    A refusal is stored as `identity=None` and not as the exception `Refused`, because the traceback of an exception
+    would keep the connection in memory.
     """
 
     identity: Identity | None
@@ -56,10 +57,7 @@ class _Known:
 
 
 class Whois:
-    """The modes `whois` and `proxy-protocol`.
-
-    They differ only in `peer`, the function that returns the caller's address.
-    """
+    """The mode `whois`. The mode `proxy-protocol` (`Proxied`) uses it too, with another function `peer`."""
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups
@@ -81,7 +79,7 @@ class Whois:
         return known.identity
 
     async def machine(self) -> Identity | None:
-        """Return the identity of processes of this machine as callers over the tailnet; None if they have none.
+        """Return the identity that processes of this machine have as callers over the tailnet; None if they have none.
 
         Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant can name this machine.
         """

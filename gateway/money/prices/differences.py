@@ -36,10 +36,10 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios of a price to another price of the same row."""
+"""Believable ratios of a price to another price of the same row: (the other price, lowest ratio, highest ratio)."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
-"""Believable ratios of a price in another tier, or for a long prompt, to the standard price. Real ratios are 0.4 to
-12."""
+"""Lowest and highest believable ratio of a price in another tier, or for a long prompt, to the standard price. Real
+ratios are 0.4 to 12."""
 _SIBLINGS: Final = Decimal(30)
 """Highest believable ratio between the input prices of one model at two sellers or regions. The highest real ratio is
 24."""

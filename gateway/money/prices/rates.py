@@ -44,9 +44,9 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that are included in the count of another kind, mapped to (the other kind, a boolean). The boolean
-applies to models without a separate price for the included kind. If it is True, as for images, the price of the other
-kind is used. If it is False, as for audio, the price is unknown."""
+"""Kinds of tokens that the count of another kind includes, mapped to (other kind, whether the price of the other kind
+is used for models that have no separate price for this kind). If it is not used, as for audio, the price of such a
+model is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""

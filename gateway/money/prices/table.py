@@ -1,4 +1,4 @@
-"""Finds the prices of a provider's models, by the provider's price list, the model's name and the configured rules.
+"""The prices of a provider's models, found by the provider's price list, the model's name and the configured rules.
 
 - The region of a price is the region prefix (`us.`) in the id of a Bedrock model. For an id without such a prefix, it
   is the region of the price list (`cost_basis`).

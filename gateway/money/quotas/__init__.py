@@ -5,8 +5,8 @@
 - `ledger.py`: all buckets of one kind, and chains of buckets.
 - `estimate.py`: an estimate of the maximum number of tokens of a call; `contents.py`: images, files and tools in a
   body.
-- `book.py`: all buckets of the gateway's process.
+- `book.py`: all buckets of the gateway's process; `transfer.py`: their state, for the process that replaces this one.
 
 `gateway.access.grants` decides which quotas apply to a caller. `gateway.call.settlement` reserves and charges the
-amounts of each call. No module here does I/O. Only `contents.py` knows the JSON forms of dialects.
+amounts of each call. No module here does I/O.
 """

@@ -64,7 +64,7 @@ class Rule:
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with capacity and refill replaced by stored `terms`, for the refill of a stored balance.
+        """Return this rule with the capacity and refill of `terms`, the rule that was stored with a balance.
 
         The rule is unchanged if `terms` cannot be read, or is "" (in a store of an older release).
         """
@@ -218,9 +218,7 @@ class LiveBucket:
         return spent_percent(self.rule.capacity, self.balance)
 
     def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from the last refill until the balance is at least `balance`; None if it never will
-        be.
-        """
+        """Return the nanoseconds from `at` until the bucket has `balance` units; None if it never will."""
         rule = self.rule
         if self.balance >= balance:
             return 0

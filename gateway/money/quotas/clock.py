@@ -15,8 +15,8 @@ _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond, to which the clock rounds. The store keeps times as floats in seconds, which
 represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which the returned time is slower than real time while the machine's clock is behind it. So the machine's
-clock catches up with the returned time at some point, and buckets still refill meanwhile."""
+"""Factor by which the returned time runs slower than real time while the machine's clock is behind the returned time.
+So the machine's clock catches up at some point, and buckets still refill meanwhile."""
 
 
 class SteadyClock:

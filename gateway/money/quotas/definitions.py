@@ -71,7 +71,7 @@ class RateLimit:
         """Return the bucket of a caller for a model.
 
         `patterns` are the model patterns of the grant with this limit. The parts of the bucket's name are joined with
-        line ends, which no login and no rate contains. So two limits share a bucket only if all parts are equal.
+        line feeds, which no login and no rate contains. So two limits share a bucket only if all parts are equal.
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))

@@ -91,7 +91,7 @@ class Estimate(msgspec.Struct, frozen=True):
     """Number of output tokens that are reserved in a rate limit. For a call without an output limit, it may be less
     than `output`: few such calls use the maximum, and reserving the maximum would make the limit refuse other calls."""
     usual_input: int | None = None
-    """Typical number of input tokens of requests with a similar body; None if it equals `input`."""
+    """Typical number of input tokens, where `input` is the maximum; None if both are equal."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0

@@ -62,7 +62,7 @@ class Claim(NamedTuple):
 
 
 class Exceeded(Exception):
-    """The refusal of a call by a bucket or chain whose balance is completely used or reserved."""
+    """The refusal of a call: nothing is left in a bucket or chain, or a new bucket has no room in memory."""
 
     def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(chain[0])
@@ -71,7 +71,7 @@ class Exceeded(Exception):
         self.rule = rule
         """The rule of the first bucket in `chain`."""
         self.balance = balance
-        """The balance of all buckets at the refusal. It is above 0 if calls in flight have reserved all of it."""
+        """The sum of the balances at the refusal. It is above 0 if calls in flight have reserved all of it."""
         self.retry_after = retry_after
         """Estimated number of seconds, at least 1, until a call may begin."""
 
@@ -329,8 +329,8 @@ def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[
     """Yield each bucket of a chain with its part of an amount.
 
     Each bucket pays as much as it can of what earlier buckets could not pay. The rest is charged to the last bucket, or
-    to the first one that never refuses a call (`notify`). If `unreserved` is true, buckets pay only
-    from the part of their balance that no call in flight has reserved.
+    to the first one that never refuses a call (`notify`). If `unreserved` is true, buckets pay only from the part of
+    their balance that no call in flight has reserved.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):
@@ -368,8 +368,8 @@ def _exceeded(chain: _Links, now: int) -> Exceeded:
 def _wait(chain: _Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The result is found by bisection, to within a second, because the buckets refill differently. An upper bound is the
-    time in which a single bucket gains `missing` units.
+    The buckets refill at different rates, so the result is found by bisection, to within a second. The upper bound is
+    the time in which one of the buckets gains `missing` units alone, or in which all are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

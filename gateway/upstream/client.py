@@ -1,6 +1,7 @@
-"""The HTTP client for requests to providers; no other module opens connections to providers.
+"""The HTTP client for requests to providers. No other module sends requests to providers.
 
-This module handles URLs, timeouts and HTTP headers. It never parses the content of a request or a reply.
+This module handles URLs, timeouts and HTTP headers. It never parses the content of a request or a reply. The
+connections are in `http1/`.
 """
 
 from __future__ import annotations

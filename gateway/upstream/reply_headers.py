@@ -2,10 +2,10 @@
 
 - Only the headers in `_NAMES` are passed on, and those that the flag of the provider names (`Flag.passed_headers`).
   `_NAMES` is used for all API formats, because providers of several companies may use the same format.
-- Some other headers describe the gateway's account at the provider, which clients need not know:
+- Headers about the gateway's account at the provider are not passed on, because clients need not know it:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
-- Some other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's
-  host name, such as Strict-Transport-Security.
+- Headers about the connection to the provider are not passed on, nor are those that would apply a policy of the
+  provider to this gateway's host name, such as Strict-Transport-Security.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
 botocore's service model.

@@ -1,6 +1,7 @@
-"""Texts of the configuration that name the caller to a provider: their templates `<user>` and `<node>` are filled in.
+"""Texts in the configuration that name the caller to a provider, such as the name of an AWS role session.
 
-A provider accepts few characters in such texts, so other characters are replaced.
+The templates `<user>` and `<node>` in a text are filled in. A provider accepts few characters in such a text, so other
+characters are replaced.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def filled(text: str, subject: Subject) -> str:
 
 
 def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
-    """Return a text that the provider accepts. `other` are the characters that it does not accept.
+    """Return a text that the provider accepts.
 
-    A text that must be changed gets a part of its hash, so that it stays unique. "" stays as it is, because it is not
-    sent.
+    `other` matches the characters that the provider does not accept, and `lengths` are the numbers of characters that
+    it accepts. A text that must be changed gets a part of its hash, so that it stays unique. "" is returned unchanged,
+    because it is not sent.
     """
     fit = other.sub("-", text)
     if not text or (fit == text and len(text) in lengths):

@@ -1,4 +1,4 @@
-"""The AWS credentials of one provider: what signs its requests, or makes its short-term API keys.
+"""The AWS credentials of one provider, which sign its requests or from which its short-term API keys are made.
 
 - The credentials come from botocore's chain. With `assume_role` they are exchanged for those of a role.
 - If the role's session depends on the caller, each caller has credentials of its own.
@@ -46,7 +46,7 @@ class AwsAccess:
         self._failed = failed
         self._chain = Chain(settings.profile, settings.region, clock)
         self._base = Renewed(self._resolve, clock.now, failed)
-        """The credentials at the end of the chain."""
+        """The credentials that botocore's chain finds."""
         self._own: Renewed[Signer | Key] = Renewed(self._issue, clock.now, failed)
         """The credential of all calls, if no role is assumed."""
         self._sessions: OrderedDict[RoleSession, Renewed[Signer | Key]] = OrderedDict()
@@ -75,8 +75,8 @@ class AwsAccess:
     async def has_other(self, subject: Subject, refused: Signer | Key, date: str) -> bool:
         """Return whether the caller has a credential other than the refused one, or whether the clock was wrong.
 
-        `date` is the header `Date` of the refusal. The chain is walked again, because its end may be a file that has
-        changed.
+        `date` is the header `Date` of the refusal. The chain is walked again, because it may find its credentials in a
+        file that has changed.
         """
         is_corrected = self._clock.learn(date)
         if (base := self._base.fresh()) is not None:
@@ -104,7 +104,7 @@ class AwsAccess:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _usable(self, credentials: Credentials) -> Obtained[Signer | Key]:
-        """Return what goes with a request: the signer, or a short-term API key."""
+        """Return the credential of a request: a signer, or a short-term API key."""
         signer = Signer(credentials, self._settings.region, self._settings.service)
         if self._settings.signs:
             return Obtained(signer, credentials.expires_at)

@@ -1,7 +1,7 @@
 """Obtains AWS credentials: by botocore's chain (environment, profile, SSO, web identity, container, instance), and by
 assuming a role.
 
-- Everything here blocks, so it runs in threads. Nothing is cached here (`renewal.py`).
+- Everything here blocks, so it runs in threads. Credentials are not cached here, but in `renewal.py`.
 - The chain is walked anew each time, so that a file or a login that has changed since then is used.
 - Requests to STS are signed by the gateway's own signer, at the corrected time (`clock.py`).
 - botocore is imported at the first use, because only providers with AWS credentials need it (the extra `aws`).
@@ -69,7 +69,7 @@ class RoleSession(NamedTuple):
 
 
 class Chain:
-    """The credentials of one profile; of the default chain if `profile` is ""."""
+    """The credential chain of one profile; of no particular profile if `profile` is ""."""
 
     def __init__(self, profile: str, region: str, clock: Clock) -> None:
         self._profile = profile
@@ -79,7 +79,7 @@ class Chain:
         """The client for STS, with the credentials by which its requests are signed."""
 
     def credentials(self) -> Credentials:
-        """Return the credentials at the end of the chain. Raises `CredentialFailed` if there are none."""
+        """Return the credentials of the first step of the chain that has any. Raises `CredentialFailed` if none has."""
         of_profile = f" of the profile {self._profile}" if self._profile else ""
         try:
             resolved = self._session().get_credentials()
@@ -95,7 +95,10 @@ class Chain:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "", expires_at, source)
 
     def assume(self, base: Credentials, session: RoleSession) -> Credentials:
-        """Return the credentials of a role. `base` are those that may assume it. Raises `CredentialFailed`."""
+        """Return the credentials of a role. `base` are the credentials that assume it.
+
+        Raises `CredentialFailed` if the role cannot be assumed.
+        """
         try:
             try:
                 return self._assume(base, session)

@@ -2,7 +2,8 @@
 
 - The program prints the key itself, or a JSON object with `key` and, if the key expires, `expires_at` (RFC 3339, or
   Unix time) or `expires_in` (seconds).
-- A key without an expiry is printed again every five minutes (`renewal.py`), or when the provider refuses it.
+- If a key has no expiry, the program runs again after five minutes (`renewal.py`), or when the provider refuses the
+  key.
 - The program's errors go to the standard error of the gateway, and not into the log, because they may show secrets.
 """
 
@@ -37,11 +38,11 @@ MAX_OUTPUT: Final = 64 * 1024
 
 
 class _Failed(Exception):
-    """The error for a program that did not print its output."""
+    """The error for a program that failed, took too long or printed too much."""
 
 
 class KeyHelperAccess:
-    """The key of one provider. `failed` is called after each failure to obtain it."""
+    """The key that the program of one provider prints. `failed` is called after each failure to obtain the key."""
 
     def __init__(self, helper: KeyHelper, threads: Executor, failed: Callable[[CredentialFailed], None]) -> None:
         self._command = helper.command

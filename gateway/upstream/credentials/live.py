@@ -1,7 +1,7 @@
 """The credentials that change at run time: they are obtained, renewed, put on requests, and replaced when refused.
 
-Only providers with an `issuer` have such a credential. `keys.py` has the fixed keys of the configuration, and says
-whose credential a request has.
+Only providers with an `issuer` (settings for AWS, or a program that prints keys) have such a credential. `keys.py` has
+the fixed keys of the configuration, and decides whether a request has the client's own credential.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ THREADS: Final = 4
 SILENT_SECONDS: Final = 60.0
 """Seconds for which the same failure of a provider's credentials is not logged again."""
 HASHED_HERE: Final = 1024 * 1024
-"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms. hashlib releases the
-GIL."""
+"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms. A longer body is hashed
+in a thread, because hashlib releases the GIL."""
 _SIGNED_TOO: Final = ("content-type", "x-amz")
 """Beginnings of the names of headers that are signed, besides `host`. AWS demands all that begin with `x-amz-`."""
 
@@ -98,7 +98,10 @@ class LiveCredentials:
         return None if credential is None else Used(credential, subject)
 
     async def get(self, provider: Provider, subject: Subject) -> Used:
-        """Return the caller's credential, and wait until there is one. Raises `CredentialFailed`."""
+        """Return the caller's credential, and wait until there is one.
+
+        Raises `CredentialFailed` if it cannot be obtained.
+        """
         return Used(await self._access(provider).source.credential(subject).get(), subject)
 
     async def headers(

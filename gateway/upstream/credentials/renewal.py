@@ -4,7 +4,7 @@
 - If a renewal fails, the credential is used until it expires, and the renewal is tried again.
 - Nothing is renewed without calls, so there are no timers.
 
-The way in which a credential is obtained is decided elsewhere (`aws_access.py`).
+`aws_access.py` and `key_helpers.py` obtain the credentials.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ AGAIN_SECONDS: Final = 5.0
 """Minimum number of seconds between two tries to obtain a credential, so that an unavailable service is not flooded.
 For a credential with a short life, it is a quarter of that life."""
 MAX_AHEAD_SECONDS: Final = 600.0
-"""Maximum number of seconds before the expiry at which a renewal begins. Of a short life, the last quarter is used."""
+"""Maximum number of seconds before the expiry at which a renewal begins. For a credential with a short life, it begins
+in the last quarter of that life."""
 REREAD_SECONDS: Final = 300.0
 """Seconds after which a credential without an expiry is read again, because its file may have been changed."""
 
@@ -75,7 +76,10 @@ class Renewed(Generic[T]):
         return current.value
 
     async def get(self) -> T:
-        """Return the credential, and wait for it if there is no valid one. Raises `CredentialFailed`."""
+        """Return the credential. If there is no valid one, wait until it is obtained.
+
+        Raises `CredentialFailed` if it cannot be obtained.
+        """
         value = self.fresh()
         if value is None:
             self._begin(self._now())

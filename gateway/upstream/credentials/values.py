@@ -1,4 +1,4 @@
-"""The credentials that expire and are not signers (`sigv4.py`)."""
+"""Keys that are obtained at run time and sent as they are. `sigv4.py` has the credentials that sign requests."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from gateway.upstream.http1.tls import tls_context
 NAME_SECONDS: Final = 60.0
 """Number of seconds for which a host's addresses are used before its name is looked up again."""
 EYEBALLS_SECONDS: Final = 0.25
-"""Number of seconds that one address has, before the next is tried beside it (RFC 8305, section 5)."""
+"""Seconds after which the next address is tried too, while the attempt at the first goes on (RFC 8305, section 5)."""
 MAX_PROXY_HEAD: Final = 16 * 1024
 """Maximum number of bytes of a proxy's reply to CONNECT."""
 _KEEPALIVE: Final = (
@@ -42,7 +42,7 @@ _Address = tuple[Any, ...]
 
 
 class Dialer:
-    """Opens connections. One object has the addresses of all hosts."""
+    """Opens connections, and remembers the addresses of hosts."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, int], tuple[float, asyncio.Task[list[_Address]]]] = {}

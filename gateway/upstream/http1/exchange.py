@@ -30,7 +30,7 @@ them too."""
 
 
 Quick = Callable[[bytes], bool]
-"""A function that processes bytes of a body at once. It returns False if it could not."""
+"""A function that processes bytes of a body as soon as they arrive. It returns False if it could not."""
 
 
 def not_quick(_data: bytes) -> bool:
@@ -111,7 +111,7 @@ class Exchange:
                 self._waiter.set_result(None)
 
     def end(self, error: Exception | None) -> None:
-        """Take note that the connection has ended, because of `error` or by the provider's will."""
+        """Take note that the connection has ended, because of `error`; None if the provider closed it."""
         if self.has_ended:
             return
         if error is None and self._head is not None and not self._is_delimited:

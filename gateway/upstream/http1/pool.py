@@ -9,11 +9,13 @@ from gateway.upstream.http1.connection import Connection
 from gateway.upstream.http1.targets import Endpoint
 
 IDLE_SECONDS: Final = 15.0
-"""Number of seconds after which an idle connection is closed. Many servers close theirs after 20 or more."""
+"""Number of seconds after which an idle connection is closed. Many servers close theirs after 20 seconds or more."""
 
 
 class Pool:
-    """Connections by endpoint. The one that was used last is used first, so that those in excess can end."""
+    """Connections by endpoint. The connection that was used last is taken first, so that the others become idle for
+    long enough to be closed.
+    """
 
     def __init__(self) -> None:
         self._idle: dict[Endpoint, dict[Connection, None]] = {}
@@ -32,7 +34,7 @@ class Pool:
         return connection
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection that is not in use for the next request."""
+        """Keep a connection, whose exchange has ended, for the next request."""
         if connection in self._open:
             self._idle.setdefault(connection.endpoint, {})[connection] = None
             loop = asyncio.get_running_loop()

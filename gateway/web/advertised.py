@@ -18,7 +18,7 @@ from gateway.upstream.catalog import Offer
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
     """Return the compatibility flags to list, the provider's own first.
 
-    Others are listed only if they can serve a model.
+    Another flag is listed only if its requests can be converted for one of the models.
     """
     if provider.advertise == ("native",):
         return list(provider.flags)

@@ -34,6 +34,7 @@ async def to_pages(request: web.Request) -> web.Response:
 
 
 def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
+    """Return the models that the caller may use, or the error response for a caller without a role."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     runtime = gateway.runtime

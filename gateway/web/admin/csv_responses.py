@@ -1,4 +1,4 @@
-"""HTTP responses with reports."""
+"""HTTP responses that a browser saves as a CSV file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 def csv_response(name: str, body: bytes) -> web.Response:
-    """Return the response that saves a CSV file. `name` is the file's name without its ending."""
+    """Return the response with a CSV file. `name` is the file's name without its ending."""
     headers = {
         "cache-control": "no-store",
         "content-disposition": f'attachment; filename="{_UNSAFE.sub("-", name)}.csv"',

@@ -1,4 +1,4 @@
-"""The calls in flight in this process, for the page of what happens now."""
+"""The calls in flight in this process, for the page Now."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The reports that one reader may see: an admin sees all calls, anybody else only the own calls.
+"""The reports that one reader may see. An admin sees the calls of all callers, and any other reader only their own.
 
-Every method takes the filter of the page. For a reader who is no admin, the login in the filter is replaced by the
-reader's own before anything is read.
+For a reader who is no admin, each method adds the reader's login to the page's filter before it reads from the store.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
 }
 """Amounts by which the rows of a table are sorted, the highest first."""
 BY_NAME: Final = "name"
-"""The name of the alphabetical order of a table."""
+"""The value of `sort` for the alphabetical order of a table."""
 ACTIVE_DAYS: Final = 4
-"""Number of days with calls, of the seven days before, that make a person regularly active."""
+"""Minimum number of days with calls, out of seven consecutive days, for a person to count as regularly active."""
 WEEK: Final = 7
 
 
@@ -71,8 +70,8 @@ def reports_of(request: web.Request) -> Reports:
 class Reports:
     """The reports of one reader.
 
-    Every method raises `StoreFailed` if the store cannot be read, and `Denied` if the filter names a login whose calls
-    the reader may not see.
+    Every method that reads from the store raises `StoreFailed` if the store cannot be read. Methods with a filter raise
+    `Denied` if the filter names a login whose calls the reader may not see.
     """
 
     store: Store
@@ -92,7 +91,7 @@ class Reports:
         return wanted.of_user(self.login)
 
     async def totals(self, wanted: PageFilter) -> Comparison:
-        """Return the summary of the range, and of the range before if the filter compares."""
+        """Return the summary of the range, and that of the range before if the filter asks for the comparison."""
         wanted = self.scoped(wanted)
         (now,) = await self.store.reports.summaries(wanted.selection(), [wanted.range.span])
         if not wanted.compare:
@@ -151,7 +150,10 @@ class Reports:
         return await self.store.reports.errors(wanted.selection(), wanted.range.buckets(), limit)
 
     async def models(self, wanted: PageFilter) -> Models:
-        """Return the models that were called, with figures, error bars and health."""
+        """Return the models that were called, with their figures, errors over time and health.
+
+        A reader who is no admin does not see the message and the id of a failed call.
+        """
         wanted = self.scoped(wanted)
         models = await self.store.reports.models(wanted.selection(), wanted.range.buckets())
         if self.admin:
@@ -160,12 +162,17 @@ class Reports:
         return replace(models, rows=tuple(rows))
 
     async def health(self) -> tuple[ModelHealth, ...]:
-        """Return the last success and the last error of each model that was ever called."""
+        """Return the last success and the last error of each model that was ever called.
+
+        A reader who is no admin does not see the message and the id of a failed call.
+        """
         health = await self.store.reports.health()
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people over time. Days are those of the last two months of the range."""
+        """Return the numbers of active people by day, week and month. The days are those of the range's last two
+        months.
+        """
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
@@ -240,7 +247,7 @@ def _added(rows: Sequence[Sequence[int]], buckets: int) -> tuple[int, ...]:
 
 
 def _all(by_day: Sequence[set[str]], number: int) -> set[str]:
-    """Return the logins that are active on one of the seven days from a number on."""
+    """Return the logins that are active on one of the seven days from the position `number` on."""
     return set().union(*by_day[number : number + WEEK])
 
 

@@ -1,4 +1,4 @@
-"""GET /api/sessions and /api/calls: the recorded calls. Users read their own calls, admins read all calls.
+"""GET /api/sessions and /api/calls: the recorded calls. Users read their own calls, and admins read all calls.
 
 - Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
 - An admin may restrict a list to one login by `?identity=`. Every caller may filter by fields such as `?model=`
@@ -53,12 +53,12 @@ class Missing(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The caller, and the login whose rows may be read."""
+    """The caller of a request for rows, and the login whose rows the request reads."""
 
     login: str
     role: str
     identity: str | None
-    """The login whose rows are read; None for the rows of everybody."""
+    """The login whose rows are read; None for the rows of all logins."""
 
     @property
     def admin(self) -> bool:

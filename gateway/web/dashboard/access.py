@@ -16,7 +16,11 @@ from gateway.web.query_parameters import check_names
 
 
 async def access(request: web.Request) -> web.Response:
-    """Return the page. Only an admin may ask about others; the explanation for others is made from the own grants."""
+    """Return the page. Only an admin may ask about others.
+
+    An explanation about others uses only the grants of the configuration. The gateway learns the tailnet policy's
+    grants of a caller only from that caller's connection.
+    """
     seen = scope(request)
     check_names(request.query, ("as", "model"))
     caller = identity_of(request)
@@ -40,7 +44,7 @@ async def access(request: web.Request) -> web.Response:
 
 
 async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
-    """Return the explanation. A thread makes that of an admin, because checking every grant takes time."""
+    """Return the explanation. For an admin, a thread makes it, because checking every grant takes time."""
     runtime = request.app[GATEWAY].runtime
     if not admin:
         return own_view(runtime, caller, model)

@@ -24,7 +24,7 @@ BOTTOM: Final = 26
 COLOURS: Final = 6
 """Number of series with a colour of their own. Further series are added up as one."""
 _TICKS: Final = 4
-"""Number of steps of the vertical axis that is aimed at."""
+"""Approximate number of steps of the vertical axis."""
 _STEPS: Final = (1, 2, 5, 10)
 _LABELS: Final = 8
 """Maximum number of labels below the columns of a wide chart. A narrow chart shows every second one."""

@@ -16,7 +16,7 @@ MAX_HIDDEN: Final = 20
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
-    """Return the columns of buckets of time. Each links to the page with the days of the bucket as its range."""
+    """Return one column for each bucket of time. It links to the page with the days of the bucket as its range."""
     zone = seen.filter.zone
     made = []
     for span in buckets:

@@ -61,7 +61,7 @@ class Bar(NamedTuple):
 
 
 def label(by: Dimension, name: str) -> str:
-    """Return the text that stands for a name."""
+    """Return the text that is shown for a name. The name may be "" or `OTHERS`."""
     if name == OTHERS:
         return OTHERS_TEXT
     return name or NAMELESS.get(by, "–")

@@ -39,7 +39,7 @@ _MOST_NAMES: Final = 200
 
 
 class Choice(NamedTuple):
-    """A link of a choice of one among few."""
+    """A link that selects one of a few values."""
 
     id: str
     label: str
@@ -85,7 +85,7 @@ class FilterBar:
     utc: str
     """The address of the page with times in UTC; "" if times are in UTC."""
     kept: tuple[tuple[str, str], ...]
-    """Parameters that the forms keep."""
+    """Parameters that the forms send unchanged."""
     csv: str
     """The address of the page's figures as CSV; "" if the page has none."""
 
@@ -124,7 +124,7 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
 
 
 def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:
-    """Return the parameters that a form must keep, apart from the fields that it shows."""
+    """Return the parameters that a form sends unchanged, in addition to its fields."""
     wanted = seen.filter
     given = {"api": wanted.api, "session": wanted.session, "zone": wanted.zone.key if wanted.zone_in_address else None}
     return (*seen.own.items(), *((name, value) for name, value in given.items() if value))

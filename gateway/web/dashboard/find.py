@@ -1,4 +1,4 @@
-"""GET /ui/find: pages, models, people and sessions by a part of their name, for the palette, and as a page."""
+"""GET /ui/find: pages, models, people and sessions by a part of their name, for the command palette or as a page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MOST: Final = 20
 MOST_OF_KIND: Final = 8
 """Maximum number of results of one kind."""
 SESSIONS: Final = 200
-"""Number of sessions, the newest, that are searched."""
+"""Number of sessions that are searched. They are the newest ones."""
 
 
 class Result(NamedTuple):
-    """Something to jump to."""
+    """A page to which the reader can go."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ async def find(request: web.Request) -> web.Response:
 
 
 def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
-    """Yield what has the text in its name. Without a text, yield pages, models and people."""
+    """Yield the results with `text` in their name. If `text` is "", yield pages, models and people."""
     entries = [entry for _, group in NAVIGATION for entry in group]
     kinds = [
         (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins),

@@ -1,4 +1,4 @@
-"""The frame of every page: templates, assets, headers, navigation, and the pages that say what went wrong.
+"""The frame of every page: templates, assets, headers, navigation, and error pages.
 
 The pages show text chosen by clients (models, session ids, agents). A script in such text could call the gateway as an
 admin from an admin's browser. So the server renders the pages and escapes every value, and the Content-Security-Policy
@@ -174,7 +174,7 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
 
 
 async def problem_page(request: web.Request, status: int, title: str, message: str) -> web.Response:
-    """Return a page that says what went wrong."""
+    """Return an error page."""
     return await page(request, "problem.html", status, title=title, message=message, owners={})
 
 

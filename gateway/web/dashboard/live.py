@@ -1,6 +1,6 @@
 """GET /ui/live: server-sent events that tell open pages to load their figures again.
 
-An event says only that there is something new. The page then asks for itself, with the rights of its reader.
+An event says only that something has changed. The page then requests its figures with the rights of its reader.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.call.context import GATEWAY, Gateway
 from gateway.web.admin.sessions import scope
 
 LOOK_SECONDS: Final = 1.0
-"""Seconds between two looks at what was recorded."""
+"""Seconds between two checks for new records."""
 OPEN_CALLS_SECONDS: Final = 3.0
 """Seconds between two events while calls are in flight."""
 PING_SECONDS: Final = 15.0
@@ -44,5 +44,5 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 
 def _is_due(gateway: Gateway, sent: float) -> bool:
-    """Return whether calls in flight are a reason for an event."""
+    """Return whether an event must be sent because calls are in flight."""
     return bool(gateway.calls) and monotonic() - sent > OPEN_CALLS_SECONDS

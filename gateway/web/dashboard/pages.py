@@ -1,6 +1,6 @@
 """The routes of the pages at /ui/.
 
-Each page has a module of its own, `frame.py` has what all pages share.
+Each page has a module of its own. `frame.py` has the parts that all pages share.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _HEADS: Final = (
 
 
 class Head(NamedTuple):
-    """The head of a column, which links to the table in its order."""
+    """The head of a column, which links to the table sorted by this column."""
 
     label: str
     css: str
@@ -39,7 +39,7 @@ class Head(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """A row with its name as text, and the address of the page that its name leads to."""
+    """A row with its name as text, and the address to which the name links."""
 
     name: str
     href: str
@@ -51,7 +51,7 @@ def head(seen: Visit, sort: str) -> list[Head]:
 
 
 def table_rows(seen: Visit, by: Dimension, rows: Sequence[Row], path: str) -> list[TableRow]:
-    """Return the rows of a table. Each leads to the page at `path` with its name as a filter."""
+    """Return the rows of a table. Each links to the page at `path`, filtered by the row's name."""
     return [
         TableRow(figures.label(by, row.name), f"{path}?{seen.filter.query(**{by: row.name})}" if row.name else "", row)
         for row in rows

@@ -34,7 +34,7 @@ class ModelLine:
     health: ModelHealth | None = None
     """The last success and the last error of the model at any time; None if it was never called."""
     course: str = ""
-    """Points of a line of the numbers of errors over time; "" if there was no error."""
+    """Points of the line that shows the number of errors over time; "" if there was no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ def provider_cards(
 
     `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
     `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
-    shown. `keys` has the providers that refuse the gateway's key. `models` and `health` have what the models did.
+    shown. `keys` has the providers that refuse the gateway's key. `models` has the figures of models in the range of
+    time, and `health` the last success and the last error of each model.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
     states = {(state.provider, state.model): state for state in health}

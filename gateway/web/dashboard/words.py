@@ -46,7 +46,7 @@ def exact(nanodollars: int | None) -> str:
 
 
 def decimal(nanodollars: int) -> str:
-    """Return an amount as a decimal number of dollars without a sign of the currency."""
+    """Return an amount as a decimal number of dollars, without "$"."""
     sign, amount = ("-", -nanodollars) if nanodollars < 0 else ("", nanodollars)
     return f"{sign}{amount // NANODOLLARS}.{amount % NANODOLLARS:09d}"
 
@@ -141,7 +141,7 @@ def cents(dollars: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return the approximate length of a time, such as "47 min"."""
+    """Return a duration, rounded down to one unit, such as "47 min"."""
     for below, unit, name in _AGES:
         if seconds < below:
             return f"{int(seconds // unit)} {name}"

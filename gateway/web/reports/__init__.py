@@ -1,4 +1,5 @@
-"""Reports for the pages: the filter in a page's address, ranges of time in the reader's zone, rights, and CSV.
+"""Parts of the reports on pages: the filter in a page's address, ranges of time in the reader's zone, and CSV.
 
-The store computes the figures (`gateway/store/reports`).
+The store computes the figures (`gateway/store/reports`). `gateway/web/admin/reports.py` decides whose calls a reader
+may see.
 """

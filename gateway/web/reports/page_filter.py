@@ -85,7 +85,7 @@ class PageFilter:
 
     @property
     def of_calls(self) -> dict[str, str | int]:
-        """The values that a call must have, without the login, by the names of `rows.CALL_FILTERS`."""
+        """The values that a call must have, without the login, by the names in `CALL_FILTERS` of `store/rows.py`."""
         names = ("provider", "model", "agent", "api", "outcome")
         values: dict[str, str | int] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.status is not None:
@@ -210,5 +210,5 @@ def _flag(name: str, given: Mapping[str, str]) -> bool:
 
 
 def _statuses(status: str) -> tuple[int, int]:
-    """Return the lowest and the highest status."""
+    """Return the lowest and the highest status of a status or a class, such as (500, 599) for "5xx"."""
     return (int(status[0]) * 100, int(status[0]) * 100 + 99) if status.endswith("xx") else (int(status), int(status))

@@ -35,7 +35,7 @@ class Range:
     preset: Preset
     span: Span
     before: Span
-    """The range before, which has as many days or hours, and with which figures are compared."""
+    """The earlier range with which figures are compared. It has as many days or hours."""
     first: date
     """The first day."""
     last: date
@@ -62,7 +62,10 @@ class Range:
 
 
 def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
-    """Return the range of a preset other than `custom`. It ends with the present quarter of an hour."""
+    """Return the range of a preset other than `custom`.
+
+    A range that includes today ends with the present quarter of an hour, and `24h` with the present hour.
+    """
     until = (now // QUARTER + 1) * QUARTER
     today = datetime.fromtimestamp(now, zone).date()
     match preset:

@@ -137,7 +137,7 @@ def _endpoint(listener: Listener) -> str:
 
 
 def refuse_rest(passed: list[Passed]) -> None:
-    """Raise `CannotListen` if no listener uses a passed socket, because connections to it would wait for ever."""
+    """Raise `CannotListen` if a passed socket is left that no listener uses: connections to it would wait for ever."""
     for one in passed:
         where = endpoint(one.socket.getsockname())
         raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')

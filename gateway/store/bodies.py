@@ -137,7 +137,7 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies and return a batch of them; the boolean is False for the last batch before `close`."""
+        """Wait for bodies and return a batch of them; the boolean is False for the last batch, after `close`."""
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:

@@ -78,7 +78,7 @@ class Database:
 
     state: DatabaseState
     detail: str = ""
-    """The fault of a database whose state is not "good"."""
+    """The fault of the database, or a note about its old schema; "" if there is neither."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""

@@ -25,7 +25,8 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms."""
+"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms, unless the
+gateway is busy."""
 BUSY_POLL_SECONDS: Final = 0.5
 """Seconds until the next round after a round with at least `BUSY_BYTES`.
 

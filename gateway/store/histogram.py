@@ -1,8 +1,8 @@
 """Counts of durations by buckets, from which percentiles are computed.
 
-The bounds of the buckets grow by a constant factor, so a percentile is off by a fifth at most, and mostly by a few
-percent, whatever its size. Counts can be added, so percentiles of any range of time come from sums. Two counts share an
-integer, because sums over many columns are slow.
+The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent, whatever its
+size, and by this factor if all durations in its bucket are alike. Counts can be added, so percentiles of any range of
+time come from sums. Two counts share an integer, because sums over many columns are slow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
     """Return an estimate of a percentile in milliseconds from the number in each bucket; None without durations.
 
-    Durations are taken as evenly spread over the logarithm of their bucket. For durations beyond the last bound, the
+    The logarithms of the durations in a bucket are taken as evenly spread. For durations beyond the last bound, the
     last bound is returned.
     """
     rank = fraction * sum(counts)

@@ -267,7 +267,8 @@ def _complete(connection: sqlite3.Connection) -> None:
 def _complete_sums(connection: sqlite3.Connection) -> None:
     """Replace figures by quarter hour in which stored calls are missing.
 
-    Then replace figures by hour and by day that count fewer calls than those by quarter hour.
+    Then replace the coarser figures, and those over all callers, that count fewer calls than the figures by quarter
+    hour.
     """
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)

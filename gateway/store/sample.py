@@ -25,7 +25,7 @@ BATCH_CALLS: Final = 2_000
 
 
 def is_sample(path: Path) -> bool:
-    """Return whether a store has sample calls. Raises `StoreFailed` if the file cannot be read."""
+    """Return whether a store has sample calls; False if there is no file, or if it is no database."""
     if not path.exists():
         return False
     try:

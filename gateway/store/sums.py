@@ -119,7 +119,7 @@ class Sums:
     figures: dict[Group, list[int]] = field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
     tools: Counter[tuple[Group, str]] = field(default_factory=Counter)
-    """Number of times that models called a tool, by the tool's name."""
+    """Number of times that models called a tool, by group and by the tool's name."""
     errors: Counter[tuple[Group, ErrorKind]] = field(default_factory=Counter)
     kinds: dict[ErrorKind, ErrorShare] = field(default_factory=dict)
     health: dict[tuple[str, str], Health] = field(default_factory=dict)

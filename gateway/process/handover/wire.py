@@ -10,7 +10,7 @@ A message is its length in four bytes, followed by JSON. Descriptors are sent al
 - Before `Commit`, the old process serves as usual. Between `Commit` and `Done`, no process accepts connections, and new
   connections wait in the queues of the listening sockets.
 - If the new process ends before `Done`, the old process continues.
-- Later the old process asks the new one to reserve money in the quotas for calls that began in the old process:
+- Later the old process asks the new one to reserve amounts in the quotas for calls that began in the old process:
   `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own.
 """
 
@@ -104,7 +104,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The message that the old process has given up the listening sockets, the journal and the store."""
+    """The message that the old process no longer uses the listening sockets, the journal and the store."""
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True):

@@ -55,7 +55,7 @@ class UpstreamRules:
     max_temperature: float = 1
     """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if the restrictions of `Plan.thinks` also apply to a model that always thinks."""
+    """True if the restrictions of `Plan.thinks` also apply to a model that always thinks, in whatever form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ class Plan:
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model is asked to think in Anthropic's form.
+    """True if the model will think in Anthropic's form: because it is asked to, or because it does so by default.
 
-    Most sampling parameters are then refused. Some models then also refuse a forced tool choice.
+    With `UpstreamRules.always_thinking_restricts`, it is also true for a model that always thinks. Most sampling
+    parameters are then refused. Some models then also refuse a forced tool choice.
     """
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""

@@ -5,7 +5,8 @@
   `chat_template_kwargs` of vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them,
   because it does not know which provider answers.
 - The members are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
-- The first member that is set is used. A further member that asks for something else is reported as dropped.
+- The first effort and the first `thinking` (in the order of `_READERS`) are used. A further one that asks for something
+  else is reported as dropped.
 
 Anthropic's own member `thinking` is read in `thinking.py`.
 """
@@ -110,7 +111,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each member. If a request sets several members, the first one in this order is used."""
+"""The reader of each member, in the order in which the members take precedence."""
 MEMBERS: Final = frozenset(_READERS)
 """Names of the members that are read here."""
 

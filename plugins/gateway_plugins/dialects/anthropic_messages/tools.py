@@ -66,7 +66,7 @@ def choose(
 ) -> Body:
     """Return the members `tools` and `tool_choice`.
 
-    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
+    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)

@@ -43,7 +43,7 @@ def build_output(
 ) -> Output:
     """Return the members that require the format `wanted`, with the tools and the tool choice.
 
-    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
+    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)

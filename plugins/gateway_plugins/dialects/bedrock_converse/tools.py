@@ -114,7 +114,7 @@ def tool_config(
     `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
     Converse has no tool choice "none". Models that accept Claude's own `tool_choice` get "none" in that member.
 
-    `thinks` is true if thinking in Anthropic's form is requested. Some models then refuse a forced tool choice.
+    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

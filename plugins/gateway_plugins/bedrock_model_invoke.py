@@ -104,7 +104,7 @@ _LIMITS: Final = (
     ("max_gen_len",),
     ("maxTokens",),
 )
-"""Paths of output limits in request bodies for Nova, Titan, Llama and Jamba (AWS user guide, inference parameters)."""
+"""Paths of output limits in bodies for Nova, Titan, Llama and Jurassic (AWS user guide, inference parameters)."""
 
 
 def parse(request: HttpRequest) -> ClientRequest:

@@ -87,7 +87,7 @@ class Mapper:
         """Return a citation.
 
         Return None for a citation of a web page, and report it as dropped: Anthropic requires an encrypted index in it,
-        for which Converse has no member.
+        and Converse has no member for that.
         """
         if citation.kind == "web":
             self.drop(at)

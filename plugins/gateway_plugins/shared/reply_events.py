@@ -5,7 +5,7 @@ for each piece of content. The writer (`dialects/<dialect>/emit.py`) makes the r
 one reader per dialect, and two writers: one for a stream, and one for a reply that is not streamed ("whole").
 
 - The writer turns each method call into events, or into a part of the body. Nothing is stored in between.
-- Content for which the writer has no method is reported as dropped by the reader.
+- If the writer has no method for some content, the reader reports this content as dropped.
 - The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking are passed with
   the tag of the model family (`shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or

@@ -160,10 +160,10 @@ def supported_sampling(
     at: Mapping[str, str] = _SAMPLING_AT,
     max_temperature: float = 1,
 ) -> dict[str, float]:
-    """Return those of temperature, top_p and top_k that the model accepts.
+    """Return the values of temperature, top_p and top_k, without parameters that the model refuses.
 
-    Report the others as dropped. A temperature above `max_temperature` is lowered to this maximum, which is reported
-    too. `thinks` has the meaning of `Plan.thinks`, and `at` maps each name to its JSON pointer.
+    Refused parameters are reported as dropped. A temperature above `max_temperature` is lowered to this maximum, which
+    is reported too. `thinks` has the meaning of `Plan.thinks`, and `at` maps each name to its JSON pointer.
     """
     supported = dict(sampling)
 

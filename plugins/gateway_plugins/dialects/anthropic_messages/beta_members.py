@@ -47,7 +47,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Names of members of `thinking` that need the beta."""
     value: str = ""
-    """The value of the members in `thinking` for which the beta is needed; "" if the beta is needed for every value."""
+    """The only value of the members in `thinking` that needs the beta; "" if every value needs it."""
     tool: tuple[str, ...] = ()
     """Names of members of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Feature:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words by which a provider's error message may name the members."""
+        """Words that a provider's error message may use for the members."""
         members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
         return (*members, "context_management") if self.edits else members
 

@@ -87,7 +87,7 @@ def features() -> list[dict[str, Any]]:
 
 
 def refusal_words() -> list[str]:
-    """Return the words by which an error message shows that the provider refused the request because of a beta."""
+    """Return words that an error message has if the provider refused the request because of a beta."""
     words: list[str] = _data()["refusals"]["words"]
     return words
 
@@ -121,7 +121,7 @@ def header_betas(headers: Headers) -> list[str]:
 
 
 def request_betas(request: ClientRequest) -> list[str]:
-    """Return the betas of the body, then those of the header. Raises `Refused` if those of the body are malformed."""
+    """Return the betas of the body, then those of the header. Raises `Refused` if the body's betas are malformed."""
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
@@ -130,7 +130,7 @@ def select_betas(
 ) -> list[str]:
     """Return the betas that the envelope accepts, under their names there. Other betas are reported as dropped.
 
-    `envelope` is a key of `envelopes` in `betas.json`. `options` are those of the target; if they are `BetaOptions`,
+    `envelope` is a key of `envelopes` in `betas.json`. `options` are the target's options; if they are `BetaOptions`,
     they override the data. `without` are betas that the provider has refused before.
     """
     return selection(names, envelope, options, drop, without=without).sent

@@ -227,5 +227,5 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget, limited to 32 bits, because that of an unknown type of thinking is not checked."""
+    """Return the thinking budget, limited to 32 bits, because nothing has checked the budget of an unknown type."""
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -72,7 +72,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 def tools(top: Members, drop: Drop) -> OfferedTools:
     """Return the offered tools and the tool choice.
 
-    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice for which no tool is offered.
+    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that the tools cannot satisfy.
     """
     raws = checks.list_of(member(top, "tools"), "/tools")
     offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]

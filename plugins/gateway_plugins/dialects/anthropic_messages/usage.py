@@ -151,8 +151,8 @@ class Reports:
         """Return the parts of the call, and whether they are exactly what the provider bills.
 
         `marks` are the cache marks of the request, and `model` is the model that the reply names. All parts have the
-        service tier and geography of the call. If the call is in fast mode, the tier of its parts is `fast` instead. A
-        part that names its own model, such as that of an advisor, keeps the service tier.
+        geography of the call. A part that names a model of its own, such as an advisor, has the service tier of the
+        call. Any other part has it too, or `fast` if the call is in fast mode.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")

@@ -226,5 +226,5 @@ _CLIENT_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype")
 
 
 def _client_headers(headers: Any) -> dict[str, str]:
-    """Return those of the provider's headers that clients read: the request's id, and the name of an error."""
+    """Return the headers of the provider that clients read: the request's id, and the name of an error."""
     return {name: value for name, value in headers.items() if name in _CLIENT_HEADERS and value.isprintable()}

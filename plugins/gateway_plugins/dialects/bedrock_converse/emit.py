@@ -25,7 +25,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths of `additionalModelResponseFieldPaths` for which the gateway can write a value.
+"""Paths in `additionalModelResponseFieldPaths` whose values the gateway can write.
 
 Vercel's AI SDK sends the second path for streams.
 """

@@ -225,7 +225,7 @@ _MODES: Final = ("auto", "any", "tool", "none")
 def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
     """Return the tool choice from Converse's `toolChoice`, or from Claude's own `tool_choice`, which is an extra field.
 
-    Only the latter can be "none" or forbid parallel calls.
+    Only Claude's `tool_choice` can be "none" or forbid parallel calls.
     """
     own_at = f"{EXTRAS}/tool_choice"
     own = extra.get("tool_choice")

@@ -25,7 +25,7 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 def in_object(schema: Schema) -> Schema | None:
     """Return the schema of an object that has the answer as its member.
 
-    Return None if the given schema already is that of an object, or has no type.
+    Return None if the given schema already is of type object, or has no type.
     """
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):

@@ -97,7 +97,7 @@ def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
 def _declaration(name: str, description: str, schema: Block) -> Block:
     """Return the declaration of a function.
 
-    `parametersJsonSchema` takes JSON Schema, of which `parameters` has only a part. A function without parameters has
+    `parametersJsonSchema` takes all of JSON Schema, `parameters` only a part of it. A function without parameters has
     neither, because Gemini refused objects without properties for a long time.
     """
     made: Block = {"name": name}

@@ -38,7 +38,7 @@ _MODES: Final = {
 def offered_tools(top: Fields, drop: Drop) -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a tool of Google's servers, and for a choice for which no tool is offered.
+    Raises `Refused` for a tool of Google's servers, and for a choice that the offered tools cannot satisfy.
     """
     tools: list[Tool] = []
     for raw, at in repeated(top.get("tools"), top.at("tools")):

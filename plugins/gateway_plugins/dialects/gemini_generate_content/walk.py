@@ -153,7 +153,7 @@ class Reader:
         writer.block_end()
 
     def _carry(self, kind: str, signature: str, writer: Writer) -> None:
-        """Write a signature: as that of the open thinking block, or as redacted thinking if no such block is open."""
+        """Write a signature into the open thinking block, or as redacted thinking if no such block is open."""
         token = carried.encode(Signature(kind, signature), self._maker)
         if not token:
             self._drop(f"/reply/{facts.SIGNATURE}")

@@ -59,7 +59,7 @@ def service_tier(top: Members) -> str:
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice for which no tool is offered. `field` is the name of the member in the error.
+    Raises `Refused` for a choice that the offered tools cannot satisfy. `field` is the name of the member in the error.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

@@ -42,8 +42,9 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return the reason why a choice has ended; "" if it has not ended, for which some servers send "null"
-    (AIShell#350).
+    """Return the reason why a choice has ended; "" if it has not.
+
+    Some servers send the text "null" until a choice has ended (AIShell#350).
     """
     reason = text(choice.get("finish_reason"))
     return "" if reason == "null" else reason

@@ -124,7 +124,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
 
 
 _PARTS = {"text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url"}
-"""Members by which a part of a known kind is recognised: it has at least one of them."""
+"""Members of parts of the known kinds. A part without any of them is of an unknown kind."""
 
 
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:

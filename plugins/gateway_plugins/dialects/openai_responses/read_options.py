@@ -80,7 +80,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report as dropped each name in `include`, except that of encrypted reasoning, which every reply has.
+    """Report as dropped each name in `include` except encrypted reasoning, which every reply has.
 
     Raises `Refused` for log probabilities, because the client would rely on them.
     """

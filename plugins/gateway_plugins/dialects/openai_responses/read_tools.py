@@ -3,8 +3,8 @@
 - Every tool becomes a function. A function in a namespace gets a flat name. The input of a custom tool becomes a
   property with text, and the members of the local shell's action become properties. In the reply, a call gets the form
   of the client's tool again (`names.py`).
-- A tool that runs on OpenAI's servers is refused with a 400. But such tools that Codex offers in every request are only
-  left out and reported as dropped.
+- A tool that runs on OpenAI's servers is refused with a 400. The tools of this kind that Codex offers in every request
+  are left out and reported as dropped instead.
 
 Source: the openai SDK's types of tools.
 """

@@ -94,12 +94,12 @@ class JournalOffset(NamedTuple):
 
 
 GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
-"""Names by which the API can group usage."""
+"""Names that the API accepts for grouping usage."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """A query of usage: the calls to count, and the names in `GROUPS` by which to group.
+    """A query of usage: the calls to count, and how to group them.
 
     A field that is None does not restrict the calls.
     """

@@ -46,7 +46,7 @@ _HIGHEST: Final = 10**12 - 1
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
-    New lines are written to a new file, whose number is higher than `after` and than those of all existing files. If
+    New lines are written to a new file. Its number is higher than `after` and than all existing numbers. If
     `sync` is True, the journal remembers which files must be flushed to the disk. `lock` is the descriptor of a lock
     file that another process has locked and handed over. If it is None, this process locks the file. Raises
     `StoreFailed` if the folder cannot be locked or written.
@@ -273,7 +273,7 @@ class Journal(Segments):
                     self.path(number).unlink()
 
     def reopen(self) -> None:
-        """Begin a new file after all files, some of which another process may have written in the meantime.
+        """Begin a new file with the highest number. Another process may have written files in the meantime.
 
         Raises `OSError` or `StoreFailed` if the file cannot be created.
         """

@@ -68,7 +68,7 @@ class AwsSim(Simulator):
         self._imds_token = secrets.token_urlsafe(20)
 
     def environment(self, *services: str) -> dict[str, str]:
-        """Return the settings by which botocore finds the services: `sts`, `sso`, `metadata` and `container`."""
+        """Return the settings with which botocore finds the services: `sts`, `sso`, `metadata` and `container`."""
         settings = {
             "sts": {"AWS_ENDPOINT_URL_STS": self.url},
             "sso": {"AWS_ENDPOINT_URL_SSO": self.url},

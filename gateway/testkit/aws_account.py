@@ -47,7 +47,7 @@ class AccessKey:
     expires_at: float = inf
     """Unix time in seconds by the clock of the account."""
     session: Mapping[str, Any] = field(default_factory=dict)
-    """The parameters of AssumeRole, by which AWS splits the bill; empty for other keys."""
+    """The parameters of AssumeRole, which AWS uses to split the bill; empty for other keys."""
     uses: int = 0
     """The number of requests with this key that were accepted."""
 
@@ -62,7 +62,7 @@ class Unauthorized(Exception):
 
 
 class AwsAccount:
-    """The access keys of a simulated account. `offset` are the seconds by which its clock is ahead of the machine's."""
+    """The access keys of a simulated account. Its clock is `offset` seconds ahead of the machine's clock."""
 
     def __init__(self, offset: float = 0.0) -> None:
         self.offset = offset
@@ -85,7 +85,7 @@ class AwsAccount:
         return key
 
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
-        """Return the key by which a request is signed, or from which its API key was made. Raises `Unauthorized`."""
+        """Return the key that signed a request, or that its API key was made from. Raises `Unauthorized`."""
         authorization = seen.headers.get("authorization", "")
         if authorization.startswith(f"Bearer {KEY_PREFIX}"):
             key = self._judge_api_key(authorization.removeprefix("Bearer "), region)

@@ -83,8 +83,8 @@ class Refusal(Exception):
 class Simulator(ABC):
     """A provider on a port of its own.
 
-    `url` is its address, and `requests` has the requests that it got. `default` is the scenario of requests for which
-    none was queued; None for a reply that quotes the prompt.
+    `url` is its address, and `requests` has the requests that it got. `default` is the scenario of requests without a
+    queued one; None for a reply that quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")

@@ -40,7 +40,7 @@ _REACHING: Final = {
     "tls": "look at baseurl, the clock, and the certificate authorities of the machine or of ca_file",
     "proxy": "look at the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment",
 }
-"""Advice by the reason for which a provider cannot be reached (`gateway/upstream/faults.py`)."""
+"""Advice, by the reason why a provider cannot be reached (`gateway/upstream/faults.py`)."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 

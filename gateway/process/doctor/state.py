@@ -37,7 +37,7 @@ from gateway.store.state_files import StateFiles
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes below which the disk may soon be full: four times the size of the journal's queue in memory."""
 CLOCK_SECONDS: Final = 60.0
-"""Seconds by which the last record may be in the future. Clocks of virtual machines are corrected by seconds."""
+"""Maximum number of seconds that the last record may be in the future. Clocks of virtual machines jump by seconds."""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
 
 

@@ -92,7 +92,7 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return a row with the caller's own last message and call, since those of the row may be another caller's.
+    """Return a row with the caller's own last message and call. The row's may be another caller's.
 
     `known` is the shape of the row's messages. If the caller's calls have expired, message and call are "".
     """

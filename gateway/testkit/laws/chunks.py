@@ -1,4 +1,4 @@
-"""Divides a stream into chunks, and finds the fewest borders between chunks for which a law still fails."""
+"""Divides a stream into chunks, and finds few borders between chunks with which a law still fails."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with few pieces for which the filter's result differs from `expected`.
+    """Raise `Broken` with few pieces that make the filter's result differ from `expected`.
 
     Neighbouring pieces are joined as long as the result still differs.
     """

@@ -1,4 +1,4 @@
-"""The laws of a compatibility flag's function `places`, by which filters find the texts of calls."""
+"""The laws of a compatibility flag's function `places`, which finds the texts of calls for filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions by which the rules of Converse read a body: its messages, tools, and content blocks with their paths.
+"""Readers of a body for the rules of Converse: its messages, tools, and content blocks with their paths.
 
 The bodies have been accepted by `testkit/judge.py`, so no type is checked again here.
 """

@@ -58,7 +58,7 @@ def _config():
 
 
 def path(folder, calls):
-    """Return the CPU microseconds of the loop's thread for each step by which a call is recorded."""
+    """Return the CPU microseconds of the loop's thread for each step of recording a call."""
     log = configure(Nowhere())
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", log)

@@ -1,7 +1,7 @@
 """Runs the gateway, and counts what takes memory in its process: `python -m tests.bench.soak_probe serve ...`.
 
-For each line on standard input, which is the name of a file, a line of JSON with the counts is appended to this file. A
-separate thread does this.
+A separate thread reads names of files from standard input, one in each line. For each name, it appends a line of JSON
+with the counts to the file.
 
 The objects are counted in a fork of the process. In the process itself, the list that `gc.get_objects` returns would
 have references to tuples that another thread is making, and `tuple(generator)` then raises `SystemError`

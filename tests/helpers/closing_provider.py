@@ -29,7 +29,7 @@ class ClosingProvider:
     def __init__(self, place):
         self.place = place
         self.posts = 0
-        """Number of requests of which the provider has read at least the request line."""
+        """Number of requests whose request line the provider has read."""
         self.closed = 0
         """Number of connections that the provider has closed."""
         self._listener = socket.create_server(("127.0.0.1", 0))

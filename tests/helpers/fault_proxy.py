@@ -67,7 +67,7 @@ class FaultProxy:
         self.last: _Exchange | None = None
         """The exchange that began last."""
         self.exchanges = 0
-        """Number of requests of which at least one byte has come."""
+        """Number of requests that have begun to arrive."""
         self.reused = 0
         """Number of requests over a connection on which a fault had ended an earlier exchange."""
         self.open: set[asyncio.StreamWriter] = set()

@@ -2,7 +2,7 @@
 
 - The imports take a second of CPU time, and the tests start the command several hundred times.
 - A forked process has its own id, signals, outputs, environment, folder and exit status.
-- The start and the end of the interpreter differ from those of `irisgate`. So the tests in
+- The interpreter starts and ends in another way than in `irisgate`. So the tests in
   `end_to_end/test_command_line.py` and `release/test_wheel.py` start the real command.
 """
 

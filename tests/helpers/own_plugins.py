@@ -7,6 +7,6 @@ from gateway.contract.registry import discover
 
 
 def discover_own(folder=None, **options):
-    """Return the gateway's plugins and those of a folder, without those of installed packages."""
+    """Return the gateway's plugins and the plugins of a folder, without plugins of installed packages."""
     others = {name for package, _ in installed_packages() for name in package.plugins}
     return replace(discover(folder, without=others, **options), left_out=(), packages=())

@@ -1,7 +1,6 @@
-"""Checks a configuration that somebody wants to save.
+"""Checks a configuration that somebody wants to save, and replaces the marks in its text by their secrets.
 
-Marks become secrets again, and every fault is reported. A mark is the text that `document/redact.py` shows in place of
-a secret.
+A mark is the text that `document/redact.py` shows in place of a secret. Every fault is reported.
 
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
   (`Judge`).
@@ -166,8 +165,8 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
         replace(mark, text=given[mark.start : mark.end]) if mark in exposed and mark.commented else mark
         for mark in marks
     ]
-    # a secret that was put back as a mark may have been the reason that the same text is hidden elsewhere; if that
-    # text is now visible, the save is refused
+    # redaction also hides other occurrences of a secret; a secret in a comment, whose mark is now kept, may have been
+    # the reason that another occurrence is hidden, so the marks are checked again
     still = _exposed(given, marks)
     return [replace(mark, fault=MISPLACED_MARK) if mark in still else mark for mark in marks]
 

@@ -223,7 +223,7 @@ _ADVERTISE: Final = {"anyOf": [{"enum": list(ADVERTISE)}, {"type": "array", "ite
 
 
 def _advertised(value: Any) -> tuple[str, ...]:
-    """Return a tuple: of the one word if the value is a word of `ADVERTISE`, or of the compatibility flags in a list.
+    """Return a word of `ADVERTISE`, or a list of compatibility flags, as a tuple.
 
     Raises `ValueError` for anything else.
     """

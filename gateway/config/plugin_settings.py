@@ -1,4 +1,4 @@
-"""Reads a plugin's values in the configuration (settings of filters, options of flags) by the plugin's own model."""
+"""Reads the settings of filters and the options of flags with the pydantic models that the plugins declare."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ EVERY: Final = 1.0
 SETTLE: Final = 0.1
 """Seconds without a change before a file is loaded, so that a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. Then the change is reported anyway."""
+"""Maximum number of comparisons while files keep changing. After these, the change is reported anyway."""
 GROUP_MS: Final = 200
 """Milliseconds during which reports of changes are combined into one."""
 

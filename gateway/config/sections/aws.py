@@ -1,4 +1,4 @@
-"""The key `aws` of a provider: the AWS credentials that sign its requests, or make its short-term API keys.
+"""The key `aws` of a provider: the AWS credentials that sign its requests, or from which its API keys are made.
 
 The credentials themselves are not in the document. They are obtained at run time in `gateway/upstream/credentials`.
 """
@@ -53,7 +53,7 @@ def _external_id(value: str) -> str:
 
 
 def _session_name(value: str) -> str:
-    """Return a name that may have templates. The value of a template is made to fit when a caller is known."""
+    """Return a valid name, which may have templates. `upstream/subjects.py` fills them in, and keeps the name valid."""
     rest = _TEMPLATE.sub("", value)
     if not (2 <= len(value) <= 64) or (rest and not _NAME.fullmatch(rest)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The section `exporters`.
+"""The section `exporters`: where records of calls are to be exported.
 
 Nothing is exported yet. The section is checked anyway, so that today's configurations still load in a later release
 that exports records. The keys are those of Aperture's documentation.

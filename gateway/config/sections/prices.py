@@ -1,7 +1,7 @@
 """The section `prices`: the operator's own price file.
 
-- The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. The pydantic models of the
-  rows are in `price_rows.py`.
+- The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. The pydantic models of the rows are in
+  `price_rows.py`.
 - Faults are reported with their places in that file, together with the faults of the configuration. The file is watched
   for changes like the files of secrets.
 - A row replaces the gateway's rows of the same model, or adds a model. If a row has a first day (`from`), the gateway's

@@ -100,6 +100,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the member `key` of a section if it is an object, else {}. The section may have faults."""
+    """Return the member `key` of an unchecked section if it is an object, else {}."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

@@ -6,19 +6,22 @@
 - `places`: the places of text in requests and replies, by which filters read them.
 - `samples`: samples with which `irisgate plugins check NAME` tries a plugin.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
+- `client_api`: facts about the clients of an API, by which the gateway explains a wrong base URL.
 - `json_api`: functions for compatibility flags with JSON bodies.
 - `sse_api`: the decoder and the encoder of compatibility flags whose streams are server-sent events.
 - `array_api`: the encoder of compatibility flags that send a JSON array as a stream.
 - `framing`: parsers and writers of server-sent events, JSON arrays and AWS event streams, without I/O.
+- `billing`: the parts of a request that are not billed by the length of their text, such as images.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
 - `provider_errors`: problems that a provider's error reply reports.
 - `globs`: patterns of model names.
-- `lenient_json`: a JSON parser that accepts incomplete characters.
+- `lenient_json`: a JSON parser that accepts incomplete characters (halves of surrogate pairs).
 - `members`: the top-level members of a body.
 - `model_lists`: lists of models, in the formats of the clients.
-- `openings`: the opening of a chat, by which its session is found.
+- `session_ids`: the ids by which the body of a request names its session.
+- `openings`: the opening of a chat, by which its session is found if the client names none.
 
-All other modules, such as `registry`, are for the gateway itself. All code here is pure: it does not use the network,
-does not await, and gets its configuration only from a call's target. This package imports no other package of the
-gateway. `plugins/reference.md` is generated from the public modules.
+`flag` and `filter` also export the classes of `codecs`, `facts`, `messages`, `settings`, `translator` and others. All
+other modules, such as `registry`, are for the gateway itself. This package imports no other package of the gateway,
+and does not use the network. `plugins/reference.md` is generated from the public modules.
 """

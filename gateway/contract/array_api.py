@@ -1,8 +1,6 @@
 """The encoder of compatibility flags that send a JSON array as a stream.
 
-The decoder of these flags is `sse_api.SseDecoder` with the argument `framing`.
-
-For example, the decoder of such a flag:
+The decoder of such a flag is `sse_api.SseDecoder` with the argument `framing`:
 
     def decoder(request, target, head):
         return SseDecoder(kind_of, is_last, framing=json_array.Decoder())

@@ -94,9 +94,8 @@ class Caps:
     """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these. () if
     the model accepts no effort."""
     effort_beta: str = ""
-    """The beta that a request must name so that `output_config.effort` is accepted.
-
-    It is needed if the request has a thinking budget or no thinking; "" if there is no such beta."""
+    """The beta that a request with a thinking budget, or without thinking, must name so that `output_config.effort` is
+    accepted; "" if it needs none."""
     thinking_display: bool = False
     """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
     signed_reasoning: bool = False
@@ -152,8 +151,8 @@ class Caps:
     tool_result_documents: str = "all"
     """The documents that a tool's result may contain: `all`, `text` (only csv, txt, md and html) or `none`."""
     tool_id_alphanumeric: int = 0
-    """The exact length of a tool call's id, which is alphanumeric; 0 if any id of the form [a-zA-Z0-9_-]{1,64} is
-    accepted."""
+    """The exact length of a tool call's id, if it must consist of letters and digits; 0 if any id of the form
+    [a-zA-Z0-9_-]{1,64} is accepted."""
 
     system: bool = True
     mid_system: bool = False

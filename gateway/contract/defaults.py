@@ -91,7 +91,7 @@ class Defaults:
         return request
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
-        """Return None."""
+        """Return None, so that the client gets the provider's refusal."""
         return None
 
     def stream_type(self, _request: ClientRequest) -> str:

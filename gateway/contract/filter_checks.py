@@ -1,4 +1,4 @@
-"""Checks of the objects that filters open. Each method may be left out, so a misspelt one would do nothing."""
+"""Checks of the objects that `open` of filters returns. All methods are optional, so a misspelt one would never run."""
 
 from __future__ import annotations
 

@@ -159,13 +159,15 @@ class Flag(FlagFacts, Protocol):
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
         """Yield the requests, downloads and computations that must be done before `build`.
 
-        If nothing must be done, the function returns the request instead of a generator, which takes less time. `yield`
-        returns the reply to a request or download, or the result of a computation. The code between two `yield` runs on
-        the event loop, so it must not loop over a body. The gateway runs the steps of the client's compatibility flag
-        with the request in the client's dialect, then the steps of the provider's flag with the request in the
-        upstream's dialect. If client and provider have the same flag, its steps run once. The generator returns the
-        request to continue with. If the generator instead returns a reply in the request's dialect, such as an
-        estimate, the provider is not called.
+        `yield` returns the reply to a request or download, or the result of a computation. The code between two `yield`
+        runs on the event loop, so it must not loop over a body. The generator returns the request to continue with. If
+        it instead returns a reply in the request's dialect, such as an estimate, the provider is not called.
+
+        If nothing must be done, the function returns the request instead of a generator, which takes less time.
+
+        The gateway runs the steps of the client's compatibility flag with the request in the client's dialect, then the
+        steps of the provider's flag with the request in the upstream's dialect. If client and provider have the same
+        flag, its steps run once.
 
         >>> def steps(request, target, drop):
         ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")

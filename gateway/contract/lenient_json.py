@@ -102,8 +102,8 @@ def repaired(text: bytes) -> bytes:
 def without_surrogates(text: bytes) -> bytes:
     r"""Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
 
-    The offsets of members and items stay the same. No new escape is that of a letter, so that no name of a member can
-    arise. This is faster than `repaired`, especially for a body with millions of halves.
+    The offsets of members and items stay the same. The new characters are not letters, so they cannot complete the name
+    of a member. This is faster than `repaired`, especially for a body with millions of halves.
 
     >>> lenient_json.without_surrogates(rb'"half \ud83d"')
     b'"half \\ue83d"'

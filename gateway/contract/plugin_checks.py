@@ -231,7 +231,7 @@ def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a secret is only read at a path of several keys."""
+    """Return whether a secret is read only by an alias that is a path of several keys (pydantic's `AliasPath`)."""
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}
 

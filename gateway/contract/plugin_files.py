@@ -60,7 +60,7 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     `above` are the folders that contain this folder. A link to one of them is not followed, because the search would
     never end.
     """
-    # listed first, because of a loop of links this raises an OSError and `resolve` another exception
+    # the folder is listed first: for a loop of links, that raises an OSError, but `resolve` raises another exception
     paths = sorted(folder.iterdir())
     above = (*above, folder.resolve())
     for path in paths:

@@ -128,7 +128,7 @@ def module_of(entry: EntryPoint) -> str:
     try:
         return entry.module
     except AttributeError:
-        # of the value, which does not match the pattern of entry points
+        # `importlib.metadata` raises this if the value does not match the pattern of entry points
         return ""
 
 
@@ -267,7 +267,7 @@ class _Finder(MetaPathFinder):
         target: ModuleType | None = None,  # noqa: ARG002 (the signature of the base class)
     ) -> ModuleSpec | None:
         if fullname in self.namespaces:
-            # an upgrade may have removed its last folder
+            # the namespace package may no longer exist on disk, because an upgrade may have removed its last folder
             return _spec(fullname, path) or ModuleSpec(fullname, None, is_package=True)
         if (source := self.modules.get(fullname)) is None:
             return None

@@ -53,7 +53,7 @@ def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str
 
 
 _UNNAMED: Final = "message"
-"""Name of an event without a name (WHATWG HTML, 9.2.6)."""
+"""The kind of an event whose name is missing (WHATWG HTML, 9.2.6)."""
 
 
 def _type_of(payload: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Decoders and encoders for the two framings of streams, without I/O.
+"""Decoders and encoders for the framings of streams, without I/O.
 
-Other packages import the modules `sse` and `eventstream`. The payload of a frame is not parsed here.
+Other packages import the modules `sse`, `eventstream` and `json_array`. The payload of a frame is not interpreted here.
 """

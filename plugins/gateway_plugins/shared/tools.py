@@ -21,11 +21,11 @@ from gateway_plugins.shared.references import inline_references, referred
 Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""Form of a tool's name or id that Messages and Converse accept."""
+"""Pattern of names and ids of tools that Messages and Converse accept."""
 _IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
-"""Pattern for names of tools that Gemini accepts too."""
+"""Pattern of names of tools that Gemini accepts too."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""Form of a top-level property name that Claude accepts. Some MCP servers have $top and filter[id] (goose#1804)."""
+"""Pattern of names of top-level properties that Claude accepts. MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(

@@ -66,7 +66,7 @@ def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: D
 def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
     """Change `thinking` and `output_config.effort` so that the model accepts them.
 
-    Returns whether the model will think in Anthropic's form.
+    Returns whether the model will think, or may think because the type of `thinking` is not known here.
     """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""

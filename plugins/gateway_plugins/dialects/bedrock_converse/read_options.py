@@ -53,7 +53,7 @@ LIMIT_AT: Final = "/inferenceConfig/maxTokens"
 STOPS_AT: Final = "/inferenceConfig/stopSequences"
 """JSON pointer of the stop sequences."""
 _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
-"""Form of a project's id or ARN. Other characters are refused, because the value may be sent as a header."""
+"""Pattern of a project's id or ARN. Other characters are refused, because the value may be sent as a header."""
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (

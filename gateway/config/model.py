@@ -113,7 +113,7 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
-    """The certificates of the authorities that are accepted, in PEM format; "" for those of the system."""
+    """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
     on_loss: Literal["report", "refuse"] = "report"

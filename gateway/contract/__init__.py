@@ -4,7 +4,7 @@
   these plugins and the gateway exchange.
 - `filter`: the protocols of filters, and the values that filters and the gateway exchange.
 - `places`: the places of text in requests and replies, by which filters read them.
-- `samples`: samples with which `irisgate plugins check NAME` tries a plugin.
+- `samples`: samples with which `irisgate plugins check NAME` tests a plugin.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
 - `client_api`: facts about the clients of an API, by which the gateway explains a wrong base URL.
 - `json_api`: functions for compatibility flags with JSON bodies.

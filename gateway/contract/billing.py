@@ -54,7 +54,7 @@ class Search(NamedTuple):
 
 
 class Fee(NamedTuple):
-    """A fee for something else that the provider does.
+    """A fee for other work of the provider, such as running code.
 
     >>> Fee(30_000_000).nanodollars
     30000000
@@ -81,14 +81,14 @@ class AddedTokens(NamedTuple):
     """
 
     usual: int
-    """The typical number."""
+    """The typical number of tokens."""
     most: int
-    """A number that is hardly ever exceeded."""
+    """A number of tokens that is hardly ever exceeded."""
 
 
 BilledPart = File | Search | Fee | Answers | AddedTokens
 BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
-"""A function that yields the parts of a decoded body."""
+"""A function that yields the parts of a decoded body that are not billed as text."""
 Read = Callable[[Any], Iterable[File]]
 
 TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
@@ -152,7 +152,7 @@ def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def tools_of(holder: Any) -> list[Mapping[str, Any]]:
-    """Return the objects in the member `tools` of an object; none for any other value.
+    """Return the objects in the member `tools` of an object; [] for any other value.
 
     >>> billing.tools_of({"tools": [{"type": "web_search"}, 5]}), billing.tools_of(None)
     ([{'type': 'web_search'}], [])
@@ -205,7 +205,7 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file with a media type.
+    """Return the kind of a file with a media type. A video counts as audio.
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')
@@ -227,7 +227,7 @@ def document(named: str) -> Literal["document", "packed"]:
 
 
 def length(data: Any) -> int:
-    """Return the length of base64; 0 for any other JSON value than a string.
+    """Return the length of a base64 string; 0 for a JSON value of another type.
 
     >>> billing.length("iVBORw0K"), billing.length(None)
     (8, 0)

@@ -118,7 +118,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of the event's texts, as `places` says; 0 without `places`."""
+        """Return the number of bytes of the texts that `places` finds in the event; 0 without `places`."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

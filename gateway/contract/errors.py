@@ -115,7 +115,7 @@ class GatewayError(Exception):
         self.problem = problem
 
     def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
-        """Return the type and the attributes for pickling. The constructors of subclasses take different arguments."""
+        """Return the type and the attributes for pickling, because constructors of subclasses take other arguments."""
         return _restored, (type(self), self.__dict__)
 
 

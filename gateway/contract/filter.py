@@ -27,11 +27,12 @@ SECONDS: Final = 10.0
 class Filter(Protocol):
     """The object that `open` returns for one call.
 
-    In requests and in replies, each filter sees the changes of those that stand before it in the configuration.
+    In requests and in replies, each filter sees the changes of the filters that precede it in the configuration.
 
     Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
-    `blocked` or `limited`, to end the call with an error. After any other exception, and after `SECONDS`, the filter
-    has failed. Then only `done` is called, and the call is refused if the module has `blocks = True`.
+    `blocked` or `limited`, to end the call with an error. After any other exception, or if a method takes longer than
+    `SECONDS`, the filter has failed. Then only `done` is called, and the call is refused if the module has
+    `blocks = True`.
 
     >>> class Stars:
     ...     def text(self, kind, piece, last):
@@ -163,9 +164,9 @@ class FilterModule(Protocol):
         """
 
     def samples(self) -> Sequence[Any]:
-        """Return settings with which `irisgate plugins check NAME` tries the filter: `Settings` or `FilterSample`.
+        """Return settings with which `irisgate plugins check NAME` tests the filter: `Settings` or `FilterSample`.
 
-        A running gateway does not call it.
+        A running gateway does not call this function.
 
         >>> def samples():
         ...     return [FilterSample(Settings(), texts=("a falcon flies",))]

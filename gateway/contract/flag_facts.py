@@ -29,7 +29,7 @@ class FlagFacts(Protocol):
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects of the bodies: of the requests that clients send on the routes, and of those to providers.
+        """The dialects of request bodies: of requests from clients on the routes, and of requests to providers.
 
         >>> dialects = ("acme_text",)
         """

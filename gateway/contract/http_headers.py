@@ -13,7 +13,10 @@ FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "conn
 
 
 def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the headers of a message. `pairs` has each header line's name and value, in the order of the message."""
+    """Return the headers of a message by name in lower case. The values of a repeated header are joined by ", ".
+
+    `pairs` has the name and value of each header line, in the order of the message.
+    """
     headers: dict[str, str] = {}
     for name, value in pairs:
         key = name.lower()

@@ -1,4 +1,4 @@
-r"""Samples, on which `irisgate plugins check NAME` tries a plugin. A plugin's optional function `samples` returns them.
+r"""Samples with which `irisgate plugins check NAME` tests a plugin, from the plugin's optional function `samples`.
 
 A compatibility flag or a translator has samples of its format, each a request and its replies:
 
@@ -73,4 +73,5 @@ class FilterSample:
 
     settings: Settings
     texts: tuple[str, ...] = ()
-    """Each text is tried whole and in pieces, as an answer, as thinking, and in the arguments of a tool call."""
+    """Texts with which the filter is tested: each one whole and in pieces, as an answer, as thinking, and in the
+    arguments of a tool call."""

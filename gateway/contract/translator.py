@@ -95,7 +95,7 @@ class Translator(Protocol):
     def samples(self) -> Sequence[Sample]:
         """Return samples with which `irisgate plugins check NAME` tests the translator.
 
-        A running gateway does not call this.
+        A running gateway does not call this function.
 
         >>> def samples():
         ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"output": "hello"}')]

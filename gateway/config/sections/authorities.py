@@ -1,4 +1,4 @@
-"""The key `ca_file` of a provider: a file with the certificates of the authorities that are accepted.
+"""The key `ca_file` of a provider: a file with the certificates of the certificate authorities that are accepted.
 
 The file is read when the configuration is loaded, and watched for changes like the files of secrets. Connections are
 made in `gateway/upstream/http1/`.

@@ -20,7 +20,7 @@ from gateway.money.quotas.windows import Unit, UnknownZone, Window, time_zone
 SECOND: Final = 1_000_000_000
 """Number of nanoseconds in a second."""
 NOTICE_PERCENT: Final = 80
-"""Percentage of the capacity at whose use a quota is reported as nearly used."""
+"""Used percentage of the capacity from which a quota is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
 """A bucket that was reported may be reported again after its used capacity fell below this percentage. It is lower than
 `NOTICE_PERCENT`, so that small calls and a slow refill around that limit do not cause many reports."""
@@ -155,7 +155,7 @@ class LiveBucket:
         return self.rule.window.after(self.at) if self.rule.window else 0
 
     def state(self, now: int) -> tuple[int, int]:
-        """Return the balance at the time `now`, and the numerator of the fraction of a unit in addition to it."""
+        """Return the balance and the remainder (as in `Charge.remainder`) at the time `now`."""
         rule = self.rule
         if self.balance >= rule.capacity:
             return rule.capacity, 0

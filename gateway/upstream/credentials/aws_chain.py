@@ -69,7 +69,7 @@ class RoleSession(NamedTuple):
 
 
 class Chain:
-    """The credential chain of one profile; of no particular profile if `profile` is ""."""
+    """botocore's credential chain, for one profile; the default chain if `profile` is ""."""
 
     def __init__(self, profile: str, region: str, clock: Clock) -> None:
         self._profile = profile

@@ -73,7 +73,7 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class _Access:
-    """The credentials of one provider, while the provider's configuration is the same."""
+    """The credentials of one provider, for as long as its configuration has an equal `issuer`."""
 
     issuer: AwsSettings | KeyHelper
     source: AwsAccess | KeyHelperAccess

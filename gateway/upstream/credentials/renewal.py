@@ -91,7 +91,10 @@ class Renewed(Generic[T]):
         return value
 
     async def other_than(self, refused: T) -> T | None:
-        """Return a credential other than the one that the provider has refused; None if there is no other."""
+        """Return a credential other than `refused`, which the provider has refused; None if there is no other.
+
+        If `refused` is the current credential, it is renewed first.
+        """
         if self._current is not None and self._current.value == refused:
             self._begin(self._now())
             if self._task is None:

@@ -27,7 +27,7 @@ _KEY_HOST: Final = "bedrock.amazonaws.com"
 """The host in every short-term API key, whatever the region is. The key contains a signed request to this host."""
 _KEY_PREFIX: Final = "bedrock-api-key-"
 KEY_SECONDS: Final = 12 * 3600
-"""Seconds for which a short-term API key is valid: the maximum. It ends earlier if its credentials expire earlier."""
+"""Seconds for which a short-term API key is valid: Bedrock's maximum. A key expires earlier if its credentials do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,12 @@ class Alarm:
             self._handle = self._loop.call_at(at, self._fire)
 
     def stop(self) -> None:
-        """Call nothing. The event loop's timer may remain until its time."""
+        """Cancel the call. The event loop's timer may remain, and then does nothing."""
         self._at = inf
         self._ring = _nothing
 
     def cancel(self) -> None:
-        """Call nothing, and remove the event loop's timer."""
+        """Cancel the call, and remove the event loop's timer."""
         self.stop()
         if self._handle is not None:
             self._handle.cancel()

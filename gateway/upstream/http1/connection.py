@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         `has_body` says whether the reply may have a body. If the provider answers before the whole body is sent, the
         rest is not sent, and the connection is not used again.
 
-        Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before.
+        Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before that.
         """
         transport = self._transport
         if transport is None or transport.is_closing():

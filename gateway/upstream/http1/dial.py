@@ -36,7 +36,7 @@ _KEEPALIVE: Final = (
 gateways of AWS forget a connection after 350 seconds ("NAT gateway basics" in the user guide of Amazon VPC)."""
 
 _AGREED: Final = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9](?: |$)")
-"""The status line with which a proxy agrees to CONNECT."""
+"""Pattern for the status line with which a proxy agrees to CONNECT."""
 
 _Address = tuple[Any, ...]
 

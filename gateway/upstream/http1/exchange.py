@@ -91,7 +91,7 @@ class Exchange:
         return self.is_complete or self._error is not None
 
     def feed(self, data: bytes) -> None:
-        """Read bytes of the connection."""
+        """Parse bytes that have arrived on the connection."""
         if self.has_ended:
             self._refuse()
             return

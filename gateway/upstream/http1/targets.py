@@ -37,7 +37,7 @@ class Endpoint(NamedTuple):
 
     origin: Origin
     authorities: str
-    """The certificates of the authorities that are accepted, in PEM format; "" for those of the system."""
+    """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
 
 
 class Base(NamedTuple):

@@ -91,7 +91,7 @@ class Reports:
         return wanted.of_user(self.login)
 
     async def totals(self, wanted: PageFilter) -> Comparison:
-        """Return the summary of the range, and that of the range before if the filter asks for the comparison."""
+        """Return the summary of the range, and that of the previous range if the filter asks for the comparison."""
         wanted = self.scoped(wanted)
         (now,) = await self.store.reports.summaries(wanted.selection(), [wanted.range.span])
         if not wanted.compare:

@@ -42,9 +42,9 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The beginning, as a value of the address."""
+    """The first day, as a parameter of the page's address."""
     until: str
-    """The end, as a value of the address."""
+    """The last day, as a parameter of the page's address."""
     href: str
     """The address of the page with the slot as its range."""
 
@@ -128,7 +128,7 @@ class Stacked:
     labels: tuple[Label, ...]
     legend: tuple[Key, ...]
     before: str
-    """Points of the line of the period before, in a box of 1000 by `PLOT`; "" if there is no such line."""
+    """Points of the line of the previous range, in a box of 1000 by `PLOT`; "" if there is no such line."""
     unpriced: bool
     """Whether any column has calls with an unknown cost."""
     height: int = TOP + PLOT + BOTTOM
@@ -153,7 +153,7 @@ def stacked(
 ) -> Stacked:
     """Return the chart of several series. `text` and `axis` make the text of amounts and of the axis's labels.
 
-    `before` has the totals of the period before, by slot. `unpriced` has the numbers of calls whose cost is unknown,
+    `before` has the totals of the previous range, by slot. `unpriced` has the numbers of calls whose cost is unknown,
     by slot.
     """
     shown = [one for one in series if not one.hidden]

@@ -25,7 +25,7 @@ OTHERS_TEXT: Final = "All others"
 
 
 class Change(NamedTuple):
-    """The difference between a figure and that of the period before."""
+    """The difference between a figure and that of the previous range."""
 
     text: str
     css: str
@@ -41,7 +41,7 @@ class Figure:
     value: str = ""
     """The exact value, for copying."""
     exact: str = ""
-    """The exact value as text; "" if the text is exact."""
+    """The exact value for people; "" if `text` is exact."""
     change: Change | None = None
     note: str = ""
     warn: bool = False

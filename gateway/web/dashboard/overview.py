@@ -28,9 +28,9 @@ DIMENSIONS: Final[tuple[tuple[Dimension, str, str], ...]] = (
     ("provider", "Provider", "Providers"),
     ("agent", "Client", "Clients"),
 )
-"""Dimensions of the chart and of the lists: the name in the address, and the word for one and for several."""
+"""Dimensions of the chart and of the lists: the name in the address, and the word in singular and in plural."""
 TOP: Final = 6
-"""Number of rows in a list of the largest."""
+"""Number of rows in a list of the largest values."""
 
 
 class TopList(NamedTuple):
@@ -70,7 +70,7 @@ async def overview(request: web.Request) -> web.Response:
 
 
 def _before(seen: Visit) -> str:
-    """Return the days of the range before."""
+    """Return the days of the previous range."""
     span, zone = seen.filter.range.before, seen.filter.zone
     first, last = (datetime.fromtimestamp(at, zone).date() for at in (span.since, max(span.since, span.until - 1)))
     return days(first, last)

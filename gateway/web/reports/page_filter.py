@@ -62,7 +62,7 @@ class PageFilter:
     outcome: str | None = None
     session: str | None = None
     compare: bool = False
-    """Whether figures are compared with those of the range before."""
+    """Whether figures are compared with those of the previous range."""
     zone_in_address: bool = False
     """Whether the address names the zone."""
 

@@ -35,7 +35,7 @@ class Range:
     preset: Preset
     span: Span
     before: Span
-    """The earlier range with which figures are compared. It has as many days or hours."""
+    """The previous range, with which figures are compared. It has as many days or hours."""
     first: date
     """The first day."""
     last: date
@@ -57,7 +57,7 @@ class Range:
         return cut(self.span, unit or self.unit, self.zone)
 
     def buckets_before(self, unit: Unit | None = None) -> tuple[Span, ...]:
-        """Return the buckets of the range before."""
+        """Return the buckets of the previous range."""
         return cut(self.before, unit or self.unit, self.zone)
 
 
@@ -90,7 +90,7 @@ def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
             days = timedelta(_DAYS.get(preset, 1))
             first = today - days + timedelta(1)
             earlier, end = first - days, today - days
-    # the range before ends at the same time of the day
+    # the previous range ends at the same time of the day
     elapsed = min(until, midnight(today + timedelta(1), zone)) - midnight(today, zone)
     same_time = min(midnight(end, zone) + elapsed, midnight(first, zone))
     return Range(
@@ -99,7 +99,10 @@ def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
 
 
 def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "custom") -> Range:
-    """Return the range from the first to the last day. The range before has as many days, or is the month before."""
+    """Return the range from the first to the last day.
+
+    The previous range has as many days, or is the previous month if the range is a month.
+    """
     begin, end = midnight(first, zone), midnight(last + timedelta(1), zone)
     is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)
     earlier = _months_before(first, 1) if is_month else first - (last - first) - timedelta(1)

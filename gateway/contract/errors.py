@@ -138,8 +138,8 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    Only the gateway raises it. `place` is the file and line, and `trace` a traceback. Both are "" for a wrong result,
-    and neither is shown to the client.
+    Only the gateway raises it. `place` is the file and line of the failure or, for a wrong result, of the function.
+    `trace` is a traceback; "" for a wrong result. Neither is shown to the client.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'

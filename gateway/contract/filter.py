@@ -30,8 +30,8 @@ class Filter(Protocol):
     In requests and in replies, each filter sees the changes of the filters that precede it in the configuration.
 
     Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
-    `blocked` or `limited`, to end the call with an error. After any other exception, or if a method takes longer than
-    `SECONDS`, the filter has failed. Then only `done` is called, and the call is refused if the module has
+    `blocked` or `limited`, to end the call with an error. After any other exception, or if an `async` method takes
+    longer than `SECONDS`, the filter has failed. Then only `done` is called, and the call is refused if the module has
     `blocks = True`.
 
     >>> class Stars:

@@ -1,7 +1,7 @@
 """GET /readyz: whether the gateway serves calls, and which faults an operator must correct.
 
-- The status is 503 while the gateway is being stopped, cannot write records to its disk, or cannot identify callers at
-  any listener. Calls are refused then, or their records could be lost. Monitors need only the status.
+- The status is 503 while the gateway is being stopped, cannot write records to its disk, or can identify callers at
+  none of its listeners. Calls are refused then, or their records could be lost. Monitors need only the status.
 - Other faults are listed in the reply, and the status stays 200, because calls are still served. Such a fault often
   affects several gateways at the same time, and with 503 a load balancer would stop using all of them
   (BerriAI/litellm#34934).

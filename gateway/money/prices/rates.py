@@ -187,7 +187,7 @@ class Priced:
         """Return the exact cost of a part of a call; None if the price of a kind of token or of a tool is unknown.
 
         `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Tools
-        without a published fee cost nothing. `at` is the Unix time of the call, now by default.
+        that are not in `FEES` cost nothing. `at` is the Unix time of the call, now by default.
 
         `geo` is the geography in which the provider says that the model ran. If the list has no prices for `geo`, the
         factor for `geo` is used. If there is no factor either, the cost is None.

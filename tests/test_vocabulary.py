@@ -54,6 +54,8 @@ def samples():
     metrics.overhead("openai_chat", 0.001)
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")
+    metrics.circuits.opened("bedrock", "failures")
+    metrics.circuits.watch(lambda: [SimpleNamespace(provider="bedrock", model=HAIKU, state="open")], ["open"])
     metrics.fetched("ok")
     metrics.admission(lambda: 1, lambda: 1, lambda: {"bedrock": 1})
     metrics.call_refused("calls")

@@ -29,6 +29,7 @@ from gateway.store.bodies import Bodies
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.health.circuits import Health
 from gateway.upstream.refused_keys import RefusedKeys
 
 
@@ -96,6 +97,8 @@ class Gateway:
     admission: Admission
     keys: RefusedKeys
     """The providers that currently refuse the gateway's key."""
+    health: Health
+    """The health of each model at each provider, by which attempts are held back."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)

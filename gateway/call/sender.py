@@ -16,6 +16,7 @@ from typing import Any, Final
 from gateway.call.chain import Attempt, Call
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
+from gateway.config.model import AwsSettings, Provider
 from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import Head, UpstreamRequest
 from gateway.store.base import StoreFailed
@@ -26,6 +27,7 @@ from gateway.upstream.client import Notices, Upstream, UpstreamResponse
 from gateway.upstream.credentials import keys
 from gateway.upstream.credentials.live import Address, LiveCredentials
 from gateway.upstream.credentials.renewal import CredentialFailed
+from gateway.upstream.health.circuits import Health
 from gateway.upstream.http1.targets import base
 from gateway.upstream.refused_keys import RefusedKeys
 from gateway.upstream.subjects import Subject
@@ -51,6 +53,7 @@ class Sender:
     follower: JournalFollower
     metrics: Metrics
     keys: RefusedKeys
+    health: Health
     live: LiveCredentials
     log: Logger
 
@@ -108,7 +111,7 @@ class Sender:
                 used = await attempt.stopwatch.wait(self.live.get(provider, subject))
         except CredentialFailed:
             self.metrics.upstream_auth_failure(provider.id)
-            self.keys.refused(provider)
+            self._rest(provider)
             message = f"the gateway has no valid credential for {provider.id}; tell an administrator of this gateway"
             raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential")) from None
         attempt.used = used
@@ -120,8 +123,10 @@ class Sender:
         return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
 
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        """Count an attempt that failed at the provider, or before it reached the provider."""
-        self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
+        """Count an attempt that failed at the provider, or before it reached the provider, and keep its error."""
+        offer, problem = attempt.candidate.offer, error.problem
+        self.metrics.upstream_error(offer.provider_id, problem.code)
+        self.health.note(offer.provider_id, offer.model, problem.code, problem.message)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
         """Count and log the provider's refusal of the gateway's key, or of access to a model with this key.
@@ -156,13 +161,22 @@ class Sender:
         """Count and log the refusal of the gateway's key, and return the error for the client."""
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)
-        self.keys.refused(provider)
+        self._rest(provider)
         issuer = {} if attempt.used is None else {"issuer": attempt.used.source}
         self.log.warning(
             "upstream.key_refused", provider=provider.id, request_id=call.id, **issuer, **_refusal(problem)
         )
         message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
+
+    def _rest(self, provider: Provider) -> None:
+        """Note that a provider refuses the gateway's key, so that other providers serve the calls meanwhile.
+
+        A role's session may be the caller's own. Then its refusal says nothing of other callers.
+        """
+        self.keys.refused(provider)
+        if not isinstance(provider.issuer, AwsSettings) or provider.issuer.assume_role is None:
+            self.health.key_refused(provider.id)
 
     def key_accepted(self, attempt: Attempt) -> None:
         """Note that the provider has accepted the gateway's key, because it has answered a request."""

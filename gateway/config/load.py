@@ -198,7 +198,8 @@ def _config(reading: Reading) -> Config:
     check_exporters(top.exporters, reading)
     tools = check_tool_servers(top.mcp, top.connectors, reading)
     declared = Declared(providers=top.providers, quotas=top.quotas, hooks=top.hooks, tools=tools)
-    providers = read_providers(top.providers, reading)
+    resilience = read_resilience(top.resilience, reading)
+    providers = read_providers(top.providers, resilience.circuit_breaker, reading)
     storage = read_storage(top.storage, reading)
     return Config(
         providers=providers,
@@ -208,7 +209,7 @@ def _config(reading: Reading) -> Config:
         server=read_server(top.server, reading),
         storage=storage,
         bodies=read_bodies(top.database, storage, reading),
-        resilience=read_resilience(top.resilience, reading),
+        resilience=resilience,
         metrics=read_metrics(top.metrics, reading),
         auto_cost_basis=top.auto_cost_basis,
         plugins=read_plugins(top.plugins, reading),

@@ -68,6 +68,30 @@ class KeyHelper:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitBreaker:
+    """The conditions under which a model at a provider gets no calls for a while.
+
+    Peers count more attempts first (100 in resilience4j and Polly), and would never act in a gateway of one team, whose
+    agents make a few calls a minute. Five attempts in a minute, three of which fail, are beyond usual noise, and the
+    price of an error is small: another provider serves the calls of 15 seconds.
+    """
+
+    enabled: bool = True
+    failures: float = 0.5
+    """The share of failed attempts at which the circuit opens. resilience4j and LiteLLM have the same share."""
+    calls: int = 5
+    """Minimum number of attempts in the window. Envoy ejects a host after 5 errors in a row."""
+    window_seconds: float = 60
+    open_seconds: float = 15
+    """Seconds for which no attempt passes. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
+    half_open: int = 3
+    """Number of attempts that pass as probes, and of successes after which the circuit closes."""
+    slow_start_seconds: float = 30
+    outlier: float = 0.2
+    """The share of failed attempts by which a provider may exceed the other providers of the model; 1 for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider of models. A `disabled` provider is listed, but never called."""
 
@@ -116,6 +140,8 @@ class Provider:
     """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    """The settings of `Resilience`, with those that the provider has of its own."""
     on_loss: Literal["report", "refuse"] = "report"
     advertise: tuple[str, ...] = ("native",)
     """The compatibility flags that `/api/providers` shows to launchers: `native`, `reachable`, or a list of flags."""
@@ -298,6 +324,7 @@ class Timeouts:
 @dataclass(frozen=True, slots=True)
 class Resilience:
     timeouts: Timeouts = Timeouts()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
 from gateway.call.chain import Next, chain
+from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
@@ -59,6 +60,8 @@ from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.credentials.live import LiveCredentials
 from gateway.upstream.fetch.client import Fetcher
+from gateway.upstream.health.circuit import STATES
+from gateway.upstream.health.circuits import Health
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
@@ -185,6 +188,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     quotas.configured(config.quotas)
     metrics.journal(follower)
     metrics.quotas(quotas.used)
+    health = Health(config, changed=partial(report_change, log=log, metrics=metrics))
+    metrics.circuits.watch(health.standings, STATES)
     return Gateway(
         current=current,
         registry=registry,
@@ -197,6 +202,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
         reports=PluginReports(metrics, log),
         admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
         keys=RefusedKeys(),
+        health=health,
     )
 
 
@@ -205,7 +211,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
-    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, outgoing.live, log)
+    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, gateway.health, outgoing.live, log)
     attempts = chain(
         WithoutRefused(RefusedFeatures()),
         Count(pool, log),
@@ -218,7 +224,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
-    last = Attempts(attempts, gateway.admission)
+    last = Attempts(attempts, gateway.admission, gateway.health)
     return chain(Session(sessions), resolve, grants, Route(registry), filters, quota, last=last)
 
 

@@ -212,6 +212,7 @@ class Reloader:
         gateway.current.runtime = ready.runtime
         gateway.metrics.configured(config)
         gateway.quotas.configured(config.quotas)
+        gateway.health.configured(config)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
         for warning in ready.warnings:

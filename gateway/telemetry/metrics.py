@@ -34,6 +34,7 @@ from gateway.contract.errors import STATUS
 from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
 from gateway.telemetry.active_sessions import ActiveSessions
+from gateway.telemetry.circuit_metrics import CircuitMetrics
 from gateway.telemetry.plugin_metrics import PluginMetrics
 from gateway.telemetry.recent_calls import RecentCalls
 
@@ -123,6 +124,7 @@ class Metrics:
         self._define_providers()
         self._define_process(version)
         self.plugins = PluginMetrics(self.registry)
+        self.circuits = CircuitMetrics(self.registry)
         self.configured(config)
 
     def _define_calls(self) -> None:

@@ -24,12 +24,13 @@ from gateway.config.fields import (
     NamesOrNull,
     RequestMetadata,
 )
-from gateway.config.model import AuthMode, Authorization, Provider
+from gateway.config.model import AuthMode, Authorization, CircuitBreaker, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.authorities import read_authorities
 from gateway.config.sections.aws import AwsSection, read_aws
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
+from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.options import read_options
@@ -142,6 +143,11 @@ class ProviderSection(Section):
         description="Metadata that Bedrock writes into its logs of invocations (Converse and InvokeModel): "
         '{"user": "<user>"}.',
     )
+    circuit_breaker: Annotated[dict[str, Any], Holds(CircuitBreakerSection)] = Field(
+        default_factory=dict,
+        description="When the provider's models rest, where this differs from `resilience.circuit_breaker`: "
+        '{"enabled": false}.',
+    )
     timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
 
 
@@ -159,13 +165,16 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
     return tuple(flag for flag in on if flag in known)
 
 
-def read_providers(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Provider]:
-    """Return the providers that have no fault, by their name in the document."""
-    providers = {id_: _provider(id_, value, reading) for id_, value in raw.items()}
+def read_providers(raw: Mapping[str, Any], breaker: CircuitBreaker, reading: Reading) -> Mapping[str, Provider]:
+    """Return the providers that have no fault, by their name in the document.
+
+    `breaker` has the settings for providers without their own.
+    """
+    providers = {id_: _provider(id_, value, breaker, reading) for id_, value in raw.items()}
     return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})
 
 
-def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
+def _provider(id_: str, raw: Any, breaker: CircuitBreaker, reading: Reading) -> Provider | None:
     path: Path = ("providers", id_)
     if not id_.strip() or not id_.isprintable() or set("/* ") & set(id_):
         reading.report.error(path, 'a provider\'s key is one word without "/" and "*", such as "bedrock-us"')
@@ -210,6 +219,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         calls_in_flight=section.calls_in_flight,
         on_loss=section.on_loss,
         advertise=section.advertise,
+        circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), breaker, reading),
     )
 
 

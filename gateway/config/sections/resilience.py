@@ -1,6 +1,6 @@
-"""The section `resilience`: how long the gateway waits for providers.
+"""The section `resilience`: how long the gateway waits for providers, and when a failing provider rests.
 
-Retries and a circuit breaker are planned. The key `timeouts` of a provider is in `providers.py`.
+Retries are planned. The key `timeouts` of a provider is in `providers.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Seconds
-from gateway.config.model import Resilience, Timeouts
+from gateway.config.model import CircuitBreaker, Resilience, Timeouts
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Planned, Section
+from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
 
 
 class TimeoutsSection(Section):
@@ -48,11 +49,15 @@ class ResilienceSection(Section):
     )
     retries: Planned = Field(None, description="Tries before the first byte of a reply, such as 2.")
     failover: Planned = Field(None, description="Whether another provider of the model is tried: true or false.")
-    circuit_breaker: Planned = Field(None, description="When a failing provider rests: {}.")
+    circuit_breaker: Annotated[dict[str, Any], Holds(CircuitBreakerSection)] = Field(
+        default_factory=dict,
+        description='When a model at a provider rests, because its attempts fail: {"open_seconds": 30}.',
+    )
 
 
 def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:
     path: Path = ("resilience",)
     reading.section(ResilienceSection, raw, path)
     timeouts = reading.within(TimeoutsSection, raw, (*path, "timeouts"))
-    return Resilience(Timeouts(**timeouts.model_dump()))
+    breaker = read_circuit_breaker(raw, (*path, "circuit_breaker"), CircuitBreaker(), reading)
+    return Resilience(Timeouts(**timeouts.model_dump()), breaker)

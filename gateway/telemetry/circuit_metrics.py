@@ -1,0 +1,61 @@
+"""Metrics of the circuit breakers: the present state of each model at each provider, and how often it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+class Standing(Protocol):
+    """The health of one model at one provider (`upstream/health/circuits.py`)."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def state(self) -> str: ...
+
+
+class CircuitMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._openings = Counter(
+            "irisgate_circuit_openings_total",
+            "Times that a model at a provider, or all of its models, began to rest.",
+            ("provider", "cause"),
+            registry=registry,
+        )
+
+    def opened(self, provider: str, cause: str) -> None:
+        """Count a circuit that opened."""
+        self._openings.labels(provider, cause).inc()
+
+    def watch(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
+        """Add the metric of the present states. `standings` is called in the thread that renders the metrics."""
+        self._registry.register(_States(standings, states))
+
+
+class _States(Collector):
+    """A collector that reads the states at every scrape. Each model has one series a state, and one of them is 1."""
+
+    def __init__(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
+        self._standings = standings
+        self._states = states
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "irisgate_circuit_state",
+            "1 for the state in which the circuit breaker of a model at a provider is, else 0.",
+            labels=("provider", "model", "state"),
+        )
+        for standing in self._standings():
+            for state in self._states:
+                family.add_metric((standing.provider, standing.model, state), float(standing.state == state))
+        yield family

@@ -1,0 +1,190 @@
+"""The circuit breaker of one model at one provider.
+
+    closed --failures or outlier--> open --open_seconds--> half_open --successes--> slow_start --time--> closed
+                                     ^                         |                        |
+                                     +--------a failure--------+-----many failures------+
+
+- Closed, the circuit lets all attempts pass and counts how they end.
+- Open, it lets none pass. Each time that it opens again before it was closed, it stays open twice as long.
+- Half open, it lets a few attempts pass as probes. They are calls of clients: nothing is sent only to learn something.
+- In the slow start, it lets a growing share pass, because a provider that has just come back may have cold caches.
+- An attempt that began before the circuit opened or closed says nothing about the time since then, and is not counted.
+
+A caller without another provider makes an attempt also if the circuit lets none pass (`circuits.py`). Such attempts
+are counted like probes. Nothing here knows why an attempt failed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from gateway.config.model import CircuitBreaker
+from gateway.upstream.health.window import Window
+
+State = Literal["closed", "open", "half_open", "slow_start"]
+Cause = Literal["", "failures", "outlier", "key_refused", "throttled"]
+"""The reason for which attempts are held back; "" if none are."""
+STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
+
+MAX_DOUBLINGS: Final = 3
+"""Maximum number of times that `open_seconds` is doubled: 15 seconds become two minutes at most. Each failed probe is
+one slow attempt of a client, and a longer rest would keep a provider unused long after it has recovered."""
+FIRST_SHARE: Final = 0.1
+"""The share of the attempts that pass at the beginning of the slow start."""
+
+
+class Circuit:
+    """The state of one circuit. All times are in seconds of one clock that does not go back."""
+
+    __slots__ = (
+        "_credit", "_doublings", "_epoch", "_probed_at", "_probes", "_successes", "cause", "held_until", "mean_seconds",
+        "passes_all", "settings", "since", "state", "throttles", "until", "window",
+    )  # fmt: skip
+
+    def __init__(self, settings: CircuitBreaker) -> None:
+        self.settings = settings
+        self.window = Window(settings.window_seconds)
+        self.state: State = "closed"
+        self.cause: Cause = ""
+        self.since = 0.0
+        """The time of the last change of the state."""
+        self.until = 0.0
+        """The time at which an open circuit becomes half open."""
+        self.held_until = 0.0
+        """The time until which the provider has asked to send nothing (`Retry-After`)."""
+        self.throttles = 0
+        """Number of attempts that the provider has throttled."""
+        self.mean_seconds: float | None = None
+        """The moving mean of the seconds until a successful reply began; None before the first one."""
+        self.passes_all = True
+        """Whether the circuit lets every attempt pass. It is kept as a value, because it is read for every attempt."""
+        self._epoch = float("-inf")
+        """The time of the last opening or closing. Attempts that began before it are not counted."""
+        self._doublings = 0
+        self._probes = 0
+        """Number of the present group of probes, of which there are at most `half_open`."""
+        self._probed_at = 0.0
+        """The time at which the last probe was let pass."""
+        self._successes = 0
+        self._credit = 0.0
+
+    def configured(self, settings: CircuitBreaker) -> None:
+        """Use other settings from now on. The state is kept; counts are lost if the window has another length."""
+        if settings.window_seconds != self.settings.window_seconds:
+            self.window = Window(settings.window_seconds)
+        self.settings = settings
+        if not settings.enabled:
+            self.held_until, self._epoch = 0.0, float("-inf")
+            self._become("closed", "", self.since)
+
+    def may_try(self, now: float) -> bool:
+        """Return whether an attempt may be made. In the state half open, this takes the place of one probe."""
+        if self.held_until > now:
+            return False
+        match self.state:
+            case "open":
+                if now < self.until:
+                    return False
+                self._become("half_open", self.cause, now)
+                self._probes = 0
+                return self._may_probe(now)
+            case "half_open":
+                return self._may_probe(now)
+            case "slow_start":
+                return self._may_start(now)
+        self.passes_all = True
+        return True
+
+    def succeeded(self, now: float, seconds: float) -> None:
+        """Count an attempt whose reply began well, `seconds` after the attempt."""
+        if now - seconds < self._epoch:
+            return
+        self.window.add(now, failed=False)
+        mean = self.mean_seconds
+        self.mean_seconds = seconds if mean is None else mean + (seconds - mean) * 0.1
+        if self.state in {"open", "half_open"}:
+            self._successes += 1
+            if self._successes >= self.settings.half_open:
+                self._close(now)
+
+    def failed(self, now: float, seconds: float | None) -> None:
+        """Count a failed attempt, which began `seconds` ago; None if this is not known."""
+        if seconds is not None and now - seconds < self._epoch:
+            return
+        self.window.add(now, failed=True)
+        self._successes = 0
+        settings, window = self.settings, self.window
+        if not settings.enabled:
+            return
+        if self.state == "half_open":
+            self.open(now, "failures")
+        elif self.state != "open":
+            self._end_slow_start(now)
+            if window.calls >= settings.calls and window.failures >= settings.failures * window.calls:
+                self.open(now, "failures")
+
+    def throttled(self, now: float, seconds: float) -> None:
+        """Count an attempt that the provider has throttled. Let no attempt pass for `seconds`, which may be 0."""
+        self.throttles += 1
+        if seconds > 0 and self.settings.enabled:
+            self.held_until = max(self.held_until, now + seconds)
+            self.passes_all = False
+
+    def open(self, now: float, cause: Cause) -> None:
+        """Let no attempt pass for a while."""
+        if self.state == "closed":
+            self._doublings = 0
+        self.until = now + self.settings.open_seconds * 2**self._doublings
+        self._doublings = min(self._doublings + 1, MAX_DOUBLINGS)
+        self._epoch = now
+        self._successes = 0
+        self._become("open", cause, now)
+
+    def read(self, now: float) -> tuple[State, Cause, float | None]:
+        """Return the state at `now`, its cause, and the seconds until an attempt may pass; None if one may pass."""
+        if self.held_until > now and (self.state != "open" or self.held_until > self.until):
+            return "open", "throttled", self.held_until - now
+        if self.state == "slow_start" and now - self.since >= self.settings.slow_start_seconds:
+            return "closed", "", None
+        if self.state == "open":
+            return "open", self.cause, max(0.0, self.until - now)
+        return self.state, self.cause, None
+
+    def counts(self, now: float) -> tuple[int, int]:
+        """Return the numbers of attempts and failures in the window."""
+        return self.window.read(now)
+
+    def _close(self, now: float) -> None:
+        self.window.clear()
+        self._epoch = now
+        self._credit = 1.0
+        self._become("slow_start" if self.settings.slow_start_seconds > 0 else "closed", "", now)
+
+    def _become(self, state: State, cause: Cause, now: float) -> None:
+        self.state, self.cause, self.since = state, cause, now
+        self.passes_all = state == "closed" and self.held_until <= now
+
+    def _end_slow_start(self, now: float) -> None:
+        """Close the circuit if its slow start is over."""
+        if self.state == "slow_start" and now - self.since >= self.settings.slow_start_seconds:
+            self._become("closed", "", now)
+
+    def _may_probe(self, now: float) -> bool:
+        if self._probes >= self.settings.half_open:
+            # a probe may end without a word, such as one whose client has left, so its place is not lost for ever
+            if now - self._probed_at < self.settings.open_seconds:
+                return False
+            self._probes = 0
+        self._probes, self._probed_at = self._probes + 1, now
+        return True
+
+    def _may_start(self, now: float) -> bool:
+        """Return whether an attempt is in the share that passes, which grows evenly until the slow start is over."""
+        self._end_slow_start(now)
+        if self.state == "closed":
+            return True
+        self._credit += max((now - self.since) / self.settings.slow_start_seconds, FIRST_SHARE)
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True

@@ -1,0 +1,313 @@
+"""The circuit breakers of all models at all providers, and what the gateway knows of their health.
+
+- A refused key rests its whole provider, because it is the same for all models. One call at a time probes it.
+- A provider that throttles (429) has not failed. Its model rests only if the provider says for how long, and no longer
+  than `MAX_HELD`. The throttled attempt is counted, but not as a failure.
+- A circuit also opens if its model fails much more often than at the model's other providers, which then take over.
+- If no candidate of a call may be tried, the caller of this file tries the first one all the same: the breaker must not
+  turn a degraded provider into a dead one.
+- The state is that of this process. A reload keeps it, except for a provider that is reached in another way since then.
+
+`may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Final
+
+import msgspec
+
+from gateway.config.model import CircuitBreaker, Config, Provider
+from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
+
+MAX_HELD: Final = 60.0
+"""Maximum number of seconds for which a provider's `Retry-After` rests a model. Some providers name hours, for a quota
+that other callers do not share."""
+OUTLIER_CALLS: Final = 4
+"""Minimum number of attempts to compare two providers, as a multiple of `CircuitBreaker.calls`: a small difference
+between shares is chance if there are few attempts."""
+MAX_WORDS: Final = 300
+"""Maximum number of characters of an error's message that are kept."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of a circuit's state."""
+
+    provider: str
+    model: str
+    """The model's name; "" if the whole provider is meant, because it refuses the key."""
+    state: State
+    cause: Cause
+    calls: int
+    failures: int
+    seconds: float
+    """Seconds for which no attempt passes; 0 if attempts pass."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The last error of a model at a provider."""
+
+    at: float
+    """The time in seconds of Unix time."""
+    code: str
+    message: str
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The health of one model at one provider, at one time."""
+
+    provider: str
+    model: str
+    state: State
+    cause: Cause
+    since: float | None
+    """The time of the last change in seconds of Unix time; None if there was none."""
+    retry_in: float | None
+    """Seconds until an attempt may pass; None if one may pass now."""
+    calls: int
+    """Number of attempts in the window."""
+    failures: int
+    throttles: int
+    """Number of attempts that the provider has throttled since the start."""
+    mean_seconds: float | None
+    """The moving mean of the seconds until a reply began; None before the first reply."""
+    last_success_at: float | None
+    last_failure: Failure | None
+    enabled: bool
+    """Whether the configuration lets the circuit open."""
+    has_other: bool
+    """Whether another provider has the model, or an alias names another model beside it."""
+
+
+@dataclass(slots=True)
+class _Rest:
+    """The rest of a provider that refuses the key."""
+
+    since: float
+    until: float
+    doublings: int = 0
+    is_probed: bool = False
+    """Whether an attempt may try the key at this time."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """A circuit with the last success and error, for people."""
+
+    circuit: Circuit
+    succeeded_at: float | None = None
+    failure: Failure | None = None
+
+
+Key = tuple[str, str]
+"""A provider's id and a model's name."""
+
+
+class Health:
+    """The health of all models at all providers. `clock` gives seconds that never go back."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], float] = monotonic,
+        changed: Callable[[Change], object] = lambda _change: None,
+    ) -> None:
+        self._clock = clock
+        self.changed = changed
+        """The function that is called with each change of a state."""
+        self._memories: dict[Key, _Memory] = {}
+        self._rests: dict[str, _Rest] = {}
+        self._providers: Mapping[str, Provider] = {}
+        self._peers: Mapping[Key, Sequence[Key]] = {}
+        self.configured(config)
+
+    def configured(self, config: Config) -> None:
+        """Use another configuration. A provider with another address or key starts as healthy."""
+        former, self._providers = self._providers, config.providers
+        self._peers = _peers(config)
+        same = {
+            id_ for id_, provider in config.providers.items() if id_ in former and _way(provider) == _way(former[id_])
+        }
+        self._memories = {
+            key: memory for key, memory in self._memories.items() if key[0] in same and key in self._peers
+        }
+        self._rests = {id_: rest for id_, rest in self._rests.items() if id_ in same}
+        for (id_, _model), memory in self._memories.items():
+            memory.circuit.configured(config.providers[id_].circuit_breaker)
+
+    def may_try(self, provider_id: str, model: str) -> bool:
+        """Return whether an attempt may be made. After True, the attempt is made, and `ended` is called."""
+        rest = self._rests.get(provider_id) if self._rests else None
+        if rest is not None and self._clock() < rest.until:
+            return False
+        memory = self._memories.get((provider_id, model))
+        if (
+            memory is not None
+            and not memory.circuit.passes_all
+            and not self._passes(provider_id, model, memory.circuit)
+        ):
+            return False
+        if rest is not None:
+            # this attempt probes the key, and the next one may do so after another rest
+            rest.until = self._clock() + self._breaker(provider_id).open_seconds * 2**rest.doublings
+            rest.is_probed = True
+        return True
+
+    def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
+        """Count an attempt that the provider failed or served.
+
+        `seconds` is the time from the attempt's begin to the reply's, or to the failure; None if it is not known. A
+        success without it says nothing of the provider, such as a call that its client has left, or a request that the
+        provider refuses for the client's mistake.
+        """
+        memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
+        circuit, now = memory.circuit, self._clock()
+        if failed:
+            before = circuit.state
+            circuit.failed(now, seconds)
+            if circuit.state == "closed" and self._is_outlier((provider_id, model), circuit, now):
+                circuit.open(now, "outlier")
+            if circuit.state != before:
+                self._report(provider_id, model, circuit)
+        elif seconds is not None:
+            memory.succeeded_at = now
+            if self._rests:
+                self._accept(provider_id)
+            if circuit.passes_all:
+                circuit.succeeded(now, seconds)
+            else:
+                before = circuit.state
+                circuit.succeeded(now, seconds)
+                if circuit.state != before:
+                    self._report(provider_id, model, circuit)
+
+    def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
+        """Count an attempt that the provider throttled. The model rests for `retry_after` seconds, if they are given.
+
+        A throttled attempt is not counted as a failure, so `ended` is not called for it.
+        """
+        memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
+        memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
+
+    def key_refused(self, provider_id: str) -> None:
+        """Rest all models of a provider, because it refused the gateway's key. `ended` ends this with a success."""
+        breaker, now = self._breaker(provider_id), self._clock()
+        if not breaker.enabled:
+            return
+        rest = self._rests.get(provider_id)
+        if rest is None:
+            rest = self._rests[provider_id] = _Rest(now, now + breaker.open_seconds)
+            self.changed(Change(provider_id, "", "open", "key_refused", 0, 0, breaker.open_seconds))
+        elif rest.is_probed:
+            rest.is_probed, rest.doublings = False, min(rest.doublings + 1, MAX_DOUBLINGS)
+            rest.until = now + breaker.open_seconds * 2**rest.doublings
+
+    def note(self, provider_id: str, model: str, code: str, message: str) -> None:
+        """Keep the error of an attempt, for people. The message must contain no key."""
+        memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
+        memory.failure = Failure(time(), code, message[:MAX_WORDS])
+
+    def standings(self) -> list[Standing]:
+        """Return the health of each configured model, in the order of the configuration.
+
+        It may be called in another thread than the event loop's: it changes nothing, and reads each circuit alone.
+        """
+        now, wall = self._clock(), time()
+        return [self._standing(key, now, wall) for key in self._peers]
+
+    def _standing(self, key: Key, now: float, wall: float) -> Standing:
+        provider_id, model = key
+        memory = self._memories.get(key)
+        breaker = self._breaker(provider_id)
+        circuit = Circuit(breaker) if memory is None else memory.circuit
+        state, cause, retry_in = circuit.read(now)
+        calls, failures = (0, 0) if memory is None else circuit.counts(now)
+        since = circuit.since
+        rest = self._rests.get(provider_id)
+        if rest is not None:
+            state, cause, since, retry_in = "open", "key_refused", rest.since, max(0.0, rest.until - now)
+        return Standing(
+            provider=provider_id,
+            model=model,
+            state=state,
+            cause=cause,
+            since=wall - (now - since) if since else None,
+            retry_in=retry_in,
+            calls=calls,
+            failures=failures,
+            throttles=circuit.throttles,
+            mean_seconds=circuit.mean_seconds,
+            last_success_at=None if memory is None or memory.succeeded_at is None else wall - now + memory.succeeded_at,
+            last_failure=None if memory is None else memory.failure,
+            enabled=breaker.enabled,
+            has_other=bool(self._peers[key]),
+        )
+
+    def _remember(self, provider_id: str, model: str) -> _Memory:
+        """Return a new circuit, which is forgotten at once if the model is no longer configured."""
+        memory = _Memory(Circuit(self._breaker(provider_id)))
+        if (provider_id, model) in self._peers:
+            self._memories[provider_id, model] = memory
+        return memory
+
+    def _breaker(self, provider_id: str) -> CircuitBreaker:
+        provider = self._providers.get(provider_id)
+        return CircuitBreaker() if provider is None else provider.circuit_breaker
+
+    def _passes(self, provider_id: str, model: str, circuit: Circuit) -> bool:
+        before = circuit.state
+        passes = circuit.may_try(self._clock())
+        if circuit.state != before:
+            self._report(provider_id, model, circuit)
+        return passes
+
+    def _accept(self, provider_id: str) -> None:
+        if self._rests.pop(provider_id, None) is not None:
+            self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
+
+    def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
+        """Return whether a model fails much more often than at those of its other providers that attempts may go to."""
+        settings = circuit.settings
+        calls, failures = circuit.counts(now)
+        if not settings.enabled or calls < settings.calls * OUTLIER_CALLS:
+            return False
+        others = [memory.circuit for peer in self._peers.get(key, ()) if (memory := self._memories.get(peer))]
+        counts = [other.counts(now) for other in others if other.passes_all]
+        calls_of_others, failures_of_others = (
+            (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+        )
+        if calls_of_others < settings.calls * OUTLIER_CALLS:
+            return False
+        return failures / calls - failures_of_others / calls_of_others > settings.outlier
+
+    def _report(self, provider_id: str, model: str, circuit: Circuit) -> None:
+        now = self._clock()
+        calls, failures = circuit.counts(now)
+        seconds = max(0.0, circuit.until - now) if circuit.state == "open" else 0.0
+        self.changed(Change(provider_id, model, circuit.state, circuit.cause, calls, failures, seconds))
+
+
+def _way(provider: Provider) -> tuple[object, ...]:
+    """Return how a provider is reached. If this changes, earlier failures say nothing of the provider."""
+    return provider.baseurl, provider.apikey, provider.authorization, provider.issuer, provider.add_headers
+
+
+def _peers(config: Config) -> Mapping[Key, Sequence[Key]]:
+    """Return all models of enabled providers, each with the models that can serve its calls: the same model at other
+    providers, and the other targets of an alias.
+    """
+    keys = [(id_, model) for id_, provider in config.providers.items() if not provider.disabled
+            for model in provider.models]  # fmt: skip
+    by_model: dict[str, list[Key]] = {}
+    for key in keys:
+        by_model.setdefault(key[1], []).append(key)
+    peers = {key: dict.fromkeys(by_model[key[1]]) for key in keys}
+    for alias in config.aliases.values():
+        targets = [target for target in alias.targets if target in peers]
+        for target in targets:
+            peers[target] |= dict.fromkeys(targets)
+    return {key: [other for other in others if other != key] for key, others in peers.items()}

@@ -34,10 +34,10 @@ class RootSection(Section):
         None, alias="$schema", description='A schema for editors: "./irisgate.schema.json".'
     )
     providers: Annotated[dict[str, Any], Holds(ProviderSection, "map")] = Field(
-        default_factory=dict, description='Upstreams, by a key of one word: {"bedrock": {}}.'
+        default_factory=dict, description='Providers of models, by a key of one word: {"bedrock": {}}.'
     )
     grants: Annotated[Items, Holds(GrantSection, "list")] = Field(
-        (), description='Who may use what: [{"src": ["*"], "app": {"tailscale.com/cap/aperture": []}}].'
+        (), description='Who may use which models: [{"src": ["*"], "app": {"tailscale.com/cap/aperture": []}}].'
     )
     temp_grants: Annotated[Items, Holds(TempGrantSection, "list")] = Field(
         (),
@@ -45,7 +45,7 @@ class RootSection(Section):
         json_schema_extra={"deprecated": True},
     )
     model_aliases: Annotated[dict[str, Any], Holds(AliasesSection)] = Field(
-        default_factory=dict, description='Own names for models: {"models": {"fast": {"dst": ["bedrock/m"]}}}.'
+        default_factory=dict, description='Other names for models: {"models": {"fast": {"dst": ["bedrock/m"]}}}.'
     )
     server: Annotated[dict[str, Any], Holds(ServerSection)] = Field(
         default_factory=dict, description='Where the gateway listens, and its limits: {"hosts": ["ai"]}.'
@@ -61,11 +61,11 @@ class RootSection(Section):
     )
     metrics: Annotated[dict[str, Any], Holds(MetricsSection)] = Field(
         default_factory=dict,
-        description='Labels of the metrics, and a listener of their own: {"listen": "127.0.0.1:9090"}.',
+        description='Metrics by caller, and a listener for metrics only: {"listen": "127.0.0.1:9090"}.',
     )
     plugins: dict[str, Any] = Field(
         default_factory=dict,
-        description='Filters of calls that are switched on, in their order, by name: {"secret_scrubber": {}}.',
+        description='Filters by name, in the order in which calls pass them: {"secret_scrubber": {}}.',
     )
     hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED, NO_HOOKS] = Field(
         default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
@@ -74,12 +74,17 @@ class RootSection(Section):
         default_factory=dict, description='Where records are exported to: {"s3": {"bucket_name": "usage"}}.'
     )
     auto_cost_basis: bool = Field(
-        True, description="Whether a price list is found for providers that name none: true or false."
+        True,
+        description="Whether the price list of a provider that names none follows "
+        "from its compatibility flags: true or false.",
     )
-    prices: FilePath = Field("", description='A file with prices of your own, beside this one: "prices.hujson".')
+    prices: FilePath = Field(
+        "", description='A file with prices of your own, relative to the folder of this file: "prices.hujson".'
+    )
     database: Annotated[dict[str, Any], Holds(DatabaseSection)] = Field(
         default_factory=dict,
-        description='What is stored of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
+        description='Whether and for how long bodies of calls are stored: {"save_raws": '
+        'true, "retention": {"duration": "30d"}}.',
     )
     mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED, NO_TOOLS] = Field(
         default_factory=dict, description='MCP servers: {"servers": {}}.'
@@ -87,5 +92,7 @@ class RootSection(Section):
     connectors: Annotated[dict[str, Any], Holds(ConnectorsSection), PLANNED, NO_TOOLS] = Field(
         default_factory=dict, description='Servers of tools and resources: {"servers": {}}.'
     )
-    flags: Planned = Field(None, description='Features that are switched: {"connectors": {"value": true}}.')
+    flags: Planned = Field(
+        None, description='Switches for features of the hosted product: {"connectors": {"value": true}}.'
+    )
     chat_models: Planned = Field(None, description='Models of the chat page: ["bedrock/m"].')

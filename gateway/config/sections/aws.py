@@ -90,14 +90,19 @@ class AssumeRoleSection(Section):
         description='The name of the session, which CloudTrail shows: "<user>" is the caller\'s login.',
     )
     source_identity: Annotated[str, AfterValidator(_source_identity)] = Field(
-        "", description='The source identity of the session, which CloudTrail shows in further roles too: "<user>".'
+        "",
+        description="The source identity of the session, which CloudTrail also shows "
+        'for roles that are assumed later: "<user>".',
     )
     session_tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(
         default_factory=dict,
         description='Tags of the session, by which AWS can split the bill: {"user": "<user>", "team": "research"}.',
     )
     duration_seconds: int = Field(
-        AssumeRole("").duration_seconds, ge=900, le=43_200, description="Seconds that a session is valid, such as 3600."
+        AssumeRole("").duration_seconds,
+        ge=900,
+        le=43_200,
+        description="Seconds for which a session is valid, such as 3600.",
     )
 
 
@@ -107,9 +112,13 @@ class AwsSection(Section):
     """
 
     region: Annotated[str, AfterValidator(_region)] = Field(
-        "", description='The region that requests are signed for: "us-east-1". Left out, it is that of the base URL.'
+        "",
+        description='The region for which requests are signed: "us-east-1". By '
+        "default, it is the region in the base URL.",
     )
-    profile: str = Field("", description='A profile of ~/.aws/config: "bedrock". Left out, the default chain is used.')
+    profile: str = Field(
+        "", description='A profile of ~/.aws/config: "bedrock". By default, the default chain is used.'
+    )
     assume_role: Annotated[dict[str, Any] | None, Holds(AssumeRoleSection)] = Field(
         None,
         description='A role whose credentials are used: {"role_arn": "arn:aws:iam::123456789012:role/bedrock"}. If one '

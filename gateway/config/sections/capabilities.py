@@ -31,29 +31,38 @@ class CapabilitiesSection(Section):
 
     is_open: ClassVar[bool] = True  # `read_capabilities` reports an unknown name as an error
 
-    family: str | None = Field(None, description='Who made them: "claude", "nova", "llama" or another word.')
+    family: str | None = Field(None, description='The model family: "claude", "nova", "llama" or another word.')
     native_dialect: str | None = Field(
         None,
-        description='The dialect of their maker\'s own bodies, which InvokeModel takes: "anthropic_messages"; '
-        '"opaque" is passed through.',
+        description="The dialect that the maker of the models has defined, which InvokeModel accepts: "
+        '"anthropic_messages"; "opaque" for bodies that are only passed through.',
     )
     anthropic_versions: _Names | None = Field(
-        None, description='Values of anthropic_version on InvokeModel, the default first: ["bedrock-2023-05-31"].'
+        None,
+        description='Values of anthropic_version that InvokeModel accepts, the default first: ["bedrock-2023-05-31"].',
     )
-    max_output: _Tokens | None = Field(None, description="Tokens to ask for where a limit is demanded, such as 32000.")
-    needs_max_tokens: bool | None = Field(None, description="Whether a limit is always sent: true or false.")
-    min_max_tokens: _Tokens | None = Field(None, description="The smallest output limit that is taken, such as 16.")
+    max_output: _Tokens | None = Field(
+        None,
+        description="The output limit in tokens that is sent if a limit is needed "
+        "and the client sends none, such as 32000.",
+    )
+    needs_max_tokens: bool | None = Field(
+        None, description="Whether a request must have an output limit: true or false."
+    )
+    min_max_tokens: _Tokens | None = Field(None, description="The smallest output limit that is accepted, such as 16.")
     max_completion_tokens: bool | None = Field(
-        None, description="Whether the limit of a chat is called max_completion_tokens: true or false."
+        None, description="Whether OpenAI Chat calls the output limit max_completion_tokens: true or false."
     )
     sampling: Literal["both", "one", "none"] | None = Field(
-        None, description='What is taken of temperature and top_p: "both", "one" of them, or "none".'
+        None, description='Which of temperature and top_p are accepted: "both", "one" of them, or "none".'
     )
     top_k: Literal["", "field", "inference_config"] | None = Field(
-        None, description='Where Converse takes top_k: "field", "inference_config", or "" for nowhere.'
+        None, description='The place of top_k in a Converse request: "field", "inference_config", or "" if it has none.'
     )
-    stop_sequences: bool | None = Field(None, description="Whether stop sequences are taken: true or false.")
-    blank_stops: bool | None = Field(None, description="Whether one may be nothing but spaces: true or false.")
+    stop_sequences: bool | None = Field(None, description="Whether stop sequences are accepted: true or false.")
+    blank_stops: bool | None = Field(
+        None, description="Whether a stop sequence may consist of white space only: true or false."
+    )
     reasoning: (
         Literal[
             "none",
@@ -69,94 +78,125 @@ class CapabilitiesSection(Section):
             "chat_template_kwargs",
         ]
         | None
-    ) = Field(None, description='How thinking is asked for: "none", "budget", "adaptive", "reasoning_effort", ...')
+    ) = Field(
+        None, description='How a request asks for thinking: "none", "budget", "adaptive", "reasoning_effort", ...'
+    )
     thinks_by_default: bool | None = Field(
-        None, description="Whether they think unless thinking is switched off: true or false."
+        None, description="Whether the model thinks unless a request switches thinking off: true or false."
     )
     thinking_off: Literal["", "disabled", "between_tools"] | None = Field(
-        None, description='The type of thinking that switches it off: "disabled", "between_tools", or "" for none.'
+        None,
+        description="The value of thinking.type that switches thinking off: "
+        '"disabled", "between_tools", or "" if none does.',
     )
     effort_without_thinking: Literal[_Effort, ""] | None = Field(
-        None, description='The strongest effort that is taken while thinking is off: "high"; "" for any.'
+        None, description='The strongest effort that is accepted while thinking is off: "high"; "" for any.'
     )
-    efforts: _Efforts | None = Field(None, description='Efforts, weakest first: ["low", "medium", "high"].')
+    efforts: _Efforts | None = Field(
+        None, description='The efforts that are accepted, weakest first: ["low", "medium", "high"].'
+    )
     effort_beta: str | None = Field(
-        None, description='The beta under which an effort is taken beside a budget: "effort-2025-11-24"; "" for none.'
+        None,
+        description="The beta that must be named so that an effort is accepted beside a thinking budget: "
+        '"effort-2025-11-24"; "" for none.',
     )
     thinking_display: bool | None = Field(
-        None, description="Whether thinking is left out of replies unless it is asked for: true or false."
+        None, description="Whether a reply has the text of the thinking only if the request asks for it: true or false."
     )
-    signed_reasoning: bool | None = Field(None, description="Whether thinking is signed: true or false.")
-    redacted_reasoning: bool | None = Field(None, description="Whether hidden thinking is taken back: true or false.")
+    signed_reasoning: bool | None = Field(None, description="Whether the model signs its thinking: true or false.")
+    redacted_reasoning: bool | None = Field(
+        None, description="Whether redacted thinking of earlier turns is accepted: true or false."
+    )
     portable_signatures: str | None = Field(
-        None, description='The family whose signatures every provider takes: "claude"; "" for none.'
+        None,
+        description='The model family whose signatures of thinking are valid at every provider: "claude"; "" for none.',
     )
     reasoning_content: bool | None = Field(
-        None, description="Whether a chat gets earlier thinking back as reasoning_content: true or false."
+        None,
+        description="Whether earlier thinking is accepted as text, in OpenAI Chat as reasoning_content: true or false.",
     )
     needs_reasoning_content: bool | None = Field(
-        None, description="Whether a message with calls is refused without reasoning_content: true or false."
+        None,
+        description="Whether OpenAI Chat refuses an assistant message with tool calls but "
+        "without reasoning_content: true or false.",
     )
     call_signature: str | None = Field(
-        None, description='The signature that stands in for a missing one on a call; "" if none is needed.'
+        None,
+        description="The signature that OpenAI Chat gets for the first tool call of a turn if "
+        'the call has none; "" if none is needed.',
     )
     inline_reasoning: _Names | None = Field(
-        None, description='Tags between which thinking may stand at the start of the text: ["think"].'
+        None, description='Names of the tags that may enclose thinking at the start of the text: ["think"].'
     )
     own_tool_ids: str | None = Field(
-        None, description='A glob of ids of calls that go back unchanged: "functions.*:[0-9]*"; "" for none.'
+        None,
+        description="A glob for ids of tool calls that the model needs back "
+        'unchanged: "functions.*:[0-9]*"; "" for none.',
     )
-    tools: bool | None = Field(None, description="Whether tools are taken: true or false.")
-    strict_tools: bool | None = Field(None, description="Whether strict is taken on a tool: true or false.")
-    forced_tool_choice: bool | None = Field(None, description="Whether a tool may be demanded: true or false.")
+    tools: bool | None = Field(None, description="Whether tools are accepted: true or false.")
+    strict_tools: bool | None = Field(
+        None, description="Whether the field strict is accepted in a tool's definition: true or false."
+    )
+    forced_tool_choice: bool | None = Field(None, description="Whether a request may force a tool call: true or false.")
     forced_tool_choice_with_thinking: bool | None = Field(
-        None, description="Whether a tool may be demanded while they think: true or false."
+        None, description="Whether a request with thinking may force a tool call: true or false."
     )
     tool_choice_fields: bool | None = Field(
-        None, description="Whether Converse takes Anthropic's tool_choice among the model's own fields: true or false."
+        None,
+        description="Whether Converse accepts Anthropic's tool_choice in additionalModelRequestFields: true or false.",
     )
     additional_properties: bool | None = Field(
-        None, description="Whether additionalProperties is taken in a tool's schema: true or false."
+        None, description="Whether a tool's schema may have additionalProperties: true or false."
     )
     schema_references: bool | None = Field(
-        None, description="Whether definitions and $ref are taken in a tool's schema: true or false."
+        None, description="Whether a tool's schema may have definitions and $ref: true or false."
     )
     plain_properties: bool | None = Field(
-        None, description="Whether a tool's properties need names of letters, digits, _, . and -: true or false."
+        None,
+        description="Whether the names of a tool's properties may have only "
+        "letters, digits, _, . and -: true or false.",
     )
     tool_result_alone: bool | None = Field(
-        None, description="Whether results of tools stand alone in their turn: true or false."
+        None, description="Whether a turn with tool results must have no other content: true or false."
     )
-    tool_result_status: bool | None = Field(None, description="Whether a result may carry a status: true or false.")
-    tool_result_json: bool | None = Field(None, description="Whether results are given as JSON: true or false.")
-    tool_result_images: bool | None = Field(None, description="Whether a result may hold images: true or false.")
+    tool_result_status: bool | None = Field(None, description="Whether a tool result may have a status: true or false.")
+    tool_result_json: bool | None = Field(None, description="Whether tool results are sent as JSON: true or false.")
+    tool_result_images: bool | None = Field(
+        None, description="Whether a tool result may contain images: true or false."
+    )
     tool_result_documents: Literal["all", "text", "none"] | None = Field(
-        None, description='The documents that a result may hold: "all", those of "text", or "none".'
+        None,
+        description='The documents that a tool result may contain: "all", "text" (csv, txt, md and html), or "none".',
     )
     tool_id_alphanumeric: _Tokens | None = Field(
-        None, description="The length of a tool's id where only letters and digits are taken, such as 9; 0 for any."
+        None,
+        description="The exact length of a tool call's id if only letters and "
+        "digits are accepted, such as 9; 0 for any id.",
     )
-    system: bool | None = Field(None, description="Whether a system prompt is taken: true or false.")
+    system: bool | None = Field(None, description="Whether a system prompt is accepted: true or false.")
     mid_system: bool | None = Field(
-        None, description="Whether a system message may stand between turns: true or false."
+        None, description="Whether a system message is accepted between turns: true or false."
     )
     leading_assistant: bool | None = Field(
         None, description="Whether the first turn may be the assistant's: true or false."
     )
     prefill: bool | None = Field(None, description="Whether the last turn may be the assistant's: true or false.")
-    images: bool | None = Field(None, description="Whether images are taken: true or false.")
-    documents: bool | None = Field(None, description="Whether documents are taken: true or false.")
+    images: bool | None = Field(None, description="Whether images are accepted: true or false.")
+    documents: bool | None = Field(None, description="Whether documents are accepted: true or false.")
     citations: bool | None = Field(
-        None, description="Whether documents and search results are cited where that is asked for: true or false."
+        None, description="Whether the model cites documents and search results on request: true or false."
     )
     remote_media: bool | None = Field(
-        None, description="Whether the provider reads images and documents by their URL: true or false."
+        None,
+        description="Whether the provider downloads images and documents that a request names by URL: true or false.",
     )
     stop_sequence_named: bool | None = Field(
-        None, description="Whether Converse can be asked which stop sequence was met: true or false."
+        None, description="Whether a Converse reply can name the stop sequence that matched: true or false."
     )
-    json_schema: bool | None = Field(None, description="Whether structured output is native: true or false.")
-    cache_points: bool | None = Field(None, description="Whether a prompt can be cached: true or false.")
+    json_schema: bool | None = Field(
+        None, description="Whether a JSON schema for the output is supported: true or false."
+    )
+    cache_points: bool | None = Field(None, description="Whether prompts can be cached: true or false.")
     tool_cache_points: bool | None = Field(None, description="Whether tools can be cached: true or false.")
     cache_ttl: bool | None = Field(None, description="Whether a cache mark may carry a lifetime: true or false.")
 

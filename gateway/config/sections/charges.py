@@ -25,17 +25,20 @@ class BucketSection(Section):
     bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
     overdraft: Names = Field(
         (),
-        description='Quotas that pay for what the bucket cannot cover, in this order: ["team", "reserve"].',
+        description='Quotas that pay what this quota cannot cover, in this order: ["team", "reserve"].',
     )
 
 
 class RateLimitSection(Section):
     """A limit on the requests or tokens that a caller may use in a period."""
 
-    requests: CountRate | None = Field(None, description='Requests in a time: "60/min".')
-    tokens: CountRate | None = Field(None, description='Tokens in a time, read and written: "200000/min".')
+    requests: CountRate | None = Field(None, description='Maximum number of requests in a period: "60/min".')
+    tokens: CountRate | None = Field(
+        None, description='Maximum number of input and output tokens in a period: "200000/min".'
+    )
     per: Literal["user", "user_model"] | None = Field(
-        None, description='What is counted apart: callers ("user"), or their models too ("user_model").'
+        None,
+        description='What has a limit of its own: each caller ("user"), or each model of each caller ("user_model").',
     )
 
     @model_validator(mode="after")

@@ -58,12 +58,15 @@ class CostRuleSection(Section):
     """A rule for the price of some models of a provider."""
 
     match: Pattern = Field(
-        description='Models of the provider, by a pattern: "ft:gpt-*".', examples=['"match": "ft:gpt-*"']
+        description='A pattern for names of the provider\'s models: "ft:gpt-*".', examples=['"match": "ft:gpt-*"']
     )
     priced_as: str = Field(
-        "", alias="as", description='The model whose price they have: "gpt-5", or "openai/gpt-5"; "" is their own.'
+        "",
+        alias="as",
+        description='The model whose price the matching models have: "gpt-5", '
+        'or "openai/gpt-5"; "" for their own price.',
     )
-    adjustment: Adjustment = Field(Decimal(1), description="What the price is multiplied by, such as 0.85.")
+    adjustment: Adjustment = Field(Decimal(1), description="The factor by which the price is multiplied, such as 0.85.")
 
 
 def read_cost_rules(raw: Sequence[Any], path: Path, reading: Reading) -> tuple[CostRule, ...]:

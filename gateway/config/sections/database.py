@@ -35,14 +35,16 @@ class RetentionSection(Section):
 
     duration: Retention = Field(
         "",
-        description='How long bodies are stored, from "1h" to "3650d", and no longer than their call; "" is for ever, '
-        '"0" not at all.',
+        description='How long bodies are stored, from "1h" to "3650d", but not longer than '
+        'their calls; "" for ever, "0" not at all.',
     )
     require_export: Annotated[bool, PLANNED, _NO_EXPORT] = Field(
-        False, description="Whether only what was exported is removed: true or false."
+        False, description="Whether bodies are removed only after their export: true or false."
     )
     purge: Annotated[tuple[Literal["captures", "tools"], ...], PLANNED, _ONLY_BODIES] = Field(
-        ("captures",), strict=False, description='What is removed then: ["captures"] or ["captures", "tools"].'
+        ("captures",),
+        strict=False,
+        description='What is removed after this time: ["captures"] or ["captures", "tools"].',
     )
 
 
@@ -52,10 +54,13 @@ class DatabaseSection(Section):
     )
     save_raws: bool = Field(
         False,
-        description="Whether bodies of requests and replies are stored, by the hosted product's name: true or false.",
+        description="Whether bodies of requests and replies are stored: true or false.",
     )
     max_bytes: int = Field(
-        MAX_BYTES, ge=1024, le=LARGEST, description="How much of each body is stored, in bytes, such as 65536."
+        MAX_BYTES,
+        ge=1024,
+        le=LARGEST,
+        description="Maximum number of bytes that are stored of each body, such as 65536.",
     )
     keep_encrypted_blobs: Annotated[bool, PLANNED, _AS_THEY_CAME] = Field(
         False, description="Whether encrypted parts of bodies are stored: true or false."

@@ -21,19 +21,19 @@ NO_EXPORT: Final = Lacking("nothing is exported")
 class S3Section(Section):
     """The S3 bucket to which records are exported."""
 
-    bucket_name: str = Field("", description='The bucket; a name turns the export on: "usage".')
-    endpoint: str = Field("", description='The address of a store other than AWS: "https://s3.example.com".')
+    bucket_name: str = Field("", description='The bucket; the export is on if it is named: "usage".')
+    endpoint: str = Field("", description='The address of a compatible store other than AWS: "https://s3.example.com".')
     region: str = Field("us-east-1", description='The region of the bucket: "us-east-1".')
-    prefix: str = Field("", description='What the names of objects begin with, without a "/" at the end: "irisgate".')
+    prefix: str = Field("", description='The beginning of the names of objects, without a "/" at its end: "irisgate".')
     access_key_id: str = Field("", description='The id of a static AWS key, with "access_secret": "AKIA...".')
     access_secret: str = Field("", description='The secret of that key: a literal, "env:NAME" or "file:PATH".')
     every: float = Field(3600, ge=0, description="Seconds between two exports, such as 3600.")
-    limit: int = Field(1000, ge=0, description="Records in one export, at most 10000, such as 1000.")
+    limit: int = Field(1000, ge=0, description="Maximum number of records in one export, at most 10000, such as 1000.")
 
 
 class ExportersSection(Section):
     s3: Annotated[dict[str, Any], Holds(S3Section)] = Field(
-        default_factory=dict, description='An export to S3 or a store like it: {"bucket_name": "usage"}.'
+        default_factory=dict, description='An export to S3 or a compatible store: {"bucket_name": "usage"}.'
     )
 
 

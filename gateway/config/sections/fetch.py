@@ -50,15 +50,16 @@ class FetchSection(Section):
     enabled: bool = Field(
         Fetching().enabled, description="Whether files that clients name by URL are fetched: true or false."
     )
-    max_bytes: Bytes = Field(Fetching().max_bytes, description="The largest file in bytes, such as 10485760.")
+    max_bytes: Bytes = Field(Fetching().max_bytes, description="Maximum size of a file in bytes, such as 10485760.")
     timeout_seconds: Seconds = Field(
-        Fetching().timeout_seconds, description="Seconds for one file with its redirects, such as 20."
+        Fetching().timeout_seconds,
+        description="Maximum number of seconds for one file, including redirects, such as 20.",
     )
     allow_hosts: _Patterns = Field(
-        (), description='The only hosts that files may be fetched from; left out, every public host: ["*.example.com"].'
+        (), description='The only public hosts from which files may be fetched; by default, all: ["*.example.com"].'
     )
     private_hosts: _Inside = Field(
-        (), description='Hosts on private addresses that files may be fetched from: ["files.example.ts.net:8080"].'
+        (), description='Hosts on private addresses from which files may be fetched: ["files.example.ts.net:8080"].'
     )
 
 

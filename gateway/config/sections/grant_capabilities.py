@@ -33,39 +33,62 @@ class CapabilitySection(Section):
     """Capabilities that one object of a grant gives. A caller has the capabilities of all objects that apply."""
 
     role: Role | None = Field(
-        None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'
+        None,
+        description='The role: "user" sees only their own sessions, "admin" all '
+        "sessions. Without a role, every call is refused.",
     )
     models: Patterns = Field(
-        (), description='Models, by a pattern over provider and model: "bedrock/**", or a list of them.'
+        (),
+        description="Patterns for the models that may be used, each as "
+        'provider/model: "bedrock/**", or a list of patterns.',
     )
-    add_headers: Headers = Field((), description='Headers that calls of these models get: ["X-Project: a"].')
-    read_metrics: bool = Field(False, description="Whether /metrics may be read, by admins too: true or false.")
-    read_pricing: bool = Field(False, description="Whether the price list may be read, by admins too: true or false.")
+    add_headers: Headers = Field((), description='Headers that are added to calls of these models: ["X-Project: a"].')
+    read_metrics: bool = Field(
+        False, description="Whether the caller may read /metrics, which no role includes: true or false."
+    )
+    read_pricing: bool = Field(
+        False, description="Whether the caller may read the prices, which no role includes: true or false."
+    )
     quotas: Annotated[Items, Holds(BucketSection, "list")] = Field(
         (), description='Quotas that calls are charged to: [{"bucket": "daily:<user>"}].'
     )
     rate_limits: Annotated[Items, Holds(RateLimitSection, "list")] = Field(
-        (), description='How much may be asked for in a time: [{"requests": "60/min"}, {"tokens": "200000/min"}].'
+        (),
+        description="Limits on the requests and tokens in a period: "
+        '[{"requests": "60/min"}, {"tokens": "200000/min"}].',
     )
     send_hooks: Annotated[Items, Holds(SendHookSection, "list"), PLANNED, NO_HOOKS] = Field(
         (),
-        description='Hooks that are called for the calls of a grant: [{"name": "audit", "events": ["pre_request"]}].',
+        description="Hooks that are called for calls with this capability: "
+        '[{"name": "audit", "events": ["pre_request"]}].',
     )
     connectors: Annotated[Patterns, PLANNED] = Field(
-        (), description='Tools and resources, by connector, category and name: ["wiki/tools/*"].'
+        (), description='Patterns for tools and resources, by connector, category and name: ["wiki/tools/*"].'
     )
-    mcp_tools: Annotated[Patterns, PLANNED] = Field((), description='Tools of MCP servers: "wiki/*".')
-    mcp_resources: Annotated[Patterns, PLANNED] = Field((), description='Resources of MCP servers: "wiki/*".')
-    mcp_templates: Annotated[Patterns, PLANNED] = Field((), description='Resource templates of MCP servers: "wiki/*".')
+    mcp_tools: Annotated[Patterns, PLANNED] = Field((), description='Patterns for tools of MCP servers: "wiki/*".')
+    mcp_resources: Annotated[Patterns, PLANNED] = Field(
+        (), description='Patterns for resources of MCP servers: "wiki/*".'
+    )
+    mcp_templates: Annotated[Patterns, PLANNED] = Field(
+        (), description='Patterns for resource templates of MCP servers: "wiki/*".'
+    )
     skills: Planned = Field(None, description="Skills, as the hosted product has them.")
     filterable_headers: Planned = Field(None, description='Headers by which sessions may be filtered: ["x-team"].')
     direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
-    enable_chat_ui: Annotated[bool, PLANNED] = Field(False, description="Whether the chat page opens: true or false.")
+    enable_chat_ui: Annotated[bool, PLANNED] = Field(
+        False, description="Whether the caller may use the chat page: true or false."
+    )
     set_cors: Annotated[bool, PLANNED] = Field(False, description="Whether CORS headers are set: true or false.")
     cors_paths: Planned = Field(None, description='Paths that get CORS headers: ["/v1/**"].')
-    allow_origin: Planned = Field(None, alias="Access-Control-Allow-Origin", description='That CORS header: "*".')
-    allow_methods: Planned = Field(None, alias="Access-Control-Allow-Methods", description='That CORS header: "GET".')
-    allow_headers: Planned = Field(None, alias="Access-Control-Allow-Headers", description='That CORS header: "*".')
+    allow_origin: Planned = Field(
+        None, alias="Access-Control-Allow-Origin", description='The value of this CORS header: "*".'
+    )
+    allow_methods: Planned = Field(
+        None, alias="Access-Control-Allow-Methods", description='The value of this CORS header: "GET".'
+    )
+    allow_headers: Planned = Field(
+        None, alias="Access-Control-Allow-Headers", description='The value of this CORS header: "*".'
+    )
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:

@@ -33,7 +33,8 @@ class GrantSection(Section):
         examples=['"src": ["*"]'],
     )
     app: Annotated[dict[str, list[Any]], Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
-        description='What the sources get: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
+        description="The capabilities that these callers get: "
+        '{"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
         examples=['"app": {"tailscale.com/cap/aperture": [{"role": "user"}]}'],
     )
 

@@ -23,25 +23,25 @@ NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and
 class HookSection(Section):
     """A web address that is to be called for calls through the gateway."""
 
-    url: str = Field("", description='Where the hook is called, by http or https: "https://hooks.example.com/seen".')
+    url: str = Field("", description='The http or https URL of the hook: "https://hooks.example.com/seen".')
     apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
     authorization: Literal["bearer", "x-api-key", "x-goog-api-key", "hec", "cf-aig-authorization"] = Field(
         "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
     )
-    timeout: Timeout = Field("5s", description='How long the hook may take: "5s", "1m30s"; "0" is without end.')
+    timeout: Timeout = Field("5s", description='Maximum time for the hook\'s reply: "5s", "1m30s"; "0" for no limit.')
     disabled: bool = Field(False, description="Whether the hook is left out: true or false.")
     fail_policy: Literal["fail_open", "fail_closed"] = Field(
-        "fail_open", description='What becomes of a call when the hook fails: "fail_open" lets it through.'
+        "fail_open", description='What happens to a call if the hook fails: "fail_open" lets it through.'
     )
-    preference: int = Field(0, description="Which hook is called first: the higher number, such as 10.")
+    preference: int = Field(0, description="The order of hooks, of which the highest number is called first: 10.")
 
 
 class SendHookSection(Section):
     """A hook that is to be called for the calls of a capability."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
-    events: Names = Field((), description='When the hook is called: ["pre_request"].')
-    send: Names = Field((), description='What the hook gets: ["user_message", "tools"].')
+    events: Names = Field((), description='The events for which the hook is called: ["pre_request"].')
+    send: Names = Field((), description='The data that the hook gets: ["user_message", "tools"].')
 
 
 def check_hooks(raw: Mapping[str, Any], reading: Reading) -> None:

@@ -32,17 +32,22 @@ class ListenerSection(Section):
     )
     identity: Mode | None = Field(
         None,
-        description='How callers are known: "whois" (tailscaled says), "serve-headers" (tailscale serve, on a unix '
-        'socket), "proxy-protocol" (and whois), "static" (all are one), "loopback" (this machine).',
+        description='How callers are identified: by tailscaled ("whois"), by the headers of tailscale serve on a unix '
+        'socket ("serve-headers"), by tailscaled from the address in a PROXY header ("proxy-protocol"), as one '
+        'configured caller ("static"), or as this machine ("loopback").',
     )
-    login: Name | None = Field(None, description='The login of a static identity: "ci@example.com".')
-    groups: Names = Field((), description='The groups of a static identity: ["eng"].')
-    tags: Names = Field((), description='The tags of a static identity that is a machine: ["tag:ci"].')
+    login: Name | None = Field(None, description='The login of every caller in the mode "static": "ci@example.com".')
+    groups: Names = Field((), description='The groups of every caller in the mode "static": ["eng"].')
+    tags: Names = Field(
+        (), description='The tags of every caller in the mode "static", if the caller is a machine: ["tag:ci"].'
+    )
     tailscaled: SocketPath | None = Field(
-        None, description='The socket of the tailscaled that is asked who calls: "/var/run/tailscale/tailscaled.sock".'
+        None, description='The socket of the tailscaled that identifies callers: "/var/run/tailscale/tailscaled.sock".'
     )
     service: Service | None = Field(
-        None, description='The Tailscale Service under which it is called: "svc:ai"; its grants count then.'
+        None,
+        description="The Tailscale Service under which clients call the "
+        'listener, and whose grants then apply: "svc:ai".',
     )
     proxies: Addresses = Field((), description='Addresses that may speak by the PROXY protocol: ["10.0.0.7"].')
     tls: Annotated[Planned, _NO_TLS] = Field(

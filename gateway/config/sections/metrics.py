@@ -31,11 +31,15 @@ def _own_listen(value: str) -> str:
 
 class MetricsSection(Section):
     users: int = Field(
-        0, ge=0, le=10_000, description='Callers with series of their own, such as 50; all others are "other".'
+        0,
+        ge=0,
+        le=10_000,
+        description="Maximum number of callers with metric series of their own, such as "
+        '50; all others share the series "other".',
     )
     listen: Annotated[str, AfterValidator(_own_listen)] | None = Field(
         None,
-        description='An address of this machine where metrics are served without a grant: "127.0.0.1:9090".',
+        description='An address of this machine at which metrics are served without a grant: "127.0.0.1:9090".',
         examples=['"listen": "127.0.0.1:9090"'],
     )
 

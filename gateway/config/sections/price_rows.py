@@ -39,23 +39,35 @@ Day = Annotated[str, AfterValidator(_day)]
 class RatesSection(Section):
     """Prices in US dollars for 1,000,000 tokens or searches, as strings."""
 
-    input: Price | None = Field(None, description='Tokens of the prompt: "3.30".')
-    output: Price | None = Field(None, description='Tokens of the reply: "16.50".')
-    cache_read: Price | None = Field(None, description='Tokens that were read from the cache: "0.33".')
-    cache_write_5m: Price | None = Field(None, description='Tokens written into the cache, for 5 minutes: "4.125".')
-    cache_write_1h: Price | None = Field(None, description='Tokens written into the cache, for an hour: "6.60".')
-    reasoning: Price | None = Field(None, description='Tokens of thinking, where they do not cost as output: "2".')
-    image_input: Price | None = Field(None, description='Tokens of images in the prompt, where priced apart: "8".')
-    image_output: Price | None = Field(None, description='Tokens of images in the reply, where priced apart: "30".')
-    audio_input: Price | None = Field(None, description='Tokens of sound in the prompt: "32".')
-    audio_output: Price | None = Field(None, description='Tokens of sound in the reply: "64".')
-    web_search: Price | None = Field(None, description='Searches of the web, for 1M of them: "10000".')
+    input: Price | None = Field(None, description='The price of input tokens: "3.30".')
+    output: Price | None = Field(None, description='The price of output tokens: "16.50".')
+    cache_read: Price | None = Field(None, description='The price of input tokens that are read from a cache: "0.33".')
+    cache_write_5m: Price | None = Field(
+        None, description='The price of tokens that are written to a cache for 5 minutes: "4.125".'
+    )
+    cache_write_1h: Price | None = Field(
+        None, description='The price of tokens that are written to a cache for an hour: "6.60".'
+    )
+    reasoning: Price | None = Field(
+        None, description='The price of thinking tokens, if it differs from that of output: "2".'
+    )
+    image_input: Price | None = Field(
+        None, description='The price of image tokens in the input, if it differs from that of input: "8".'
+    )
+    image_output: Price | None = Field(
+        None, description='The price of image tokens in the output, if it differs from that of output: "30".'
+    )
+    audio_input: Price | None = Field(None, description='The price of audio tokens in the input: "32".')
+    audio_output: Price | None = Field(None, description='The price of audio tokens in the output: "64".')
+    web_search: Price | None = Field(None, description='The price of 1M web searches: "10000".')
 
 
 class StepSection(RatesSection):
     """Prices for prompts with more tokens than the number in `tokens`."""
 
-    tokens: int = Field(ge=1, description="The prices hold for prompts of more tokens, such as 200000.")
+    tokens: int = Field(
+        ge=1, description="The number of tokens of a prompt above which these prices apply, such as 200000."
+    )
 
 
 class TierSection(RatesSection):
@@ -74,9 +86,11 @@ class RowSection(TierSection):
     )
     model: Name = Field(description='The model: "amazon.nova-lite-v1:0".', examples=['"model": "gpt-5"'])
     geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # mypy wants the literals written here
-        "", description='The region: "us"; "" is that of ids without a region.'
+        "", description='The region prefix of the model\'s id: "us"; "" for ids without a prefix.'
     )
-    since: Day | Literal[""] = Field("", alias="from", description='The first day of the price: "2026-11-01".')
+    since: Day | Literal[""] = Field(
+        "", alias="from", description='The first day on which the price is valid: "2026-11-01".'
+    )
     batch: Annotated[dict[str, Any], Holds(TierSection)] = Field(
         {}, description='Prices of the tier "batch": {"input": "1.65"}.'
     )
@@ -104,7 +118,7 @@ class RowSection(TierSection):
     scale: Annotated[dict[str, Any], Holds(TierSection)] = Field(
         {}, description='Prices of the tier "scale": {"input": "0"}.'
     )
-    source: str = Field("", description='Where the price comes from, for readers: "contract of May".')
+    source: str = Field("", description='The source of the price, for people: "contract of May".')
 
 
 OWN_TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast", "reserved", "optimized", "scale", "us")

@@ -67,7 +67,7 @@ class ProviderSection(Section):
         "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'
     )
     models: NamesOrNull = Field(
-        (), description='The models that may be asked for, as the provider calls them: ["us.amazon.nova-lite-v1:0"].'
+        (), description='The models that may be called, by the provider\'s names: ["us.amazon.nova-lite-v1:0"].'
     )
     apikey: str = Field(
         "",
@@ -81,20 +81,21 @@ class ProviderSection(Section):
     )
     auth_mode: Literal["", AuthMode] = Field(
         "",
-        description='Whose key goes upstream: the provider\'s ("override", also meant by ""), the client\'s, or the '
-        'provider\'s where it has none ("passthrough"), or nobody\'s ("none").',
+        description='The credential that is sent to the provider: the configured one ("override", or ""), the '
+        'client\'s own, or the configured one if the client sends none ("passthrough"), or no credential ("none").',
     )
-    cost_basis: str | None = Field(None, description='The price list that costs are counted by: "bedrock-us".')
+    cost_basis: str | None = Field(None, description='The price list by which costs are computed: "bedrock-us".')
     base_models: dict[str, ModelId] = Field(
         default_factory=dict,
-        description='The model behind an opaque name, such as an ARN: {"arn:...": "amazon.nova-lite-v1:0"}.',
+        description='The id of the model behind a name that does not contain the id, such as an ARN: {"arn:...": '
+        '"amazon.nova-lite-v1:0"}.',
     )
     compatibility: dict[str, bool] | None = Field(
-        None, description='What the provider speaks, by flag: {"bedrock_converse": true}.'
+        None, description='The API formats (flags) that the provider supports: {"bedrock_converse": true}.'
     )
     capabilities: Annotated[dict[str, Any], Holds(CapabilitiesSection, "map")] = Field(
         default_factory=dict,
-        description="What models can do, by name or pattern; a later entry wins: "
+        description="Corrections of what the gateway knows about the models, by name or pattern; a later entry wins: "
         '{"*claude-opus-4*": {"prefill": false}}.',
     )
     options: dict[str, Any] = Field(
@@ -106,31 +107,37 @@ class ProviderSection(Section):
     description: str = Field("", description='A sentence for people: "the team\'s account".')
     disabled: bool = Field(False, description="Whether the provider is listed but never called: true or false.")
     preference: int = Field(
-        0, description="Which provider serves a model that several have: the one with the higher number, such as 10."
+        0, description="The rank among providers that have the same model, of which the highest number is used: 10."
     )
-    add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
+    add_headers: Headers = Field(
+        (), description='Headers that are added to every request to the provider: ["X-Team: research"].'
+    )
     ca_file: FilePath = Field(
         "",
-        description="A file in PEM format with the certificates of the authorities that may sign the provider's "
-        'certificate, in place of the system\'s authorities: "company-ca.pem".',
+        description="A file in PEM format with the certificate authorities that may sign the provider's certificate, "
+        'in place of the system\'s: "company-ca.pem".',
     )
     calls_in_flight: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="Calls in flight at this provider, such as 100. A call beyond them is refused with 503 before it "
-        "is translated. By default there is no limit.",
+        description="Maximum number of calls in flight at this provider, such as 100. A further call is refused with "
+        "503 before it is translated. By default there is no limit.",
     )
     on_loss: Literal["report", "refuse"] = Field(
-        "report", description='What happens to a call that cannot be translated whole: "report" or "refuse".'
+        "report",
+        description="What happens to a call whose request cannot be translated completely: "
+        '"report" the loss, or "refuse" the call.',
     )
     advertise: Advertise = Field(
         ("native",),
-        description='Which flags `/api/providers` shows to launchers: those it speaks ("native"), all by '
-        'which clients reach it ("reachable"), or the flags of a list: ["openai_responses"].',
+        description='The flags that `/api/providers` shows to launchers: the provider\'s own ("native"), all by which '
+        'clients can reach the provider ("reachable"), or the flags of a list: ["openai_responses"].',
     )
     model_cost_map: Annotated[Items, Holds(CostRuleSection, "list")] = Field(
-        (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
+        (),
+        description="Rules by which models have the prices of other models: "
+        '[{"match": "m-*", "as": "n", "adjustment": 1.1}].',
     )
     upstream: Planned = Field(None, description="Another gateway on the way, as the hosted product has it.")
     aws: Annotated[dict[str, Any] | None, Holds(AwsSection)] = Field(

@@ -48,22 +48,23 @@ class QuotaSection(Section):
     """A budget: a bucket of money that calls are charged to and that refills over time or with the calendar."""
 
     capacity: Money = Field(
-        description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
+        description='The most dollars that the bucket can hold, and its first balance: "$10.00".',
         examples=['"capacity": "$10.00"'],
     )
     rate: Rate | None = Field(
-        None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
+        None, description='The refill in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
     )
     reset: Unit | None = Field(
         None,
-        description='The calendar window at whose start the bucket is filled, in the place of "rate": "month".',
+        description='The calendar window at whose start the bucket is filled, in place of "rate": "month".',
     )
     time_zone: TimeZone = Field(
-        UTC_ZONE, description='The time zone of "reset", where a week begins on Monday: "Europe/Berlin".'
+        UTC_ZONE, description='The time zone of "reset", in which a week begins on Monday: "Europe/Berlin".'
     )
     on_exceed: OnExceed = Field(
         "reject",
-        description='What happens to calls when the bucket is empty: "reject", or "notify", which lets them through.',
+        description='What happens to calls if the bucket is empty: "reject" '
+        'refuses them, and "notify" lets them through.',
     )
 
 

@@ -21,43 +21,53 @@ from gateway.config.sections.listeners import ListenerSection, read_listeners
 
 class LimitsSection(Section):
     body_bytes: Bytes = Field(
-        Limits().body_bytes, description="The largest body of a request in bytes, such as 33554432."
+        Limits().body_bytes, description="Maximum size of a request's body in bytes, such as 33554432."
     )
-    header_bytes: Bytes = Field(Limits().header_bytes, description="The longest header line in bytes, such as 16384.")
+    header_bytes: Bytes = Field(
+        Limits().header_bytes, description="Maximum length of a header line in bytes, such as 16384."
+    )
     body_bytes_per_second: int = Field(
         Limits().body_bytes_per_second,
         ge=1,
         le=1_000_000_000,
-        description="The slowest average rate at which a body may come, after a grace of 30 seconds, such as 8192.",
+        description="Minimum average rate of a request's body in bytes per second, "
+        "after the first 30 seconds, such as 8192.",
     )
     buffer_bytes: Bytes = Field(
         Limits().buffer_bytes,
-        description="Bytes of the bodies and buffered replies of all calls in flight, such as 201326592. A call that "
-        "does not fit is refused with 503 before its body is read. A body takes up to four times its size in memory.",
+        description="Maximum number of bytes of the bodies and buffered replies of all calls in flight, such as "
+        "201326592. A call that does not fit is refused with 503 before its body is read. A body takes up to four "
+        "times its size in memory.",
     )
-    calls: int = Field(Limits().calls, ge=1, le=1_000_000, description="Calls in flight of all callers, such as 5000.")
+    calls: int = Field(
+        Limits().calls, ge=1, le=1_000_000, description="Maximum number of calls in flight, such as 5000."
+    )
     calls_per_identity: int = Field(
-        Limits().calls_per_identity, ge=1, le=1_000_000, description="Calls in flight of one login, such as 500."
+        Limits().calls_per_identity,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of calls in flight of one login, such as 500.",
     )
     connections: int | None = Field(
         None,
         ge=8,
         le=1_000_000,
-        description="Connections of clients at a time, such as 2000. By default half of the descriptors that the "
-        "process may have. For a new connection, the one that is idle for longest is closed.",
+        description="Maximum number of connections of clients, such as 2000. By default, it is half of the file "
+        "descriptors that the process may have. To make room for a new connection, the one that has been idle for "
+        "longest is closed.",
     )
     connections_per_peer: int = Field(
         Limits().connections_per_peer,
         ge=1,
         le=1_000_000,
-        description="Connections of one address on another machine, such as 256. Behind a PROXY protocol, the address "
-        "in the header counts; connections from `tailscale serve` are not counted by address.",
+        description="Maximum number of connections from one address of another machine, such as 256. With a PROXY "
+        "header, the address in the header counts. Connections from `tailscale serve` are not counted by address.",
     )
     head_seconds: float = Field(
         Limits().head_seconds,
         gt=0,
         le=3600,
-        description="Seconds from the first byte of a request's head to its last, such as 15.",
+        description="Maximum number of seconds from the first to the last byte of a request's head, such as 15.",
     )
     idle_seconds: float = Field(
         Limits().idle_seconds,
@@ -71,16 +81,21 @@ class ServerSection(Section):
     listeners: Annotated[Annotated[Items, Field(min_length=1)] | None, Holds(ListenerSection, "list")] = Field(
         None, description='Where the gateway listens: [{"listen": "127.0.0.1:8080"}].'
     )
-    hosts: Hosts = Field((), description='Names under which it may be called: ["ai", "ai.example.ts.net"].')
+    hosts: Hosts = Field(
+        (), description='Host names under which clients may call the gateway: ["ai", "ai.example.ts.net"].'
+    )
     limits: Annotated[dict[str, Any], Holds(LimitsSection)] = Field(
         default_factory=dict, description='Limits of requests and connections: {"body_bytes": 33554432}.'
     )
     fetch: Annotated[dict[str, Any], Holds(FetchSection)] = Field(
         default_factory=dict,
-        description='How files that clients name by URL are fetched: {"allow_hosts": ["*.example.com"]}.',
+        description='Rules for fetching files that clients name by URL: {"allow_hosts": ["*.example.com"]}.',
     )
     drain_seconds: float = Field(
-        30, ge=0, le=86400, description="Seconds for which calls in flight may go on after a stop, such as 30."
+        30,
+        ge=0,
+        le=86400,
+        description="Maximum number of seconds for which calls in flight continue after a stop, such as 30.",
     )
 
 

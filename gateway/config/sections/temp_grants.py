@@ -26,15 +26,15 @@ from gateway.config.sections.hooks import NO_HOOKS
 class OldModelSection(Section):
     """Models of a provider, as grants of the older form name them."""
 
-    provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; left out, any.')
-    model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; left out, all of them.')
+    provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; by default, any provider.')
+    model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; by default, all models.')
 
 
 class OldItemSection(CapabilitySection):
     """A capability in the older form of grants. In this form, the key `providers` can name models too."""
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
-        (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
+        (), description='Models that may be used: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
     )
     hook: Annotated[Planned, NO_HOOKS] = Field(
         None, description='A hook that is called for the calls of a grant: {"hook": "audit", "match": {}}.'
@@ -48,10 +48,14 @@ class TempGrantSection(Section):
         strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']
     )
     app: Annotated[dict[str, list[Any]] | None, Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
-        None, description='What the sources get, as in grants: {"tailscale.com/cap/aperture": [{"role": "user"}]}.'
+        None,
+        description="The capabilities that these callers get, as in grants: "
+        '{"tailscale.com/cap/aperture": [{"role": "user"}]}.',
     )
     grants: Annotated[Items, Holds(OldItemSection, "list")] = Field(
-        (), description='What the sources get: [{"role": "user"}, {"providers": [{"provider": "bedrock"}]}].'
+        (),
+        description='The capabilities that these callers get: [{"role": "user"}, '
+        '{"providers": [{"provider": "bedrock"}]}].',
     )
 
 

@@ -26,7 +26,7 @@ _CONNECTOR: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")
 
 
 class McpServerSection(Section):
-    url: str = Field("", description='Where the MCP server is called: "https://mcp.example.com/mcp".')
+    url: str = Field("", description='The URL of the MCP server: "https://mcp.example.com/mcp".')
 
 
 class McpSection(Section):
@@ -41,12 +41,16 @@ class ConnectorSection(Section):
 
     is_open = True
 
-    protocol: Literal["mcp", "http"] = Field("mcp", description='What the server speaks: "mcp" or "http".')
-    url: str = Field("", description='Where the server is called: "https://mcp.example.com/mcp".')
+    protocol: Literal["mcp", "http"] = Field("mcp", description='The protocol of the server: "mcp" or "http".')
+    url: str = Field("", description='The URL of the server: "https://mcp.example.com/mcp".')
     name: Any = Field(None, description='A name for people: "Wiki".')
     description: Any = Field(None, description='A sentence for people: "the team\'s wiki".')
-    labels: Any = Field(None, description='Words by which grants may name it: ["docs"].')
-    auth: Any = Field(None, description='How the gateway signs in: {"type": "bearer_token", "secret": "env:KEY"}.')
+    labels: Any = Field(None, description='Words by which grants may name the server: ["docs"].')
+    auth: Any = Field(
+        None,
+        description="The credentials that the gateway sends to the server: "
+        '{"type": "bearer_token", "secret": "env:KEY"}.',
+    )
     disabled: Any = Field(None, description="Whether the server is left out: true or false.")
 
 

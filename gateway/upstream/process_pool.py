@@ -200,7 +200,7 @@ def _work(packed: bytes, seconds: float) -> bytes | None:
 
     A plugin that takes more than `seconds` is interrupted.
     """
-    # a set, because one reply can report the same field a million times
+    # an ordered set, because one reply can report the same field a million times
     dropped: dict[str, None] = {}
     drop = DropRelay(partial(add_dropped, dropped))
     function, args = _unpack(packed, (drop,))

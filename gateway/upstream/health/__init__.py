@@ -1,5 +1,5 @@
-"""The health of providers: which model at which provider is tried now, by how its latest attempts ended.
+"""The health of providers: whether a model at a provider may be tried now, judged by its latest attempts.
 
-`circuits.Health` is for all other rooms, and `circuit.py` and `window.py` are for this room. No file here does I/O,
-knows an API format, or chooses a provider: the order of the candidates is the catalog's.
+Other packages import `Health` from `circuits.py`. `circuit.py` and `window.py` are internal. Nothing here does I/O,
+knows an API format, or chooses a provider: the catalog decides the order in which providers are tried.
 """

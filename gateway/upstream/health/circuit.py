@@ -62,7 +62,7 @@ class Circuit:
         """The time of the last opening or closing. Attempts that began before it are not counted."""
         self._doublings = 0
         self._probes = 0
-        """Number of the present group of probes, of which there are at most `half_open`."""
+        """Number of probes in the present group, which has at most `half_open` probes."""
         self._probed_at = 0.0
         """The time at which the last probe was let pass."""
         self._successes = 0
@@ -96,7 +96,7 @@ class Circuit:
         return True
 
     def succeeded(self, now: float, seconds: float) -> None:
-        """Count an attempt whose reply began well, `seconds` after the attempt."""
+        """Count a successful attempt. Its reply began `seconds` after the attempt."""
         if now - seconds < self._epoch:
             return
         self.window.add(now, failed=False)
@@ -171,7 +171,7 @@ class Circuit:
 
     def _may_probe(self, now: float) -> bool:
         if self._probes >= self.settings.half_open:
-            # a probe may end without a word, such as one whose client has left, so its place is not lost for ever
+            # the end of a probe is not always reported, for example if its client has left; so a new group begins later
             if now - self._probed_at < self.settings.open_seconds:
                 return False
             self._probes = 0

@@ -1,12 +1,13 @@
 """The circuit breakers of all models at all providers, and what the gateway knows of their health.
 
-- A refused key rests its whole provider, because it is the same for all models. One call at a time probes it.
+- If a provider refuses the gateway's key, all its models rest (get no attempts), because the key is the same for all
+  models. One call at a time probes whether the key is accepted again.
 - A provider that throttles (429) has not failed. Its model rests only if the provider says for how long, and no longer
   than `MAX_HELD`. The throttled attempt is counted, but not as a failure.
 - A circuit also opens if its model fails much more often than at the model's other providers, which then take over.
 - If no candidate of a call may be tried, the caller of this file tries the first one all the same: the breaker must not
   turn a degraded provider into a dead one.
-- The state is that of this process. A reload keeps it, except for a provider that is reached in another way since then.
+- Each process has a state of its own. A reload keeps it, except for a provider whose address or credential has changed.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """
@@ -24,11 +25,11 @@ from gateway.config.model import CircuitBreaker, Config, Provider
 from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
 
 MAX_HELD: Final = 60.0
-"""Maximum number of seconds for which a provider's `Retry-After` rests a model. Some providers name hours, for a quota
-that other callers do not share."""
+"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers name hours,
+for a quota that other callers do not share."""
 OUTLIER_CALLS: Final = 4
-"""Minimum number of attempts to compare two providers, as a multiple of `CircuitBreaker.calls`: a small difference
-between shares is chance if there are few attempts."""
+"""Minimum number of attempts for a comparison of two providers, as a multiple of `CircuitBreaker.calls`. With fewer
+attempts, a difference between the shares of failures may be chance."""
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
 
@@ -160,9 +161,9 @@ class Health:
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Count an attempt that the provider failed or served.
 
-        `seconds` is the time from the attempt's begin to the reply's, or to the failure; None if it is not known. A
-        success without it says nothing of the provider, such as a call that its client has left, or a request that the
-        provider refuses for the client's mistake.
+        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure; None if
+        it is not known. A success without `seconds` is not counted, because it says nothing about the provider. Such
+        are a call whose client has left, and a request that the provider refuses because of the client's mistake.
         """
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         circuit, now = memory.circuit, self._clock()
@@ -194,7 +195,7 @@ class Health:
         memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
 
     def key_refused(self, provider_id: str) -> None:
-        """Rest all models of a provider, because it refused the gateway's key. `ended` ends this with a success."""
+        """Let all models of a provider rest, because it refused the gateway's key, until an attempt succeeds."""
         breaker, now = self._breaker(provider_id), self._clock()
         if not breaker.enabled:
             return
@@ -214,7 +215,7 @@ class Health:
     def standings(self) -> list[Standing]:
         """Return the health of each configured model, in the order of the configuration.
 
-        It may be called in another thread than the event loop's: it changes nothing, and reads each circuit alone.
+        This may be called from any thread: it changes nothing, and reads one circuit after the other.
         """
         now, wall = self._clock(), time()
         return [self._standing(key, now, wall) for key in self._peers]

@@ -46,7 +46,7 @@ async def connect(request: web.Request) -> web.Response:
         raise BadQuery(f'client: "{client[:50]}" is none of the clients on this page')
     models = list(dict.fromkeys(model for _, model in granted(request)))
     model = request.query.get("model") or (models[0] if models else PLACEHOLDER)
-    # a model of the address stands in commands that are pasted into a shell, so it must not be any text
+    # the model in the address becomes a part of commands for a shell, so only granted names are allowed
     if model not in models and model != PLACEHOLDER:
         raise BadQuery(f'model: "{model[:50]}" is not granted to you; the page Access says why')
     base = f"{request.scheme}://{request.host}"

@@ -7,7 +7,7 @@
 - A base id is a model's id without its region, so that one rule matches all regions. On Bedrock, a base id begins with
   the maker (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they also match ids without the
   maker.
-- No code compares a model's name with a constant. Only this module parses model names.
+- No code compares a model's name with a constant. Only this module parses the region and the ARN in a model's name.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class Caps:
     """True if the model accepts a stop sequence that has only white space."""
 
     reasoning: str = "none"
-    """The form in which a request asks for thinking: `none` (the model does not think), `always` (the model thinks
-    without being asked, and no field has an effect on it), `budget` (Anthropic's budget_tokens), `adaptive`
-    (Anthropic's adaptive thinking with an effort), `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the
-    field of that name in additionalModelRequestFields), `nova` (reasoningConfig); in OpenAI Chat also `thinking.type`,
-    `enable_thinking` or `chat_template_kwargs` (the field of that name, which switches thinking on and off)."""
+    """The form in which a request asks for thinking.
+
+    `none`: the model does not think. `always`: the model thinks without being asked, and no field changes that.
+    `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort. `reasoning_effort`,
+    `reasoning.effort` and `reasoning_config`: the field of that name in additionalModelRequestFields. `nova`:
+    reasoningConfig. In OpenAI Chat also `thinking.type`, `enable_thinking` and `chat_template_kwargs`: the field of
+    that name, which switches thinking on and off."""
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"

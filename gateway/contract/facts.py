@@ -64,10 +64,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     usage: Usage = Usage()
     kind: str = MESSAGE
-    """The kind of work.
+    """The kind of work: `message`, `fallback`, `declined`, `compaction`, `advisor`, or the provider's own name of
+    another kind.
 
-    It is `message`, `fallback` (a message that another model than the called one wrote), `declined` (the output of a
-    model that then declined), `compaction`, `advisor`, or the provider's own name of another kind."""
+    A `fallback` is a message that another model than the called one wrote. `declined` is the output of a model that
+    then declined."""
     model: str = ""
     """The model that did the work, as the provider names it; "" if the provider names none."""
     tier: str = ""

@@ -181,8 +181,8 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 def integer(value: Any) -> int | None:
     """Return the integer that a JSON value stands for; None if it stands for none.
 
-    A number with a fraction of 0 and a string with an integer count too, because the encoders of some languages write
-    them, and many servers accept them. A number above 2**53 counts as 2**53.
+    The number 16.0 and the string "16" stand for 16, because the encoders of some languages write integers so, and many
+    servers accept them. A number above 2**53 counts as 2**53.
 
     >>> [json_api.integer(value) for value in (16, 16.0, "16", 16.5, True, None)]
     [16, 16, 16, None, None, None]

@@ -121,8 +121,8 @@ def json_text(value: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a decoded value as JSON. msgspec encodes values with more than 254 levels of lists and objects. orjson
-    reads up to 1,024 levels, but writes only 254.
+    """Return a decoded value as JSON, whatever its depth: orjson reads up to 1,024 levels of lists and objects, but
+    writes only 254, so msgspec encodes deeper values.
 
     >>> places.json_bytes({"city": "Rome"})
     b'{"city":"Rome"}'

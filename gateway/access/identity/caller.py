@@ -79,8 +79,8 @@ def user(
 ) -> Identity:
     """Return the identity of a user. Groups whose names have another meaning in the `src` of a grant are left out.
 
-    Raises `Refused` if the login is empty, too long or not printable, and for a login that has another meaning in the
-    `src` of a grant: a tag, a group, everybody, tagged nodes or the local machine.
+    Raises `Refused` if the login is empty, too long or not printable. A login that has another meaning in the `src` of
+    a grant is refused too: a tag, a group, everybody, tagged nodes or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")

@@ -6,8 +6,8 @@
   connect. If it names none, only processes of this machine may connect. Each of these can then state any address, and
   `config/advice.py` warns the operator.
 - If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
-  send a header of its own. tailscaled knows which node is behind such a connection, but names none for a connection of
-  `tailscale serve`. So a connection from this machine is refused if tailscaled names a node for it.
+  send a header of its own. tailscaled names the node of such a connection, but none for a connection of `tailscale
+  serve`. So a connection from this machine is refused if tailscaled names a node for it.
 """
 
 from __future__ import annotations

@@ -44,9 +44,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that the count of another kind includes, mapped to (other kind, whether the price of the other kind
-is used for models that have no separate price for this kind). If it is not used, as for audio, the price of such a
-model is unknown."""
+"""Kinds of tokens that the count of another kind includes, such as image tokens in the input.
+
+Each is mapped to the other kind, and to whether the price of the other kind applies if a model has no separate price.
+If that price does not apply, as for audio, the price is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""

@@ -79,10 +79,10 @@ class TierSection(RatesSection):
 
 
 class RowSection(TierSection):
-    """Prices of one model in one price list."""
+    """Prices of one model at one seller."""
 
     book: Literal["anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel"] = Field(
-        description='The price list: "bedrock".', examples=['"book": "bedrock"']
+        description='The seller whose prices these are: "bedrock".', examples=['"book": "bedrock"']
     )
     model: Name = Field(description='The model: "amazon.nova-lite-v1:0".', examples=['"model": "gpt-5"'])
     geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # mypy wants the literals written here

@@ -1,4 +1,4 @@
-"""Differences between two price lists, and implausible prices, for people who maintain a price list.
+"""Differences between two price files, and implausible prices, for people who maintain a price file.
 
 - The prices in rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here
   computes costs.
@@ -64,7 +64,7 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A price that differs between two lists.
+    """A price that differs between two files.
 
     `before` is None for a new price, and `after` is None for a removed price.
     """
@@ -91,14 +91,14 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The differences between an earlier and a later price list."""
+    """The differences between an earlier and a later price file."""
 
     added: Mapping[Key, PathPrices] = field(default_factory=dict)
     changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
     gone: Sequence[Key] = ()
-    """Rows of the earlier list that the later list does not have."""
+    """Rows of the earlier file that the later file does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that stay in the list although some of their prices are no longer in the sources. Each is mapped to its
+    """Rows that stay in the file although some of their prices are no longer in the sources. Each is mapped to its
     member `dropped`, which names the missing prices. Only rows whose `dropped` is new or has changed are listed."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """New and changed rows with implausible prices or with jumps, mapped to the reasons for the doubt."""
@@ -126,7 +126,7 @@ def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
 
 
 def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
-    """Return the differences of two price lists. If `partial` is true, rows that only `before` has are not reported."""
+    """Return the differences between two price files. If `partial` is true, rows that only `before` has are left out."""
     old, new = rows_by_key(before), rows_by_key(after)
     added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}
     changed = {}

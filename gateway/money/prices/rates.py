@@ -5,7 +5,7 @@
 - A cost is rounded half up once, after all amounts are added.
 - If a call used a kind of token without a known price, the cost of the call is unknown (None), never 0.
 
-`table.py` finds the prices of a model; `rows.py` parses the rows of a price list.
+`table.py` finds the prices of a model; `rows.py` parses the rows of a price file.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ PER_MILLION: Final = 6
 """Exponent of the number of tokens for which prices are published: 10**6."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
-"""Providers' names of the standard service tier, which serves requests that name no tier. Any other name is a separate
-tier. If the price list has no such tier, the price is unknown, because the standard price would be wrong: Anthropic's
-"priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract. Bedrock's latency-optimised inference
-("optimized") costs more than the price list says. An operator's price file can contain the right price.
+"""Providers' names of the standard service tier, which serves requests that name no tier.
+
+Any other name is a separate tier. If a model has no prices for a tier, its price there is unknown, because the standard
+price would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, and
+Bedrock's latency-optimised inference ("optimized") costs more. An operator's price file can contain the right price.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -150,7 +151,7 @@ class Priced:
     """
 
     name: str
-    """Name of the rows in the price list: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+    """Name of the rows in the price file: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
     """Ascending pairs of (Unix time from which the prices are valid, prices). The first prices also apply to earlier
     times."""

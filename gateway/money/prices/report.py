@@ -8,13 +8,13 @@ from typing import Final
 from gateway.money.prices.differences import Change, Differences, Key, PathPrices
 
 _BRIEF: Final = ("input", "output", "cache_read")
-"""Kinds of prices that the report shows for an added row. The price list has the other prices."""
+"""Kinds of prices that the report shows for an added row. The price file has the other prices."""
 _CHANGES_SHOWN: Final = 5
 """Maximum number of changes that the report shows for one row."""
 
 
 def report(differences: Differences) -> str:
-    """Return the differences as text. A list without differences is one line."""
+    """Return the differences as text. Without differences, the text is one line."""
     parts = [_counts(differences)]
     sections = (
         ("Suspicious, look at these first", _doubts(differences.doubts)),

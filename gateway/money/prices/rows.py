@@ -1,8 +1,8 @@
-"""Rows of a price list (`table.json` or an operator's file), and their lookup by a model's name.
+"""Rows of a price file (`table.json` or an operator's file), and their lookup by a model's name.
 
-A row has the prices of one model in one region, valid from a certain day. Prices are decimal strings in USD for 1M
-tokens or 1M searches. `table.py` decides which price list and region apply to a model, and `rates.py` computes costs.
-`tests/tools/build_prices.py` builds `table.json`.
+A row has the prices of one model at one seller (`book`) in one region, valid from a certain day. Prices are decimal
+strings in USD for 1M tokens or 1M searches. `table.py` decides which price list and region apply to a model, and
+`rates.py` computes costs. `tests/tools/build_prices.py` builds `table.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.money.prices.rates import KINDS, PER_MILLION, PLACES, UNKNOWN, Rate
 
 BOOKS: Final = ("anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel")
 TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast")
-"""Service tiers for which published price lists have prices."""
+"""Service tiers for which sellers publish prices."""
 
 _SPELLINGS: Final = (
     re.compile(r"[-@](latest|default)$"),
@@ -37,7 +37,7 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The prices of one model in one region, valid from a certain day."""
+    """The prices of one model at one seller (`book`) in one region, valid from a certain day."""
 
     book: str
     model: str
@@ -54,7 +54,7 @@ class Row:
 
 
 class Rows:
-    """The rows of one price list, by model. The rows of one model are ordered by their first day."""
+    """The rows of one price file, by model. The rows of one model are ordered by their first day."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         grouped: dict[tuple[str, str, str], list[Entry]] = {}

@@ -61,7 +61,7 @@ _NUMBER: Final = re.compile(r"\d")
 Source = Literal["explicit", "inferred", "none"]
 
 BUILTIN_FILE: Final = Path(__file__).with_name("table.json")
-"""The gateway's own price list. `tests/tools/build_prices.py` builds the file."""
+"""The gateway's own price file. `tests/tools/build_prices.py` builds the file."""
 
 
 @dataclass(frozen=True, slots=True)

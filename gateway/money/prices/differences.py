@@ -126,7 +126,10 @@ def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
 
 
 def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
-    """Return the differences between two price files. If `partial` is true, rows that only `before` has are left out."""
+    """Return the differences between two price files.
+
+    If `partial` is true, rows that only `before` has are not reported.
+    """
     old, new = rows_by_key(before), rows_by_key(after)
     added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}
     changed = {}

@@ -174,7 +174,8 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
     """Return the marks whose secrets a reader of the new text could see, because redaction would not hide them.
 
-    For this, no secret counts as being in use, because a secret may later be replaced while the text stays.
+    Redaction also hides every copy of a secret that is in use. This is ignored here, because the secret may later be
+    replaced while the text stays.
     """
     text = _restore(given, marks)
     try:

@@ -37,7 +37,7 @@ GROUPS: Final = {
 }
 """The groups of entry points, and the kind of the plugins in each."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
-"""Top-level names whose modules are not of a plugin's package, even if an entry point names one of them."""
+"""Top-level names of modules that never belong to a package of plugins, even if an entry point names one of them."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
 """Exceptions that `importlib.metadata` raises for damaged files, and for files that an interrupted upgrade lacks."""
 _INIT: Final = "__init__.py"

@@ -24,7 +24,7 @@ HELPER: Final = "exec:"
 """The prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). The program runs when
 the key is needed."""
 HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-"""Pattern for the name of such a program in the folder of helpers."""
+"""Pattern for the name of a program that prints a key. The program is in the folder of helpers."""
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")

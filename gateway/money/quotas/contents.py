@@ -46,7 +46,7 @@ MAX_SEARCHES: Final = 1_000
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. They are charged as input, in addition to the search's fee."""
 MAX_ANSWERS: Final = 128
-"""Maximum number of answers in the estimate."""
+"""Maximum number of answers in the estimate. A request for more answers counts as this number."""
 
 
 @dataclass(slots=True)

@@ -91,7 +91,7 @@ class _Rest:
     until: float
     doublings: int = 0
     is_probed: bool = False
-    """Whether an attempt may try the key at this time."""
+    """Whether an attempt that probes the key has begun since the last refusal."""
 
 
 @dataclass(slots=True)
@@ -271,7 +271,7 @@ class Health:
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
-        """Return whether a model fails much more often than at those of its other providers that attempts may go to."""
+        """Return whether a model fails much more often than at its other providers that may be tried."""
         settings = circuit.settings
         calls, failures = circuit.counts(now)
         if not settings.enabled or calls < settings.calls * OUTLIER_CALLS:

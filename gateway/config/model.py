@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -185,6 +186,19 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """The certificate of a listener, and the clients that it accepts."""
+
+    certificate: str
+    """Path of the file with the listener's certificate, as written in the configuration."""
+    key: str
+    client_ca: str
+    """Path of the file with the authorities of clients' certificates; "" if clients need none."""
+    context: SSLContext = field(compare=False, repr=False)
+    """The settings of TLS with the content that the files had when the configuration was loaded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """An address or socket on which the gateway listens, and the way in which callers are identified there."""
 
@@ -211,6 +225,8 @@ class Listener:
     proxies: frozenset[str] = frozenset()
     """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
     may."""
+    tls: ListenerTls | None = None
+    """None if the listener speaks plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)

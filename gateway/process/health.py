@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -24,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="irisgate-health", description="Ask a running gateway whether it can serve calls (or, --alive, runs)."
     )
     parser.add_argument(
-        "address", nargs="?", default=DEFAULT, help='"http://HOST:PORT" or "unix:PATH" (default: %(default)s)'
+        "address",
+        nargs="?",
+        default=DEFAULT,
+        help='"http://HOST:PORT", "https://HOST:PORT" or "unix:PATH" (default: %(default)s)',
     )
     parser.add_argument("--alive", action="store_true", help="ask /healthz, not /readyz")
     parser.add_argument("--timeout", type=float, default=SECONDS, help="seconds (default: %(default)s)")
@@ -57,9 +61,14 @@ def _connection(address: str, seconds: float) -> http.client.HTTPConnection:
     if address.startswith("unix:"):
         return _UnixConnection(address.removeprefix("unix:"), seconds)
     url = urlsplit(address)
-    if url.scheme != "http" or not url.hostname:
-        raise ValueError("is neither http://HOST:PORT nor unix:PATH")
-    return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("is neither http://HOST:PORT nor https://HOST:PORT nor unix:PATH")
+    if url.scheme == "http":
+        return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
+    # the certificate is that of the name by which clients call, not of this machine's own address
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(url.hostname, url.port or 443, timeout=seconds, context=context)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -142,7 +142,7 @@ async def listening(
             if taker is not None:
                 sites.own_files(_finish(taker))
             gateway.predecessors.start()
-            await sites.start(runner, connections)
+            await sites.start(runner, connections, lambda: gateway.runtime.config)
             async with running.metrics, _warned(running, modes):
                 await _serve_metrics(running, metrics, modes)
                 yield running

@@ -1,16 +1,22 @@
-"""The listeners of the gateway. They can stop accepting connections temporarily or for good."""
+"""The listeners of the gateway. They can stop accepting connections temporarily or for good.
+
+The protocols of a new connection are TLS, if the listener has a certificate, and then HTTP. In the mode
+`proxy-protocol`, the PROXY header comes before HTTP.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.access.identity.proxy_protocol import Room
+from gateway.config.model import Config, Listener, ListenerTls
 from gateway.process.sockets import Bound
+from gateway.web.connection_limits import Connections
+from gateway.web.tls import over_tls
 
 BACKLOG: Final = 1024
 """Maximum number of connections that wait in the queue of a listening socket, for example during a hand-over."""
@@ -19,24 +25,37 @@ ACCEPTED_AT_ONCE: Final = 100
 below `RESERVED_DESCRIPTORS`, so that many simultaneous connections do not use up the file descriptors."""
 
 
+Configured = Callable[[], Config]
+"""A function that returns the current configuration."""
+
+
 class Site(web.SockSite):
-    """A site of aiohttp, with a PROXY header at the beginning of connections in the mode `proxy-protocol`.
+    """A site of aiohttp, whose connections may begin with TLS or with a PROXY header.
 
     The site uses a copy of the socket, so that the socket still listens when the site is stopped.
     """
 
-    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes, room: Room) -> None:
+    def __init__(
+        self, runner: web.AppRunner, bound: Bound, modes: Modes, connections: Connections, configured: Configured
+    ) -> None:
         super().__init__(runner, bound.socket)
-        self._room = room
+        self._connections = connections
         self._bound = bound
         self._modes = modes
+        self._configured = configured
         self._copy = bound.socket
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None
-        factory = self._modes.protocol(self._bound.listener, server, self._room)
+        listener = self._bound.listener
+        if (own := listener.tls) is None:
+            factory = self._modes.protocol(listener, server, self._connections)
+        else:
+            factory = over_tls(
+                server, self._connections, lambda: _current(own, listener, self._configured().server.listeners).context
+            )
         self._copy = self._bound.socket.dup()
         loop = asyncio.get_running_loop()
         # asyncio uses the length of the queue also as the number of connections that it accepts at once
@@ -52,16 +71,17 @@ class Sites:
 
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
-        self._served: tuple[web.AppRunner, Room] | None = None
-        """The server of the connections, and the limit on their number; None before `start`."""
+        self._served: tuple[web.AppRunner, Connections, Configured] | None = None
+        """The arguments of `start`; None before it."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._has_files = True
         """True if this process must remove the files of unix sockets when it closes the sockets."""
 
-    async def start(self, runner: web.AppRunner, room: Room) -> None:
-        self._served = runner, room
-        self._sites = [Site(runner, bound, self._modes, room) for bound in self.bounds]
+    async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
+        """Accept connections. A new connection uses the certificate of the configuration that `configured` returns."""
+        self._served = runner, connections, configured
+        self._sites = [Site(runner, bound, self._modes, connections, configured) for bound in self.bounds]
         for site in self._sites:
             await site.start()
 
@@ -99,3 +119,11 @@ class Sites:
                 bound.remove_file()
             bound.socket.close()
         self._has_files = False
+
+
+def _current(own: ListenerTls, listener: Listener, listeners: Iterable[Listener]) -> ListenerTls:
+    """Return the TLS that the current configuration has for a listener.
+
+    A restart may be needed until the listener itself is changed or removed. Until then, it keeps its TLS `own`.
+    """
+    return next((one.tls for one in listeners if one.tls is not None and one.listen == listener.listen), own)

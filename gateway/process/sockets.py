@@ -124,7 +124,8 @@ def open_unix(path: str, mode: int) -> socket.socket:
 
 def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | None = None) -> Bound:
     name = opened.getsockname()
-    url = f"unix:{listener.unix}" if listener.unix else f"http://{address(listener.host, name[1])}"
+    scheme = "http" if listener.tls is None else "https"
+    url = f"unix:{listener.unix}" if listener.unix else f"{scheme}://{address(listener.host, name[1])}"
     return Bound(listener, opened, endpoint(name), url, file)
 
 

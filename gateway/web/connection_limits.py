@@ -112,15 +112,20 @@ class Connections:
             self._idle[connection] = monotonic()
             self._idle.move_to_end(connection)
 
-    def late(self, connection: Connection) -> None:
-        """Count a connection that is closed because the head of a request did not come in time."""
-        self._refuse("head_seconds", self._open.get(connection, ""))
+    def late(self, peer: Any) -> None:
+        """Count a connection that is closed because the head of a request, or a TLS handshake, did not come in time."""
+        self._refuse("head_seconds", _remote_host(peer))
 
     def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
         """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""
         if count := self._http_errors.due(kind):
             trace = {"exc_info": failure} if failure else {}
             self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
+
+    def no_tls(self, reason: str, peer: Any) -> None:
+        """Log a connection that ended because its TLS handshake failed."""
+        if count := self._refusals.due(reason):
+            self._log.warning("tls.failed", reason=reason, peer=_remote_host(peer), count=count)
 
     def _sweep(self) -> None:
         """Close the connections that have been idle for too long. Repeat this as long as there are connections.

@@ -14,6 +14,7 @@ and refuses requests because of their headers.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -60,6 +61,7 @@ class Connection(web.RequestHandler):
         "_is_refused",
         "_raw",
         "_unread_timer",
+        "handshake",
     )
 
     def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
@@ -76,6 +78,8 @@ class Connection(web.RequestHandler):
         """Whether the connection is to be closed after the reply to the current request."""
         self._raw: asyncio.Transport | None = None
         """The transport. It is kept here, because aiohttp drops its own reference when it closes the connection."""
+        self.handshake: Callable[[], None] | None = None
+        """A function that stops counting the connection as one in a TLS handshake; None without TLS (`tls.py`)."""
 
     @property
     def awaits_head(self) -> bool:
@@ -123,6 +127,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
+        if self.handshake is not None:
+            self.handshake()
         if self._connections.admit(self, self._connections.client(transport)):
             super().connection_made(transport)
         else:
@@ -235,7 +241,7 @@ class Connection(web.RequestHandler):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self.awaits_head and self.transport is not None:
-            self._connections.late(self)
+            self._connections.late(self._connections.client(self.transport))
             self.transport.write(_LATE_HEAD % (len(_LATE), new_id().encode()) + _LATE)
             self.force_close()
 

@@ -62,7 +62,6 @@ def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:
         (config(grant=[]), 'grant: unknown key; it has no effect; did you mean "grants"?'),
         (config(server={"host": []}), 'server.host: unknown key; it has no effect; did you mean "hosts"?'),
         (config(server={"limits": {"x": 1}}), "server.limits.x: unknown key"),
-        (config(server={"listeners": [{"listen": "[::1]:1", "tls": {}}]}), "server.listeners[0].tls: not supported"),
         (config(resilience={"retries": 3}), "resilience.retries: not supported yet"),
         (config(grants=[{"src": ["*"], "app": {}, "dst": ["tag:x"]}]), "grants[0].dst: unknown key"),
         (config(grants=[{"src": ["autogroup:member"], "app": {}}]), 'grants[0].src[0]: "autogroup:member" exists'),

@@ -37,7 +37,7 @@ EVERY_KEY = {
             {"listen": "0.0.0.0:80", "identity": "static", "login": "ci", "groups": ["g"], "tags": ["tag:a"]},
             {"listen": "0.0.0.0:81", "identity": "whois", "tailscaled": "/x", "service": "svc:ai"},
             {"listen": "0.0.0.0:82", "identity": "proxy-protocol", "proxies": ["10.0.0.7"]},
-            {"listen": "unix:/x", "identity": "serve-headers", "tls": {}},
+            {"listen": "unix:/x", "identity": "serve-headers"},
         ],
         "hosts": ["ai"],
         "limits": {"body_bytes": 2048, "header_bytes": 2048},

@@ -107,7 +107,7 @@ def leaving(gw, *, narrow=False):
 
     If `narrow` is true, a write to a client waits until the client has read nearly everything.
     """
-    runner, _ = gw.running.sites._served
+    runner, *_ = gw.running.sites._served
     handler = runner.server.request_handler
     runner.server.request_handler = leaver = Leaving(handler, narrow=narrow)
     yield leaver

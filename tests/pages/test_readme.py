@@ -14,6 +14,7 @@ from gateway.config.document.hujson import parse
 from gateway.config.load import loads
 from tests.helpers.gateway import KEY, gate
 from tests.helpers.own_plugins import discover_own
+from tests.helpers.tls import certified
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,9 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
     """Check that a configuration on a page loads, and that its warnings name only parts that the page leaves out."""
     (tmp_path / "bedrock.key").write_text("a key")
     (tmp_path / "bedrock.key").chmod(0o600)
+    if '"tls"' in text:
+        for made, name in zip(certified(tmp_path, "ai.example.ts.net"), ("ai.crt", "ai.key"), strict=True):
+            made.rename(tmp_path / name)
     loaded = loads(text, plugins=REGISTRY.known, environ={}, folder=tmp_path)
     expected = [] if '"providers"' in text else ["no providers defined"]
     messages = [finding.message for finding in loaded.warnings]

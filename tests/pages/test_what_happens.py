@@ -42,6 +42,8 @@ SHOWN = {
         ("end_to_end/test_reply_budget.py", "test_a_provider_has_a_limit_of_calls_in_flight"),
     "thousands of connections do nothing":
         ("web/test_slow_connections.py", "test_five_thousand_connections_leave_a_small_process_alive"),
+    "a listener's certificate is renewed":
+        ("web/test_tls.py", "test_new_connections_get_a_changed_certificate_and_open_ones_go_on"),
     "the disk is full": ("web/test_readiness.py", "test_records_that_wait_in_memory_are_seen_at_once"),
     "the state folder is removed":
         ("store/test_follower.py", "test_a_removed_state_folder_is_made_again_without_loss"),

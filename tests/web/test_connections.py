@@ -39,7 +39,7 @@ async def opened(running, first=b""):
 
 def answers_with(running, handler):
     """Make a function answer all requests over new connections."""
-    runner, _ = running.running.sites._served
+    runner, *_ = running.running.sites._served
     runner.server.request_handler = handler
 
 

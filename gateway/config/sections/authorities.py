@@ -1,7 +1,7 @@
 """The key `ca_file` of a provider: a file with the certificates of the certificate authorities that are accepted.
 
 The file is read when the configuration is loaded, and watched for changes like the files of secrets. Connections are
-made in `gateway/upstream/http1/`.
+made in `gateway/upstream/http1/`. The files of a listener's certificate (`tls.py`) are read in the same way.
 """
 
 from __future__ import annotations
@@ -27,19 +27,25 @@ def read_authorities(name: str, path: Path, reading: Reading) -> str:
     """
     if not name:
         return ""
-    file = reading.folder / name
-    if file not in reading.files:
-        reading.files |= stamps([file])
+    file = watched(name, reading)
     try:
-        text = _text(file)
-        _check(text, file)
+        text = pem_text(file)
+        check_authorities(text, file)
     except ValueError as error:
         reading.report.error(path, str(error))
         return ""
     return text
 
 
-def _text(file: FilePath) -> str:
+def watched(name: str, reading: Reading) -> FilePath:
+    """Return the path of a file that the configuration names. From now on, the file is watched for changes."""
+    file = reading.folder / name
+    if file not in reading.files:
+        reading.files |= stamps([file])
+    return file
+
+
+def pem_text(file: FilePath) -> str:
     """Return the content. Raises `ValueError` with the reason if it cannot be read, or if it is no text."""
     try:
         # reading from a pipe or a device could wait for ever
@@ -59,7 +65,7 @@ def _text(file: FilePath) -> str:
         raise ValueError(f"the file {file} is not in PEM format; {_RIGHT}") from None
 
 
-def _check(text: str, file: FilePath) -> None:
+def check_authorities(text: str, file: FilePath) -> None:
     """Raise `ValueError` if the text has a private key, or no certificate, or a certificate that cannot be read."""
     if "PRIVATE KEY-----" in text:
         raise ValueError(f"the file {file} holds a private key; it must hold the certificates of authorities only")

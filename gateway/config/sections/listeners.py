@@ -1,11 +1,11 @@
 """The section `server.listeners`: where the gateway listens, and how it identifies callers there.
 
-The syntax of addresses is in `listen.py`. Nothing here opens a socket.
+The syntax of addresses is in `listen.py`, and certificates are read in `tls.py`. Nothing here opens a socket.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -13,10 +13,9 @@ from gateway.config.document.hujson import Path
 from gateway.config.fields import Addresses, Name, Names, Service, SocketPath
 from gateway.config.model import TAILSCALED, Listener, Mode, Server
 from gateway.config.reading import Reading
-from gateway.config.section import Lacking, Planned, Section
+from gateway.config.section import Holds, Section
 from gateway.config.sections.listen import Address, needs_mode, parse_listen
-
-_NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
+from gateway.config.sections.tls import TlsSection, read_tls
 
 
 class ListenerSection(Section):
@@ -50,8 +49,8 @@ class ListenerSection(Section):
         'listener, and whose grants then apply: "svc:ai".',
     )
     proxies: Addresses = Field((), description='Addresses that may speak by the PROXY protocol: ["10.0.0.7"].')
-    tls: Annotated[Planned, _NO_TLS] = Field(
-        None, description='Certificate and key: {"certificate": "c.pem", "key": "k.pem"}.'
+    tls: Annotated[dict[str, Any] | None, Holds(TlsSection)] = Field(
+        None, description='Certificate and key of an address: {"certificate": "c.pem", "key": "k.pem"}.'
     )
 
     @model_validator(mode="after")
@@ -92,6 +91,13 @@ class ListenerSection(Section):
                 '"identity": "whois" needs the address of the peer, and a unix socket has none; write '
                 '"serve-headers" behind tailscale serve, or listen on an address'
             )
+        if self.tls is not None and address.unix:
+            return '"tls" is for addresses; on a unix socket nothing leaves this machine, so leave it out'
+        if self.tls is not None and mode == "proxy-protocol":
+            return (
+                '"tls" does not go with "identity": "proxy-protocol"; let the proxy end TLS (tailscale serve '
+                '--tls-terminated-tcp), or listen with "whois"'
+            )
         if mode == "proxy-protocol" and not (address.unix or address.loopback or self.proxies):
             return (
                 '"identity": "proxy-protocol" believes whoever connects; name the proxies\' addresses, such as '
@@ -118,5 +124,6 @@ def read_listeners(raw: list[Any], path: Path, reading: Reading) -> tuple[Listen
             tailscaled=section.tailscaled or TAILSCALED,
             service=section.service or "",
             proxies=frozenset(section.proxies),
+            tls=None if section.tls is None else read_tls(section.tls, (*path, index, "tls"), reading),
         )
     return tuple(listeners.values()) or Server().listeners

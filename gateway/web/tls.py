@@ -1,0 +1,126 @@
+"""TLS of clients' connections: the handshake, and then HTTP over the encrypted connection.
+
+- asyncio's servers know a connection only after its handshake. Many connections that never complete it could then use
+  up the file descriptors. So this file uses `asyncio.sslproto.SSLProtocol`, which is not documented, and counts a
+  connection from its first moment on (`connection_limits.py`).
+- Each connection uses the certificate of the current configuration. Open connections keep theirs after a change.
+- A client that speaks plain HTTP gets a reply that says to use `https://`.
+
+`config/sections/tls.py` reads the certificates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
+from math import ceil
+from typing import Any, Final, cast
+
+from gateway.call.guard import new_id
+from gateway.web.connection_limits import Connections
+from gateway.web.connections import Connection
+
+CLOSE_SECONDS: Final = 5.0
+"""Maximum number of seconds to wait for a client's reply to the end of TLS."""
+BUFFER_BYTES: Final = 32 * 1024
+"""Size in bytes of the buffer for received bytes that each connection has. asyncio's default is 256 KB."""
+_HANDSHAKE: Final = 0x16
+"""The first byte of a TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
+_PLAIN: Final = b'{"error":"this address speaks TLS; call it by https://"}'
+_PLAIN_HEAD: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
+    b"x-request-id: %s\r\nserver: irisgate\r\n\r\n"
+)
+
+
+class TlsConnection(SSLProtocol):
+    """The TLS of one connection. It is the protocol of the socket, and HTTP is the protocol above it."""
+
+    max_size = BUFFER_BYTES
+    awaits_head = has_no_head = True
+    """True, because the connection has no request during the handshake. `Connections` may therefore close it to make
+    room for another connection."""
+
+    def __init__(self, connections: Connections, http: Connection, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = loop.create_future()
+        self._done.add_done_callback(self._report)
+        super().__init__(
+            loop,
+            http,
+            context,
+            self._done,
+            server_side=True,
+            ssl_handshake_timeout=ceil(connections.limits().head_seconds),
+            ssl_shutdown_timeout=CLOSE_SECONDS,
+        )
+        self._connections = connections
+        self._raw: asyncio.Transport | None = None
+        self._peer: Any = None
+        self._received = memoryview(b"")
+        self._is_new = True
+        """Whether no byte has been received."""
+        self._is_plain = False
+        """Whether the client speaks plain HTTP."""
+        http.handshake = self.leave
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast("asyncio.Transport", transport)
+        self._peer = self._connections.client(transport)
+        if self._connections.admit(self, self._peer):
+            super().connection_made(transport)
+        else:
+            self._raw.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._received = super().get_buffer(sizehint)
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_new and nbytes and self._raw is not None:
+            self._is_new = False
+            if self._received[0] != _HANDSHAKE:
+                self._is_plain = True
+                self._raw.write(_PLAIN_HEAD % (len(_PLAIN), new_id().encode()) + _PLAIN)
+                self._raw.close()
+        if not self._is_plain:
+            super().buffer_updated(nbytes)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.leave()
+        super().connection_lost(exc)
+        self._raw = None
+
+    def leave(self) -> None:
+        """Stop counting the connection here, because it has ended or HTTP counts it."""
+        self._connections.remove(self)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.leave()
+        if self._raw is not None:
+            self._raw.abort()
+
+    force_close = abort
+
+    def _report(self, done: asyncio.Future[None]) -> None:
+        """Log a handshake that failed, unless the client has just closed the connection."""
+        failure = None if done.cancelled() else done.exception()
+        if self._is_plain:
+            self._connections.no_tls("the client speaks plain HTTP", self._peer)
+        elif isinstance(failure, ssl.SSLError):
+            self._connections.no_tls((failure.reason or "TLS failed").lower().replace("_", " "), self._peer)
+        elif isinstance(failure, ConnectionAbortedError):
+            self._connections.late(self._peer)
+
+
+def over_tls(
+    http: Callable[[], asyncio.BaseProtocol], connections: Connections, context: Callable[[], ssl.SSLContext]
+) -> Callable[[], asyncio.BaseProtocol]:
+    """Return the factory of the protocols for a listener's new connections. `http` makes those above TLS.
+
+    `context` returns the settings with the certificate that is used now.
+    """
+    return lambda: TlsConnection(connections, cast("Connection", http()), context())

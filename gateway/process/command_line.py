@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | doctor | backup | restore | explain | usage | prices | schema | ...`."""
+"""The command line: `irisgate serve | check | doctor | backup | restore | explain | usage | providers | ...`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from gateway import __version__
 from gateway.config.document.atomic_file import sweep
@@ -32,6 +33,7 @@ from gateway.process.plugins_list import plugins_list
 from gateway.process.restarts import TAKE_OVER, command
 from gateway.process.serve import CannotStart, Options, serve
 from gateway.telemetry.log import configure
+from gateway.web import provider_table
 from gateway.web.usage import command as usage
 
 USAGE_ERROR = 2
@@ -119,9 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
 
-    asking = commands.add_parser("usage", help="print who used how much: a table of a running gateway's usage")
-    usage.arguments(asking)
-    asking.set_defaults(run=_usage)
+    _asking(commands.add_parser("usage", help="print who used how much: a table of a running gateway's usage"), usage)
+    _asking(commands.add_parser("providers", help="print the health of each model at each provider"), provider_table)
 
     _pricing(commands.add_parser("prices", help="about price lists"))
 
@@ -183,6 +184,12 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
     explain_command.arguments(parser)
     _choosing_plugins(parser)
     parser.set_defaults(run=_explain)
+
+
+def _asking(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    """Add the options of a command that asks a running gateway."""
+    command.arguments(parser)
+    parser.set_defaults(run=_ask, answer=command.answer)
 
 
 def _pricing(parser: argparse.ArgumentParser) -> None:
@@ -300,11 +307,12 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if is_allowed else 1
 
 
-def _usage(options: argparse.Namespace) -> int:
+def _ask(options: argparse.Namespace) -> int:
+    """Run `usage` or `providers`, which ask a running gateway."""
     try:
-        answer = usage.answer(options)
-    except (usage.BadUsage, usage.NoUsage) as error:
-        raise UsageError(f"irisgate usage: {error}") from None
+        answer: bytes = options.answer(options)
+    except (usage.BadUsage, usage.NoUsage, provider_table.NoHealth) as error:
+        raise UsageError(f"irisgate {options.command}: {error}") from None
     # written as bytes, because a text stream would change the line ends of CSV
     say(answer if answer.endswith(b"\n") else answer + b"\n")
     return 0

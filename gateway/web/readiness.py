@@ -62,6 +62,11 @@ CHECKS: Final = (
         "(upstream.key_refused or upstream.credentials_failed). Other providers are not affected.",
     ),
     Check(
+        "providers", "working", "resting",
+        "Wait, or look at the providers: irisgate providers and the page Models and providers say which models rest "
+        "and why. Their calls go to other providers; a model without another provider is called all the same.",
+    ),
+    Check(
         "config", "current", "stale",
         "Mend the configuration file. The last valid configuration is in use. irisgate check names the errors.",
     ),
@@ -138,6 +143,10 @@ class Readiness:
             faults["store"] = Fault("the store refuses what it is given", refuses_calls=False)
         if any(provider in gateway.keys for provider in gateway.runtime.config.providers.values()):
             faults["keys"] = Fault("a provider refuses the gateway's key", refuses_calls=False)
+        resting, alone = gateway.health.resting()
+        if resting:
+            reason = f"attempts at {resting} models of providers fail; {alone} of these models have no other provider"
+            faults["providers"] = Fault(reason, refuses_calls=False)
         if gateway.config_error:
             faults["config"] = Fault("the configuration file has errors", refuses_calls=False)
         return faults

@@ -147,8 +147,13 @@ class Circuit:
         if self.state == "slow_start" and now - self.since >= self.settings.slow_start_seconds:
             return "closed", "", None
         if self.state == "open":
-            return "open", self.cause, max(0.0, self.until - now)
+            # only a call makes the circuit half open, but none may have come
+            return ("open", self.cause, self.until - now) if now < self.until else ("half_open", self.cause, None)
         return self.state, self.cause, None
+
+    def rests(self, now: float) -> bool:
+        """Return whether no attempt may pass because of failures."""
+        return self.state == "open" and now < self.until
 
     def counts(self, now: float) -> tuple[int, int]:
         """Return the numbers of attempts and failures in the window."""

@@ -220,6 +220,17 @@ class Health:
         now, wall = self._clock(), time()
         return [self._standing(key, now, wall) for key in self._peers]
 
+    def resting(self) -> tuple[int, int]:
+        """Return the number of models that rest because of failures, and how many of them have no other provider.
+
+        It may be called in another thread, as `standings` may. A model that was only throttled is not counted.
+        """
+        now = self._clock()
+        keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
+        refused = set(self._rests)
+        keys |= {key for key in self._peers if key[0] in refused} if refused else set()
+        return len(keys), sum(not self._peers.get(key) for key in keys)
+
     def _standing(self, key: Key, now: float, wall: float) -> Standing:
         provider_id, model = key
         memory = self._memories.get(key)

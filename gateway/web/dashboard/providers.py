@@ -1,4 +1,5 @@
-"""The page of models and providers: prices, what each model did in a range of time, and its last success and error.
+"""The page of models and providers: prices, what each model did in a range of time, its state, and its last success
+and error.
 
 If the store cannot be read, the page shows what is configured.
 """
@@ -18,6 +19,7 @@ from gateway.web.dashboard.filter_bar import FilterBar, filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.samples import granted, sample_call
 from gateway.web.dashboard.visit import Visit, visit
+from gateway.web.provider_health import known_health
 
 
 async def providers(request: web.Request) -> web.Response:
@@ -27,7 +29,8 @@ async def providers(request: web.Request) -> web.Response:
     admin = seen.reports.admin
     cards = views.provider_cards(
         gateway.runtime.config.providers.values(), granted(request), gateway.runtime.prices, gateway.keys,
-        everything=admin, models=models, health=health,
+        everything=admin, models=models,
+        health=known_health(gateway.health.standings(), health, messages=admin),
     )  # fmt: skip
     return await page(
         request, "providers.html",

@@ -13,8 +13,9 @@ import orjson
 
 from gateway.config.model import Provider
 from gateway.money.prices.table import Prices
-from gateway.store.reports.values import ModelHealth, ModelRow, Models
+from gateway.store.reports.values import ModelRow, Models
 from gateway.web.dashboard import charts, words
+from gateway.web.provider_health import KnownHealth
 
 _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
 """A cloud region as a label of a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
@@ -31,10 +32,12 @@ class ModelLine:
     granted: bool
     calls: ModelRow | None = None
     """The figures and the health of the model; None if it was not called in the range of time."""
-    health: ModelHealth | None = None
-    """The last success and the last error of the model at any time; None if it was never called."""
+    health: KnownHealth | None = None
+    """The last success and the last error of the model at any time; None for a model of a disabled provider."""
     course: str = ""
     """Points of the line that shows the number of errors over time; "" if there was no error."""
+    state: str = ""
+    """The state of the circuit breaker in words; "" if the model gets all of its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,17 @@ def provider_cards(
     *,
     everything: bool,
     models: Models = NO_MODELS,
-    health: Iterable[ModelHealth] = (),
+    health: Iterable[KnownHealth] = (),
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
     `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
     `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
     shown. `keys` has the providers that refuse the gateway's key. `models` has the figures of models in the range of
-    time, and `health` the last success and the last error of each model.
+    time, and `health` the state, the last success and the last error of each model.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
-    states = {(state.provider, state.model): state for state in health}
+    states = {(state.standing.provider, state.standing.model): state for state in health}
     cards = []
     for provider in providers:
         lines = tuple(
@@ -115,7 +118,7 @@ def _line(
     *,
     granted: bool,
     row: ModelRow | None = None,
-    health: ModelHealth | None = None,
+    health: KnownHealth | None = None,
 ) -> ModelLine:
     priced = prices.of(provider, model)
     return ModelLine(
@@ -125,6 +128,7 @@ def _line(
         granted=granted,
         calls=row,
         health=health,
+        state=health.summary if health is not None and health.standing.state != "closed" else "",
         course=charts.spark(row.errors) if row is not None and any(row.errors) else "",
     )
 

@@ -12,31 +12,22 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from decimal import Decimal
-from http.client import HTTPException
 from pathlib import Path
 from time import time
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import ProxyHandler, Request, build_opener
 
 from gateway.store import usage
 from gateway.store.base import GROUPS, UsageRow
 from gateway.store.schema import MIGRATIONS
+from gateway.web import asking
 from gateway.web.usage.formats import as_csv, as_json
 from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
 from gateway.web.usage.table import table
 
 __all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", "read"]
 
-SECONDS: Final = 30.0
-"""Maximum number of seconds to wait for the gateway. The sums of a year take the gateway only milliseconds."""
-MAX_ANSWER: Final = 64 * 1024 * 1024
-"""Maximum number of bytes of an answer. The gateway's longest answer has 5,000 rows and a few megabytes."""
 _FILTERS: Final = ("user", "model", "provider", "agent")
-MAX_REASON: Final = 300
-"""Maximum number of characters of the gateway's error message that are shown."""
-
 STORE: Final = "irisgate.db"
 """The name of the store's file in a state folder, unless `storage.url` names another file."""
 
@@ -48,9 +39,7 @@ class NoUsage(Exception):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `answer` reads to the parser."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--url", default="http://127.0.0.1:8080", help="the gateway that is asked (default: %(default)s)"
-    )
+    where.add_argument("--url", default=asking.DEFAULT_URL, help="the gateway that is asked (default: %(default)s)")
     where.add_argument("--store", type=Path, metavar="FILE", help="the state file of a gateway that is down, read-only")
     parser.add_argument(
         "--by", default="user,model", metavar="NAMES", help=f"some of {','.join(GROUPS)} (default: %(default)s)"
@@ -83,25 +72,10 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
     gateway cannot be reached, or its answer is an error.
     """
     parse_parameters(parameters)
-    if not url.startswith(("http://", "https://")):
-        raise NoUsage(f"--url {url}: is no http or https URL; write one such as http://127.0.0.1:8080")
-    # no proxy is used, since the gateway would identify the proxy as the caller
-    opener = build_opener(ProxyHandler({}))
     try:
-        # inside `try`, since `Request` raises ValueError for an invalid URL
-        request = Request(f"{url.rstrip('/')}/api/usage?{urlencode(parameters)}")  # noqa: S310 (http or https, above)
-        with opener.open(request, timeout=SECONDS) as reply:
-            body: bytes = reply.read(MAX_ANSWER + 1)
-    except HTTPError as error:
-        with closing(error):
-            raise NoUsage(f"{url} refuses: {_reason(error)}") from None
-    except URLError as error:
-        raise NoUsage(f"{url} cannot be reached: {error.reason}") from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise NoUsage(f"{url} cannot be asked: {error or type(error).__name__}") from None
-    if len(body) > MAX_ANSWER:
-        raise NoUsage(f"{url} answers with more than {MAX_ANSWER} bytes, so it is no answer of a gateway")
-    return body
+        return asking.ask(url, f"/api/usage?{urlencode(parameters)}")
+    except asking.NoAnswer as error:
+        raise NoUsage(str(error)) from None
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
@@ -142,14 +116,3 @@ def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> l
             "serve with it once, or use the release that wrote it"
         )
     return [usage.row_of(wanted.query, row) for row in connection.execute(*usage.select(wanted.query))]
-
-
-def _reason(error: HTTPError) -> str:
-    """Return the message of a gateway's error response, or else its status, in one printable line."""
-    try:
-        message = json.loads(error.read(MAX_ANSWER))["error"]
-    except (ValueError, OSError, HTTPException, KeyError, TypeError):
-        message = None
-    message = message.get("message") if isinstance(message, dict) else message
-    text = message if isinstance(message, str) else f"status {error.code}"
-    return "".join(character if character.isprintable() else "?" for character in text[:MAX_REASON])

@@ -20,6 +20,7 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
+from gateway.upstream.health.circuits import Health
 from gateway.web.admin import sessions
 from gateway.web.dashboard import pages
 from tests.helpers.records import HAIKU, logger
@@ -93,6 +94,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             log=logger()[0],
             config_error="",
             keys=(),
+            health=Health(config),
             calls={},
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),

@@ -1,0 +1,51 @@
+"""GET /api/providers/health: the state of each model at each provider, with its last success and error.
+
+Callers see the models that are granted to them, and admins all. Only admins see the messages of errors. If
+the store cannot be read, the answer has what this process knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, Gateway, identity_of
+from gateway.store.base import StoreFailed
+from gateway.store.reports.values import ModelHealth
+from gateway.web.admin.sessions import errors_as_json, scope
+from gateway.web.provider_health import known_health
+from gateway.web.query_parameters import check_names
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/api/providers/health", errors_as_json(provider_health))]
+
+
+async def provider_health(request: web.Request) -> web.Response:
+    is_admin = scope(request).role == "admin"
+    check_names(request.query, ())
+    gateway = request.app[GATEWAY]
+    granted = None if is_admin else _granted(request, gateway)
+    known = known_health(gateway.health.standings(), await _stored(request), messages=is_admin)
+    rows = [
+        each.as_dict() for each in known if granted is None or (each.standing.provider, each.standing.model) in granted
+    ]
+    body = orjson.dumps({"providers": rows})
+    return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
+
+
+def _granted(request: web.Request, gateway: Gateway) -> Collection[tuple[str, str]]:
+    identity = identity_of(request)
+    assert identity is not None
+    runtime = gateway.runtime
+    return {(offer.provider_id, offer.model) for offer in runtime.catalog.visible(runtime.grants.access(identity))}
+
+
+async def _stored(request: web.Request) -> tuple[ModelHealth, ...]:
+    try:
+        return await request.app[GATEWAY].store.reports.health()
+    except StoreFailed as error:
+        request.app[GATEWAY].log.error("store.read_failed", reason=str(error))
+        return ()

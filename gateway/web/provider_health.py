@@ -1,0 +1,120 @@
+"""The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
+
+The health of this process knows each attempt since the start. The store knows the last success and the last error of
+calls at any time. Both are combined: the later moment counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.store.base import rfc3339
+from gateway.store.reports.values import ModelHealth
+from gateway.upstream.health.circuit import Cause
+from gateway.upstream.health.circuits import Standing
+
+_CAUSES: Final[Mapping[Cause, str]] = {
+    "failures": "its attempts failed",
+    "outlier": "the model's other providers fail less",
+    "key_refused": "the provider refuses the key",
+    "throttled": "the provider asked to wait",
+}
+_STATES: Final[Mapping[str, str]] = {
+    "closed": "healthy",
+    "half_open": "probed by calls",
+    "slow_start": "recovering",
+}
+
+
+class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The health of one model at one provider, with its last success and error at any time."""
+
+    standing: Standing
+    last_success_at: float | None
+    last_error_at: float | None
+    last_error: str
+    """Code of the last error; "" if there was none."""
+    last_error_message: str
+    last_error_call: str
+    """Id of the call with the last error; "" if it is not known, or if another provider has served the call."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is known of the model."""
+        return self.last_success_at is not None or self.last_error_at is not None or self.standing.calls > 0
+
+    @property
+    def summary(self) -> str:
+        """The state in words."""
+        return state_words(self.standing) if self.is_used or self.standing.state != "closed" else "not called yet"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that the API shows."""
+        standing = self.standing
+        error = {"at": _time(self.last_error_at), "code": self.last_error, "message": self.last_error_message}
+        return {
+            "provider": standing.provider,
+            "model": standing.model,
+            "state": standing.state,
+            "cause": standing.cause,
+            "summary": self.summary,
+            "since": _time(standing.since),
+            "retry_in_seconds": standing.retry_in,
+            "calls": standing.calls,
+            "failures": standing.failures,
+            "throttles": standing.throttles,
+            "mean_seconds": standing.mean_seconds,
+            "has_other": standing.has_other,
+            "last_success_at": _time(self.last_success_at),
+            "last_error": None if self.last_error_at is None else error,
+        }
+
+
+def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *, messages: bool) -> list[KnownHealth]:
+    """Return the health of each model at each provider, in the order of `standings`.
+
+    `messages` tells whether the result has the messages and calls of errors. They may be about other callers' requests,
+    so that only admins may see them.
+    """
+    records = {(each.provider, each.model): each for each in stored}
+    known = [_known(standing, records.get((standing.provider, standing.model))) for standing in standings]
+    return known if messages else [replace(each, last_error_message="", last_error_call="") for each in known]
+
+
+def state_words(standing: Standing) -> str:
+    """Return the state of a circuit in words, such as "rests for 12 s: its attempts failed"."""
+    if standing.state != "open":
+        return _STATES[standing.state]
+    wait = f"rests for {standing.retry_in:.0f} s" if standing.retry_in and standing.retry_in >= 1 else "rests"
+    words = f"{wait}: {_CAUSES.get(standing.cause, standing.cause)}"
+    return words if standing.has_other else f"{words}; called all the same, since no other provider has the model"
+
+
+def _known(standing: Standing, stored: ModelHealth | None) -> KnownHealth:
+    failure = standing.last_failure
+    success_at = standing.last_success_at
+    at, code, message, call = None, "", "", ""
+    if stored is not None:
+        success_at = max(filter(None, (success_at, stored.last_success_at)), default=None)
+        at, code = stored.last_error_at, stored.last_error
+        message, call = stored.last_error_message, stored.last_error_call
+    # the error of a call that failed is in both, and only the store knows the call
+    is_other = failure is not None and (failure.code, failure.message) != (code, message[: len(failure.message)])
+    if failure is not None and is_other and failure.at > (at or 0.0):
+        at, code, message, call = failure.at, failure.code, failure.message, ""
+    return KnownHealth(
+        standing=standing,
+        last_success_at=success_at,
+        last_error_at=at,
+        last_error=code,
+        last_error_message=message,
+        last_error_call=call,
+    )
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else rfc3339(at)

@@ -1,0 +1,91 @@
+"""The command `irisgate providers`, which prints the health of each model at each provider of a running gateway.
+
+Unprintable characters in messages of providers are shown as "?", because they could move a terminal's cursor. The
+caller of `answer` prints the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from time import time
+from typing import Any, Final
+
+from gateway.web import asking
+
+PATH: Final = "/api/providers/health"
+MAX_ERROR: Final = 160
+"""Maximum number of characters of an error that the table shows. --json has all of them."""
+_HEAD: Final = ("provider", "model", "state", "failed", "last success", "last error")
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+class NoHealth(Exception):
+    """The error if the health cannot be shown. The message gives the reason in one line."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `answer` reads to the parser."""
+    parser.add_argument("--url", default=asking.DEFAULT_URL, help="the gateway that is asked (default: %(default)s)")
+    parser.add_argument("--provider", default="", help="the models of one provider only")
+    parser.add_argument("--json", action="store_true", help=f"print what GET {PATH} answers")
+
+
+def answer(options: argparse.Namespace) -> bytes:
+    """Return the output of the command. Raises `NoHealth` if the gateway cannot be asked."""
+    try:
+        body = asking.ask(options.url, PATH)
+    except asking.NoAnswer as error:
+        raise NoHealth(str(error)) from None
+    rows = [row for row in _rows(body) if options.provider in {"", row["provider"]}]
+    return json.dumps({"providers": rows}, indent=2).encode() if options.json else table(rows, time()).encode()
+
+
+def table(rows: Sequence[Mapping[str, Any]], now: float) -> str:
+    """Return the table of the rows of an answer, without a newline at the end. `now` is in seconds of Unix time."""
+    if not rows:
+        return "no models"
+    lines = [_HEAD, *(_line(row, now) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _line(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    error = row["last_error"]
+    words = "" if error is None else f"{_ago(error['at'], now)}: {error['code']}"
+    if error is not None and error["message"]:
+        words += f": {error['message']}"
+    failed = f"{row['failures']} of {row['calls']}" if row["calls"] else "-"
+    texts = (row["provider"], row["model"], row["summary"], failed, _ago(row["last_success_at"], now), words or "none")
+    return tuple(_printable(text, MAX_ERROR if text is words else len(text)) for text in texts)
+
+
+def _ago(at: str | None, now: float) -> str:
+    """Return the age of a moment in words."""
+    if at is None:
+        return "never"
+    age = max(0, int(now - datetime.fromisoformat(at).timestamp()))
+    for seconds, unit in _UNITS:
+        if age >= seconds:
+            return f"{age // seconds} {unit} ago"
+    return f"{age} s ago"
+
+
+def _printable(text: str, most: int) -> str:
+    shortened = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(character if character.isprintable() else "?" for character in shortened)
+
+
+def _rows(body: bytes) -> list[Mapping[str, Any]]:
+    """Return the rows of an answer. Raises `NoHealth` if it is none of a gateway of this release."""
+    try:
+        rows = json.loads(body)["providers"]
+        # the columns of the table are the ones that must be there
+        _ = [(row["provider"], row["model"], row["summary"], row["failures"], row["calls"]) for row in rows]
+    except (ValueError, KeyError, TypeError):
+        raise NoHealth("what answered is no Irisgate of this release; look at --url") from None
+    return list(rows)

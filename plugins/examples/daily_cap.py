@@ -2,6 +2,7 @@
 
     "plugins": { "daily_cap": { "tokens": 1000000 } }
 
+Each token of a call counts, also those that are read from a cache or written to one. Reasoning is a part of the output.
 A quota limits money instead, and survives a restart (deploy/README.md).
 """
 
@@ -15,6 +16,7 @@ api = 1
 blocks = True
 
 DAY = 24 * 60 * 60
+COUNTED = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 USED = Counter()
 """Tokens by caller and day. The counts of earlier days are dropped."""
 
@@ -40,4 +42,4 @@ class Cap:
     def done(self, record):
         for key in [key for key in USED if key[1] < self.key[1]]:
             del USED[key]
-        USED[self.key] += record["tokens"]["input"] + record["tokens"]["output"]
+        USED[self.key] += sum(record["tokens"][kind] for kind in COUNTED)

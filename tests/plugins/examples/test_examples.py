@@ -4,12 +4,14 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
+from gateway.testkit.scenarios import Canned, Scenario, Tokens
 from tests.helpers.gateway import HAIKU, bedrock, gate
 from tests.helpers.providers import provider
 from tests.helpers.source_tree import ROOT
@@ -45,6 +47,16 @@ async def test_the_cap_refuses_calls_after_the_tokens_of_a_day(tmp_path, bedrock
         assert refused.status == 429
         assert 0 < int(refused.headers["retry-after"]) <= 24 * 60 * 60
         assert "you have used your 10 tokens of today" in await refused.text()
+
+
+@pytest.mark.parametrize("kind", ["input", "output", "cache_read", "cache_write_5m", "cache_write_1h"])
+async def test_the_cap_counts_the_tokens_of_every_kind(tmp_path, bedrock_sim, kind):
+    """Check that cached tokens count too. A client such as Claude Code reads nearly all its input from a cache."""
+    async with examples(tmp_path, bedrock_sim, {"daily_cap": {"tokens": 1000}}) as gw:
+        sys.modules["irisgate_folder.daily_cap"].USED.clear()
+        bedrock_sim.script(Scenario(Canned(("Hi",), tokens=replace(Tokens(0, 0), **{kind: 1000}))))
+        assert (await ask(gw, "hello")).status == 200
+        assert (await ask(gw, "hello")).status == 429
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
@@ -15,7 +17,7 @@ from gateway.money.quotas.ledger import Claim
 from gateway.process.handover.departure import Departure
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
-from gateway.process.handover.wire import MAX_DESCRIPTORS, Broken, Hello
+from gateway.process.handover.wire import MAX_DESCRIPTORS, Broken, Hello, receive
 from gateway.store.base import StoreFailed
 from gateway.store.entries import Entry, encode
 from gateway.store.journal import Journal
@@ -80,6 +82,36 @@ def test_a_state_without_the_one_lock_is_a_failure(message, count):
             with pytest.raises(StoreFailed, match="the running gateway does not hand over"):
                 Taker(ours).commit()
             assert open_files() < before
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_length_that_comes_in_two_parts_is_read_whole(cut):
+    """Check that a length whose bytes come apart is read, with all descriptors, and that a rest is awaited."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket() as one:
+        data = json.dumps(sockets(2)).encode()
+        head = len(data).to_bytes(4, "big")
+        socket.send_fds(theirs, [head[:cut]], [one.fileno()])
+        with ThreadPoolExecutor(1) as pool:
+            received = pool.submit(receive, ours)
+            with pytest.raises(TimeoutError):
+                received.result(0.05)
+            socket.send_fds(theirs, [head[cut:] + data], [one.fileno()])
+            message, descriptors = received.result(5)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        assert (len(message.sockets), len(descriptors)) == (2, 2)
+
+
+def test_a_connection_that_ends_within_the_length_is_broken():
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket() as one:
+        socket.send_fds(theirs, [b"\0\0"], [one.fileno()])
+        theirs.shutdown(socket.SHUT_WR)
+        before = open_files()
+        with pytest.raises(Broken, match="the connection was closed"):
+            receive(ours)
+        assert open_files() == before
 
 
 @asynccontextmanager

@@ -171,11 +171,18 @@ def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
 
     Raises `OSError` or `Broken`, and closes received descriptors, if no complete message with all descriptors arrives.
     """
-    head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_DESCRIPTORS)
+    descriptors: list[int] = []
     with ExitStack() as unless_kept:
-        for descriptor in descriptors:
-            unless_kept.callback(os.close, descriptor)
-            os.set_inheritable(descriptor, False)
+        head = bytearray()
+        while len(head) < _LENGTH.size:
+            part, came, _, _ = socket.recv_fds(connection, _LENGTH.size - len(head), MAX_DESCRIPTORS)
+            for descriptor in came:
+                unless_kept.callback(os.close, descriptor)
+                os.set_inheritable(descriptor, False)
+            descriptors += came
+            if not part:
+                raise Broken("the connection was closed")
+            head += part
         data = bytearray()
         size = _size(head)
         while len(data) < size:
@@ -202,9 +209,10 @@ def _descriptors(message: Message) -> int:
 async def send_soon(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send a message on a socket that does not block. Raises `OSError` if the peer is gone."""
     data = _ENCODER.encode(message)
+    head = _LENGTH.pack(len(data))
     # the buffer of the socket is empty, because each side waits for the other after a message
-    socket.send_fds(connection, [_LENGTH.pack(len(data))], descriptors)
-    await asyncio.get_running_loop().sock_sendall(connection, data)
+    sent = socket.send_fds(connection, [head], descriptors)
+    await asyncio.get_running_loop().sock_sendall(connection, head[sent:] + data)
 
 
 async def receive_soon(connection: socket.socket) -> Message:
@@ -221,9 +229,7 @@ async def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _size(head: bytes) -> int:
-    if len(head) < _LENGTH.size:
-        raise Broken("the connection was closed")
+def _size(head: bytes | bytearray) -> int:
     size: int = _LENGTH.unpack(head)[0]
     if size > MAX_BYTES:
         raise Broken("the message is too long")

@@ -101,12 +101,13 @@ class Predecessor:
         while True:
             lines, offset = await asyncio.to_thread(spool.read, self.offset, BATCH_BYTES)
             entries, unreadable = decode(lines)
+            # the store is asked first: if it fails, the same lines are read again
+            known = await self._known(entries, parts.store) if self.recovered else frozenset[str]()
             if unreadable:
                 aside = await asyncio.to_thread(Segments(self.folder.parent, parts.log).set_aside, unreadable)
                 parts.log.error(
                     "journal.unreadable_lines", segment=offset.segment, lines=len(unreadable), kept=str(aside)
                 )
-            known = await self._known(entries, parts.store) if self.recovered else frozenset[str]()
             for entry in entries:
                 self._apply(entry, parts, known)
             if offset == self.offset:

@@ -73,8 +73,9 @@ class JournalFollower:
         """The journal that another process is taking over; None while this process writes the journal."""
         self._paused = False
         self._offset = store.start_offset
-        self._set_aside = JournalOffset()
-        """The offset before which all unreadable lines have been copied to a separate file."""
+        self._set_aside = JournalOffset(), 0
+        """The start of a batch, and how many of its unreadable lines, from the first on, have been copied to a separate
+        file. If the store fails, the batch is read again, and may be longer then."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
@@ -271,12 +272,11 @@ class JournalFollower:
             entries, unreadable, offset = await asyncio.to_thread(self._read)
             if offset == self._offset:
                 break
-            if unreadable and self._set_aside < offset:
-                file = await asyncio.to_thread(self._journal.set_aside, unreadable)
-                self._log.error(
-                    "journal.unreadable_lines", segment=offset.segment, lines=len(unreadable), kept=str(file)
-                )
-                self._set_aside = offset
+            start, copied = self._set_aside
+            if new := unreadable[copied if start == self._offset else 0 :]:
+                file = await asyncio.to_thread(self._journal.set_aside, new)
+                self._log.error("journal.unreadable_lines", segment=offset.segment, lines=len(new), kept=str(file))
+                self._set_aside = self._offset, len(unreadable)
             await self._store.write(entries, offset)
             if offset.segment > self._offset.segment:
                 await asyncio.to_thread(self._journal.discard, offset)

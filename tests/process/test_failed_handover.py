@@ -193,3 +193,27 @@ async def test_a_hand_over_that_is_cancelled_at_any_step_is_undone(tmp_path):
         await parts.follower.flush()
         rows = (await parts.store.calls(None, None, 100)).rows
         assert sorted(row.id for row in rows) == sorted(f"{name}{at}" for name in "ab" for at in range(1, step + 1))
+
+
+async def test_a_spools_unreadable_lines_are_set_aside_once(tmp_path, monkeypatch):
+    async with giving(tmp_path / "state", 1) as (gateway, _):
+        parts, asked = gateway.running.gateway, []
+        call = parts.store.call
+
+        async def failing(login, key):
+            asked.append(key)
+            if len(asked) <= 3:
+                raise StoreFailed("the database is locked")
+            return await call(login, key)
+
+        monkeypatch.setattr(parts.store, "call", failing)
+        with closing(Journal(parts.predecessors.folder("replaced-1"), parts.log)) as spool:
+            spool.append(b"nonsense")
+            spool.append(encode(Entry(call=record(id="a"))))
+            parts.predecessors.add(Predecessor(parts.predecessors.folder("replaced-1"), recovered=True))
+            parts.predecessors.start()
+            await eventually(lambda: len(asked) > 3)
+        await eventually(lambda: not list(parts.predecessors.all()))
+        await parts.follower.flush()
+        assert [row.id for row in (await parts.store.calls(None, None, 100)).rows] == ["a"]
+        assert parts.predecessors.folder("unreadable").read_bytes() == b"nonsense\n"

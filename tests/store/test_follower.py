@@ -1,6 +1,7 @@
 """Tests of the way from the journal into the store: nothing is lost, nothing is counted twice, and no call waits."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
 import time
@@ -175,6 +176,26 @@ async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
         await records.follower.flush()
         assert sorted(await records.ids()) == ["a", "b"]
         assert await records.logs("journal.unreadable_lines")
+
+
+async def test_unreadable_lines_are_set_aside_once_despite_retries(tmp_path):
+    """Check that the retries of a batch, which grows meanwhile, copy each unreadable line once, and log it once."""
+    async with keeping(tmp_path) as records:
+        other = sqlite3.connect(records.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        file = tmp_path / "journal" / "unreadable"
+        for line in (b"first", b"second", b"third"):
+            records.journal.append(line)
+            assert await eventually(lambda line=line: file.exists() and line in file.read_bytes())
+            records.put(line.decode())
+        other.execute("ROLLBACK")
+        other.close()
+        await records.follower.flush()
+        records.journal.append(b"third")
+        await records.follower.flush()
+    assert file.read_bytes() == b"first\nsecond\nthird\nthird\n"
+    logged = [json.loads(line) for line in records.out.getvalue().splitlines()]
+    assert [line["lines"] for line in logged if line["event"] == "journal.unreadable_lines"] == [1, 1, 1, 1]
 
 
 async def test_balances_and_versions_are_kept_beside_calls(tmp_path):

@@ -25,10 +25,10 @@ import orjson
 
 from gateway.call.awaiting import Wanted, Work, completed
 from gateway.call.filters import CallFilters, OpenFilter
-from gateway.call.responses import Batch, Batches, Stage
+from gateway.call.responses import NO_EVENTS, Batch, Batches, Stage
 from gateway.call.stream_decoding import BATCH_EVENTS
 from gateway.call.text_blocks import Block, OpenBlocks, WaitingEvent
-from gateway.call.text_work import LARGE_TEXT, changed_payload, found_items, items_of, with_texts
+from gateway.call.text_work import LARGE_TEXT, Item, changed_payload, found_items, items_of, spliced, with_texts
 from gateway.call.turns import Turns, is_due
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.filter import SECONDS, Hold
@@ -83,28 +83,49 @@ class Texts:
         self._pool = pool
         self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
 
-    def feed(self, block: Block, piece: str, *, last: bool, is_json: bool = False) -> Work[str]:
-        """Return the text to pass on to the client. Raises `GatewayError` if a filter blocks the call or fails."""
-        for run in self._runs:
+    def feed(
+        self, block: Block, piece: str, runs: Sequence[_Run] | None = None, *, last: bool, is_json: bool = False
+    ) -> str | Work[str]:
+        """Return the text to pass on to the client, or the work that finds it if that takes waiting.
+
+        `runs` are the filters that get the text, which are all of them if it is None. Raises `GatewayError` if a filter
+        blocks the call or fails.
+        """
+        runs = self._runs if runs is None else runs
+        for number, run in enumerate(runs):
             if block.held:
                 piece = block.held.pop(run, "") + piece
             if run.one.failed:
                 continue
+            if run.is_async or is_json or len(piece) >= LARGE_TEXT:
+                return self._fed_slowly(block, piece, runs[number:], last=last, is_json=is_json)
             try:
-                if len(piece) >= LARGE_TEXT:
-                    result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
-                elif run.is_async:
-                    result = yield partial(run.call, block.kind, piece, last)
-                else:
-                    result = run.call(block.kind, piece, last)
+                result = run.call(block.kind, piece, last)
                 if result is not piece:
-                    text = run.text_of(result, block, piece, last=last)
-                    if is_json and text != piece:
-                        yield partial(self._require_json, text, run)
-                    piece = text
+                    piece = run.text_of(result, block, piece, last=last)
             except PluginFailed as failure:  # without the filter, the whole text is passed on
                 self._filters.failed(run.one, failure)
         return piece
+
+    def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
+        """Return what `feed` returns, if the first of `runs` takes waiting."""
+        run = runs[0]
+        try:
+            if len(piece) >= LARGE_TEXT:
+                result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
+            elif run.is_async:
+                result = yield partial(run.call, block.kind, piece, last)
+            else:
+                result = run.call(block.kind, piece, last)
+            if result is not piece:
+                text = run.text_of(result, block, piece, last=last)
+                if is_json and text != piece:
+                    yield partial(self._require_json, text, run)
+                piece = text
+        except PluginFailed as failure:
+            self._filters.failed(run.one, failure)
+        rest = self.feed(block, piece, runs[1:], last=last, is_json=is_json)
+        return rest if isinstance(rest, str) else (yield from rest)
 
     async def _require_json(self, text: str, run: _Run) -> None:
         if not await self._pool.run(len(text), NO_DROP, _is_json, text):
@@ -119,7 +140,9 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
         if is_due(number):
             await turns.take()
         if type(place) is Place:
-            new = await completed(texts.feed(Block(number, place.kind), text, last=True, is_json=is_json))
+            new = texts.feed(Block(number, place.kind), text, last=True, is_json=is_json)
+            if not isinstance(new, str):
+                new = await completed(new)
             if new != text:
                 changes[number] = new
     return await changed_payload(places, REPLY, body, changes, pool, turns) if changes else body
@@ -129,7 +152,8 @@ class FilteredStream(Stage):
     """The events of one stream as they pass through the filters."""
 
     __slots__ = (
-        "_blocks", "_is_changed", "_open", "_places", "_pool", "_queue", "_size", "_texts", "_turns", "_unfinished",
+        "_blocks", "_is_changed", "_made", "_open", "_places", "_pool", "_queue", "_size", "_texts", "_turns",
+        "_unfinished",
     )  # fmt: skip
 
     def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool, turns: Turns) -> None:
@@ -144,85 +168,99 @@ class FilteredStream(Stage):
         self._open = OpenBlocks()
         self._is_changed = False
         """Whether a filter has changed or held text."""
-        self._unfinished: tuple[Work[Sequence[Batch]], Wanted] | None = None
+        self._made: Sequence[Batch] = ()
+        """The batches that the last complete work has made."""
+        self._unfinished: tuple[Work[None], Wanted] | None = None
         """The work on a batch that has to wait, and what it waits for; None if there is none."""
 
     def feed(self, batch: Batch) -> Batch | None:
         """Return the events with the texts that the filters return. If a filter fails, the batch has the error."""
         work = self._filtered(batch)
-        try:
-            self._unfinished = work, next(work)
-        except StopIteration as end:
-            # there is at most one batch, because other streams take their turns before a second one
-            return end.value[0] if end.value else _NO_EVENTS
-        return None
+        wanted = next(work, None)
+        if wanted is not None:
+            self._unfinished = work, wanted
+            return None
+        # there is at most one batch, because other streams take their turns before a second one
+        return self._made[0] if self._made else NO_EVENTS
 
     async def feed_slowly(self, _batch: Batch) -> Batches:
         unfinished, self._unfinished = self._unfinished, None
         assert unfinished is not None
-        for each in await completed(*unfinished):
+        await completed(*unfinished)
+        for each in self._made:
             yield each
 
     async def close(self) -> Sequence[Batch]:
-        return await completed(self._rest())
+        await completed(self._rest())
+        return self._made
 
-    def _filtered(self, batch: Batch) -> Work[Sequence[Batch]]:
-        """Return the batches that replace a batch."""
-        count, fault = yield from self._feed(batch)
-        if count == len(batch.events) and batch.fault is None:
-            return (batch,)
-        if batch.fault is not None:
-            fault = (yield from self._finish()) or fault or batch.fault
-        return (yield from self._ready(batch.events[:count], fault, costly=batch.costly))
-
-    def _rest(self) -> Work[Sequence[Batch]]:
-        """Return the batches that follow the last batch of a complete stream."""
-        fault = yield from self._finish()
-        return (yield from self._ready((), fault, costly=False))
-
-    def _feed(self, batch: Batch) -> Work[tuple[int, GatewayError | None]]:
-        """Give the texts of a batch of events to the filters.
-
-        Return a count and an error. The count is the number of events at the beginning of the batch that need not wait
-        and that no filter has changed. All later events are put into the queue. The error is that of an event that
-        could not be processed, or None.
-        """
-        count = 0
+    def _filtered(self, batch: Batch) -> Work[None]:
+        """Make the batches that replace a batch."""
+        count, fault = 0, batch.fault
         try:
             for number, event in enumerate(batch.events):
-                if is_due(number):
+                if number and is_due(number):
                     yield self._turns.take
-                waiting = yield from self._taken(event, costly=batch.costly)
+                items = (yield from self._found_elsewhere(event)) if batch.costly else self._found(event)
+                waiting = (yield from self._taken(event, items, costly=batch.costly)) if items else None
                 if waiting is None and not self._queue:
-                    count += 1
+                    count += 1  # the first events of the batch, which need not wait and are not changed
                 else:
                     self._queue.append(waiting or WaitingEvent(event, (), costly=batch.costly))
                     self._size += len(event.payload)
-        except GatewayError as fault:
-            return count, fault
-        return count, None
+        except GatewayError as failure:
+            fault = failure
+        if count == len(batch.events) and fault is None:
+            self._made = (batch,)
+            return
+        if batch.fault is not None:
+            fault = (yield from self._finish()) or fault
+        self._made = yield from self._ready(batch.events[:count], fault, costly=batch.costly)
 
-    def _taken(self, event: Event, *, costly: bool) -> Work[WaitingEvent | None]:
+    def _rest(self) -> Work[None]:
+        """Make the batches that follow the last batch of a complete stream."""
+        fault = yield from self._finish()
+        self._made = yield from self._ready((), fault, costly=False)
+
+    def _found(self, event: Event) -> Sequence[Item]:
+        """Return the texts of an event; () if it has none."""
+        if not event.payload or event.raw == b"":
+            return ()
+        try:
+            return items_of(self._places, event)
+        except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
+            return ()
+
+    def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
+        """Do the work of `_found` in a worker process, for a costly event."""
+        if not event.payload or event.raw == b"":
+            return ()
+        try:
+            items: Sequence[Item] = yield partial(
+                found_items, self._places, event.kind, event.payload, self._pool, self._turns
+            )
+        except BadFrame:
+            return ()
+        return items
+
+    def _taken(self, event: Event, items: Sequence[Item], *, costly: bool) -> Work[WaitingEvent | None]:
         """Give the texts of an event to the filters.
 
         Return the event with its new texts and its copies; None if it can be passed on unchanged and at once.
         """
-        if not event.payload or event.raw == b"":
-            return None
-        try:
-            if costly:
-                search = self._places, event.kind, event.payload, self._pool, self._turns
-                items = yield partial(found_items, *search)
-            else:
-                items = items_of(self._places, event)
-        except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
-            return None
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
-            if is_due(number):
+            if number and is_due(number):
                 yield self._turns.take
             if type(item) is Place:
-                new, block = yield from self._text(item, text, is_json=is_json)
+                block = self._block(item)
+                if item.repeats and block.sent:
+                    yield from self._end(self._open.pop(item.block))
+                    new = "".join(block.sent)
+                else:
+                    fed = self._texts.feed(block, text, last=item.repeats or is_json, is_json=is_json)
+                    new = fed if isinstance(fed, str) else (yield from fed)
+                    self._passed(block, new, is_whole=item.repeats or is_json)
                 if new != text or block.held:
                     waiting = waiting or WaitingEvent(event, items, costly=costly)
                     self._replace(waiting, number, text, new, block)
@@ -233,24 +271,20 @@ class FilteredStream(Stage):
                 waiting.copies.append(item)
         return waiting
 
-    def _text(self, place: Place, text: str, *, is_json: bool) -> Work[tuple[str, Block]]:
-        """Return the new text of a place, and its block."""
+    def _block(self, place: Place) -> Block:
         key = place.block, place.kind
         block = self._blocks.get(key)
         if block is None:
             block = self._blocks[key] = Block(*key)
-        if place.repeats and block.sent:
-            yield from self._end(self._open.pop(place.block))
-            new = "".join(block.sent)
-        else:
-            is_whole = place.repeats or is_json
-            new = yield from self._texts.feed(block, text, last=is_whole, is_json=is_json)
-            block.sent.append(new)
-            if not (is_whole or block.is_open):
-                self._open.add(block)
-            if block.carrier is not None:
-                block.carry(None)
-        return new, block
+        return block
+
+    def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
+        """Note the text of a block that the filters have passed on. `is_whole` is true if no other text follows."""
+        block.sent.append(text)
+        if not (is_whole or block.is_open):
+            self._open.add(block)
+        if block.carrier is not None:
+            block.carry(None)
 
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
         """Note the new text of an item of a waiting event.
@@ -266,9 +300,10 @@ class FilteredStream(Stage):
     def _end(self, blocks: Iterable[Block]) -> Work[None]:
         """End blocks: get the text that filters held back in them, and put that text into the waiting events."""
         for number, block in enumerate(blocks):
-            if is_due(number):
+            if number and is_due(number):
                 yield self._turns.take
-            rest = yield from self._texts.feed(block, "", last=True)
+            fed = self._texts.feed(block, "", last=True)
+            rest = fed if isinstance(fed, str) else (yield from fed)
             if block.carrier is not None:
                 waiting, at, text = block.carrier
                 block.carry(None)
@@ -284,20 +319,29 @@ class FilteredStream(Stage):
             return fault
         return None
 
-    def _changed(self, waiting: WaitingEvent) -> Work[Event]:
-        """Return the event with its new texts.
+    def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
+        """Return the event with its new texts, or the work that makes it if it is costly.
 
         Raises `PluginFailed` if the compatibility flag named a place without text.
         """
         copies = waiting.copies if self._is_changed else ()
         if not (waiting.texts or copies):
             return waiting.event
-        event = waiting.event
         if waiting.costly:
-            work = self._places, event.kind, event.payload, waiting.texts, self._pool, self._turns
-            return Event(event.kind, (yield partial(changed_payload, *work)))
-        changes = [(waiting.items[number][0], text) for number, text in waiting.texts.items()]
-        return Event(event.kind, with_texts(self._places, Event(event.kind, event.payload), changes, copies))
+            return self._changed_elsewhere(waiting)
+        kind, payload, changes = waiting.event.kind, waiting.event.payload, waiting.texts
+        if len(changes) == 1 and not copies:
+            ((number, text),) = changes.items()
+            _, old, is_json = waiting.items[number]
+            if not is_json and (made := spliced(payload, old, text)) is not None:
+                return Event(kind, made)
+        places = [(waiting.items[number][0], text) for number, text in changes.items()]
+        return Event(kind, with_texts(self._places, Event(kind, payload), places, copies))
+
+    def _changed_elsewhere(self, waiting: WaitingEvent) -> Work[Event]:
+        kind, payload = waiting.event.kind, waiting.event.payload
+        work = self._places, kind, payload, waiting.texts, self._pool, self._turns
+        return Event(kind, (yield partial(changed_payload, *work)))
 
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
         """Return `events`, followed by the events of the queue that need not wait any longer, in batches.
@@ -316,7 +360,8 @@ class FilteredStream(Stage):
                     ready = []
                     yield self._turns.take
                 costly = waiting.costly
-                ready.append((yield from self._changed(waiting)))
+                changed = self._changed(waiting)
+                ready.append(changed if isinstance(changed, Event) else (yield from changed))
         except GatewayError as failure:
             fault = fault or failure
         fault = fault or self._overflow()
@@ -330,9 +375,6 @@ class FilteredStream(Stage):
             return None
         holder = next((run for block in self._open for run in block.held), None)
         return None if holder is None else holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
-
-
-_NO_EVENTS: Final = Batch(())
 
 
 def _is_json(text: str) -> bool:

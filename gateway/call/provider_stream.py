@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from gateway.call.chain import Attempt, Call
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.reply_work import decode
-from gateway.call.responses import Batch, Batches, Take
+from gateway.call.responses import NO_EVENTS, Batch, Batches, Take
 from gateway.call.stream_decoding import Decoding, LightFrames, batches_of
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed, Stalled, Truncated, UpstreamFailed
 from gateway.contract.flag import Decoder, Event
@@ -146,11 +146,11 @@ class ProviderStream:
             if failure is None and (not batch.events or self._take(batch)):
                 if batch.events:
                     self._passed(batch)
-                    batch = _NO_EVENTS
+                    batch = NO_EVENTS
                 if not self.decoding.decoder.done:
                     return True
         except Exception as error:  # noqa: BLE001 (raised in the task of the call)
-            batch, failure = _NO_EVENTS, error
+            batch, failure = NO_EVENTS, error
         self._decoded = batch, failure
         return False
 
@@ -236,6 +236,3 @@ def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     matter.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
-
-
-_NO_EVENTS: Final = Batch(())

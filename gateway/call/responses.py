@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -27,6 +27,8 @@ class Batch(msgspec.Struct, frozen=True):
     costly: bool = False
     """Whether reading an event takes so long that a worker process does it (`upstream/process_pool.py`)."""
 
+
+NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
@@ -57,9 +59,9 @@ class Stage:
         """
         return batch
 
-    def feed_slowly(self, batch: Batch) -> Batches:
+    async def feed_slowly(self, batch: Batch) -> Batches:
         """Yield the batches that replace `batch`, for which `feed` has returned None."""
-        raise NotImplementedError
+        yield batch
 
     async def close(self) -> Sequence[Batch]:
         """Return the batches that follow the last batch of a complete stream. Raises `GatewayError` if it fails."""

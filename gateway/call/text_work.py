@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+import orjson
+
 from gateway.call.turns import Turns
 from gateway.contract.filter import Asked
 from gateway.contract.hook_results import wrong_result
@@ -83,6 +85,23 @@ def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequen
     for copy in copies:
         empty(data, copy.path)
     return json_bytes(data)
+
+
+def spliced(payload: bytes, old: str, new: str) -> bytes | None:
+    """Return a payload with `new` in place of its text `old`; None if the place of `old` in the bytes is not certain.
+
+    This is faster than encoding the payload, and keeps its other bytes. The place is certain if the JSON of `old`
+    occurs once, and has all backslashes of the payload. Then no text is written in another form.
+    """
+    try:
+        written = orjson.dumps(old)
+        begin = payload.find(written)
+        # `find` and `rfind` also tell matches apart that overlap, such as those of ":" in `{"a":":"}`
+        if begin >= 0 and begin == payload.rfind(written) and payload.count(b"\\") == written.count(b"\\"):
+            return payload[:begin] + orjson.dumps(new) + payload[begin + len(written) :]
+    except TypeError:  # half of a character cannot be encoded
+        pass
+    return None
 
 
 async def found_items(places: Hook, kind: str, payload: bytes, pool: ProcessPool, turns: Turns) -> Sequence[Item]:

@@ -63,9 +63,9 @@ class Event:
         """The payload as decoded JSON. Raises `BadFrame` if the payload is not JSON."""
         if self._data is None:
             try:
-                self._data = lenient_json.loads(self.payload)
+                self._data = orjson.loads(self.payload)  # nearly all payloads need no leniency
             except orjson.JSONDecodeError:
-                raise BadFrame("the provider's stream has an event that is not JSON") from None
+                self._data = _lenient(self.payload)
         return self._data
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -74,6 +74,13 @@ class Event:
 
     def __repr__(self) -> str:
         return f"Event({self.kind!r}, {self.payload!r})"
+
+
+def _lenient(payload: bytes) -> Any:
+    try:
+        return lenient_json.loads(payload)
+    except orjson.JSONDecodeError:
+        raise BadFrame("the provider's stream has an event that is not JSON") from None
 
 
 def event(kind: str, data: Any) -> Event:

@@ -115,3 +115,12 @@ async def test_a_batch_without_events_goes_no_further():
     first, second = Waits(), Waits()
     written, pulled, _ = await run(Pushed(batch("gone"), batch("a"), batch("gone"), batch("b")), first, second)
     assert (written, pulled[0], second.fed[:2]) == ([["b"]], ["a"], ["a", "b"])
+
+
+async def test_a_stage_that_only_postpones_a_batch_passes_it_on_unchanged():
+    class Postpones(Stage):
+        def feed(self, _each):
+            return None
+
+    written, pulled, fault = await run(Pushed(batch("a", "b"), batch("c")), Postpones(), Stage())
+    assert (written, pulled, fault) == ([], [["a", "b"], ["c"]], None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from gateway.contract.flag import End, Event, Place
@@ -18,9 +19,14 @@ def places(event: Event) -> Iterable[Place | End]:
         data = mapping(event.data)
         delta, index = mapping(data.get("delta")), whole_number(data.get("index"))
         if len(delta) == 2 and delta.get("type") == "text_delta" and isinstance(delta.get("text"), str):
-            return (Place(("delta", "text"), "text", index),)  # nearly all events
+            return _piece(index)
         return _delta(delta, index)
     return _others(event)
+
+
+@lru_cache(64)  # nearly all events continue the text of the same few blocks
+def _piece(index: int) -> tuple[Place, ...]:
+    return (Place(("delta", "text"), "text", index),)
 
 
 def _others(event: Event) -> Iterator[Place | End]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.contract.flag import Copy, End, Event, Place
@@ -45,10 +46,15 @@ def places(event: Event) -> Iterable[Place | End | Copy]:
     if event.kind == "contentBlockDelta":
         data = mapping(event.data)
         delta, index = mapping(data.get("delta")), whole_number(data.get("contentBlockIndex"))
-        if len(delta) == 1 and isinstance(delta.get("text"), str):  # nearly all events
-            return (Place(("delta", "text"), "text", index),)
+        if len(delta) == 1 and isinstance(delta.get("text"), str):
+            return _piece(index)
         return _delta(delta, index)
     return _others(event)
+
+
+@lru_cache(64)  # nearly all events continue the text of the same few blocks
+def _piece(index: int) -> tuple[Place, ...]:
+    return (Place(("delta", "text"), "text", index),)
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:

@@ -6,6 +6,7 @@ A candidate's thinking ends where its answer begins, and its texts end where a c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.contract.flag import Copy, End, Event, Place
@@ -27,8 +28,7 @@ def places(event: Event) -> Iterable[Place | End | Copy]:
     data = mapping(event.data)
     if event.kind == REQUEST:
         return _requests(data)
-    candidates = sequence(data.get("candidates"))
-    return _answer(candidates) or _candidates(candidates)
+    return _answer(data) or _candidates(sequence(data.get("candidates")))
 
 
 def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
@@ -37,17 +37,24 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
         yield from _request(mapping(data.get(name)), (name,))
 
 
-def _answer(candidates: list[Any]) -> tuple[Place | End, ...]:
+def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
     """Return the places of an event that is only a piece of one answer; () for any other event.
 
     Nearly all events are such pieces.
     """
-    candidate = mapping(candidates[0]) if len(candidates) == 1 else {}
-    parts = sequence(mapping(candidate.get("content")).get("parts"))
-    part = mapping(parts[0]) if len(parts) == 1 else {}
-    if not (isinstance(part.get("text"), str) and part["text"]) or len(part) > 1 or not candidate.keys() <= _PLAIN:
+    try:
+        (candidate,) = data["candidates"]
+        (part,) = candidate["content"]["parts"]
+        words = part["text"]
+    except (LookupError, TypeError, ValueError):
         return ()
-    block = whole_number(candidate.get("index"))
+    if not (isinstance(words, str) and words) or len(part) > 1 or not candidate.keys() <= _PLAIN:
+        return ()
+    return _piece(whole_number(candidate.get("index")))
+
+
+@lru_cache(64)  # nearly all events continue the same few answers
+def _piece(block: int) -> tuple[Place | End, ...]:
     path = ("candidates", 0, "content", "parts", 0, "text")
     return End((block, "thinking")), Place(path, "text", (block, "text"), role="assistant")
 

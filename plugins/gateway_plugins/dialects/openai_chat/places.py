@@ -8,6 +8,7 @@ described in OpenRouter's API reference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from gateway.contract.flag import Copy, End, Event, Place
@@ -26,8 +27,7 @@ _TEXTS: dict[str, Kind] = {
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
     if event.kind == "chat.completion.chunk":
-        choices = sequence(mapping(event.data).get("choices"))
-        return _answer(choices) or _chunk(choices)
+        return _answer(event.data) or _chunk(sequence(mapping(event.data).get("choices")))
     return _whole(event)
 
 
@@ -46,14 +46,17 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
                     yield Copy(("choices", number, "logprobs"))
 
 
-def _answer(choices: list[Any]) -> tuple[Place | End, ...]:
+def _answer(data: Any) -> tuple[Place | End, ...]:
     """Return the places of a chunk that is only a piece of one answer; () for any other chunk.
 
     Nearly all chunks are such pieces.
     """
-    choice = mapping(choices[0]) if len(choices) == 1 else {}
-    delta = mapping(choice.get("delta"))
-    content = delta.get("content")
+    try:
+        (choice,) = data["choices"]
+        delta = choice["delta"]
+        content = delta["content"]
+    except (LookupError, TypeError, ValueError):
+        return ()
     if (
         not (isinstance(content, str) and content)
         or len(delta) > 1
@@ -61,7 +64,11 @@ def _answer(choices: list[Any]) -> tuple[Place | End, ...]:
         or choice.get("logprobs")
     ):
         return ()
-    answer = whole_number(choice.get("index"))
+    return _piece(whole_number(choice.get("index")))
+
+
+@lru_cache(64)  # nearly all chunks continue the same few answers
+def _piece(answer: int) -> tuple[Place | End, ...]:
     return End((answer, "thinking")), Place(("choices", 0, "delta", "content"), "text", (answer, "content"))
 
 

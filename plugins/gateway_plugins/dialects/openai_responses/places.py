@@ -7,6 +7,7 @@ of its item, and of the response.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.contract.flag import Copy, Event, Place
@@ -55,12 +56,22 @@ _AUTHORS: Final = {"developer": "system"}
 
 
 def places(event: Event) -> Iterable[Place | Copy]:
-    name, _, last = event.kind.rpartition(".")
+    kind = event.kind
+    if kind == "response.output_text.delta":
+        data = mapping(event.data)
+        if not data.get("logprobs") and isinstance(data.get("delta"), str):
+            return _piece(whole_number(data.get("output_index")), whole_number(data.get("content_index")))
+    name, _, last = kind.rpartition(".")
     if name in _TEXTS:
         return _text(mapping(event.data), last, *_TEXTS[name])
     if event.kind in {REQUEST, REPLY}:
         return (_request if event.kind == REQUEST else _reply)(mapping(event.data))
     return _wholes(event, name, last)
+
+
+@lru_cache(64)  # nearly all events continue the text of the same few items
+def _piece(item: int, part: int) -> tuple[Place, ...]:
+    return (Place(("delta",), "text", (item, "content", part)),)
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:

@@ -20,6 +20,7 @@ from gateway.call.keeper import Keeper
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.predecessor import Predecessors
 from gateway.call.runtime import Current, Runtime
+from gateway.config.history import History
 from gateway.config.load import Loaded
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
@@ -58,6 +59,10 @@ class ConfigReloader(Protocol):
     @property
     def loaded(self) -> Loaded:
         """The configuration in use, with the text of the file from which it was read."""
+
+    @property
+    def history(self) -> History | None:
+        """The last versions of the configuration; None if they are not kept."""
 
     @property
     def gateway(self) -> Gateway: ...

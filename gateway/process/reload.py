@@ -23,14 +23,15 @@ from gateway.call.runtime import Runtime, runtime
 from gateway.config.changes import changed_paths, rotated_keys
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import parse
-from gateway.config.document.redact import scrubber
+from gateway.config.document.redact import redact, scrubber
 from gateway.config.document.secret_spans import secrets_in
 from gateway.config.document.watch import Stamp, stamps, watch
 from gateway.config.findings import ConfigError
+from gateway.config.history import History, Version
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener, active_secrets
 from gateway.contract.plugin_packages import changes
-from gateway.store.entries import Entry, Version
+from gateway.store import entries
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """Seconds to wait, after an error, before the files are watched again."""
@@ -40,6 +41,9 @@ FILE: Final = Who("file")
 """The author of a change that was made by editing the configuration's file or a secret's file.
 
 The file system does not record who edited a file."""
+
+START: Final = Who("start")
+"""The author of the version that a process has when it starts."""
 
 
 class _Ready(NamedTuple):
@@ -65,6 +69,8 @@ class Reloader:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     """The secret key from which entity tags, and the marks that replace secrets, are computed. They stay valid after a
     restart if the key stays the same."""
+    history: History | None = None
+    """The last versions of the configuration; None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The stamps (such as times and sizes) of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
@@ -149,6 +155,7 @@ class Reloader:
             self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
         else:
             self._take(ready, FILE)
+            await self._remember(ready, FILE)
 
     async def _save(self, data: bytes, expected: bytes, who: Who, check: Callable[[], object]) -> None:
         async with self._one_at_a_time:
@@ -164,6 +171,27 @@ class Reloader:
                 await self._put_back(expected, data)
                 raise NotTaken(f"{self.path} cannot be taken over: {type(error).__name__}") from None
             self._take(ready, who)
+            await self._remember(ready, who)
+
+    async def begin_history(self) -> None:
+        """Keep the configuration of the start as a version, unless it is the last version that is kept."""
+        await self._remember(_Ready(self.loaded, self.gateway.runtime, (), ()), START)
+
+    async def _remember(self, ready: _Ready, who: Who) -> None:
+        """Keep the configuration as a version, unless it has the text of the last version. Failures are logged."""
+        if self.history is None:
+            return
+        try:
+            await asyncio.to_thread(self._add_version, self.history, ready, who)
+        except OSError:
+            self.gateway.log.exception("config.history_failed")
+
+    def _add_version(self, history: History, ready: _Ready, who: Who) -> None:
+        tag = self.etag(ready.loaded.text.encode())
+        if history.last_etag() == tag:
+            return
+        text = redact(ready.loaded.document, self.key, active_secrets(ready.loaded.config)).text
+        history.add(Version(at=time(), who=who.login, etag=tag, changed=ready.changed, text=text))
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
         """Restore the old content of the configuration's file.
@@ -226,7 +254,7 @@ class Reloader:
     def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
         """Record who changed which paths of the configuration, in the store and in the log, without values."""
         after = self.etag(self.loaded.text.encode())
-        self.gateway.follower.put(Entry(version=Version(time(), who.login, after, changed)))
+        self.gateway.follower.put(entries.Entry(version=entries.Version(time(), who.login, after, changed)))
         self.gateway.log.info(
             "config.changed",
             who=who.login,

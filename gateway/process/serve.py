@@ -21,6 +21,7 @@ from aiohttp import web
 from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
+from gateway.config.history import HISTORY, History
 from gateway.config.load import Loaded
 from gateway.config.model import Config, Listener
 from gateway.contract.registry import Registry
@@ -329,7 +330,7 @@ async def serve(
             listening(config, registry, state=state, log=log, passed=passed, taker=taker, hurry=hurry)
         )
         stack.enter_context(hook_alarm())
-        reloader = running.gateway.reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state))
+        reloader = running.gateway.reloader = await _reloader(path, running, options, loaded, state)
         loop.add_signal_handler(signal.SIGHUP, _reload, reloader)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
@@ -354,6 +355,13 @@ async def serve(
             notify(STOPPING)
         log.info("gateway.draining", seconds=config.server.drain_seconds)
     log.info("gateway.stopped")
+
+
+async def _reloader(path: Path, running: Running, options: Options, loaded: Loaded, state: Path) -> Reloader:
+    history = History(state / HISTORY)
+    reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state), history)
+    await reloader.begin_history()
+    return reloader
 
 
 def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:

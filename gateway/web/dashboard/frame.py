@@ -58,8 +58,8 @@ def _asset(content_type: str, *names: str) -> Asset:
 
 
 ASSETS: Final = {
-    "style.css": _asset("text/css", "base.css", "parts.css", "charts.css"),
-    "pages.js": _asset("text/javascript", "pages.js"),
+    "style.css": _asset("text/css", "base.css", "parts.css", "charts.css", "editor.css"),
+    "pages.js": _asset("text/javascript", "editor.js", "pages.js"),
     "icon.svg": _asset("image/svg+xml", "icon.svg"),
 }
 
@@ -93,6 +93,7 @@ NAVIGATION: Final = (
             Entry("/ui/errors", "Errors", "errors"),
             Entry("/ui/providers", "Models and providers", "models"),
             Entry("/ui/quotas", "Quotas", "quotas", filtered=False),
+            Entry("/ui/config", "Configuration", "config", filtered=False, admins=True),
         ),
     ),
     (

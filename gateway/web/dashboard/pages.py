@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.web.dashboard.access import access
 from gateway.web.dashboard.cache import cache
 from gateway.web.dashboard.calls import call
+from gateway.web.dashboard.config import config, edit
 from gateway.web.dashboard.connect import connect
 from gateway.web.dashboard.errors import errors
 from gateway.web.dashboard.find import find
@@ -34,6 +35,7 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
     ("/ui/session", session),
     ("/ui/calls", call),
     ("/ui/quotas", quotas),
+    ("/ui/config", config),
     ("/ui/connect", connect),
     ("/ui/access", access),
     ("/ui/find", find),
@@ -44,6 +46,7 @@ _PAGES: tuple[tuple[str, Handler], ...] = (
 def routes() -> list[web.RouteDef]:
     pages = [web.get(path, errors_as_page(handler)) for path, handler in _PAGES]
     pages.append(web.post("/ui/quotas/refill", errors_as_page(refill)))
+    pages.append(web.post("/ui/config", errors_as_page(edit)))
     return [web.get("/ui", to_overview), *pages, web.get("/ui/static/{name}", static)]
 
 

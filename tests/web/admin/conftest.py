@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
+from gateway.config.history import HISTORY, History
 from gateway.config.load import load
 from gateway.contract.registry import discover
 from gateway.process.reload import Reloader
@@ -85,7 +86,9 @@ async def from_file(path, *, follow=False):
         listening(loaded.config, registry, state=path.parent / "state", log=configure(lines)) as running,
         aiohttp.ClientSession() as session,
     ):
-        reloader = running.gateway.reloader = Reloader(path, running.gateway, None, loaded, b"a key for tests")
+        history = History(path.parent / "state" / HISTORY)
+        reloader = running.gateway.reloader = Reloader(path, running.gateway, None, loaded, b"a key for tests", history)
+        await reloader.begin_history()
         following = asyncio.create_task(reloader.follow()) if follow else None
         yield Served(running, session, lines, path)
         if following is not None:

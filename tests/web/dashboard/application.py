@@ -95,6 +95,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             config_error="",
             keys=(),
             health=Health(config),
+            reloader=None,
             calls={},
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.helpers.records import Kept
+from tests.web.admin.conftest import config_file, served  # noqa: F401 (fixtures of the configuration)
 from tests.web.dashboard.application import application
 
 

@@ -160,7 +160,8 @@ async def test_every_link_of_a_page_leads_somewhere(store, get, page):
         names |= names_of(path)
         seen.add(path)
         status, body = await get(path, ADMIN)
-        assert status == 200, path
+        # this gateway has no configuration file
+        assert status == (409 if path == "/ui/config" else 200), path
         if "/static/" not in path:
             todo += [link for link in Page(body).links if link.startswith("/")]
     assert any("cursor=" in path for path in seen)

@@ -40,8 +40,9 @@ function replace(next, { whole }) {
 }
 
 async function visit(url, { push = true } = {}) {
-  // the menu of a narrow screen is the target of the address, and only a new document closes it
-  if (location.hash) { location.assign(url); return; }
+  // the menu of a narrow screen is the target of the address, and only a new document closes it; only a new document
+  // asks before an edited text is lost
+  if (location.hash || $("[data-edited]")) { location.assign(url); return; }
   const before = location.pathname;
   document.documentElement.setAttribute("aria-busy", "true");
   try {
@@ -366,6 +367,7 @@ document.addEventListener("click", async event => {
 function enhance() {
   path = location.pathname + location.search;
   $$("[data-chart]").forEach(chart);
+  $$("[data-editor]").forEach(editor);
   if (navigator.clipboard) for (const button of $$("[data-copies]")) button.hidden = false;
   for (const button of $$("[data-test-call]")) button.hidden = false;
   follow();

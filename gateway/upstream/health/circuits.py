@@ -136,7 +136,11 @@ class Health:
         self._memories = {
             key: memory for key, memory in self._memories.items() if key[0] in same and key in self._peers
         }
-        self._rests = {id_: rest for id_, rest in self._rests.items() if id_ in same}
+        self._rests = {
+            id_: rest
+            for id_, rest in self._rests.items()
+            if id_ in same and config.providers[id_].circuit_breaker.enabled
+        }
         for (id_, _model), memory in self._memories.items():
             memory.circuit.configured(config.providers[id_].circuit_breaker)
 
@@ -168,6 +172,9 @@ class Health:
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         circuit, now = memory.circuit, self._clock()
         if failed:
+            if provider_id in self._rests:
+                # the refused key is the cause, and when another key works, the models shall not rest any longer
+                return
             before = circuit.state
             circuit.failed(now, seconds)
             if circuit.state == "closed" and self._is_outlier((provider_id, model), circuit, now):
@@ -177,7 +184,7 @@ class Health:
         elif seconds is not None:
             memory.succeeded_at = now
             if self._rests:
-                self._accept(provider_id)
+                self._accept(provider_id, now - seconds)
             if circuit.passes_all:
                 circuit.succeeded(now, seconds)
             else:
@@ -277,8 +284,11 @@ class Health:
             self._report(provider_id, model, circuit)
         return passes
 
-    def _accept(self, provider_id: str) -> None:
-        if self._rests.pop(provider_id, None) is not None:
+    def _accept(self, provider_id: str, began: float) -> None:
+        """End the rest of a provider that has served an attempt which began since then."""
+        rest = self._rests.get(provider_id)
+        if rest is not None and began >= rest.since:
+            del self._rests[provider_id]
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:

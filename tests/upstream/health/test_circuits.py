@@ -263,6 +263,30 @@ def test_a_key_that_a_probe_finds_refused_rests_twice_as_long() -> None:
     assert peers.standing().retry_in == 30
 
 
+def test_failures_of_a_refused_key_rest_no_model_beyond_the_key() -> None:
+    peers = Peers()
+    for _ in range(10):
+        peers.health.key_refused(A)
+        peers.ends(True)
+    peers.ends(False)
+    assert (peers.passes(5), peers.standing().failures) == (5, 0)
+
+
+def test_a_late_reply_from_before_the_refusal_does_not_end_the_rest() -> None:
+    peers = Peers()
+    peers.health.key_refused(A)
+    peers.clock.now += 1
+    peers.health.ended(A, "m", failed=False, seconds=30.0)
+    assert peers.passes() == 0
+
+
+def test_a_reload_that_switches_the_breaker_off_ends_the_rest_of_a_key() -> None:
+    peers = Peers()
+    peers.health.key_refused(A)
+    peers.health.configured(config(enabled=False))
+    assert peers.passes(5) == 5
+
+
 def test_throttled_attempts_are_counted_and_are_no_failures() -> None:
     peers = Peers()
     for _ in range(50):

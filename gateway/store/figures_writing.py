@@ -23,8 +23,8 @@ fewer rows, so most pages of admins read them."""
 MAX_SHAPES: Final = 200
 """Maximum number of shapes (`sums.shape`) of messages for one error code of one provider. Further messages share the
 shape ""."""
-_LOOKUP_ROWS: Final = 500
-"""Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
+_LOOKUP_ROWS: Final = 512
+"""Maximum number of rows that one statement looks up (a power of two). SQLite limits the values of a statement."""
 _KEY: Final = ", ".join(Series._fields)
 _INSERT_SERIES: Final = f"INSERT OR IGNORE INTO series ({_KEY}) VALUES ({', '.join('?' for _ in Series._fields)})"  # noqa: S608 (our own names)
 _UPSERT_TOOL: Final = (
@@ -118,7 +118,7 @@ def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> 
 def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[Series, int]:
     numbers: dict[Series, int] = {}
     for start in range(0, len(series), _LOOKUP_ROWS):
-        some = series[start : start + _LOOKUP_ROWS]
+        some = _padded(series[start : start + _LOOKUP_ROWS])
         marks = ", ".join(f"({', '.join('?' for _ in Series._fields)})" for _ in some)
         equal = " AND ".join(f"s.{name} = w.{name}" for name in Series._fields)
         # a join in a fixed order uses the index
@@ -129,6 +129,15 @@ def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[S
         values = [value for one in some for value in one]
         numbers |= {Series(*key): number for number, *key in connection.execute(statement, values)}
     return numbers
+
+
+def _padded(series: Sequence[Series]) -> Sequence[Series]:
+    """Return the series with the last one repeated, up to a power of two.
+
+    Each connection keeps its prepared statements, of which a long one takes 30 KB. So there are only a few lengths.
+    """
+    size = 1 << (len(series) - 1).bit_length()
+    return [*series, *[series[-1]] * (size - len(series))]
 
 
 def _add_tools(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import JournalOffset
 from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
-from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES, series_numbers
 from gateway.store.histogram import BOUNDS
 from gateway.store.schema import migrate
-from gateway.store.sums import DAY, QUARTER
+from gateway.store.sums import DAY, QUARTER, Series
 from gateway.store.writing import write
 from tests.helpers.records import NOON, record
 
@@ -250,3 +250,20 @@ def test_of_calls_with_one_id_only_the_first_counts():
         for connection in (together, apart):
             assert rows(connection, "SELECT id, cost FROM calls") == [("a", 1), ("b", 4)]
             assert rows(connection, "SELECT calls, known_cost FROM figures_hour") == [(2, 5)]
+
+
+def test_batches_of_all_sizes_need_few_statements():
+    """Each connection keeps its prepared statements, so their number is a matter of memory."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        migrate(connection, "memory")
+        statements = set()
+        connection.set_trace_callback(lambda text: statements.add(text.count("ada")))
+        known = {}
+        for size in (*range(1, 40), 64, 65, 511, 512, 513):
+            wanted = [Series("ada", "p", f"m{number}", "a", "openai_chat", 200, "ok") for number in range(size)]
+            numbers = series_numbers(connection, wanted)
+            assert list(numbers) == wanted
+            assert len(set(numbers.values())) == size
+            assert known.items() <= numbers.items()
+            known = numbers
+    assert statements <= {0, *(2**power for power in range(10))}

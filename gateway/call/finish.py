@@ -157,6 +157,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         duration_ms=(monotonic() - inbound.started) * 1000,
         first_event_ms=None if first is None else (first - inbound.started) * 1000,
         attempts=call.requests,
+        auto_cached=attempt.request.auto_cached if attempt else False,
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=inbound.agent,
     )

@@ -20,7 +20,8 @@ from gateway.config.section import S, keys, planned_keys
 
 NOT_SUPPORTED: Final = "not supported yet"
 
-_EXPECTED: Final = re.compile(r"'([^']*)'")
+_EXPECTED: Final = re.compile(r"'([^']*)'|(True|False)")
+"""A pattern for an allowed value in pydantic's list of them: a word or a boolean."""
 _KINDS: Final[Mapping[type, str]] = {
     dict: "an object",
     list: "a list",
@@ -106,8 +107,11 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _choices(fault: ErrorDetails) -> list[str]:
-    """Return the words that are allowed for a value, without the empty string."""
-    return [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
+    """Return the words and booleans that are allowed for a value, as they are written in JSON, without the empty
+    string.
+    """
+    found = _EXPECTED.findall(str(fault["ctx"]["expected"]))
+    return [choice for word, boolean in found if (choice := word or boolean.lower())]
 
 
 def _one_of(fault: ErrorDetails) -> str:

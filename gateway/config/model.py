@@ -28,6 +28,7 @@ AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 OnError = Literal["refuse", "pass"]
 Strategy = Literal["first", "random", "round_robin", "session"]
+CacheLifetime = Literal["5m", "1h"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 """The default path of tailscaled's socket on Linux."""
@@ -144,6 +145,11 @@ class Provider:
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """The settings of `Resilience`, with those that the provider has of its own."""
     on_loss: Literal["report", "refuse"] = "report"
+    auto_cache: Literal[False, True, "all"] = False
+    """The calls in whose requests the gateway places cache marks: none, those of clients whose API has no such marks,
+    or all."""
+    auto_cache_ttl: CacheLifetime = "5m"
+    """The lifetime of the cache entries that these marks ask for."""
     advertise: tuple[str, ...] = ("native",)
     """The compatibility flags that `/api/providers` shows to launchers: `native`, `reachable`, or a list of flags."""
 

@@ -180,6 +180,9 @@ class Caps:
     tool_cache_points: bool = False
     cache_ttl: bool = False
     """True if a cache point may have a ttl (5m, 1h)."""
+    cache_min_tokens: int = 1024
+    """The smallest number of tokens before a cache point with which the model caches. It ignores the cache points of a
+    shorter prompt."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:

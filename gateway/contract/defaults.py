@@ -43,6 +43,7 @@ class Defaults:
 
     accepts: tuple[tuple[str, str], ...] = ()
     slow_marks: tuple[bytes, ...] = ()
+    has_cache_marks = False
     content_type = sse.CONTENT_TYPE
     client_api: ClientApi | None = None
     places: Places | None = None
@@ -89,6 +90,10 @@ class Defaults:
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
         """Return the request, because nothing must be done."""
         return request
+
+    def mark_cache(self, _request: ClientRequest, _target: Target, _lifetime: str) -> ClientRequest | None:
+        """Return None."""
+        return None
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
         """Return None, so that the client gets the provider's refusal."""

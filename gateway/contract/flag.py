@@ -176,6 +176,22 @@ class Flag(FlagFacts, Protocol):
         'image_url'
         """
 
+    def mark_cache(self, request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
+        """Return the request with marks that make the provider cache the prompt; None to leave the request unchanged.
+
+        The gateway calls this if the provider is configured with `auto_cache` and the call is not the first one of its
+        session. `lifetime` is `5m` or `1h`. No mark may be placed beside a mark of the client, or for a model that
+        cannot cache (`Caps.cache_points`).
+
+        >>> def mark_cache(request, target, lifetime):
+        ...     if "cache" in request.top:
+        ...         return None
+        ...     body = {"model": request.model, "prompt": request.top.decode("prompt"), "cache": lifetime}
+        ...     return request.with_body("acme_text", body)
+        >>> mark_cache(request, target, "5m").top.decode("cache")
+        '5m'
+        """
+
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """Return the request to the provider.
 

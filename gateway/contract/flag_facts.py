@@ -60,6 +60,16 @@ class FlagFacts(Protocol):
         """
 
     @property
+    def has_cache_marks(self) -> bool:
+        """Whether requests of this API can have marks that ask for prompt caching.
+
+        If it is true, a client of the API that sets no marks has chosen so. `"auto_cache": true` does not change its
+        requests.
+
+        >>> has_cache_marks = True
+        """
+
+    @property
     def content_type(self) -> str:
         """The content type of a streamed reply to a client.
 

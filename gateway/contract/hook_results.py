@@ -194,7 +194,7 @@ def check_step_result(result: Any) -> None:
         raise _wrong_field(result, {"body": bytes})
 
 
-def _retried(result: Any) -> None:
+def _changed_request(result: Any) -> None:
     if result is not None:
         _client_request(result)
 
@@ -359,7 +359,8 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "base_url_fault": _of_type(str),
     "build": _upstream_request,
     "steps": _steps,
-    "retry": _retried,
+    "mark_cache": _changed_request,
+    "retry": _changed_request,
     "stream_type": _of_type(str),
     "billed_parts": _billed_parts,
     "limit": _limit,

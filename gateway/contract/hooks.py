@@ -378,8 +378,8 @@ _GUARDS: Final = frozenset(
 )  # fmt: skip
 """The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
 WRAPPED: Final = (
-    "parse", "session_ids", "opening", "dialect_for", "build", "steps", "retry", "limit", "problem", "decoder", "meter",
-    "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
+    "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
+    "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault",
 )  # fmt: skip
 """The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""

@@ -154,6 +154,8 @@ class ClientRequest:
     without: tuple[str, ...] = ()
     """Names of features, such as betas, that the provider refused for this model in earlier calls. `build` leaves them
     out."""
+    auto_cached: bool = False
+    """True if the gateway has put cache marks into the body (`Flag.mark_cache`). Then the client set none."""
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""

@@ -294,6 +294,7 @@ _FLAG_RULES: Final = {
     ),
     "accepts": Rule('a tuple of pairs: accepts = (("openai_chat", "generate"),)', _are_pairs),
     "slow_marks": Rule("a tuple of bytes: slow_marks = (b'\"document\"',)", lambda value: _are(value, bytes)),
+    "has_cache_marks": Rule("has_cache_marks = True, or leave it out", lambda value: isinstance(value, bool)),
     "content_type": Rule('one line: content_type = "text/event-stream"', _is_content_type),
     "passed_headers": Rule(
         'a tuple of names in lower case: passed_headers = ("acme-request-id",)', _are_passed_headers

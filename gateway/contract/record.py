@@ -99,6 +99,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration_ms: Milliseconds
     first_event_ms: Milliseconds | None
     attempts: Small
+    auto_cached: bool = False
+    """True if the gateway has put cache marks into the request, because the client set none."""
     dropped: tuple[str, ...]
     """JSON pointers of fields that the gateway left out when it translated the request or the reply."""
     agent: str
@@ -141,6 +143,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "duration_ms": round(self.duration_ms, 1),
             "first_event_ms": None if self.first_event_ms is None else round(self.first_event_ms, 1),
             "attempts": self.attempts,
+            "auto_cached": self.auto_cached,
             "dropped": list(self.dropped),
             "agent": self.agent,
         }

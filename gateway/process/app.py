@@ -21,6 +21,7 @@ from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import middlewares
 from gateway.call.middleware.attempt import Attempts
+from gateway.call.middleware.auto_cache import AutoCache, LastCalls
 from gateway.call.middleware.count import Count
 from gateway.call.middleware.filters import Filters
 from gateway.call.middleware.grants import grants
@@ -219,6 +220,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         Steps(sender, pool, fetching, client_flag),
         Translate(pool),
         Steps(sender, pool, fetching, provider_flag),
+        AutoCache(LastCalls(), pool),
         ReadOn(lambda: gateway.draining),
         Metered(pool),
         last=CallProvider(sender, pool, turns),

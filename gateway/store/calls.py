@@ -22,11 +22,11 @@ _BEFORE_USAGE: Final = (
 )  # fmt: skip
 _AFTER_USAGE: Final = (
     "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
-    "tools", "duration_ms", "first_event_ms", "attempts", "dropped", "agent",
+    "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
-_BOOLS: Final = frozenset({"stream", "reported", "estimated"})
+_BOOLS: Final = frozenset({"stream", "reported", "estimated", "auto_cached"})
 _LISTS: Final = frozenset({"tools", "dropped"})
 _OBJECTS: Final = frozenset({"extra", "charges"})
 _PARTS_ENCODER: Final = msgspec.json.Encoder()
@@ -90,6 +90,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         record.duration_ms,
         record.first_event_ms,
         record.attempts,
+        +record.auto_cached,
         _json_list(record.dropped),
         record.agent,
     )

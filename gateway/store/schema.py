@@ -194,7 +194,11 @@ _SIXTH: Final = (
     "ALTER TABLE calls ADD COLUMN parts TEXT NOT NULL DEFAULT '[]'",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS)
+_EIGHTH: Final = ("ALTER TABLE calls ADD COLUMN auto_cached INTEGER NOT NULL DEFAULT 0",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH,
+)  # fmt: skip
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

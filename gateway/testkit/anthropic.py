@@ -51,6 +51,7 @@ class AnthropicSim(Simulator):
             return web.json_response({"input_tokens": prompt.tokens})
         scenario, reply = await self.choose(prompt)
         model = body["model"]
+        reply = self.billed(reply, model, capabilities(model), body)
         if body.get("stream") is not True:
             whole = render_anthropic.message(reply, model, prompt.tokens)
             return await self.whole(request, scenario, orjson.dumps(whole), {"request-id": "req_simulated"})

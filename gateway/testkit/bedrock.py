@@ -114,6 +114,7 @@ class BedrockSim(Simulator):
         scenario, reply = await self.choose(prompt)
         if operation == "count-tokens":
             return await self.whole(request, scenario, orjson.dumps({"inputTokens": prompt.tokens}), _REQUEST_ID)
+        reply = self.billed(reply, model, caps, body)
         if operation.startswith("invoke"):
             return await self._invoke(request, operation, model, caps, scenario, reply, prompt.tokens)
         return await self._converse(request, operation, scenario, reply, prompt.tokens)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
 
+from gateway.contract.capabilities import Caps
+from gateway.testkit.prompt_cache import PromptCache
 from gateway.testkit.prompts import Prompt
 from gateway.testkit.scenarios import Canned, Scenario, answer, named_scenario
 
@@ -97,6 +99,9 @@ class Simulator(ABC):
         """API keys that are accepted; None accepts any key."""
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
+        self.prompt_cache: PromptCache | None = None
+        """The cache that decides which tokens of a prompt are reported as read and written; None for the tokens of the
+        scenario. Bedrock's and Anthropic's simulators use it."""
         self.url = ""
         self._scripted: deque[Scenario] = deque()
         self._runner: web.AppRunner | None = None
@@ -156,6 +161,13 @@ class Simulator(ABC):
         if scenario.error and scenario.fail_after is None:
             raise self.failure(scenario.error, scenario.message)
         return scenario, scenario.reply or answer(prompt.text, prompt.result)
+
+    def billed(self, reply: Canned, model: str, caps: Caps, body: Mapping[str, Any]) -> Canned:
+        """Return the reply with the tokens that the simulated prompt cache leaves to be billed, if there is one."""
+        if self.prompt_cache is None:
+            return reply
+        counted = self.prompt_cache.bill(model, caps, body)
+        return replace(reply, tokens=replace(counted, output=reply.tokens.output))
 
     async def whole(
         self, request: web.Request, scenario: Scenario, body: bytes, headers: dict[str, str]

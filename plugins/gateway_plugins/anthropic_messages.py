@@ -38,6 +38,7 @@ from gateway.contract.flag import (
 )
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import error_headers, problem_in_event
+from gateway_plugins.dialects.anthropic_messages import auto_cache as messages_auto_cache
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
@@ -46,7 +47,7 @@ from gateway_plugins.dialects.anthropic_messages import places as messages_place
 from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.bedrock import counting, tagged_history
-from gateway_plugins.shared import remote_files
+from gateway_plugins.shared import auto_cache, remote_files
 from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.members_in_place import EditedMembers
 
@@ -84,6 +85,8 @@ client_api = ClientApi(
 output_bytes = messages_text.output_bytes
 parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
+has_cache_marks = True
+mark_cache = messages_auto_cache.mark_cache
 
 _THREAD: Final = "thread"
 """A request's member that continues a conversation stored by Anthropic.
@@ -179,7 +182,11 @@ def _envelope(target: Target) -> str:
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without the betas that the provider refused; None if the problem is not a refused beta."""
+    """Return the request without the betas, or the gateway's cache marks, that the provider refused; None for any other
+    problem.
+    """
+    if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
+        return changed
     if not beta_refusals.is_refusal(problem):
         return None
     _, sent = _fitted(request, target, lambda _: None)

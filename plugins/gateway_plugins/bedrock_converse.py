@@ -39,10 +39,11 @@ from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
 from gateway_plugins.dialects.bedrock.request_metadata import METADATA, metadata_member
+from gateway_plugins.dialects.bedrock_converse import auto_cache as converse_auto_cache
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
-from gateway_plugins.shared import lenient
+from gateway_plugins.shared import auto_cache, lenient
 from gateway_plugins.shared.cache_marks import Marks
 
 _OWN: Final = "bedrock_converse"
@@ -64,6 +65,8 @@ client_api = runtime_api.CLIENT_API
 price_list = BY_REGION
 Options = messages_betas.BetaOptions
 content_type = runtime_api.CONTENT_TYPE
+has_cache_marks = True
+mark_cache = converse_auto_cache.mark_cache
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 base_url_fault = runtime_api.base_url_fault
@@ -118,10 +121,13 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without the betas that the model refused; None if the problem is not a refused beta.
+    """Return the request without the betas, or the gateway's cache marks, that the model refused; None for any other
+    problem.
 
     A Converse request names betas in `additionalModelRequestFields`.
     """
+    if (changed := auto_cache.retried(request, problem, converse_auto_cache.unmarked)) is not None:
+        return changed
     if _MODEL_FIELDS not in request.top or not beta_refusals.is_refusal(problem):
         return None
     sent = _model_fields(Members(build(request, target, lambda _: None).body))

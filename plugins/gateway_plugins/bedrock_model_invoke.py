@@ -46,6 +46,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.places import REPLY, REQUEST
+from gateway_plugins.dialects.anthropic_messages import auto_cache as messages_auto_cache
 from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
@@ -66,7 +67,7 @@ from gateway_plugins.dialects.bedrock import (
 )
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
-from gateway_plugins.shared import lenient, remote_files
+from gateway_plugins.shared import auto_cache, lenient, remote_files
 
 api = 1
 dialects = ("anthropic_messages", OPAQUE)
@@ -81,6 +82,8 @@ model_lists = inference_profiles.LISTS
 model_list = inference_profiles.model_list
 model_entry = inference_profiles.model_entry
 content_type = runtime_api.CONTENT_TYPE
+has_cache_marks = True
+mark_cache = messages_auto_cache.mark_cache
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 base_url_fault = runtime_api.base_url_fault
@@ -161,7 +164,11 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without the betas that Bedrock refused (claude-code#56595); None for any other problem."""
+    """Return the request without what Bedrock refused: betas (claude-code#56595), or the gateway's cache marks. Return
+    None for any other problem.
+    """
+    if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
+        return changed
     if target.dialect == OPAQUE or not beta_refusals.is_refusal(problem):
         return None
     sent = Members(build(request, target, lambda _: None).body)

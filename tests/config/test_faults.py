@@ -97,6 +97,8 @@ def test_all_errors_are_told_at_once_wherever_they_are() -> None:
         ({"add_headers": ["x: a\r\ny: b"]}, 'must be in "Header-Name: value" format'),
         ({"add_headers": ["Host: x"]}, '"Host" belongs to the connection'),
         ({"on_loss": "ignore"}, '"ignore" is not one of report, refuse'),
+        ({"auto_cache": "every"}, '"every" is not one of false, true, all'),
+        ({"auto_cache_ttl": "1d"}, "the value is not one of 5m, 1h"),
         ({"apikey": "a\nb"}, "line break"),
     ],
 )

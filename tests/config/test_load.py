@@ -87,6 +87,8 @@ def test_every_member_of_a_provider_is_read() -> None:
         preference=-3,
         add_headers=["X-A: b: c", "x-b:d"],
         on_loss="refuse",
+        auto_cache="all",
+        auto_cache_ttl="1h",
         auth_mode="passthrough",
         base_models={"m": "amazon.nova-lite-v1:0"},
     )
@@ -97,6 +99,7 @@ def test_every_member_of_a_provider_is_read() -> None:
     )
     assert (bedrock.name, bedrock.description, bedrock.host) == ("N", "D", "example.com")
     assert (bedrock.disabled, bedrock.preference, bedrock.on_loss) == (True, -3, "refuse")
+    assert (bedrock.auto_cache, bedrock.auto_cache_ttl) == ("all", "1h")
     assert bedrock.add_headers == (("X-A", "b: c"), ("x-b", "d"))
     assert (bedrock.auth_mode, bedrock.base_models) == ("passthrough", {"m": "amazon.nova-lite-v1:0"})
 

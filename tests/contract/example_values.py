@@ -69,7 +69,7 @@ from gateway.contract.flag import (
 )
 from gateway.contract.framing import eventstream, json_array, sse
 from gateway.contract.samples import FilterSample
-from gateway.testkit import scenarios
+from gateway.testkit import prompt_cache, scenarios
 from gateway.testkit.simulator import Refusal
 
 body = b'{"model": "small", "prompt": "hi", "max_tokens": 9}'

@@ -39,6 +39,7 @@ CACHES = {
     "gateway/call/agents.py": [CHOSEN],
     "gateway/call/guard.py": [CHOSEN],
     "gateway/call/key_redaction.py": [CONFIGURED],
+    "gateway/call/middleware/auto_cache.py": [CHOSEN],
     "gateway/call/sessions.py": [CHOSEN],
     "gateway/config/section.py": [CONSTANT, CONSTANT],
     "gateway/contract/capabilities.py": [CONSTANT, CONFIGURED],

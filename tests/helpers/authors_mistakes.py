@@ -176,6 +176,7 @@ LOAD = (
     more("lists that are paths", 'model_lists = ("/acme/models",)\n', f"DIR/acme.py:{LAST}: plugin acme: model_lists = ('/acme/models',); write a tuple of ModelList: model_lists = (ModelList(\"/acme/v1/models\"),)"),
     more("a list at another flag's path", 'from gateway.contract.flag import ModelList\nmodel_lists = (ModelList("/v1/models"),)\n', f"DIR/acme.py:{LAST + 1}: plugin acme: openai_chat claims GET /v1/models already; take another path"),
     more("a content type that is none", 'content_type = "sse"\n', f"DIR/acme.py:{LAST}: plugin acme: content_type = 'sse'; write one line: content_type = \"text/event-stream\""),
+    more("cache marks that are text", 'has_cache_marks = "yes"\n', f"DIR/acme.py:{LAST}: plugin acme: has_cache_marks = 'yes'; write has_cache_marks = True, or leave it out"),
     # functions of flags
     flag("no build", "def build(", "def make(", f'DIR/acme.py:1: plugin acme: has no "build"; {BUILD}'),
     flag("build misspelt", "def build(", "def build_(", f'DIR/acme.py:1: plugin acme: has no "build"; {BUILD}; did you mean it by "build_"?'),

@@ -75,6 +75,11 @@ STEPS: Final = {
             "provider's flag",
             "The request has the provider's dialect. A flag that is both runs its steps once.",
         ),
+        Step(
+            "Flag.mark_cache",
+            "provider's flag",
+            "The provider has `auto_cache`, and the call is not the first one of its session.",
+        ),
         Step("Flag.build", "provider's flag", "The request is sent."),
     ),
     "A whole reply": (
@@ -138,7 +143,7 @@ RULES: Final = (
         "clients wait until it returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
     ),
     (
-        "**Worker processes.** Work on large bodies is done in other processes. These are `parse`, `build`, `retry`, "
+        "**Worker processes.** Work on large bodies is done in other processes. These are `parse`, `mark_cache`, `build`, `retry`, "
         "`problem` and `places` of a flag, `open` of a translator, the function of a [`Work`](#work), and the methods of a "
         "decoder, a meter, an encoder or a translation for a large reply or event. Such "
         "an object is copied by pickle. If it cannot be pickled, the work is done on the event loop."
@@ -243,6 +248,7 @@ CHAPTERS: Final = (
             ),
             Part("A gateway in a test", "gateway.pytest_plugin.running", ("RunningGateway", "Reply"), prefix="running"),
             Part("Simulated providers", "gateway.testkit.simulator", ("Simulator", "Seen", "Refusal")),
+            Part("A simulated prompt cache", "gateway.testkit.prompt_cache", ("PromptCache", "blocks")),
             Part(
                 "Replies of simulated providers",
                 "gateway.testkit.scenarios",

@@ -8,15 +8,16 @@ A refusal tells the client how long to wait. The reservation is settled when the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.call.chain import Call, Next
 from gateway.call.keeper import Keeper
+from gateway.call.middleware.auto_cache import is_on, lifetime_at
 from gateway.call.responses import Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
-from gateway.money.quotas.estimate import measure
+from gateway.money.quotas.estimate import Size, measure
 from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
@@ -38,6 +39,7 @@ class Quota:
         if call.runtime.grants.access(call.identity).metered:
             body = call.request.top.body
             size = await self.pool.run(len(body), NO_DROP, measure, body, call.flag.hooks["billed_parts"].as_list)
+            size = _with_cache(call, size)
             try:
                 if self.keeper.is_here:
                     call.reservation, call.candidates = reserve(call, self.quotas, size)
@@ -57,3 +59,16 @@ class Quota:
         if problem.code == QUOTA:
             who = {"login": call.identity.login, "model": call.model, "request_id": call.id}
             self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)
+
+
+def _with_cache(call: Call, size: Size) -> Size:
+    """Return the size of a request to which cache marks for an hour may be added. They cost more than plain input.
+
+    Marks for five minutes are in every reservation, because some models cache by themselves.
+    """
+    has_marks = call.flag.has_cache_marks
+    asked = (
+        is_on(offer.provider, has_marks=has_marks) and lifetime_at(offer.provider, offer.caps) == "1h"
+        for offer in (candidate.offer for candidate in call.candidates)
+    )
+    return replace(size, caches=True) if not size.caches and any(asked) else size

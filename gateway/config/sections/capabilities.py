@@ -199,6 +199,9 @@ class CapabilitiesSection(Section):
     cache_points: bool | None = Field(None, description="Whether prompts can be cached: true or false.")
     tool_cache_points: bool | None = Field(None, description="Whether tools can be cached: true or false.")
     cache_ttl: bool | None = Field(None, description="Whether a cache mark may carry a lifetime: true or false.")
+    cache_min_tokens: _Tokens | None = Field(
+        None, description="The smallest number of tokens that is cached, such as 1024."
+    )
 
 
 def read_capabilities(

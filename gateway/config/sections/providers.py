@@ -24,7 +24,7 @@ from gateway.config.fields import (
     NamesOrNull,
     RequestMetadata,
 )
-from gateway.config.model import AuthMode, Authorization, CircuitBreaker, Provider
+from gateway.config.model import AuthMode, Authorization, CacheLifetime, CircuitBreaker, Provider
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.authorities import read_authorities
@@ -129,6 +129,18 @@ class ProviderSection(Section):
         description="What happens to a call whose request cannot be translated completely: "
         '"report" the loss, or "refuse" the call.',
     )
+    auto_cache: Literal[False, True, "all"] = Field(
+        False,
+        description="Whether the gateway asks for prompt caching on behalf of clients whose API cannot (Chat, "
+        'Responses, Gemini): true, or "all" for every client that sets no cache marks, even if its requests are '
+        "otherwise passed on unchanged. A session is cached from its second call at a model on. Writing costs 1.25 "
+        "times the price of input and reading 0.1 times, so it pays from the first reading on.",
+    )
+    auto_cache_ttl: CacheLifetime = Field(
+        "5m",
+        description='How long an entry that `auto_cache` asks for lives after its last use: "5m" or "1h". For "1h", '
+        "writing costs twice the price of input, so it pays from the second reading on.",
+    )
     advertise: Advertise = Field(
         ("native",),
         description='The flags that `/api/providers` shows to launchers: the provider\'s own ("native"), all by which '
@@ -225,6 +237,8 @@ def _provider(id_: str, raw: Any, breaker: CircuitBreaker, reading: Reading) -> 
         authorities=_authorities(section, (*path, "ca_file"), reading),
         calls_in_flight=section.calls_in_flight,
         on_loss=section.on_loss,
+        auto_cache=section.auto_cache,
+        auto_cache_ttl=section.auto_cache_ttl,
         advertise=section.advertise,
         circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), breaker, reading),
     )

@@ -1,0 +1,133 @@
+"""A simulated prompt cache: which tokens of a request a provider reads from its cache, writes to it, or bills in full.
+
+- A cache entry is the beginning of a prompt (tools, system prompt, messages) up to a marked block. It is found again
+  only if a later request begins with the same blocks. Marks are not part of the blocks.
+- For each mark, the provider looks for an entry that ends at the marked block or at one of the blocks before it. Claude
+  looks at 20 blocks, other models at the marked block only. The longest entry counts.
+- An entry expires after its lifetime without a use. A beginning with fewer tokens than the model's minimum is not
+  cached.
+
+Source: Anthropic's documentation and AWS's user guide (prompt caching).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.contract.capabilities import Caps
+from gateway.testkit.prompts import tokens
+from gateway.testkit.scenarios import Tokens
+
+LOOKBACK: Final = 20
+"""Number of blocks at which Claude's cache looks for the end of an entry, beginning with the marked block."""
+_SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
+
+
+class Block(NamedTuple):
+    """A block of a prompt: a tool, a block of the system prompt, or a block of a message."""
+
+    text: bytes
+    """The block as JSON, with its place and without its mark."""
+    ttl: str
+    """The lifetime in the block's mark; "" if it has no mark."""
+
+
+@dataclass(slots=True)
+class PromptCache:
+    """The cache of one provider. `clock` returns the time in seconds; a test may use a clock of its own.
+
+    >>> cache = prompt_cache.PromptCache()
+    >>> text = {"type": "text", "text": "word " * 2000, "cache_control": {"type": "ephemeral"}}
+    >>> body = {"messages": [{"role": "user", "content": [text]}]}
+    >>> first, second = (cache.bill("claude-sonnet-4-5", Caps(family="claude"), body) for _ in range(2))
+    >>> first.cache_write_5m == second.cache_read > 2000, first.cache_read, second.cache_write_5m
+    (True, 0, 0)
+    """
+
+    clock: Callable[[], float] = monotonic
+    _ends: dict[tuple[str, bytes], tuple[float, float]] = field(default_factory=dict)
+    """The time at which an entry expires, and its lifetime in seconds, by model and hash of the entry."""
+
+    def bill(self, model: str, caps: Caps, body: Mapping[str, Any]) -> Tokens:
+        """Return the billed tokens of a request in the dialect of Messages or Converse, and update the cache."""
+        prompt = list(blocks(body))
+        if not prompt:
+            return Tokens(input=1)
+        sums = list(accumulate(tokens(block.text.decode()) for block in prompt))
+        keys = [(model, digest) for digest in _digests(prompt)]
+        marks = [index for index, block in enumerate(prompt) if block.ttl]
+        found = self._longest(keys, marks, LOOKBACK if caps.family == "claude" else 1)
+        done = 0 if found is None else sums[found]
+        read, written = done, {"5m": 0, "1h": 0}
+        for index in marks:
+            if found is not None and index <= found:
+                self._use(keys[index])
+            elif sums[index] >= caps.cache_min_tokens:
+                ttl = prompt[index].ttl
+                self._ends[keys[index]] = self.clock() + _SECONDS[ttl], _SECONDS[ttl]
+                written[ttl] += sums[index] - done
+                done = sums[index]
+        return Tokens(
+            input=sums[-1] - done, cache_read=read, cache_write_5m=written["5m"], cache_write_1h=written["1h"]
+        )
+
+    def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
+        """Return the index of the last block of the longest entry that the marks find, and use the entry."""
+        places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
+        return next((place for place in places if self._use(keys[place])), None)
+
+    def _use(self, key: tuple[str, bytes]) -> bool:
+        """Begin the lifetime of an entry anew. Return whether there is such an entry."""
+        end, seconds = self._ends.get(key, (0.0, 0.0))
+        if end <= self.clock():
+            return False
+        self._ends[key] = self.clock() + seconds, seconds
+        return True
+
+
+def _digests(prompt: Sequence[Block]) -> Iterator[bytes]:
+    """Yield for each block the hash of the prompt up to and including this block."""
+    whole = hashlib.sha256()
+    for block in prompt:
+        whole.update(len(block.text).to_bytes(8, "big") + block.text)
+        yield whole.digest()
+
+
+def blocks(body: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield the blocks of a request in the dialect of Messages or Converse, in the order in which the model reads them.
+
+    >>> body = {"system": [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}], "messages": []}
+    >>> [block.ttl for block in prompt_cache.blocks(body)]
+    ['5m']
+    """
+    config = body.get("toolConfig")
+    yield from _marked("tools", config.get("tools") if isinstance(config, dict) else body.get("tools"))
+    yield from _marked("system", body.get("system"))
+    for message in body.get("messages") or ():
+        yield from _marked(message["role"], message["content"])
+
+
+def _marked(place: str, content: Any) -> Iterator[Block]:
+    """Yield the blocks of a content. In Converse, a mark is a block of its own, after the marked block."""
+    parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
+    waiting: Block | None = None
+    for part in parts:
+        if "cachePoint" in part:
+            if waiting is not None:
+                waiting = Block(waiting.text, part["cachePoint"].get("ttl", "5m"))
+            continue
+        if waiting is not None:
+            yield waiting
+        control = part.get("cache_control") or {}
+        ttl = control.get("ttl", "5m") if control else ""
+        plain = {name: value for name, value in part.items() if name != "cache_control"}
+        waiting = Block(orjson.dumps([place, plain]), ttl)
+    if waiting is not None:
+        yield waiting

@@ -1,0 +1,50 @@
+"""Changes of single items in the JSON text of a list. All other bytes of the text stay as they are.
+
+A body that is passed on unchanged must not be decoded and encoded again: numbers would lose digits, and a body with
+images would take milliseconds. Nothing here knows a dialect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.contract import lenient_json
+
+_GAP: Final = re.compile(rb"[\s,]*")
+
+
+class RawList:
+    """The items of a list, as JSON text. The constructor raises `ValueError` if the text is not a list.
+
+    A changed text is returned; the object keeps the old one.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.items = lenient_json.raw_items(text)
+        self._ends: list[int] = []
+        at = text.index(b"[") + 1
+        for item in self.items:
+            gap = _GAP.match(text, at)
+            at = (gap.end() if gap else at) + len(item)
+            self._ends.append(at)
+
+    def changed(self, items: Mapping[int, bytes]) -> bytes:
+        """Return the text with other items at the indexes in `items`."""
+        parts, at = [], 0
+        for index in sorted(items):
+            end = self._ends[index]
+            parts += [self.text[at : end - len(self.items[index])], items[index]]
+            at = end
+        return b"".join((*parts, self.text[at:]))
+
+    def with_item_after(self, index: int, item: bytes) -> bytes:
+        """Return the text with one more item, after the item at `index`."""
+        end = self._ends[index]
+        return self.text[:end] + b"," + item + self.text[end:]
+
+    def without_item(self, index: int) -> bytes:
+        """Return the text without the item at `index` and the comma before it. `index` must not be 0."""
+        return self.text[: self._ends[index - 1]] + self.text[self._ends[index] :]

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.contract.errors import INTERNAL
 from gateway.contract.flag import USAGE_KINDS, Usage
-from gateway.contract.record import Record
+from gateway.contract.record import Record, Tried
 from gateway.store.base import GROUPS, Session, UsageRow
 from gateway.store.calls import CALL_COLUMNS
 from gateway.telemetry.metrics import Metrics
@@ -51,6 +51,8 @@ def samples():
     metrics.quotas(lambda: {"daily:<user>": 0.5})
     metrics.observe(record())
     metrics.observe(record(cost=None))
+    failed = Tried(provider="bedrock", model=HAIKU, error=INTERNAL, cost=0, duration_ms=1.0)
+    metrics.observe(record(tried=(failed, failed)))
     metrics.overhead("openai_chat", 0.001)
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from gateway.call.failover import NO_MEMORY, CandidateRefused
 from gateway.config.model import Limits, Provider
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused, UpstreamFailed
 from gateway.telemetry.log import Logger
@@ -27,8 +28,6 @@ from gateway.telemetry.throttle import Throttle
 RETRY_SECONDS: Final = 1
 """Seconds after which a refused client may try again (`Retry-After`). The wait is short, because every call that ends
 makes room for a new one."""
-NO_MEMORY: Final = "buffer_bytes"
-"""The reason of the failure of a reply for which the gateway has no memory left."""
 _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": True}
 
 
@@ -83,11 +82,12 @@ class Admission:
         self._all_held -= size
 
     def enter_provider(self, provider: Provider) -> None:
-        """Count a call that goes to a provider. Raises `Refused` if the provider's limit is reached."""
+        """Count a call that goes to a provider. Raises `CandidateRefused` if the provider's limit is reached."""
         limit, count = provider.calls_in_flight, self._by_provider[provider.id]
         if limit is not None and count >= limit:
             message = f'provider "{provider.id}" has {limit} calls in flight already, the limit; try again'
-            raise self._refusal(f"providers.{provider.id}.calls_in_flight", Problem(UNAVAILABLE, message, **_LATER))
+            problem = Problem(UNAVAILABLE, message, **_LATER)
+            raise CandidateRefused(self._refusal(f"providers.{provider.id}.calls_in_flight", problem).problem)
         self._by_provider[provider.id] = count + 1
 
     def leave_provider(self, provider: Provider) -> None:

@@ -24,6 +24,7 @@ import msgspec
 
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
+from gateway.call.cost import Cost
 from gateway.call.filters import CallFilters
 from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.responses import Response
@@ -128,6 +129,21 @@ class Attempt:
     """The credential of the last request, if it changes at run time; None before a request, and for a fixed key."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
+    began: float = field(default_factory=monotonic)
+    """The time at which the attempt began, by the monotonic clock, in seconds."""
+    stack: AsyncExitStack | None = field(default=None, repr=False)
+    """The clean-up of the attempt; None if it is done with the clean-up of the call, because there is one candidate."""
+    deadline: float | None = None
+    """The time by which the first event must have come, by the monotonic clock, in seconds; None for no such time."""
+    problem: Problem | None = None
+    """The failure of the attempt, if the call may have gone on with another attempt. `seconds` and `cost` are then set
+    too."""
+    seconds: float | None = None
+    """The duration of a failed attempt."""
+    cost: Cost | None = None
+    """The cost of a failed attempt."""
+    is_reported: bool = False
+    """Whether the end of the attempt was reported to the health of providers (`call/failover.py`)."""
     redaction: Redaction = field(init=False, repr=False)
     """The object that removes the gateway's keys from everything that the provider sends back."""
 
@@ -187,8 +203,8 @@ class Call:
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
-    announced: bool = False
-    """Whether the journal has a line that the call is about to be sent (`write_ahead.py`)."""
+    announced: Attempt | None = field(default=None, repr=False)
+    """The attempt of which the journal has a line that it is about to be sent (`write_ahead.py`)."""
     left: bool = False
     """Whether the client has disconnected. The rest of the provider's reply is then read only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)

@@ -1,7 +1,8 @@
 """The cost of a call, from the usage that the provider reports, or from an estimate if the provider reports none.
 
-The cost is computed once, when the call has ended, and the record tells whether it is an estimate. Prices of tokens are
-in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
+The cost is computed once, when the call has ended, and the record tells whether it is an estimate. If several attempts
+were made, each of them has a cost of its own by the price of its own model, and the call costs their sum. Prices of
+tokens are in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
 
 - Each separately billed part of a call is priced by the model that did the work, in the provider's price list.
 - If the provider reports that another model did the work (a fallback, an advisor), and that model has no price, the
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call
+from gateway.call.cost import NOTHING, Cost, total
 from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
 from gateway.money.prices.rates import Amount, Priced, nanodollars
@@ -33,23 +35,8 @@ UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 42
 statuses (408, 424, 504) may come after a model has run."""
 
 
-class Cost(NamedTuple):
-    """The cost of one call."""
-
-    nanodollars: int | None
-    """The cost; None if it is unknown."""
-    basis: str
-    """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
-    estimated: bool = False
-    """Whether a token count or a price used for the cost is an estimate."""
-    cache_saved: int | None = None
-    """Nanodollars that caching saved, compared with the price of fresh input; None if unknown."""
-
-
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost no money and count no tokens."""
-
-NOTHING: Final = Cost(0, "", cache_saved=0)
 
 ROUTERS: Final = frozenset({"openrouter"})
 """Price lists of routers whose replies have the charged amount in USD (OpenRouter's documentation)."""
@@ -62,16 +49,32 @@ If a reply has more bytes per reported token, the report is outdated: it was mad
 """
 
 
-def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost of a call.
+def last_cost(call: Call, facts: Facts, *, complete: bool) -> Cost:
+    """Return the cost of a call's last attempt, whose reply has the `facts`; nothing if there was no attempt."""
+    if (attempt := call.attempt) is None:
+        return NOTHING
+    return attempt.cost or cost_of_attempt(call, attempt, facts, complete=complete)
+
+
+def costs_of(call: Call, last: Cost) -> Sequence[Cost]:
+    """Return the cost of each attempt of a call. `last` is the cost of the last attempt."""
+    return [*(attempt.cost or NOTHING for attempt in call.attempts[:-1]), last]
+
+
+def total_cost(call: Call, last: Cost) -> Cost:
+    """Return the cost of a call. `last` is the cost of its last attempt."""
+    return last if len(call.attempts) <= 1 else total(costs_of(call, last))
+
+
+def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Cost:
+    """Return the cost of an attempt, whose reply has the `facts`.
 
     The cost is computed from the provider's report of usage, or from an estimate if there is no report. It is 0 if no
     model was reached. The report of a reply that broke off is only a lower bound, so the cost is then marked as
     estimated. A reply broke off if it has no stop reason, is not `complete`, and was not read to its end. A stream also
     counts as broken off if it has output, and its report has input tokens but no output tokens.
     """
-    attempt = call.attempt
-    if attempt is None or not attempt.sent or call.operation in UNBILLED_OPERATIONS:
+    if not attempt.sent or call.operation in UNBILLED_OPERATIONS:
         return NOTHING
     if facts.reported:
         usage = facts.usage
@@ -167,7 +170,7 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
     """
     if attempt.head is None or attempt.delivered is not None:
         return False
-    problem = call.problem
+    problem = attempt.problem or call.problem
     return attempt.head.status in UNBILLED_STATUSES or (problem is not None and problem.status in UNBILLED_STATUSES)
 
 
@@ -193,9 +196,16 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
         output = max(output, delivered // BYTES_PER_TOKEN)
     reply = replace(reply, usage=replace(reply.usage, input=given, output=max(1, output)))
     if not complete:
-        usage = probable(Facts((reply,), reported=True), expected(call), monotonic() - call.received)
+        usage = probable(Facts((reply,), reported=True), expected(call), elapsed(call, attempt))
         reply = replace(reply, usage=usage)
     return [reply, *others]
+
+
+def elapsed(call: Call, attempt: Attempt) -> float:
+    """Return the seconds for which a model may have worked in an attempt."""
+    if attempt.seconds is not None:
+        return attempt.seconds
+    return monotonic() - (call.received if len(call.attempts) == 1 else attempt.began)
 
 
 def expected(call: Call) -> Estimate:

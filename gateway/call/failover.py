@@ -1,20 +1,32 @@
-"""Failover: the failures of an attempt after which another candidate may serve the call.
+"""Failover: the failures of an attempt after which another candidate may serve the call, and the error if none does.
 
 - Another candidate is tried only before the first event of the reply, so that the client sees one reply.
 - A failure of the provider allows it: the provider cannot be reached, fails, throttles, is overloaded, is silent for
   too long, breaks off, or refuses the gateway's key or account.
+- A candidate may also be unable to serve this call: its provider has as many calls in flight as it may have, or refuses
+  requests of which fields would be dropped (`on_loss`).
 - A mistake in the client's request does not allow it, because another provider would refuse the request too. Neither
-  does a refusal by the gateway, a failure of a plugin, or a lack of the gateway's memory.
+  does another refusal by the gateway, a failure of a plugin, or a lack of the gateway's memory.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
-from gateway.call.admission import NO_MEMORY
-from gateway.contract.errors import TIMEOUT, UPSTREAM, GatewayError, NotReached, Problem, UpstreamFailed
+from gateway.contract.errors import (
+    RATE_LIMIT,
+    TIMEOUT,
+    UPSTREAM,
+    GatewayError,
+    NotReached,
+    Problem,
+    Refused,
+    UpstreamFailed,
+)
 
 SERVER_ERRORS: Final = 500
 """The lowest status with which a provider says that it failed, and not the client."""
@@ -24,9 +36,14 @@ conflict with another request (409), a model that failed (424, Amazon Bedrock), 
 requests (429)."""
 _KEY_STATUSES: Final = frozenset({401, 403})
 """Statuses with which a provider refuses a key, or access to a model with this key."""
-
+NO_MEMORY: Final = "buffer_bytes"
+"""The reason of the failure of a reply for which the gateway has no memory left."""
 _BROKEN: Final = frozenset({UPSTREAM, TIMEOUT})
 """Codes of failures without a status of the provider: a broken reply, a refused or missing key, and silence."""
+
+
+class CandidateRefused(Refused):
+    """A refusal that concerns one candidate only, so that another candidate may serve the call."""
 
 
 class Health(Protocol):
@@ -35,28 +52,21 @@ class Health(Protocol):
     def may_try(self, provider_id: str, model: str) -> bool:
         """Return whether a call may be sent to the model.
 
-        It is asked immediately before an attempt, and only if the call has several candidates. If no candidate may be
-        tried, the first one is tried all the same.
+        It is asked immediately before an attempt, and only for a call that another candidate may serve. If no candidate
+        may be tried, the first one is tried all the same.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Note how an attempt ended.
 
         This is called once for each attempt that was sent, or that could not be sent because the provider was not
-        reached. It is not called for an attempt that ended by the caller's mistake, by a cancellation, or by a failure
-        of the gateway. `seconds` is the time until the first event of a stream or until the whole reply; None for an
-        attempt that failed.
+        reached. It is not called for an attempt that ended by a cancellation, by a failure of the gateway, or by a
+        throttling. `seconds` is the time until the first event of a stream, until the whole reply, or until the
+        failure; None for a request that the provider refused because of the caller's mistake.
         """
 
-
-class UnknownHealth:
-    """The health of providers of which nothing is known. Every candidate may be tried."""
-
-    def may_try(self, _provider_id: str, _model: str) -> bool:
-        return True
-
-    def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Do nothing."""
+    def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
+        """Note that the provider throttled an attempt. `retry_after` is its `Retry-After` in seconds, if it has one."""
 
 
 def is_providers_failure(error: GatewayError, *, is_our_key: bool) -> bool:
@@ -80,3 +90,25 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
     if problem.reason == NO_MEMORY:
         return False
     return problem.retryable or problem.code in _BROKEN
+
+
+def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
+    """Return the error to tell the client after several attempts. `errors` are their errors, in order.
+
+    - It is the last failure of a provider that is not a throttling. So it is a throttling only if all providers
+      throttle, and then it has the shortest of their times to wait.
+    - A refusal by the gateway is told only if no provider failed.
+    - The provider's own bytes are passed on only for the last attempt, because another attempt may have been in another
+      format.
+    """
+    last = errors[-1]
+    failures = [error for error in errors if isinstance(error, UpstreamFailed)]
+    if not failures:
+        return last
+    others = [error for error in failures if error.problem.code != RATE_LIMIT]
+    chosen = others[-1] if others else failures[-1]
+    waits = [error.problem.retry_after for error in failures if error.problem.retry_after is not None]
+    problem = chosen.problem
+    if not others and waits:
+        problem = replace(problem, retry_after=min(waits))
+    return chosen if chosen is last and problem == chosen.problem else UpstreamFailed(problem)

@@ -15,13 +15,14 @@ from time import monotonic
 from typing import Final
 
 from gateway.call.chain import Attempt, Call, Inbound
-from gateway.call.cost_of_call import Cost, cost_of
+from gateway.call.cost import Cost
+from gateway.call.cost_of_call import costs_of, last_cost, total_cost
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.settlement import bill, settle
 from gateway.call.write_ahead import charge_lost
 from gateway.contract.errors import PluginFailed, Problem
 from gateway.contract.flag import Facts, Usage
-from gateway.contract.record import Record
+from gateway.contract.record import Record, Tried
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
 from gateway.store.entries import Balance, Entry, SentCall
@@ -69,12 +70,14 @@ class Finish:
         """
         facts = self._facts(call)
         complete = outcome == "ok"
-        cost = cost_of(call, facts, complete=complete)
+        last = last_cost(call, facts, complete=complete)
+        cost = total_cost(call, last)
+        tried = _tried(call, last) if len(call.attempts) > 1 else ()
         if self.follower.is_replaced:
-            record = _record(call, status, outcome, facts, cost, ())
-            return record, Entry(call=record, bill=bill(call, cost, complete=complete))
-        charges = settle(call, cost, complete=complete)
-        record = _record(call, status, outcome, facts, cost, charges)
+            record = _record(call, status, outcome, facts, cost, (), tried)
+            return record, Entry(call=record, bill=bill(call, last, complete=complete))
+        charges = settle(call, last, complete=complete)
+        record = _record(call, status, outcome, facts, cost, charges, tried)
         return record, _with_balances(record, charges)
 
     def _facts(self, call: Call) -> Facts:
@@ -118,7 +121,15 @@ def _with_balances(record: Record, charges: Sequence[Charge]) -> Entry:
     return Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges))
 
 
-def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, charges: Sequence[Charge]) -> Record:
+def _record(
+    call: Call,
+    status: int,
+    outcome: str,
+    facts: Facts,
+    cost: Cost,
+    charges: Sequence[Charge],
+    tried: tuple[Tried, ...],
+) -> Record:
     inbound, attempt = call.inbound, call.attempt
     problem = call.problem
     first = call.first_event
@@ -158,8 +169,33 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         first_event_ms=None if first is None else (first - inbound.started) * 1000,
         attempts=call.requests,
         auto_cached=attempt.request.auto_cached if attempt else False,
+        tried=tried,
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=inbound.agent,
+    )
+
+
+def _tried(call: Call, last: Cost) -> tuple[Tried, ...]:
+    """Return the attempts of a call that took several. `last` is the cost of the last attempt."""
+    return tuple(
+        _attempt(one, cost, call.problem if one is call.attempt else None)
+        for one, cost in zip(call.attempts, costs_of(call, last), strict=True)
+    )
+
+
+def _attempt(attempt: Attempt, cost: Cost, problem: Problem | None) -> Tried:
+    problem = attempt.problem or problem
+    seconds = monotonic() - attempt.began if attempt.seconds is None else attempt.seconds
+    status = attempt.head.status if attempt.head is not None else 0
+    return Tried(
+        provider=attempt.candidate.offer.provider_id,
+        model=attempt.candidate.offer.model,
+        status=(problem.status if problem else 0) or status,
+        error=problem.code if problem else "",
+        error_native=(problem.native or problem.reason) if problem else "",
+        cost=cost.nanodollars,
+        estimated=cost.estimated,
+        duration_ms=seconds * 1000,
     )
 
 

@@ -22,7 +22,7 @@ import msgspec
 
 from gateway.call.finish import Finish
 from gateway.money.quotas.book import Quotas, Settlement, money_terms
-from gateway.money.quotas.buckets import Bucket, Charge, Kind
+from gateway.money.quotas.buckets import Bucket, Charge, Kind, merged
 from gateway.money.quotas.ledger import Reservation
 from gateway.store.base import JournalOffset, Store, StoreFailed
 from gateway.store.entries import Bill, Entry, decode
@@ -137,10 +137,19 @@ class Predecessor:
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
     """Charge a call by its bill. `held` has the call's reservations; None if no reservation of the call is known."""
+    bills = (bill, *bill.others)
     if held is None:
-        return quotas.charge_unreserved(money_terms(bill.chains), bill.money)
-    chains = [tuple(Bucket(kind, name) for kind, name, _ in chain) for chain in bill.chains]
-    return quotas.charge(held, chains, Settlement(bill.requests, bill.tokens, bill.money, bill.estimated))
+        return merged(
+            charge for one in bills for charge in quotas.charge_unreserved(money_terms(one.chains), one.money)
+        )
+    parts = [
+        (
+            [tuple(Bucket(kind, name) for kind, name, _ in chain) for chain in one.chains],
+            Settlement(one.requests, one.tokens, one.money, one.estimated),
+        )
+        for one in bills
+    ]
+    return quotas.charge(held, *parts[0]) if len(parts) == 1 else quotas.charge_each(held, parts)
 
 
 class Predecessors:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 from gateway.call.chain import Attempt, Call
+from gateway.call.health_reports import has_our_key
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
 from gateway.config.model import AwsSettings, Provider
@@ -24,7 +26,6 @@ from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Notices, Upstream, UpstreamResponse
-from gateway.upstream.credentials import keys
 from gateway.upstream.credentials.live import Address, LiveCredentials
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.health.circuits import Health
@@ -84,9 +85,11 @@ class Sender:
 
     async def _open(self, call: Call, attempt: Attempt, request: UpstreamRequest, notices: Notices) -> UpstreamResponse:
         provider = attempt.candidate.offer.provider
-        timeouts = call.runtime.config.resilience.timeouts
+        timeouts = provider.timeouts
+        if attempt.deadline is not None:
+            timeouts = timeouts.within(attempt.deadline - monotonic())
         headers = attempt.headers
-        if provider.issuer is not None and _is_our_key(attempt):
+        if provider.issuer is not None and has_our_key(attempt):
             headers = await self._with_credential(call, attempt, request)
         opening = self.upstream.open(provider, request, headers, timeouts, notices)
         try:
@@ -95,7 +98,7 @@ class Sender:
             failure = {"reason": error.problem.reason, "message": error.problem.message}
             self.log.warning("upstream.unreachable", provider=provider.id, request_id=call.id, **failure)
             raise
-        call.stack.callback(reply.close)
+        (attempt.stack or call.stack).callback(reply.close)
         return reply
 
     async def _with_credential(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Mapping[str, str]:
@@ -135,7 +138,7 @@ class Sender:
         refusal of a credential that changes at run time, raises `CredentialRefused` instead.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
-        if not is_refusal or not _is_our_key(attempt):
+        if not is_refusal or not has_our_key(attempt):
             return
         if problem.key_refused:
             if attempt.used is not None and not attempt.renewed:
@@ -180,7 +183,7 @@ class Sender:
 
     def key_accepted(self, attempt: Attempt) -> None:
         """Note that the provider has accepted the gateway's key, because it has answered a request."""
-        if _is_our_key(attempt):
+        if has_our_key(attempt):
             self.keys.accepted(attempt.candidate.offer.provider)
 
 
@@ -195,7 +198,3 @@ async def _durable(pending: Awaitable[None]) -> None:
         await pending
     except StoreFailed:
         raise Refused(UNWRITABLE) from None
-
-
-def _is_our_key(attempt: Attempt) -> bool:
-    return keys.is_gateways(attempt.candidate.offer.provider, attempt.request.headers)

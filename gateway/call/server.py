@@ -32,6 +32,7 @@ from gateway.call.context import CALL, ENDED, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
+from gateway.call.health_reports import report
 from gateway.call.middleware.grants import NO_ROLE
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
@@ -257,6 +258,8 @@ class Server:
         call.stack.callback(open_streams.dec)
         batches = await call.stack.enter_async_context(aclosing(staged.batches))
         first = await anext(batches, _EMPTY)
+        if call.attempt is not None and (first.events or first.fault is not None):
+            report(self.gateway.health, call.attempt, None if first.events else first.fault)
         if first.events:
             call.start_stream()
         elif first.fault is not None:

@@ -3,7 +3,8 @@
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
 - If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
-  ended, only the buckets of the offer that served it are charged.
+  ended, only the buckets of the offer that served it are charged. If an attempt at another offer failed before and cost
+  something, the buckets of that offer are charged this cost.
 - If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
@@ -14,11 +15,13 @@ Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from typing import Final
 
+import msgspec
+
 from gateway.call.chain import Attempt, Call, Candidate
-from gateway.call.cost_of_call import NOTHING, UNBILLED_OPERATIONS, Cost
+from gateway.call.cost import NOTHING, Cost
+from gateway.call.cost_of_call import UNBILLED_OPERATIONS, elapsed
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem, Refused
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
@@ -67,13 +70,18 @@ def reserve(
 def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
     """Charge a call that has ended, release its reservation, and return the charges.
 
-    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. A second `settle` of
-    the same call charges nothing more and returns the same charges.
+    `cost` is the cost of the call's last attempt. `complete` is True if the outcome of the call is `ok`. A second
+    `settle` of the same call charges nothing more and returns the same charges.
     """
     if (reservation := call.reservation) is None:
         return ()
-    offer, settlement = _due(call, reservation, cost, complete=complete)
-    return reservation.charge(offer, settlement) if offer else reservation.release()
+    match _due(call, reservation, cost, complete=complete):
+        case []:
+            return reservation.release()
+        case [(offer, settlement)]:
+            return reservation.charge(offer, settlement)
+        case parts:
+            return reservation.charge_each(parts)
 
 
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
@@ -83,31 +91,45 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
     """
     if (reservation := call.reservation) is None:
         return None
-    offer, due = _due(call, reservation, cost, complete=complete)
-    return Bill(reservation.terms(offer), due.requests, due.tokens, due.money, due.estimated)
+    bills = [
+        Bill(reservation.terms(offer), due.requests, due.tokens, due.money, due.estimated)
+        for offer, due in _due(call, reservation, cost, complete=complete)
+    ]
+    if len(bills) <= 1:
+        return bills[0] if bills else Bill()
+    return msgspec.structs.replace(bills[0], others=tuple(bills[1:]))
 
 
-def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> tuple[str, Settlement]:
-    """Return the name of the offer whose buckets are charged, and the amounts.
+def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
+    """Return the names of the offers whose buckets are charged, each with its amounts.
 
-    If the call was never sent, the name is "" and all amounts are 0.
+    There is one for each attempt that was sent. If no attempt was sent, nothing is charged.
     """
-    attempt = call.attempt
-    if attempt is None or not (attempt.sent or attempt.stepped):
-        return "", Settlement()
-    if not attempt.sent:
-        return attempt.candidate.offer.name, Settlement(requests=1)
-    return attempt.candidate.offer.name, _settlement(call, reservation, attempt, cost, complete)
+    last = len(call.attempts)
+    return [
+        (
+            attempt.candidate.offer.name,
+            _settlement(call, reservation, attempt, cost, complete=complete)
+            if number == last
+            else _settlement(call, reservation, attempt, attempt.cost or NOTHING, complete=False),
+        )
+        for number, attempt in enumerate(call.attempts, 1)
+        if attempt.sent or attempt.stepped
+    ]
 
 
-def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, complete: bool) -> Settlement:
-    """Return the amounts that a sent call is charged.
+def _settlement(
+    call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, *, complete: bool
+) -> Settlement:
+    """Return the amounts that a call is charged for an attempt.
 
     - The tokens are the tokens that the provider reported. If the call broke off or has no report, they are estimated.
-    - The money is the cost in the call's record. If the cost is unknown, the tokens are priced at the nearest known
-      prices.
+    - The money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known prices.
+    - If only requests of plugins' `steps` were sent, the attempt costs nothing but counts as a request.
     """
-    facts = call.facts
+    if not attempt.sent:
+        return Settlement(requests=1)
+    facts = attempt.metering.facts if attempt.metering else None
     reported = facts is not None and facts.reported
     cut = cost.estimated and not complete
     if facts is not None and not cut and (reported or cost.nanodollars == 0):
@@ -115,7 +137,7 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
     elif cost == NOTHING:
         usage = Usage()
     else:
-        usage = probable(facts, reservation.estimate, monotonic() - call.received)
+        usage = probable(facts, reservation.estimate, elapsed(call, attempt))
     tokens = rate_limited_tokens(usage)
     if cost.nanodollars is not None:
         return Settlement(1, tokens, cost.nanodollars, cost.estimated)

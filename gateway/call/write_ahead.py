@@ -1,7 +1,8 @@
 """The journal line that is written before a billed call is sent, and the charge for a call that was never completed.
 
-- The line is written once for each call, after the connection to the provider is opened and before the request is sent.
-  So the journal has every call that was sent.
+- The line is written after the connection to the provider is opened and before the request is sent. So the journal has
+  every call that was sent.
+- Another attempt of the call has another line, which has the cost of the attempts before it too.
 - If a process is killed, the next process finds in the journal the calls that were sent and have not ended. Each of
   them gets a record with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is
   unknown.
@@ -17,14 +18,15 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from gateway.call.chain import Attempt, Call
-from gateway.call.cost_of_call import UNBILLED_OPERATIONS
+from gateway.call.cost import NOTHING, Cost
+from gateway.call.cost_of_call import UNBILLED_OPERATIONS, costs_of, total_cost
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, Problem
 from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
-from gateway.money.quotas.book import Quotas, money_terms
-from gateway.money.quotas.buckets import Charge
+from gateway.money.quotas.book import MoneyTerms, Quotas, money_terms
+from gateway.money.quotas.buckets import Charge, merged
 from gateway.money.quotas.estimate import Estimate, rough
-from gateway.store.entries import SentCall
+from gateway.store.entries import SentCall, SentPart
 from gateway.store.follower import JournalFollower
 
 UNWRITABLE: Final = Problem(
@@ -40,9 +42,9 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
     Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
     await it before the request is sent. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
     """
-    if call.announced or call.operation in UNBILLED_OPERATIONS:
+    if call.announced is attempt or call.operation in UNBILLED_OPERATIONS:
         return None
-    call.announced = True
+    call.announced = attempt
     return follower.put_sent(_line(call, attempt))
 
 
@@ -51,6 +53,9 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
     offer = candidate.offer
     price = inbound.runtime.prices.of(offer.provider, offer.model)
     estimated = _estimate(call, attempt)
+    basis = "" if price is None else price.row(inbound.at)
+    cost = Cost(None if price is None else estimated.cost([price]), basis, estimated=True)
+    whole = total_cost(call, cost)
     return SentCall(
         id=inbound.id,
         session_id=call.session_id,
@@ -64,10 +69,22 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
         operation=inbound.operation,
         stream=call.request.stream,
         agent=inbound.agent,
-        cost=None if price is None else estimated.cost([price]),
-        cost_basis="" if price is None else price.row(inbound.at),
-        chains=money_terms(call.reservation.terms(offer.name)) if call.reservation is not None else (),
+        cost=whole.nanodollars,
+        cost_basis=whole.basis,
+        chains=_chains(call, attempt),
+        parts=_parts(call, cost) if len(call.attempts) > 1 else (),
     )
+
+
+def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
+    """Return the costs of all attempts that may have cost something. `last` is the cost of the last attempt."""
+    costs = zip(call.attempts, costs_of(call, last), strict=True)
+    return tuple(SentPart(cost.nanodollars, _chains(call, one)) for one, cost in costs if cost != NOTHING)
+
+
+def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
+    """Return the chains of money that are charged for an attempt."""
+    return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 
 def _estimate(call: Call, attempt: Attempt) -> Estimate:
@@ -79,7 +96,8 @@ def _estimate(call: Call, attempt: Attempt) -> Estimate:
 
 def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge]]:
     """Charge a call that an earlier process sent but could not complete. Return the call's record and the charges."""
-    charges = quotas.charge_unreserved(call.chains, call.cost or 0)
+    parts = call.parts or (SentPart(call.cost, call.chains),)
+    charges = merged(charge for part in parts for charge in quotas.charge_unreserved(part.chains, part.cost or 0))
     record = Record(
         id=call.id,
         session_id=call.session_id,
@@ -107,7 +125,7 @@ def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge
         tools=(),
         duration_ms=0.0,
         first_event_ms=None,
-        attempts=1,
+        attempts=len(parts),
         dropped=(),
         agent=call.agent,
     )

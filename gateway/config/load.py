@@ -199,7 +199,7 @@ def _config(reading: Reading) -> Config:
     tools = check_tool_servers(top.mcp, top.connectors, reading)
     declared = Declared(providers=top.providers, quotas=top.quotas, hooks=top.hooks, tools=tools)
     resilience = read_resilience(top.resilience, reading)
-    providers = read_providers(top.providers, resilience.circuit_breaker, reading)
+    providers = read_providers(top.providers, resilience, reading)
     storage = read_storage(top.storage, reading)
     return Config(
         providers=providers,

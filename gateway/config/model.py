@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ssl import SSLContext
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -94,6 +94,34 @@ class CircuitBreaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    connect_seconds: float = 10
+    """Maximum number of seconds for resolving the host, connecting, and the TLS handshake."""
+    head_seconds: float = 600
+    """Maximum number of seconds from the connection to the head of the reply. In an unstreamed reply, the head comes
+    only when the model has finished. The SDKs of OpenAI and Anthropic wait equally long."""
+    first_event_seconds: float = 300
+    """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
+    to process a long prompt."""
+    read_seconds: float = 600
+    """Maximum number of seconds between two events of a stream, because a model may think for minutes. For an
+    unstreamed body, it is the time after which a minimum rate applies."""
+    stream_seconds: float = 7200
+    """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
+    because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
+    Configuration" in the user guide of Amazon Nova)."""
+
+    def within(self, seconds: float) -> Timeouts:
+        """Return the timeouts of a request whose first event must come within `seconds`."""
+        return replace(
+            self,
+            connect_seconds=max(0.0, min(self.connect_seconds, seconds)),
+            head_seconds=max(0.0, min(self.head_seconds, seconds)),
+            first_event_seconds=max(0.0, min(self.first_event_seconds, seconds)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider of models. A `disabled` provider is listed, but never called."""
 
@@ -144,6 +172,8 @@ class Provider:
     """Maximum number of calls in flight at the provider; None for no limit."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """The settings of `Resilience`, with those that the provider has of its own."""
+    timeouts: Timeouts = Timeouts()
+    """The provider's own timeouts, or those of the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
     auto_cache: Literal[False, True, "all"] = False
     """The calls in whose requests the gateway places cache marks: none, those of clients whose API has no such marks,
@@ -325,28 +355,21 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    connect_seconds: float = 10
-    """Maximum number of seconds for resolving the host, connecting, and the TLS handshake."""
-    head_seconds: float = 600
-    """Maximum number of seconds from the connection to the head of the reply. In an unstreamed reply, the head comes
-    only when the model has finished. The SDKs of OpenAI and Anthropic wait equally long."""
-    first_event_seconds: float = 300
-    """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
-    to process a long prompt."""
-    read_seconds: float = 600
-    """Maximum number of seconds between two events of a stream, because a model may think for minutes. For an
-    unstreamed body, it is the time after which a minimum rate applies."""
-    stream_seconds: float = 7200
-    """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
-    because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
-    Configuration" in the user guide of Amazon Nova)."""
-
-
-@dataclass(frozen=True, slots=True)
 class Resilience:
     timeouts: Timeouts = Timeouts()
+    """The timeouts of providers without their own."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
+    failover: bool = True
+    """Whether another candidate serves a call that fails at its provider before the first event of the reply."""
+    max_attempts: int = 3
+    """Maximum number of attempts of a call."""
+    total_seconds: float = 600
+    """Maximum number of seconds from the first attempt to the first event of the reply, for calls that may be tried
+    again. The SDKs of OpenAI and Anthropic wait equally long."""
+    retry_budget: float = 0.1
+    """Number of further requests that may be sent for each call of the last seconds (`call/retry_budget.py`)."""
+    retry_after_seconds: float = 0
+    """Maximum `Retry-After` of a provider, in seconds, that is waited for if no other candidate is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,41 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
 because the store and the pages cannot represent larger numbers."""
 
 
+class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt of a call that took several attempts.
+
+    >>> tried = Tried(provider="east", model="m", status=503, error="overloaded", cost=0, duration_ms=12.0)
+    >>> tried.as_dict()["cost_usd"]
+    0.0
+    """
+
+    provider: str
+    model: str
+    status: Small = 0
+    """The provider's HTTP status; 0 if there was no reply."""
+    error: str = ""
+    """The code of the problem (`errors.py`); "" for the attempt that served the call."""
+    error_native: str = ""
+    """The provider's own name for the error, or the reason why the provider could not be reached."""
+    cost: int | None
+    """The cost of the attempt in nanodollars; None if unknown."""
+    estimated: bool = False
+    duration_ms: Milliseconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the attempt as the API and the log show it."""
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "status": self.status,
+            "error": self.error,
+            "error_native": self.error_native,
+            "cost_usd": dollars(self.cost),
+            "estimated": self.estimated,
+            "duration_ms": round(self.duration_ms, 1),
+        }
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one call, however the call ended."""
 
@@ -99,6 +134,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration_ms: Milliseconds
     first_event_ms: Milliseconds | None
     attempts: Small
+    """The number of requests that providers may have received for the call."""
+    tried: tuple[Tried, ...] = ()
+    """The attempts of a call that took several, in their order; () for a single attempt.
+
+    The last of them served the call, or none did. `cost` is the sum of their costs."""
     auto_cached: bool = False
     """True if the gateway has put cache marks into the request, because the client set none."""
     dropped: tuple[str, ...]
@@ -143,6 +183,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "duration_ms": round(self.duration_ms, 1),
             "first_event_ms": None if self.first_event_ms is None else round(self.first_event_ms, 1),
             "attempts": self.attempts,
+            "tried": [attempt.as_dict() for attempt in self.tried],
             "auto_cached": self.auto_cached,
             "dropped": list(self.dropped),
             "agent": self.agent,

@@ -38,6 +38,7 @@ from gateway.call.middleware.translate import Translate
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.predecessor import Parts, Predecessor, Predecessors
 from gateway.call.quota_events import report_nearly_used
+from gateway.call.retry_budget import RetryBudget
 from gateway.call.runtime import Current, runtime
 from gateway.call.sender import Sender
 from gateway.call.server import Server
@@ -227,7 +228,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
-    last = Attempts(attempts, gateway.admission, gateway.health)
+    last = Attempts(attempts, gateway.admission, gateway.health, RetryBudget(), gateway.reports, log)
     return chain(Session(sessions), resolve, grants, Route(registry), filters, quota, last=last)
 
 

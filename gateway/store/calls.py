@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS, Part, Usage
-from gateway.contract.record import Record
+from gateway.contract.record import Record, Tried
 from gateway.store.entries import MAX_INTEGER
 
 _BEFORE_USAGE: Final = (
@@ -22,15 +22,16 @@ _BEFORE_USAGE: Final = (
 )  # fmt: skip
 _AFTER_USAGE: Final = (
     "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
-    "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent",
+    "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent", "tried",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
 _BOOLS: Final = frozenset({"stream", "reported", "estimated", "auto_cached"})
 _LISTS: Final = frozenset({"tools", "dropped"})
 _OBJECTS: Final = frozenset({"extra", "charges"})
-_PARTS_ENCODER: Final = msgspec.json.Encoder()
+_ENCODER: Final = msgspec.json.Encoder()
 _PARTS_DECODER: Final = msgspec.json.Decoder(tuple[Part, ...])
+_TRIED_DECODER: Final = msgspec.json.Decoder(tuple[Tried, ...])
 assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
 # values are passed by position, which is faster than by name, and `sums.py` reads the same tuples by column
@@ -78,7 +79,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         _json(record.extra) if record.extra else "{}",
         record.tier,
         record.geo,
-        _PARTS_ENCODER.encode(record.parts).decode() if record.parts else "[]",
+        _ENCODER.encode(record.parts).decode() if record.parts else "[]",
         +record.reported,
         None if record.cost is None else max(0, min(record.cost, MAX_INTEGER)),
         None if record.cache_saved is None else max(-MAX_INTEGER, min(record.cache_saved, MAX_INTEGER)),
@@ -93,6 +94,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         +record.auto_cached,
         _json_list(record.dropped),
         record.agent,
+        _ENCODER.encode(record.tried).decode() if record.tried else "[]",
     )
 
 
@@ -142,4 +144,5 @@ def record_of(row: tuple[Any, ...]) -> Record:
     for name in _OBJECTS:
         cells[name] = orjson.loads(cells[name])
     cells["parts"] = _PARTS_DECODER.decode(cells["parts"])
+    cells["tried"] = _TRIED_DECODER.decode(cells["tried"])
     return Record(usage=usage, **cells)

@@ -84,6 +84,17 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Chains of quota buckets (`money/quotas/ledger.py`) that are charged for the call.
 
     Each bucket is given by its name and the terms of its rule."""
+    parts: tuple[SentPart, ...] = ()
+    """The parts of the cost, if several attempts were sent. Otherwise, all of `cost` is charged to `chains`."""
+
+
+class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The cost of one of several attempts of a call that is about to be sent again."""
+
+    cost: Small | None = None
+    """Maximum cost of the attempt in nanodollars; None if its price is unknown."""
+    chains: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Chains of quota buckets that are charged for the attempt."""
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,6 +107,8 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     money: int = 0
     """Cost of the call in nanodollars."""
     estimated: bool = False
+    others: tuple[Bill, ...] = ()
+    """The bills of the further attempts, if several attempts of the call are charged."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -196,8 +196,13 @@ _SIXTH: Final = (
 
 _EIGHTH: Final = ("ALTER TABLE calls ADD COLUMN auto_cached INTEGER NOT NULL DEFAULT 0",)
 
+_NINTH: Final = (
+    # the attempts of a call that took several, as JSON (`contract.record.Tried`)
+    "ALTER TABLE calls ADD COLUMN tried TEXT NOT NULL DEFAULT '[]'",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH,
+    _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH,
 )  # fmt: skip
 
 

@@ -33,6 +33,9 @@ INSERT INTO balances (bucket, amount, remainder, at, terms) VALUES (?, ?, ?, ?, 
 ON CONFLICT (bucket) DO UPDATE SET
     amount = excluded.amount, remainder = excluded.remainder, at = excluded.at, terms = excluded.terms
 """
+_UPSERT_OPEN: Final = """
+INSERT INTO open_calls (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET line = excluded.line
+"""
 _EXPIRE_CALLS: Final = (
     "DELETE FROM calls WHERE n IN (SELECT n FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?)"
 )
@@ -83,11 +86,12 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
     """Add the calls that were sent to the open calls, and remove those that have ended.
 
+    A call that is sent again to another provider has another line, which replaces the former one.
     A call that was sent and has ended within the same batch gets no row.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]
-    connection.executemany("INSERT OR IGNORE INTO open_calls (id, line) VALUES (?, ?)", opened)
+    connection.executemany(_UPSERT_OPEN, opened)
     connection.executemany("DELETE FROM open_calls WHERE id = ?", [(key,) for key in ends])
 
 

@@ -168,6 +168,9 @@ class Metrics:
             "upstream_errors", "Tries that ended with an error of a provider, or on the way to it.",
             ("provider", "code"),
         )  # fmt: skip
+        self._failovers = self._counter(
+            "failovers", "Attempts that failed and were followed by another attempt.", ("provider", "code")
+        )
         self._refused_calls = self._counter("calls_refused", "Calls that were refused because of a limit.", ("limit",))
         self._refused_connections = self._counter(
             "connections_refused", "Connections of clients that were closed because of a limit.", ("limit",)
@@ -277,6 +280,12 @@ class Metrics:
             series.cost.inc(record.cost / NANODOLLARS)
         if record.dropped:
             series.dropped.inc(len(record.dropped))
+        self._count_others(record)
+
+    def _count_others(self, record: Record) -> None:
+        """Count the failed attempts of a call, its user and its session."""
+        for attempt in record.tried[:-1]:
+            self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if self._max_users and record.identity:
             self._count_user(record)
         if record.session_id:

@@ -58,6 +58,11 @@ class Aliased:
         """
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
+    def order(self, offers: Sequence[Offer], session: str) -> Sequence[Offer]:
+        """Return `offers` with the one that the alias's strategy chooses first. The others keep their order."""
+        picked = self.pick(offers, session)
+        return [picked, *(offer for offer in offers if offer is not picked)]
+
 
 _PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
     "first": lambda _turn, _session: 0,

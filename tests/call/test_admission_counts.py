@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.call.admission import NO_MEMORY, RETRY_SECONDS, Admission
+from gateway.call.admission import RETRY_SECONDS, Admission
+from gateway.call.failover import NO_MEMORY
 from gateway.config.model import Limits, Provider
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused, UpstreamFailed
 from gateway.telemetry.log import configure

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.call.admission import NO_MEMORY
-from gateway.call.failover import is_providers_failure
+from gateway.call.failover import NO_MEMORY, is_providers_failure
 from gateway.contract import errors
 from gateway.contract.errors import (
     BadFrame,

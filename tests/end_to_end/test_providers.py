@@ -163,12 +163,19 @@ async def test_a_session_stays_with_one_target_and_sessions_spread(tmp_path, bed
     assert len(set.union(*by_session.values())) > 1
 
 
-async def test_a_target_that_fails_is_not_tried_elsewhere(tmp_path, bedrock_sim):
+@pytest.mark.parametrize(("failover", "served", "attempts"), [(True, NOVA, 2), (False, HAIKU, 1)])
+async def test_a_target_that_fails_is_followed_by_the_next(tmp_path, bedrock_sim, failover, served, attempts):
     bedrock_sim.script(scenarios.NAMED["throttle"])
-    more = aliases(any={"dst": [f"b/{HAIKU}", f"b/{NOVA}"]})
+    more = aliases(any={"dst": [f"b/{HAIKU}", f"b/{NOVA}"]}) | {"resilience": {"failover": failover}}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=OPEN, more=more) as running:
-        await running.post("/v1/chat/completions", chat("any"))
-        assert (await running.calls())[0]["attempts"] == 1
+        reply = await running.post("/v1/chat/completions", chat("any"))
+        assert reply.status == (200 if failover else 429)
+        (call,) = await running.calls()
+    assert (call["model"], call["attempts"], [one["model"] for one in call["tried"]]) == (
+        served,
+        attempts,
+        [HAIKU, NOVA] if failover else [],
+    )
 
 
 async def test_a_profiles_arn_is_priced_and_treated_as_its_base_model(tmp_path, bedrock_sim):

@@ -14,6 +14,8 @@ SHOWN = {
         ("end_to_end/test_process.py", "test_saving_the_file_rotates_a_key_unless_it_is_broken"),
     "a key file changes": ("end_to_end/test_process.py", "test_a_changed_key_file_counts_from_the_next_call"),
     "the provider is down": ("end_to_end/test_calls.py", "test_a_provider_that_cannot_be_reached_is_a_503"),
+    "the provider throttles, is overloaded or fails":
+        ("faults/test_failover.py", "test_a_fault_before_the_first_event_goes_to_the_second"),
     "the provider is slow or silent":
         ("end_to_end/test_upstream_deadlines.py", "test_silence_between_events_is_an_error_in_the_stream"),
     "a stream is long in coming":

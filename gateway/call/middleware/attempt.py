@@ -1,24 +1,49 @@
 """The step that tries the candidates of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
-- Another candidate is tried if a provider cannot be reached, or if the provider's own limit of calls in flight is
-  reached.
+- Another candidate is tried after a failure that `call/failover.py` allows, before the first event of the reply. The
+  number of attempts, their time, and the requests that they add are limited (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are.
+- A failed attempt is closed, and its cost is computed, before the next one begins.
+- A call with a single candidate takes a shorter way, because it is the usual one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import monotonic
+
+from msgspec.structs import replace
 
 from gateway.call.admission import Admission
 from gateway.call.chain import Attempt, AttemptNext, Call, Candidate
-from gateway.call.failover import Health, UnknownHealth
-from gateway.call.responses import Response
-from gateway.contract.errors import GatewayError, NotReached, Refused
+from gateway.call.cost_of_call import cost_of_attempt
+from gateway.call.failover import CandidateRefused, Health, error_of_all, is_providers_failure
+from gateway.call.health_reports import has_our_key, report
+from gateway.call.peek import Peeked
+from gateway.call.plugin_reports import PluginReports
+from gateway.call.responses import Response, Stream, Whole
+from gateway.call.retry_budget import RetryBudget
+from gateway.config.model import Resilience
+from gateway.contract.errors import TIMEOUT, GatewayError, PluginFailed, Problem, UpstreamFailed
+from gateway.contract.flag import Facts
 from gateway.contract.losses import Way
+from gateway.telemetry.log import Logger
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials import keys
+
+
+@dataclass(slots=True)
+class _Failed:
+    """One attempt that failed, or a candidate that could not be tried."""
+
+    candidate: Candidate
+    error: GatewayError
+    was_sent: bool
+    """Whether the provider may have received a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,54 +52,171 @@ class Attempts:
 
     steps: AttemptNext
     admission: Admission
-    health: Health = field(default_factory=UnknownHealth)
+    health: Health
+    budget: RetryBudget
+    reports: PluginReports
+    log: Logger
 
     async def __call__(self, call: Call) -> Response:
-        candidates = call.candidates
-        if len(candidates) == 1:
-            self._enter(call, candidates[0])
-            return await self._attempt(call, candidates[0])
-        return await self._first_that_serves(call)
-
-    async def _first_that_serves(self, call: Call) -> Response:
         """Return the response of the first candidate that serves the call.
 
-        If none does, raises the error of the last attempt.
+        If none does, raises the error that helps the client most (`failover.error_of_all`).
         """
-        failure: GatewayError | None = None
-        for candidate in call.candidates:
+        settings = call.runtime.config.resilience
+        if settings.failover and (len(call.candidates) > 1 or settings.retry_after_seconds):
+            return await self._one_by_one(call, settings)
+        candidate = call.candidates[0]
+        self._enter(candidate, call.stack)
+        attempt = _attempt(call, candidate)
+        try:
+            response = await self.steps(call, attempt)
+        except GatewayError as error:
+            report(self.health, attempt, error)
+            raise
+        if isinstance(response, Whole):
+            report(self.health, attempt, None)
+        return response
+
+    async def _one_by_one(self, call: Call, settings: Resilience) -> Response:
+        """Try the candidates one by one. After the last, wait for a provider that throttles, if that is configured."""
+        deadline = monotonic() + settings.total_seconds
+        self.budget.called()
+        failed: list[_Failed] = []
+        for candidate in self._healthy(call.candidates):
+            if failed and not self._may_go_on(call, settings, failed, deadline):
+                break
+            if (response := await self._tried(call, candidate, deadline, failed)) is not None:
+                return response
+        while (waits := _waits(failed, settings)) is not None:
+            candidate, seconds = waits
+            if monotonic() + seconds >= deadline or not self._may_go_on(call, settings, failed, deadline):
+                break
+            await _wait(call, seconds)
+            if (response := await self._tried(call, candidate, deadline, failed)) is not None:
+                return response
+        raise error_of_all([one.error for one in failed])
+
+    def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Yield the candidates that may be tried; the first candidate if there are none."""
+        found = False
+        for candidate in candidates:
             offer = candidate.offer
-            if not self.health.may_try(offer.provider_id, offer.model):
-                continue
-            try:
-                self._enter(call, candidate)
-            except Refused as refused:
-                failure = failure or refused
-                continue
-            try:
-                return await self._attempt(call, candidate)
-            except NotReached as error:
-                self.health.ended(offer.provider_id, offer.model, failed=True, seconds=None)
-                failure = error
-                if call.requests:
-                    raise
+            if self.health.may_try(offer.provider_id, offer.model):
+                found = True
+                yield candidate
+        if not found:
+            yield candidates[0]
+
+    def _may_go_on(self, call: Call, settings: Resilience, failed: Sequence[_Failed], deadline: float) -> bool:
+        """Return whether another attempt may begin. A further request is taken from the budget."""
+        if len(call.attempts) >= settings.max_attempts or monotonic() >= deadline:
+            return False
+        return not failed[-1].was_sent or self.budget.take(settings.retry_budget)
+
+    async def _tried(self, call: Call, candidate: Candidate, deadline: float, failed: list[_Failed]) -> Response | None:
+        """Try a candidate and return its response. If another candidate may be tried, add the failure to `failed`, and
+        return None.
+
+        Raises `GatewayError` if no other candidate may be tried.
+        """
+        stack = await call.stack.enter_async_context(AsyncExitStack())
+        attempt: Attempt | None = None
+        try:
+            self._enter(candidate, stack)
+            attempt = _attempt(call, candidate, stack, deadline)
+            return await self._response(call, attempt, deadline)
+        except GatewayError as error:
+            leads_on = isinstance(error, CandidateRefused)
+            if attempt is not None:
+                leads_on = leads_on or is_providers_failure(error, is_our_key=has_our_key(attempt))
+                self._end(call, attempt, error)
+            await stack.aclose()
+            if not leads_on:
+                raise
+            failed.append(_Failed(candidate, error, attempt is not None and bool(attempt.sent or attempt.stepped)))
+            return None
+
+    async def _response(self, call: Call, attempt: Attempt, deadline: float) -> Response:
+        """Return the response of an attempt. Raises `GatewayError` if it fails before its first event."""
+        response = await self.steps(call, attempt)
+        if not isinstance(response, Stream):
+            report(self.health, attempt, None)
+            return response
+        peeked = Peeked(response.source)
+        assert attempt.stack is not None
+        attempt.stack.push_async_callback(peeked.close)
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                failure = await peeked.failure()
+        except TimeoutError:
+            seconds = call.runtime.config.resilience.total_seconds
+            message = f"no provider sent an event within {seconds:g} seconds"
+            failure = UpstreamFailed(Problem(TIMEOUT, message, retryable=True))
         if failure is not None:
             raise failure
-        self._enter(call, call.candidates[0])
-        return await self._attempt(call, call.candidates[0])
+        return replace(response, source=peeked)
 
-    def _enter(self, call: Call, candidate: Candidate) -> None:
-        """Count the call at the candidate's provider. Raises `Refused` if the provider's limit is reached."""
+    def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
+        """Note why an attempt failed, how long it took and what it cost. Log it, and report it to the health."""
+        report(self.health, attempt, error)
+        attempt.problem = problem = error.problem
+        attempt.seconds = monotonic() - attempt.began
+        attempt.cost = cost_of_attempt(call, attempt, self._facts(call, attempt), complete=False)
+        offer = attempt.candidate.offer
+        self.log.warning(
+            "attempt.failed", provider=offer.provider_id, model=offer.model, request_id=call.id,
+            error=problem.code, error_native=problem.native or problem.reason, status=problem.status,
+        )  # fmt: skip
+
+    def _facts(self, call: Call, attempt: Attempt) -> Facts:
+        """Return what the reply has reported. If the meter (usage reader) fails, return what it has returned last."""
+        if attempt.metering is None:
+            return Facts()
+        try:
+            return attempt.metering.read()
+        except PluginFailed as failure:
+            self.reports.failed(failure, call.id)
+            return attempt.metering.facts
+
+    def _enter(self, candidate: Candidate, stack: AsyncExitStack) -> None:
+        """Count the call at the candidate's provider. Raises `CandidateRefused` if the provider's limit is reached."""
         if candidate.way is not Way.ESTIMATE:
             provider = candidate.offer.provider
             self.admission.enter_provider(provider)
-            call.stack.callback(self.admission.leave_provider, provider)
+            stack.callback(self.admission.leave_provider, provider)
 
-    async def _attempt(self, call: Call, candidate: Candidate) -> Response:
-        attempt = Attempt(candidate, call.request, _added_headers(call, candidate.offer))
-        attempt.request = keys.without_own(attempt.request, attempt.drop)
-        call.attempts.append(attempt)
-        return await self.steps(call, attempt)
+
+def _attempt(
+    call: Call, candidate: Candidate, stack: AsyncExitStack | None = None, deadline: float | None = None
+) -> Attempt:
+    """Return a new attempt, which starts with the client's request."""
+    attempt = Attempt(candidate, call.request, _added_headers(call, candidate.offer), stack=stack, deadline=deadline)
+    attempt.request = keys.without_own(attempt.request, attempt.drop)
+    call.attempts.append(attempt)
+    call.model = candidate.offer.model
+    return attempt
+
+
+def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, float] | None:
+    """Return the candidate whose provider asks for the shortest wait, and its seconds; None if it is too long."""
+    if not settings.retry_after_seconds:
+        return None
+    last = {one.candidate.offer.name: one for one in failed}
+    waits = [
+        (one.error.problem.retry_after, one.candidate)
+        for one in last.values()
+        if one.error.problem.retry_after is not None and isinstance(one.error, UpstreamFailed)
+    ]
+    if not waits:
+        return None
+    seconds, candidate = min(waits, key=lambda wait: wait[0])
+    return (candidate, seconds) if seconds <= settings.retry_after_seconds else None
+
+
+async def _wait(call: Call, seconds: float) -> None:
+    """Wait before another attempt. The time counts as a wait for the provider."""
+    assert call.attempt is not None
+    await call.attempt.stopwatch.wait(asyncio.sleep(seconds))
 
 
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:

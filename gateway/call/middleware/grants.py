@@ -1,7 +1,8 @@
 """Access to models. A model that does not exist and a model that is not granted are refused with the same message.
 
 Callers may read the records of their refused calls. To reveal nothing, such a record has only the model's name as the
-client sent it. The record of an allowed call has the name of the model that serves the call.
+client sent it. The record of an allowed call has the name of the model that serves the call. An alias may lead to
+several models; the record of a call that no model served has the name of the one that was tried last.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ async def grants(call: Call, following: Next) -> Response:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
     call.model = call.offers[0].model
-    # a name may mean two models (`Catalog.find`): the first granted model is used, whether or not the other exists
-    call.offers = [offer for offer in call.offers if offer.model == call.model]
+    if call.request.model not in call.runtime.catalog.aliases:
+        # a name may mean two models (`Catalog.find`): the first granted model is used, whether or not the other exists
+        call.offers = [offer for offer in call.offers if offer.model == call.model]
     return await following(call)

@@ -18,16 +18,20 @@ async def resolve(call: Call, following: Next) -> Response:
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
-    call.offers = catalog.find(name) if alias is None else _pick(call, alias)
+    call.offers = catalog.find(name) if alias is None else _targets(call, alias)
     call.model = name
     return await following(call)
 
 
-def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return the offer that the alias's strategy picks, in a tuple; () if the caller is granted no target of the alias.
+def _targets(call: Call, alias: Aliased) -> Sequence[Offer]:
+    """Return the granted targets of an alias in the order in which they are tried; () if none is granted.
 
-    The strategy picks only among granted targets, so that its choice cannot cause a refusal.
+    The alias's strategy picks the first among the granted targets, so that its choice cannot cause a refusal. The
+    others follow only if failover is switched on.
     """
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
-    return [alias.pick(granted, call.session_id)] if granted else ()
+    if not granted:
+        return ()
+    order = alias.order(granted, call.session_id)
+    return order if call.runtime.config.resilience.failover else order[:1]

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call, Metering
+from gateway.call.failover import CandidateRefused
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.provider_stream import ProviderStream, Reads, Received
 from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
@@ -23,7 +24,6 @@ from gateway.call.turns import Turns
 from gateway.contract.errors import (
     UNAVAILABLE,
     Problem,
-    Refused,
     Truncated,
     UpstreamFailed,
     invalid,
@@ -150,7 +150,8 @@ class CallProvider:
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
 
-        Raises `Refused`, before anything is sent, if fields would be dropped and the provider's `on_loss` forbids that.
+        Raises `CandidateRefused`, before anything is sent, if fields would be dropped and the provider's `on_loss`
+        forbids that.
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
@@ -200,8 +201,8 @@ def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
     return headers if is_right else {**headers, "content-type": content_type}
 
 
-def _loss(attempt: Attempt) -> Refused:
+def _loss(attempt: Attempt) -> CandidateRefused:
     fields = ", ".join(attempt.dropped)
     provider = attempt.candidate.offer.provider_id
     message = f'provider "{provider}" does not take {fields}, and its "on_loss" is "refuse"; leave them out'
-    return invalid(message, fields)
+    return CandidateRefused(invalid(message, fields).problem)

@@ -24,7 +24,7 @@ from gateway.config.fields import (
     NamesOrNull,
     RequestMetadata,
 )
-from gateway.config.model import AuthMode, Authorization, CacheLifetime, CircuitBreaker, Provider
+from gateway.config.model import AuthMode, Authorization, CacheLifetime, Provider, Resilience
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.authorities import read_authorities
@@ -34,6 +34,7 @@ from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.options import read_options
+from gateway.config.sections.resilience import TimeoutsSection, read_timeouts
 from gateway.contract.errors import PluginFailed
 
 DOCUMENTED_FLAGS: Final = (
@@ -167,7 +168,10 @@ class ProviderSection(Section):
         description="When the provider's models rest, where this differs from `resilience.circuit_breaker`: "
         '{"enabled": false}.',
     )
-    timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
+    timeouts: Annotated[dict[str, Any], Holds(TimeoutsSection)] = Field(
+        default_factory=dict,
+        description='The provider\'s own timeouts in seconds, in place of those in "resilience": {"head_seconds": 30}.',
+    )
 
 
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
@@ -184,16 +188,16 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
     return tuple(flag for flag in on if flag in known)
 
 
-def read_providers(raw: Mapping[str, Any], breaker: CircuitBreaker, reading: Reading) -> Mapping[str, Provider]:
+def read_providers(raw: Mapping[str, Any], resilience: Resilience, reading: Reading) -> Mapping[str, Provider]:
     """Return the providers that have no fault, by their name in the document.
 
-    `breaker` has the settings for providers without their own.
+    `resilience` has the settings for providers without their own.
     """
-    providers = {id_: _provider(id_, value, breaker, reading) for id_, value in raw.items()}
+    providers = {id_: _provider(id_, value, resilience, reading) for id_, value in raw.items()}
     return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})
 
 
-def _provider(id_: str, raw: Any, breaker: CircuitBreaker, reading: Reading) -> Provider | None:
+def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> Provider | None:
     path: Path = ("providers", id_)
     if not id_.strip() or not id_.isprintable() or set("/* ") & set(id_):
         reading.report.error(path, 'a provider\'s key is one word without "/" and "*", such as "bedrock-us"')
@@ -236,11 +240,12 @@ def _provider(id_: str, raw: Any, breaker: CircuitBreaker, reading: Reading) -> 
         request_metadata=tuple(section.request_metadata.items()),
         authorities=_authorities(section, (*path, "ca_file"), reading),
         calls_in_flight=section.calls_in_flight,
+        timeouts=read_timeouts(raw, path, resilience.timeouts, reading),
         on_loss=section.on_loss,
         auto_cache=section.auto_cache,
         auto_cache_ttl=section.auto_cache_ttl,
         advertise=section.advertise,
-        circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), breaker, reading),
+        circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), resilience.circuit_breaker, reading),
     )
 
 

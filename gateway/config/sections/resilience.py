@@ -1,11 +1,13 @@
-"""The section `resilience`: how long the gateway waits for providers, and when a failing provider rests.
+"""The section `resilience`: how long the gateway waits for providers, when another provider serves a call, and when a
+failing provider rests.
 
-Retries are planned. The key `timeouts` of a provider is in `providers.py`.
+The keys `timeouts` and `circuit_breaker` of a provider, which override those here, are in `providers.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,7 +16,7 @@ from gateway.config.document.hujson import Path
 from gateway.config.fields import Seconds
 from gateway.config.model import CircuitBreaker, Resilience, Timeouts
 from gateway.config.reading import Reading
-from gateway.config.section import Holds, Planned, Section
+from gateway.config.section import Holds, Section
 from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
 
 
@@ -47,17 +49,56 @@ class ResilienceSection(Section):
     timeouts: Annotated[dict[str, Any], Holds(TimeoutsSection)] = Field(
         default_factory=dict, description='Timeouts of calls upstream, in seconds: {"read_seconds": 600}.'
     )
-    retries: Planned = Field(None, description="Tries before the first byte of a reply, such as 2.")
-    failover: Planned = Field(None, description="Whether another provider of the model is tried: true or false.")
     circuit_breaker: Annotated[dict[str, Any], Holds(CircuitBreakerSection)] = Field(
         default_factory=dict,
         description='When a model at a provider rests, because its attempts fail: {"open_seconds": 30}.',
+    )
+    failover: bool = Field(
+        Resilience().failover,
+        description="Whether the next provider of the model, or the next target of the alias, serves a call that fails "
+        "at its provider before the first event of the reply: true or false.",
+    )
+    max_attempts: int = Field(Resilience().max_attempts, ge=1, le=10, description="Attempts of a call, such as 3.")
+    total_seconds: Seconds = Field(
+        Resilience().total_seconds,
+        description="Seconds from the first attempt of a call to the first event of its reply, such as 600, where the "
+        "call can be tried again.",
+    )
+    retry_budget: float = Field(
+        Resilience().retry_budget,
+        ge=0,
+        le=1,
+        description="Further requests that failover may send for each call of the last 10 seconds, such as 0.1. Ten of "
+        "them are always allowed. An attempt that did not reach its provider does not count.",
+    )
+    retry_after_seconds: float = Field(
+        Resilience().retry_after_seconds,
+        ge=0,
+        le=600,
+        description="The longest `Retry-After` of a provider that is waited for if no other provider is left, such as "
+        "5. With 0, the client is told at once.",
     )
 
 
 def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:
     path: Path = ("resilience",)
-    reading.section(ResilienceSection, raw, path)
-    timeouts = reading.within(TimeoutsSection, raw, (*path, "timeouts"))
+    section = reading.section(ResilienceSection, raw, path)
+    timeouts = read_timeouts(raw, path, Timeouts(), reading)
     breaker = read_circuit_breaker(raw, (*path, "circuit_breaker"), CircuitBreaker(), reading)
-    return Resilience(Timeouts(**timeouts.model_dump()), breaker)
+    if section is None:
+        return Resilience(timeouts, breaker)
+    return Resilience(
+        timeouts=timeouts,
+        circuit_breaker=breaker,
+        failover=section.failover,
+        max_attempts=section.max_attempts,
+        total_seconds=section.total_seconds,
+        retry_budget=section.retry_budget,
+        retry_after_seconds=section.retry_after_seconds,
+    )
+
+
+def read_timeouts(raw: Mapping[str, Any], path: Path, default: Timeouts, reading: Reading) -> Timeouts:
+    """Return the timeouts in the section at `path`. Those that it does not name are taken from `default`."""
+    section = reading.within(TimeoutsSection, raw, (*path, "timeouts"))
+    return replace(default, **section.model_dump(include=section.model_fields_set))

@@ -19,7 +19,7 @@ from gateway.money.quotas.buckets import Bucket, Charge, Kind, Level, Rule
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
-from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Reservation
+from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Part, Reservation
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
@@ -106,6 +106,10 @@ class CallReservation:
         amounts.
         """
         return self.quotas.charge(self.held, self.chains[offer], settlement)
+
+    def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
+        """Charge the buckets of several offers, each with its own amounts, and release all reserved amounts."""
+        return self.quotas.charge_each(self.held, [(self.chains[offer], settlement) for offer, settlement in parts])
 
     def release(self) -> tuple[Charge, ...]:
         """Release all reserved amounts, and charge nothing."""
@@ -208,6 +212,22 @@ class Quotas:
             self._ledgers[kind].charge(held[kind], amount, now, only=_names(chains, kind))
         only = _names(chains, "money")
         return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
+
+    def charge_each(
+        self, held: Mapping[Kind, Reservation], parts: Sequence[tuple[Collection[BucketChain], Settlement]]
+    ) -> tuple[Charge, ...]:
+        """Charge the used amounts of several attempts of one call, each to its own chains, as `charge` does.
+
+        A bucket is charged the sum of the tokens and of the money. The call counts as one request, however many
+        attempts it took.
+        """
+        now = self.clock()
+        asked = [chain for chains, settlement in parts if settlement.requests for chain in chains]
+        self._ledgers["requests"].charge(held["requests"], 1, now, only=_names(asked, "requests"))
+        tokens = [Part(settlement.tokens, _names(chains, "tokens")) for chains, settlement in parts]
+        self._ledgers["tokens"].charge_parts(held["tokens"], tokens, now)
+        money = [Part(due.money, _names(chains, "money"), due.estimated) for chains, due in parts]
+        return self._money.charge_parts(held["money"], money, now)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
         """Charge chains of money for a call that has no reservation because its process was killed.

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, get_args
@@ -111,6 +112,19 @@ class Charge(NamedTuple):
         rule.
         """
         return self.bucket, self.balance, self.remainder, self.at, self.terms
+
+
+def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
+    """Return one charge for each bucket, with the sum of its amounts and its balance after the last of its charges."""
+    sums: dict[str, Charge] = {}
+    for charge in charges:
+        former = sums.get(charge.bucket)
+        if former is not None:
+            amount, estimated = former.amount + charge.amount, former.estimated or charge.estimated
+            sums[charge.bucket] = charge._replace(amount=amount, estimated=estimated)
+        else:
+            sums[charge.bucket] = charge
+    return tuple(sums.values())
 
 
 class Level(NamedTuple):

@@ -22,7 +22,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from gateway.money.quotas.buckets import NOTICE_PERCENT, SECOND, Bucket, Charge, Level, LiveBucket, Rule, spent_percent
+from gateway.money.quotas.buckets import (
+    NOTICE_PERCENT,
+    SECOND,
+    Bucket,
+    Charge,
+    Level,
+    LiveBucket,
+    Rule,
+    merged,
+    spent_percent,
+)
 
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
@@ -97,6 +107,15 @@ class Reservation:
     """The charges of the call; None until the call is charged or its reservation is released."""
 
 
+class Part(NamedTuple):
+    """A part of the amount that a call has used, such as the part of one attempt."""
+
+    amount: int
+    only: Container[tuple[str, ...]]
+    """The claims that are charged, each by the names of its buckets."""
+    estimated: bool = False
+
+
 class Ledger:
     """The buckets of one kind, by name.
 
@@ -154,11 +173,23 @@ class Ledger:
         charged too.
         """
         if reservation.charges is None:
-            for _, bucket, held in reservation.parts:
-                bucket.reserved -= held
-                bucket.calls -= 1
-            chains = [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
+            _end(reservation)
+            chains = _chosen(reservation, only)
             reservation.charges = tuple(self._charges(chains, amount, now, estimated=estimated))
+        return reservation.charges
+
+    def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
+        """Charge several amounts, each to its own claims, as `charge` does with one amount.
+
+        A bucket that several of the amounts are charged to is charged their sum.
+        """
+        if reservation.charges is None:
+            _end(reservation)
+            reservation.charges = merged(
+                charge
+                for part in parts
+                for charge in self._charges(_chosen(reservation, part.only), part.amount, now, estimated=part.estimated)
+            )
         return reservation.charges
 
     def release(self, reservation: Reservation, now: int) -> None:
@@ -315,6 +346,18 @@ class Ledger:
                 del self._live[name]
             else:
                 self._live.move_to_end(name)
+
+
+def _end(reservation: Reservation) -> None:
+    """Release the reserved amounts."""
+    for _, bucket, held in reservation.parts:
+        bucket.reserved -= held
+        bucket.calls -= 1
+
+
+def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[_Links]:
+    """Return the chains of a reservation whose names are in `only`; all chains if `only` is None."""
+    return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 
 def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:

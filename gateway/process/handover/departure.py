@@ -56,7 +56,7 @@ class Departure:
     def _state(self) -> State:
         gateway = self._gateway
         calls = list(gateway.calls.values())
-        ids = [call.id for call in calls if call.announced]
+        ids = [call.id for call in calls if call.announced is not None]
         for start in range(0, len(ids), MAX_LIST):
             gateway.follower.put(Entry(open=tuple(ids[start : start + MAX_LIST])))
         held = {call.id: call.reservation.held for call in calls if call.reservation is not None}

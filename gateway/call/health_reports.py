@@ -1,0 +1,35 @@
+"""Reports of how attempts ended, to the health of providers (`failover.Health`)."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from gateway.call.chain import Attempt
+from gateway.call.failover import NO_MEMORY, Health, is_providers_failure
+from gateway.contract.errors import RATE_LIMIT, GatewayError, UpstreamFailed
+from gateway.upstream.credentials import keys
+
+
+def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
+    """Tell `health` once how an attempt ended. `error` is None if its reply, or the first event of its stream, came."""
+    if attempt.is_reported:
+        return
+    attempt.is_reported = True
+    provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
+    seconds = monotonic() - attempt.began
+    if error is None:
+        if attempt.sent:
+            health.ended(provider, model, failed=False, seconds=seconds)
+    elif not isinstance(error, UpstreamFailed) or error.problem.reason == NO_MEMORY:
+        return
+    elif error.problem.code == RATE_LIMIT:
+        health.throttled(provider, model, error.problem.retry_after)
+    elif is_providers_failure(error, is_our_key=has_our_key(attempt)):
+        health.ended(provider, model, failed=True, seconds=seconds)
+    elif error.status:
+        health.ended(provider, model, failed=False, seconds=None)
+
+
+def has_our_key(attempt: Attempt) -> bool:
+    """Return whether the requests of an attempt have the gateway's key, and not the client's own."""
+    return keys.is_gateways(attempt.candidate.offer.provider, attempt.request.headers)

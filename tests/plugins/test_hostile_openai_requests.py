@@ -44,6 +44,7 @@ KEPT = {
 TAKEN_OUT = [
     "/properties/n/minimum",
     "/properties/more/additionalProperties",
+    "/properties/one/oneOf/0",
     "/properties/one/oneOf/1/uniqueItems",
     "/properties/one/oneOf/1/minItems",
 ]

@@ -30,19 +30,21 @@ MAX_LEVELS: Final = 24
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that have a purpose only for references, or that mean nothing to a model."""
-_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
+NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 """Keywords whose value is an object of schemas. The names in this object are not keywords."""
-_VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
+VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords whose value is not a schema."""
 
 
 def inline_references(schema: Any, at: str, drop: Drop) -> Any:
     """Return the schema without definitions and references. `at` is the JSON pointer of the schema."""
-    return _Inliner(schema, drop).schema(schema, at, ()) if isinstance(schema, dict) else schema
+    return Inliner(schema, drop).schema(schema, at, ()) if isinstance(schema, dict) else schema
 
 
 @dataclass(slots=True)
-class _Inliner:
+class Inliner:
+    """Replaces the references in parts of the schema `root`. The limits hold for all parts together."""
+
     root: Schema
     drop: Drop
     _nodes: int = field(default=0)
@@ -64,9 +66,9 @@ class _Inliner:
         return made if "$ref" not in value else self._replaced(value["$ref"], made, f"{at}/$ref", inside)
 
     def _keyword(self, name: str, value: Any, at: str, inside: tuple[str, ...]) -> Any:
-        if name in _VALUES:
+        if name in VALUES:
             return value
-        if name in _NAMED and isinstance(value, dict):
+        if name in NAMED and isinstance(value, dict):
             return {key: self.schema(each, f"{at}/{escape_step(key)}", inside) for key, each in value.items()}
         return self.schema(value, at, inside)
 

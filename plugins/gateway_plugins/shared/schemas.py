@@ -1,10 +1,11 @@
 """JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
 Anthropic and Bedrock enforce only some keywords of JSON Schema, and answer 400 to a schema with any other keyword.
-`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. Each
-refused keyword is removed, reported as dropped, and added to the description, so that the model still reads it. OpenAI
-enforces other keywords (`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference
-(Structured outputs, JSON schema limitations) and the schema transform of its SDK; litellm's list for Converse.
+`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. It merges
+the parts of `allOf` (`all_of.py`), and replaces `oneOf` by `anyOf`. Each refused keyword is removed, reported as
+dropped, and added to the description, so that the model still reads it. OpenAI enforces other keywords
+(`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference (Structured outputs, JSON
+schema limitations) and the schema transform of its SDK; litellm's list for Converse.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from gateway.contract.flag import Drop
+from gateway_plugins.shared.all_of import merge_all_of
 from gateway_plugins.shared.fields import escape_step
 
 Schema = dict[str, Any]
 
 _REFUSED: Final = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-    "maxItems", "uniqueItems", "minProperties", "maxProperties",
+    "maxItems", "uniqueItems", "contains", "minContains", "maxContains", "prefixItems", "additionalItems",
+    "unevaluatedItems", "minProperties", "maxProperties", "patternProperties", "propertyNames", "dependentRequired",
+    "dependentSchemas", "dependencies", "unevaluatedProperties", "not", "if", "then", "else",
 })  # fmt: skip
+_FORMATS: Final = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+)
+"""The formats of strings that are enforced. Each other format is refused."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions"})
-_LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_LISTS: Final = frozenset({"anyOf", "oneOf", "allOf"})
 _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -31,33 +39,58 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 
     `at` is the JSON pointer of the schema in the client's request.
     """
+    return merge_all_of(_restricted(schema, drop, at), at, drop)
+
+
+def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> Any:
+    """Return a schema without refused keywords. `is_part` is true in an `allOf`, where other parts have properties."""
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
     removed = []
     for name, value in schema.items():
         path = f"{at}/{escape_step(name)}"
-        if name in _NAMED and isinstance(value, dict):
-            made[name] = {
-                key: restrict_schema(inner, drop, f"{path}/{escape_step(key)}") for key, inner in value.items()
-            }
-        elif name in _LISTS and isinstance(value, list):
-            # oneOf is refused; if its choices exclude each other, anyOf means the same
-            inner = [restrict_schema(each, drop, f"{path}/{index}") for index, each in enumerate(value)]
-            made["anyOf" if name == "oneOf" else name] = inner
-        elif name == "items":
-            made[name] = restrict_schema(value, drop, path)
-        elif _is_refused(name, value):
+        if _is_refused(name, value):
             removed.append(f"{name}: {value}")
             drop(path)
-        elif name != "$schema":
-            made[name] = value
+        elif name != "$schema" and not (name == "items" and value is True):
+            made[name] = _keyword(name, value, drop, path)
+    _choices(made)
     if "object" in _types(made) or "properties" in made:
+        if not is_part and _allows_any_object(schema):
+            drop(at)  # only an empty object is allowed now
         made["additionalProperties"] = False  # Anthropic and Bedrock require it of every object (future-agi#412)
     if removed:
         own = made.get("description")
         made["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(removed)})"])
     return made
+
+
+def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
+    """Return the value of a keyword, with all schemas in it restricted."""
+    if name in _NAMED and isinstance(value, dict):
+        return {key: _restricted(inner, drop, f"{at}/{escape_step(key)}") for key, inner in value.items()}
+    if name in _LISTS and isinstance(value, list):
+        is_part = name == "allOf"
+        return [_restricted(each, drop, f"{at}/{index}", is_part=is_part) for index, each in enumerate(value)]
+    return _restricted(value, drop, at) if name == "items" else value
+
+
+def _allows_any_object(schema: Schema) -> bool:
+    """Return whether a schema names no property and says nothing about additional ones."""
+    return not schema.keys() & {"properties", "additionalProperties", "$ref", *_LISTS}
+
+
+def _choices(made: Schema) -> None:
+    """Replace `oneOf`, which is refused. If its choices exclude each other, `anyOf` means the same."""
+    choices = made.pop("oneOf", None)
+    if choices is None:
+        return
+    if "anyOf" not in made:
+        made["anyOf"] = choices
+    else:
+        parts = made.get("allOf")
+        made["allOf"] = [*(parts if isinstance(parts, list) else []), {"anyOf": choices}]
 
 
 def is_recursive(schema: Any) -> bool:
@@ -89,11 +122,22 @@ def _references(value: Any) -> set[str]:
 
 
 def _is_refused(name: str, value: Any) -> bool:
-    if name == "minItems":
-        return value not in (0, 1)
-    if name == "additionalProperties":  # `restrict_schema` forbids additional properties, so no schema is needed
-        return isinstance(value, dict)
-    return name in _REFUSED or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
+    match name:
+        case "minItems":
+            return value not in (0, 1)
+        case "additionalProperties":  # `restrict_schema` forbids additional properties, so no schema is needed
+            return value is not False
+        case "items":
+            return not isinstance(value, dict) and value is not True
+        case "format":
+            return not isinstance(value, str) or value not in _FORMATS
+        case "pattern":
+            return any(mark in str(value) for mark in _LOOKAROUND)
+        case "enum":
+            return isinstance(value, list) and any(isinstance(each, dict | list) for each in value)
+        case "$ref":
+            return not (isinstance(value, str) and value.startswith("#"))
+    return name in _REFUSED
 
 
 def _types(schema: Schema) -> list[Any]:

@@ -1,0 +1,169 @@
+"""Merges the parts of `allOf` in a JSON schema into one schema.
+
+Gemini ignores `allOf`. Anthropic and Bedrock accept no reference in it, and require that every object forbids
+additional properties, so that an object in two parts would accept no property of either. Generators write `allOf` for
+inheritance, for intersections, and for a reference with a description beside it.
+
+- Keywords with different values of which none includes the other stay in `allOf`.
+- If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.
+- References in the parts are replaced by their definitions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from gateway.contract.flag import Drop
+from gateway_plugins.shared.fields import escape_step
+from gateway_plugins.shared.references import NAMED, VALUES, Inliner
+
+Schema = dict[str, Any]
+
+_SCHEMAS_BY_NAME: Final = NAMED | {"$defs", "definitions"}
+_ANNOTATIONS: Final = frozenset({"title", "default", "examples", "example", "$comment"})
+"""Keywords that restrict nothing. The schema's own value is kept, and that of a part is left out."""
+_TOGETHER: Final = (
+    frozenset({"if", "then", "else"}),
+    frozenset({"contains", "minContains", "maxContains"}),
+    frozenset({"items", "prefixItems", "additionalItems"}),
+)
+"""Keywords that mean something only together, so that those of two parts cannot be mixed."""
+
+
+def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:
+    """Return the schema with the parts of `allOf` merged at every depth, as far as they can be merged.
+
+    `at` is the JSON pointer of the schema. References that cannot be replaced are reported as dropped.
+    """
+    return _Merger(Inliner(schema, drop)).schema(schema, at) if isinstance(schema, dict) else schema
+
+
+class _Merger:
+    def __init__(self, inliner: Inliner) -> None:
+        self._inliner = inliner
+
+    def schema(self, value: Any, at: str) -> Any:
+        """Return a schema, or a list of schemas, with the parts of each `allOf` merged."""
+        if isinstance(value, list):
+            return [self.schema(each, f"{at}/{index}") for index, each in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        own = {
+            name: self._keyword(name, inner, f"{at}/{escape_step(name)}")
+            for name, inner in value.items()
+            if name != "allOf"
+        }
+        parts = value.get("allOf")
+        if not isinstance(parts, list):
+            return own if "allOf" not in value else {**own, "allOf": parts}
+        inlined = [self._inliner.schema(part, f"{at}/allOf/{index}", ()) for index, part in enumerate(parts)]
+        return merged(own, [self.schema(part, f"{at}/allOf/{index}") for index, part in enumerate(inlined)])
+
+    def _keyword(self, name: str, value: Any, at: str) -> Any:
+        if name in VALUES:
+            return value
+        if name in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            return {key: self.schema(each, f"{at}/{escape_step(key)}") for key, each in value.items()}
+        return self.schema(value, at)
+
+
+def merged(own: Schema, parts: Iterable[Any]) -> Schema:
+    """Return one schema that accepts what `own` and all parts accept. What cannot be merged is in its `allOf`.
+
+    >>> merged({"required": ["a"]}, [{"required": ["b"], "minProperties": 1}, {"minProperties": 2}])
+    {'required': ['a', 'b'], 'minProperties': 1, 'allOf': [{'minProperties': 2}]}
+    """
+    sum_of_parts = _Sum()
+    waiting = deque([own, *parts])
+    while waiting:
+        part = waiting.popleft()
+        waiting.extendleft(reversed(sum_of_parts.add(part)))
+    return sum_of_parts.schema()
+
+
+class _Sum:
+    """A schema to which parts are added. The time that this takes grows with the size of the parts only."""
+
+    def __init__(self) -> None:
+        self._made: Schema = {}
+        self._properties: dict[str, list[Any]] = {}
+        self._required: dict[str, None] = {}
+        self._descriptions: dict[str, None] = {}
+        self._rest: list[Any] = []
+
+    def add(self, part: Any) -> list[Any]:
+        """Add a part, and return the parts of its own `allOf`, which must be added next."""
+        if not isinstance(part, dict):
+            if part is not True:
+                self._rest.append(part)
+            return []
+        together = {name for group in _TOGETHER if self._differ(part, group) for name in group}
+        left = {
+            name: value
+            for name, value in part.items()
+            if name != "allOf" and (name in together or not self._took(name, value))
+        }
+        if left:
+            self._rest.append(left)
+        parts = part.get("allOf", [])
+        return parts if isinstance(parts, list) else []
+
+    def schema(self) -> Schema:
+        made = dict(self._made)
+        if self._descriptions:
+            made["description"] = " ".join(self._descriptions)
+        if "properties" in made:
+            made["properties"] = {name: _property(schemas) for name, schemas in self._properties.items()}
+        if "required" in made:
+            made["required"] = list(self._required)
+        return {**made, "allOf": self._rest} if self._rest else made
+
+    def _differ(self, part: Schema, group: frozenset[str]) -> bool:
+        """Return whether both the schema and a part have keywords of the group, and not the same."""
+        mine = {name: self._made[name] for name in group if name in self._made}
+        its = {name: part[name] for name in group if name in part}
+        return bool(mine and its and mine != its)
+
+    def _took(self, name: str, value: Any) -> bool:
+        """Add a keyword, or return False if it cannot be combined with the value that is there."""
+        made = self._made
+        if name == "description" and isinstance(value, str):
+            made.setdefault(name, "")
+            self._descriptions[value] = None
+        elif name == "properties" and isinstance(value, dict):
+            made.setdefault(name, {})
+            for key, inner in value.items():
+                self._properties.setdefault(key, []).append(inner)
+        elif name == "required" and isinstance(value, list):
+            made.setdefault(name, [])
+            self._required.update(dict.fromkeys(each for each in value if isinstance(each, str)))
+        elif name not in made:
+            made[name] = value
+        elif name == "type" and (types := _types(made[name], value)):
+            made[name] = types
+        elif name == "additionalProperties" and (False in (made[name], value) or True in (made[name], value)):
+            given = (made[name], value)
+            made[name] = False not in given and given[given[0] is True]
+        else:
+            return name in _ANNOTATIONS or bool(made[name] == value)
+        return True
+
+
+def _property(schemas: list[Any]) -> Any:
+    """Return one schema for a property that several parts have."""
+    if False in schemas:
+        return False
+    return schemas[0] if len(schemas) == 1 else merged({}, schemas)
+
+
+def _types(first: Any, second: Any) -> Any:
+    """Return the types that two values of `type` have in common; None if there are none."""
+    ours, theirs = (value if isinstance(value, list) else [value] for value in (first, second))
+    both = [kind for kind in ours if kind in theirs]
+    if "integer" not in both and any(
+        "integer" in one and "number" in two for one, two in ((ours, theirs), (theirs, ours))
+    ):
+        both.append("integer")
+    return (both if len(both) > 1 else both[0]) if both else None

@@ -23,11 +23,20 @@ def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None
     elif not isinstance(error, UpstreamFailed) or error.problem.reason == NO_MEMORY:
         return
     elif error.problem.code == RATE_LIMIT:
-        health.throttled(provider, model, error.problem.retry_after)
+        # a limit of a client's own key is no limit of other clients
+        if has_our_key(attempt):
+            health.throttled(provider, model, error.problem.retry_after)
     elif is_providers_failure(error, is_our_key=has_our_key(attempt)):
         health.ended(provider, model, failed=True, seconds=seconds)
     elif error.status:
         health.ended(provider, model, failed=False, seconds=None)
+
+
+def report_break(health: Health, attempt: Attempt, error: GatewayError) -> None:
+    """Tell `health` that a stream failed after its first event, if it did. The first event counted as a success."""
+    if attempt.is_reported and is_providers_failure(error, is_our_key=has_our_key(attempt)):
+        offer = attempt.candidate.offer
+        health.ended(offer.provider_id, offer.model, failed=True, seconds=monotonic() - attempt.began)
 
 
 def has_our_key(attempt: Attempt) -> bool:

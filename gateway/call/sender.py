@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Final
 
 from gateway.call.chain import Attempt, Call
-from gateway.call.health_reports import has_our_key
+from gateway.call.health_reports import has_our_key, report_break
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
 from gateway.config.model import AwsSettings, Provider
@@ -130,6 +130,7 @@ class Sender:
         offer, problem = attempt.candidate.offer, error.problem
         self.metrics.upstream_error(offer.provider_id, problem.code)
         self.health.note(offer.provider_id, offer.model, problem.code, problem.message)
+        report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
         """Count and log the provider's refusal of the gateway's key, or of access to a model with this key.

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from gateway.testkit.bedrock import BedrockSim
-from tests.helpers.gateway import HAIKU, bedrock, gate
+import pytest
 
+from gateway.testkit import scenarios
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.scenarios import Scenario
+from tests.helpers.gateway import HAIKU, KEY, Gate, bedrock, gate
+
+QUICK = {"window_seconds": 2, "open_seconds": 0.3, "slow_start_seconds": 0.5}
+DRAWN = {
+    ("closed", "opened"),
+    ("opened", "half_open"),
+    ("half_open", "opened"),
+    ("half_open", "slow_start"),
+    ("slow_start", "opened"),
+    ("slow_start", "closed"),
+}
+"""The arrows of the diagram in `deploy/README.md`."""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 NOWHERE = "http://127.0.0.1:9"
 
@@ -42,3 +60,78 @@ async def test_with_the_breaker_off_a_provider_that_is_down_is_tried_each_time(
         for _ in range(20):
             assert (await gw.post("/v1/chat/completions", CHAT)).status == 200
         await gw.lines.until("upstream.unreachable", 20)
+
+
+@pytest.mark.parametrize("reply", [replace(scenarios.NAMED["long"], cut_at=9000), scenarios.NAMED["error_in_stream"]])
+async def test_streams_that_break_off_open_the_circuit(
+    tmp_path: Path, bedrock_sim: BedrockSim, reply: Scenario
+) -> None:
+    bedrock_sim.default = reply
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        for _ in range(3):
+            await (await gw.post("/v1/chat/completions", {**CHAT, "stream": True})).read()
+        (opened,) = await gw.lines.until("circuit.opened")
+    assert (opened["calls"], opened["failures"]) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "opens"),
+    [
+        (scenarios.raw(b'{"message": "no such tool"}', status=400), False),
+        (scenarios.raw(b'{"message": "no such model"}', status=404), False),
+        (scenarios.NAMED["throttle"], False),
+        (scenarios.NAMED["error"], True),
+    ],
+)
+async def test_only_failures_of_the_provider_open_the_circuit(
+    tmp_path: Path, bedrock_sim: BedrockSim, reply: Scenario, *, opens: bool
+) -> None:
+    bedrock_sim.default = reply
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        for _ in range(10):
+            assert (await gw.post("/v1/chat/completions", CHAT)).status >= 400
+        await gw.log_is_written()
+    assert gw.lines.count("circuit.opened") == opens
+
+
+class Flapping:
+    """A gateway with a provider that fails at times, and one that serves the same model."""
+
+    def __init__(self, gw: Gate, flaky: BedrockSim) -> None:
+        self.gw = gw
+        self.flaky = flaky
+
+    async def calls(self, number: int) -> int:
+        """Make calls one after the other, which are all served. Return how many reached the flaky provider."""
+        before = len(self.flaky.requests)
+        for _ in range(number):
+            assert (await self.gw.post("/v1/chat/completions", CHAT)).status == 200
+        return len(self.flaky.requests) - before
+
+    async def until(self, event: str, count: int) -> None:
+        """Make calls until the log has an event of a circuit so many times."""
+        async with asyncio.timeout(60):
+            while self.gw.lines.count(event) < count:
+                await self.calls(1)
+                await self.gw.log_is_written()
+
+    def changes(self) -> set[tuple[str, str]]:
+        """Return the pairs of states that follow one another in the log."""
+        events = [json.loads(line)["event"] for line in self.gw.lines.data.splitlines()]
+        states = ["closed", *(event.removeprefix("circuit.") for event in events if event.startswith("circuit."))]
+        return set(pairwise(states))
+
+
+async def test_a_flapping_provider_opens_and_closes_as_drawn(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
+    async with BedrockSim(keys={KEY}) as flaky:
+        providers = {"flaky": bedrock(flaky.url, preference=1), "steady": bedrock(bedrock_sim.url)}
+        async with gate(tmp_path, providers, more={"resilience": {"circuit_breaker": QUICK}}) as gw:
+            flapping = Flapping(gw, flaky)
+            for outage in (1, 2):
+                assert await flapping.calls(10) == 10
+                flaky.default = scenarios.NAMED["error"]
+                reached = await flapping.calls(100)
+                assert 5 <= reached <= 30
+                flaky.default = scenarios.NAMED["text"]
+                await flapping.until("circuit.closed", outage)
+            assert flapping.changes() <= DRAWN

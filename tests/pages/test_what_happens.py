@@ -16,6 +16,8 @@ SHOWN = {
     "the provider is down": ("end_to_end/test_calls.py", "test_a_provider_that_cannot_be_reached_is_a_503"),
     "the provider throttles, is overloaded or fails":
         ("faults/test_failover.py", "test_a_fault_before_the_first_event_goes_to_the_second"),
+    "a provider fails again and again":
+        ("end_to_end/test_provider_health.py", "test_a_flapping_provider_opens_and_closes_as_drawn"),
     "the provider is slow or silent":
         ("end_to_end/test_upstream_deadlines.py", "test_silence_between_events_is_an_error_in_the_stream"),
     "a stream is long in coming":

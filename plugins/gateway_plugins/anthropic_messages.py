@@ -68,7 +68,10 @@ session_ids = messages_sessions.session_ids
 
 
 class Options(messages_betas.BetaOptions):
-    """Options of the Messages API. By default, the envelope follows from the provider's address."""
+    """Options of the Messages API.
+
+    If the option `envelope` is not set, the provider's host tells whether the API is Anthropic's own or Bedrock's.
+    """
 
     envelope: Literal["messages", "mantle"] | None = Field(
         None, description='Whose Messages API it is: Anthropic\'s own ("messages") or Bedrock\'s ("mantle").'
@@ -89,9 +92,9 @@ has_cache_marks = True
 mark_cache = messages_auto_cache.mark_cache
 
 _THREAD: Final = "thread"
-"""A request's member that continues a conversation stored by Anthropic.
+"""Request field that continues a conversation stored at Anthropic.
 
-If the error that refuses this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the
+An error that refuses this field gets the code `thread_unsupported_request` in `details`. Anthropic's SDKs then send the
 whole conversation instead (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
 """Value of the header `anthropic-version` that is sent if the client sent none. The API requires the header."""
@@ -158,7 +161,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
-    """Return the body's members and the betas to send, without those that the model or the provider refuses.
+    """Return the body's fields and the betas to send, without those that the model or the provider refuses.
 
     The client's betas are read from both body and header, because Claude Code names different betas in each. The body
     of a client of this API is changed only if betas must be left out.
@@ -176,7 +179,10 @@ def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members
 
 
 def _envelope(target: Target) -> str:
-    """Return the provider's envelope (`dialects/anthropic_messages/betas.py`), by the options or else by its host."""
+    """Return which Messages API the provider has: "messages" (Anthropic's own) or "mantle" (Bedrock's).
+
+    The provider's option `envelope` decides. Without this option, the provider's host decides.
+    """
     chosen = target.options.envelope if isinstance(target.options, Options) else None
     return chosen or ("mantle" if target.host.endswith(_AWS) else "messages")
 

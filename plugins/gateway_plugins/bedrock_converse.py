@@ -1,8 +1,8 @@
 """Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
 
-- In a stream, the event `metadata`, which has the usage, comes after the event `messageStop`.
-- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this compatibility flag serves CountTokens
-  too.
+- In a stream, the event `messageStop` comes before the event `metadata`, which has the usage.
+- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with the compatibility flag `bedrock_converse`
+  serves requests of that route too.
 
 Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 """
@@ -54,7 +54,7 @@ _LIMITS: Final = (
     *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
     (_MODEL_FIELDS, "inferenceConfig", "max_new_tokens"),
 )
-"""Paths to the members of a body that limit the output: Converse's own member, then members of particular models."""
+"""Paths of the fields that limit the output: first Converse's own field, then fields that only some models have."""
 
 api = 1
 dialects = (_OWN,)
@@ -75,9 +75,9 @@ reply_headers = runtime_api.reply_headers
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a request that are not billed as text.
+    """Yield the parts of a request that are not billed as text, such as images.
 
-    Anthropic's tools may be in `additionalModelRequestFields`.
+    Anthropic's own tools in `additionalModelRequestFields` are among these parts.
     """
     yield from converse_billing.billed_parts(body)
     yield from messages_billing.of_tools(body.get(_MODEL_FIELDS))
@@ -109,9 +109,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change of the body that removes unwanted betas and the members that need them.
+    """Return the changed fields of the body, without unwanted betas and without the fields that need them.
 
-    Returns {} if no beta is unwanted.
+    A beta is unwanted if an option of the provider drops it, or if the model has refused it. Returns {} if no beta is
+    unwanted.
     """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
@@ -135,7 +136,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def _model_fields(top: Members) -> Members:
-    """Return the members of `additionalModelRequestFields`. Raises `Refused` if its value is not an object."""
+    """Return the fields of `additionalModelRequestFields`. Raises `Refused` if its value is not an object."""
     return Members(top.get(_MODEL_FIELDS, b"{}"))
 
 
@@ -154,7 +155,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - Frames after a complete stream cause neither bytes for the client nor an error.
+    - A frame after a complete stream is no error, and the client does not get it.
     """
 
     def __init__(self, operation: str = "") -> None:

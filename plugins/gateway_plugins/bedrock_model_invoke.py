@@ -2,8 +2,9 @@
 
 - For Claude, InvokeModel wraps Anthropic's dialect: the model is in the path, the API version in the body, and each
   event is base64-encoded in a frame of type `chunk`.
-- Bodies for other model families are passed on unchanged, without being interpreted (opaque). Tokens are counted from
-  the reply's headers, from usage members that some families write, and from `amazon-bedrock-invocationMetrics`.
+- Bodies for other model families are opaque: they are passed on unchanged, without being interpreted. Their tokens are
+  counted from the reply's headers, from usage fields that some families write, and from
+  `amazon-bedrock-invocationMetrics`.
 - A CountTokens body contains a whole request of InvokeModel or of Converse (`dialects/bedrock/counting.py`).
 """
 
@@ -90,14 +91,16 @@ base_url_fault = runtime_api.base_url_fault
 error = runtime_api.error
 
 CHUNK: Final = "chunk"
-"""Event type of InvokeModel's frames, and the kind of the events of a reply that is not interpreted (opaque)."""
+"""Event type of the frames in InvokeModel's streams.
+
+Events of an opaque reply (one that is not interpreted) have this kind too."""
 _OWN: Final = "bedrock_model_invoke"
 _FORMS: Final = replace(
     billing.COMMON,
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The forms in which bodies of any model family contain files."""
+"""The forms of files in request bodies: those of all model families together."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -127,8 +130,8 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
     """Return the request with files in place of their URLs.
 
     For CountTokens on Bedrock, return the reply instead, because counting takes several requests if Bedrock refuses the
-    first. If the provider has another API, InvokeModel's headers without a counterpart in that API are reported as
-    dropped.
+    first. If the provider's API is not InvokeModel, some of InvokeModel's headers may have no counterpart in that API.
+    These headers are reported as dropped.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -188,12 +191,12 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
 class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes chunks to the events inside them.
 
-    Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last event
-    have the counts of cache tokens (litellm). So the `message_delta` is held back until the next event, and gets the
-    counts in the metrics of that event. The meter (usage reader) gets the count of output tokens at once, in an extra
-    event that no client receives.
-
-    Chunks after `message_stop` cause neither bytes for the client nor an error, because the reply is complete.
+    - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the last event has the
+      counts of cache tokens, in its metrics (litellm). So `message_delta` is held back until the next event comes. The
+      counts in the metrics of that event are then added to `message_delta`.
+    - Output tokens are counted without this delay: the meter (usage reader) gets their number in an extra event, which
+      no client receives.
+    - A chunk after `message_stop` is no error, and the client does not get it, because the reply is complete.
     """
 
     def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
@@ -280,10 +283,10 @@ def _kind(inner: bytes) -> str:
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a body that are not billed as text, in the forms of all model families.
+    """Yield the parts of a body that are not billed as text, such as images.
 
-    These are the forms of Messages, Chat and Converse (Nova), and Titan's image. A model refuses or ignores the forms
-    of other families, so it reads none of them as text.
+    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. No model reads a
+    part in the form of another family as text. It refuses or ignores such a part.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)
@@ -293,10 +296,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places of text in Anthropic's dialect, in the form of Converse, or in an unknown dialect.
+    """Return the places of the texts in a request, in a reply, or in an event of a stream.
 
-    Requests for Nova have the form of Converse, and so do some requests of CountTokens. In an unknown dialect, every
-    string is a text.
+    A request has the form of Anthropic's API, or that of Converse (requests for Nova, and some requests of
+    CountTokens). In any other form, every string counts as a text.
     """
     # a member that some model ignores must not hide the text of another member from filters
     if event.kind == REQUEST:

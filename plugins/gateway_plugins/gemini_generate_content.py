@@ -46,7 +46,7 @@ from gateway_plugins.shared.lenient import count, whole_number
 _OWN: Final = "gemini_generate_content"
 _STREAM: Final = "streamGenerateContent"
 _OPERATIONS: Final = (("generateContent", "generate"), (_STREAM, "generate"), ("countTokens", COUNT_TOKENS))
-"""Pairs of a method name in the path and the operation."""
+"""Pairs of a method's name in the path and the gateway's operation."""
 
 api = 1
 dialects = (_OWN,)
@@ -73,7 +73,7 @@ _FORMS: Final = ("", "json", _SSE)
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
-"""The member of a token-counting request that contains a whole request, with the model's name."""
+"""Field of a countTokens request. It contains a whole generateContent request with the model's name."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
 """Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
 
@@ -87,7 +87,10 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def _form(query: str) -> str:
-    """Return the form of the reply that a query names, without the options that Google allows after a semicolon."""
+    """Return the form of the reply that a query asks for, such as `sse` or `json`; "" if it asks for none.
+
+    Google allows options after a semicolon (`json;enum-encoding=int`). They are left out.
+    """
     values = [value for name, value in parse_qsl(query) if name in _QUERY]
     return values[-1].partition(";")[0] if values else ""
 
@@ -124,7 +127,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _config(top: Members) -> Members | None:
-    """Return the members of `generationConfig`; None if it is missing or is not an object."""
+    """Return the fields of `generationConfig`; None if it is missing or is not an object."""
     value = top.get("generationConfig") or top.get("generation_config")
     if value is None:
         return None
@@ -157,10 +160,10 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class GeminiDecoder(sse_api.SseDecoder):
     """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
 
-    - A stream in the form of an array is complete at its last bracket.
-    - A candidate continues if a later chunk has it without a finish reason. Some servers write a finish reason into
-      chunks that are not the last (BerriAI/litellm#2195, router-for-me/CLIProxyAPI#5651). If the first chunk with a
-      candidate has a finish reason, the stream is read to its end.
+    - A stream in the form of a JSON array is complete at its closing bracket.
+    - Some servers write a finish reason into chunks that are not the last (BerriAI/litellm#2195,
+      router-for-me/CLIProxyAPI#5651). So a candidate goes on if it comes again without a finish reason. If every chunk
+      so far had a finish reason, the stream is read to its end.
     - A chunk with a block reason is the only chunk of its stream.
     """
 
@@ -197,7 +200,9 @@ class GeminiDecoder(sse_api.SseDecoder):
         return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
 
     def _note(self, event: Event) -> bool:
-        """Note the candidates that a chunk finishes. Return False, because no event is known to be the last."""
+        """Note for each candidate in a chunk whether it has finished. Always return False: no event is known to be the
+        last.
+        """
         data = event.data
         self._is_blocked = self._is_blocked or bool(gemini_facts.block_reason(data))
         for candidate in gemini_facts.candidates(data):
@@ -229,7 +234,10 @@ def meter(request: ClientRequest, _target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes chunks as server-sent events or as a JSON array, and the reply to countTokens with Gemini's member."""
+    """Encodes chunks as server-sent events or as a JSON array.
+
+    In the reply to countTokens, the count is written as `totalTokens`.
+    """
 
     def __init__(self, request: ClientRequest) -> None:
         self._operation = request.operation

@@ -64,9 +64,10 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event, in upper case and without the blanks and quotes that some servers add."""
+"""Payloads of the terminal event. Before the comparison, a payload is put in upper case, without the blanks and quotes
+that some servers add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Names of members of a chunk. Every chunk has at least one of them."""
+"""Names of fields of a chunk. Every chunk has at least one of them."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -175,8 +176,8 @@ def _kind(name: str, payload: bytes) -> str:
 def _failure(event: Event) -> Problem | None:
     """Return the problem that an event reports in place of a chunk, or None.
 
-    Servers report a failure as an event `error`, in a member `error`, or as an object in place of a chunk. Such an
-    object has `object` "error" (vLLM), or a message (`message`, `msg`, `detail`) and no choices.
+    Servers report a failure as an event `error`, in a field `error`, or as an object without choices. That object has
+    `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
     """
     payload = event.payload
     if event.kind == _ERROR:
@@ -194,7 +195,7 @@ def _has_words(data: dict[str, Any]) -> bool:
 
 
 _METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Pattern for the members of chunks that the meter reads. Other chunks are not decoded for the meter."""
+"""Pattern for the fields of chunks that the meter reads. Other chunks are not decoded for the meter."""
 
 
 class ChatMeter:

@@ -69,13 +69,13 @@ _FAILURE_CODES: Final = {
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Codes in `response.failed`, by the gateway's error code. The code for any other error is `server_error`."""
+"""Code in `response.failed` for each of these error codes of the gateway. Any other error gets `server_error`."""
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
-    """Return the id of the conversation, which is the member `conversation` or that member's `id`.
+    """Return the conversation's id from the field `conversation`, which is the id or an object with a field `id`.
 
-    Without such an id, return the ids that bodies of all APIs may have (`ids.in_body`).
+    If the request has no such id, return the ids that requests of any API may have (`ids.in_body`).
     """
     value = ids.small_member(request.top, "conversation")
     conversation = ids.in_object(value, "id") or ids.valid_id(value)
@@ -151,7 +151,8 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 class Encoder(sse_api.SseEncoder):
     """Encodes named events.
 
-    Keeps the created response and the last event, because the events of a failure repeat parts of them.
+    Keeps the event `response.created` and the last event, because the events that report a failure repeat parts of
+    them.
     """
 
     def __init__(self, request: ClientRequest) -> None:
@@ -188,7 +189,7 @@ class Encoder(sse_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the members of an event's payload; {} if there is no event or its payload is not JSON."""
+    """Return the fields of an event's payload; {} if there is no event or its payload is not JSON."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

@@ -21,7 +21,7 @@ blocks = True
 
 _CODE: Final = "blocked_word"
 _LONGEST_WORD: Final = 4096
-"""Maximum number of characters without a blank that are held back until a word ends."""
+"""Maximum number of characters that are held back while no blank comes that would end the word."""
 
 
 class Settings(filters.Settings):
@@ -65,10 +65,10 @@ class Words:
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
-        """Return the index in a text before which all words and phrases are complete.
+        """Return the index before which all words and phrases of a text are complete.
 
-        Normally the index is after a blank. The last characters of the text are always after the index, because they
-        may be the beginning of a phrase.
+        Normally this index is just after a blank. The last characters of the text always come after the index, because
+        they may be the beginning of a phrase.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))
@@ -79,9 +79,9 @@ class Words:
         return max([end, *(match.end() for match in self._pattern.finditer(piece) if match.start() < end)])
 
     def _checked(self, text: str, end: int) -> str:
-        """Return the text up to `end`, in `star` mode with stars in place of the words.
+        """Return the text before the index `end`. In `star` mode, "***" replaces each forbidden word.
 
-        Raises `Refused` in `block` mode if one of the words begins before `end`.
+        Raises `Refused` in `block` mode if a forbidden word begins before `end`.
         """
         if self._settings.mode == "star":
             return self._pattern.sub("***", text[:end])

@@ -1,11 +1,13 @@
 """Replaces secrets in prompts, tool results and replies, before they leave for a provider or for a client.
 
-- The kinds are keys whose form their makers publish, most of them by a prefix. Sources: GitHub's list of patterns for
-  secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's page on keys.
-- In a stream, a run of letters and digits that may become a key is held back until it ends.
-- Patterns of the configuration should not match blanks, because only letters and digits are held back.
-- A prompt that is changed misses the provider's prompt cache. The same secret is always replaced by the same text, so
-  later turns hit the cache again. Thinking is not changed, because the provider has signed it.
+- Each built-in kind is a sort of key with a published form, usually a prefix such as `ghp_`. Sources: GitHub's list of
+  patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
+  page on keys.
+- In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key.
+  Text before a blank is usually passed on, so patterns in the configuration should not match blanks.
+- A changed prompt misses the provider's prompt cache. The same secret is always replaced by the same text, so later
+  turns hit the cache again.
+- Thinking is not changed, because the provider has signed it.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ class Form(NamedTuple):
     """The form of one kind of secret."""
 
     marks: tuple[str, ...]
-    """Strings, at least one of which is in every secret of this kind. A text without any of them is not searched."""
+    """Strings for a quick search: each secret of this kind contains one of them. A text with none of them has no such
+    secret."""
     pattern: str
-    """The pattern. Its matches have a maximum length, so that a stream never waits forever."""
+    """Regular expression for a secret of this kind. Its matches have a maximum length, so that a stream is never held
+    back forever."""
 
 
 KINDS: Final = {
@@ -71,7 +75,9 @@ _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
-"""Pattern for the end of a text that names AWS's secret key. The key itself has no form that can be recognized."""
+"""Pattern for the end of a text that may continue with a secret key of AWS, such as `aws_secret_key = wJal`.
+
+The pattern contains the key's name, because the key itself has no form that can be recognized."""
 _NAMED_LENGTH: Final = 80
 
 
@@ -104,10 +110,10 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return the pattern of all secrets to look for, and their marks.
+    """Return one pattern for all secrets to look for, and the marks of these secrets (`Form.marks`).
 
-    `left` are the kinds that are not replaced. `own` are the patterns of the configuration. They have no marks, so with
-    them no marks are returned, and every text is searched.
+    `left` has the kinds that are not replaced, and `own` has the patterns in the configuration. Those patterns have no
+    marks. If there are any, no marks are returned, and every text is searched.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

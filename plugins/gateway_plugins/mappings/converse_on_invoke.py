@@ -1,12 +1,11 @@
-"""Members of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
+"""Fields of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
 
-`guardContent` becomes a tag around the text. The tag's name ends with a suffix, and a member of the body tells the
-guardrail this suffix. The suffix is random, so that no text from elsewhere can close the tag (AWS user guide, "Apply
-tags to user input").
-
-InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-InvokeModelRequest). Anthropic's own API has none of these. A request to that API with a guardrail is refused with a
-400, because answers would not be guarded. The other members are reported as dropped.
+- InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
+  InvokeModelRequest). Anthropic's own API has none of them. If a request to that API names a guardrail, it is refused
+  with a 400, because its answer would not be guarded. The other fields are reported as dropped.
+- A tag is written around the text of `guardContent`. The name of the tag ends with a random suffix, so that no other
+  text can close the tag. The suffix is also written into the body, where the guardrail reads it (AWS user guide, "Apply
+  tags to user input").
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""The values that have no effect, by member. Such a value means the same as leaving the member out."""
+"""Value of each field that has the same effect as leaving the field out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
@@ -65,13 +64,16 @@ def has_headers(target: Target) -> bool:
 
 
 def guard_tag(top: Members, target: Target) -> str:
-    """Return the name of the tag around text that the guardrail checks; "" if InvokeModel gets no guardrail."""
+    """Return a new name for the tag around text that the guardrail must check.
+
+    Return "" if the request has no guardrail, or if the provider's API is not InvokeModel.
+    """
     guarded = target.flag == _INVOKE and read_guardrail(top, lambda _: None)
     return f"{_TAG}{secrets.token_hex(_SUFFIX_BYTES)}" if guarded else ""
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the member of the body that tells the guardrail the suffix of the tag."""
+    """Return the field of the body that tells the guardrail the suffix of the tag."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

@@ -1,7 +1,7 @@
 """Mapping of the messages of a Converse request to a `Conversation` (`shared/conversation.py`).
 
-The conversation applies the rules for the sequence of messages. Cache points are reported as dropped, because
-providers with the dialect of Chat or Gemini cache by themselves. Source: botocore's service model.
+The `Conversation` applies the provider's rules for the sequence of messages. Cache points are reported as dropped,
+because providers with the dialect of Chat or Gemini cache by themselves. Source: botocore's service model.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Maps the messages of one request, and collects the names of the tools that messages remove."""
+    """Maps the messages of one request, and notes which tools the messages remove (`toolRemoval` in Converse)."""
 
     conversation: Conversation
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
-    """Names of the tools that the messages remove from the offered tools, as of the last message."""
+    """Names of the tools that a message removed and that no later message added again."""
 
     def add_messages(self, top: Members) -> None:
         """Add the system prompt and then all messages to the conversation."""
@@ -49,7 +49,7 @@ class Mapper:
         return "\n\n".join(part["text"] for part in self._parts(blocks) if part.get("text", "").strip())
 
     def _user(self, message: Message) -> None:
-        """Add a user message: each tool result as a message of its own, and after them the rest of the content as one
+        """Add a user message. Each tool result becomes a message of its own. The rest of the content follows as one
         message.
         """
         others: list[Block] = []
@@ -102,9 +102,9 @@ class Mapper:
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Record in `removed` whether a tool is removed or added again. The last change of a tool decides.
+        """Note in `removed` that a message removes a tool, or adds it again.
 
-        A change of a tool of an MCP server is reported as dropped.
+        If the tool belongs to an MCP server, the change is reported as dropped.
         """
         if value.server:
             self.drop(value.at)

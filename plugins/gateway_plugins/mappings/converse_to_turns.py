@@ -1,4 +1,4 @@
-"""Mapping of the messages of a Converse request to turns of Messages, with their cache breakpoints.
+"""Mapping of the messages of a Converse request to turns of Anthropic's Messages API, with their cache breakpoints.
 
 Each message is mapped independently of the others. Rules for the sequence of turns are in
 `dialects/anthropic_messages/demand.py`. Sources: botocore's service model and Anthropic's API reference.
@@ -41,7 +41,7 @@ class Mapper:
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
     guards: bool = False
-    """True if a text has the tag `guard_tag`."""
+    """True if at least one text is inside the tag `guard_tag`."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
@@ -84,10 +84,10 @@ class Mapper:
         return f"<{self.guard_tag}>{part.text}</{self.guard_tag}>"
 
     def _citation(self, citation: Citation, at: str) -> Block | None:
-        """Return a citation.
+        """Return a citation in the form of Anthropic's API.
 
-        Return None for a citation of a web page, and report it as dropped: Anthropic requires an encrypted index in it,
-        and Converse has no member for that.
+        A citation of a web page is reported as dropped, and the result is None. Anthropic requires an encrypted index
+        for such a citation, and Converse has no field for this index.
         """
         if citation.kind == "web":
             self.drop(at)
@@ -95,7 +95,11 @@ class Mapper:
         return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
 
     def file(self, part: File) -> list[Block]:
-        """Return a file. A guardrail mark on it is reported as dropped, because InvokeModel can only mark text."""
+        """Return a file as a block.
+
+        If the client wants a guardrail to check the file, this wish is reported as dropped: InvokeModel can only mark
+        text for a guardrail.
+        """
         if part.guarded and self.guard_tag:
             self.drop(part.at)
         return [messages_files.media_block(part.media, self.caps, param(part.at))]
@@ -111,7 +115,9 @@ class Mapper:
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result. For a model without citations, which accepts no search results, return it as text."""
+        """Return a search result. A model without citations accepts no search results, so it gets the text of the
+        result.
+        """
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]
         texts = [messages_demand.text(text) for text in part.texts if text.strip()]

@@ -1,8 +1,8 @@
-"""The translation of generateContent requests. It is the same for every upstream dialect except for three arguments.
+"""Translation of generateContent requests, which is the same for every upstream dialect.
 
-The arguments are the name of the upstream dialect, the mapping of the request's values to a body, and the reader of
-replies. The request is read in `dialects/gemini_generate_content/read_options.py`, and the reply is written in
-`dialects/gemini_generate_content/emit.py`.
+Only three arguments of `translate` differ: the name of the upstream dialect, the mapping of the request's values to a
+body, and the reader of replies. The request is read in `dialects/gemini_generate_content/read_options.py`, and the
+reply is written in `dialects/gemini_generate_content/emit.py`.
 """
 
 from __future__ import annotations

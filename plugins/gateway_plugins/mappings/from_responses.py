@@ -1,8 +1,8 @@
-"""The translation of Responses requests, which is common to all upstream dialects.
+"""Translation of Responses requests, which is the same for every upstream dialect.
 
-What differs between them is passed as three arguments: the name of the upstream dialect, the mapping of the request's
-values to a body, and the reader of replies. The request is read in `dialects/openai_responses/read_options.py`, and the
-reply is written in `dialects/openai_responses/emit.py`.
+Only three arguments of `translate` differ: the name of the upstream dialect, the mapping of the request's values to a
+body, and the reader of replies. The request is read in `dialects/openai_responses/read_options.py`, and the reply is
+written in `dialects/openai_responses/emit.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Mapping of the messages of a Messages request to a `Conversation` (`shared/conversation.py`).
+"""Mapping of the messages of an Anthropic Messages request to a `Conversation` (`shared/conversation.py`).
 
-The conversation applies the rules for the sequence of messages. A document that consists of texts becomes a text part.
-Cache breakpoints, citations and the context of a document are reported as dropped. Source: Anthropic's API reference.
+The `Conversation` applies the provider's rules for the sequence of messages. A document that consists of texts becomes
+a text part. Cache breakpoints, citations and the context of a document are reported as dropped. Source: Anthropic's API
+reference.
 """
 
 from __future__ import annotations

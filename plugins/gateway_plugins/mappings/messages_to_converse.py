@@ -1,4 +1,4 @@
-"""Mapping of the messages of a Messages request to turns of Converse, with their cache points.
+"""Mapping of the messages of an Anthropic Messages request to turns of Converse, with their cache points.
 
 Each block is mapped independently of the others. Rules for the sequence of turns are in
 `dialects/bedrock_converse/demand.py`. Sources: botocore's service model and Anthropic's API reference.
@@ -39,14 +39,14 @@ class Mapper:
     breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
-    """Names of the tools that the messages call, as they are sent to the provider."""
+    """Names of the tools that the messages call. If the provider gets an alias of a name, the alias is here."""
     _documents: DocumentNames = field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
 
-        System messages before the first turn belong to the system prompt. If the model accepts no system prompt, it
-        becomes the first turn, as a turn of the user.
+        System messages before the first turn belong to the system prompt. If the model accepts no system prompt, the
+        prompt becomes the first turn of the user.
         """
         system = self._blocks(messages_read.system(top, self.drop))
         turns: list[Turn] = []
@@ -62,10 +62,7 @@ class Mapper:
         return place_cache_points(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
-        """Return the blocks of a message.
-
-        A cache point follows each block that has a cache breakpoint of the client.
-        """
+        """Return the blocks of a message. A cache point follows each block with a `cache_control` of the client."""
         blocks: list[Block] = []
         for block in content:
             made = _MAPPED[type(block)](self, block)

@@ -1,7 +1,8 @@
-"""Mapping of messages of `shared/plain_request.py` to a `Conversation` (`shared/conversation.py`).
+"""Mapping of the messages of a plain request to a `Conversation`, which Chat and Gemini have in common.
 
-The conversation applies the rules for the sequence of messages. Cache breakpoints are reported as dropped, because
-providers with the dialect of Chat or Gemini cache by themselves.
+Plain requests are defined in `shared/plain_request.py`, and conversations in `shared/conversation.py`. The
+`Conversation` applies the provider's rules for the sequence of messages. Cache breakpoints are reported as dropped,
+because providers with the dialect of Chat or Gemini cache by themselves.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Bedrock Converse request.
 
-Rules for every request to Converse are in `dialects/bedrock_converse/`: its module `demand` has those for turns,
-`tools` for tools, `output` for the answer's format, and `options` for parameters. Only the capabilities of a model
-(`Caps`) tell what it accepts. Sources: botocore's service model, recorded traffic, and issues of other projects that
-the tests name.
+Rules for every request to Converse are in `dialects/bedrock_converse/`: for turns in `demand`, for tools in `tools`,
+for the answer's format in `output`, and for parameters in `options`. Only the capabilities of a model (`Caps`) tell
+what it accepts. Sources: botocore's service model, recorded traffic, and issues of other projects that the tests name.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class _Conversion:
         self._turns: list[Turn] = []
 
     def body(self) -> Block:
-        """Return the body of the Converse request, without empty members."""
+        """Return the body of the Converse request, without empty fields."""
         self._read_messages()
         request, caps, drop = self._request, self._caps, self._drop
         self._breakpoints.mark_last(self._turns, request.ttl)
@@ -144,8 +143,9 @@ class _Conversion:
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and the members for the tool choice in
-        `additionalModelRequestFields`.
+        """Return `outputConfig`, `toolConfig`, and fields that ask for the tool choice.
+
+        Those fields belong into `additionalModelRequestFields`.
         """
         request, caps, drop = self._request, self._caps, self._drop
         specs = converse_tools.build_tools(request.tools.tools, self.names, self._breakpoints, caps, drop)
@@ -171,7 +171,7 @@ class _Conversion:
     def _guardrail(self) -> Block:
         """Return `guardrailConfig`.
 
-        Its `streamProcessingMode` is removed if the reply is not streamed: Converse refuses it.
+        If the reply is not streamed, `streamProcessingMode` is left out, because Converse refuses it then.
         """
         config = self._request.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}

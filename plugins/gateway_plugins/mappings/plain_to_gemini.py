@@ -42,7 +42,7 @@ def convert(request: PlainRequest, target: Target, drop: Drop, *, stream: bool) 
 
 
 def _output(request: PlainRequest, names: Names, caps: Caps, rules: Generation, drop: Drop) -> FormattedOutput:
-    """Return the members for the functions, the tool choice and the answer's format."""
+    """Return the fields for the functions, the tool choice and the answer's format."""
     wanted = request.format
     output = gemini_options.build_output(wanted.json, request.tools, names, caps, rules, drop)
     if wanted.kind != "json_object":

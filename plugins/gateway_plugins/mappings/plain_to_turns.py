@@ -1,7 +1,7 @@
-"""Mapping of the messages of a plain request (`shared/plain_request.py`) to turns of Messages.
+"""Mapping of the messages of a plain request (`shared/plain_request.py`) to turns of Anthropic's Messages API.
 
 Each message is mapped independently of the others. Rules for the sequence of turns are in
-`dialects/anthropic_messages/demand.py`. The other members of a request are mapped in `plain_to_messages.py`.
+`dialects/anthropic_messages/demand.py`. The other fields of a request are mapped in `plain_to_messages.py`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def is_enough(size: int, caps: Caps) -> bool:
 
 
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
-    """Return the member for the lifetime of a mark; {} for the usual lifetime, which every model has."""
+    """Return the field for the lifetime of a mark; {} for the usual lifetime, which every model has."""
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 
 

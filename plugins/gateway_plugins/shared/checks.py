@@ -1,8 +1,8 @@
 """Checks of the values in a client's request. The readers of all dialects use them.
 
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
-- A member that is null counts as missing. Numbers are checked in `numbers.py`.
-- A member that cannot be passed on to the provider is refused if leaving it out would change the meaning of the
+- A field that is null counts as missing. Numbers are checked in `numbers.py`.
+- A field that cannot be passed on to the provider is refused if leaving it out would change the meaning of the
   request. Otherwise it is left out, and reported as dropped if its value has an effect.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
@@ -20,7 +20,7 @@ from gateway_plugins.shared.thinking import EFFORTS
 
 
 def text_of(value: Any, at: str) -> str:
-    """Return the value of a member that must be a string; "" for null."""
+    """Return the value of a field that must be a string; "" for null."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -29,28 +29,28 @@ def text_of(value: Any, at: str) -> str:
 
 
 def list_of(value: Any, at: str) -> list[Any]:
-    """Return the value of a member that must be a list; [] for null."""
+    """Return the value of a field that must be a list; [] for null."""
     if value is not None and not isinstance(value, list):
         raise invalid(f"{param(at)} must be a list", param(at))
     return value or []
 
 
 def object_of(value: Any, at: str) -> dict[str, Any]:
-    """Return the value of a member that must be an object; {} for null."""
+    """Return the value of a field that must be an object; {} for null."""
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     return value or {}
 
 
 def flag_of(value: Any, at: str) -> bool | None:
-    """Return the value of a member that must be true or false; None for null."""
+    """Return the value of a field that must be true or false; None for null."""
     if value is not None and not isinstance(value, bool):
         raise invalid(f"{param(at)} must be true or false", param(at))
     return value
 
 
 def effort(value: Any, field: str) -> str:
-    """Return a thinking effort (how much the model thinks); "" for null. `field` is the member's name in errors."""
+    """Return a thinking effort (how much the model thinks); "" for null. `field` is the field's name in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -62,7 +62,7 @@ def arguments(text: Any) -> dict[str, Any]:
     """Return the arguments of an earlier tool call as an object, because providers accept only objects.
 
     An empty text becomes {}, and JSON that was encoded twice is decoded twice (litellm#18414). Any other text becomes
-    the member `rawInvalidInput` of an object, so that the model sees its own output. Members with an empty name are
+    the field `rawInvalidInput` of an object, so that the model sees its own output. Fields with an empty name are
     removed, because providers refuse them (pi#7782).
     """
     value = text
@@ -84,9 +84,9 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a member in `meaning`: leaving it out would change what the request means.
+    """Raise `Refused` if the request has a field in `meaning`: leaving it out would change what the request means.
 
-    `meaning` maps the names of such members to the advice in the error. A value in `neutral` has no effect and is
+    `meaning` maps the names of such fields to the advice in the error. A value in `neutral` has no effect and is
     accepted.
     """
     for name, advice in meaning.items():
@@ -95,7 +95,7 @@ def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple
 
 
 def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tuple[Any, ...]], drop: Drop) -> None:
-    """Report as dropped each member of the request that is not in `carried` and whose value is not in `neutral`."""
+    """Report as dropped each field of the request that is not in `carried` and whose value is not in `neutral`."""
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):
             drop(f"/{escape_step(name)}")
@@ -106,9 +106,9 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
 
 
 def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, drop: Drop) -> None:
-    """Report as dropped each member of the object at `at` that is not in `carried`.
+    """Report as dropped each field of the object at `at` that is not in `carried`.
 
-    Members that are null, "", [], 0 or false have no effect and are not reported.
+    Fields that are null, "", [], 0 or false have no effect and are not reported.
     """
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):
@@ -118,7 +118,7 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
     """Return a value that must be an object.
 
-    Report as dropped each non-null member that is not in `known`.
+    Report as dropped each non-null field that is not in `known`.
     """
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
@@ -129,9 +129,9 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 
 
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """Return the value of the string member `name` of the object `inner`.
+    """Return the value of the string field `name` of the object `inner`.
 
-    `at` is the JSON pointer of that object. If the member is missing or null, the result is "", or `Refused` is raised
+    `at` is the JSON pointer of that object. If the field is missing or null, the result is "", or `Refused` is raised
     if `needed` is true.
     """
     value = inner.get(name)

@@ -30,7 +30,7 @@ Piece = str | Reasoning | Call
 
 class Conversation(Protocol):
     def text(self, value: str) -> Block:
-        """Return a text as a part, which has the text in its member `text`."""
+        """Return a text as a part, which has the text in its field `text`."""
 
     def file(self, media: Media, field: str) -> list[Block]:
         """Return a file as a part. If the part cannot have the file's name, a text with the name comes before it.
@@ -50,5 +50,5 @@ class Conversation(Protocol):
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
         """Add a tool result. Raises `Refused` if the last assistant turn has no call with this id.
 
-        `at` is the JSON pointer of the client's member that names the call.
+        `at` is the JSON pointer of the client's field that names the call.
         """

@@ -1,6 +1,6 @@
 """Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
 
-Every reader gets the members of a body from `member`, and decodes text in them with `decoded`. So no value is nested
+Every reader gets the fields of a body from `member`, and decodes text in them with `decoded`. So no value is nested
 too deeply for recursive functions or for the JSON encoder, and whole numbers keep all their digits. `is_rounded` also
 serves the readers of replies. Nothing here knows the fields of a dialect.
 """
@@ -17,7 +17,7 @@ Ttl = str | None
 """Lifetime of a cache breakpoint: "5m", "1h", or "" for the provider's default. None if there is no breakpoint."""
 
 MAX_DEPTH: Final = 128
-"""Maximum number of nested lists and objects in one member.
+"""Maximum number of nested lists and objects in one field.
 
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
@@ -33,12 +33,12 @@ def param(pointer: str) -> str:
 
 
 def escape_step(name: str) -> str:
-    """Return a member's name as a step of a JSON pointer (RFC 6901)."""
+    """Return a field's name as a step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def member(top: Members, name: str) -> Any:
-    """Return a member's decoded value, or None if the member is missing. Raises `Refused` for too deep nesting."""
+    """Return a field's decoded value, or None if the field is missing. Raises `Refused` for too deep nesting."""
     value = top.decode(name)
     is_too_deep, is_rounded = _survey(value)
     if is_too_deep:

@@ -1,4 +1,4 @@
-"""Bedrock's `guardrailConfig` in a request. It is a member of Converse that clients also send in Chat requests."""
+"""Bedrock's `guardrailConfig` in a request. It is a field of Converse that clients also send in Chat requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MEMBERS = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessin
 
 
 def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
-    """Return the members of `guardrailConfig` that have a value; {} if the request names no guardrail."""
+    """Return the fields of `guardrailConfig` that have a value; {} if the request names no guardrail."""
     value = member(top, _NAME)
     if value is None:
         return {}

@@ -1,6 +1,6 @@
 """Lenient readers of values in providers' replies: a value of a wrong type counts as missing.
 
-So a client loses only the faulty member and not the whole reply. Requests of clients are checked strictly instead
+So a client loses only the faulty field and not the whole reply. Requests of clients are checked strictly instead
 (`shared/checks.py`). Nothing here knows a dialect.
 """
 

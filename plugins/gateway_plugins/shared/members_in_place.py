@@ -1,6 +1,6 @@
-"""Edited members of a request's body. Each member is decoded once, so that several changes of the same member add up.
+"""Edited fields of a request's body. Each field is decoded once, so that several changes of the same field add up.
 
-This is used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
+This is used for requests whose body is passed on unchanged except for a few fields. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from gateway_plugins.shared.fields import member
 
 
 class EditedMembers:
-    """Decoded members of a body by name. A missing member is None.
+    """Decoded fields of a body by name. A missing field is None.
 
-    Reading a member that is nested too deeply raises `Refused`.
+    Reading a field that is nested too deeply raises `Refused`.
     """
 
     def __init__(self, top: Members) -> None:
@@ -30,16 +30,16 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """Return the member's JSON text as the client sent it; b"" if the member is missing.
+        """Return the field's JSON text as the client sent it; b"" if the field is missing.
 
-        Searching this text is a cheap way to find out whether the member must be decoded.
+        Searching this text is a cheap way to find out whether the field must be decoded.
         """
         if name not in self._raws:  # kept, because each `top.get` copies the bytes
             self._raws[name] = self.top.get(name, b"")
         return self._raws[name]
 
     def change(self, name: str) -> None:
-        """Note that the caller has changed the decoded value of a member in place."""
+        """Note that the caller has changed the decoded value of a field in place."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:
@@ -47,9 +47,9 @@ class EditedMembers:
         self.change(name)
 
     def changes(self) -> dict[str, bytes | None]:
-        """Return the encoded values of the changed members, for `Members.spliced`.
+        """Return the encoded values of the changed fields, for `Members.spliced`.
 
-        A value that is None, or an empty object or list, becomes None, which removes the member.
+        A value that is None, or an empty object or list, becomes None, which removes the field.
         """
         values = {name: self._values[name] for name in self._changed}
         return {name: None if value in (None, {}, []) else lenient_json.dumps(value) for name, value in values.items()}

@@ -1,7 +1,7 @@
 """Checks of the numbers in a client's request. The readers of all dialects use them.
 
 - A number that fails a check raises `Refused` with status 400. The message names the field, the value and the range.
-- A member that is null counts as missing.
+- A field that is null counts as missing.
 - A whole number may have a fraction of 0 or an exponent, such as 4096.0 or 1e3. JSON has only one kind of number
   (RFC 8259, 6), and the encoders of some languages write every number with a fraction.
 - Every whole number has a maximum, so that no sum of numbers is too large for the JSON encoder.
@@ -69,7 +69,7 @@ def parsed(value: Any) -> Any:
 
 
 def limit(top: Members, name: str) -> int | None:
-    """Return the output limit in tokens, which is a member of the request; None if the request has none."""
+    """Return the output limit in tokens, which is a field of the request; None if the request has none."""
     return whole(member(top, name), f"/{name}", 1)
 
 
@@ -89,7 +89,7 @@ CHAT: Final[Mapping[str, Check]] = {
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Return the top-level members of the request that are in `checks` and have a number with an effect."""
+    """Return the top-level fields of the request that are in `checks` and have a number with an effect."""
     return checked(checks, {name: member(top, name) for name in checks}, {})
 
 

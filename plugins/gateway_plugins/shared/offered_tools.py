@@ -51,9 +51,9 @@ class ToolChoice:
     parallel: bool = True
     """Whether one reply may have several calls."""
     at: str = "/tool_choice"
-    """JSON pointer of the request's member with the tool choice, for reports of dropped members."""
+    """JSON pointer of the request's field with the tool choice, for reports of dropped fields."""
     parallel_at: str = "/parallel_tool_calls"
-    """JSON pointer of the request's member for `parallel`, for reports of dropped members."""
+    """JSON pointer of the request's field for `parallel`, for reports of dropped fields."""
 
     @property
     def is_forced(self) -> bool:

@@ -1,4 +1,4 @@
-"""The JSON schema that the client requires for the answer, and the request members that require it from the provider.
+"""The JSON schema that the client requires for the answer, and the request fields that require it from the provider.
 
 There are three ways to require it, whose form differs by dialect:
 
@@ -44,10 +44,10 @@ class JsonFormat:
 
 @dataclass(frozen=True, slots=True)
 class FormattedOutput:
-    """The members of a request to a provider that require the answer's format."""
+    """The fields of a request to a provider that require the answer's format."""
 
     body: dict[str, Any]
-    """Members of the request, including the tools and the tool choice."""
+    """Fields of the request, including the tools and the tool choice."""
     schema_tool: str = ""
     """Name of the tool whose input is the answer; "" if the request has no such tool."""
     hint: str = ""

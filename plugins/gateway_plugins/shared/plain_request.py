@@ -59,7 +59,7 @@ class Message:
     call_id: str = ""
     """Id of the call that a tool's message answers."""
     call_at: str = ""
-    """JSON pointer of the client's member that has `call_id`."""
+    """JSON pointer of the client's field that has `call_id`."""
     is_error: bool = False
     """True if the call failed. Only requests of generateContent can state this."""
 
@@ -91,14 +91,14 @@ class PlainRequest:
     ttl: Ttl = None
     """Lifetime of the cache entry of the whole prompt, from the top-level `cache_control` of a Chat body."""
     chat_members: Mapping[str, float] = field(default_factory=dict)
-    """Seed and penalties, by the names of Chat. Messages and Converse have no such members."""
+    """Seed and penalties, by the names of Chat. Messages and Converse have no such fields."""
     chat_members_at: Mapping[str, str] = field(default_factory=dict)
     """JSON pointers of those `chat_members` that have another name in the client's dialect."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
     def chat_member_at(self, name: str) -> str:
-        """Return the JSON pointer of a member in `chat_members`."""
+        """Return the JSON pointer of a field in `chat_members`."""
         return self.chat_members_at.get(name, f"/{name}")
 
 

@@ -2,7 +2,7 @@
 
 A `data:` URL contains the file itself, so nothing is fetched for it. `steps` is a hook of plugins
 (`gateway/contract/flag.py`). It runs before anything else reads the body, because neither Bedrock nor the conversions
-accept URLs. Only members with a URL change; all other bytes of the body stay the same. The gateway decides which URLs
+accept URLs. Only fields with a URL change; all other bytes of the body stay the same. The gateway decides which URLs
 may be fetched, and conversions write the files in the form of the provider's dialect.
 """
 
@@ -36,14 +36,14 @@ MAX_FILLED: Final = 64 * 1024 * 1024
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New JSON values by their paths in a body. None removes the member."""
+"""New JSON values by their paths in a body. None removes the field."""
 
 _BEGINNING: Final = b'"http'
 """Beginning of a JSON string with a URL. Other spellings, such as HTTP in capitals, are not found, because a search
 that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Name of the member whose value is a URL, by dialect. Bodies are searched for this name too, because the URL may be a
+"""Name of the field whose value is a URL, by dialect. Bodies are searched for this name too, because the URL may be a
 data: URL, which only this module reads.
 """
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
@@ -65,7 +65,7 @@ class Place:
 
     @property
     def field(self) -> str:
-        """Name of the member in errors: `messages[0].content[1].image_url.url`."""
+        """Name of the field in errors: `messages[0].content[1].image_url.url`."""
         return param("".join(f"/{step}" for step in self.at))
 
 
@@ -143,7 +143,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body may have URLs: it has the beginning of a URL, or a member name in `_ADDRESSES`."""
+    """Return whether a body may have URLs: it has the beginning of a URL, or a field name in `_ADDRESSES`."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 
@@ -301,7 +301,7 @@ def _named_file_by_url(place: Place, reply: StepResponse) -> Changes:
 
 
 def _inline_data(place: Place, reply: StepResponse) -> Changes:
-    """Return the members of a part of Gemini with the file in place of its URL. An image needs no declared type."""
+    """Return the fields of a part of Gemini with the file in place of its URL. An image needs no declared type."""
     mime = media.sniff_type(reply.body)
     file = Media(mime, reply.body) if mime in _IMAGES else _document(place, reply)
     data = {"mimeType": file.mime, "data": file.base64, "displayName": _name(place.url)}
@@ -314,7 +314,7 @@ def _image_source(place: Place, reply: StepResponse) -> Changes:
 
 
 def _document_source(place: Place, reply: StepResponse) -> Changes:
-    """Return the member `source` of a document in a Messages request.
+    """Return the field `source` of a document in a Messages request.
 
     The Messages API accepts a PDF as base64, and any other document only as text.
     """
@@ -333,7 +333,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""The function that writes the member `source` of a block, by the type of the block.
+"""The function that writes the field `source` of a block, by the type of the block.
 
 Blocks of other types use `_document_source`."""
 

@@ -17,7 +17,7 @@ one reader per dialect, and two writers: one for a stream, and one for a reply t
   provider ends a reply twice, content after the first end is ignored.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
-Events and members of a single dialect do not belong here.
+Events and fields of a single dialect do not belong here.
 """
 
 from __future__ import annotations

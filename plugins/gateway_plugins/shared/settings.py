@@ -7,7 +7,7 @@
   write tools.
 - The provider's dialect writes the settings into the body.
 
-No member of a body is read or written here. Thinking is in `thinking.py`.
+No field of a body is read or written here. Thinking is in `thinking.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class UpstreamRules:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The first half of the settings: thinking and output limit. The members for tools depend on them."""
+    """The first half of the settings: thinking and output limit. The fields for tools depend on them."""
 
     thinking: ThinkingPlan
     thinks: bool
@@ -83,7 +83,7 @@ class Settings:
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
-    """JSON pointer of `top_k` in the client's request, for the report if the provider's dialect has no such member."""
+    """JSON pointer of `top_k` in the client's request, for the report if the provider's dialect has no such field."""
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:

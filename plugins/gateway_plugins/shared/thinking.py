@@ -7,7 +7,7 @@
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
-No member of a body is written here.
+No field of a body is written here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BETWEEN_TOOLS: Final = "between_tools"
 """The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
-"""Forms of thinking that use Anthropic's member `thinking`.
+"""Forms of thinking that use Anthropic's field `thinking`.
 
 Only these forms have a `display`.
 """
@@ -47,7 +47,7 @@ _USUAL_EFFORT: Final = "high"
 
 @dataclass(frozen=True, slots=True)
 class AnthropicThinking:
-    """The member `thinking` of Anthropic's API. Clients of LiteLLM and Vercel also send it in Chat requests."""
+    """The field `thinking` of Anthropic's API. Clients of LiteLLM and Vercel also send it in Chat requests."""
 
     mode: str
     """One of enabled, adaptive and disabled."""
@@ -68,13 +68,13 @@ class ThinkingRequest:
     effort_at: str = "/reasoning_effort"
     """JSON pointer of the effort in the client's request."""
     anthropic_at: str = "/thinking"
-    """JSON pointer of Anthropic's `thinking` in the client's request, or of another member with the same meaning."""
+    """JSON pointer of Anthropic's `thinking` in the client's request, or of another field with the same meaning."""
     budget_at: str = ""
     """JSON pointer of the thinking budget, if the budget is not in `thinking`."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of those members that the client sets: Anthropic's `thinking`, the effort, or both."""
+        """JSON pointers of those fields that the client sets: Anthropic's `thinking`, the effort, or both."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
@@ -82,7 +82,7 @@ class ThinkingRequest:
     def is_wanted(self) -> bool:
         """True if the client wants the model to think.
 
-        If the client sets both members, Anthropic's `thinking` decides.
+        If the client sets both fields, Anthropic's `thinking` decides.
         """
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 
@@ -112,7 +112,7 @@ class ThinkingPlan:
     """The thinking that is requested from the model."""
 
     form: str = ""
-    """The form of the request for thinking, a value of `Caps.reasoning`; "" if the body has no member for thinking."""
+    """The form of the request for thinking, a value of `Caps.reasoning`; "" if the body has no field for thinking."""
     effort: str = ""
     tokens: int = 0
     """Thinking budget in tokens; 0 if no budget is sent."""
@@ -130,9 +130,9 @@ class ThinkingPlan:
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
-    """Return the parsed value of Anthropic's member `thinking`, or None if it is missing.
+    """Return the parsed value of Anthropic's field `thinking`, or None if it is missing.
 
-    Raises `Refused` if it is malformed. `field` is the name of the member in the error.
+    Raises `Refused` if it is malformed. `field` is the name of the field in the error.
     """
     if value is None:
         return None
@@ -175,7 +175,7 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
     """Return a plan for a client that does not ask for thinking.
 
     If the client switches thinking off, and the model thinks by default, the plan switches it off. If that is
-    impossible, the plan has the weakest effort, and the client's members are reported as dropped. They are also
+    impossible, the plan has the weakest effort, and the client's fields are reported as dropped. They are also
     reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):

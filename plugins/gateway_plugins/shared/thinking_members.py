@@ -1,14 +1,14 @@
-"""Reader of the members with which clients of OpenAI's dialects and of Converse ask for thinking or switch it off.
+"""Reader of the fields with which clients of OpenAI's dialects and of Converse ask for thinking or switch it off.
 
 - OpenAI has `reasoning_effort` in Chat and `reasoning` in Responses. Compatible servers and families of models have
-  members of their own: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen,
+  fields of their own: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen,
   `chat_template_kwargs` of vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them,
   because it does not know which provider answers.
-- The members are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
+- The fields are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
 - The first effort and the first `thinking` (in the order of `_READERS`) are used. A further one that asks for something
   else is reported as dropped.
 
-Anthropic's own member `thinking` is read in `thinking.py`.
+Anthropic's own field `thinking` is read in `thinking.py`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.thinking import AnthropicThinking, ThinkingRequest, parse_thinking
 
 _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
-"""Values without effect. An unknown member with one of these values is ignored without a report."""
+"""Values without effect. An unknown field with one of these values is ignored without a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """The thinking that one member of a request asks for: either an effort, or Anthropic's `thinking`."""
+    """The thinking that one field of a request asks for: either an effort, or Anthropic's `thinking`."""
 
     at: str
-    """JSON pointer of the member."""
+    """JSON pointer of the field."""
     effort: str = ""
     anthropic: AnthropicThinking | None = None
 
@@ -42,7 +42,7 @@ class _Wish:
         return self.effort == "none" if self.anthropic is None else self.anthropic.mode == "disabled"
 
     def equals(self, other: _Wish) -> bool:
-        """Return whether both members ask for the same thinking."""
+        """Return whether both fields ask for the same thinking."""
         same = (self.effort, self.anthropic) == (other.effort, other.anthropic)
         return same or (self.is_off and other.is_off)
 
@@ -89,7 +89,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object whose members ask for thinking. `readers` has the reader of each member."""
+    """Return a reader of an object whose fields ask for thinking. `readers` has the reader of each field."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -111,15 +111,15 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each member, in the order in which the members take precedence."""
+"""The reader of each field, in the order in which the fields take precedence."""
 MEMBERS: Final = frozenset(_READERS)
-"""Names of the members that are read here."""
+"""Names of the fields that are read here."""
 
 
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
-    """Return the thinking that the members of the object at the JSON pointer `at` ask for.
+    """Return the thinking that the fields of the object at the JSON pointer `at` ask for.
 
-    `values` has the members of that object. `efforts` has the efforts that the client sets elsewhere, by their JSON
+    `values` has the fields of that object. `efforts` has the efforts that the client sets elsewhere, by their JSON
     pointers. These efforts take precedence over efforts in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]

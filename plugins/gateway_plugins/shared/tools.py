@@ -156,11 +156,11 @@ class ToolIds:
         return made
 
     def answer(self, result: Block, key: str, at: str) -> bool:
-        """Replace the client's id in the member `key` of a result by the provider's id of the call.
+        """Replace the client's id in the field `key` of a result by the provider's id of the call.
 
         Returns False if an earlier result in this turn answered the same call; otherwise True. After False, the content
         of `result` is part of the earlier result, and the caller must leave `result` out. Raises `Refused` for a result
-        without a call. `at` is the JSON pointer of the client's member that names the call.
+        without a call. `at` is the JSON pointer of the client's field that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):

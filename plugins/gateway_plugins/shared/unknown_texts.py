@@ -10,11 +10,11 @@ from gateway.contract.flag import Place
 Path = tuple[str | int, ...]
 
 _NO_TEXT: Final = frozenset({"type", "id", "call_id", "tool_use_id", "cache_control", "signature", "encrypted_content"})
-"""Members of parts that are no text in any dialect: a filter that changed them would break the request."""
+"""Fields of parts that are no text in any dialect: a filter that changed them would break the request."""
 
 
 def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the path of each string inside a value, in their order. Members named in `without` are left out."""
+    """Yield the path of each string inside a value, in their order. Fields named in `without` are left out."""
     waiting: list[tuple[Path, Any]] = [(path, value)]
     while waiting:
         at, inner = waiting.pop()

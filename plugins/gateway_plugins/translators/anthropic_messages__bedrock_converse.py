@@ -1,6 +1,6 @@
 """Translation of Anthropic Messages requests to Bedrock Converse, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
+This file maps the fields of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
 request to Converse are in `dialects/bedrock_converse/`. Only the capabilities of a model (`Caps`) tell what it accepts.
 Sources: Anthropic's API reference, botocore's service model, recorded traffic.
 """
@@ -64,7 +64,7 @@ class _Conversion:
         self._turns: list[Turn] = []
 
     def body(self) -> Block:
-        """Return the body of the Converse request, without empty members."""
+        """Return the body of the Converse request, without empty fields."""
         top, caps, drop = self._top, self._caps, self._drop
         messages_read_options.leftovers(top, drop)
         mapper = Mapper(caps, Maker.of(self._target), self.names, self._breakpoints, drop)
@@ -93,7 +93,7 @@ class _Conversion:
         return {name: value for name, value in members.items() if value}
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and the members for the tool choice in `additionalModelRequestFields`.
+        """Return `outputConfig`, `toolConfig`, and the fields for the tool choice in `additionalModelRequestFields`.
 
         `called` has the names of the tools that were called earlier in the conversation.
         """
@@ -115,7 +115,7 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas and an effort.
+        """Return the fields of `additionalModelRequestFields` that only Claude accepts: betas and an effort.
 
         The effort applies to the whole answer, not only to thinking. For other models, the betas are reported as
         dropped.

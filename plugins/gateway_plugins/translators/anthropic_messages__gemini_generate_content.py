@@ -1,6 +1,6 @@
 """Translation of Anthropic Messages requests to Gemini's generateContent, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
+This file maps the fields of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
 request to Gemini are in `dialects/gemini_generate_content/`: contents in its module `demand`, tools and parameters in
 `options`. Sources: Anthropic's and Google's API references.
 """
@@ -57,7 +57,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, rules: Generation, drop: Drop) -> FormattedOutput:
-    """Return the members for the tools, the tool choice and the answer's format. The format may add a schema tool."""
+    """Return the fields for the tools, the tool choice and the answer's format. The format may add a schema tool."""
     offered = messages_read_options.tools(top, drop)
     wanted = messages_read_options.output_format(top, drop)
     return gemini_options.build_output(wanted, offered, names, caps, rules, drop)

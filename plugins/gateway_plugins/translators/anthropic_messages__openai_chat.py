@@ -1,6 +1,6 @@
 """Translation of Anthropic Messages requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
+This file maps the fields of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
 request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: Anthropic's and
 OpenAI's API references.
 """
@@ -54,7 +54,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the members for the tools, the tool choice and the answer's format. The format may add a schema tool."""
+    """Return the fields for the tools, the tool choice and the answer's format. The format may add a schema tool."""
     offered = messages_read_options.tools(top, drop)
     functions = chat_options.build_tools(offered.tools, names, caps, drop)
     wanted = messages_read_options.output_format(top, drop)

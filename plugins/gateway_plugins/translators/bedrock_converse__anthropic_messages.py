@@ -1,9 +1,9 @@
 """Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
 - The body is that of Anthropic's own Messages API. For another API with this body, such as Bedrock's InvokeModel, the
-  provider's plugin then changes the members that differ (version, model and stream).
-- Messages are mapped in `mappings/converse_to_turns.py`, and members that become headers in
-  `mappings/converse_on_invoke.py`. The other members are mapped here.
+  provider's plugin then changes the fields that differ (version, model and stream).
+- Messages are mapped in `mappings/converse_to_turns.py`, and fields that become headers in
+  `mappings/converse_on_invoke.py`. The other fields are mapped here.
 - Rules for every request to Messages are in `dialects/anthropic_messages/`.
 
 Sources: botocore's service model, Anthropic's API reference.
@@ -47,13 +47,13 @@ _CARRIED: Final = frozenset({
     "cache_control", "container", "context_management", "inference_geo", "mcp_servers", "metadata", "safeguards",
     "service_tier", "speed",
 })  # fmt: skip
-"""Members of the Messages API that clients of Converse send in `additionalModelRequestFields`. They are passed on. The
+"""Fields of the Messages API that clients of Converse send in `additionalModelRequestFields`. They are passed on. The
 provider's plugin later drops those that its API does not accept.
 """
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
 """Anthropic's beta for adding and removing tools within a conversation (toolAddition and toolRemoval in Converse)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of members with the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
+"""JSON pointers of fields with the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
@@ -88,7 +88,7 @@ class _Conversion:
         self._breakpoints = CacheBreakpoints(target.caps, drop)
 
     def body(self) -> Body:
-        """Return the body of the Messages request, without empty members."""
+        """Return the body of the Messages request, without empty fields."""
         top, caps, extra, drop = self._request.top, self._target.caps, self._extra, self._drop
         converse_read_options.refuse_unservable(top)
         converse_read_options.leftovers(top, drop)
@@ -119,7 +119,7 @@ class _Conversion:
         return body | {name: value for name, value in extra.items() if name in _CARRIED}
 
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
-        """Return the members `system` and `messages`.
+        """Return the fields `system` and `messages`.
 
         `prefill` is true if the model can continue an assistant message at the end. It is ignored if the model always
         thinks, or if the provider enforces a schema for the answer.
@@ -131,7 +131,7 @@ class _Conversion:
         return system, messages_demand.arrange(turns, caps, self._drop, prefill=prefill)
 
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
-        """Return the members `tools` and `tool_choice`, and `output_config` with the answer's format.
+        """Return the fields `tools` and `tool_choice`, and `output_config` with the answer's format.
 
         If the format can only be asked for by a hint, the hint is appended to `system`.
         """
@@ -154,7 +154,7 @@ class _Conversion:
 def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
     """Return Anthropic's own tools, such as computer use, from `additionalModelRequestFields`.
 
-    Converse itself has no member for such tools.
+    Converse itself has no field for such tools.
     """
     tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
     if not all(isinstance(tool, dict) for tool in tools):
@@ -165,8 +165,8 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Separate an effort for the whole answer from an effort for thinking.
 
-    Returns the parameters without the answer's effort, and the members of a Messages body that ask for this effort. In
-    three cases the parameters are returned unchanged, with no members: the request has no effort for the whole answer,
+    Returns the parameters without the answer's effort, and the fields of a Messages body that ask for this effort. In
+    three cases the parameters are returned unchanged, with no fields: the request has no effort for the whole answer,
     the effort belongs to the thinking that the request asks for, or the model is not Claude.
     """
     thinking = requested.thinking

@@ -1,6 +1,6 @@
 """Translation of Bedrock Converse requests to Gemini's generateContent, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
+This file maps the fields of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
 request to Gemini are in `dialects/gemini_generate_content/`: contents in its module `demand`, tools and parameters in
 `options`. Sources: botocore's service model, Google's API reference.
 """
@@ -84,7 +84,7 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 def _output(
     request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, rules: Generation, drop: Drop
 ) -> FormattedOutput:
-    """Return the members for the tools, the tool choice and the answer's format.
+    """Return the fields for the tools, the tool choice and the answer's format.
 
     Tools that the conversation removed are left out.
     """

@@ -1,6 +1,6 @@
 """Translation of Bedrock Converse requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
+This file maps the fields of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
 request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's
 service model, OpenAI's API reference.
 """
@@ -31,7 +31,7 @@ operations = ("generate",)
 _CARRIED: Final = frozenset({
     "logit_bias", "parallel_tool_calls", "prompt_cache_key", "safety_identifier", "user", "verbosity",
 })  # fmt: skip
-"""Members of Chat that clients of Converse send in `additionalModelRequestFields`. They are passed on unchecked.
+"""Fields of Chat that clients of Converse send in `additionalModelRequestFields`. They are passed on unchecked.
 The numbers in `numbers.CHAT` are passed on too, after a check."""
 _TIERS: Final = ("default", "flex", "priority")
 
@@ -87,7 +87,7 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 
 
 def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the members for the tools, the tool choice and the answer's format.
+    """Return the fields for the tools, the tool choice and the answer's format.
 
     Tools that a message in the conversation removes are left out.
     """

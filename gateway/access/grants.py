@@ -23,7 +23,7 @@ Sources of a grant (`src`), as Aperture's documentation defines them:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from gateway.access.identity.caller import Identity
@@ -150,31 +150,35 @@ class Grants:
     """The grants of one configuration, and a cache of the access that callers have by these grants."""
 
     def __init__(self, grants: Sequence[Grant], provider_ids: Iterable[str]) -> None:
-        self._by_source = _by_source(grants)
-        self._providers = frozenset(provider_ids)
-        self._access = lru_cache(MAX_CALLERS)(self._find_access)
+        # not a bound method: grants in no cycle of references are freed as soon as no call uses them
+        find = partial(_find_access, _by_source(grants), frozenset(provider_ids))
+        self._access = lru_cache(MAX_CALLERS)(find)
 
     def access(self, identity: Identity) -> Access:
         """Return the access of a caller, by the grants of the configuration and of the tailnet policy."""
         return self._access(identity)
 
-    def _find_access(self, identity: Identity) -> Access:
-        granted = {
-            position: capability
-            for source in sources(identity)
-            for position, capability in self._by_source.get(source, {}).items()
-        }
-        own = (granted[position] for position in sorted(granted))
-        return Access((*own, *identity.capabilities), self._providers)
+
+_BySource = dict[str, dict[tuple[int, int], Capability]]
 
 
-def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
+def _find_access(by_source: _BySource, providers: frozenset[str], identity: Identity) -> Access:
+    granted = {
+        position: capability
+        for source in sources(identity)
+        for position, capability in by_source.get(source, {}).items()
+    }
+    own = (granted[position] for position in sorted(granted))
+    return Access((*own, *identity.capabilities), providers)
+
+
+def _by_source(grants: Sequence[Grant]) -> _BySource:
     """Return, for each source, the capabilities by their position in the configuration.
 
     A position is a pair: the index of the grant, and the index of the capability in this grant. With this mapping, a
     caller's access can be computed without checking every grant.
     """
-    by_source: dict[str, dict[tuple[int, int], Capability]] = {}
+    by_source: _BySource = {}
     for outer, grant in enumerate(grants):
         for source in grant.src:
             positions = by_source.setdefault(source, {})

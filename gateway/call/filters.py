@@ -17,7 +17,7 @@ from functools import wraps
 from inspect import isawaitable
 from typing import Any, Final
 
-from gateway.call import filter_threads
+from gateway.call import plugin_threads
 from gateway.call.plugin_reports import PluginReports
 from gateway.config.model import PluginConfig
 from gateway.contract.errors import PluginFailed
@@ -58,7 +58,7 @@ class OpenFilter:
     """The methods that the filter's object has, by name."""
     failed: bool = False
     """Whether a method has failed. Then only `done` is called."""
-    working: asyncio.Future[filter_threads.Outcome] | None = None
+    working: asyncio.Future[plugin_threads.Outcome] | None = None
     """The work of the thread that was started last for a method; None if there was none."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
@@ -74,7 +74,7 @@ class OpenFilter:
     def _in_thread(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)  # so that a failure is reported with the method's place
         async def run(*args: Any) -> Any:
-            self.working = filter_threads.start(f"filter-{self.active.name}", method, args)
+            self.working = plugin_threads.start(f"filter-{self.active.name}", method, args)
             result, error = await asyncio.shield(self.working)
             if error is not None:
                 raise error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.access.grants import Grants
+from gateway.call.encoded_lists import EncodedLists
 from gateway.call.filters import ActiveFilter, active_filters
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
@@ -20,6 +21,7 @@ class Runtime:
     prices: Prices
     filters: tuple[ActiveFilter, ...] = ()
     """The filters that the configuration has switched on, in its order."""
+    lists: EncodedLists = field(default_factory=EncodedLists, compare=False)
 
 
 @dataclass(slots=True)

@@ -31,7 +31,10 @@ from gateway.config.history import History, Version
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener, active_secrets
 from gateway.contract.plugin_packages import changes
+from gateway.process.discard import discard
 from gateway.store import entries
+from gateway.telemetry.label_names import LabelNames
+from gateway.upstream.health.circuits import Peers, peers_of
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """Seconds to wait, after an error, before the files are watched again."""
@@ -54,6 +57,10 @@ class _Ready(NamedTuple):
     warnings: tuple[str, ...]
     changed: tuple[str, ...]
     """Paths of the changed members, without values. A secret that is in a path by mistake is redacted."""
+    etags: tuple[str, str]
+    """The entity tags of the file's text before and after the change."""
+    names: LabelNames
+    peers: Peers
 
 
 @dataclass(slots=True)
@@ -154,8 +161,8 @@ class Reloader:
             self.gateway.log.exception("config.reload_failed")
             self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
         else:
-            self._take(ready, FILE)
-            await self._remember(ready, FILE)
+            await self._take(ready, FILE)
+            await self._remember(ready.loaded, ready.changed, FILE)
 
     async def _save(self, data: bytes, expected: bytes, who: Who, check: Callable[[], object]) -> None:
         async with self._one_at_a_time:
@@ -170,28 +177,28 @@ class Reloader:
                 self.gateway.log.exception("config.reload_failed")
                 await self._put_back(expected, data)
                 raise NotTaken(f"{self.path} cannot be taken over: {type(error).__name__}") from None
-            self._take(ready, who)
-            await self._remember(ready, who)
+            await self._take(ready, who)
+            await self._remember(ready.loaded, ready.changed, who)
 
     async def begin_history(self) -> None:
         """Keep the configuration of the start as a version, unless it is the last version that is kept."""
-        await self._remember(_Ready(self.loaded, self.gateway.runtime, (), ()), START)
+        await self._remember(self.loaded, (), START)
 
-    async def _remember(self, ready: _Ready, who: Who) -> None:
+    async def _remember(self, loaded: Loaded, changed: tuple[str, ...], who: Who) -> None:
         """Keep the configuration as a version, unless it has the text of the last version. Failures are logged."""
         if self.history is None:
             return
         try:
-            await asyncio.to_thread(self._add_version, self.history, ready, who)
+            await asyncio.to_thread(self._add_version, self.history, loaded, changed, who)
         except OSError:
             self.gateway.log.exception("config.history_failed")
 
-    def _add_version(self, history: History, ready: _Ready, who: Who) -> None:
-        tag = self.etag(ready.loaded.text.encode())
+    def _add_version(self, history: History, loaded: Loaded, changed: tuple[str, ...], who: Who) -> None:
+        tag = self.etag(loaded.text.encode())
         if history.last_etag() == tag:
             return
-        text = redact(ready.loaded.document, self.key, active_secrets(ready.loaded.config)).text
-        history.add(Version(at=time(), who=who.login, etag=tag, changed=ready.changed, text=text))
+        text = redact(loaded.document, self.key, active_secrets(loaded.config)).text
+        history.add(Version(at=time(), who=who.login, etag=tag, changed=changed, text=text))
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
         """Restore the old content of the configuration's file.
@@ -215,7 +222,15 @@ class Reloader:
         hidden = active_secrets(before.config) | active_secrets(loaded.config)
         scrubbed = scrubber({*hidden, *secrets_in(before.document), *secrets_in(loaded.document)})
         warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)
-        return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
+        return _Ready(
+            loaded,
+            ready,
+            warnings,
+            changed=tuple(map(scrubbed, differing)),
+            etags=(self.etag(before.text.encode()), self.etag(loaded.text.encode())),
+            names=LabelNames.of(ready.config),
+            peers=peers_of(ready.config),
+        )
 
     def _shown(self, error: ConfigError) -> list[str]:
         """Return the error's findings with secrets redacted.
@@ -233,14 +248,20 @@ class Reloader:
         self.gateway.metrics.config_reloaded(successful=False)
         self.gateway.log.error("config.refused", findings=findings, kept="the last good configuration serves on")
 
-    def _take(self, ready: _Ready, who: Who) -> None:
-        gateway, before, loaded = self.gateway, self.loaded, ready.loaded
-        config = ready.runtime.config
+    async def _take(self, ready: _Ready, who: Who) -> None:
+        """Put a configuration into use, and free the one that it replaces."""
+        old = [(self.loaded, self.gateway.current.runtime)]
+        self._use(ready, who)
+        await asyncio.to_thread(discard, old)
+
+    def _use(self, ready: _Ready, who: Who) -> None:
+        gateway, loaded = self.gateway, ready.loaded
+        config, is_same_text = ready.runtime.config, ready.etags[0] == ready.etags[1]
         self.loaded, self.seen, self._watched = loaded, loaded.stamps, loaded.watched
         gateway.current.runtime = ready.runtime
-        gateway.metrics.configured(config)
+        gateway.metrics.configured(ready.names)
         gateway.quotas.configured(config.quotas)
-        gateway.health.configured(config)
+        gateway.health.configured(config, ready.peers)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
         for warning in ready.warnings:
@@ -248,19 +269,19 @@ class Reloader:
         if keys := fixed_changes(self.started, config):
             gateway.log.warning("config.needs_restart", changed=keys)
         gateway.log.info("config.reloaded", file=str(self.path), providers=list(config.providers))
-        if ready.changed or before.text != loaded.text:
-            self._note(before, ready.changed, who)
+        if ready.changed or not is_same_text:
+            self._note(ready.etags, ready.changed, who)
 
-    def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
+    def _note(self, etags: tuple[str, str], changed: tuple[str, ...], who: Who) -> None:
         """Record who changed which paths of the configuration, in the store and in the log, without values."""
-        after = self.etag(self.loaded.text.encode())
+        before, after = etags
         self.gateway.follower.put(entries.Entry(version=entries.Version(time(), who.login, after, changed)))
         self.gateway.log.info(
             "config.changed",
             who=who.login,
             node=who.node,
             request_id=who.request_id,
-            etag_before=self.etag(before.text.encode()),
+            etag_before=before,
             etag_after=after,
             changed=list(changed),
         )

@@ -35,6 +35,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
 from gateway.telemetry.active_sessions import ActiveSessions
 from gateway.telemetry.circuit_metrics import CircuitMetrics
+from gateway.telemetry.label_names import Bounds, LabelNames
 from gateway.telemetry.plugin_metrics import PluginMetrics
 from gateway.telemetry.recent_calls import RecentCalls
 
@@ -56,26 +57,6 @@ NONE: Final = "none"
 
 # otherwise the library adds a series `_created` to each counter, which doubles the size of the output
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
-
-
-class HasModels(Protocol):
-    @property
-    def models(self) -> tuple[str, ...]: ...
-
-
-class HasUsers(Protocol):
-    @property
-    def users(self) -> int: ...
-
-
-class Bounds(Protocol):
-    """The part of a configuration that limits the label values."""
-
-    @property
-    def providers(self) -> Mapping[str, HasModels]: ...
-
-    @property
-    def metrics(self) -> HasUsers: ...
 
 
 class Journalling(Protocol):
@@ -109,13 +90,10 @@ class Metrics:
     """All metrics of the gateway. Call `observe` once for each call, on the event loop."""
 
     def __init__(self, config: Bounds, *, version: str = __version__) -> None:
-        self._models: frozenset[tuple[str, str]] = frozenset()
-        self._any_model: frozenset[str] = frozenset()
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._counts: dict[tuple[str, str, str, int, str], Counter] = {}
         self._overheads: dict[str, Histogram] = {}
         self._users: dict[str, tuple[Counter, Counter]] = {}
-        self._max_users = 0
         self._active = ActiveSessions()
         self.recent = RecentCalls()
         self.registry = CollectorRegistry()
@@ -125,7 +103,7 @@ class Metrics:
         self._define_process(version)
         self.plugins = PluginMetrics(self.registry)
         self.circuits = CircuitMetrics(self.registry)
-        self.configured(config)
+        self.configured(LabelNames.of(config))
 
     def _define_calls(self) -> None:
         where = ("provider", "model", "api")
@@ -251,13 +229,9 @@ class Metrics:
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
-    def configured(self, config: Bounds) -> None:
+    def configured(self, names: LabelNames) -> None:
         """Allow the names in a configuration as label values. Series of names that it no longer has are kept."""
-        self._max_users = config.metrics.users
-        self._models = frozenset(
-            (name, model) for name, provider in config.providers.items() for model in provider.models
-        )
-        self._any_model = frozenset(model for _, model in self._models)
+        self._names = names
 
     def observe(self, record: Record) -> None:
         """Count a finished call."""
@@ -286,15 +260,15 @@ class Metrics:
         """Count the failed attempts of a call, its user and its session."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
-        if self._max_users and record.identity:
+        if self._names.max_users and record.identity:
             self._count_user(record)
         if record.session_id:
             self._active.note((record.identity, record.session_id))
 
     def _model(self, record: Record) -> str:
         if not record.provider:
-            return record.model if record.model in self._any_model else OTHER if record.model else NONE
-        return record.model if (record.provider, record.model) in self._models else OTHER
+            return record.model if record.model in self._names.any_model else OTHER if record.model else NONE
+        return record.model if (record.provider, record.model) in self._names.models else OTHER
 
     def _open(self, key: tuple[str, str, str]) -> _Series:
         provider, model, _ = key
@@ -311,7 +285,7 @@ class Metrics:
     def _count_user(self, record: Record) -> None:
         """Count a call for its user. Users beyond the configured number are counted as `other`."""
         user = record.identity
-        if user not in self._users and len(self._users) >= self._max_users:
+        if user not in self._users and len(self._users) >= self._names.max_users:
             user = OTHER
         cost, tokens = self._users.get(user) or (self._user_cost.labels(user), self._user_tokens.labels(user))
         if user != OTHER:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Final
 from zlib import crc32
@@ -86,7 +86,8 @@ class Catalog:
         self._by_model: Mapping[str, Sequence[Offer]] = _grouped(offers)
         self._by_both = {(offer.provider_id, offer.model): offer for offer in offers}
         self.aliases: Mapping[str, Aliased] = {name: self._aliased(alias) for name, alias in config.aliases.items()}
-        self._visible = lru_cache(LISTS)(self._find_visible)
+        # not a bound method: a catalog in no cycle of references is freed as soon as no call uses it
+        self._visible = lru_cache(LISTS)(partial(_visible, offers, self._by_both))
 
     def find(self, name: str) -> Sequence[Offer]:
         """Return the offers of the model called `name`. If `name` also has the form `provider/model`, the offer of that
@@ -121,12 +122,13 @@ class Catalog:
         names |= dict.fromkeys(self.visible_aliases(access))
         return near_names(name, names)
 
-    def _find_visible(self, access: Access) -> Sequence[Offer]:
-        granted = access.select(self._by_both)
-        return [offer for offer in self.offers if (offer.provider_id, offer.model) in granted]
-
     def _aliased(self, alias: Alias) -> Aliased:
         return Aliased(alias.strategy, [self._by_both[target] for target in alias.targets if target in self._by_both])
+
+
+def _visible(offers: Sequence[Offer], by_both: Iterable[tuple[str, str]], access: Access) -> Sequence[Offer]:
+    granted = access.select(by_both)
+    return [offer for offer in offers if (offer.provider_id, offer.model) in granted]
 
 
 def _models(provider: Provider) -> Sequence[str]:

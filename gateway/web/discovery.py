@@ -1,17 +1,18 @@
-"""The health check, the redirect of the root, and the function that returns the models that a caller may use.
+"""The health check, the redirect of the root, and the functions that all lists of models use.
 
-Every list of models uses this function: those in `model_lists.py`, and `/api/providers` in `providers_list.py`.
+These lists are those in `model_lists.py`, and `/api/providers` in `providers_list.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable
 
 from aiohttp import web
 
+from gateway.access.grants import Access
 from gateway.call.context import GATEWAY, identity_of
+from gateway.call.encoded_lists import LONG
 from gateway.call.guard import json_error
-from gateway.upstream.catalog import Offer
 
 
 def routes() -> list[web.RouteDef]:
@@ -33,11 +34,18 @@ async def to_pages(request: web.Request) -> web.Response:
     raise web.HTTPFound("/ui/")
 
 
-def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
-    """Return the models that the caller may use, or the error response for a caller without a role."""
-    gateway = request.app[GATEWAY]
+def access_of(request: web.Request) -> Access | web.Response:
+    """Return the access of the caller, or the refusal of a caller without a role."""
     identity = identity_of(request)
-    runtime = gateway.runtime
-    if identity is None or runtime.grants.access(identity).role is None:
-        return json_error(403, "access denied: no role granted")
-    return runtime.catalog.visible(runtime.grants.access(identity))
+    access = None if identity is None else request.app[GATEWAY].runtime.grants.access(identity)
+    return json_error(403, "access denied: no role granted") if access is None or access.role is None else access
+
+
+async def encoded(request: web.Request, words: Hashable, make: Callable[[], bytes]) -> bytes:
+    """Return a list that `make` makes of a caller's models, or that it has made before for the same `words`.
+
+    `words` are all values on which the list depends, except for the configuration. Raises the exceptions of `make`.
+    """
+    runtime = request.app[GATEWAY].runtime
+    size = len(runtime.catalog.offers) + len(runtime.catalog.aliases)
+    return await runtime.lists.get(words, make, is_long=size > LONG)

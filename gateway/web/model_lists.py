@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway.access.grants import Access
 from gateway.call.context import GATEWAY, REQUEST_ID, identity_of
 from gateway.call.error_replies import error_reply
+from gateway.call.runtime import Runtime
 from gateway.contract.errors import NOT_FOUND, GatewayError, Problem
 from gateway.contract.json_api import MAX_MODEL
 from gateway.contract.model_lists import ListedModel, ModelList
@@ -22,7 +24,7 @@ from gateway.money.prices.shown import per_token
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
 from gateway.web.advertised import endpoints
-from gateway.web.discovery import granted_offers
+from gateway.web.discovery import access_of, encoded
 from gateway.web.wrong_paths import in_dialect
 
 
@@ -50,27 +52,28 @@ class _Lists:
     choices: tuple[tuple[Plugin, ModelList], ...]
 
     async def every(self, request: web.Request) -> web.Response:
-        offers = granted_offers(request)
-        if isinstance(offers, web.Response):
-            return offers
-        models = list({model.name: model for model in _models(request, offers)}.values())
-        flag = self._flag(request)
+        access = access_of(request)
+        if isinstance(access, web.Response):
+            return access
+        flag, query, gateway = self._flag(request), request.query, request.app[GATEWAY]
+        make = partial(_list, flag, query, gateway.registry, gateway.runtime, access)
         try:
-            return _json(flag.model_list(models, request.query))
+            return _json(await encoded(request, (flag.name, tuple(query.items()), access), make))
         except GatewayError as error:
             return _failed(request, flag, error)
 
     async def one(self, request: web.Request) -> web.Response:
-        offers = granted_offers(request)
-        if isinstance(offers, web.Response):
-            return offers
-        name, flag = unquote(request.match_info["model"]), self._flag(request)
-        for model in _models(request, offers, name):
-            try:
-                return _json(flag.model_entry(model))
-            except GatewayError as error:
-                return _failed(request, flag, error)
-        return in_dialect(request, _unknown(request, name), flag)
+        access = access_of(request)
+        if isinstance(access, web.Response):
+            return access
+        name, flag, gateway = unquote(request.match_info["model"]), self._flag(request), request.app[GATEWAY]
+        model = _named(gateway.registry, gateway.runtime, access, name)
+        if model is None:
+            return in_dialect(request, _unknown(request, name), flag)
+        try:
+            return _json(flag.model_entry(model))
+        except GatewayError as error:
+            return _failed(request, flag, error)
 
     def _flag(self, request: web.Request) -> Plugin:
         """Return the flag whose client sent the request, which is recognized by a header.
@@ -82,27 +85,35 @@ class _Lists:
         return (*marked, *others, self.choices[0][0])[0]
 
 
-def _models(request: web.Request, offers: Sequence[Offer], name: str = "") -> Iterator[ListedModel]:
-    """Yield the granted models, then the aliases with a granted target. With `name`, yield only those of this name.
+def _list(flag: Plugin, query: Mapping[str, str], registry: Registry, runtime: Runtime, access: Access) -> bytes:
+    """Return the list of the granted models, and of the aliases with a granted target.
 
     An alias replaces a model of the same name.
     """
-    gateway = request.app[GATEWAY]
-    runtime, identity = gateway.runtime, identity_of(request)
-    assert identity is not None
-    aliases = runtime.catalog.visible_aliases(runtime.grants.access(identity))
-    listed = partial(_listed, gateway.registry, runtime.prices)
+    listed = partial(_listed, registry, runtime.prices)
     of_model: dict[str, list[Offer]] = {}
-    for offer in offers:
-        if not name or name in {offer.model, offer.name}:
-            of_model.setdefault(offer.model, []).append(offer)
-    if name in aliases:
-        of_model.clear()
-    for model, same in of_model.items():
-        yield listed(model, same)
-    for alias, targets in aliases.items():
-        if not name or name == alias:
-            yield listed(alias, targets, tuple(offer.name for offer in targets))
+    for offer in runtime.catalog.visible(access):
+        of_model.setdefault(offer.model, []).append(offer)
+    models = {name: listed(name, offers) for name, offers in of_model.items()}
+    for name, targets in runtime.catalog.visible_aliases(access).items():
+        models[name] = listed(name, targets, tuple(offer.name for offer in targets))
+    return flag.model_list(list(models.values()), query)
+
+
+def _named(registry: Registry, runtime: Runtime, access: Access, name: str) -> ListedModel | None:
+    """Return the alias of this name if it has a granted target, otherwise the granted model; None if there is none."""
+    alias, listed = runtime.catalog.aliases.get(name), partial(_listed, registry, runtime.prices)
+    if alias is not None and (targets := _granted(access, alias.offers)):
+        return listed(name, targets, tuple(offer.name for offer in targets))
+    offers = _granted(access, runtime.catalog.find(name))
+    if not offers:
+        return None
+    model = offers[0].model  # other offers may be of a model that is called `provider/model`
+    return listed(model, [offer for offer in offers if offer.model == model])
+
+
+def _granted(access: Access, offers: Sequence[Offer]) -> list[Offer]:
+    return [offer for offer in offers if access.allows(offer.provider_id, offer.model)]
 
 
 def _listed(

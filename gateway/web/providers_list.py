@@ -8,16 +8,18 @@ provider's `advertise` setting may add others to `compatibility`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from gateway.access.grants import Access
 from gateway.call.context import GATEWAY
 from gateway.contract.registry import Registry
-from gateway.upstream.catalog import Offer
+from gateway.upstream.catalog import Catalog, Offer
 from gateway.web.advertised import advertised
-from gateway.web.discovery import granted_offers
+from gateway.web.discovery import access_of, encoded
 
 
 def routes() -> list[web.RouteDef]:
@@ -26,15 +28,19 @@ def routes() -> list[web.RouteDef]:
 
 async def providers(request: web.Request) -> web.Response:
     """Return the providers in the order of the catalog, each with its granted models."""
-    offers = granted_offers(request)
-    if isinstance(offers, web.Response):
-        return offers
-    registry = request.app[GATEWAY].registry
+    access = access_of(request)
+    if isinstance(access, web.Response):
+        return access
+    gateway = request.app[GATEWAY]
+    make = partial(_listed, gateway.registry, gateway.runtime.catalog, access)
+    return web.Response(body=await encoded(request, ("providers", access), make), content_type="application/json")
+
+
+def _listed(registry: Registry, catalog: Catalog, access: Access) -> bytes:
     grouped: dict[str, list[Offer]] = {}
-    for offer in offers:
+    for offer in catalog.visible(access):
         grouped.setdefault(offer.provider_id, []).append(offer)
-    listed = [_entry(registry, granted) for granted in grouped.values()]
-    return web.Response(body=orjson.dumps(listed), content_type="application/json")
+    return orjson.dumps([_entry(registry, granted) for granted in grouped.values()])
 
 
 def _entry(registry: Registry, granted: Sequence[Offer]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.contract.flag import Usage
 from gateway.telemetry import metrics as module
+from gateway.telemetry.label_names import LabelNames
 from gateway.telemetry.metrics import Metrics
 from tests.helpers.records import HAIKU, record
 
@@ -89,7 +90,7 @@ def test_callers_are_no_label(metrics):
 
 
 def test_models_of_a_new_configuration_get_series_of_their_own(metrics):
-    metrics.configured(config(bedrock=("brand-new",)))
+    metrics.configured(LabelNames.of(config(bedrock=("brand-new",))))
     metrics.observe(record(model="brand-new"))
     assert value(metrics, "request_duration_seconds_count", **(CALL | {"model": "brand-new"})) == 1
 
@@ -123,7 +124,7 @@ def test_the_time_of_the_last_good_configuration_is_told(metrics, monkeypatch):
 
 
 def test_callers_are_a_label_where_it_is_configured(metrics):
-    metrics.configured(config(users=2, bedrock=(HAIKU,)))
+    metrics.configured(LabelNames.of(config(users=2, bedrock=(HAIKU,))))
     for number in range(5):
         metrics.observe(record(identity=f"u{number}", cost=1_000_000_000, usage=Usage(input=3, output=2, reasoning=1)))
     metrics.observe(record(identity="u0", cost=500_000_000, usage=Usage(cache_read=1)))
@@ -133,7 +134,7 @@ def test_callers_are_a_label_where_it_is_configured(metrics):
 
 
 def test_a_call_of_nobody_counts_for_no_user(metrics):
-    metrics.configured(config(users=2, bedrock=(HAIKU,)))
+    metrics.configured(LabelNames.of(config(users=2, bedrock=(HAIKU,))))
     metrics.observe(record(identity=""))
     assert b"{user=" not in metrics.render()
 

@@ -105,6 +105,8 @@ class _Memory:
 
 Key = tuple[str, str]
 """A provider's id and a model's name."""
+Peers = Mapping[Key, Sequence[Key]]
+"""The models that can serve the calls of each model."""
 
 
 class Health:
@@ -123,13 +125,16 @@ class Health:
         self._memories: dict[Key, _Memory] = {}
         self._rests: dict[str, _Rest] = {}
         self._providers: Mapping[str, Provider] = {}
-        self._peers: Mapping[Key, Sequence[Key]] = {}
+        self._peers: Peers = {}
         self.configured(config)
 
-    def configured(self, config: Config) -> None:
-        """Use another configuration. A provider with another address or key starts as healthy."""
+    def configured(self, config: Config, peers: Peers | None = None) -> None:
+        """Use another configuration. A provider with another address or key starts as healthy.
+
+        `peers` is the result of `peers_of(config)`, which is computed here if it is None.
+        """
         former, self._providers = self._providers, config.providers
-        self._peers = _peers(config)
+        self._peers = peers_of(config) if peers is None else peers
         same = {
             id_ for id_, provider in config.providers.items() if id_ in former and _way(provider) == _way(former[id_])
         }
@@ -318,7 +323,7 @@ def _way(provider: Provider) -> tuple[object, ...]:
     return provider.baseurl, provider.apikey, provider.authorization, provider.issuer, provider.add_headers
 
 
-def _peers(config: Config) -> Mapping[Key, Sequence[Key]]:
+def peers_of(config: Config) -> Peers:
     """Return all models of enabled providers, each with the models that can serve its calls: the same model at other
     providers, and the other targets of an alias.
     """

@@ -1,0 +1,61 @@
+"""The lists of models and providers that were encoded for clients, for one configuration.
+
+- A list depends on the configuration, the caller's access and the words of the request. So it is made once for all of
+  them, until a reload makes new lists.
+- Making a long list takes up to half a second, so that is done in a thread. Requests for the same list share the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from gateway.call import plugin_threads
+from gateway.contract.errors import INTERNAL, GatewayError, Problem
+
+LONG: Final = 256
+"""Number of models above which a list is made in a thread. A shorter list takes some 10 milliseconds or less."""
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Maximum number of bytes of all lists that are kept. A list of 10,000 models has some 6 MB."""
+SECONDS: Final = 30.0
+"""Maximum number of seconds that a request waits for a long list."""
+
+
+class EncodedLists:
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, bytes] = {}
+        """The lists, the one that was asked for last at the end."""
+        self._size = 0
+        self._working: dict[Hashable, asyncio.Future[plugin_threads.Outcome]] = {}
+
+    async def get(self, key: Hashable, make: Callable[[], bytes], *, is_long: bool) -> bytes:
+        """Return the list of this key. `make` makes it unless it is kept. Raises the exceptions of `make`.
+
+        `is_long` is true if the list may have more than `LONG` models.
+        """
+        body = self._kept.pop(key, None)
+        if body is None:
+            body = await self._made(key, make) if is_long else make()
+            if key not in self._kept:  # another request for the same list may have kept it meanwhile
+                self._size += len(body)
+        self._kept[key] = body
+        while self._size > MAX_BYTES:
+            oldest = next(iter(self._kept))
+            self._size -= len(self._kept.pop(oldest))
+        return body
+
+    async def _made(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        working = self._working.get(key)
+        if working is None:
+            working = self._working[key] = plugin_threads.start("list of models", make, ())
+            working.add_done_callback(lambda _: self._working.pop(key))
+        try:
+            async with asyncio.timeout(SECONDS):
+                body, error = await asyncio.shield(working)
+        except TimeoutError:
+            raise GatewayError(Problem(INTERNAL, f"the list of models was not made in {SECONDS:g} seconds")) from None
+        if error is not None:
+            raise error
+        made: bytes = body
+        return made

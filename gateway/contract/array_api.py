@@ -1,6 +1,6 @@
-"""The encoder of compatibility flags that send a JSON array as a stream.
+"""An encoder for API formats whose streams are JSON arrays.
 
-The decoder of such a flag is `sse_api.SseDecoder` with the argument `framing`:
+The decoder for such a format is `sse_api.SseDecoder` with the argument `framing`:
 
     def decoder(request, target, head):
         return SseDecoder(kind_of, is_last, framing=json_array.Decoder())
@@ -35,7 +35,7 @@ class ArrayEncoder:
         return body
 
     def ping(self) -> bytes:
-        """Return a line end, which may be anywhere between the parts of a JSON text (RFC 8259, 2)."""
+        """Return a line end, to keep the stream open. JSON allows it between any two tokens (RFC 8259, 2)."""
         return b"\n"
 
     def fail(self, problem: Problem) -> bytes:

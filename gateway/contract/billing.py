@@ -1,11 +1,12 @@
-"""The parts of a request that are not billed by the length of their text: files, and what a provider does by itself.
+"""The parts of a request that are not billed by the length of their text, such as images and web searches.
 
-- Before a call is sent, quotas reserve what it may cost. The hook `billed_parts` of the client's compatibility flag
-  yields these parts of the request's body, so that they are reserved by their own rules. All else counts as text.
+- Quotas reserve the possible cost of a call before it is sent. For this, a function `billed_parts` yields these parts
+  of the request's body. Everything else in the body counts as text.
 - A file is recognised only where an API has files. Anywhere else, text that looks like base64 counts as text, because
   the model reads it as text.
-- `common_parts` reads the most common forms, and is the default of compatibility flags. A flag with other forms has a
-  function of its own, in which `FileForms` searches the messages:
+- The function belongs to the compatibility flag (the plugin of the client's API format). The default is `common_parts`,
+  which reads the most common forms. A flag with other forms has a function of its own. It can search the messages with
+  `FileForms`:
 
     FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
 
@@ -74,7 +75,7 @@ class Answers(NamedTuple):
 
 
 class AddedTokens(NamedTuple):
-    """Input tokens that are not in the body.
+    """Input tokens that are not in the body, such as the instructions that a provider adds for tools.
 
     >>> AddedTokens(usual=0, most=1_000).most
     1000
@@ -116,9 +117,9 @@ class FileForms:
     turns: tuple[str, ...]
     """Names of the top-level members that have the content of messages."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """Functions that read the file of a block, by the `type` of the block."""
+    """Functions by the `type` of a block. Each gets such a block and yields its files."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """Functions that read the file of a member of a block, by the name of the member."""
+    """Functions by a key of a block. Each gets the key's value and yields its files."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
     """A function that returns the content inside a message or a block. By default, this is the member `content`."""
 
@@ -140,7 +141,7 @@ class FileForms:
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the files in the forms that most APIs have in common, and the instructions about tools.
+    """Yield the files in the most common forms and, if the body has tools, `TOOL_INSTRUCTIONS`.
 
     >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))
@@ -179,8 +180,9 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
-    """Yield the file that `link` names: a data URL, another URL, or an object with a URL. Otherwise `block` names the
-    file.
+    """Yield the file that `link` names. `link` is a URL, a data URL, or an object with a URL, base64 or a file id.
+
+    If `link` is anything else, the members of `block` are read instead.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]
@@ -205,7 +207,7 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file with a media type. A video counts as audio.
+    """Return the kind of a file with this media type. For a video, this is "audio", because both cost alike.
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')
@@ -218,7 +220,7 @@ def kind_of(media_type: str) -> FileKind:
 
 
 def document(named: str) -> Literal["document", "packed"]:
-    """Return the kind of a document. `named` is text with its format, media type or file name.
+    """Return the kind of a document. `named` is a text that contains its format, media type or file name.
 
     >>> billing.document("report.docx"), billing.document("text/csv")
     ('packed', 'document')
@@ -236,7 +238,7 @@ def length(data: Any) -> int:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the content of a block, and the source of a document that consists of blocks."""
+    """Yield the `content` of a block. Also yield the `source` of a document block if the source has blocks."""
     yield block.get("content")
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":

@@ -5,8 +5,8 @@
 - A model that no rule matches gets the defaults of `Caps`. The defaults permit almost everything, because a provider's
   own error explains more than a refusal by the gateway.
 - A base id is a model's id without its region, so that one rule matches all regions. On Bedrock, a base id begins with
-  the maker (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they also match ids without the
-  maker.
+  a company's name (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they also match ids without
+  this name.
 - No code compares a model's name with a constant. Only this module parses the region and the ARN in a model's name.
 """
 
@@ -49,10 +49,10 @@ class Caps:
     family: str = ""
     """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, ...; "" if unknown."""
     native_dialect: str = "opaque"
-    """The dialect of the bodies that the model's maker has defined; `opaque` if no compatibility flag has this dialect.
+    """The dialect (format of bodies) that the company behind the model has defined, such as `anthropic_messages`.
 
-    Bodies of this dialect can be sent to platforms that pass them on to the model unchanged, such as InvokeModel.
-    `opaque` bodies are forwarded and never translated."""
+    Some platforms, such as Bedrock's InvokeModel, pass bodies of this dialect to the model unchanged. `opaque` means
+    that no plugin knows the dialect. Such bodies are forwarded and never translated."""
     anthropic_versions: tuple[str, ...] = ()
     """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
 
@@ -70,8 +70,10 @@ class Caps:
     """The sampling parameters that the model accepts: `both` (temperature and top_p), `one` (either of the two),
     `none` (neither of the two, and no top_k)."""
     top_k: str = ""
-    """The place of top_k in a Converse request: `field` (additionalModelRequestFields.top_k), `inference_config`
-    (additionalModelRequestFields.inferenceConfig.topK, for Nova); "" if there is no place for top_k."""
+    """The field for top_k in a Converse request; "" if top_k cannot be sent.
+
+    `field`: additionalModelRequestFields.top_k. `inference_config` (Nova):
+    additionalModelRequestFields.inferenceConfig.topK."""
     stop_sequences: bool = True
     blank_stops: bool = True
     """True if the model accepts a stop sequence that has only white space."""
@@ -79,34 +81,35 @@ class Caps:
     reasoning: str = "none"
     """The form in which a request asks for thinking.
 
-    `none`: the model does not think. `always`: the model thinks without being asked, and no field changes that.
-    `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort. `reasoning_effort`,
-    `reasoning.effort` and `reasoning_config`: the field of that name in additionalModelRequestFields. `nova`:
-    reasoningConfig. In OpenAI Chat also `thinking.type`, `enable_thinking` and `chat_template_kwargs`: the field of
-    that name, which switches thinking on and off."""
+    - `none`: the model does not think. `always`: the model always thinks, and no field changes that.
+    - `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort.
+    - `nova`: reasoningConfig.
+    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: the field of additionalModelRequestFields so named.
+    - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: a field of OpenAI Chat with that name, which switches
+      thinking on and off."""
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"
-    """The value of the request's `thinking.type` that switches thinking off: `disabled` or `between_tools`.
+    """The value of `thinking.type` that switches thinking off: `disabled`, or `between_tools` for Claude Sonnet 5.5.
 
-    This is "" if thinking cannot be switched off. It is not used for models whose `efforts` include `none`."""
+    It is "" if thinking cannot be switched off. Models whose `efforts` include `none` do not use it."""
     effort_without_thinking: str = ""
     """The strongest effort that is accepted while thinking is switched off; "" if every effort is accepted."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these. () if
     the model accepts no effort."""
     effort_beta: str = ""
-    """The beta that a request with a thinking budget, or without thinking, must name so that `output_config.effort` is
-    accepted; "" if it needs none."""
+    """The Anthropic beta that a request must name to send `output_config.effort` without adaptive thinking, that is,
+    with a thinking budget or without thinking; "" if no beta is needed."""
     thinking_display: bool = False
     """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
     signed_reasoning: bool = False
-    """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
+    """True if the model signs its reasoning. It accepts earlier reasoning only unchanged and with the signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family whose signatures of thinking are valid at every provider of the model; "" if there is none.
+    """The model family, such as `claude`, whose signatures of thinking are valid at every provider; "" for none.
 
-    The gateway sends these signatures to clients unchanged."""
+    The gateway sends these signatures to clients unchanged. It marks all others with the name of their family."""
     reasoning_content: bool = False
     """True if the model takes its earlier thinking back as text.
 
@@ -115,8 +118,9 @@ class Caps:
     needs_reasoning_content: bool = False
     """True if an assistant message with tool calls is refused without `reasoning_content` in OpenAI Chat."""
     call_signature: str = ""
-    """A signature that the gateway adds in OpenAI Chat if the first tool call of a turn has none; "" if none is
-    needed."""
+    """The signature that the gateway adds to the first tool call of an earlier turn if the call has none.
+
+    Gemini accepts this signature for any tool call. It is "" for models that need no signature."""
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags in which the model may enclose thinking at the start of its text, such as `think`."""
     own_tool_ids: str = ""
@@ -130,7 +134,7 @@ class Caps:
     forced_tool_choice: bool = True
     """True if a request may force the model to call a tool (`any`, or one tool by name)."""
     forced_tool_choice_with_thinking: bool = False
-    """True if a request that asks for Anthropic's form of thinking may also force a tool call."""
+    """True if a request may ask for Anthropic's thinking (`budget` or `adaptive`) and also force a tool call."""
     tool_choice_fields: bool = False
     """True if a Converse request may have Anthropic's tool_choice in additionalModelRequestFields.
 
@@ -138,8 +142,8 @@ class Caps:
     additional_properties: bool = True
     """True if a tool's schema may have `additionalProperties`."""
     schema_references: bool = True
-    """True if a tool's schema may have definitions, and `$ref` that names one. For other models, the definition
-    replaces the reference."""
+    """True if a tool's schema may have definitions and references to them (`$ref`). For other models, the gateway
+    replaces each reference by the definition."""
     plain_properties: bool = False
     """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}.
 
@@ -203,9 +207,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a pattern of the configuration matches a model.
 
-    `model` is the model's name. If this name, such as an ARN, does not contain the model's id, `base` is the id;
-    otherwise `base` equals `model`. The pattern is compared with `model`, with `base`, and with the result of
-    `base_id(base)`.
+    `model` is the model's name. Some names, such as certain ARNs, do not contain the model's id. Then `base` is the id;
+    otherwise it equals `model`. The pattern must match `model`, `base` or `base_id(base)`.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)

@@ -1,8 +1,8 @@
-"""Facts about the clients of an API, by which the gateway explains a wrong base URL to a client.
+"""Facts about the clients of an API. With them, the gateway tells a client with a wrong base URL the correct one.
 
 A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
-which API the client uses. Each compatibility flag (plugin of an API) has these facts as data; this module names no
-flag.
+which API the client uses. Each compatibility flag (the plugin of one API format) has these facts as data. This module
+names no flag.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of a compatibility flag, by which the gateway recognises and advises them.
+    """Facts about the clients of one API. The gateway recognises a wrong base URL by them, and names the correct one.
 
     >>> ClientApi(("/acme/v1",), "ACME_BASE_URL", paths=("/acme/v1/embeddings",)).bases
     ('/acme/v1',)

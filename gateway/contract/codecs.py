@@ -1,6 +1,6 @@
-"""Objects that a compatibility flag makes for one reply: its decoder, its meter and its encoder.
+"""The protocols of decoders, meters and encoders. Each object of these protocols handles one reply.
 
-Plugins import these protocols from `flag.py`, with the rest of the contract.
+A compatibility flag (the plugin of one API format) makes the objects. Plugins import the protocols from `flag.py`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Decoder(Protocol):
     """
 
     done: bool
-    """True after the terminal event. If it becomes False again, the stream goes on."""
+    """True after the terminal event. A decoder may set it back to False when later events show that the stream goes
+    on."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes, after the events before them were
-        yielded.
+        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes. Earlier events are yielded first.
         """
 
     def close(self) -> Iterable[Event]:
@@ -64,7 +64,9 @@ class Decoder(Protocol):
 
 
 class FrameDecoder(Decoder, Protocol):
-    r"""A decoder whose work on a large frame can be done in a worker process. `feed` joins `frames` and `events`.
+    r"""A decoder that can decode a large frame in a worker process.
+
+    `feed(data)` is the same as `frames(data)` followed by `events(frame)` for each frame.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: "chunk", lambda event: event.payload == b"[DONE]")
     >>> (frame,) = decoder.frames(b'data: {"text": "hi"}\n\n')
@@ -104,8 +106,8 @@ class Meter(Protocol):
     def feed(self, event: Event) -> None:
         """Read one event of the stream.
 
-        Raises `BadFrame` if the event cannot be read. This ends the reply, except for a client that gets the provider's
-        own bytes.
+        Raises `BadFrame` if the event cannot be read. The reply then ends with an error, unless the client gets the
+        provider's bytes unchanged.
         """
 
     def whole(self, body: bytes) -> None:

@@ -1,8 +1,8 @@
 """The possible conversions between API formats, as `irisgate plugins list` prints them.
 
-An API format is implemented by a compatibility flag (plugin). A conversion is listed if at least one model can be
-called with it. `call/middleware/route.py` chooses the conversion of a call. `losses.py` has the losses. This module
-names no flag and no dialect.
+A compatibility flag is the plugin of one API format. A conversion is listed if at least one model can be called with
+it. `call/middleware/route.py` chooses the conversion of a call. `losses.py` says how much each conversion loses. This
+module names no flag and no dialect.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def serves(flag: Plugin, operation: str) -> bool:
 
 
 def conversions(registry: Registry) -> Iterator[Conversion]:
-    """Yield all possible conversions, sorted by the client's compatibility flag and dialect, then by loss and
-    provider.
-    """
+    """Yield all possible conversions, sorted by client, dialect of the client, loss, and provider."""
     unsorted = [
         conversion
         for client in registry.flags.values()
@@ -59,10 +57,10 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield each pair of compatibility flags that has no conversion.
+    """Yield each pair of API formats between which `generate` cannot be converted.
 
-    Each item has the client's flag, the provider's flag, and names of translators. Any one of these translators would
-    make a conversion possible.
+    Each item has the client's format, the provider's format, and names such as `openai_chat__bedrock_converse`. A
+    translator with one of these names would make a conversion possible.
     """
     for client in registry.flags.values():
         if not any(route.operation == GENERATE for route in client.routes):
@@ -109,10 +107,10 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of the conversion between two compatibility flags in these dialects, and the operations it can
-    serve.
+    """Return the kind of conversion between two compatibility flags (plugins of API formats), and its operations.
 
-    The kind is None if there is no conversion.
+    `dialect` is the client's format of bodies, and `upstream` the provider's. The kind is None if there is no
+    conversion.
     """
     if dialect == upstream:
         if client.name == provider.name:

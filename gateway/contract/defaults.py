@@ -1,7 +1,7 @@
-"""Default implementations of the optional members of a compatibility flag, for a JSON API with server-sent events.
+"""Defaults for compatibility flags (plugins of API formats). They suit a JSON API with server-sent events.
 
-- `Defaults` has one member for each optional member of `Flag`, with the same name.
-- The registry takes a member from here if a plugin's module does not define it.
+- `Defaults` has every optional function and value of `Flag`, with the same name.
+- If a plugin's module does not define one of them, the registry takes it from here.
 - The defaults call functions that plugins call too, such as those of `json_api.py`. Plugins do not import this module.
 """
 
@@ -36,9 +36,9 @@ from gateway.contract.settings import Settings
 
 
 class Defaults:
-    """The default members of one compatibility flag.
+    """The default functions and values of one compatibility flag (plugin of an API format).
 
-    They use the name and the first dialect of the flag, and its function `places` if there is one.
+    They use the flag's name, its first dialect and, if it has one, its function `places`.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -76,7 +76,7 @@ class Defaults:
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the opening in the members `system` and `messages` (`openings.chat`); None for an opaque body."""
+        """Return the system prompt and the first user message (`openings.chat`); None for an opaque body."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:
@@ -123,7 +123,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of the texts that `places` finds in the event; 0 without `places`."""
+        """Return the number of bytes of text in the event. The flag's `places` finds the text; without it, return 0."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

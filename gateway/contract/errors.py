@@ -81,8 +81,8 @@ class Problem:
     native: str = ""
     """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0
-    """The provider's HTTP status; 0 for an error of the gateway. In a stream, it is the status that belongs to
-    `native`."""
+    """The provider's HTTP status; 0 for an error of the gateway. An error within a stream has the status that it would
+    have as a reply of its own."""
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
@@ -138,8 +138,8 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    Only the gateway raises it. `place` is the file and line of the failure or, for a wrong result, of the function.
-    `trace` is a traceback; "" for a wrong result. Neither is shown to the client.
+    Only the gateway raises it. `place` is the file and line that raised the exception. For a wrong result, it is where
+    the function is defined. `trace` is a traceback; "" for a wrong result. The client sees neither.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'
@@ -164,9 +164,9 @@ For a larger error, the plugin of the client's API writes a new one."""
 class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
-    `raw` is the provider's error body, or its whole exception frame. A client that uses the provider's format gets
-    `raw` unchanged. `headers` and `status` are those of the reply with the error body. If there is no such reply,
-    `headers` is empty and `status` is 0.
+    `raw` is the body of an error reply, or the frame of an error in a stream. A client that uses the provider's format
+    gets `raw` unchanged. `headers` and `status` are those of an error reply. For any other failure, `headers` is empty
+    and `status` is 0.
 
     >>> failed = UpstreamFailed(Problem(OVERLOADED, "try later", status=503), raw=b'{"error": "busy"}', status=503)
     >>> failed.problem.message, failed.raw

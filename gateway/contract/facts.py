@@ -51,7 +51,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
 """The names of the fields of `Usage`."""
 MESSAGE: Final = "message"
-"""The kind of the part that has the tokens of the reply itself."""
+"""The `kind` of the `Part` that is the reply itself."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +67,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of work: `message`, `fallback`, `declined`, `compaction`, `advisor`, or the provider's own name of
     another kind.
 
-    A `fallback` is a message that another model than the called one wrote. `declined` is the output of a model that
-    then declined."""
+    A `fallback` is a message by a model that replaced the called model. `declined` is output of a model that then
+    declined to answer."""
     model: str = ""
     """The model that did the work, as the provider names it; "" if the provider names none."""
     tier: str = ""

@@ -5,9 +5,9 @@ under `plugins`. The order there is the order in which calls pass the filters. `
 returns None if the call does not concern the filter. Otherwise it returns an object with any of the methods of
 `Filter`.
 
-Methods and `open` may be `async`. They may then wait for requests of their own (`call.http`), each at most `SECONDS`.
-Methods that are not `async` must return at once, because the event loop waits for them. If the request, the reply or
-the text is large, they run in a thread instead.
+`open` and the methods may be `async`. Such a function may wait for its own HTTP requests (`call.http`), at most
+`SECONDS`. All other methods must return at once, because they run on the event loop. Only with a large request, reply
+or text do they run in a thread.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Filter(Protocol):
         """Return the text that replaces `piece`, or a `Hold`.
 
         A piece may end anywhere in a word. After a `Hold`, the next piece begins with the text that was held. `last` is
-        true at the end of a block, and for each text of an unstreamed reply: nothing can be held there. Blocks of a
-        stream may be interleaved, so text is held separately for each block and kind of text.
+        true at the end of a block, and for each text of an unstreamed reply. The filter cannot hold text then. Blocks
+        of a stream may be interleaved, so text is held separately for each block and kind of text.
 
         >>> class Stars:
         ...     def text(self, kind, piece, last):
@@ -141,7 +141,8 @@ class FilterModule(Protocol):
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
         """The class of the filter's settings; the base class if the filter has none.
 
-        The settings are the filter's object in the configuration's `plugins`. The key `on_error` is the gateway's own.
+        The configuration has the settings under `plugins` and the filter's name. Their key `on_error` is for the
+        gateway, and cannot be a field of this class.
 
         >>> class Settings(filters.Settings):
         ...     word: str

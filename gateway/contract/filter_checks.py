@@ -1,4 +1,7 @@
-"""Checks of the objects that `open` of filters returns. All methods are optional, so a misspelt one would never run."""
+"""Checks of the object that a filter's `open` returns.
+
+All methods of the object are optional. Without a check, a method with a misspelt name would silently never run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from gateway.contract.plugin_source import is_slip, is_used
 METHODS: Final = arguments_of(Filter)
 """The names of the arguments of each method of a filter, by the method's name."""
 _CHECKED: Final[WeakSet[type]] = WeakSet()
-"""Classes whose objects have no mistake. The check of a class takes too long for every call."""
+"""Classes that were checked and have no mistake. A check in every call would take too long."""
 
 
 def opened_fault(opened: Any) -> str:
@@ -40,8 +43,9 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether `own` may be a misspelt method `name`: it has the right arguments, and no code of its package uses
-    it.
+    """Return whether `own` may be a misspelling of the method `name`.
+
+    It may be one if it has the arguments of `name`, and no code of the filter's package uses it.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

@@ -17,7 +17,7 @@ from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Copy, End, Place, Places, Text, json_bytes, put_texts, text_at
 
 UNREADABLE: Final = "no filter can read the body: a number in it is too large, or it is nested too deeply"
-"""The message with which a body is refused that could be passed on unchanged, but cannot be decoded for filters."""
+"""The error message for a body that cannot be decoded for filters. Without filters, it could be passed on unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,13 +65,13 @@ OPAQUE: Final = "opaque"
 """The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
 
 BY_REGION: Final = "by region"
-"""The `price_list` of a flag whose providers have different prices in different regions."""
+"""The value of a flag's `price_list` if its providers have different prices in different regions."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
 
-For this operation, `Decoder.whole` of every dialect returns `{"input_tokens": N}`, and `Encoder.whole` takes this form.
-So no translator is needed for the reply."""
+The reply has the form `{"input_tokens": N}` in every dialect: `Decoder.whole` returns it, and `Encoder.whole` takes it.
+So the reply needs no translator."""
 
 
 class Flag(FlagFacts, Protocol):
@@ -123,10 +123,10 @@ class Flag(FlagFacts, Protocol):
 
     @property
     def billed_parts(self) -> BilledParts:
-        """A function that yields the parts of a request that are not billed as text (`billing.py`), by which quotas
-        reserve what a call may cost. By default it reads the forms that most APIs have in common.
+        """A function that yields the parts of a request that are not billed as text, such as images (`billing.py`).
 
-        The function gets the decoded body. For a large body, it runs in a worker process.
+        Quotas need these parts to reserve the possible cost of a call. The function gets the decoded body. For a large
+        body, it runs in a worker process. By default, it reads the forms that most APIs have in common.
 
         >>> def billed_parts(body):
         ...     for picture in body.get("pictures", ()):
@@ -145,9 +145,9 @@ class Flag(FlagFacts, Protocol):
         """
 
     def dialect_for(self, caps: Caps) -> str:
-        """Return the dialect of requests for a model with these capabilities, which is one of `dialects`.
+        """Return the one of `dialects` in which a model with these capabilities gets its requests.
 
-        If the model's dialect is unknown, it is `opaque`.
+        This is `opaque` if the model's dialect is unknown.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):
@@ -165,9 +165,8 @@ class Flag(FlagFacts, Protocol):
 
         If nothing must be done, the function returns the request instead of a generator, which takes less time.
 
-        The gateway runs the steps of the client's compatibility flag with the request in the client's dialect, then the
-        steps of the provider's flag with the request in the upstream's dialect. If client and provider have the same
-        flag, its steps run once.
+        First, the steps of the client's compatibility flag run with the client's request. Then the steps of the
+        provider's flag run with the request in the provider's dialect. If both have the same flag, its steps run once.
 
         >>> def steps(request, target, drop):
         ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")
@@ -211,9 +210,9 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider's refusal, or None to give up.
 
-        The gateway then calls `build` again, at most five times in a call. Each changed request after the first must
-        have more names in `without` than the changed request before it. If the provider accepts the changed request,
-        the gateway remembers the features in the request's `without` for later calls.
+        The gateway calls `build` for the changed request, at most five times in a call. `request.without` has the names
+        of features that `build` leaves out. Each changed request after the first must name more of them than the one
+        before. If the provider accepts a changed request, later calls leave out the same features.
 
         >>> def retry(request, target, problem, drop):
         ...     if "max_tokens" not in problem.message:
@@ -228,7 +227,7 @@ class Flag(FlagFacts, Protocol):
         """Return the content type of the provider's stream, and of the stream to a client, for this request.
 
         If the type does not depend on the request, a compatibility flag has a `content_type` instead. A stream of type
-        `application/json` is a JSON array. An error that comes before such a stream is sent as an array too.
+        `application/json` is a JSON array. The client then also gets an error reply as an array, with one item.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"
@@ -313,10 +312,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
-        """Return the headers that clients expect in every reply. A header of the reply itself takes precedence.
+        """Return the headers that clients expect in every reply. They replace no header that the reply already has.
 
-        `usage` has the tokens that the provider reported; None for a stream, and for a reply whose bytes are the
-        provider's.
+        `usage` has the tokens that the provider reported. It is None for a stream, and for a reply that is forwarded
+        unchanged.
 
         >>> def reply_headers(request_id, usage):
         ...     return {"acme-request-id": request_id}

@@ -1,4 +1,4 @@
-"""Facts about a compatibility flag that depend on no call: its routes, options, clients, lists of models, samples."""
+"""Facts about a compatibility flag (the plugin of one API format) that depend on no call, such as its routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FlagFacts(Protocol):
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects of request bodies: of requests from clients on the routes, and of requests to providers.
+        """The dialects (formats of bodies) of requests from clients and of requests to providers.
 
         >>> dialects = ("acme_text",)
         """
@@ -43,18 +43,17 @@ class FlagFacts(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs (flag, operation): requests of another compatibility flag that a provider of this flag accepts
-        unchanged.
+        """Requests of other API formats that providers of this flag accept unchanged: pairs of format and operation.
 
         >>> accepts = (("openai_chat", "generate"),)
         """
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings in the body of a native request that show that `build` will take long.
+        """Byte strings by which the gateway recognises a body for which `build` takes long.
 
-        A native request needs no translation. `build` takes long if it must decode more than a few small members of the
-        body. If a large body contains one of these byte strings, `build` runs in a worker process.
+        `build` takes long if it must decode more than a few small members of the body. If a large body contains one of
+        these byte strings, `build` runs in a worker process. This applies to requests without translation.
 
         >>> slow_marks = (b'"document"',)
         """
@@ -78,7 +77,7 @@ class FlagFacts(Protocol):
 
     @property
     def passed_headers(self) -> tuple[str, ...]:
-        """Names of headers of the provider's replies that clients get, in lower case.
+        """Names, in lower case, of reply headers that the gateway passes on from the provider to the client.
 
         Clients always get the headers that the gateway knows, such as `retry-after` and `request-id`. All others are
         left out, because some describe the gateway's account at the provider.
@@ -88,10 +87,10 @@ class FlagFacts(Protocol):
 
     @property
     def price_list(self) -> str:
-        """The price list of providers for which the configuration names none, such as "openai".
+        """The price list, such as "openai", of a provider for which the configuration names no list.
 
-        It is "" if the providers of this flag can be of any company, so that no list can be assumed. It is `BY_REGION`
-        if the configuration must name the list.
+        It is "" if any company may run providers of this flag, so that no list can be assumed. It is `BY_REGION` if the
+        configuration must name the list.
 
         >>> price_list = "openai"
         """
@@ -100,8 +99,8 @@ class FlagFacts(Protocol):
     def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
         """The class of the options that the configuration may set for a provider with this compatibility flag.
 
-        They are the flag's object in the provider's `options`, and the hooks get them as `Target.options`. It is the
-        base class `Settings` if the flag has no options.
+        The configuration has them in the provider's `options`, under the flag's name. The hooks get them as
+        `Target.options`. A flag without options has the base class `Settings`.
 
         >>> class Options(Settings):
         ...     tier: str = "economy"
@@ -112,7 +111,7 @@ class FlagFacts(Protocol):
     def base_url_fault(self, url: str) -> str:
         """Return what is wrong with a provider's base URL, and what would be right; "" if nothing is wrong.
 
-        The check of a configuration warns of it.
+        The check of the configuration shows this text as a warning.
 
         >>> def base_url_fault(url):
         ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""

@@ -1,7 +1,7 @@
-"""Checks of what the hooks of plugins return, and of the errors that they raise.
+"""Checks of the results of plugins' hooks, and of the errors that hooks raise.
 
-A check raises `WrongResult`. The gateway uses these values later without another check: types, statuses, characters of
-headers, and numbers of tokens.
+A check raises `WrongResult`. It examines types, statuses, characters of headers, and numbers of tokens. The gateway
+later uses these values without another check.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ _CLIENT_REQUEST: Final = {
 
 
 def _wrong_field(result: Any, types: Mapping[str, type], otherwise: str = _HEADERS) -> WrongResult:
-    """Return the error for the first field with a wrong type. If no type is wrong, the error says that `otherwise` is
-    needed.
+    """Return the error for the first field of `result` whose type differs from `types`.
+
+    If no type is wrong, a value is. Then the error says that the result needs `otherwise`.
     """
     kind = type(result).__name__
     for name, expected in types.items():

@@ -134,7 +134,7 @@ class Hook:
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
-        """Yield the events of `function(*args)`. After them, raises the exceptions of `run` if the function fails."""
+        """Yield the events of `function(*args)`. If it fails, raises an exception of `run` after the events so far."""
         try:
             events = function(*args)
             if not hasattr(events, "__iter__"):
@@ -152,7 +152,7 @@ class Hook:
     def listed(
         self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
     ) -> tuple[list[Event], GatewayError | None]:
-        """Return the events that `function` returns for all values, and the failure that ended the loop, or None."""
+        """Call `function` with each value until it fails. Return all its events, and the failure or None."""
         events: list[Event] = []
         fault = None
         began = perf_counter()
@@ -203,10 +203,10 @@ class Hook:
         return result
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
-        """Return the sum of the numbers that the hook returns for events.
+        """Call the hook with each event until it fails, and add up the numbers that it returns.
 
-        Also return the number of events before a failure, and the failure or None. An event that cannot be read is left
-        out of the sum.
+        Return the sum, the number of events before the failure, and the failure or None. An event that cannot be read
+        (`BadFrame`) adds nothing.
         """
         function = self.function
         assert function is not None
@@ -224,7 +224,7 @@ class Hook:
         return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the joined bytes that `function` returns for events, and the failure that ended the loop, or None."""
+        """Call `function` with each event until it fails. Return its joined bytes, and the failure or None."""
         parts: list[bytes] = []
         fault = None
         began = perf_counter()
@@ -271,10 +271,9 @@ class Hook:
             self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return the exception to raise in place of `error`, which a call of `function` or the check of its result has
-        raised.
+        """Return `error` if the contract allows it, and otherwise a `PluginFailed` to raise in its place.
 
-        This is `error` itself if the contract allows it, and a `PluginFailed` otherwise.
+        `error` comes from a call of `function`, or from the check of the function's result.
         """
         if isinstance(error, PluginFailed):
             return error
@@ -301,13 +300,13 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled, so that a `CancelledError` is not the plugin's own."""
+    """Return whether the current task is being cancelled. If it is not, the plugin itself raised `CancelledError`."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of this module that called the plugin's code that runs in `frame`.
+    """Return the stack frame of the method of `Hook` that called the plugin's code in `frame`.
 
     Return None if no plugin's code runs in `frame`.
     """
@@ -330,13 +329,16 @@ def definition(function: Any) -> str:
 
 
 def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
-    """Return the hooks of a compatibility flag and of its objects, by name. `members` has the flag's functions."""
+    """Return the hooks of a compatibility flag, and of its decoders, encoders and meters, by name.
+
+    `members` has the flag's functions.
+    """
     home = _package_of(module)
     return {name: Hook(plugin, name, home, members.get(name)) for name in (*WRAPPED, *_OF_FLAGS)}
 
 
 def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a translator, and of its translations, by name."""
+    """Return the hooks of a translator by name: `open`, and the methods of the translations that it opens."""
     home = _package_of(module)
     return {"open": Hook(plugin, "open", home, module.open)} | {
         name: Hook(plugin, name, home) for name in _OF_TRANSLATORS
@@ -354,7 +356,7 @@ def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a filter, and of the objects that it opens, by name."""
+    """Return the hooks of a filter by name: `filter.open`, and the methods of the objects that it opens."""
     home = _package_of(module)
     return {name: Hook(plugin, name, home) for name in _OF_FILTERS} | {
         "filter.open": Hook(plugin, "filter.open", home, module.open)
@@ -382,7 +384,9 @@ WRAPPED: Final = (
     "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault",
 )  # fmt: skip
-"""The functions of a compatibility flag that are called only as hooks. They run at most a few times per call."""
+"""The functions of a compatibility flag that run at most a few times per call. Every call of them goes through a hook,
+which checks it.
+"""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )

@@ -1,4 +1,4 @@
-"""Headers of HTTP messages: their names, and those of a received message as `messages.Headers`."""
+"""Names of HTTP headers, and a function that makes `messages.Headers` from the header lines of a message."""
 
 from __future__ import annotations
 

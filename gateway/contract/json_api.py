@@ -1,6 +1,6 @@
-"""Functions for compatibility flags with JSON bodies.
+"""Functions for compatibility flags (plugins of API formats) with JSON bodies.
 
-- A flag whose API differs from a plain JSON API in some details uses this module for the rest.
+- Most APIs differ from a plain JSON API in some details only. Their flags use this module for the rest.
 - Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
 - This module names no flag and no event of a dialect. The default members of flags are in `defaults.py`.
 """
@@ -33,7 +33,8 @@ _SHOWN: Final = 100
 UNLIMITED: Final = 64_000
 """Number of output tokens, including thinking, that is assumed for a request without an output limit.
 
-No Claude model writes more. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is lower."""
+No Claude model writes more. A translator may add a limit to the request (`Caps.max_output` plus a thinking budget), but
+this limit is lower."""
 
 
 def parse(
@@ -45,10 +46,10 @@ def parse(
     stream: str = "stream",
     streams: bool = False,
 ) -> ClientRequest:
-    """Return a client's request whose body has the members `model`, with the model's name, and `stream`.
+    """Return a client's request, parsed from its JSON body.
 
-    `streams` says whether a reply is streamed if the member `stream` is missing. Raises `Refused` if a member is not
-    valid.
+    `model` is the key of the model's name in the body. `stream` is the key of a boolean: whether to stream the reply.
+    `streams` is its value if the body does not have it. Raises `Refused` if a member is not valid.
 
     >>> json_api.parse("acme_text", "acme_text", http_request).model
     'small'
@@ -64,7 +65,7 @@ def parse(
 def client_request(
     flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
 ) -> ClientRequest:
-    """Return a client's parsed request. The caller has read `model` and `stream`, for example from the path.
+    """Return a client's parsed request, with a `model` and a `stream` that the caller has found, such as in the path.
 
     >>> top = Members(http_request.body)
     >>> json_api.client_request("acme_text", "acme_text", http_request, top, model="small", stream=True).stream

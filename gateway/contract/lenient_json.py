@@ -39,8 +39,8 @@ _SPACE: Final = re.compile(rb"[\s,]*")
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
     r"""Return the decoded value, with incomplete characters replaced.
 
-    Raises `orjson.JSONDecodeError` for text that is otherwise invalid. If `utf8` is true, bytes that are not UTF-8 are
-    invalid too, because a client's text in another encoding must not be changed without an error message.
+    Raises `orjson.JSONDecodeError` for text with other faults. If `utf8` is true, bytes that are not UTF-8 are a fault
+    too. So a client that uses another encoding gets an error, and its text is not changed silently.
 
     A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
 
@@ -63,9 +63,10 @@ _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 
 
 def exact(text: bytes | str) -> Any:
-    """Return the decoded value with all digits of whole numbers, unless incomplete characters must be replaced.
+    """Return the decoded value. Whole numbers keep all their digits, however large they are.
 
-    This is slower than `loads`, and raises the same exception.
+    Only in a text with incomplete characters are large numbers rounded, as by `loads`. This function is slower than
+    `loads`, and raises the same exception.
 
     >>> lenient_json.exact(b"[18446744073709551617]"), lenient_json.loads(b"[18446744073709551617]")
     ([18446744073709551617], [1.8446744073709552e+19])
@@ -100,10 +101,10 @@ def repaired(text: bytes) -> bytes:
 
 
 def without_surrogates(text: bytes) -> bytes:
-    r"""Return JSON text in which every escape of a UTF-16 surrogate is replaced by the escape of another character.
+    r"""Return JSON text without escapes of UTF-16 surrogates: every `\ud` or `\uD` is replaced by `\ue`.
 
-    The offsets of members and items stay the same. The new characters are not letters, so they cannot complete the name
-    of a member. This is faster than `repaired`, especially for a body with millions of halves.
+    The length does not change, so all offsets stay valid. The new characters are for private use, so a changed name
+    cannot equal the name of a known member. This is faster than `repaired`, especially with millions of halves.
 
     >>> lenient_json.without_surrogates(rb'"half \ud83d"')
     b'"half \\ue83d"'
@@ -113,9 +114,9 @@ def without_surrogates(text: bytes) -> bytes:
 
 
 def _with_masks(text: bytes) -> bytes:
-    """Return JSON text with masks in place of escaped backslashes. Every remaining backslash then begins an escape.
+    """Return JSON text with `_MASK` in place of each escaped backslash. Every other backslash begins an escape.
 
-    Text that has zero bytes is not JSON, and a mask would be ambiguous in it. So such text is returned unchanged.
+    Text with zero bytes is returned unchanged, because a mask consists of zero bytes. Such text is not JSON.
     """
     return text if _MASK[:1] in text else text.replace(_BACKSLASH, _MASK)
 

@@ -1,6 +1,6 @@
 """The loss of each conversion between two dialects: how much of a request cannot be translated.
 
-- The losses are read from `conversions.json`. A translator that is not in the file has its loss in its member `loses`.
+- The losses are read from `conversions.json`. A translator that is not in this file states its loss as `loses`.
 - `call/middleware/route.py` uses the conversion with the least loss; `irisgate plugins list` prints the losses.
 - This module names no compatibility flag and no dialect.
 """
@@ -47,7 +47,7 @@ class Loss:
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Return the losses by `Way` for conversions without a translator, and the losses by translator."""
+    """Return two mappings: the loss of each `Way` that needs no translator, and the loss of each translator."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}

@@ -69,8 +69,8 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a member's bytes, or `default` if it is missing. The method of `Mapping` would raise and catch an
-        exception for a missing member.
+        """Return a member's bytes, or `default` if it is missing. This is faster than the method of `Mapping`, which
+        raises and catches an exception for a missing member.
         """
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
@@ -185,10 +185,10 @@ def _lenient_spans(body: bytes) -> _Spans:
 
 
 def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
-    """Return the offsets of the members `raws`, which msgspec has decoded.
+    """Return the offsets of the members in `raws`, which msgspec has read from the body.
 
-    msgspec finds the values in C, but keeps only the last of several members with the same name. A loop compares
-    msgspec's result with the text, member by member, and so finds a name that occurs twice.
+    msgspec is fast, but keeps only the last of several members with the same name. A loop compares its result with the
+    text, member by member, and so finds a name that occurs twice.
     """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
@@ -220,11 +220,9 @@ def _name(key: re.Match[bytes]) -> str:
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a member name that occurs twice.
 
-    At the offset `at`, the text differs from the decoder's result.
-
-    Usually the repeated name starts at `at`. If no name starts there, `at` is inside a number. This number is the first
-    value of a repeated name, and the last value, which the decoder kept, is a prefix of it. An example is `{"a": 12,
-    "a": 1}`, where `at` is before the 2.
+    `at` is the first offset at which the text differs from the decoder's result. Usually the repeated name starts
+    there. Otherwise `at` is inside a number. For example, the decoder reads `{"a": 12, "a": 1}` as 1, and the first
+    value, 12, begins with a 1 too. Then `at` is before the 2, and the repeated name is the last in `passed`.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

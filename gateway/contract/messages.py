@@ -42,9 +42,9 @@ class Event:
     r"""One event of a stream.
 
     `kind` is the name that the decoder gave to the event; "" for bytes that are no event, such as a comment. `payload`
-    is JSON of the dialect. `raw` is the provider's frame around the payload. A client with the provider's format gets
-    `raw` unchanged, which may be b"". If the gateway made or changed the event, `raw` is None, and the encoder of the
-    client's API writes the event.
+    is JSON of the dialect. `raw` has the bytes of the provider's frame around the payload. A client with the provider's
+    format gets them unchanged; it gets nothing if `raw` is b"". If the gateway made or changed the event, `raw` is
+    None. Then the encoder of the client's API writes the event.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
     {'text': 'hi'}

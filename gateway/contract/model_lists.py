@@ -1,8 +1,9 @@
-"""Lists of models, which clients fetch before their first request, each in the format of the client's API.
+"""Lists of models in the formats of the clients' APIs. Many clients fetch such a list before their first request.
 
-- A flag declares the paths of its lists (`ModelList`), and writes lists and entries in `model_list` and `model_entry`.
+- A compatibility flag (the plugin of one API format) declares the paths of its lists (`ModelList`). Its hooks
+  `model_list` and `model_entry` write the JSON.
 - The default format has the members of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
-- The gateway selects the models: those that are granted to the caller. Aliases are models too.
+- A list has the models and aliases that the caller may use. The gateway selects them.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ class ModelList:
 
     path: str
     headers: tuple[str, ...] = ()
-    """Names of headers that only this flag's clients send, in lower case. If several flags have a list at one path,
-    these headers decide which list a request gets. A request with none of them gets the list of the flag that names no
-    headers."""
+    """Names of headers, in lower case, that only the clients of this API send.
+
+    Several flags (plugins of APIs) may have a list at the same path. Then a request gets the list of the flag whose
+    headers it has. A request with no such header gets the list of the flag that names no headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model or an alias in a list, which the caller may use.
+    """A model or an alias that the caller may use.
 
     >>> listed.name, listed.endpoints
     ('small', ('/acme/v1/text',))
@@ -56,7 +58,7 @@ class ListedModel:
     alias_of: tuple[str, ...] = ()
     """The models that the alias stands for, as `provider/model`; () if the name is that of a model."""
     prices: Mapping[str, str] | None = None
-    """The prices of one token in USD, by the names of Aperture's API; None if they are unknown."""
+    """The prices of one token in USD; None if they are unknown. The keys are those of Aperture's API."""
     needs_own_key: bool = False
     """Whether the caller must send a key of the provider."""
     max_output: int = 0

@@ -32,7 +32,7 @@ class Observer(Protocol):
     def seen(self, record: Mapping[str, Any]) -> None:
         """Receive the record of one call. Each observer has its own copy.
 
-        What the function raises is logged.
+        If the function raises an exception, the gateway logs it.
 
         >>> def seen(record):
         ...     if record["status"] < 500:

@@ -1,10 +1,10 @@
 """The opening of a chat (its system prompt and its first user message), by which the gateway recognises the chat.
 
-- All turns of a chat have the same opening, so calls with the same opening belong to the same session. Only texts are
-  read: the marks of prompt caching (`cache_control`) are left out, because clients move them from turn to turn.
+- All turns of a chat have the same opening, so calls with the same opening belong to the same session.
+- Only texts are read. Settings such as `cache_control` are ignored, because clients move them from turn to turn.
 - Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
-- `chat` reads the most common form, and is the default of compatibility flags. A flag whose members have other names
-  calls `of_turns`:
+- `chat` reads the most common form, and is the default of compatibility flags (plugins of API formats). A flag for
+  another form calls `of_turns`:
 
     def opening(request):
         return openings.of_turns(request.top, "contents", openings.text_of(request.top, "systemInstruction"))
@@ -25,7 +25,7 @@ MAX_ITEMS: Final = 1_000
 """Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
 after a few system messages. The limit bounds the work for hostile requests."""
 MAX_CUT: Final = 64 * 1024
-"""Number of characters of a message that are used if it does not end within `WINDOW`."""
+"""Number of characters that are used of a message that does not end within `WINDOW`."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()
@@ -49,7 +49,7 @@ def chat(top: Members) -> Opening | None:
 def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
     """Return the opening of a chat whose turns are in the list `name`; None if there is no user message.
 
-    `system` is the system prompt outside of the list. Turns without a role are of the user.
+    `system` is the system prompt outside of the list. A turn without a role counts as the user's.
 
     >>> openings.of_turns(Members(b'{"contents": [{"parts": [{"text": "hi"}]}]}'), "contents", "be brief")
     ('be brief', 'hi')
@@ -82,8 +82,8 @@ def text_of(top: Members, name: str) -> str:
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
-    An item that does not end within the first `WINDOW` bytes cannot be decoded, so its role is unknown. Such an item is
-    yielded as a user message without a text.
+    An item that does not end within the first `WINDOW` bytes cannot be decoded. In its place, `{"role": "user"}` is
+    yielded with the beginning of the item's JSON.
     """
     text = _window(top, name)
     at = _gap(text, 1)

@@ -1,22 +1,24 @@
 """Places of text in requests, replies and events.
 
-Compatibility flags define these places, so that filters need not know dialects.
+Compatibility flags (plugins of API formats) define these places, so that filters need not know dialects.
 
-A flag's function `places(event)` yields a `Place` for each text of an event's payload. For a whole request the kind of
-the event is `REQUEST`, for a whole reply `REPLY`. The smallest function, for a stream of `{"text": "…"}`, is:
+A flag's function `places(event)` yields a `Place` for each text of an event's payload. A whole request is an event of
+the kind `REQUEST`, and a whole reply one of the kind `REPLY`. The smallest function, for a stream of `{"text": "…"}`,
+is:
 
     def places(event):
         yield Place(("text",))
 
-The texts of a stream that belong together form a *block*, such as one answer, or the arguments of one tool call. With
-the event that ends a block, `places` also yields `End(block)`. Blocks that have no `End` end with the stream. The name
-of a block may be a tuple. `End(name)` also ends all blocks whose tuple begins with this name, or with the members of
-this name if it is a tuple too. An `End` may stand before the `Place` of another block in the same event, such as the
-`End` of the thinking before the first text of the answer. Without this `End`, a filter that holds the last words of the
-thinking would delay the answer.
+The texts of a stream that belong together form a *block*, such as one answer, or the arguments of one tool call. For an
+event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
 
-Some values repeat text in a form that no filter can change, such as the log probabilities of its tokens. `places`
-yields a `Copy` for each such value. If a filter changes text, the gateway empties the value.
+The name of a block may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
+
+One event may end the thinking and begin the answer. Then `places` yields the `End` of the thinking before the `Place`
+of the answer. Otherwise, a filter that holds the last words of the thinking would delay the answer.
+
+Some values repeat a text in a form that no filter can change, such as the log probabilities of its tokens. `places`
+yields a `Copy` for each such value. If a filter changes the text, the gateway empties the value.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     block: Hashable = ""
     """The block of a stream to which the text belongs. A text continues the earlier texts of the same block."""
     repeats: bool = False
-    """Whether this text repeats a whole block that earlier events had in pieces (`output_text.done`)."""
+    """Whether this text repeats a whole block that earlier events had in pieces.
+
+    An example is OpenAI's event `response.output_text.done`."""
     role: str = ""
     """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
 
@@ -72,8 +76,8 @@ class End(msgspec.Struct, frozen=True, gc=False):
 class Copy(msgspec.Struct, frozen=True, gc=False):
     """The place of a value that repeats text in another form, such as token by token with log probabilities.
 
-    If a filter has changed or held text of the event, or text of earlier events, a list becomes `[]` and any other
-    value becomes null.
+    If a filter has changed or held back text of this event or an earlier one, the gateway empties the value. A list
+    becomes `[]`, and any other value becomes null.
 
     >>> Copy(("choices", 0, "logprobs")).path
     ('choices', 0, 'logprobs')
@@ -121,8 +125,9 @@ def json_text(value: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a decoded value as JSON, whatever its depth: orjson reads up to 1,024 levels of lists and objects, but
-    writes only 254, so msgspec encodes deeper values.
+    """Return a decoded value as JSON, whatever its depth.
+
+    orjson reads up to 1,024 levels of lists and objects, but writes only 254. So msgspec encodes deeper values.
 
     >>> places.json_bytes({"city": "Rome"})
     b'{"city":"Rome"}'
@@ -144,7 +149,7 @@ def text_at(data: Any, path: Sequence[str | int]) -> str:
 
 
 def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
-    """Replace the text at a place. Raises `ValueError` if the place had no string and `text` is not JSON.
+    """Replace the text at a place. If the old value is no string, `text` must be JSON. Raises `ValueError` otherwise.
 
     >>> data = {"arguments": {"city": "Rome"}}
     >>> places.put_text(data, ("arguments",), '{"city": "Oslo"}')
@@ -156,7 +161,7 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 
 
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
-    """Return a copy of a JSON value with other texts at some places. The parts without a changed text are shared.
+    """Return a copy of a JSON value in which some texts are replaced. It shares the unchanged parts with the original.
 
     Raises the exceptions of `put_text`.
 

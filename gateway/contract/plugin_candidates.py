@@ -24,7 +24,7 @@ _BUILT_IN: Final = "gateway_plugins"
 
 
 class PluginError(Exception):
-    """The errors in plugins. The arguments are one `Mistake` or text for each error, which names the plugin and a
+    """All errors that were found in plugins. Each argument is a `Mistake`, or a text that names the fault and a
     correction.
     """
 
@@ -66,10 +66,9 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 
 
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
-    """Return the mistakes of plugins whose name several installed packages have.
+    """Return a mistake for each plugin of an installed package if another package has a plugin of the same name.
 
-    None of these plugins is used, because a package that is installed later must not replace a plugin of another
-    package.
+    None of these plugins is used. Otherwise a package that is installed later could replace a plugin of another one.
     """
     packages: dict[str, set[str]] = {}
     for candidate in every:

@@ -2,15 +2,15 @@
 
 Each mistake is reported with its file, its line and the correct form.
 
-- A `Kind` says which members a compatibility flag, a translator, an observer or a filter has. The functions come from
-  the protocols of the contract (`Flag`, `Translator`, `Observer`, `FilterModule`), and the rules of other members from
-  the tables here.
-- Arguments are passed by position, so a plugin may choose their names. Arguments with names of the contract must be in
-  the order of the contract.
-- A function that nobody uses, and whose name is that of a missing hook with one typing error, counts as a mistake.
+- A `Kind` says which functions and values a compatibility flag (the plugin of an API format), a translator, an observer
+  or a filter has. The functions come from the protocols of the contract, such as `Flag`. The rules for the values are
+  in this module.
+- Arguments are passed by position, so a plugin may choose their names. But if it uses names of the contract, they must
+  be in the order of the contract.
+- A function that nobody uses is a mistake if its name is that of a missing hook with one typing error.
 
-What hooks return is judged when they are called (`hook_results.py`). Conflicts between plugins are found by
-`plugin_conflicts.py`.
+`hook_results.py` checks the results of hooks when they are called. `plugin_conflicts.py` finds conflicts between
+plugins.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module has a required member of a kind of plugin, besides the version of the contract."""
+    """Return whether a module has a required member of this kind of plugin. The member `api` does not count."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -155,7 +155,10 @@ def _no_plugin(module: Any) -> str:
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake for each public member whose name is probably a misspelt name of a missing member of the kind."""
+    """Yield a mistake for each public name in the module that is probably a misspelling of a missing optional member.
+
+    The optional members are those of this kind of plugin.
+    """
     if not isinstance(module, types.ModuleType):
         return
     lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
@@ -168,7 +171,7 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether a module's own member would be valid in place of a hook."""
+    """Return whether `value`, which the module calls `own`, would be valid under the name `hook`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
@@ -176,7 +179,7 @@ def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
-    """Return whether a module has a member that is not a function of another package or plugin."""
+    """Return whether a module has this member. A function counts only if the module or its submodule defines it."""
     value = getattr(module, member, None)
     home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
     return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
@@ -225,13 +228,16 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
 
 
 def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
-    """Return whether a secret is inside of a field's value, where `env:NAME` would not be replaced by the secret."""
+    """Return whether a field has a secret inside of its value, such as in a list.
+
+    There, the gateway would not replace `env:NAME` by the secret.
+    """
     fields = [*schema.get("properties", {}).values()]
     return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a secret is read only by an alias that is a path of several keys (pydantic's `AliasPath`)."""
+    """Return whether a field for a secret has no key of its own, but only a path of several keys (`AliasPath`)."""
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}
 

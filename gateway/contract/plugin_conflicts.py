@@ -1,4 +1,4 @@
-"""Checks of plugins against one another: routes that another plugin has, and translators between unknown dialects."""
+"""Checks of plugins against one another: two may claim the same route, and a translator may name unknown dialects."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield the routes of a flag or of its module, each with the member that has it.
+    """Yield the routes of a compatibility flag, each with the member that declares it: `routes` or `model_lists`.
 
-    A list of models that is only for requests with certain headers is left out, because several flags may have such
-    lists at one path. The lists of a flag without routes are left out too, because such a flag has no clients.
+    A list of models for requests with certain headers is left out, because several flags may have such lists at one
+    path. The lists of a flag without routes are left out too, because such a flag has no clients.
     """
     for route in flag.routes:
         yield "routes", route

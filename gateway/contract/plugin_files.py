@@ -151,9 +151,7 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write no bytecode file. It could be taken for that of a newer source with the same size and time of
-        change.
-        """
+        """Write no bytecode file. Python might use it for a newer source that has the same size and time of change."""
 
 
 class _Finder(MetaPathFinder):

@@ -48,9 +48,10 @@ def has_lasting_threads() -> bool:
 
 
 def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
-    """Return the mistake that an exception shows. `package` is the top-level package of the plugin's code.
+    """Return an exception of an import as a `Mistake`, with the file and line that raised it.
 
-    `place` is used if the exception was not raised by a line of that package.
+    `package` is the top-level package of the plugin's code. If no line of this package raised the exception, the
+    mistake has `place` instead.
     """
     cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
     line = _line(error, package)

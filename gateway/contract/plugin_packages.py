@@ -1,12 +1,11 @@
 """Holds the code of installed packages with plugins, so that an upgrade while the gateway runs changes nothing.
 
 - The sources of such a package are read before the first of its plugins runs, and its modules are imported from this
-  copy. Worker processes get the copy too. So a module that is first imported after an upgrade has the code of the
-  version that runs.
+  copy. Worker processes get the copy too. So a module that is first imported after an upgrade still has the old code.
 - A restart takes the new version. A reload reports the differences (`changes`).
-- Compiled modules, data files, modules in archives, and other packages that a plugin imports are not held.
+- There is no copy of compiled modules, data files, modules in archives, and other packages that a plugin imports.
 
-`plugin_files.py` holds the folder of plugins.
+`plugin_files.py` does the same for the folder of plugins.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ GROUPS: Final = {
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
 """Top-level names of modules that never belong to a package of plugins, even if an entry point names one of them."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
-"""Exceptions that `importlib.metadata` raises for damaged files, and for files that an interrupted upgrade lacks."""
+"""Exceptions that `importlib.metadata` raises for damaged or missing files, such as after an interrupted upgrade."""
 _INIT: Final = "__init__.py"
 
 
@@ -133,9 +132,9 @@ def module_of(entry: EntryPoint) -> str:
 
 
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
-    """Return the parts of the full names of a package's modules, as far as its installation lists them.
+    """Return the names of the modules that a package's installation lists, such as `("acme", "text")` for `acme.text`.
 
-    An installation in place (`pip install -e`) lists only the names at the top level. A listed module is left out if an
+    An editable installation (`pip install -e`) lists only the names at the top level. A listed module is left out if an
     import would find another file.
     """
     try:
@@ -153,7 +152,7 @@ def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
 
 
 def _name_parts(file: PurePath) -> tuple[str, ...]:
-    """Return the parts of a module's name. `file` is the path of its file below the folder in which the name begins."""
+    """Return the parts of a module's name, such as `("acme", "text")` for the file text.py in the folder acme."""
     return file.parent.parts if file.name == _INIT else file.with_suffix("").parts
 
 
@@ -168,10 +167,10 @@ def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
 def _sources(
     prefix: str, names: Collection[tuple[str, ...]], path: Sequence[str] | None
 ) -> Iterator[tuple[str, Source]]:
-    """Yield the sources of modules, by their full names: those in `names`, and all other modules of their packages.
+    """Yield the full name and the source of each module in `names`, and of all other modules of their packages.
 
-    `prefix` is the name of the namespace package around them, with a dot. A namespace package has modules of other
-    installed packages too, which are left out.
+    For modules in a namespace package, `prefix` is the name of this package with a dot, such as `acme.`. Its other
+    modules are left out, because they may belong to other installed packages.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
@@ -211,7 +210,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the spec that an import of a module would find on disk, without the finder of held sources."""
+    """Return the spec that an import of a module would find if this module's finder did not exist."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):
@@ -223,7 +222,7 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def use_packages(packages: Sequence[Package]) -> None:
-    """Import the modules of these packages from their held sources. Modules that are imported already stay."""
+    """Make later imports read the modules of these packages from the copies. Imported modules stay as they are."""
     modules = {name: source for package in packages for name, source in package.modules.items()}
     around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}
     _FINDER.packages, _FINDER.modules, _FINDER.namespaces = tuple(packages), modules, frozenset(around - set(modules))

@@ -1,7 +1,7 @@
 """Reads the source of a plugin's module.
 
-The checks of plugins need the line of a member. They also need to know whether a function whose name is almost that of
-a hook is only a helper.
+The checks of plugins need the line of a member. They also need to know whether the plugin's code uses a function: a
+function with a misspelt hook's name may be only a helper.
 
 A source is parsed only if a check of `plugin_checks.py` needs a line or a name, so a plugin without mistakes costs
 nothing.

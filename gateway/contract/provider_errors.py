@@ -83,7 +83,7 @@ _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
 """Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
-"""Pattern for the beginning of a body whose first member is an error, or is the first after `type`."""
+"""Pattern for a body that begins with an error: `{"error": ...` or `{"type": "error", "error": ...`."""
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|center|h1)", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -92,8 +92,8 @@ _TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | 
 def problem_of(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None.
 
-    A reply with a status of 400 or above is a problem. Some aggregators send an error with a lower status when the
-    provider behind them has failed. Such a body begins with an error.
+    Every reply with a status of 400 or above is a problem. With a lower status, a body that begins with `{"error": ...`
+    is a problem too: some aggregators send it when the provider behind them has failed.
 
     >>> problem = provider_errors.problem_of(Head(429, {"retry-after": "3"}), b'{"error": {"message": "slow down"}}')
     >>> problem.code, problem.message, problem.retry_after
@@ -160,7 +160,7 @@ def is_error(data: Any) -> bool:
 
 
 def is_cut(body: bytes) -> bool:
-    """Return whether a body is a JSON text that was cut off. Such a body was probably written by a model.
+    """Return whether a body is a JSON text that was cut off. It is then probably a model's output, and not an error.
 
     >>> provider_errors.is_cut(b'{"text": "h'), provider_errors.is_cut(b"hi")
     (True, False)
@@ -211,8 +211,9 @@ def _should_retry(head: Head) -> bool | None:
 def retry_after(head: Head) -> float | None:
     """Return the seconds that a client should wait, between 0 and `MAX_RETRY_AFTER`; None if the reply does not say.
 
-    `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. A
-    date is compared with the date of the reply, so that the provider's clock may differ (RFC 9110, 10.2.3).
+    `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. If
+    `Retry-After` is a date, the date of the reply is subtracted, because the provider's clock may differ from this one
+    (RFC 9110, 10.2.3).
 
     >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
     1.5

@@ -26,8 +26,10 @@ _MOST: Final = 2**53
 Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-"""A duration in milliseconds. The bounds of `Moment`, `Small` and `Milliseconds` are checked when a record is decoded,
-because the store and the pages cannot represent larger numbers."""
+"""A duration in milliseconds.
+
+msgspec checks the bounds of `Moment`, `Small` and `Milliseconds` when it decodes a record. The store and the pages
+cannot represent larger numbers."""
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -69,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one call, however the call ended."""
 
     id: str
-    """The call's id, which the reply has in its header `x-request-id`."""
+    """The id of the call. The reply has it in the header `x-request-id`."""
     session_id: str
     at: Moment
     """The time at which the request arrived, in seconds of Unix time."""
@@ -113,7 +115,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     geo: str = ""
     """The geography in which the model ran, if the provider names it and it affects the price; else ""."""
     parts: tuple[Part, ...] = ()
-    """The parts of a call that the provider bills in several parts, with the reply first; () for a single part."""
+    """The separately billed parts of the call, with the reply first; () if there is only one part."""
     reported: bool
     """True if `usage` is what the provider reported."""
     cost: int | None
@@ -123,9 +125,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     It is negative if writing to the cache cost more than reading from it saved."""
     cost_basis: str
-    """The row of the price table that was used, as `book/model` or, if the row has a first day, `book/model@day`. The
-    rows of several parts are separated by commas. This is "" if no row was used, and `openrouter/usage.cost` if the
-    cost is the amount that OpenRouter reported."""
+    """The row of the price table that gave the cost, as `book/model`; "" if no row was used.
+
+    A row that is valid from a certain day is written as `book/model@day`. A call with several parts has several rows,
+    separated by commas. For an amount that OpenRouter reported, this is `openrouter/usage.cost`."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Charges in nanodollars, by the name of the quota bucket."""

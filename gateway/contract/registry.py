@@ -1,7 +1,8 @@
 """Loads the plugins that `plugin_candidates.py` finds.
 
 - A plugin is checked once, when it is loaded (`plugin_checks.py`), and then against the other plugins.
-- Optional members that a compatibility flag does not define are taken from `defaults.py`.
+- Optional functions and values that a compatibility flag (the plugin of an API format) does not define are taken from
+  `defaults.py`.
 - Functions of plugins are wrapped in hooks, which name the plugin that failed (`hooks.py`).
 - A mistake in the folder is an error. A mistake in an installed package is kept in `Registry.skipped`, and the plugin
   is left out.
@@ -32,9 +33,7 @@ from gateway.contract.settings import Settings
 
 
 class Plugin(Flag, Protocol):
-    """A compatibility flag (plugin of an API format) with its name and all members of `Flag`, as the gateway uses
-    it.
-    """
+    """A loaded compatibility flag (the plugin of one API format): its name, and all functions and values of `Flag`."""
 
     @property
     def name(self) -> str:
@@ -73,7 +72,9 @@ class LoadedFilter:
 
 
 SLOW_IMPORT_SECONDS: Final = 2.0
-"""Seconds of a plugin's import above which the gateway warns, because each start and each worker process waits."""
+"""Seconds that the import of a plugin may take before the gateway warns. Each start of the gateway, and of a worker
+process, waits for all imports.
+"""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
 """The class of loaded compatibility flags. A member that the flag's module lacks comes from `Defaults`."""
@@ -104,14 +105,12 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return the callables that replace functions of the compatibility flag's module, by the function's name."""
+    """Return the callables that a loaded flag has in place of its module's functions, by the functions' names."""
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 
 def _translator(name: str, module: Any) -> LoadedTranslator:
-    """Return a checked translator. `loses` is 0 for a built-in translator, because its loss is in
-    `conversions.json`.
-    """
+    """Return a checked translator. For a built-in one, `loses` is 0 and not used: `conversions.json` has its loss."""
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
     samples = getattr(module, "samples", tuple)
@@ -142,13 +141,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class KnownPlugins:
-    """The names of plugins against which a configuration is checked."""
+    """The facts about plugins that the check of a configuration needs."""
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The reasons why compatibility flags of broken plugins cannot be used, by the name that a provider's
-    `compatibility` may have.
-    """
+    """The reasons why broken plugins cannot be used, by the plugin's name. A provider's `compatibility` may have it."""
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
     left_out: Collection[str] = ()
@@ -180,13 +177,13 @@ class Registry:
     packages: tuple[Package, ...] = ()
     """The installed packages with plugins."""
     slow_imports: Mapping[str, float] = field(default_factory=dict)
-    """The seconds that the import of a plugin took, by the plugin's name, if it took long."""
+    """The import times in seconds of plugins that took longer than `SLOW_IMPORT_SECONDS`, by the plugin's name."""
     left_out: tuple[str, ...] = ()
     """Names of plugins that were switched off on the command line."""
 
     @property
     def known(self) -> KnownPlugins:
-        """The names of plugins by which a configuration is checked."""
+        """The facts about plugins that the check of a configuration needs."""
         unusable = {plugin.name: plugin.reason for plugin in self.skipped if plugin.name not in self.flags}
         settings = {name: loaded.settings for name, loaded in self.filters.items()}
         lists = {name: flag.price_list for name, flag in self.flags.items() if flag.price_list}
@@ -219,8 +216,8 @@ def discover(
     """Return all plugins: built-in modules, entry points, and the files in `folder`, except those named in `without`.
 
     `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `NoFolder` if `folder`
-    cannot be listed, and `PluginError`, with all mistakes, for a mistake in a plugin that is not of an installed
-    package.
+    cannot be listed, and `PluginError` if a plugin of the folder or of the gateway has a mistake. Plugins of installed
+    packages with mistakes are skipped.
     """
     try:
         sources = None if folder is None else read_sources(folder.absolute())
@@ -244,7 +241,7 @@ def discover(
 
 @dataclass(slots=True)
 class _Search:
-    """The plugins that were found so far, and the mistakes in the others."""
+    """The state of a search for plugins: the plugins found so far, and the mistakes in broken ones."""
 
     own: Sequence[tuple[str, str]]
     flags: dict[str, Plugin] = field(default_factory=dict)
@@ -275,9 +272,7 @@ class _Search:
             self.errors += wrong
 
     def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
-        """Return the mistakes of a plugin. If a value in its module raises an exception during the checks, that is a
-        mistake.
-        """
+        """Return the mistakes of a plugin. An exception that its code raises during the checks is a mistake too."""
         try:
             return tuple(self._mistakes(candidate, module))
         except Exception as error:  # noqa: BLE001 (whatever a plugin raises)

@@ -1,6 +1,6 @@
-r"""Samples with which `irisgate plugins check NAME` tests a plugin, from the plugin's optional function `samples`.
+r"""Samples with which `irisgate plugins check NAME` tests a plugin. The plugin's optional `samples()` returns them.
 
-A compatibility flag or a translator has samples of its format, each a request and its replies:
+A sample of a compatibility flag (the plugin of an API format) or of a translator is a request with its replies:
 
     def samples():
         return [
@@ -12,12 +12,12 @@ A compatibility flag or a translator has samples of its format, each a request a
             )
         ]
 
-A filter has its settings, and texts on which it acts:
+A sample of a filter has settings, and texts that the filter changes or blocks:
 
     def samples():
         return [FilterSample(Settings(word="falcon"), texts=("a falcon flies",))]
 
-Settings alone are enough for a filter that acts on the words in its settings, or that changes no text of replies. A
+The texts are optional for a filter that acts on the words in its settings, or that changes no text of replies. A
 running gateway never calls `samples`.
 """
 
@@ -50,13 +50,13 @@ class Sample:
     name: str = "sample"
     """The name of the sample in the report of `irisgate plugins check NAME`."""
     path: str = ""
-    """The path of the request; "" for the first route, with any text in its placeholders."""
+    """The path of the request. If it is "", the test uses the path of the first route for `generate`."""
     headers: Headers = field(default_factory=dict)
     """The headers of the request, by names in lower case."""
     neutral: tuple[str, ...] = ()
-    """JSON pointers of request members that may have no effect on the provider's request, such as `/metadata`.
+    """JSON pointers of fields that the translator may ignore without a call of `drop`, such as `/metadata`.
 
-    The step `*` in a pointer stands for any name or index."""
+    `*` in a pointer stands for any key or index, as in `/messages/*/name`."""
     options: Settings | None = None
     """The provider's options for the flag, an instance of its class `Options`; None for the default options."""
 
@@ -73,5 +73,5 @@ class FilterSample:
 
     settings: Settings
     texts: tuple[str, ...] = ()
-    """Texts with which the filter is tested: each one whole and in pieces, as an answer, as thinking, and in the
-    arguments of a tool call."""
+    """Texts with which the filter is tested. Each text is tried whole and in pieces. It is tried as an answer, as
+    thinking, and in the arguments of a tool call."""

@@ -2,8 +2,8 @@
 
 - The gateway looks for a session id in the headers of known clients first. The hook `session_ids` of the client's
   compatibility flag reads the body. If no id is found, the session is found by the opening of the chat (`openings.py`).
-- `in_body` reads the members that tracing tools use with any API, and is the default of compatibility flags. A flag
-  whose clients name sessions elsewhere calls `small_member`:
+- `in_body` reads the keys that tracing tools use with any API. It is the default of compatibility flags (plugins of API
+  formats). A flag whose clients use another key calls `small_member`:
 
     def session_ids(request):
         return SessionIds(session_ids.small_member(request.top, "chat_id"))

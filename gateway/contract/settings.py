@@ -1,4 +1,4 @@
-"""The base class of a plugin's values in the configuration: the `Settings` of a filter, the `Options` of a flag."""
+"""The base class for the settings that a plugin has in the configuration."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """The base class of a filter's `Settings` and of the `Options` of a compatibility flag.
+    """The base class of a filter's `Settings`, and of the `Options` of a compatibility flag (plugin of an API format).
 
     Each field is a key of the plugin's object in the configuration, and its `description` is shown to users. The
     gateway checks the object against the fields when it reads the configuration, and reports a fault with file, line
-    and column. A field of pydantic's type `SecretStr` may be written as `env:NAME` or `file:PATH`, as keys of providers
-    are.
+    and column. The value of a field of pydantic's type `SecretStr` may be written as `env:NAME` or `file:PATH`, like
+    the key of a provider.
 
     >>> class Options(Settings):
     ...     tier: str = "economy"

@@ -10,7 +10,10 @@ from pydantic.fields import FieldInfo
 
 
 def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return the names of a model's fields by the keys that pydantic reads. A field with aliases may have several."""
+    """Return a mapping from each key that pydantic reads to the name of its field.
+
+    A field with aliases may have several keys.
+    """
     return {key: name for name, info in model.model_fields.items() for key in _keys(name, info, model.model_config)}
 
 

@@ -1,6 +1,6 @@
-"""The decoder and the encoder of compatibility flags whose streams are server-sent events.
+"""A decoder and an encoder for API formats whose streams are server-sent events.
 
-For example, the decoder of a flag that has named events, a terminal event `end`, and error events:
+For example, this is the decoder of an API with named events, a terminal event `end`, and error events:
 
     def decoder(request, target, head):
         return SseDecoder(lambda name, payload: name, lambda event: event.kind == "end", failure_of)
@@ -20,10 +20,9 @@ from gateway.contract.flag import Event, Frame
 from gateway.contract.framing import json_array, sse
 
 MAX_START: Final = 65_536
-"""Number of bytes that are kept of a stream that has had no event yet. An error message quotes these bytes."""
+"""Number of bytes to keep from the start of a stream until its first event. If none comes, the error quotes them."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes of a stream without events that an error message quotes. Fewer may be the start of a
-field."""
+"""Minimum number of bytes that the error about a stream without events quotes. Fewer may be a cut field's name."""
 NO_EVENTS: Final = "the provider's stream has no events"
 """The message of the error for a stream that is not one of server-sent events."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
@@ -32,10 +31,10 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
 
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
-    """Return the kind of an event in a dialect in which both the event's name and `type` in the payload give the kind.
+    """Return the kind of an event for an API that writes it twice: as the event's name and as `type` in the payload.
 
-    `is_kind` returns whether a word is a kind of the dialect. If `type` is a kind, it is used, because servers and
-    proxies often omit the name or write `message`, the default.
+    If `is_kind(type)` is true, `type` is the kind, because servers and proxies often omit the name or write the default
+    name, `message`. Otherwise the name is the kind, unless it is missing or `message`.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'
@@ -69,17 +68,16 @@ class SseDecoder:
     r"""A decoder of server-sent events. Three functions define what is specific to a dialect.
 
     - `kind` returns the kind of an event, given its SSE name and its payload.
-    - `is_last` returns whether an event is the terminal event. Later events go to the meter (usage reader), with no
-      bytes for the client. If a later event is incomplete or reports an error, no exception is raised, because the
-      reply is already complete.
+    - `is_last` returns whether an event is the terminal event. The reply is then complete. Later events have no bytes
+      for the client, but the meter (usage reader) still reads them. Errors in them are ignored.
     - `failure` returns the problem that an event reports, or None.
 
-    `framing` is the decoder of frames if the stream is not of server-sent events, but a JSON array.
+    For a stream that is a JSON array, `framing` is a `json_array.Decoder`.
 
-    If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
-    written again by the encoder.
+    `named` is true if clients read the kind from the event's name. The encoder then writes each event anew whose name
+    is missing or wrong.
 
-    If the blank line is missing after the last event of the stream, the event is yielded if its payload is complete.
+    The blank line after the last event may be missing. The event is yielded nevertheless if its payload is complete.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
     >>> [event.kind for event in decoder.feed(b'data: {"text": "hi"}\n\nevent: end\ndata: {}\n\n')]
@@ -169,10 +167,7 @@ class SseDecoder:
         return True
 
     def _truncated(self) -> UpstreamFailed:
-        """Return the error for a stream that ended too early.
-
-        If it had no event, the error quotes the provider's text.
-        """
+        """Return the error for a stream that ended too early. For a stream without events, it quotes the stream."""
         start = self._start.lstrip()
         if self._begun or len(start) < SHORTEST_WORDS or self._first.match(start):
             return Truncated()

@@ -58,10 +58,10 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """The loss of the translation as a number.
+        """A number for how much the translation loses.
 
-        If a provider can be reached by several conversions, the one with the lowest number is used. The numbers of the
-        built-in translators are in `conversions.json`, from 20 to 40.
+        Among several possible conversions, the gateway uses the one with the lowest number. The numbers of the built-in
+        translators are from 20 to 40 (`conversions.json`).
 
         >>> loses = 40
         """

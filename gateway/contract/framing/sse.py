@@ -20,11 +20,11 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Minimum number of bytes of an event whose lines are found one by one, so that the event is copied only once."""
+"""Minimum number of bytes of an event whose lines are read one by one, which saves a copy of the event."""
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Reading a line takes a microsecond, and most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read of a line other than `data`, such as the line with the event's name."""
+"""Maximum number of bytes that are read of one line. Lines with `data` have no such limit."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
@@ -34,8 +34,8 @@ _LONGEST_END: Final = 4
 LF: Final = b"\n"
 """The raw bytes of a frame that is only an LF.
 
-If a chunk ends with the CR of an event's last line end, the event is yielded at once. If the next chunk begins with the
-LF of this line end, the LF is yielded as a separate frame."""
+An event is yielded as soon as the CR of its last line end has come. If the next chunk begins with an LF, this LF
+belongs to the same line end. It is yielded as a frame of its own."""
 
 
 class Decoder:
@@ -111,7 +111,7 @@ def _frame(raw: bytes) -> Frame:
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:
-    """Yield the lines of a large event, which is copied only once. Raises `BadFrame` if there are too many lines."""
+    """Yield the lines of a large event one by one. Raises `BadFrame` if there are more than `MAX_LINES`."""
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", LF).replace(b"\r", LF)
     at = len(_BOM) if raw.startswith(_BOM) else 0

@@ -1,12 +1,12 @@
 """Puts the events of interleaved blocks in order, block by block.
 
-A provider may begin a block before the previous block has ended. The index in each event tells to which block the event
-belongs. The writer of the client's reply (`shared/reply_events.py`) must get the blocks one after the other. So the
-events of the open block are passed on at once, and the events of later blocks are held back until it ends.
+A provider may begin a block before the previous block has ended. The index in each event tells the event's block. The
+writer of the client's reply (`shared/reply_events.py`) must get one block after the other. So the events of the open
+block are passed on at once, and events of later blocks are held back until the open block ends.
 
-Some providers number blocks wrongly: every block is 0, only the first event of a block is numbered, or the index is
-missing. Therefore a start event always begins a block, and a later event whose index is missing or names no unfinished
-block belongs to the open block.
+Some providers number blocks wrongly: all blocks have index 0, only the first event of a block has an index, or no event
+has one. Therefore a start event always begins a new block. A later event belongs to the open block if the event has no
+index, or if no unfinished block has this index.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ class Role(Enum):
     BEGIN = auto()
     PIECE = auto()
     FIRST_OR_PIECE = auto()
-    """A piece of a block whose dialect has no start event. It begins the block if no event of the block came before
-    it."""
+    """A piece of a block in a dialect without start events. The first such piece begins its block."""
     END = auto()
 
 
@@ -73,7 +72,7 @@ class BlockOrder:
         return events
 
     def _index(self, given: Any, role: Role) -> int | None:
-        """Return the index of an event's block; None for the end of a block that is not open."""
+        """Return the index of an event's block; None for an end event whose block is neither open nor held back."""
         index = given if isinstance(given, int) and not isinstance(given, bool) else None
         if index is not None and (index == self._open or index in self._held):
             return index

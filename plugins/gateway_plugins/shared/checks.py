@@ -84,10 +84,10 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a field in `meaning`: leaving it out would change what the request means.
+    """Raise `Refused` if the request has a field without which it would mean something else.
 
-    `meaning` maps the names of such fields to the advice in the error. A value in `neutral` has no effect and is
-    accepted.
+    `meaning` maps the name of each such field to advice for the error. A field whose value is in `neutral` has no
+    effect, so it is accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):
@@ -95,7 +95,10 @@ def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple
 
 
 def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tuple[Any, ...]], drop: Drop) -> None:
-    """Report as dropped each field of the request that is not in `carried` and whose value is not in `neutral`."""
+    """Report as dropped the fields of the request that are not in `carried`.
+
+    A field without effect is not reported: its value is null or is in `neutral`.
+    """
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):
             drop(f"/{escape_step(name)}")
@@ -129,10 +132,10 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 
 
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """Return the value of the string field `name` of the object `inner`.
+    """Return the string in the field `name` of the object `inner`; "" if the field is missing or null.
 
-    `at` is the JSON pointer of that object. If the field is missing or null, the result is "", or `Refused` is raised
-    if `needed` is true.
+    `at` is the JSON pointer of `inner`. Raises `Refused` if the value is not a string, or if the field is missing
+    although it is `needed`.
     """
     value = inner.get(name)
     if value is None and not needed:

@@ -1,9 +1,9 @@
-"""The conversation of a request, in conversions to Chat and to Gemini.
+"""The messages of a request that is converted to Chat or to Gemini.
 
-A mapping adds its client's messages to a `Conversation`, in order and with the client's own tool ids. Each of the two
-dialects has a class with these methods in its module `demand`. The class makes the parts of its dialect and applies the
-rules for the sequence of messages. Conversions to Messages and to Converse use `turns.py` instead. Nothing here knows a
-dialect.
+A mapping adds the client's messages to a `Conversation`, in order and with the client's tool ids. The protocol
+`Conversation` has two implementations, in `dialects/openai_chat/demand.py` and in
+`dialects/gemini_generate_content/demand.py`. Each writes the parts of its dialect and applies the rules for the
+sequence of messages. Conversions to Messages and to Converse use `turns.py` instead. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway_plugins.shared.turns import Block
 
 
 class Call(NamedTuple):
-    """A tool call: the client's id, the tool's name (an alias if `tools.Names` has one), and the input."""
+    """A tool call: the client's id, the tool's name as the provider gets it (maybe an alias), and the input."""
 
     id: str
     name: str
@@ -30,10 +30,10 @@ Piece = str | Reasoning | Call
 
 class Conversation(Protocol):
     def text(self, value: str) -> Block:
-        """Return a text as a part, which has the text in its field `text`."""
+        """Return a part of a message with the text `value` in its field `text`."""
 
     def file(self, media: Media, field: str) -> list[Block]:
-        """Return a file as a part. If the part cannot have the file's name, a text with the name comes before it.
+        """Return a file as a part. In some dialects, a text part with the file's name comes before it.
 
         Raises `Refused`, naming `field`, if the model cannot read the file.
         """

@@ -1,8 +1,9 @@
 """Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
 
-Every reader gets the fields of a body from `member`, and decodes text in them with `decoded`. So no value is nested
-too deeply for recursive functions or for the JSON encoder, and whole numbers keep all their digits. `is_rounded` also
-serves the readers of replies. Nothing here knows the fields of a dialect.
+Every reader gets the fields of a body from `member`. If a field contains JSON text, the reader decodes this text with
+`decoded`. Both functions refuse values that are nested too deeply for recursive functions or for the JSON encoder, and
+both keep all digits of whole numbers. `is_rounded` also serves the readers of replies. Nothing here knows the fields of
+a dialect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bedrock's `guardrailConfig` in a request. It is a field of Converse that clients also send in Chat requests."""
+"""Bedrock's `guardrailConfig`, a field of Converse requests. Clients also send it in Chat requests."""
 
 from __future__ import annotations
 

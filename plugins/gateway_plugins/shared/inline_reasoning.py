@@ -4,10 +4,10 @@
   the tags of each model.
 - If the reply is translated, the client gets the thinking as a thinking block. If client and provider have the same
   dialect, the client gets the text unchanged.
-- Only a tag at the start of the text begins thinking; a later tag may belong to an answer about such tags. The thinking
-  ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
-- The signature of the thinking block has the tags and the white space around them (form `FORM`). With it, the model
-  gets its exact text back in the next turn.
+- Only a tag at the start of the text begins thinking. A later tag may belong to an answer about such tags.
+- The thinking ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
+- The gateway writes the tags and the white space around them into the signature of the thinking block (form `FORM`). In
+  the next turn it restores the model's exact text from them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 
 
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
-    """Return thinking between its tags, exactly as `maker` wrote it; None if `maker` did not write it in this way."""
+    """Return thinking between its tags, exactly as the model wrote it.
+
+    Return None if the thinking does not come from the model family `maker`, or was not written between tags.
+    """
     tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
     if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
         return None
@@ -37,8 +40,9 @@ def original_text(thinking: Reasoning, maker: Maker) -> str | None:
 
 
 class InlineReasoning:
-    """A writer (`reply_events.Writer`) that separates thinking from text, and passes both to the writer of the
-    reply.
+    """Separates thinking from text, and passes both to the writer of the reply.
+
+    It is a writer itself (`reply_events.Writer`), so that a reader of replies can use it like any other writer.
     """
 
     def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
@@ -130,7 +134,10 @@ class InlineReasoning:
         self._writer.finish(stop)
 
     def _read_start(self) -> bool:
-        """Read the beginning of the text, or of the text after thinking. Return whether the state changed."""
+        """Look for an opening tag at the beginning of the text, or directly after thinking.
+
+        Return False if only later text can tell whether there is a tag; otherwise True.
+        """
         if opened := self._opening.match(self._held):
             self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
             self._before, self._held = opened[0], self._held[opened.end() :]
@@ -167,7 +174,10 @@ class InlineReasoning:
             self._writer.thinking(piece)
 
     def _read_space(self) -> bool:
-        """Read white space after the closing tag, which belongs to the tag."""
+        """Read the white space after the closing tag, as a part of the tag.
+
+        Return False if more white space may follow; otherwise True.
+        """
         visible = self._held.lstrip()
         if not visible and len(self._held) <= _MAX_SPACE:
             return False
@@ -215,17 +225,14 @@ class Create(Protocol):
 
 
 def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
-    """Return the reader of a reply.
-
-    For a model that writes thinking between tags, it also separates thinking from text.
-    """
+    """Return the reader of a reply. If the model writes thinking between tags, the reader separates it from text."""
     maker, tags = Maker.of(target), target.caps.inline_reasoning
     reader = create(names, schema_tool, maker, drop)
     return _SeparatingReader(reader, tags, maker) if tags else reader
 
 
 class _SeparatingReader:
-    """A reader (`reply_events.Reader`) that puts an `InlineReasoning` in front of the writer of the reply."""
+    """Reads a reply with another reader, and separates thinking from text with an `InlineReasoning`."""
 
     def __init__(self, reader: Reader, tags: Sequence[str], maker: Maker) -> None:
         self._reader = reader

@@ -45,9 +45,9 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return the positive integer that a value in a request stands for; `otherwise` if it stands for none.
+    """Return a value of a request as a positive integer; `otherwise` if it is none.
 
-    It is for numbers that the gateway forwards unchanged and needs for the estimate of the cost.
+    This is for numbers that the gateway forwards unchanged, and from which it estimates the cost.
     """
     number = json_api.integer(value)
     return number if number is not None and number > 0 else otherwise

@@ -1,6 +1,6 @@
-"""Edited fields of a request's body. Each field is decoded once, so that several changes of the same field add up.
+"""Changes of single fields in a request's body, while the rest of the body is passed on unchanged.
 
-This is used for requests whose body is passed on unchanged except for a few fields. Nothing here knows a dialect.
+Each field is decoded only once, so that a second change of a field keeps the first one. Nothing here knows a dialect.
 """
 
 from __future__ import annotations

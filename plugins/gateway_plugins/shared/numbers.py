@@ -33,7 +33,9 @@ _SHOWN: Final = 50
 """Maximum number of characters of a value in an error message."""
 
 Check = Callable[[Any, str], float | None]
-"""A function that gets a value and its JSON pointer, and returns the number, or None for a value without effect."""
+"""A function that checks a number. It gets a value and the value's JSON pointer, and returns the number.
+
+It returns None for a value without effect."""
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
@@ -69,7 +71,7 @@ def parsed(value: Any) -> Any:
 
 
 def limit(top: Members, name: str) -> int | None:
-    """Return the output limit in tokens, which is a field of the request; None if the request has none."""
+    """Return the output limit in tokens from the field `name` of the request; None if the field is missing."""
     return whole(member(top, name), f"/{name}", 1)
 
 
@@ -89,15 +91,18 @@ CHAT: Final[Mapping[str, Check]] = {
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Return the top-level fields of the request that are in `checks` and have a number with an effect."""
+    """Return the numbers in the top-level fields of the request that `checks` names.
+
+    Numbers without effect are left out.
+    """
     return checked(checks, {name: member(top, name) for name in checks}, {})
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Return the numbers in `values` that have an effect, each after its check in `checks`.
+    """Return the numbers in `values`, after the check of each. Numbers without effect are left out.
 
-    A value without a check is ignored. `at` has the JSON pointer of each value that is not at the top level of the
-    request.
+    `checks` has a check for each name. A value without a check is left out too. `at` has the JSON pointer of each value
+    that is not at the top level of the request.
     """
     given = [(name, value) for name, value in values.items() if name in checks]
     numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}
@@ -113,7 +118,7 @@ def _refused(value: Any, at: str, expected: str) -> Refused:
 
 
 def _shown(value: Any) -> str:
-    """Return the value as JSON text, shortened. A list or an object is only named."""
+    """Return the value as JSON text, shortened. A list or an object becomes "a list" or "an object"."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = lenient_json.dumps(value).decode()

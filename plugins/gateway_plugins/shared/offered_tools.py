@@ -2,9 +2,9 @@
 
 - The reader of the client's request creates these values, each with its JSON pointer in the request.
 - `build_tools` of the provider's dialect writes the tools in the form of that dialect.
-- Names are those that the client chose. `ToolChoice.renamed` replaces such a name by the alias that the provider gets.
+- The names here are the client's. The provider may get an alias instead (`ToolChoice.renamed`).
 
-Which names, ids and schemas providers accept is in `tools.py`.
+`tools.py` knows which names, ids and schemas providers accept.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class ToolChoice:
     parallel: bool = True
     """Whether one reply may have several calls."""
     at: str = "/tool_choice"
-    """JSON pointer of the request's field with the tool choice, for reports of dropped fields."""
+    """JSON pointer of the field with the tool choice, for the report if this field is dropped."""
     parallel_at: str = "/parallel_tool_calls"
-    """JSON pointer of the request's field for `parallel`, for reports of dropped fields."""
+    """JSON pointer of the field that allows parallel calls, for the report if this field is dropped."""
 
     @property
     def is_forced(self) -> bool:

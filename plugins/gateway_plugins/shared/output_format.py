@@ -1,10 +1,10 @@
-"""The JSON schema that the client requires for the answer, and the request fields that require it from the provider.
+"""The JSON schema that the client requires for the answer, and the fields that ask the provider for such an answer.
 
-There are three ways to require it, whose form differs by dialect:
+There are three ways to ask for it. Their form differs by dialect.
 
-- natively, if the model has structured output;
-- by a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer;
-- by a hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
+- Natively, if the model has structured output.
+- By a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer.
+- By a hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
 
 Nothing here knows a dialect.
 """
@@ -31,20 +31,20 @@ class JsonFormat:
 
     schema: dict[str, Any]
     at: str
-    """JSON pointer of the format in the client's request. It is reported as dropped if the format becomes only a
-    hint."""
+    """JSON pointer of the format in the client's request, for the report if the format becomes only a hint."""
     schema_at: str
     """JSON pointer of the schema."""
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match exactly. It is None if the client does not say: then the answer must match exactly
-    if the schema allows it."""
+    """Whether the answer must match exactly.
+
+    None if the client does not say. Then the answer must match exactly if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormattedOutput:
-    """The fields of a request to a provider that require the answer's format."""
+    """Fields of a request to a provider that ask for the answer's format."""
 
     body: dict[str, Any]
     """Fields of the request, including the tools and the tool choice."""

@@ -93,12 +93,12 @@ class PlainRequest:
     chat_members: Mapping[str, float] = field(default_factory=dict)
     """Seed and penalties, by the names of Chat. Messages and Converse have no such fields."""
     chat_members_at: Mapping[str, str] = field(default_factory=dict)
-    """JSON pointers of those `chat_members` that have another name in the client's dialect."""
+    """JSON pointers of the entries in `chat_members` that have another name in the client's dialect."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
     def chat_member_at(self, name: str) -> str:
-        """Return the JSON pointer of a field in `chat_members`."""
+        """Return the JSON pointer of an entry in `chat_members`, in the client's request."""
         return self.chat_members_at.get(name, f"/{name}")
 
 

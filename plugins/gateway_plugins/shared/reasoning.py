@@ -1,16 +1,17 @@
 """The tag that the gateway puts before signatures of thinking (reasoning).
 
-It names the model family that made the thinking, called its maker.
+The tag names the model family that made the thinking (the maker).
 
 - A signature, or the data of redacted thinking, is valid only for its maker. Other model families answer 400 or cannot
   use it.
 - The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the maker
   before the signature or data: `irisgate1:<maker>:<value>`.
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
-  so that a client can continue elsewhere. Tags on Claude's signatures in older conversations are still read.
-- Some providers require thinking back in a form that is not a signature. Then the tag also names the form of the
-  value: `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects
-  another form treats the value as another maker's.
+  so that a client can continue a conversation without this gateway. Tags on Claude's signatures in older conversations
+  are still read.
+- Some providers require thinking back in a form that is not a signature. Then the tag also names the form of the value:
+  `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects another
+  form treats the value as if another family had made it.
 
 The tag is the same in all dialects.
 """
@@ -34,11 +35,10 @@ PREFIX: Final = "irisgate1:"
 MAX_VALUE: Final = 1 << 20
 """Maximum number of characters of an encoded value. The largest signatures that were reported have about 100 KB."""
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
-"""First bytes of Claude's signatures and redacted data, decoded from base64 (seen in recorded traffic).
+"""Pattern for the first bytes of Claude's signatures and redacted data, after base64 (seen in recorded traffic).
 
-They are protocol buffers: field 2 is a message whose first field is a message that begins with a number. Gemini's
-signatures begin with other bytes.
-"""
+The bytes are protocol buffers: field 2 is a message. The first field of this message is a message too, which begins
+with a number. Gemini's signatures begin with other bytes."""
 _CLAUDES_START: Final = 16
 """Number of base64 characters that contain the first bytes in `_CLAUDES`."""
 
@@ -59,15 +59,15 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """The model family that made thinking, or that is to receive it, with its properties."""
+    """A model family, and how it writes, signs and accepts thinking."""
 
     family: str
-    """The name of the model family. If the family is unknown, this is the provider's name with the model's id."""
+    """Name of the model family. If the family is unknown, this is `<provider's name>/<model's id>`."""
     provider: str = ""
     is_known: bool = True
     """True if the model's family is known."""
     portable: bool = False
-    """True if the family's signatures are valid at every provider of the family, and get no tag."""
+    """True if the family's signatures are valid at every provider of its models. Such signatures get no tag."""
     inline: bool = False
     """True if the model may write its thinking between tags in its text."""
     unsigned: bool = False
@@ -93,8 +93,9 @@ class Maker:
     def untagged(self, value: str) -> str | None:
         """Return a signature or redacted data without the gateway's tag; None if another family made it.
 
-        The caller reports thinking of another family as dropped. A value without a tag is Claude's, or comes from
-        another gateway. It is returned unchanged if this family's signatures get no tag, or if it is "".
+        After None, the caller reports the thinking as dropped. A value without a tag is Claude's, or comes from another
+        gateway. If `portable` is true, it is returned unchanged; otherwise None is returned. "" is always returned
+        unchanged.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None

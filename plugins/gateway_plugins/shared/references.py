@@ -2,9 +2,10 @@
 
 - Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
   ignore them.
-- A definition that refers to itself cannot be replaced without end. Such a reference is replaced only by the type and
-  the description of the definition. The same is done if a reference would make the schema too deep or too large. A
-  reference to a missing definition is removed. Each of these losses is reported.
+- A definition may refer to itself. The inner reference is then replaced only by the type and the description of the
+  definition. The same is done if a reference would make the schema too deep or too large.
+- A reference to a missing definition is removed.
+- Each of these losses is reported as dropped.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ Schema = dict[str, Any]
 MAX_NODES: Final = 5_000
 """Maximum number of references that are replaced in one schema.
 
-Without this limit, a schema could grow without bound: in a chain of definitions, each may refer twice to the next, so
-that the size doubles with each definition.
-"""
+Without this limit, a small schema could become huge. If each definition in a chain refers twice to the next one, every
+further definition doubles the size."""
 MAX_LEVELS: Final = 24
 """Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
-"""Keywords that have a purpose only for references, or that mean nothing to a model."""
+"""Keywords that are left out, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 """Keywords whose value is an object of schemas. The names in this object are not keywords."""
 VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
@@ -52,7 +52,7 @@ class Inliner:
     def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
         """Return a schema, or a list of schemas, with its references replaced.
 
-        `inside` has the references whose definitions contain this schema, to detect cycles.
+        `inside` has the references that led to this schema. If one of them comes again, the definitions form a cycle.
         """
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]
@@ -73,9 +73,9 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema to which a reference leads.
+        """Return the schema that replaces a reference: its definition, with the keywords `own` added.
 
-        `own` are the other keywords beside the reference, which are kept.
+        `own` has the keywords beside the reference.
         """
         target = referred(reference, self.root)
         if target is None:
@@ -90,9 +90,7 @@ class Inliner:
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the schema to which a JSON pointer (RFC 6901) in the schema `root` leads; None if there is no such
-    schema.
-    """
+    """Return the schema to which a JSON pointer (RFC 6901) in the schema `root` leads; None if there is none."""
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
     value: Any = root

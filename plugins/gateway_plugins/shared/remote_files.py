@@ -1,9 +1,10 @@
 """Fetching of the files to which a request refers by URL. In the body, each file takes the place of its URL.
 
-A `data:` URL contains the file itself, so nothing is fetched for it. `steps` is a hook of plugins
-(`gateway/contract/flag.py`). It runs before anything else reads the body, because neither Bedrock nor the conversions
-accept URLs. Only fields with a URL change; all other bytes of the body stay the same. The gateway decides which URLs
-may be fetched, and conversions write the files in the form of the provider's dialect.
+- Neither Bedrock nor the conversions accept URLs. So `steps`, a hook of plugins (`gateway/contract/flag.py`), runs
+  before anything else reads the body.
+- A `data:` URL contains the file itself, so nothing is fetched for it.
+- Only fields with a URL change. All other bytes of the body stay the same.
+- The gateway decides which URLs may be fetched. Conversions write the files in the form of the provider's dialect.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 it."""
 
 MAX_PLACES: Final = 500
-"""Maximum number of URLs in one request, which is refused if it has more. No provider accepts more images."""
+"""Maximum number of URLs in one request. A request with more is refused. No provider accepts more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
 """Maximum number of bytes that files add to one body. A file that is named by several URLs counts several times."""
 
@@ -43,9 +44,10 @@ _BEGINNING: Final = b'"http'
 that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Name of the field whose value is a URL, by dialect. Bodies are searched for this name too, because the URL may be a
-data: URL, which only this module reads.
-"""
+"""Name of a field that may have a data: URL, by dialect.
+
+No other module reads a data: URL in this field. So a body is searched for URLs if it has this field, even without
+`_BEGINNING`."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
 """Maximum length of a media type in an error message. The longest type that is accepted has 71 characters."""
@@ -149,7 +151,7 @@ def _may_have_urls(request: ClientRequest) -> bool:
 
 
 def _places(request: ClientRequest) -> list[Place]:
-    """Return the places of the URLs in a body. Raises `Refused` if there are more than `MAX_PLACES`."""
+    """Return a `Place` for each URL in a body. Raises `Refused` if there are more than `MAX_PLACES`."""
     name, find = _FINDERS[request.dialect]
     items = member(request.top, name)
     places: list[Place] = []
@@ -177,7 +179,7 @@ def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield the places of URLs in a Chat message.
+    """Yield a `Place` for each URL in a Chat message.
 
     URLs are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
     """
@@ -194,9 +196,9 @@ def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield the places of URLs in a Messages message: sources of images and documents.
+    """Yield a `Place` for each URL of an image or a document in a message of Anthropic's API.
 
-    They may also be inside tool results, and inside documents that are made of blocks.
+    Tool results may also have such URLs, and so may documents that are made of blocks.
     """
     for block, here in _each(message.get("content"), (*at, "content")):
         yield from _in_messages(block, here)
@@ -210,9 +212,10 @@ def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield the places of URLs in an item of Responses: in parts of a message or of a tool's output.
+    """Yield a `Place` for each URL in an item of a Responses request.
 
-    A tool's output may be a list of parts, or one part, such as a screenshot.
+    The URLs are in parts of a message or of a tool's output. This output may be a list of parts, or a single part, such
+    as a screenshot.
     """
     output = item.get("output")
     single = [(output, (*at, "output"))] if isinstance(output, dict) else []
@@ -226,7 +229,7 @@ def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_contents(content: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield the places of URLs in a content of Gemini: in its parts, and in the parts of function responses."""
+    """Yield a `Place` for each URL in an element of Gemini's `contents`, including its function responses."""
     for part, here in _each(content.get("parts"), (*at, "parts")):
         for name in ("functionResponse", "function_response"):
             if isinstance(response := part.get(name), dict):
@@ -301,7 +304,10 @@ def _named_file_by_url(place: Place, reply: StepResponse) -> Changes:
 
 
 def _inline_data(place: Place, reply: StepResponse) -> Changes:
-    """Return the fields of a part of Gemini with the file in place of its URL. An image needs no declared type."""
+    """Return the changes that put a file in place of its URL in a part of a Gemini request.
+
+    An image is recognized by its first bytes, whatever type the web server states.
+    """
     mime = media.sniff_type(reply.body)
     file = Media(mime, reply.body) if mime in _IMAGES else _document(place, reply)
     data = {"mimeType": file.mime, "data": file.base64, "displayName": _name(place.url)}
@@ -314,9 +320,10 @@ def _image_source(place: Place, reply: StepResponse) -> Changes:
 
 
 def _document_source(place: Place, reply: StepResponse) -> Changes:
-    """Return the field `source` of a document in a Messages request.
+    """Return the new field `source` of a document in a Messages request.
 
-    The Messages API accepts a PDF as base64, and any other document only as text.
+    The Messages API accepts a PDF as base64, and any other document only as text. Raises `Refused` for a file that is
+    neither.
     """
     file = _document(place, reply)
     if file.mime == _PDF:
@@ -333,7 +340,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""The function that writes the field `source` of a block, by the type of the block.
+"""Function that writes the new field `source` of a block, for each type of block.
 
 Blocks of other types use `_document_source`."""
 

@@ -4,17 +4,19 @@ A reader (`dialects/<dialect>/walk.py`) goes through a reply in the provider's d
 for each piece of content. The writer (`dialects/<dialect>/emit.py`) makes the reply in the client's dialect. There is
 one reader per dialect, and two writers: one for a stream, and one for a reply that is not streamed ("whole").
 
-- The writer turns each method call into events, or into a part of the body. Nothing is stored in between.
+- The writer turns each method call into events, or into a part of the body. There is no form in between.
 - If the writer has no method for some content, the reader reports this content as dropped.
 - The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking are passed with
   the tag of the model family (`shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
-  when a block of another kind begins. Blocks are never nested: if a provider sends other content between two pieces of
-  a tool call, the reader passes this content on after the call.
+  when a block of another kind begins.
+- Blocks are never nested. If a provider sends other content between two pieces of a tool call, the reader passes this
+  content on after the call.
 - A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
-- The method `usage` is called once, after `finish`, with the counts of the whole reply. Providers may report several
-  times, and only at the end of the reply is the last report known. No other method may be called after `finish`. If a
-  provider ends a reply twice, content after the first end is ignored.
+- The method `usage` is called once, after `finish`, with the counts of the whole reply. A provider may report counts
+  several times, and which report is the last is known only at the end.
+- No method except `usage` may be called after `finish`. If a provider ends a reply twice, content after the first end
+  is ignored.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
 Events and fields of a single dialect do not belong here.
@@ -69,7 +71,7 @@ class Citation:
     """The passage of the source that is cited."""
     title: str = ""
     source: str = ""
-    """URL of a web page, or the source of a search result as the client named it."""
+    """URL of a web page, or the client's name of the source of a search result."""
     index: int = 0
     """Index of the document, or of the search result, in the request."""
     start: int = 0
@@ -99,7 +101,7 @@ class Writer(Protocol):
         """Add the complete signature to the open thinking block. The client must send it back with the thinking."""
 
     def redacted(self, data: str) -> None:
-        """Write a whole block of redacted thinking. `data` is Anthropic's base64 text with the family's tag."""
+        """Write a whole block of redacted thinking. `data` already has the maker's tag (`shared/reasoning.py`)."""
 
     def tool(self, tool_id: str, name: str) -> None:
         """Begin a tool call."""
@@ -152,12 +154,14 @@ class Reader(Protocol):
 
 
 MAX_ID: Final = 56
-"""Maximum length of an id before a number is appended. Converse takes ids of up to 64 characters (botocore's model)."""
+"""Maximum length of a repeated id before a number is appended to make it unique.
+
+Converse takes ids of up to 64 characters (botocore's model)."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """The tool calls of one reply, which a reader passes through this class to the writer.
+    """The tool calls of one reply. A reader passes each call through this class to the writer.
 
     Aliases of tools and properties are replaced by the client's names. The input of the schema tool
     (`shared/output_format.py`) is the answer itself, so it is written as text.
@@ -174,9 +178,8 @@ class Calls:
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
     _pieces: list[str] = field(default_factory=list)
-    """Pieces of the open call's input. They are collected only if properties have aliases, because the client's
-    property names can be restored only in the whole input.
-    """
+    """Pieces of the open call's input. They are collected only if properties have aliases. The client's property names
+    can be restored only when the whole input has come."""
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call.
@@ -213,10 +216,12 @@ class Calls:
     def reason(self, reason: str) -> str:
         """Return the stop reason for the client.
 
-        If the provider's `reason` is `END_TURN` or `TOOL_USE`, this is `TOOL_USE` if the client received tool calls,
-        and otherwise `END_TURN`. The provider's choice between the two is not used: some model families report
-        `end_turn` after a call, and agents would then stop. After a call of the schema tool, providers report
-        `tool_use` although the client received no call. Any other reason is returned unchanged.
+        If the provider reports `END_TURN` or `TOOL_USE`, only the calls decide: the result is `TOOL_USE` if the client
+        received tool calls, otherwise `END_TURN`. There are two reasons for this. Some model families report `end_turn`
+        after a call, and agents would then stop. After a call of the schema tool, providers report `tool_use`, although
+        the client received no call.
+
+        Any other `reason` is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN

@@ -1,10 +1,10 @@
 """The parameters in a client's request, and the settings that are sent to the provider, for all conversions.
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
-- `decide` turns them into `Settings` that the model and the provider's dialect support. Unsupported parameters are
-  reported as dropped, in the same way for every conversion.
-- `plan` is the first half of `decide`: it determines thinking and output limit, which conversions need before they
-  write tools.
+- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Unsupported
+  parameters are reported as dropped, in the same way for every conversion.
+- `plan` decides only on thinking and the output limit. A conversion that needs them before it writes the tools calls
+  `plan` first, and passes the result to `decide`.
 - The provider's dialect writes the settings into the body.
 
 No field of a body is read or written here. Thinking is in `thinking.py`.
@@ -55,20 +55,20 @@ class UpstreamRules:
     max_temperature: float = 1
     """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if the restrictions of `Plan.thinks` also apply to a model that always thinks, in whatever form."""
+    """True if a model that always thinks refuses the same parameters as a model that thinks in Anthropic's form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The first half of the settings: thinking and output limit. The fields for tools depend on them."""
+    """The settings that are decided first: thinking and the output limit. The fields for tools depend on them."""
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model will think in Anthropic's form: because it is asked to, or because it does so by default.
+    """True if most sampling parameters are refused because the model thinks. Some models then also refuse a forced tool
+    choice.
 
-    With `UpstreamRules.always_thinking_restricts`, it is also true for a model that always thinks. Most sampling
-    parameters are then refused. Some models then also refuse a forced tool choice.
-    """
+    This is so if the model thinks in Anthropic's form, because the client asks for it or by default. If
+    `UpstreamRules.always_thinking_restricts` is true, it is also so for a model that always thinks."""
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""
 
@@ -83,11 +83,14 @@ class Settings:
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
-    """JSON pointer of `top_k` in the client's request, for the report if the provider's dialect has no such field."""
+    """JSON pointer of the client's `top_k`, for the report if the provider's dialect has no such field."""
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
-    """Return the thinking and the output limit for a request. `plan_thinking` explains `unsigned_loop`."""
+    """Return the thinking and the output limit for a request.
+
+    `unsigned_loop` is true if the client sent back a turn with tool calls but without its thinking (`plan_thinking`).
+    """
     limit = _raise_limit(parameters.limit, caps, drop, parameters.limit_at)
     thinking = plan_thinking(parameters.thinking, limit, caps, drop, unsigned_loop=unsigned_loop)
     by_itself = caps.thinks_by_default and caps.reasoning in ANTHROPIC_FORMS and not thinking.off
@@ -118,15 +121,15 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the capabilities that remain with the planned thinking.
+    """Return the model's capabilities while it thinks as planned.
 
-    Some models cannot be forced to call tools while thinking.
+    Some models cannot be forced to call tools while they think.
     """
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 
 def can_force(caps: Caps, *, thinks: bool) -> bool:
-    """Return whether a request may force a tool call. `thinks` has the meaning of `Plan.thinks`."""
+    """Return whether a request may force a tool call. `thinks` is true if the model thinks (`Plan.thinks`)."""
     return caps.forced_tool_choice and (caps.forced_tool_choice_with_thinking or not thinks)
 
 
@@ -163,7 +166,7 @@ def supported_sampling(
     """Return the values of temperature, top_p and top_k, without parameters that the model refuses.
 
     Refused parameters are reported as dropped. A temperature above `max_temperature` is lowered to this maximum, which
-    is reported too. `thinks` has the meaning of `Plan.thinks`, and `at` maps each name to its JSON pointer.
+    is reported too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.
     """
     supported = dict(sampling)
 

@@ -67,7 +67,7 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the only split character of a payload; None if there is none, or more than one."""
+    """Return the split character of a payload; None if the payload has none, or more than one."""
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]

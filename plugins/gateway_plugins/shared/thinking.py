@@ -35,7 +35,7 @@ ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 Only these forms have a `display`.
 """
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking that have a value for "off", other than an effort of `none`."""
+"""Forms of thinking with a value of their own for "off". Other forms are switched off by the effort `none`."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
 """Forms of thinking in which the strength is given as an effort."""
 _DISPLAYS: Final = ("summarized", "omitted")
@@ -70,7 +70,7 @@ class ThinkingRequest:
     anthropic_at: str = "/thinking"
     """JSON pointer of Anthropic's `thinking` in the client's request, or of another field with the same meaning."""
     budget_at: str = ""
-    """JSON pointer of the thinking budget, if the budget is not in `thinking`."""
+    """JSON pointer of the thinking budget; "" if the budget is in Anthropic's `thinking`."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
@@ -174,9 +174,9 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan for a client that does not ask for thinking.
 
-    If the client switches thinking off, and the model thinks by default, the plan switches it off. If that is
-    impossible, the plan has the weakest effort, and the client's fields are reported as dropped. They are also
-    reported for an unknown model, because it may think by default.
+    If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model
+    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. The fields are
+    also reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -266,7 +266,7 @@ def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) ->
     """Return the effort to request from Claude in `output_config`, independently of thinking; "" to request none.
 
     `at` is the JSON pointer of the client's effort. It is reported if a different effort, or no effort, is sent. `off`
-    is true if the request switches thinking off, because some models then accept only weaker efforts.
+    is true if the request switches thinking off. Some models then accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
@@ -281,7 +281,7 @@ def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) ->
 
 
 def effort_for_budget(tokens: int) -> str:
-    """Return the effort for a thinking budget: the strongest effort whose budget in `_BUDGETS` does not exceed it."""
+    """Return the strongest effort whose budget in `_BUDGETS` is at most `tokens`; "minimal" if there is none."""
     return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")
 
 

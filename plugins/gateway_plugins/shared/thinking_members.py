@@ -1,12 +1,12 @@
 """Reader of the fields with which clients of OpenAI's dialects and of Converse ask for thinking or switch it off.
 
-- OpenAI has `reasoning_effort` in Chat and `reasoning` in Responses. Compatible servers and families of models have
-  fields of their own: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen,
-  `chat_template_kwargs` of vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them,
-  because it does not know which provider answers.
+- OpenAI has `reasoning_effort` in Chat and `reasoning` in Responses. Compatible servers and model families have fields
+  of their own: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen, `chat_template_kwargs` of
+  vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them, because it does not know
+  which provider answers.
 - The fields are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
-- The first effort and the first `thinking` (in the order of `_READERS`) are used. A further one that asks for something
-  else is reported as dropped.
+- A request may have several of these fields. The first effort and the first `thinking` are used, in the order of
+  `_READERS`. If a later field asks for something else, it is reported as dropped.
 
 Anthropic's own field `thinking` is read in `thinking.py`.
 """
@@ -89,7 +89,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object whose fields ask for thinking. `readers` has the reader of each field."""
+    """Return a reader of an object with fields that ask for thinking. `readers` has the reader of each field."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -111,7 +111,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each field, in the order in which the fields take precedence."""
+"""The reader of each field. Earlier fields take precedence over later ones."""
 MEMBERS: Final = frozenset(_READERS)
 """Names of the fields that are read here."""
 

@@ -1,7 +1,8 @@
-"""Names, ids and input schemas of tools in a form that providers accept, and the way back to the client's names.
+"""Names, ids and input schemas of tools in a form that providers accept.
 
-Messages and Converse have the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a
-call or a result differs by dialect and is not handled here.
+In replies, the client's names take the place of their aliases again. Messages and Converse have the same rules, and
+OpenAI accepts everything that these rules allow. The form of a tool, a call or a result differs by dialect and is not
+handled here.
 """
 
 from __future__ import annotations
@@ -21,22 +22,26 @@ from gateway_plugins.shared.references import inline_references, referred
 Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""Pattern of names and ids of tools that Messages and Converse accept."""
+"""Pattern of the names of tools and ids of calls that Messages and Converse accept."""
 _IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
-"""Pattern of names of tools that Gemini accepts too."""
+"""Pattern of the tool names that Gemini accepts. Messages and Converse accept them as well."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""Pattern of names of top-level properties that Claude accepts. MCP servers have $top and filter[id] (goose#1804)."""
+"""Pattern of the names of top-level properties that Claude accepts.
+
+Some MCP servers have other names, such as $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords of a folded part that are not reported as lost: they are copied, or do not restrict the input."""
+"""Keywords of an allOf part or of a $ref's definition that are not reported as lost when it is folded.
+
+They are copied, or do not restrict the input."""
 _MAX_OWN_ID: Final = 128
-"""Maximum number of characters of an id in a model's own form. This form includes the tool's name (up to 64
-characters)."""
+"""Maximum number of characters of an id in the form `ToolIds.own`. Such an id includes the tool's name, which may have
+64 characters."""
 _MAX_FOLDS: Final = 8
-"""Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have 1 or 2 levels."""
+"""Maximum depth of nested allOf, anyOf, oneOf and $ref that are folded (`tool_schema`). Real schemas have 1 or 2."""
 
 
 class Names:
@@ -46,7 +51,7 @@ class Names:
     """
 
     def __init__(self, *, leading_digits: bool = True) -> None:
-        """Create an empty table. If `leading_digits` is false, no name of a tool may begin with a digit or a dash."""
+        """Begin without aliases. If `leading_digits` is false, no name of a tool may begin with a digit or a dash."""
         self._form = _NAME if leading_digits else _IDENTIFIER
         self._client_names: dict[str, str] = {}
         self._properties: dict[str, str] = {}
@@ -97,11 +102,11 @@ def unused(name: str, taken: Collection[str]) -> str:
 
 
 def tool_id(client_id: str, length: int = 0) -> str:
-    """Return the id of a tool call, or a hash of it if the model does not accept the id (fabro#707).
+    """Return the id of a tool call, or a hash of the id if the model does not accept it (fabro#707).
 
-    The call and its result get the same hash. `length` is the exact length that a model requires of ids, which must
-    then be alphanumeric; 0 if there is no such rule. Ids are not cut to this length, because the ids of some servers
-    have a common beginning (`tooluse_`), so that two cut ids could be equal.
+    The call and its result get the same hash. If `length` is not 0, the model requires ids of exactly this length, of
+    letters and digits. A longer id is not cut, because the ids of some servers have a common beginning (`tooluse_`), so
+    that two cut ids could be equal.
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -129,7 +134,9 @@ class ToolIds:
 
     length: int = 0
     own: str = ""
-    """A glob for ids that the model accepts although other providers refuse them; "" if there is none."""
+    """A glob for the special ids that the model gives to its calls; "" if its ids are not special.
+
+    The model requires these ids back unchanged, and other providers refuse them."""
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
@@ -156,11 +163,11 @@ class ToolIds:
         return made
 
     def answer(self, result: Block, key: str, at: str) -> bool:
-        """Replace the client's id in the field `key` of a result by the provider's id of the call.
+        """Give a tool result the provider's id of its call, in the field `key`, and return True.
 
-        Returns False if an earlier result in this turn answered the same call; otherwise True. After False, the content
-        of `result` is part of the earlier result, and the caller must leave `result` out. Raises `Refused` for a result
-        without a call. `at` is the JSON pointer of the client's field that names the call.
+        Return False if an earlier result in this turn answered the same call. The content of `result` is then part of
+        the earlier result, and the caller must leave `result` out. Raises `Refused` for a result without a call. `at`
+        is the JSON pointer of the client's field that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -181,9 +188,7 @@ class ToolIds:
 def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block:
     """Return a tool's input schema in a form that providers and the model accept.
 
-    Constraints that are lost are reported.
-
-    `at` is the JSON pointer of the schema in the client's request.
+    Constraints that are lost are reported as dropped. `at` is the JSON pointer of the schema in the client's request.
     """
     return tool_schema(schema if caps.schema_references else inline_references(schema, at, drop), name, at, drop)
 
@@ -191,9 +196,9 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
-    The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are
-    combined at the top level are folded into one object schema. It allows every input that the client's schema allows.
-    If it allows more, this is reported. `at` is the JSON pointer of the schema.
+    The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that these
+    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If the
+    object schema allows more, this is reported as dropped. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -214,14 +219,14 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
 
 @dataclass(slots=True)
 class _Folder:
-    """Folds the combinations at the top level of the schema `root`, and reports the constraints that are lost."""
+    """Folds anyOf, oneOf, allOf and $ref at the top level of the schema `root`, and reports lost constraints."""
 
     root: Mapping[str, Any]
     drop: Drop
     _seen: set[int] = field(default_factory=set)
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
-        """Return the schema with the combinations at its top level folded into one object schema.
+        """Return the schema with its anyOf, oneOf, allOf and $ref folded into one object schema.
 
         A schema that is already being folded is not folded again, so that circular references end.
         """
@@ -246,7 +251,7 @@ class _Folder:
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
-    """Add the properties of `inner`, a part of a combination, to the object schema `own`.
+    """Add the properties of the schema `inner`, which a keyword such as allOf names, to the object schema `own`.
 
     `demanded` is false if `inner` is an alternative of anyOf or oneOf. Its required properties then stay optional.
     """

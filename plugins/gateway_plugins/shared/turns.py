@@ -64,11 +64,12 @@ def side(turn: Turn) -> str:
 def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> int:
     """Return how many system turns at the end of `run` can be sent as one system message.
 
-    `run` has consecutive turns of the user's side. Providers that accept system messages within a conversation
-    (`mid_system`) accept one only directly after a user message, and only before an assistant message or at the end
-    (maximhq/bifrost#3945). If `run` has only system turns, no user message precedes them, so the number is 0. But if
-    calls are `waiting` for results, the gateway adds the missing results in a user message before these turns, and all
-    of these turns can be sent.
+    `run` has consecutive turns of the user's side. `mid_system` is true if the provider accepts system messages within
+    a conversation. Such a message must come directly after a user message, and either last or directly before an
+    assistant message (maximhq/bifrost#3945).
+
+    If `run` has only system turns, no user message precedes them, so the number is 0. But if calls are `waiting` for
+    results, the gateway adds a user message with the missing results before these turns, and all of them can be sent.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

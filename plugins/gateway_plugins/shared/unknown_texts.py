@@ -10,11 +10,11 @@ from gateway.contract.flag import Place
 Path = tuple[str | int, ...]
 
 _NO_TEXT: Final = frozenset({"type", "id", "call_id", "tool_use_id", "cache_control", "signature", "encrypted_content"})
-"""Fields of parts that are no text in any dialect: a filter that changed them would break the request."""
+"""Fields that are no text in any dialect. A filter that changed them would break the request."""
 
 
 def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the path of each string inside a value, in their order. Fields named in `without` are left out."""
+    """Yield the path of each string in a value, in order. Fields named in `without` are left out."""
     waiting: list[tuple[Path, Any]] = [(path, value)]
     while waiting:
         at, inner = waiting.pop()
@@ -27,9 +27,10 @@ def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) 
 
 
 def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "", *, repeats: bool = False) -> Iterator[Place]:
-    """Yield the places of all strings in a part of an unknown kind, as texts of `block`.
+    """Yield the places of all strings in a part of an unknown kind.
 
-    `repeats` says whether earlier events had the strings.
+    `block` is the block of the stream to which the strings belong. `repeats` is true if they repeat strings of earlier
+    events.
     """
     for at in strings(part, path, _NO_TEXT):
         yield Place(at, "text", (block, *at[len(path) :]), repeats, role)

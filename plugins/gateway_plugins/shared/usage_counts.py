@@ -89,7 +89,7 @@ class Counts:
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
         """Replace the counts of the prompt.
 
-        Counts by lifetime from an earlier report are discarded if they exceed the new sum.
+        If a report has only the sum of cache writes, earlier counts by lifetime are kept unless they exceed this sum.
         """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]

@@ -93,9 +93,10 @@ class _Conversion:
         return {name: value for name, value in members.items() if value}
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and the fields for the tool choice in `additionalModelRequestFields`.
+        """Return `outputConfig`, `toolConfig`, and fields that ask for the tool choice.
 
-        `called` has the names of the tools that were called earlier in the conversation.
+        Those fields belong into `additionalModelRequestFields`. `called` has the names of the tools that were called
+        earlier in the conversation.
         """
         caps, drop = self._caps, self._drop
         offered = messages_read_options.tools(self._top, drop)

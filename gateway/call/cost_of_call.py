@@ -24,10 +24,11 @@ from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost import NOTHING, Cost, total
+from gateway.config.model import Provider
 from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
 from gateway.money.prices.rates import Amount, Priced, nanodollars
-from gateway.money.prices.table import matching_rule, resembles
+from gateway.money.prices.table import Prices, matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
@@ -151,16 +152,20 @@ def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
 
 
 def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices of the model that did a part of a call, and whether these prices are a guess."""
-    offer, prices = attempt.candidate.offer, call.runtime.prices
-    own = prices.of(offer.provider, offer.model)
-    if part.model in {"", offer.model}:
+    offer = attempt.candidate.offer
+    return price_of_part(call.runtime.prices, offer.provider, offer.model, part)
+
+
+def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
+    """Return the prices of the model that did a part of a call of `model`, and whether these prices are a guess."""
+    own = prices.of(provider, model)
+    if part.model in {"", model}:
         return own, False
     is_other = part.kind != MESSAGE
-    served = prices.served(offer.provider, offer.model, part.model, is_other=is_other)
+    served = prices.served(provider, model, part.model, is_other=is_other)
     if served is not None or is_other:
         return served, False
-    return own, not resembles(offer.model, part.model)
+    return own, not resembles(model, part.model)
 
 
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:

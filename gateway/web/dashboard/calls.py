@@ -1,69 +1,65 @@
-"""The page of one call: its way through the gateway, its times, and the arithmetic of its cost.
+"""The page of one call: its way through the gateway, its times, the arithmetic of its cost, and what was said.
 
-The id is a parameter of the address, because a request that was refused early has the id that its client chose.
+- The id is a parameter of the address, because a request that was refused early has the id that its client chose.
+- The bodies of somebody else's call are shown to an admin only if the address asks for them, and reading them is
+  logged, as in `web/admin/bodies.py`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Final, NamedTuple
+import asyncio
+from typing import NamedTuple
 
 from aiohttp import web
 
-from gateway.call.context import GATEWAY, Gateway
+from gateway.access.identity.caller import Identity
+from gateway.call.context import GATEWAY, Gateway, identity_of
+from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, Offered, explain, own_view, somebody
 from gateway.contract.record import Record
-from gateway.money.prices.rates import PER_MILLION, Priced, units_for
-from gateway.web.admin.sessions import Missing, scope
-from gateway.web.dashboard import words
+from gateway.web.admin.sessions import Missing, Scope, scope
+from gateway.web.dashboard.arithmetic import arithmetic
+from gateway.web.dashboard.conversation import Conversation, conversation
 from gateway.web.dashboard.frame import page
-from gateway.web.dashboard.links import session_href
+from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.query_parameters import BadQuery, check_names
 
-_KINDS: Final = (
-    ("input", "Fresh input"),
-    ("cache_read", "Read from cache"),
-    ("cache_write_5m", "Written to cache for 5 minutes"),
-    ("cache_write_1h", "Written to cache for 1 hour"),
-    ("output", "Output"),
-    ("reasoning", "Output for reasoning"),
-)
+
+class Granted(NamedTuple):
+    """The grants that cover the call's model at its provider, by the present configuration."""
+
+    offer: Offered | None
+    """None if the provider or the model is not in the configuration any more, or not granted."""
+    note: str
 
 
-class PriceLine(NamedTuple):
-    """Tokens of a kind, times their price."""
+class Said(NamedTuple):
+    """The bodies of the call, as the page shows them."""
 
-    kind: str
-    tokens: int
-    price: str
-    """Dollars for 1M tokens."""
-    amount: str
-    """Exact dollars."""
-
-
-class Arithmetic(NamedTuple):
-    """The computation of a call's cost from a row of the price list."""
-
-    lines: tuple[PriceLine, ...]
-    total: str
-    """The exact sum in dollars, before it is rounded to the cost."""
-    adjustment: str
-    """The factor of the configuration that the prices contain; "" if there is none."""
+    conversation: Conversation | None
+    """None if the bodies are not shown."""
+    href: str
+    """The address of the page with the bodies; "" if there are none, or they are shown."""
 
 
 async def call(request: web.Request) -> web.Response:
     seen = scope(request)
-    check_names(request.query, ("id", "identity"))
+    check_names(request.query, ("id", "identity", "bodies"))
     name = request.query.get("id", "")
     if not name:
         raise BadQuery("id: is missing; open a call from the page of its session")
-    gateway = request.app[GATEWAY]
+    gateway, caller = request.app[GATEWAY], identity_of(request)
+    assert caller is not None, "a caller with a role is identified"
     record = await gateway.store.call(seen.identity, name)
     if record is None:
         raise Missing(f'There is no call "{name[:200]}", it is not yours, or it is older than records are kept.')
+    granted, said = await asyncio.gather(
+        asyncio.to_thread(_granted, gateway, caller, record, admin=seen.admin),
+        _said(gateway, seen, record, wanted="bodies" in request.query),
+    )
     return await page(
         request, "call.html",
         call=record, arithmetic=arithmetic(gateway, record), session_href=_session_href(record, admin=seen.admin),
-        current="/ui/sessions",
+        granted=granted, said=said, current="/ui/sessions",
     )  # fmt: skip
 
 
@@ -74,35 +70,34 @@ def _session_href(record: Record, *, admin: bool) -> str:
     return session_href(record.session_id, record.identity if admin else None)
 
 
-def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
-    """Return the computation of a call's cost.
+def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
+    """Return the grants of the call; None for a call that reached no provider. Called in a thread.
 
-    Return None if the present price list does not lead to the recorded cost by tokens and prices alone: if the list
-    has changed, several parts were billed, or tools have fees.
+    A user learns of the own grants alone, as on the page Access.
     """
-    provider = gateway.runtime.config.providers.get(record.provider)
-    priced = gateway.runtime.prices.of(provider, record.model) if provider else None
-    if priced is None or record.cost is None or record.extra or len(record.parts) > 1:
+    if not record.provider or not record.model:
         return None
-    steps = priced.rates(record.at).steps(record.tier, record.geo)
-    cost = priced.cost(record.usage, tier=record.tier, geo=record.geo, at=record.at)
-    if steps is None or priced.row(record.at) != record.cost_basis or cost != record.cost:
-        return None
-    usage, units = record.usage, units_for(record.usage, steps)
-    counts = {kind: getattr(usage, kind) for kind, _ in _KINDS}
-    counts["reasoning"] = min(usage.reasoning, usage.output) if units.reasoning is not None else 0
-    counts["output"] -= counts["reasoning"]
-    lines = [
-        (_line(priced, label, counts[kind], getattr(units, kind)), counts[kind] * getattr(units, kind))
-        for kind, label in _KINDS
-        if counts[kind]
-    ]
-    return Arithmetic(
-        tuple(line for line, _ in lines),
-        priced.usd(sum(amount for _, amount in lines)),
-        f"{priced.adjustment:f}" if priced.adjustment != Decimal(1) else "",
-    )
+    model, runtime = f"{record.provider}/{record.model}", gateway.runtime
+    try:
+        if not admin:
+            explanation = own_view(runtime, caller, model)
+        elif record.identity == caller.login:
+            explanation = explain(runtime, caller, model)
+        else:
+            explanation = explain(runtime, somebody(record.identity), model, note=POLICY_UNKNOWN)
+    except NoSuchCaller:
+        return Granted(None, "")
+    offers = [offer for offer in explanation.offers if offer.state == "allowed"]
+    return Granted(offers[0] if offers else None, explanation.note)
 
 
-def _line(priced: Priced, label: str, tokens: int, unit: int) -> PriceLine:
-    return PriceLine(label, tokens, words.cents(priced.usd(unit, PER_MILLION)), priced.usd(tokens * unit))
+async def _said(gateway: Gateway, seen: Scope, record: Record, *, wanted: bool) -> Said:
+    stored = await gateway.bodies.of(record.id, seen.identity)
+    if stored is None:
+        return Said(None, "")
+    if stored.identity != seen.login:
+        if not wanted:
+            return Said(None, f"{call_href(record.id)}&bodies=1")
+        gateway.log.info("bodies.read", request_id=stored.id, identity=stored.identity, by=seen.login)
+    flag = gateway.registry.flags.get(record.api)
+    return Said(await asyncio.to_thread(conversation, flag, record, stored), "")

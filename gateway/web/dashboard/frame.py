@@ -58,7 +58,7 @@ def _asset(content_type: str, *names: str) -> Asset:
 
 
 ASSETS: Final = {
-    "style.css": _asset("text/css", "base.css", "parts.css", "charts.css", "editor.css"),
+    "style.css": _asset("text/css", "base.css", "parts.css", "charts.css", "texts.css"),
     "pages.js": _asset("text/javascript", "editor.js", "pages.js"),
     "icon.svg": _asset("image/svg+xml", "icon.svg"),
 }

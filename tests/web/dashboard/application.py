@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import orjson
 from aiohttp import web
 
 from gateway.access.grants import Grants
@@ -17,12 +18,14 @@ from gateway.money.prices.table import Prices
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.definitions import Quota
 from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
 from gateway.upstream.health.circuits import Health
 from gateway.web.admin import sessions
 from gateway.web.dashboard import pages
+from tests.helpers.own_plugins import discover_own
 from tests.helpers.records import HAIKU, logger
 
 ADMIN, USER, POOR, NOBODY = "root@example.com", "ada@example.com", "poor@example.com", "nobody@example.com"
@@ -56,6 +59,34 @@ CONFIG = Config(
         "team": Quota("team", 200 * NANODOLLARS, on_exceed="notify"),
     },
 )
+
+
+REGISTRY = discover_own()
+
+
+class StoredBodies:
+    """The bodies of calls in memory, by the id of the call."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, CapturedBodies] = {}
+
+    async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
+        stored = self.calls.get(call)
+        return stored if stored and identity in {None, stored.identity} else None
+
+
+def chat_bodies(call: str, identity: str, text: str) -> CapturedBodies:
+    """Return the bodies of a call of Chat Completions in which everybody says `text`."""
+    asked = [{"role": "system", "content": text}, {"role": "user", "content": text}, {"role": "tool", "content": text}]
+    called = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": text, "arguments": orjson.dumps({"a": text}).decode()},
+    }
+    message = {"role": "assistant", "content": text, "tool_calls": [called]}
+    request = CapturedBody({}, orjson.dumps({"model": "m", "messages": asked}), cut=False)
+    reply = CapturedBody({}, orjson.dumps({"choices": [{"index": 0, "message": message}]}), cut=False)
+    return CapturedBodies(call, identity, 0.0, request, reply)
 
 
 class Broken:
@@ -96,6 +127,8 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             keys=(),
             health=Health(config),
             reloader=None,
+            registry=REGISTRY,
+            bodies=StoredBodies(),
             calls={},
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),

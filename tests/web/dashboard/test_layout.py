@@ -14,7 +14,7 @@ from gateway.money.quotas.definitions import Quota
 from tests.helpers.browser import FOREIGN_HOST, browser_tab
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.records import HAIKU, NOON, Kept, record
-from tests.web.dashboard.application import CONFIG, NOBODY, POOR, USER, application
+from tests.web.dashboard.application import CONFIG, NOBODY, POOR, USER, application, chat_bodies
 
 PHONE, TABLET, DESK = 360, 768, 1440
 """Widths of screens in CSS pixels."""
@@ -55,7 +55,7 @@ def crowd(store):
     long = {
         "session_id": SESSION, "identity": LOGIN, "provider": LONG.id, "model": MODEL, "agent": UNBROKEN,
         "usage": large, "cost": HUGE * 1_000_000, "duration_ms": 98_765_432.0, "first_event_ms": 87_654_321.0,
-        "api": "anthropic_messages", "upstream_api": "bedrock_model_invoke",
+        "api": "openai_chat", "upstream_api": "bedrock_model_invoke", "stream": False,
     }  # fmt: skip
     endings = (
         {"stop": f"stop_{UNBROKEN}"},
@@ -129,6 +129,7 @@ async def every_page(store, aiohttp_client, tmp_path, bedrock_sim):
     full = application(store, CROWDED)
     full[GATEWAY].config_error = f"line 3: unknown member {UNBROKEN}"
     full[GATEWAY].keys = (LONG,)
+    full[GATEWAY].bodies.calls["a1"] = chat_bodies("a1", LOGIN, f"{UNBROKEN} {'words and more words ' * 200}")
     crowded = await aiohttp_client(full)
     vacant = Kept(tmp_path / "vacant.db")
     empty = await aiohttp_client(application(vacant, Config(grants=CROWDED.grants)))

@@ -14,7 +14,7 @@ from tests.helpers.browser import browser_tab
 from tests.helpers.records import NOON, record
 from tests.helpers.source_tree import ROOT
 from tests.helpers.waiting import eventually
-from tests.web.dashboard.application import ADMIN, USER, application
+from tests.web.dashboard.application import ADMIN, USER, application, chat_bodies
 
 NASTY = "<img src=x onerror=alert(1)>\u202e\"'&"
 AXE = ROOT / ".tools/node_modules/axe-core/axe.min.js"
@@ -22,7 +22,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 CALLS = 4
 PAGES = (
     "/ui/?range=12m", "/ui/?range=12m&measure=tokens&by=user&hide=0", "/ui/errors?range=12m", "/ui/people?range=12m",
-    "/ui/cache?range=12m&by=model", "/ui/providers?range=12m", "/ui/sessions?range=12m", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
+    "/ui/cache?range=12m&by=model", "/ui/providers?range=12m", "/ui/sessions?range=12m", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/calls?id=c1&bodies=1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
 )  # fmt: skip
 MISSING = "the server responded with a status of 40"
 """The start of the console's line about a page that is an error page on purpose."""
@@ -32,10 +32,14 @@ MISSING = "the server responded with a status of 40"
 async def app(store):
     for number in range(CALLS):
         name = NASTY if number == 2 else f"tool-{number}"
-        store.put(record(id=f"c{number}", at=NOON + 400 * number, identity=USER, tools=(name,), agent=name))
+        store.put(
+            record(id=f"c{number}", at=NOON + 400 * number, identity=USER, tools=(name,), agent=name, stream=False)
+        )
     store.put(record(id="other", session_id="s2", identity="eve@example.com", cost=None))
     await store.flush()
-    return application(store)
+    app = application(store)
+    app[GATEWAY].bodies.calls["c1"] = chat_bodies("c1", USER, NASTY)
+    return app
 
 
 @pytest.fixture

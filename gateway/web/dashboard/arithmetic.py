@@ -1,0 +1,138 @@
+"""The arithmetic of a call's cost: tokens of each kind times their price, for each part that is billed separately.
+
+The computation is that of `call/cost_of_call.py`, with the present prices. It is shown only if it leads to the recorded
+cost, so the page never explains an amount by other prices than those it was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal, localcontext
+from typing import Final, NamedTuple
+
+from gateway.call.context import Gateway
+from gateway.call.cost_of_call import price_of_part
+from gateway.contract.facts import Part, Usage
+from gateway.contract.record import Record
+from gateway.money.prices.rates import PER_MILLION, Amount, Priced, Units, nanodollars, units_for
+from gateway.web.dashboard import words
+
+_KINDS: Final = (
+    ("input", "Fresh input"),
+    ("cache_read", "Read from cache"),
+    ("cache_write_5m", "Written to cache for 5 minutes"),
+    ("cache_write_1h", "Written to cache for 1 hour"),
+    ("output", "Output"),
+    ("reasoning", "Output for reasoning"),
+)
+OTHER: Final = "Tools, media and factors"
+"""Label of what a part costs beyond its tokens: fees of tools, other prices of media, and the factor of a geography."""
+_DIGITS: Final = 60
+"""Number of digits with which amounts are added. They have at most 30."""
+
+
+class PriceLine(NamedTuple):
+    """Tokens of a kind, times their price."""
+
+    kind: str
+    tokens: int | None
+    """None for an amount that is no price of tokens."""
+    price: str
+    """Dollars for 1M tokens; "" if the amount is no price of tokens."""
+    amount: str
+    """Exact dollars."""
+
+
+class PartSum(NamedTuple):
+    """The computation of the cost of a part."""
+
+    name: str
+    """The kind of work and the model; "" for the only part of a call."""
+    row: str
+    """The row of the price list."""
+    lines: tuple[PriceLine, ...]
+    total: str
+    """The exact sum in dollars."""
+
+
+class Arithmetic(NamedTuple):
+    """The computation of a call's cost from the price list."""
+
+    parts: tuple[PartSum, ...]
+    adjustment: str
+    """The factor of the configuration that the prices contain; "" if there is none."""
+
+
+def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
+    """Return the computation of a call's cost; None if the present price list does not lead to the recorded cost."""
+    provider = gateway.runtime.config.providers.get(record.provider)
+    if provider is None or record.cost is None:
+        return None
+    sums: list[PartSum] = []
+    amounts: list[Amount] = []
+    adjustments: set[Decimal] = set()
+    for part in _parts(record):
+        priced, _ = price_of_part(gateway.runtime.prices, provider, record.model, part)
+        if priced is None:
+            if part.usage == Usage() and record.parts:
+                continue
+            return None
+        amount = priced.amount(part.usage, tier=part.tier, geo=part.geo, extra=part.extra, at=record.at)
+        if amount is None:
+            return None
+        name = f"{part.kind.capitalize()} by {part.model or record.model}" if len(record.parts) > 1 else ""
+        lines = tuple(_lines(priced, part, amount, record.at))
+        sums.append(PartSum(name, priced.row(record.at), lines, _text(_dollars(amount))))
+        amounts.append(amount)
+        adjustments.add(priced.adjustment)
+    rows = ", ".join(dict.fromkeys(one.row for one in sums))
+    if nanodollars(amounts) != record.cost or rows != record.cost_basis:
+        return None
+    adjustments.discard(Decimal(1))
+    return Arithmetic(tuple(sums), ", ".join(f"{factor:f}" for factor in sorted(adjustments)))
+
+
+def _parts(record: Record) -> tuple[Part, ...]:
+    if record.parts:
+        return record.parts
+    model = record.served_model
+    return (Part(usage=record.usage, model=model, tier=record.tier, geo=record.geo, extra=record.extra),)
+
+
+def _lines(priced: Priced, part: Part, amount: Amount, at: float) -> Iterator[PriceLine]:
+    rates = priced.rates(at)
+    steps = rates.steps(part.tier, part.geo) or rates.steps(part.tier)
+    rest = _dollars(amount)
+    if steps is not None:
+        units = units_for(part.usage, steps)
+        for kind, label in _KINDS:
+            if count := _count(part.usage, kind, units):
+                unit = getattr(units, kind)
+                with localcontext(prec=_DIGITS):
+                    rest -= Decimal(count * unit).scaleb(-priced.places)
+                yield PriceLine(label, count, words.cents(priced.usd(unit, PER_MILLION)), priced.usd(count * unit))
+    if rest:
+        yield PriceLine(OTHER, None, "", _text(rest))
+
+
+def _count(usage: Usage, kind: str, units: Units) -> int:
+    """Return the tokens of a kind. Reasoning is a kind of its own if it has a price of its own."""
+    reasoning = min(usage.reasoning, usage.output) if units.reasoning is not None else 0
+    match kind:
+        case "reasoning":
+            return reasoning
+        case "output":
+            return usage.output - reasoning
+        case _:
+            count: int = getattr(usage, kind)
+            return count
+
+
+def _dollars(amount: Amount) -> Decimal:
+    with localcontext(prec=_DIGITS):
+        return Decimal(amount.units).scaleb(-amount.places)
+
+
+def _text(dollars: Decimal) -> str:
+    with localcontext(prec=_DIGITS):
+        return f"{dollars.normalize():f}"

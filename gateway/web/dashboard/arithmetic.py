@@ -59,6 +59,9 @@ class Arithmetic(NamedTuple):
     """The computation of a call's cost from the price list."""
 
     parts: tuple[PartSum, ...]
+    """The parts of the attempt that served the call."""
+    earlier: int
+    """The nanodollars that the attempts before it cost."""
     adjustment: str
     """The factor of the configuration that the prices contain; "" if there is none."""
 
@@ -66,7 +69,8 @@ class Arithmetic(NamedTuple):
 def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
     """Return the computation of a call's cost; None if the present price list does not lead to the recorded cost."""
     provider = gateway.runtime.config.providers.get(record.provider)
-    if provider is None or record.cost is None:
+    own = record.tried[-1].cost if record.tried else record.cost
+    if provider is None or record.cost is None or own is None:
         return None
     sums: list[PartSum] = []
     amounts: list[Amount] = []
@@ -85,11 +89,13 @@ def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
         sums.append(PartSum(name, priced.row(record.at), lines, _text(_dollars(amount))))
         amounts.append(amount)
         adjustments.add(priced.adjustment)
-    rows = ", ".join(dict.fromkeys(one.row for one in sums))
-    if nanodollars(amounts) != record.cost or rows != record.cost_basis:
+    rows = {one.row for one in sums}
+    recorded = set(filter(None, record.cost_basis.split(", ")))
+    # attempts that failed may have been priced by other rows
+    if nanodollars(amounts) != own or not (rows <= recorded if record.tried else rows == recorded):
         return None
     adjustments.discard(Decimal(1))
-    return Arithmetic(tuple(sums), ", ".join(f"{factor:f}" for factor in sorted(adjustments)))
+    return Arithmetic(tuple(sums), record.cost - own, ", ".join(f"{factor:f}" for factor in sorted(adjustments)))
 
 
 def _parts(record: Record) -> tuple[Part, ...]:

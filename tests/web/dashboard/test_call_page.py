@@ -11,6 +11,7 @@ import pytest
 
 from gateway.call.context import GATEWAY
 from gateway.contract.facts import Part, Usage
+from gateway.contract.record import Tried
 from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.testkit import scenarios
 from tests.end_to_end.test_bodies import BOSS, OTHER, bodies, capturing
@@ -20,6 +21,7 @@ from tests.helpers.records import record
 from tests.web.dashboard.application import ADMIN, CONFIG, USER
 from tests.web.dashboard.test_config_page import seen
 
+NASTY = "<img src=x onerror=alert(1)>\u202e"
 WORDS = "Is it warm in Rome?"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = scenarios.Tool("get_weather", {"city": "Rome"})
@@ -229,6 +231,31 @@ async def test_each_part_of_a_cost_is_computed_apart(store, client, get):
     page = seen((await get("/ui/calls?id=c3"))[1])
     assert "Fresh input 51,000" in page
     assert "Sum of this part" not in page
+
+
+async def test_the_attempts_of_a_call_are_a_table_and_their_costs_add_up(store, client, get):
+    gateway = client.app[GATEWAY]
+    priced = gateway.runtime.prices.of(gateway.runtime.config.providers["bedrock"], HAIKU)
+    usage = Usage(input=1000, output=200)
+    tried = (
+        Tried(provider="lab", model=NASTY, status=503, error="overloaded", error_native=NASTY, cost=70, duration_ms=12.0),
+        Tried(provider="old", model="x", error="unavailable", error_native="tls", cost=0, duration_ms=3000.0),
+        Tried(provider="bedrock", model=HAIKU, status=200, cost=priced.cost(usage), duration_ms=900.0),
+    )  # fmt: skip
+    store.put(
+        record(
+            id="c1", identity=USER, provider="bedrock", model=HAIKU, usage=usage, tried=tried, attempts=3,
+            cost=priced.cost(usage) + 70, cost_basis=f"lab/other, {priced.row(0.0)}", served_model="",
+        )
+    )  # fmt: skip
+    await store.flush()
+    _, html = await get("/ui/calls?id=c1")
+    page = seen(html)
+    assert "<img" not in html
+    assert f"1 lab {NASTY} 503 overloaded: {NASTY} 12 ms < $0.0001" in page
+    assert "2 old x no reply unavailable: tls 3.0 s $0.00" in page
+    assert f"3 bedrock {HAIKU} 200 served 900 ms" in page
+    assert "Earlier attempts $0.000000070" in page
 
 
 async def test_fees_beyond_tokens_have_a_line(store, client, get):

@@ -20,6 +20,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.store.entries import decode, decode_sent_call
 from gateway.store.file import BUSY_SECONDS
 from gateway.store.histogram import BOUNDS, SHIFT
+from gateway.store.recount import missing_texts
 from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import FIGURES, QUARTER, Series
 
@@ -156,10 +157,15 @@ def _examined(connection: sqlite3.Connection) -> Database:
         "good",
         calls=calls,
         last_at=-math.inf if last_at is None else last_at / 1000,
-        wrong_sums=connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()[0],  # noqa: S608 (our own)
+        wrong_sums=_wrong_figures(connection) + missing_texts(connection),
         wrong_balances=tuple(_wrong_balances(connection)),
         wrong_open_calls=sum(not decode_sent_call(line) for (line,) in open_calls),
     )
+
+
+def _wrong_figures(connection: sqlite3.Connection) -> int:
+    (number,) = connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()  # noqa: S608 (our own)
+    return int(number)
 
 
 def _objects(connection: sqlite3.Connection) -> set[str]:

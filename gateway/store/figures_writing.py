@@ -75,8 +75,8 @@ def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
     _add_to_tables(connection, EVERYBODY_TABLES, everybody, numbers)
     _add_tools(connection, sums, numbers)
     if sums.errors:
-        _add_errors(connection, sums, numbers)
-    _update_health(connection, sums.health)
+        write_errors(connection, sums.errors, sums.kinds, numbers)
+    update_health(connection, sums.health)
 
 
 def of_everybody(series: Series) -> Series:
@@ -147,9 +147,15 @@ def _add_tools(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Seri
     connection.executemany(_UPSERT_TOOL.format(table="tools_day"), by_day)
 
 
-def _add_errors(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:
-    kinds = {kind: _kind_number(connection, kind, share) for kind, share in sums.kinds.items()}
-    rows = [(group.time, numbers[group.series], kinds[kind], calls) for (group, kind), calls in sums.errors.items()]
+def write_errors(
+    connection: sqlite3.Connection,
+    errors: Mapping[tuple[Group, ErrorKind], int],
+    kinds: Mapping[ErrorKind, ErrorShare],
+    numbers: Mapping[Series, int],
+) -> None:
+    """Add errors to the table of errors. `kinds` has the last error of each kind among them."""
+    stored = {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
+    rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
     connection.executemany(_UPSERT_ERROR, rows)
 
 
@@ -165,7 +171,8 @@ def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorSh
     return int(row[0])
 
 
-def _update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str], Health]) -> None:
+def update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str], Health]) -> None:
+    """Note the last success and the last error of models, unless later ones are stored."""
     rows: list[tuple[Any, ...]] = [
         (*key, one.success_at, one.error_at, one.error, one.message, one.call) for key, one in health.items()
     ]

@@ -21,6 +21,7 @@ from gateway.store.entries import decode
 from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, BadLine, Segment, opened
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.file import connect, prepare
+from gateway.store.recount import recount_texts
 from gateway.store.state_files import keep, parts, sync, write_private
 from gateway.store.sums import FIGURES, sum_calls
 from gateway.store.writing import add_sessions
@@ -149,6 +150,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
 def rebuild_sums(path: Path) -> None:
     """Correct the sums in which stored calls are not counted. Raises `sqlite3.Error` or `StoreFailed` on failure."""
     with closing(connect(path)) as connection:
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("BEGIN IMMEDIATE")
         _complete_sums(connection)
         connection.execute("COMMIT")
@@ -268,7 +270,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
     """Replace figures by quarter hour in which stored calls are missing.
 
     Then replace the coarser figures, and those over all callers, that count fewer calls than the figures by quarter
-    hour.
+    hour. At last, count the uses of tools and the errors again.
     """
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
@@ -290,6 +292,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
         for table, unit in tables.items():
             if table != "figures_quarter":
                 _complete_table(connection, table, unit, series)
+    recount_texts(connection)
 
 
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:

@@ -188,8 +188,9 @@ def _envelope(target: Target) -> str:
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without the betas, or the gateway's cache marks, that the provider refused; None for any other
-    problem.
+    """Return the request to send again: without the betas or the gateway's cache marks that the provider refused.
+
+    Return None for any other problem.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed

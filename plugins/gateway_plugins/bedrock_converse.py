@@ -122,10 +122,9 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without the betas, or the gateway's cache marks, that the model refused; None for any other
-    problem.
+    """Return the request to send again: without the betas or the gateway's cache marks that the model refused.
 
-    A Converse request names betas in `additionalModelRequestFields`.
+    Return None for any other problem. A Converse request names betas in `additionalModelRequestFields`.
     """
     if (changed := auto_cache.retried(request, problem, converse_auto_cache.unmarked)) is not None:
         return changed

@@ -167,8 +167,9 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request without what Bedrock refused: betas (claude-code#56595), or the gateway's cache marks. Return
-    None for any other problem.
+    """Return the request to send again: without the betas or the gateway's cache marks that Bedrock refused.
+
+    Return None for any other problem. Source: claude-code#56595.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed
@@ -285,8 +286,8 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. No model reads a
-    part in the form of another family as text. It refuses or ignores such a part.
+    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A part in the
+    form of another family is not billed as text either, because a model refuses or ignores it.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -64,8 +64,8 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event. Before the comparison, a payload is put in upper case, without the blanks and quotes
-that some servers add."""
+"""Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload, which some servers
+add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 """Names of fields of a chunk. Every chunk has at least one of them."""
 _QUERY: Final = ("api-version",)

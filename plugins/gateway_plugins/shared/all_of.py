@@ -1,10 +1,10 @@
 """Merges the parts of `allOf` in a JSON schema into one schema.
 
-Gemini ignores `allOf`. Anthropic and Bedrock accept no reference in it, and require that every object forbids
-additional properties, so that an object in two parts would accept no property of either. Generators write `allOf` for
-inheritance, for intersections, and for a reference with a description beside it.
+Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
+ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also require that every object forbids additional
+properties, so that each of two object parts would forbid the other's properties.
 
-- Keywords with different values of which none includes the other stay in `allOf`.
+- A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.
 - References in the parts are replaced by their definitions.
 """
@@ -23,13 +23,14 @@ Schema = dict[str, Any]
 
 _SCHEMAS_BY_NAME: Final = NAMED | {"$defs", "definitions"}
 _ANNOTATIONS: Final = frozenset({"title", "default", "examples", "example", "$comment"})
-"""Keywords that restrict nothing. The schema's own value is kept, and that of a part is left out."""
+"""Keywords that restrict nothing. If the schema and a part both have such a keyword, the part's value is left out."""
 _TOGETHER: Final = (
     frozenset({"if", "then", "else"}),
     frozenset({"contains", "minContains", "maxContains"}),
     frozenset({"items", "prefixItems", "additionalItems"}),
 )
-"""Keywords that mean something only together, so that those of two parts cannot be mixed."""
+"""Groups of keywords that belong together. If two parts differ in a group, the keywords of this group are not merged.
+"""
 
 
 def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:
@@ -70,7 +71,9 @@ class _Merger:
 
 
 def merged(own: Schema, parts: Iterable[Any]) -> Schema:
-    """Return one schema that accepts what `own` and all parts accept. What cannot be merged is in its `allOf`.
+    """Return one schema that accepts a value if `own` and all parts accept it.
+
+    Its `allOf` has the parts that cannot be merged.
 
     >>> merged({"required": ["a"]}, [{"required": ["b"], "minProperties": 1}, {"minProperties": 2}])
     {'required': ['a', 'b'], 'minProperties': 1, 'allOf': [{'minProperties': 2}]}
@@ -84,7 +87,7 @@ def merged(own: Schema, parts: Iterable[Any]) -> Schema:
 
 
 class _Sum:
-    """A schema to which parts are added. The time that this takes grows with the size of the parts only."""
+    """A schema to which parts are added. The time to add a part grows only with the size of the part."""
 
     def __init__(self) -> None:
         self._made: Schema = {}
@@ -94,7 +97,7 @@ class _Sum:
         self._rest: list[Any] = []
 
     def add(self, part: Any) -> list[Any]:
-        """Add a part, and return the parts of its own `allOf`, which must be added next."""
+        """Add a part. Return the parts in its own `allOf`, which the caller must add next."""
         if not isinstance(part, dict):
             if part is not True:
                 self._rest.append(part)
@@ -121,13 +124,13 @@ class _Sum:
         return {**made, "allOf": self._rest} if self._rest else made
 
     def _differ(self, part: Schema, group: frozenset[str]) -> bool:
-        """Return whether both the schema and a part have keywords of the group, and not the same."""
+        """Return whether both the schema and a part have keywords of the group, but differ in them."""
         mine = {name: self._made[name] for name in group if name in self._made}
         its = {name: part[name] for name in group if name in part}
         return bool(mine and its and mine != its)
 
     def _took(self, name: str, value: Any) -> bool:
-        """Add a keyword, or return False if it cannot be combined with the value that is there."""
+        """Add a keyword and return True. Return False if its value cannot be combined with the schema's value."""
         made = self._made
         if name == "description" and isinstance(value, str):
             made.setdefault(name, "")

@@ -1,12 +1,12 @@
 """Rules for the cache marks that the gateway itself places (`Flag.mark_cache`), for every dialect that has such marks.
 
-- Marks are placed after the tools, after the system prompt, and at the end of two turns of the user: the last one, and
-  the one before the model's last turn. The first call with marks writes the whole prompt to the cache. In the next
-  call, the earlier of the two turns ends exactly where the prompt of the call before ended. So the provider finds the
-  entry, even if it looks back only a few blocks (20 at Anthropic) or not at all.
-- A mark does not change the prompt before it. So marks that move from turn to turn do not invalidate an entry.
-- Below a minimum of tokens, a model does not cache, and ignores a mark without an error. Marks on shorter beginnings of
-  a prompt are left out.
+- Marks are placed after the tools, after the system prompt, and after two messages of the user: the last one, and the
+  last one before the model's last turn. The first call with marks writes the whole prompt to the cache. The prompt of
+  the previous call ended with the earlier of the two messages. So the provider finds that call's entry at the mark,
+  even if it looks back only a few blocks (20 at Anthropic) or not at all.
+- A mark does not change the prompt before it. So an entry stays valid when the marks move on with the next turn.
+- A model does not cache a beginning of a prompt with too few tokens. It ignores a mark there, without an error. The
+  gateway leaves out such marks.
 
 The modules `auto_cache` of the dialects place the marks. Source: Anthropic's documentation (prompt caching), AWS's user
 guide (prompt caching).
@@ -24,10 +24,12 @@ from gateway.contract.flag import Caps, ClientRequest, Members
 from gateway_plugins.shared.cache_marks import HOUR
 
 FEATURE: Final = "cache_marks"
-"""The name of the marks in `ClientRequest.without`, if the provider has refused them for a model."""
+"""Entry in `ClientRequest.without` if the provider has refused the gateway's cache marks for a model."""
 BYTES_PER_TOKEN: Final = 3
-"""Number of bytes of JSON that count as one token. English text and code have about four, so the number of tokens is
-rather too high, and a useless mark is rather placed than a useful one left out."""
+"""Number of bytes of JSON that count as one token.
+
+English text and code have about four. So the estimated number of tokens is rather too high: a useless mark does less
+harm than a missing one."""
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in a provider's message that refuses cache marks, in lower case.
 
@@ -40,15 +42,16 @@ class Turns(NamedTuple):
     """Indexes of the messages at whose ends marks are placed; None if there is no such message."""
 
     last: int | None
-    """The user's last message."""
+    """Index of the user's last message."""
     before: int | None
-    """The user's last message before the model's last turn, with which the prompt of the call before ended."""
+    """Index of the user's last message before the model's last turn. The prompt of the previous call ended there."""
 
     @classmethod
     def of(cls, roles: Sequence[object]) -> Turns:
-        """Return the turns among messages with these roles.
+        """Return the messages to mark, from the roles of all messages.
 
-        A turn of the assistant that the model is to continue gets no mark, because the continued text would follow it.
+        An assistant message at the end, which the model continues, gets no mark: the continued text would follow the
+        mark.
         """
         last = _last(roles, "user", len(roles))
         answer = None if last is None else _last(roles, "assistant", last)
@@ -60,7 +63,7 @@ def _last(roles: Sequence[object], role: str, end: int) -> int | None:
 
 
 def is_possible(request: ClientRequest, caps: Caps) -> bool:
-    """Return whether the model can cache, and the provider has not refused marks for it."""
+    """Return whether the model can cache, and the provider has not refused cache marks for this model."""
     return caps.cache_points and FEATURE not in request.without
 
 
@@ -70,7 +73,7 @@ def is_enough(size: int, caps: Caps) -> bool:
 
 
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
-    """Return the field for the lifetime of a mark; {} for the usual lifetime, which every model has."""
+    """Return the field `ttl` of a mark; {} for the usual lifetime, and for a model without other lifetimes."""
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 
 

@@ -28,7 +28,7 @@ _REFUSED: Final = frozenset({
 _FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
-"""The formats of strings that are enforced. Each other format is refused."""
+"""String formats that Anthropic and Bedrock enforce. They refuse other formats."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf"})
 _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
@@ -43,7 +43,10 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 
 
 def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> Any:
-    """Return a schema without refused keywords. `is_part` is true in an `allOf`, where other parts have properties."""
+    """Return a schema without refused keywords.
+
+    `is_part` is true for a part of an `allOf`. Such a part may lack properties that another part has.
+    """
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
@@ -77,12 +80,12 @@ def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
 
 
 def _allows_any_object(schema: Schema) -> bool:
-    """Return whether a schema names no property and says nothing about additional ones."""
+    """Return whether a schema has no properties of its own and does not mention additional ones."""
     return not schema.keys() & {"properties", "additionalProperties", "$ref", *_LISTS}
 
 
 def _choices(made: Schema) -> None:
-    """Replace `oneOf`, which is refused. If its choices exclude each other, `anyOf` means the same."""
+    """Replace `oneOf` by `anyOf`, because `oneOf` is refused. Both mean the same if the choices exclude each other."""
     choices = made.pop("oneOf", None)
     if choices is None:
         return

@@ -43,7 +43,7 @@ class SplitCharacters:
         self._split: _Split | None = None
 
     def feed(self, event: Event) -> Sequence[Event]:
-        """Return the events that can be passed on."""
+        """Take an event of the stream. Return the events that can be passed on now."""
         if self._split is None:
             self._split = _find(event.payload)
             if self._split is None:

@@ -124,7 +124,7 @@ class ThinkingPlan:
     def is_anthropic(self) -> bool:
         """True if thinking is requested in Anthropic's form.
 
-        Most sampling parameters are then refused. Some models then also refuse a forced tool choice.
+        The model then refuses most sampling parameters, and some models also refuse a forced tool choice.
         """
         return self.form in ANTHROPIC_FORMS and not self.off
 

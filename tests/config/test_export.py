@@ -44,7 +44,7 @@ EVERY_KEY = {
         "drain_seconds": 0.5,
     },
     "storage": {"url": "sqlite:/tmp/x.db", "retention": "90d"},
-    "resilience": {"timeouts": {"read_seconds": 5, "connect_seconds": 1}, "retries": 1},
+    "resilience": {"timeouts": {"read_seconds": 5, "connect_seconds": 1}, "max_attempts": 2},
 }
 SOUND = {**HOSTED, "minimal": MINIMAL, "every key of our own": config({"models": None}, **EVERY_KEY)}
 

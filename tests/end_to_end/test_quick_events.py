@@ -51,8 +51,10 @@ def quick(monkeypatch):
     return writes
 
 
-def provider(url):
-    return {"lab": {"baseurl": url, "models": [NOVA], "compatibility": {"openai_chat": True}, "apikey": "key"}}
+def provider(url, *names):
+    """Return providers of the model at one address, by their names; `lab` without a name."""
+    one = {"baseurl": url, "models": [NOVA], "compatibility": {"openai_chat": True}, "apikey": "key"}
+    return dict.fromkeys(names or ["lab"], one)
 
 
 async def opened(gw, version="1.1"):
@@ -64,11 +66,15 @@ async def opened(gw, version="1.1"):
     return reader, writer
 
 
+@pytest.mark.parametrize("names", [["lab"], ["lab", "other"]], ids=["one provider", "two providers"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_each_event_comes_at_once_and_needs_no_task(tmp_path, quick, version):
-    """Check that all events but the first and the last are written from the read of the provider's bytes."""
+async def test_each_event_comes_at_once_and_needs_no_task(tmp_path, quick, version, names):
+    """Check that all events but the first and the last are written from the read of the provider's bytes.
+
+    With a second provider, the gateway waits for the first event before it decides which provider serves the call.
+    """
     upstream = Stepwise()
-    async with raw_provider(upstream.play) as peer, gate(tmp_path, provider(peer.url)) as gw:
+    async with raw_provider(upstream.play) as peer, gate(tmp_path, provider(peer.url, *names)) as gw:
         reader, writer = await opened(gw, version)
         for number in range(8):
             upstream.steps.put_nowait(event(number))

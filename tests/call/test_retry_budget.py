@@ -1,0 +1,59 @@
+"""Tests of the retry budget: how many further requests calls leave for failover."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.call.retry_budget import ALWAYS, WINDOW_SECONDS, RetryBudget
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def taken(budget, share, tries):
+    return sum(budget.take(share) for _ in range(tries))
+
+
+def test_a_few_requests_are_always_allowed():
+    assert taken(RetryBudget(Clock()), 0, 100) == ALWAYS
+
+
+def test_further_requests_are_a_share_of_the_calls():
+    budget = RetryBudget(Clock())
+    for _ in range(500):
+        budget.called()
+    assert taken(budget, 0.1, 500) == 50 + ALWAYS
+
+
+def test_calls_and_requests_are_forgotten_after_the_window():
+    clock = Clock()
+    budget = RetryBudget(clock)
+    for _ in range(500):
+        budget.called()
+    taken(budget, 0.1, 500)
+    clock.now += WINDOW_SECONDS - 1
+    assert taken(budget, 0.1, 500) == 0
+    clock.now += 1
+    assert taken(budget, 0.1, 500) == ALWAYS
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 40), st.integers(0, 40)), max_size=30), st.floats(0, 1))
+def test_no_window_has_more_than_its_share(steps, share):
+    """Check each second in turn: the requests of the window never exceed the share of its calls and the constant."""
+    clock = Clock()
+    budget = RetryBudget(clock)
+    calls, more = [], []
+    for seconds, begun, tries in steps:
+        clock.now += seconds
+        second = int(clock.now)
+        for _ in range(begun):
+            budget.called()
+        calls.append((second, begun))
+        more.append((second, taken(budget, share, tries)))
+        recent = second - WINDOW_SECONDS
+        allowed = ALWAYS + share * sum(count for at, count in calls if at > recent)
+        assert sum(count for at, count in more if at > recent) <= allowed + 1e-9 or more[-1][1] == 0

@@ -12,9 +12,10 @@ from aiohttp import web
 from gateway.store.reports.values import Dimension, Figures, Point
 from gateway.web.dashboard import charts, figures, words
 from gateway.web.dashboard.columns import draw_series
+from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page, wants_csv
 from gateway.web.dashboard.filter_bar import Choice, filter_bar
 from gateway.web.dashboard.frame import page
-from gateway.web.dashboard.rows import TableRow, table_rows
+from gateway.web.dashboard.rows import COLUMNS, TableRow, cells, table_rows
 from gateway.web.dashboard.visit import Visit, visit
 
 ROWS: Final = 25
@@ -23,16 +24,21 @@ SPLITS: Final = (("user", "Person"), ("model", "Model"), ("agent", "Client"))
 ORDERS: Final = (("wasted", "Least saved"), ("saved", "Most saved"), ("cache_read", "Most read"))
 
 
-async def cache(request: web.Request) -> web.Response:
-    seen = visit(request, "by", "sort", "hide")
+async def cache(request: web.Request) -> web.StreamResponse:
+    seen = visit(request, "by", "sort", "hide", FORMAT)
     splits = tuple(pair for pair in SPLITS if seen.reports.admin or pair[0] != "user")
     by = cast("Dimension", seen.choice("by", tuple(name for name, _ in splits)))
     sort = seen.choice("sort", tuple(name for name, _ in ORDERS))
+    if wants_csv(seen):
+        whole = await seen.reports.table(seen.filter, by, sort=sort, limit=MOST)
+        lines = table_rows(seen, by, whole.rows, "/ui/cache")
+        rows_of_file = ((line.row.name, *cells(line.row)) for line in lines if _has_input(line))
+        return await csv_page(seen, f"cache-by-{by}", (by, *COLUMNS), rows_of_file)
     totals, trend, table, bar = await asyncio.gather(
         seen.reports.totals(replace(seen.filter, compare=True)),
         seen.reports.trend(seen.filter),
         seen.reports.table(seen.filter, by, sort=sort, limit=ROWS),
-        filter_bar(seen),
+        filter_bar(seen, csv=seen.href(format="csv")),
     )
     sums = totals.now.figures
     rows: list[TableRow] = [line for line in table_rows(seen, by, table.rows, "/ui/cache") if _has_input(line)]

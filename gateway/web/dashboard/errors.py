@@ -8,9 +8,11 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from gateway.contract import errors as codes
+from gateway.store.base import rfc3339
 from gateway.store.reports.values import MessageRow
 from gateway.web.dashboard import words
 from gateway.web.dashboard.columns import draw_series
+from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page, wants_csv
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href
@@ -40,6 +42,10 @@ ADVICE: Final = {
 """Advice about an error, by its code."""
 
 
+COLUMNS: Final = ("code", "native", "provider", "message", "calls", "last_at", "example")
+"""Columns of the file."""
+
+
 class Message(NamedTuple):
     """A row of the table of messages."""
 
@@ -49,10 +55,15 @@ class Message(NamedTuple):
     """The address of the page of the last such call."""
 
 
-async def errors(request: web.Request) -> web.Response:
-    seen = visit(request, "hide")
+async def errors(request: web.Request) -> web.StreamResponse:
+    seen = visit(request, "hide", FORMAT)
+    if wants_csv(seen):
+        whole = await seen.reports.errors(seen.filter, limit=MOST)
+        return await csv_page(seen, "errors", COLUMNS, map(_cells, whole.messages))
     report, totals, bar = await asyncio.gather(
-        seen.reports.errors(seen.filter), seen.reports.totals(seen.filter), filter_bar(seen)
+        seen.reports.errors(seen.filter),
+        seen.reports.totals(seen.filter),
+        filter_bar(seen, csv=seen.href(format="csv")),
     )
     drawn = None
     if report.rows:
@@ -62,6 +73,10 @@ async def errors(request: web.Request) -> web.Response:
         request, "errors.html",
         bar=bar, drawn=drawn, messages=[_message(row) for row in report.messages], figures=totals.now.figures,
     )  # fmt: skip
+
+
+def _cells(row: MessageRow) -> tuple[str | int, ...]:
+    return row.code, row.native, row.provider, row.message, row.calls, rfc3339(row.last_at), row.example
 
 
 def _name(code: str, provider: str) -> str:

@@ -214,6 +214,7 @@ def _environment() -> Environment:
         "seconds": words.seconds,
         "span": words.span,
         "rfc3339": rfc3339,
+        "outcome_css": words.outcome_css,
         "session_href": links.session_href,
         "call_href": links.call_href,
     }

@@ -8,15 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from gateway.store.reports.values import Span
-from gateway.web.admin.csv_responses import csv_response
 from gateway.web.admin.sessions import Denied
 from gateway.web.dashboard import charts, figures, words
 from gateway.web.dashboard.columns import slots
+from gateway.web.dashboard.csv_pages import FORMAT, csv_page, wants_csv
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.rows import COLUMNS, SORTS, cells, head, table_rows
 from gateway.web.dashboard.visit import Visit, visit
-from gateway.web.reports.csv_files import as_csv
 
 ROWS: Final = 100
 """Maximum number of people on the page."""
@@ -25,14 +24,13 @@ MOST: Final = 100_000
 
 
 async def people(request: web.Request) -> web.StreamResponse:
-    seen = visit(request, "sort", "format")
+    seen = visit(request, "sort", FORMAT)
     if not seen.reports.admin:
         raise Denied("access denied: only an admin may see what others called; your own calls are on the overview")
     sort = seen.choice("sort", SORTS)
-    if seen.choice("format", ("html", "csv")) == "csv":
+    if wants_csv(seen):
         table = await seen.reports.table(seen.filter, "user", sort=sort, limit=MOST)
-        body = await asyncio.to_thread(as_csv, ("login", *COLUMNS), [(row.name, *cells(row)) for row in table.rows])
-        return csv_response(f"irisgate-people-{seen.filter.range.first}-{seen.filter.range.last}", body)
+        return await csv_page(seen, "people", ("login", *COLUMNS), ((row.name, *cells(row)) for row in table.rows))
     table, activity, bar = await asyncio.gather(
         seen.reports.table(seen.filter, "user", sort=sort, limit=ROWS),
         seen.reports.activity(seen.filter),

@@ -13,21 +13,30 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
-from gateway.contract.record import Record
-from gateway.store.base import Session
+from gateway.contract.record import Record, dollars
+from gateway.store.base import Session, rfc3339
 from gateway.web.admin.sessions import Missing, limit_of, scope
 from gateway.web.dashboard import charts, words
+from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page, wants_csv
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.dashboard.samples import sample_call
 from gateway.web.dashboard.visit import visit
+from gateway.web.reports.csv_files import Cell
 
 PAUSE_SECONDS: Final = 300
 """Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
 _LEAST_WIDTH: Final = 0.8
 """Width of the shortest bar, in percent."""
 _KINDS: Final = ("Read from cache", "Written to cache", "Fresh input", "Output")
+
+
+COLUMNS: Final = (
+    "session", "login", "agent", "providers", "models", "calls", "failed", "input", "output", "cache_read",
+    "cache_written", "cost_usd", "cost_unknown_calls", "saved_usd", "started_at", "last_at",
+)  # fmt: skip
+"""Columns of the file."""
 
 
 class Spent(NamedTuple):
@@ -60,17 +69,29 @@ class Step(NamedTuple):
     """The cost of the session up to and including this call; None on pages with older calls."""
 
 
-async def sessions(request: web.Request) -> web.Response:
-    seen = visit(request, "limit", "cursor")
+async def sessions(request: web.Request) -> web.StreamResponse:
+    seen = visit(request, "limit", "cursor", FORMAT)
+    if wants_csv(seen):
+        whole = await seen.reports.sessions(seen.filter, limit=MOST)
+        return await csv_page(seen, "sessions", COLUMNS, map(_cells, whole.rows))
     cursor = request.query.get("cursor")
     listing, bar = await asyncio.gather(
         seen.reports.sessions(seen.filter, limit=limit_of(request.query), cursor=cursor),
-        filter_bar(replace(seen, own={})),
+        filter_bar(replace(seen, own={}), csv=seen.href(format="csv", cursor=None, limit=None)),
     )
     return await page(
         request, "sessions.html",
         rows=listing.rows, bar=bar, cursor=cursor, curl=sample_call(request),
         newest=seen.href(cursor=None) if cursor else "", older=seen.href(cursor=listing.next) if listing.next else "",
+    )  # fmt: skip
+
+
+def _cells(row: Session) -> tuple[Cell, ...]:
+    usage = row.usage
+    return (
+        row.id, row.identity, row.agent, " ".join(row.providers), " ".join(row.models), row.calls, row.failed,
+        usage.input, usage.output, usage.cache_read, usage.cache_write_5m + usage.cache_write_1h, dollars(row.cost),
+        row.cost_unknown_calls, dollars(row.cache_saved), rfc3339(row.started_at), rfc3339(row.last_at),
     )  # fmt: skip
 
 

@@ -134,6 +134,15 @@ def ago(at: float, now: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%d %b %Y")
 
 
+_OUTCOMES: Final = {"ok": "good", "cancelled": "ended"}
+"""Classes of the chips of outcomes other than failures."""
+
+
+def outcome_css(outcome: str) -> str:
+    """Return the class of a chip with an outcome. A call that its client cancelled has not failed."""
+    return _OUTCOMES.get(outcome, "off")
+
+
 def cents(dollars: str) -> str:
     """Return a decimal number with at least two decimal places."""
     whole, _, rest = dollars.partition(".")

@@ -126,6 +126,47 @@ async def test_a_chart_is_read_and_followed_by_keyboard(pages):
     await eventually(lambda: tab.evaluate("document.querySelector('h1').textContent.includes('c1')"))
 
 
+async def places(tab):
+    """Return the middle of each column of the chart, in CSS pixels."""
+    return await tab.evaluate(
+        "[...document.querySelectorAll('.slot .hit')].map(hit => hit.getBoundingClientRect())"
+        ".map(box => [box.x + box.width / 2, box.y + box.height / 2])"
+    )
+
+
+async def drag(tab, begin, end):
+    """Drag the mouse from a place to another one."""
+    await tab.mouse("mouseMoved", *begin)
+    await tab.mouse("mousePressed", *begin)
+    for step in (0.5, 1):
+        x, y = (one + (other - one) * step for one, other in zip(begin, end, strict=True))
+        # a mouse that moves with its button pressed
+        await tab.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+    await tab.mouse("mouseReleased", *end)
+
+
+async def test_days_are_chosen_by_dragging_over_the_chart(pages):
+    tab = pages.tab
+    await open_page(pages, "/ui/?range=custom&from=2026-11-17&to=2026-11-26")
+    columns = await places(tab)
+    assert len(columns) == 10
+    await drag(tab, columns[7], columns[4])
+    await eventually(lambda: tab.evaluate("location.search.includes('from=2026-11-21&to=2026-11-24')"))
+    await eventually(lambda: tab.evaluate("document.querySelectorAll('.slot').length === 4"))
+    assert tab.errors == []
+
+
+async def test_a_chart_without_times_offers_no_range(pages):
+    tab = pages.tab
+    await open_page(pages, "/ui/sessions/s1")
+    hint = await tab.evaluate("document.querySelector('[data-readout]').textContent")
+    assert hint == "Point at a column, or use the arrow keys. Enter opens what the column stands for."
+    columns = await places(tab)
+    await drag(tab, columns[0], columns[2])
+    assert await tab.evaluate("document.querySelectorAll('.slot.chosen').length") == 0
+    assert await tab.evaluate("location.pathname") == "/ui/sessions/s1"
+
+
 async def test_a_page_follows_what_is_recorded(pages, store):
     tab = pages.tab
     await open_page(pages, "/ui/sessions/s1")

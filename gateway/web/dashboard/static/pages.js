@@ -92,6 +92,7 @@ addEventListener("popstate", () => {
 function chart(root) {
   const plot = $(".plot", root), readout = $("[data-readout]", root), slots = $$(".slot", root);
   if (!slots.length) return;
+  const timed = Boolean(slots[0].dataset.until);   // columns of time can be chosen as a range
   let at = slots.length - 1, from = -1;
   const handle = document.createElement("div");
   handle.className = "handle";
@@ -122,11 +123,13 @@ function chart(root) {
   // Shows no column, and leaves the place of the next key as it is.
   function rest() {
     slots.forEach(slot => slot.classList.remove("at", "chosen"));
-    readout.textContent = "Point at a column, or use the arrow keys. Drag, or hold Shift, to choose a time.";
+    readout.textContent = timed
+      ? "Point at a column, or use the arrow keys. Drag, or hold Shift, to choose a time."
+      : "Point at a column, or use the arrow keys. Enter opens what the column stands for.";
   }
 
   function choose() {
-    if (!slots[at].dataset.until) { visit(slots[at].getAttribute("href")); return; }
+    if (!timed) { visit(slots[at].getAttribute("href")); return; }
     const [first, last] = from < 0 ? [at, at] : [Math.min(from, at), Math.max(from, at)];
     const url = new URL(slots[first].getAttribute("href"), location.href);
     url.searchParams.set("to", slots[last].dataset.until);
@@ -136,7 +139,7 @@ function chart(root) {
   handle.addEventListener("keydown", event => {
     const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: slots.length - 1 };
     if (event.key in moves) {
-      if (event.shiftKey) { if (from < 0) from = at; } else from = -1;
+      if (event.shiftKey && timed) { if (from < 0) from = at; } else from = -1;
       show(Math.max(0, Math.min(slots.length - 1, moves[event.key])));
     } else if (event.key === "Enter" && at >= 0) choose();
     else if (event.key === "Escape" && from >= 0) { from = -1; show(at); }
@@ -151,7 +154,7 @@ function chart(root) {
   plot.addEventListener("pointermove", event => {
     const index = under(event);
     if (index < 0) return;
-    if (pressed >= 0 && index !== pressed) { from = pressed; dragged = true; }
+    if (timed && pressed >= 0 && index !== pressed) { from = pressed; dragged = true; }
     show(index);
   });
   plot.addEventListener("pointerdown", event => {

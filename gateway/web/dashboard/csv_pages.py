@@ -1,0 +1,29 @@
+"""The tables of pages as CSV files, with the filter of the page and its whole table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from gateway.web.admin.csv_responses import csv_response
+from gateway.web.dashboard.visit import Visit
+from gateway.web.reports.csv_files import Cell, as_csv
+
+FORMAT: Final = "format"
+"""Name of the parameter in the address."""
+MOST: Final = 10_000
+"""Maximum number of rows of a file whose rows are not those of people or models."""
+
+
+def wants_csv(seen: Visit) -> bool:
+    """Return whether the address asks for a file. Raises `BadQuery` for another format."""
+    return seen.choice(FORMAT, ("html", "csv")) == "csv"
+
+
+async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> web.Response:
+    """Return the file of a page, which is named after the page and the range of days. A thread writes it."""
+    body = await asyncio.to_thread(as_csv, columns, list(rows))
+    return csv_response(f"irisgate-{name}-{seen.filter.range.first}-{seen.filter.range.last}", body)

@@ -1,8 +1,8 @@
 """The assistant's message of a Chat request, built from text, thinking and calls in the order in which they came.
 
-A Chat message has one member for the text, one for thinking, and a list of calls. Thinking is sent back in the form in
-which the provider sent it (`carried.py`): as text in `reasoning_content` or a similar member, as a part of `content`,
-or between tags in the text. The rules are the same for all clients' dialects.
+A Chat message has one field for the text, one for thinking, and a list of calls. Thinking is sent back in the form in
+which the provider sent it (`carried.py`): as text in `reasoning_content` or a similar field, as a part of `content`, or
+between tags in the text. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TURNS_APART: Final = "\n\n"
 
 @dataclass(slots=True)
 class AssistantMessage:
-    """Builder of one message. `glue` is put between two consecutive texts."""
+    """Builder of one message. It puts `glue` between two consecutive texts."""
 
     caps: Caps
     maker: Maker
@@ -37,11 +37,11 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Members of the message with thinking or opaque reasoning tokens (`carried.py`), by name."""
+    """Fields of the message, by name: thinking, or opaque reasoning tokens (`carried.py`)."""
     _tokens: dict[str, Block] = field(default_factory=dict)
-    """Members of calls with opaque reasoning tokens, by the client's id of the call."""
+    """Fields with opaque reasoning tokens for each call, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking block that had the reasoning tokens of a call, by the client's id of the call."""
+    """JSON pointer of the thinking block that had a call's reasoning tokens, by the client's id of the call."""
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that was added to the message."""
     _after_text: bool = False
@@ -58,7 +58,7 @@ class AssistantMessage:
             self._after_text = isinstance(piece, str)
 
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
-        """Write all added pieces into `message`, which may already contain an earlier turn of the assistant.
+        """Write all added pieces into `message`. If `message` has an earlier turn already, append them to this turn.
 
         `call_id` returns the provider's id of a call.
         """
@@ -106,8 +106,9 @@ class AssistantMessage:
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Add the reasoning tokens of a thinking block to the message, and the thinking in the provider's original
-        form.
+        """Add the reasoning tokens of a thinking block to the message.
+
+        Also add the block's thinking, in the form in which the provider sent it.
         """
         for name, value in tokens.message.items():
             _merge(self._members, name, value)
@@ -141,7 +142,7 @@ class AssistantMessage:
 
 
 def complete(messages: Sequence[Block], caps: Caps) -> None:
-    """Add to the assistant's messages the thinking or signatures that the model requires in every history.
+    """Add thinking or signatures to assistant messages, if the model requires them in every history.
 
     - A model that thinks between its calls may require thinking in messages with calls. DeepSeek requires it in every
       message of the assistant (openclaw#73417, opencode#25000).
@@ -165,7 +166,10 @@ def _joined(before: str | list[Block], after: str | list[Block]) -> str | list[B
 
 
 def _merge(members: Block, name: str, value: Any) -> None:
-    """Set a member. Lists are joined, objects merged, and texts of two turns separated by a blank line."""
+    """Set the field `name`, and combine its value with an earlier value.
+
+    Lists are joined, objects are merged, and texts of two turns are separated by a blank line.
+    """
     known = members.get(name)
     if not value:
         return

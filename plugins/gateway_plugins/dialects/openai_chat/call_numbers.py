@@ -5,11 +5,11 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 - the index is 0 for every call, missing, a string, or differs between the pieces of one call (ollama#15457, agno#8880,
   openai-python#3246);
 - the id is missing, is repeated in every piece, is different in every piece (vLLM), or is the same for several calls;
-- the name is repeated in every piece, or is the only sign of a new call;
+- the name is repeated in every piece, or only the name shows that a new call begins;
 - `{}` comes before the real arguments, or the whole call is sent again at the end.
 
-So the signs are used in this order: a known id, a new id or another name, and last the index. A piece with an id or a
-name never continues a call whose arguments are complete JSON.
+So a piece is assigned by the first of these signs that it has: a known id, a new id or another name, the index. A piece
+with an id or a name never continues a call whose arguments are complete JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway_plugins.shared import lenient
 
 @dataclass(slots=True)
 class _Known:
-    """A known call, as described by its pieces so far."""
+    """A call that has begun, as described by its pieces so far."""
 
     number: int
     index: int | None
@@ -67,7 +67,7 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return the entries of `tool_calls`, each in a pair with the number of its call.
+        """Return each of the `entries` of `tool_calls` in a pair, after the number of its call.
 
         If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
         out.
@@ -85,9 +85,9 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call to which a piece belongs; None if the piece repeats a call.
+        """Return the call to which a piece belongs; None if the piece repeats a complete call.
 
-        `seen` has the numbers of the calls that the same delta has named already.
+        `seen` has the numbers of the calls that had pieces in the same delta before.
         """
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():

@@ -1,18 +1,17 @@
-"""Reasoning tokens that a Chat provider requires back in the next turn, and that clients of other dialects store for
-it.
+"""Reasoning tokens that a Chat provider requires back in the next turn. Clients of other dialects store them for it.
 
 - Some providers add opaque tokens to messages and tool calls, and require them back unchanged. Examples are Gemini's
-  thought signatures and OpenRouter's `reasoning_details`. Other dialects have no members for such tokens. So the reader
-  of the reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients of every
-  dialect send signatures and redacted thinking back.
+  thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for such tokens.
+- So the reader of the reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients
+  of every dialect send signatures and redacted thinking back.
 - Clients also send back the id of a tool call. But the tokens do not fit into an id: they have 1,000 to 100,000
   characters, and providers and clients limit the length of ids.
-- The tokens go back to the model family that made them. A member that only one provider understands goes back to this
-  provider only.
+- The tokens go back only to the model family that made them. Fields that only one provider understands go back only to
+  this provider.
 - A value that a client changed or forged is ignored, and reported as dropped.
 
 Sources: Google's guide to thought signatures (OpenAI compatibility), OpenRouter's guide to reasoning tokens, LiteLLM's
-members, xAI's and GitHub Copilot's encrypted reasoning, Mistral's thinking chunks.
+fields, xAI's and GitHub Copilot's encrypted reasoning, Mistral's thinking chunks.
 """
 
 from __future__ import annotations
@@ -33,26 +32,28 @@ MESSAGE: Final = frozenset({
     DETAILS, "extra_content", "provider_specific_fields", "reasoning_opaque", "reasoning_signature",
     "encrypted_content", "encrypted_reasoning", "thought_signature",
 })  # fmt: skip
-"""Members of a message that may have opaque reasoning tokens."""
+"""Fields of a message that may have opaque reasoning tokens."""
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
-"""Members of a tool call, or of its `function`, that may have opaque reasoning tokens."""
+"""Fields of a tool call, or of its `function`, that may have opaque reasoning tokens."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
-"""Members that all providers of the model's family understand."""
+"""Fields that are sent back to every provider of the model's family. Other fields go back to one provider only."""
 _MARKS: Final = frozenset({"thought"})
-"""Members inside `extra_content` that only describe a delta. They are not sent back."""
+"""Fields inside `extra_content` that describe only the delta. They are not sent back."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
-"""Members inside `_LITELLMS` that have reasoning tokens. Its other members repeat what is elsewhere in the reply."""
+"""Fields inside LiteLLM's `provider_specific_fields` that have reasoning tokens.
+
+Its other fields repeat what is elsewhere in the reply."""
 TEXT: Final = "reasoning_content"
-"""The most common member for thinking as text."""
+"""The most common field for thinking as text."""
 PART: Final = "thinking"
 """Type of a part of `content` with thinking, as Mistral sends it."""
 BLOCKS: Final = "thinking_blocks"
-"""LiteLLM's member for thinking with the signature of Anthropic."""
+"""LiteLLM's field for thinking blocks with Anthropic's signature."""
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""The member of an entry in `reasoning_details` that a stream sends in pieces, by the type of the entry."""
+"""Field that a stream sends in pieces, by the type of an entry in `reasoning_details`."""
 
 
 @dataclass(slots=True)
@@ -92,8 +93,8 @@ class Gathered:
     def take(self, thinking: str = "", **signed: str) -> str:
         """Return the gathered tokens, encoded for the client; "" if there are none.
 
-        `thinking` is the name of the provider's member with the thinking to which the tokens belong. `signed` has the
-        signature or data of an entry of `BLOCKS`.
+        `thinking` is the name of the provider's field with the thinking to which the tokens belong. `signed` has the
+        signature or the data of a block in LiteLLM's `thinking_blocks`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}
@@ -110,7 +111,7 @@ class Gathered:
 
 
 def call_members(entry: Mapping[str, Any]) -> Json:
-    """Return the members with reasoning tokens of a call, or of its `function`."""
+    """Return the fields of a call, and of its `function`, that have reasoning tokens."""
     members: Json = {}
     for name in CALL & entry.keys():
         _add(members, name, entry[name])
@@ -122,7 +123,7 @@ def call_members(entry: Mapping[str, Any]) -> Json:
 
 
 def _add(members: Json, name: str, value: Any) -> None:
-    """Set a member. If its value is an object, it is merged with the object of an earlier delta."""
+    """Set the field `name`. If the value is an object, merge it with the object from an earlier delta."""
     if isinstance(value, dict):
         inner = dict(mapping(members.get(name)))
         for key, each in value.items():
@@ -134,7 +135,10 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` in a stream. The pieces of one entry are consecutive and share an index."""
+    """Add an entry of `reasoning_details` in a stream, or a piece that continues the last entry.
+
+    The pieces of one entry are consecutive and share an index.
+    """
     last = entries[-1] if entries else {}
     kind, joined = entry.get("type"), _JOINED.get(text(entry.get("type")), "")
     if not joined or kind != last.get("type") or entry.get("index") != last.get("index"):
@@ -151,22 +155,21 @@ class Returned:
     """Reasoning tokens that a client sent back with a thinking block."""
 
     text: str
-    """Name of the provider's member in which the block's thinking came (one of `_TEXTS`); "" if the block has no
-    thinking."""
+    """Name of the provider's field from which the block's thinking came (one of `_TEXTS`)."""
     message: Json
-    """Members for the assistant's message."""
+    """Fields with reasoning tokens for the assistant's message."""
     calls: dict[str, Json]
-    """Members for tool calls, by the id of the call."""
+    """Fields with reasoning tokens for each tool call, by the id of the call."""
     signed: Json
-    """Signature or data of an entry of `BLOCKS`."""
+    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} if there is none."""
     is_complete: bool = True
-    """False if some members are left out because they were made by another provider."""
+    """False if some fields are left out because another provider made them."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
     """Return the reasoning tokens in a signature or in redacted data, without those that must not be sent to `maker`.
 
-    Returns None if the value was not made by `Gathered.take`, or was made for another model family.
+    Returns None if `Gathered.take` did not make the value, or made it for another model family.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):
@@ -188,7 +191,7 @@ def _of_family(members: Json) -> Json:
 
 
 def _is_sound(decoded: Json) -> bool:
-    """Return whether a decoded value has only members that `Gathered.take` writes."""
+    """Return whether a decoded value has only fields that `Gathered.take` writes."""
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False

@@ -1,9 +1,8 @@
-"""Rules of Chat Completions for requests that are converted to it: results of tool calls, parts that a role may have,
-files.
+"""Rules of Chat Completions for converted requests: results of tool calls, parts that each role may have, files.
 
 A conversion adds the client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
-turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. The
-rules are the same for all clients' dialects. They depend on the model only through its capabilities (`Caps`). Source:
+turns them into `messages` that OpenAI and compatible servers accept. The rules are the same for all clients' dialects.
+They depend on the model only through its capabilities (`Caps`). Tools and parameters are in `options.py`. Source:
 OpenAI's API reference (Chat).
 """
 
@@ -29,7 +28,7 @@ Some models do not accept a user message right after tool results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
-"""Beginning of the text of a failed tool result. Chat has no member that marks a result as failed."""
+"""Beginning of the text of a failed tool result. Chat has no field that marks a result as failed."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 """Pattern of a tool call's id. OpenAI refuses an id of more than 40 characters."""
@@ -103,7 +102,7 @@ class Conversation:
         return [media_part(media, self._caps, field)]
 
     def system(self, value: str) -> None:
-        """Add system text at the present end of the conversation."""
+        """Add system text at the end of the conversation so far."""
         if value.strip():
             role = "system" if self._caps.system else "user"
             self._others.append({"role": role, "content": value})
@@ -123,7 +122,7 @@ class Conversation:
             self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
 
     def user(self, parts: Sequence[Block]) -> None:
-        """Add a user message of Chat parts."""
+        """Add a user message with these parts, which have the form of Chat."""
         visible = [part for part in parts if not is_blank(part)]
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})
@@ -150,9 +149,10 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result of Chat parts. Raises `Refused` if the last assistant turn has no call with this id.
+        """Add a tool result with these parts, which have the form of Chat.
 
-        `at` is the JSON pointer of the client's member that names the call.
+        `at` is the JSON pointer of the client's field that names the call. Raises `Refused` if the last assistant turn
+        has no call with this id.
         """
         content = [part for part in parts if not is_blank(part)]
         if is_error and not _names_error(content):
@@ -162,11 +162,12 @@ class Conversation:
             self._results.append(made)
 
     def messages(self) -> list[Block]:
-        """Return the messages.
+        """Return the messages, completed so that providers accept them.
 
-        A call without a result gets an error as its result. A user message is added at the end if there are only system
-        messages. It is also added if the last message is the assistant's and the model cannot continue it; that message
-        is reported as dropped.
+        - A call without a result gets an error as its result.
+        - A user message is added at the end if there are only system messages.
+        - A user message is also added if the last message is the assistant's and the model cannot continue it. The
+          assistant's message is then reported as dropped.
         """
         self._flush()
         complete(self._messages, self._caps)
@@ -178,15 +179,14 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the client's id of a call.
-
-        If OpenAI or the model would refuse it, return an id that is derived from it.
-        """
+        """Return the id of a call for the provider: the client's id, or a derived id if that would be refused."""
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Move everything since the last assistant turn into the messages: the results, their files, then the rest."""
+        """Move everything since the last assistant turn into the messages: first the results, then their files, then
+        the rest.
+        """
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:

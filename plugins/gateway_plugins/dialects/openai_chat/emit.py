@@ -2,10 +2,10 @@
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
-- A Chat client gets text, thinking and calls in three separate members, without their order. So a thinking block after
+- A Chat client gets text, thinking and calls in three separate fields, without their order. So a thinking block after
   text or calls states the numbers of characters and of calls before it (`PLACE`). When the client sends the block back,
   the reader restores the order from these numbers.
-- Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
+- Three fields are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
 
@@ -27,7 +27,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Members of a thinking block that give its place: the numbers of characters of text and of calls before the block."""
+"""Fields that give the place of a thinking block: the numbers of characters of text and of calls before the block."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -61,7 +61,7 @@ _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 def openai_tier(tier: str) -> str:
-    """Return the service tier if OpenAI has a tier of that name, else "default"."""
+    """Return the service tier if OpenAI has a tier of this name; otherwise "default"."""
     return tier if tier in _TIERS else "default"
 
 

@@ -12,11 +12,10 @@ THINKING: Final = "thinking"
 
 
 def ordered_parts(content: Any) -> list[tuple[str, str]]:
-    """Return the parts of a `content` in order, each as a pair: (`TEXT` or `THINKING`, text), or (type of another part,
-    "").
+    """Return the parts of a `content` in order, each as a pair.
 
-    A content is a string, or from some servers a list of parts. In Mistral's replies, a part of thinking contains a
-    list of parts itself.
+    The pair is (`TEXT` or `THINKING`, the text), or (the type of another part, ""). A content is a string, or from some
+    servers a list of parts. In Mistral's replies, a part of thinking contains a list of parts itself.
     """
     if not isinstance(content, list):
         return [(TEXT, text(content))]

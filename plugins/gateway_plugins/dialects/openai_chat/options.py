@@ -35,7 +35,7 @@ _MAX_NAME: Final = 64
 
 
 def stream_members() -> Block:
-    """Return the members that request a stream with a usage report. Clients of other dialects always expect one."""
+    """Return the fields that request a stream with a usage report, which clients of other dialects expect."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -110,7 +110,7 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
 
 
 def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> Block:
-    """Return the members for limit, effort, sampling and stop sequences.
+    """Return the fields for limit, effort, sampling and stop sequences.
 
     `stops_at` is the JSON pointer of the stop sequences in the client's body. Too many stop sequences, and any `top_k`,
     are reported as dropped.
@@ -124,9 +124,10 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> 
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return seed and penalties. Models without sampling parameters refuse penalties too, which are then reported.
+    """Return seed and penalties. A model without sampling parameters gets no penalties, and they are reported as
+    dropped.
 
-    `pointer` returns the JSON pointer of the client's member, by the name of Chat's member.
+    `pointer` returns the JSON pointer in the client's request for a field name of Chat.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:
@@ -135,17 +136,16 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:
-    """Return the output limit under the member name that the model accepts; {} without a limit."""
+    """Return the output limit, under the field name that the model accepts; {} if there is no limit."""
     if tokens is None:
         return {}
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
 def _thinking(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return the members that ask for thinking or switch it off; {} if the plan does neither.
+    """Return the fields that ask for thinking or switch it off; {} if the plan does neither.
 
-    Most servers only have `reasoning_effort`. Some models have their own member that switches thinking
-    (`Caps.reasoning`).
+    Most servers have only the field `reasoning_effort`. Some models have a field of their own (`Caps.reasoning`).
     """
     if not plan.form:
         return {}
@@ -177,7 +177,7 @@ def _stops(stops: Sequence[str], drop: Drop, at: str) -> Block:
 def build_output(
     wanted: JsonFormat | None, functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop
 ) -> FormattedOutput:
-    """Return the members for the functions, the tool choice and the answer's format."""
+    """Return the fields for the functions, the tool choice and the answer's format."""
     if wanted is None:
         return FormattedOutput(_tool_members(functions, choice, caps, drop))
     if caps.json_schema:

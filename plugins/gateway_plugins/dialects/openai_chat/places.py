@@ -1,7 +1,7 @@
 """Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat).
 
 Chunks mark only the end of a whole choice, by `finish_reason`. So the end of a text is derived from what follows:
-thinking ends where the answer begins, and any text ends where a tool call begins. The member `reasoning_details` is
+thinking ends where the answer begins, and any text ends where a tool call begins. The field `reasoning_details` is
 described in OpenRouter's API reference.
 """
 
@@ -47,9 +47,9 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that is only a piece of one answer; () for any other chunk.
+    """Return the places of a chunk that has only a piece of an answer's text; () for any other chunk.
 
-    Nearly all chunks are such pieces.
+    Nearly all chunks have only such a piece.
     """
     try:
         (choice,) = data["choices"]
@@ -89,7 +89,7 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
-    """Yield the ends of the texts and of the earlier calls, because a call of a tool begins or continues.
+    """Yield the ends of the text and of the earlier calls, because the delta has a piece of a call.
 
     Some servers send text and the first piece of a call in the same delta. Then the text does not end here.
     """
@@ -120,7 +120,7 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of the transcript of an audio, and of OpenRouter's thinking."""
+    """Yield the places of an audio's transcript and of OpenRouter's thinking (`reasoning_details`)."""
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)
     for number, detail in enumerate(map(mapping, sequence(message.get("reasoning_details")))):
@@ -131,7 +131,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
 
 
 _PARTS = {"text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url"}
-"""Members of parts of the known kinds. A part without any of them is of an unknown kind."""
+"""Fields that parts of known kinds have. A part without any of them is of an unknown kind."""
 
 
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:

@@ -43,12 +43,14 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 }
 _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Members with thinking as unsigned text. No conversion from Chat sends them to a provider. They are not reported as
-dropped if the message has `thinking_blocks`, because they only repeat the text of these blocks."""
+"""Fields with thinking as unsigned text. No conversion from Chat sends them to a provider.
+
+If the message has `thinking_blocks`, they are not reported as dropped, because they only repeat the text of these
+blocks."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Calls in the older member `function_call` are read as tool calls."""
+    """Return the conversation. Calls in the older field `function_call` are read as tool calls."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
@@ -111,8 +113,8 @@ def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
     """Return a message in the newer form: `tool_calls` instead of `function_call`, and results with `tool_call_id`.
 
-    A call gets an id from the gateway. A result gets the id of the last call of the function that it names, which
-    `legacy` has by the function's name.
+    The gateway makes the ids, because the older form has none. `legacy` has the id of the last call of each function. A
+    result names only the function, and gets this id.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -126,9 +128,9 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in `cache_control`: None if that member is missing, "" if it names no lifetime.
+    """Return the lifetime in `cache_control`: None if that field is missing, "" if it names no lifetime.
 
-    opencode sends this member, which is Anthropic's, on messages, parts and tools.
+    opencode sends this field, which is Anthropic's, on messages, parts and tools.
     """
     mark = raw.get("cache_control")
     if mark is None:
@@ -141,7 +143,7 @@ def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the parts of a content, which is a string or a list. Blank texts are kept."""
+    """Return the parts of a `content`, which may be a string or a list. Blank texts are kept."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -152,10 +154,10 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an earlier answer.
+    """Return a part of an earlier answer, or a blank text if the part is not text.
 
-    A part that is not text, such as a picture that the model made, is reported as dropped, and a blank text is returned
-    for it. It is not refused, because a 400 would end the session.
+    A part that is not text, such as a picture that the model made, is reported as dropped. It is not refused, because a
+    400 would end the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw
@@ -208,7 +210,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
     """Yield the blocks in `thinking_blocks`, which the client copied from an earlier reply.
 
-    Each is yielded with its place: the numbers of characters of text and of calls before it.
+    Each block comes with two numbers: the characters of text before it, and the calls before it.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
@@ -227,8 +229,8 @@ def _ordered(
 ) -> list[Part | Call | Reasoning]:
     """Return thinking, text and calls in the order in which the model wrote them.
 
-    Thinking without a place comes first. The order of the rest of the text and the calls is not known; the text is
-    placed first.
+    Only thinking has a place. Thinking without a place comes first. Text and calls after the last thinking have no
+    known order, so the text comes before the calls.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0

@@ -1,6 +1,6 @@
 """Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every member of the body is read, refused, or reported as dropped, except members with a value in `_NEUTRAL`.
+Every field of the body is read, refused, or reported as dropped, except fields with a value in `_NEUTRAL`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _REFUSED_MEMBERS: Final = {
 
 
 _ALLOWED_MODES: Final = ("auto", "required")
-"""Modes of a tool choice with which a list of allowed tools can be combined."""
+"""Modes of a tool choice that may be combined with a list of allowed tools."""
 
 
 def read_request(top: Members, drop: Drop) -> PlainRequest:
@@ -140,7 +140,7 @@ def _offered_tools(top: Members) -> OfferedTools:
 
 
 def _tools(top: Members) -> list[Tool]:
-    """Return the tools in `tools` and in the older member `functions`."""
+    """Return the tools in `tools` and in the older field `functions`."""
     raws = [(f"/tools/{index}", raw) for index, raw in enumerate(checks.list_of(member(top, "tools"), "/tools"))]
     functions = checks.list_of(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
@@ -172,7 +172,7 @@ def _tool(raw: Any, at: str) -> Tool:
 
 
 def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
-    """Return the choice in `tool_choice` or in the older `function_call`, and the name of that member."""
+    """Return the choice in `tool_choice` or in the older `function_call`, and the name of that field."""
     older = top.decode("tool_choice") is None and "function_call" in top
     field = "function_call" if older else "tool_choice"
     value = member(top, field)

@@ -1,8 +1,9 @@
 """The usage of a reply in the Chat dialect, from one or several reports. Responses has the same form under other names.
 
-- A stream may have several reports. Each is cumulative, so the last has the whole usage (OpenAI's API reference:
-  `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
-  from an earlier report. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
+- A stream may have several reports. Each is cumulative, so the last one has the whole usage (OpenAI's API reference:
+  `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022).
+- If the last report lacks a count, the count is taken from an earlier report. For cache tokens, both reports must have
+  the same prompt tokens.
 - A report that is empty, null, or has only zeros replaces nothing.
 - The prompt count includes tokens that were read from a cache or written to it. Servers that pass on Anthropic's counts
   exclude these tokens. Their reports are recognised by the total, or by a prompt count that is smaller than the cached
@@ -82,7 +83,7 @@ _SEARCHES: Final[tuple[Path, ...]] = (
 )
 """Paths of the number of web searches, which are billed in addition to the tokens."""
 _NANO: Final = 9
-"""Decimal places of an amount in nanodollars."""
+"""Number of decimal places of a dollar amount in nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
 """Maximum amount in dollars that a provider charges for one call. A larger amount is a mistake and must not be
 billed."""
@@ -134,7 +135,7 @@ class Reports:
         self.charged = self.charged if charged is None else charged
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the only part of the call."""
+        """Return the usage of the call, which has only one part."""
         read, written = self._cached.get("read", 0), self._written
         is_outside = self._is_cache_outside
         hour = min(self._cached.get("written_1h", 0), written)
@@ -152,7 +153,7 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the provider reported all counts that the price depends on, so that no count is assumed."""
+        """Return whether the provider reported every count on which the price depends. Otherwise a count is assumed."""
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
@@ -170,7 +171,7 @@ class Reports:
 
     @property
     def _beyond(self) -> int:
-        """The number of tokens in the total that neither the prompt count nor the completion count includes."""
+        """The number of tokens in the total beyond the prompt count and the completion count."""
         return max(0, (self._total or 0) - self._prompt - self._completion)
 
     @property
@@ -186,8 +187,9 @@ class Reports:
 def _charged(usage: Mapping[str, Any]) -> int | None:
     """Return the amount in nanodollars that the provider reports as charged; None if it reports no amount.
 
-    If the model is called with the caller's own key of another provider, OpenRouter charges a fee, and that provider
-    charges the rest. OpenRouter's credits are US dollars (OpenRouter's documentation, usage accounting).
+    OpenRouter may call another provider with the caller's own key. Then OpenRouter charges only a fee, and the other
+    provider charges the rest; the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's documentation,
+    usage accounting).
     """
     amounts = [usage.get("cost")]
     if usage.get("is_byok") is True:

@@ -1,7 +1,7 @@
 """Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
-- Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
-  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and members with opaque
+- Some fields are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
+  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and fields with opaque
   tokens that the provider requires back (`carried.py`).
 - The pieces of several calls may come interleaved (`call_numbers.py` tells the calls apart), but a writer must get the
   calls one after the other. So only the first call is written while its pieces come. Each later call is held back until
@@ -47,11 +47,11 @@ _CONTENT_MEMBERS: Final = (
     "annotations",
     *sorted(carried.MESSAGE),
 )
-"""Members of a delta or message that are read, except the members for tool calls."""
+"""Fields of a delta or message that are read, except the fields for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
-"""Members of a delta or message that are read. Any other member is reported as dropped if its value is not empty."""
+"""Fields of a delta or message that are read. Any other field is reported as dropped if its value is not empty."""
 _REASONING: Final = frozenset({carried.TEXT, "reasoning", carried.DETAILS, carried.BLOCKS})
-"""Members with thinking, as text or as blocks. Most deltas have none of them."""
+"""Fields with thinking, as text or as blocks. Most deltas have none of them."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"}) | carried.CALL
 _DONE: Final = b"[DONE]"
 
@@ -72,7 +72,7 @@ class _Call:
     """True if the arguments are `{}` so far. This is not written yet, because some servers send `{}` before the
     arguments."""
     carried: dict[str, Any] = field(default_factory=dict)
-    """Members with opaque reasoning tokens that have not been written yet."""
+    """Fields with opaque reasoning tokens that have not been written yet."""
 
     def add(self, piece: str) -> None:
         """Add a piece of the arguments."""
@@ -86,7 +86,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply of the model `maker`. Thinking gets the tag of the model family (`Maker.tagged`)."""
+    """Reads one reply of a model. Signatures of thinking get the tag of the model's family (`Maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -96,7 +96,7 @@ class Reader:
         self._drop = drop
         self._started = self._finished = self._over = False
         self._thinking = ""
-        """Name of the provider's member with the thinking of the open block; "" if no thinking block is open."""
+        """Name of the provider's field with the thinking of the open block; "" if no thinking block is open."""
         self._in_text = False
         """True if the content that was written last is text."""
         self._refused = self._is_whole = False
@@ -140,7 +140,7 @@ class Reader:
             writer.usage(self._reports.part(marks).usage, self._tier)
 
     def _done(self, writer: Writer) -> None:
-        """End the reply with the stop reason `stop`, if no finish reason has come. Some servers send none."""
+        """End the reply. If no finish reason has come, the stop reason is `stop`, because some servers send none."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)
@@ -161,7 +161,7 @@ class Reader:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether a call is open and incomplete. An open call with complete arguments is ended."""
+        """Return whether a call is open and its arguments are incomplete. If they are complete, end the call."""
         call = self._current
         if call is None or call.ended:
             return False
@@ -200,9 +200,9 @@ class Reader:
             self._annotation(lenient.mapping(entry), writer)
 
     def _before_text(self, writer: Writer) -> None:
-        """End an open thinking block before text is written.
+        """End the open thinking block, because text follows.
 
-        Reasoning tokens between two pieces of text are written after the text.
+        Reasoning tokens that come between two pieces of text do not divide the text. They are written after it.
         """
         if self._thinking or not self._in_text:
             self._settle(writer)
@@ -211,7 +211,7 @@ class Reader:
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
         """Read the thinking in a delta.
 
-        Some servers send the same thinking in several members, of which one is used.
+        Some servers send the same thinking in several fields. Only one of these fields is used.
         """
         texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
         texts[carried.DETAILS] = _text_of_details(delta)
@@ -240,9 +240,9 @@ class Reader:
     def _settle(self, writer: Writer) -> None:
         """Write the reasoning tokens that have come so far, before other content begins.
 
-        They become the signature of the open thinking block, or redacted thinking if no block is open. A block without
-        tokens gets a signature that is only the tag of the model's family. If the client sends the block back, this tag
-        shows that the block is unsigned.
+        The tokens become the signature of the open thinking block. If no block is open, they become redacted thinking.
+        If there are no tokens, the signature of the block is only the tag of the model's family. When the client sends
+        such a block back, the gateway knows from the tag alone that the provider did not sign it.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -277,7 +277,9 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the first call that has not ended, and each later call if all calls before it are complete."""
+        """Write the pieces of the calls that have come. A later call is written only when all calls before it are
+        complete.
+        """
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:
@@ -300,9 +302,9 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the reasoning tokens of a call.
+        """Gather the reasoning tokens of a call for the client.
 
-        Those of a schema tool's call are dropped, because the client gets no such call.
+        The client gets no call of the schema tool, so the tokens of such a call are reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)
@@ -337,6 +339,6 @@ class Reader:
 
 
 def _text_of_details(delta: Mapping[str, Any]) -> str:
-    """Return the thinking in `reasoning_details`, for servers that send it in no other member."""
+    """Return the thinking in `reasoning_details`, for servers that send it in no other field."""
     entries = map(lenient.mapping, lenient.sequence(delta.get(carried.DETAILS)))
     return "".join(lenient.text(entry.get("text")) or lenient.text(entry.get("summary")) for entry in entries)

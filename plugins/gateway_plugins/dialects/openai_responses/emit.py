@@ -4,7 +4,7 @@
   streamed.
 - The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.
 
-Single items are written in `items.py`, and the members that repeat the request in `echo.py`. Sources: OpenAI's API
+Single items are written in `items.py`, and the fields that repeat the request in `echo.py`. Sources: OpenAI's API
 reference (Responses, Streaming events) and the openai SDK's types.
 """
 

@@ -29,7 +29,7 @@ _OUTPUT_DELTAS: Final = frozenset(
 """Kinds of events that have a piece of the model's output in `delta`."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
-"""Types of calls without the member `name`. The tool's name is the type without "_call"."""
+"""Types of calls without the field `name`. The tool's name is the type without "_call"."""
 
 
 _FEES: Final[Mapping[str, str]] = {
@@ -40,7 +40,7 @@ _FEES: Final[Mapping[str, str]] = {
 }
 """Names of the tools whose calls are billed, by the types of the calls (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Tools whose fee is unknown, because it depends on the size and time of a container, or on the image."""
+"""Tools whose fee the gateway cannot know: it depends on the size and time of a container, or on the image."""
 
 
 class Meter:
@@ -98,11 +98,11 @@ _AS_CHAT: Final = {
     "input_tokens_details": "prompt_tokens_details",
     "output_tokens_details": "completion_tokens_details",
 }
-"""Name of each usage member in Chat Completions, by its name in Responses."""
+"""Names of usage fields in Chat Completions, by their names in Responses."""
 
 
 def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a usage object of Responses with Chat's names of its members."""
+    """Return a usage object of Responses with the field names of Chat."""
     return {_AS_CHAT.get(name, name): value for name, value in usage.items()}
 
 

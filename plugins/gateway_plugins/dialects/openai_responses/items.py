@@ -1,7 +1,7 @@
 """Writers of the items in a Responses reply: message, reasoning, and three kinds of call.
 
-- An item sends its events with `send(kind, members)`, which does nothing if the reply is not streamed. Its `body`
-  becomes a part of `output` in the response. So the same code writes both kinds of replies.
+- An item sends its events with `send(kind, members)`. If the reply is not streamed, `send` does nothing. The `body` of
+  the item becomes an element of `output` in the response. So the same code writes both kinds of replies.
 - Ids of items are created here, because replies in other dialects have none.
 
 `emit.py` chooses the item to which a piece of a reply belongs, and sends the events of the response itself. Source: the
@@ -23,7 +23,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""A function that sends an event with the given type and members, to which it adds `output_index`."""
+"""A function that sends an event with the given type and fields. The function adds the field `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -187,8 +187,8 @@ class Call(Item):
     def arguments(self, fragment: str) -> None:
         """Add a piece of the arguments, which are JSON text.
 
-        Only a function's arguments are sent immediately. The input of a custom tool, and the action of the local shell,
-        are members of this JSON. They can be read only when the JSON is complete.
+        Only a function's arguments are sent at once. The input of a custom tool and the action of the local shell are
+        read from this JSON when it is complete.
         """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
@@ -237,7 +237,7 @@ def _as_object(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """Return the member `action` of a local shell call. A command that is a single string is run with `sh -c`."""
+    """Return the field `action` of a local shell call. A command that is a single string is run with `sh -c`."""
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

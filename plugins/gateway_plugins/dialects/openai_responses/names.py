@@ -1,9 +1,9 @@
-"""Flat names for the tools of a Responses client, and the way back from a flat name to the tool.
+"""Flat names for the tools of a Responses client, and the tools behind the flat names.
 
 In other dialects, every tool is a function with a single name. The Responses API also has functions in a `namespace`
 (Codex uses these for MCP servers), custom tools whose input is free text, and the client's local shell. Each of these
-gets a flat name here. When the model calls a tool, the table of `Origin`s tells the form in which the client expects
-the call. Nothing here reads a request or writes a reply.
+gets a flat name here. When the model calls a tool, its `Origin` tells the form in which the client expects the call.
+Nothing here reads a request or writes a reply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""The tools by flat name. A name that is not in this table is the name of a function without a namespace."""
+"""The tools by flat name. A flat name that is missing here is the name of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:

@@ -31,15 +31,16 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 }
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
-"""Members of items that have a text of their own: arguments of calls, and code."""
+"""Fields of an item that are texts by themselves: arguments of calls, and code."""
 _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Names of the members that have text, by the member that contains them in an item of the provider's own tools. The
-texts are results of a search in files, logs of code, patches, and queries, commands and typed text."""
+"""Fields with text inside an outer field (the key), for items of the provider's own tools.
+
+The texts are results of a search in files, logs of code, patches, and queries, commands and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Members of items of the provider's own tools that are texts themselves, or lists of texts."""
+"""Fields of items of the provider's own tools. Each is a text, or a list of texts."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
@@ -75,7 +76,7 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield the places in an event that has a whole part, a whole item, or the whole response."""
+    """Yield the places of texts in an event with a whole part, a whole item or the whole response."""
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"
@@ -160,9 +161,9 @@ def _known_item(item: dict[str, Any], path: Path, number: Any, role: str, *, rep
 def _tool_texts(
     value: dict[str, Any], path: Path, names: tuple[str, ...], block: Path, *, repeats: bool
 ) -> Iterator[Place]:
-    """Yield the place of each string in the members `names` of a tool's call or result, also of strings in lists.
+    """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    `block` is the beginning of the names of their blocks. `repeats` says whether earlier events had the strings.
+    The name of each text's block begins with `block`. `repeats` is true if the texts repeat texts of earlier events.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

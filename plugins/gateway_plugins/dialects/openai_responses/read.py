@@ -44,7 +44,7 @@ _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the messages. The result of a call is placed directly after the turn with the call."""
+    """Return the messages. Each result of a call comes directly after the assistant's turn that made the call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
@@ -67,11 +67,12 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Lists of results, by call id. All calls in one turn of the assistant share one list."""
+    """The list to which the result of a call is added, by call id. Calls in the same turn of the assistant share a
+    list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """The lists in `_results`, by the index of the assistant's message in `conversation`."""
+    """The same lists by the index in `conversation` of the assistant's message with the calls."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """Call ids of local shell calls, by their item ids, because some outputs name their call by the item id."""
+    """The `call_id` of each local shell call, by its item id. Some outputs name the call by its item id."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
@@ -172,7 +173,7 @@ class _Items:
         self._call({**raw, "name": name}, at, arguments(input_))
 
     def client_output(self, raw: dict[str, Any], at: str) -> None:
-        """Read the output of a call read by `client_call`: a text, a list of the shell's outputs, or a screenshot."""
+        """Read the output of a call that `client_call` read: a text, a list of the shell's outputs, or a screenshot."""
         output = raw.get("output")
         if isinstance(output, list):
             output = lenient_json.dumps(output).decode()
@@ -208,7 +209,7 @@ class _Items:
     def reference(self, raw: dict[str, Any], at: str) -> None:
         """Report a reference as dropped if it names an item that would be left out.
 
-        Refuse any other reference, because a turn of the conversation would be lost.
+        Raises `Refused` for any other reference, because a turn of the conversation would be lost.
         """
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
@@ -220,9 +221,9 @@ class _Items:
         raise invalid(f"{param(at)}: conversations are not compacted here; ask the model for a summary", param(at))
 
     def configuration(self, raw: dict[str, Any], at: str) -> None:
-        """Report a change of the effort as dropped.
+        """Read a change of settings within the conversation. A change of the effort is reported as dropped.
 
-        Refuse a change of the answer's format, on which the client relies.
+        Raises `Refused` for a change of the answer's format, because the client relies on this format.
         """
         form = object_of(object_of(raw.get("text"), f"{at}/text").get("format"), f"{at}/text/format")
         if form.get("type") not in (None, "text"):

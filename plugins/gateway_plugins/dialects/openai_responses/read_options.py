@@ -1,6 +1,6 @@
 """Readers of the parameters of a Responses request, and of the whole request.
 
-Malformed values are refused as in `read.py`. The gateway stores no responses, conversations or prompts. A member that
+Malformed values are refused as in `read.py`. The gateway stores no responses, conversations or prompts. A field that
 refers to one of these is refused with a 400 that tells the client to send the items themselves.
 """
 
@@ -52,7 +52,7 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
-    """Return the values of the request, and the table of its tools by flat name, which the writer of the reply needs.
+    """Return the values of the request, and its tools by flat name, which the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -80,7 +80,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report as dropped each name in `include` except encrypted reasoning, which every reply has.
+    """Report as dropped the names in `include`, except encrypted reasoning, which every reply has.
 
     Raises `Refused` for log probabilities, because the client would rely on them.
     """

@@ -1,7 +1,7 @@
 """Readers of the tools and the tool choice in a Responses request. Malformed values are refused as in `read.py`.
 
 - Every tool becomes a function. A function in a namespace gets a flat name. The input of a custom tool becomes a
-  property with text, and the members of the local shell's action become properties. In the reply, a call gets the form
+  property with text, and the fields of the local shell's action become properties. In the reply, a call gets the form
   of the client's tool again (`names.py`).
 - A tool that runs on OpenAI's servers is refused with a 400. The tools of this kind that Codex offers in every request
   are left out and reported as dropped instead.
@@ -26,7 +26,7 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 _ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
 """Types of OpenAI's own tools that Codex offers in every request. They are left out and reported as dropped."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""Members that every type of tool may have. `defer_loading` is ignored, because its only purpose is to save tokens."""
+"""Fields that every type of tool may have. `defer_loading` is ignored, because its only purpose is to save tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
@@ -103,7 +103,7 @@ class _Offered:
     def _with_grammar(self, description: str, raw: dict[str, Any], at: str) -> str:
         """Return the description of a custom tool, with the grammar of its input appended.
 
-        The provider does not enforce the grammar, so the member `format` is reported as dropped.
+        The provider does not enforce the grammar, so the field `format` is reported as dropped.
         """
         form = object_of(raw.get("format"), f"{at}/format")
         if form.get("type") in (None, "text"):
@@ -136,7 +136,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the tools with the tool choice, and the table of the client's tools by flat name.
+    """Return the tools with the tool choice, and the client's tools by flat name.
 
     Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are dropped instead.
     """
@@ -147,7 +147,7 @@ def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
 
 
 def _raws(top: Members) -> Iterator[tuple[Any, str]]:
-    """Yield each tool with its JSON pointer: first those in the member `tools`, then those in items of the
+    """Yield each tool with its JSON pointer: first those in the field `tools`, then those in items of the
     conversation.
     """
     for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):

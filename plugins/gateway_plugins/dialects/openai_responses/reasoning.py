@@ -1,4 +1,4 @@
-"""The member `encrypted_content` of reasoning items that the gateway writes: a list of thinking blocks, encoded.
+"""The field `encrypted_content` of reasoning items that the gateway writes: a list of thinking blocks, encoded.
 
 - Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot
   continue after a tool call (litellm#36197).
@@ -50,11 +50,11 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change of `input` that removes the reasoning items that the gateway wrote; {} if there are none.
+    """Return the field `input` without the reasoning items that the gateway wrote; {} if there are none.
 
     A conversation has such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
-    encrypted content that they did not write. Removing only this content is not enough, because OpenAI would then look
-    up the item by its unknown id (farion1231/cc-switch#5825). The bytes of all other items stay the same.
+    encrypted content that they did not write. Removing only this content is not enough: OpenAI would then look up the
+    item by its id, which it does not know (farion1231/cc-switch#5825). The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

@@ -38,14 +38,15 @@ def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
     """Return an estimate of a percentile in milliseconds from the number in each bucket; None without durations.
 
-    The logarithms of the durations in a bucket are taken as evenly spread. For durations beyond the last bound, the
-    last bound is returned.
+    The logarithms of the durations in a bucket are taken as evenly spread. Nothing is known of the durations within the
+    first bucket and beyond the last bound. The first bound then means at most this bound, and the last bound at least.
     """
     rank = fraction * sum(counts)
-    below = 0
-    for bucket, amount in enumerate(counts[: len(BOUNDS)]):
+    below = counts[0]
+    if below and below >= rank:
+        return float(BOUNDS[0])
+    for low, high, amount in zip(BOUNDS, BOUNDS[1:], counts[1:], strict=False):
         if amount and below + amount >= rank:
-            low = BOUNDS[bucket - 1] if bucket else BOUNDS[0] ** 2 / BOUNDS[1]
-            return float(low * (BOUNDS[bucket] / low) ** ((rank - below) / amount))
+            return float(low * (high / low) ** ((rank - below) / amount))
         below += amount
     return float(BOUNDS[-1]) if any(counts) else None

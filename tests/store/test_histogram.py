@@ -31,5 +31,13 @@ def test_no_durations_have_no_percentile():
     assert percentile(unpacked(count([])), 0.95) is None
 
 
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.95])
+@pytest.mark.parametrize("duration", [0, 1, 30, 49.9, 50])
+def test_durations_below_the_first_bound_count_as_the_bound(duration, fraction):
+    """Check that no shorter percentile is made up, which would say that calls of 1 ms took 48 ms."""
+    assert percentile(unpacked(count([duration] * 100)), fraction) == BOUNDS[0]
+    assert percentile(unpacked(count([duration] * 100 + [60] * 900)), 0.5) > BOUNDS[0]
+
+
 def test_durations_beyond_the_last_bound_count_as_the_bound():
     assert percentile(unpacked(count([1e9])), 0.5) == BOUNDS[-1]

@@ -48,7 +48,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """The distribution of a duration, from counts by buckets whose bounds grow by a constant factor."""
+    """The distribution of a duration, from counts by buckets whose bounds grow by a constant factor.
+
+    A percentile that is the first bound (50 ms) is at most so long, and one that is the last (500 s) at least.
+    """
 
     calls: int
     p50: float | None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from gateway.store.histogram import BOUNDS
 from gateway.store.reports.values import OTHERS, Dimension, Measure, Point, Row, Summary
 from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.visit import Visit
@@ -108,9 +109,9 @@ def tiles(now: Summary, before: Summary | None, trend: Sequence[Point], *, every
         ),
         Figure(
             "First event, p95",
-            words.seconds(now.first_event.p95),
+            words.percentile(now.first_event.p95),
             change=_slower(now.first_event.p95, before.first_event.p95) if before else None,
-            note=f"median {words.seconds(now.first_event.p50)}" if now.first_event.calls else "",
+            note=f"median {words.percentile(now.first_event.p50)}" if now.first_event.calls else "",
             spark=charts.spark([point.first_event.p95 for point in points]),
         ),
         Figure(
@@ -182,10 +183,11 @@ def _points(now: float | None, before: float | None, better: Better) -> Change |
 
 
 def _slower(now: float | None, before: float | None) -> Change | None:
-    if not now or not before:
+    # two percentiles that are both only known to be short or long cannot be compared
+    if not now or not before or (now == before and now in (BOUNDS[0], BOUNDS[-1])):
         return None
     ratio = now / before - 1
-    title = f"Period before: {words.seconds(before)}"
+    title = f"Period before: {words.percentile(before)}"
     if abs(ratio) < 0.005:
         return Change("± 0%", "", title)
     return Change(f"{'▲' if ratio > 0 else '▼'} {_ratio(abs(ratio))}", _css(ratio, "less"), title)

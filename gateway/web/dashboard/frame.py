@@ -211,6 +211,7 @@ def _environment() -> Environment:
         "brief": words.brief,
         "utc": words.utc,
         "ago": words.ago,
+        "percentile": words.percentile,
         "seconds": words.seconds,
         "span": words.span,
         "rfc3339": rfc3339,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gateway.contract.record import NANODOLLARS
+from gateway.store.histogram import BOUNDS
 
 UNKNOWN: Final = "unknown"
 Text = Callable[[int], str]
@@ -155,6 +156,13 @@ def span(seconds: float) -> str:
         if seconds < below:
             return f"{int(seconds // unit)} {name}"
     return f"{int(seconds // 86400)} d"
+
+
+def percentile(milliseconds: float | None) -> str:
+    """Return an estimated percentile of durations. It is not known exactly outside the bounds of the histogram."""
+    if milliseconds is None or BOUNDS[0] < milliseconds < BOUNDS[-1]:
+        return seconds(milliseconds)
+    return f"≤ {seconds(BOUNDS[0])}" if milliseconds <= BOUNDS[0] else f"≥ {seconds(BOUNDS[-1])}"
 
 
 def seconds(milliseconds: float | None) -> str:

@@ -46,6 +46,22 @@ async def test_the_overview_shows_a_sum_with_unknown_costs_as_a_lower_bound(text
     assert "no known cost" in page
 
 
+@pytest.mark.parametrize(
+    ("earlier", "now", "shown", "change"),
+    [(1, 2, "≤ 50 ms", ""), (1, 80, "86 ms", "▲ 73%"), (600_000, 700_000, "≥ 500.0 s", "")],
+)
+async def test_times_outside_the_histogram_are_shown_as_limits(store, text, earlier, now, shown, change):
+    """Check that no percentile is made up for very quick and very slow calls, and that two such are not compared."""
+    at = time()
+    store.put(record(id="a", at=at - 60, first_event_ms=now, stream=True))
+    store.put(record(id="b", at=at - 7 * 86_400 - 60, first_event_ms=earlier, stream=True))
+    await store.flush()
+    page = await text("/ui/?range=7d")
+    (tile,) = re.findall(r"First event, p95 (.*?) Input from cache", page)
+    assert tile.startswith(shown)
+    assert re.findall(r"[▲▼±] ?\d+%", tile) == ([change] if change else [])
+
+
 @pytest.mark.usefixtures("calls")
 async def test_a_user_sees_own_figures_and_an_admin_everybodys(text):
     for path in FIGURES:

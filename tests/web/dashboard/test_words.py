@@ -61,6 +61,13 @@ def test_a_time_is_utc_and_says_so():
     assert words.utc(NOON) == "2026-11-23 12:00:00 UTC"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (50.0, "≤ 50 ms"), (50.6, "51 ms"), (1500, "1.5 s"), (500_000, "≥ 500.0 s")]
+)
+def test_a_percentile_outside_the_histogram_is_a_limit(value, text):
+    assert words.percentile(value) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (12.3, "12 ms"), (1500, "1.5 s")])
 def test_a_duration_is_in_milliseconds_or_seconds(value, text):
     assert words.seconds(value) == text

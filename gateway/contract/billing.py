@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 FileKind = Literal["image", "document", "packed", "audio", "video"]
-"""Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text. Other documents are plain text."""
+"""Kinds of files. `packed` is a document with compressed text, such as a PDF or a DOCX. A `document` is plain text."""
 
 SEARCHES: Final = 10
 """Number of searches that is assumed if the request sets no limit. Models hardly ever make more in one call."""
@@ -115,13 +115,14 @@ class FileForms:
     """
 
     turns: tuple[str, ...]
-    """Names of the top-level members that have the content of messages."""
+    """Keys of the body under which the messages are, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """Functions by the `type` of a block. Each gets such a block and yields its files."""
+    """A function for each `type` of block that can have a file. It gets the block and yields its files."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """Functions by a key of a block. Each gets the key's value and yields its files."""
+    """A function for each key of a block that can have a file. It gets the value of the key and yields its files."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
-    """A function that returns the content inside a message or a block. By default, this is the member `content`."""
+    """A function that returns the content of a message or a block. The default returns the value of the key `content`.
+    """
 
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
         """Yield the files in the messages of a decoded body, in no particular order."""
@@ -153,7 +154,7 @@ def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def tools_of(holder: Any) -> list[Mapping[str, Any]]:
-    """Return the objects in the member `tools` of an object; [] for any other value.
+    """Return the objects in the list `holder["tools"]`; [] if there is no such list.
 
     >>> billing.tools_of({"tools": [{"type": "web_search"}, 5]}), billing.tools_of(None)
     ([{'type': 'web_search'}], [])
@@ -182,7 +183,7 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
     """Yield the file that `link` names. `link` is a URL, a data URL, or an object with a URL, base64 or a file id.
 
-    If `link` is anything else, the members of `block` are read instead.
+    If `link` is anything else, the same keys of `block` are read instead.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]

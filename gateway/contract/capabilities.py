@@ -63,7 +63,7 @@ class Caps:
     needs_max_tokens: bool = False
     """True if the model requires an output limit, even if the dialect does not."""
     min_max_tokens: int = 1
-    """The smallest output limit that the model accepts."""
+    """The smallest output limit, in tokens, that the model accepts."""
     max_completion_tokens: bool = False
     """True if OpenAI Chat refuses `max_tokens` for this model and accepts `max_completion_tokens` instead."""
     sampling: str = "both"
@@ -149,7 +149,7 @@ class Caps:
 
     The model refuses a request with any other property name."""
     tool_result_alone: bool = False
-    """True if a turn with tool results may not contain text or images as well."""
+    """True if the model refuses text or images in a turn that has tool results."""
     tool_result_status: bool = True
     tool_result_json: bool = False
     """True if tool results are sent as `json` instead of `text`."""
@@ -185,8 +185,7 @@ class Caps:
     cache_ttl: bool = False
     """True if a cache point may have a ttl (5m, 1h)."""
     cache_min_tokens: int = 1024
-    """The smallest number of tokens before a cache point with which the model caches. It ignores the cache points of a
-    shorter prompt."""
+    """The minimum number of tokens before a cache point. The model ignores a cache point after fewer tokens."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:

@@ -1,4 +1,4 @@
-"""Facts about the clients of an API. With them, the gateway tells a client with a wrong base URL the correct one.
+"""Facts about the clients of an API. With them, the gateway recognises a wrong base URL and names the correct one.
 
 A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
 which API the client uses. Each compatibility flag (the plugin of one API format) has these facts as data. This module
@@ -27,7 +27,7 @@ class ClientApi:
     bases: tuple[str, ...]
     """Correct paths of a client's base URL, such as `("/v1",)`. The most common path is first. "" is the root."""
     setting: str
-    """The names of the clients' settings for the base URL, such as `base_url or OPENAI_BASE_URL`."""
+    """The setting of clients that has the base URL, as text in a message: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
     """Paths of the API that the gateway does not serve, such as `/v1/embeddings`.
 
@@ -44,7 +44,7 @@ class Slip(NamedTuple):
     """
 
     base: str
-    """The path that the client's base URL must have to be correct."""
+    """The correct path of the client's base URL."""
     template: str
     """The path that the client would request with the correct base URL. It has placeholders."""
 
@@ -52,9 +52,9 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. The gateway
-    removes a base from the beginning of a template. A path can be corrected if it ends with the rest of the template.
-    Templates that begin with none of the bases are ignored.
+    `templates` are the paths of the API, and `bases` the correct paths of the base URL. A template without its base is
+    an ending, such as `/text` for the template `/acme/v1/text` and the base `/acme/v1`. A path that has the ending of a
+    template can be corrected. Templates that begin with none of the bases are ignored.
 
     >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
     Slip(base='/acme/v1', template='/acme/v1/text')

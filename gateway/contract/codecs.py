@@ -57,7 +57,7 @@ class Decoder(Protocol):
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body of a reply that is not a stream, as JSON of the target's dialect.
+        """Return the body of an unstreamed reply as JSON of the dialect in which the request was sent.
 
         Raises `BadFrame` if it is invalid.
         """
@@ -139,7 +139,7 @@ class Encoder(Protocol):
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body of a reply that is not a stream, from the JSON of the client's dialect."""
+        """Return the body that the client gets for an unstreamed reply. `body` is JSON of the client's dialect."""
 
     def ping(self) -> bytes:
         """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""

@@ -92,7 +92,7 @@ class Defaults:
         return request
 
     def mark_cache(self, _request: ClientRequest, _target: Target, _lifetime: str) -> ClientRequest | None:
-        """Return None."""
+        """Return None, so that the request gets no marks."""
         return None
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
@@ -108,7 +108,7 @@ class Defaults:
         return json_api.limit(request)
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem that an error status or the body of an error reports (`provider_errors.problem_of`)."""
+        """Return the problem in a reply with an error status or an error as its body (`provider_errors.problem_of`)."""
         return provider_errors.problem_of(head, body)
 
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> sse_api.SseDecoder:

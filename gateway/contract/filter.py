@@ -29,10 +29,10 @@ class Filter(Protocol):
 
     In requests and in replies, each filter sees the changes of the filters that precede it in the configuration.
 
-    Every method is optional and may be `async`. Every method except `done` may raise `Refused`, usually made by
-    `blocked` or `limited`, to end the call with an error. After any other exception, or if an `async` method takes
-    longer than `SECONDS`, the filter has failed. Then only `done` is called, and the call is refused if the module has
-    `blocks = True`.
+    Every method is optional and may be `async`. Every method except `done` may raise `Refused` to end the call with an
+    error. `blocked` and `limited` make such exceptions. A filter fails if it raises any other exception, or if an
+    `async` method takes longer than `SECONDS`. If its module has `blocks = True`, the call is then refused. Of a failed
+    filter, only `done` is called.
 
     >>> class Stars:
     ...     def text(self, kind, piece, last):
@@ -141,8 +141,8 @@ class FilterModule(Protocol):
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
         """The class of the filter's settings; the base class if the filter has none.
 
-        The configuration has the settings under `plugins` and the filter's name. Their key `on_error` is for the
-        gateway, and cannot be a field of this class.
+        In the configuration, the settings are under `plugins` and the filter's name. The key `on_error` there is for
+        the gateway, so it cannot be a field of this class.
 
         >>> class Settings(filters.Settings):
         ...     word: str
@@ -151,7 +151,7 @@ class FilterModule(Protocol):
         """
 
     def open(self, call: CallView, settings: Any) -> Filter | Awaitable[Filter | None] | None:
-        """Return the object that sees the call; None if the call does not concern the filter.
+        """Return the object that handles the call; None if the call does not concern the filter.
 
         `settings` is an instance of the module's `Settings`. Raises `Refused`, by `blocked`, to end the call.
 

@@ -93,7 +93,7 @@ class CallView:
     flag: str
     """The compatibility flag (API format) of the client, such as `openai_chat`."""
     operation: str
-    """The operation of the route: `generate`, `count_tokens`, or a name of the flag's own."""
+    """The operation of the route: `generate`, `count_tokens`, or another name that the flag has chosen."""
     request: ClientRequest = field(repr=False)
     """The client's request, unchanged. The request that is sent may be different, because earlier filters may have
     changed it."""
@@ -136,7 +136,7 @@ class Asked:
     def with_texts(self, texts: Sequence[str]) -> Asked:
         """Return the request with new texts in place of `self.texts`, in the same order.
 
-        Members of the body without a changed text keep their bytes. Raises `ValueError` for a wrong number of texts.
+        Fields of the body without a changed text keep their bytes. Raises `ValueError` for a wrong number of texts.
         """
         data, places, old = self._read()
         changes = [(place.path, new) for place, text, new in zip(places, old, texts, strict=True) if new != text.text]

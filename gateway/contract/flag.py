@@ -6,12 +6,12 @@
 - A translator is a module named `<client dialect>__<upstream dialect>`. An observer is a module with a function `seen`.
 - Plugins are pure: they do not use the network, do not await, and get their configuration only from the target
   (`Target.options`).
-- `FlagFacts` (`flag_facts.py`) has the members of a flag that depend on no call. `Flag` adds the hooks of a call, in
-  their order.
+- `FlagFacts` (`flag_facts.py`) has the functions and values of a flag that depend on no call. `Flag` adds the hooks, in
+  the order in which a call runs them.
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
-`registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
-Only `api`, `dialects`, `routes`, `build` and `meter` are required.
+`registry.py` checks modules against these protocols. A flag must define `api`, `dialects`, `routes`, `build` and
+`meter`. Everything else has a default in `defaults.py`.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ API: Final = 1
 API_VERSION: Final = "1.0"
 """The version of this contract by the rules of semantic versioning (2.0.0), without a patch number.
 
-A new name, field or optional member makes the next minor version. A change that breaks a plugin makes the next major
-version. A name is removed only in a major version, and only if an earlier minor version has marked it as deprecated in
-its docstring and in CHANGELOG.md. A deprecated name works as before."""
+A new name or field makes the next minor version. A change that breaks a plugin makes the next major version. A name is
+removed only in a major version, after a minor version in which its docstring and CHANGELOG.md call it deprecated. A
+deprecated name works as before."""
 
 OPAQUE: Final = "opaque"
 """The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
 
 BY_REGION: Final = "by region"
-"""The value of a flag's `price_list` if its providers have different prices in different regions."""
+"""The value of `price_list` for an API whose providers have different prices in different regions."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
@@ -77,7 +77,7 @@ So the reply needs no translator."""
 class Flag(FlagFacts, Protocol):
     """A compatibility flag, that is, the plugin of an API format.
 
-    The registry adds optional members that a module lacks.
+    The module of a plugin defines these functions and values. The gateway has defaults for the optional ones.
 
     >>> api = 1
     >>> dialects = ("acme_text",)
@@ -179,8 +179,8 @@ class Flag(FlagFacts, Protocol):
         """Return the request with marks that make the provider cache the prompt; None to leave the request unchanged.
 
         The gateway calls this if the provider is configured with `auto_cache` and the call is not the first one of its
-        session. `lifetime` is `5m` or `1h`. No mark may be placed beside a mark of the client, or for a model that
-        cannot cache (`Caps.cache_points`).
+        session. `lifetime` is `5m` or `1h`. The function must return None if the client has set marks itself, or if the
+        model cannot cache (`Caps.cache_points`).
 
         >>> def mark_cache(request, target, lifetime):
         ...     if "cache" in request.top:

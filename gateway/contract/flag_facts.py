@@ -13,7 +13,7 @@ from gateway.contract.settings import Settings
 
 
 class FlagFacts(Protocol):
-    """The members of a compatibility flag that do not depend on a call. `Flag` has the others.
+    """The functions and values of a compatibility flag that do not depend on a call. `Flag` has the others.
 
     >>> api = 1
     >>> dialects = ("acme_text",)
@@ -52,7 +52,7 @@ class FlagFacts(Protocol):
     def slow_marks(self) -> tuple[bytes, ...]:
         """Byte strings by which the gateway recognises a body for which `build` takes long.
 
-        `build` takes long if it must decode more than a few small members of the body. If a large body contains one of
+        `build` takes long if it must decode more than a few small fields of the body. If a large body contains one of
         these byte strings, `build` runs in a worker process. This applies to requests without translation.
 
         >>> slow_marks = (b'"document"',)
@@ -60,10 +60,10 @@ class FlagFacts(Protocol):
 
     @property
     def has_cache_marks(self) -> bool:
-        """Whether requests of this API can have marks that ask for prompt caching.
+        """Whether requests of this API can have marks that ask for prompt caching, such as Anthropic's `cache_control`.
 
-        If it is true, a client of the API that sets no marks has chosen so. `"auto_cache": true` does not change its
-        requests.
+        If it is true, a client that sets no marks has chosen not to cache. So `"auto_cache": true` does not change the
+        requests of this API.
 
         >>> has_cache_marks = True
         """
@@ -128,7 +128,7 @@ class FlagFacts(Protocol):
 
     @property
     def model_lists(self) -> tuple[ModelList, ...]:
-        """The paths with which the flag's clients fetch lists of models; () if there are none.
+        """The paths at which clients of this API fetch lists of models; () if there are none.
 
         >>> model_lists = (ModelList("/acme/v1/models"),)
         """

@@ -303,7 +303,7 @@ def _joined(values: Iterable[Any]) -> str | None:
 
 
 def _are_utf8(values: Iterable[Any]) -> bool:
-    """Return whether all values are strings that can be encoded in UTF-8. A lone surrogate cannot be stored."""
+    """Return whether all values are strings that UTF-8 can encode. It cannot encode a lone surrogate."""
     text = _joined(values)
     return text is not None and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))
 

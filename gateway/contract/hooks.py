@@ -241,7 +241,7 @@ class Hook:
         return data, fault
 
     def advance(self, steps: Steps, value: Any) -> tuple[Any, bool]:
-        """Send `value` into the generator of `steps`. Return what it yields and False, or what it returns and True."""
+        """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True."""
         began = perf_counter()
         try:
             wanted = steps.send(value)

@@ -2,7 +2,7 @@
 
 - Most APIs differ from a plain JSON API in some details only. Their flags use this module for the rest.
 - Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
-- This module names no flag and no event of a dialect. The default members of flags are in `defaults.py`.
+- This module names no flag and no event of a dialect. The defaults of flags are in `defaults.py`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parse(
     """Return a client's request, parsed from its JSON body.
 
     `model` is the key of the model's name in the body. `stream` is the key of a boolean: whether to stream the reply.
-    `streams` is its value if the body does not have it. Raises `Refused` if a member is not valid.
+    If the body lacks this key, `streams` is used instead. Raises `Refused` if a value is not valid.
 
     >>> json_api.parse("acme_text", "acme_text", http_request).model
     'small'
@@ -97,10 +97,10 @@ def known_query(query: str, names: Collection[str]) -> str:
 
 
 def model_of(top: Members, member: str = "model") -> str:
-    """Return the model's name, which is in a member of the body.
+    """Return the model's name, which the body has under the key `member`.
 
-    Raises `Refused` if the member is missing or is not a valid name. A member whose name differs only in case, such as
-    `Model`, is refused too, because providers that ignore case might use it.
+    Raises `Refused` if there is no valid name. A key that differs only in case, such as `Model`, is refused too,
+    because providers that ignore case might use it.
 
     >>> json_api.model_of(Members(b'{"engine": "small"}'), "engine")
     'small'
@@ -167,7 +167,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def limit_of(request: ClientRequest, *names: str) -> int | None:
-    """Return the largest integer among the named members of the body, or None if no member is an integer.
+    """Return the largest integer among the named fields of the body, or None if no field is an integer.
 
     The largest is taken because it is unknown which of several limits the provider obeys. Integers are read with
     `integer`.
@@ -257,7 +257,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the member `name` of a usage report; 0 if there is none.
+    """Return the number of tokens in the field `name` of a usage report; 0 if there is none.
 
     >>> json_api.token_count({"read": 7, "written": "9"}, "read"), json_api.token_count({"written": "9"}, "written")
     (7, 0)
@@ -267,7 +267,7 @@ def token_count(usage: Any, name: str) -> int:
 
 
 def json_members(body: bytes) -> Members:
-    """Return the top-level members of a provider's reply. Raises `BadFrame` if the reply is not a JSON object.
+    """Return the top-level keys and values of a provider's reply. Raises `BadFrame` if it is not a JSON object.
 
     >>> json_api.json_members(b'{"usage": {"read": 7}, "text": "hi"}')["usage"]
     b'{"read": 7}'
@@ -279,7 +279,7 @@ def json_members(body: bytes) -> Members:
 
 
 def reply_member(members: Members, name: str) -> Any:
-    """Return the decoded value of a member of a provider's reply; None if there is no such member.
+    """Return the decoded value of a field of a provider's reply; None if there is no such field.
 
     Raises `BadFrame` if the value is not JSON.
 
@@ -309,11 +309,11 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 ESTIMATED: Final = "x-irisgate-estimated"
-"""The header of a reply to `count_tokens` whose number is the gateway's own estimate."""
+"""The header that marks a reply to `count_tokens` as an estimate of the gateway."""
 
 
 def estimated_count(tokens: int) -> StepResponse:
-    """Return the reply to `count_tokens` with the gateway's own count. The `ESTIMATED` header marks the estimate.
+    """Return the gateway's own reply to `count_tokens`. The header `ESTIMATED` says that its number is an estimate.
 
     >>> json_api.estimated_count(12).body
     b'{"input_tokens":12}'

@@ -9,7 +9,7 @@ r"""A JSON parser that replaces an incomplete character by U+FFFD instead of rai
 A text is parsed strictly first, and repaired only if that fails. Bytes that are forwarded unchanged are not repaired.
 
 orjson rounds whole numbers of more than 64 bits, such as amounts of a cryptocurrency, and cannot write them. `exact`
-and `dumps` keep them.
+and `dumps` keep all their digits.
 """
 
 from __future__ import annotations

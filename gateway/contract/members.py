@@ -1,4 +1,4 @@
-"""The top-level members of a JSON object, located without decoding their values.
+"""The members (pairs of key and value) of a JSON object, located without decoding their values.
 
 - The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
   whole body would turn 1.0 into 1, lose digits of big integers and take milliseconds for a body with images.
@@ -27,21 +27,21 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Maximum number of a body's top-level members, because each costs a step of a Python loop. Real bodies have at most
-about fifty."""
+"""Maximum number of keys at the top level of a body, because each costs a step of a Python loop. Real bodies have at
+most about fifty."""
 MAX_SMALL: Final = 64 * 1024
-"""Maximum number of bytes of a member that may be decoded on the event loop, such as a number, a name or some
+"""Maximum number of bytes of a value that may be decoded on the event loop, such as a number, a name or some
 options."""
 _SHOWN: Final = 100
-"""Maximum number of characters of a member's name in an error message."""
+"""Maximum number of characters of a key in an error message."""
 
 
 class Members(Mapping[str, bytes]):
-    """A mapping from the name of each member to the bytes of its value, in the document's order.
+    """A mapping from each top-level key of a JSON body to the bytes of its value, in the order of the body.
 
-    The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. JSON parsers
-    disagree on which of the two counts, so the provider might use a value that the gateway has not authorised
-    (agentrouter GHSA-4gph-2hhr-5mwg).
+    The constructor raises `Refused` if the body is not a JSON object or has a key twice. JSON parsers disagree on which
+    of the two values counts, so the provider might use one that the gateway has not authorised (agentrouter
+    GHSA-4gph-2hhr-5mwg).
 
     `has_halves` is true if a text of the body has a lone half of a surrogate pair, which some providers refuse.
 
@@ -69,8 +69,8 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a member's bytes, or `default` if it is missing. This is faster than the method of `Mapping`, which
-        raises and catches an exception for a missing member.
+        """Return the bytes of a value, or `default` if the key is missing. This is faster than the method of `Mapping`,
+        which raises and catches an exception for a missing key.
         """
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
@@ -85,7 +85,7 @@ class Members(Mapping[str, bytes]):
         return name in self._spans
 
     def decode(self, name: str, default: Any = None) -> Any:
-        """Return a member's decoded value, or `default` if there is no such member.
+        """Return the decoded value of a key, or `default` if the key is missing.
 
         Raises `Refused` if the value is not valid JSON.
         """
@@ -99,7 +99,7 @@ class Members(Mapping[str, bytes]):
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def small(self, name: str, default: Any = None) -> Any:
-        """Return the decoded value of a member that has at most `MAX_SMALL` bytes, or `default` if it is missing.
+        """Return the decoded value of a key, of at most `MAX_SMALL` bytes, or `default` if the key is missing.
 
         Raises `Refused` for a larger value and for invalid JSON. Functions that run on the event loop use this method,
         because decoding a list of megabytes takes a second.
@@ -112,9 +112,9 @@ class Members(Mapping[str, bytes]):
         return self.decode(name, default)
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the body with the members in `changes` replaced, added or removed.
+        """Return the body with the keys in `changes` replaced, added or removed.
 
-        A value in `changes` is the new JSON text of the member, or None to remove the member.
+        A value in `changes` is the new JSON text for the key, or None to remove the key.
         """
         parts = []
         for name, (key, start, end) in self._spans.items():
@@ -130,7 +130,7 @@ class Members(Mapping[str, bytes]):
         return b"{" + b",".join(parts) + b"}"
 
     def replaced(self, name: str, value: bytes) -> Members:
-        """Return a copy in which an existing member has another value. `value` must be JSON; this is not checked."""
+        """Return a copy in which an existing key has another value. `value` must be JSON; this is not checked."""
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
 

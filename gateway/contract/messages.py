@@ -103,7 +103,7 @@ class Route:
     method: str
     path: str
     operation: str
-    """The name of the operation: `generate`, `count_tokens`, or a name of the compatibility flag's own."""
+    """The name of the operation: `generate`, `count_tokens`, or another name that the compatibility flag has chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class ClientRequest:
     query: str
     headers: Headers = field(repr=False)
     top: Members
-    """The top-level members of the body. `top.body` has all bytes of the body."""
+    """The keys and undecoded values at the top level of the body. `top.body` has all bytes of the body."""
     model: str
     """The name of the model, as the client wrote it."""
     stream: bool

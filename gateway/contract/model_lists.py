@@ -2,7 +2,7 @@
 
 - A compatibility flag (the plugin of one API format) declares the paths of its lists (`ModelList`). Its hooks
   `model_list` and `model_entry` write the JSON.
-- The default format has the members of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
+- The default format has the fields of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
 - A list has the models and aliases that the caller may use. The gateway selects them.
 """
 
@@ -52,7 +52,7 @@ class ListedModel:
     description: str
     """A sentence about the provider; "" if the configuration has none."""
     flags: frozenset[str]
-    """The flags of all providers that offer the model."""
+    """The compatibility flags (API formats) of all providers that offer the model."""
     endpoints: tuple[str, ...]
     """The paths to which clients send requests to the model, with `{model}` in place of its name."""
     alias_of: tuple[str, ...] = ()

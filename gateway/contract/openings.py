@@ -20,7 +20,7 @@ from typing import Any, Final
 from gateway.contract.members import Members
 
 WINDOW: Final = 1024 * 1024
-"""Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
+"""Number of bytes that are read of a field of the body. Reading this many takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
 """Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
 after a few system messages. The limit bounds the work for hostile requests."""
@@ -37,7 +37,7 @@ Opening = tuple[str, str]
 def chat(top: Members) -> Opening | None:
     """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
 
-    The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
+    The system prompt is in the field `system`, in the first messages of the role `system` or `developer`, or in both.
 
     >>> top = Members(b'{"system": "be brief", "messages": [{"role": "user", "content": "hi"}]}')
     >>> openings.chat(top)
@@ -66,7 +66,7 @@ def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
 
 
 def text_of(top: Members, name: str) -> str:
-    """Return the text of a member. For a member larger than `WINDOW`, return the beginning of its JSON.
+    """Return the text of a field of the body. For a field larger than `WINDOW`, return the beginning of its JSON.
 
     >>> openings.text_of(Members(b'{"system": [{"type": "text", "text": "be brief"}]}'), "system")
     'be brief'
@@ -134,4 +134,4 @@ def _text(value: Any, depth: int = 4) -> str:
 
 
 _TEXTS: Final = ("content", "parts", "text")
-"""Names of the members with the text of a message or of a block."""
+"""Keys under which a message or a block has its text."""

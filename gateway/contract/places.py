@@ -192,7 +192,7 @@ def empty(data: Any, path: Sequence[str | int]) -> None:
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of those texts in an event that do not repeat earlier events.
+    """Return the number of bytes of the texts in an event. Texts that repeat earlier events do not count.
 
     >>> places.output_bytes(lambda event: [Place(("text",))], event("chunk", {"text": "hi"}))
     2

@@ -47,7 +47,7 @@ class Candidate:
     """The file or the entry point."""
     load: Callable[[], ModuleType | Mistake]
     group: str = ""
-    """The group of the entry point; "" if the plugin is not of an installed package."""
+    """The group of the entry point; "" for a plugin without an entry point."""
 
 
 def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[EntryPoint]]]) -> Iterator[Candidate]:

@@ -59,7 +59,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule for a member that is not a function."""
+    """A rule for a value that a plugin's module defines, such as `dialects`."""
 
     example: str
     is_right: Callable[[Any], bool]
@@ -67,10 +67,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of plugin."""
+    """A kind of plugin, such as filters."""
 
     name: str
-    """The kind in messages, such as "a flag"."""
+    """The name of the kind in messages, such as "a flag"."""
     required: tuple[str, ...]
     rules: Mapping[str, Rule]
     members: tuple[str, ...]
@@ -98,7 +98,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module has a required member of this kind of plugin. The member `api` does not count."""
+    """Return whether a module defines a required name of this kind of plugin. The name `api` does not count."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -134,7 +134,7 @@ def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _missing(kind: Kind, member: str, module: Any) -> str:
-    """Return the message about a member that is missing. It names the member with a similar name, if there is one."""
+    """Return the message about a missing function or value. It quotes a similar name of the module, if there is one."""
     own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
     others = [name for name in own if name not in kind.members]
     similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")
@@ -144,7 +144,7 @@ def _missing(kind: Kind, member: str, module: Any) -> str:
 
 
 def _no_plugin(module: Any) -> str:
-    """Return the message about a module that has no member of its kind of plugin."""
+    """Return the message about a module without any required function or value of a plugin."""
     if hasattr(module, "operations") or hasattr(module, "loses"):
         return "is a translator by its members; name it <client dialect>__<provider dialect>"
     needs = "; ".join(f"{kind.name} needs {', '.join(kind.required)}" for kind in KINDS)
@@ -155,9 +155,9 @@ def _no_plugin(module: Any) -> str:
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake for each public name in the module that is probably a misspelling of a missing optional member.
+    """Yield a mistake for each public name in the module that is probably a misspelling of an optional name.
 
-    The optional members are those of this kind of plugin.
+    The optional names are those of functions and values of this kind of plugin that the module lacks.
     """
     if not isinstance(module, types.ModuleType):
         return
@@ -179,7 +179,7 @@ def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
-    """Return whether a module has this member. A function counts only if the module or its submodule defines it."""
+    """Return whether a module has this name. A function counts only if the module or its submodule defines it."""
     value = getattr(module, member, None)
     home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
     return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))

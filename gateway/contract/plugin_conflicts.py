@@ -13,7 +13,7 @@ from gateway.contract.route_paths import normal_path, serves_path
 
 
 class _NamedFlag(Flag, Protocol):
-    """A compatibility flag with its name."""
+    """A compatibility flag (plugin of an API format) that knows its own name."""
 
     @property
     def name(self) -> str: ...
@@ -22,9 +22,9 @@ class _NamedFlag(Flag, Protocol):
 def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
-    """Yield a mistake for each route of a compatibility flag's module that is already taken.
+    """Yield a mistake for each route of a compatibility flag that is already taken.
 
-    It may be taken by the gateway, by another flag, or by the module itself.
+    The gateway, another flag, or an earlier route of the same flag may have taken it.
     """
     others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for _, route in _routes(flag)}
     for member, route in _routes(module):
@@ -40,7 +40,7 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield the routes of a compatibility flag, each with the member that declares it: `routes` or `model_lists`.
+    """Yield the routes of a compatibility flag, each with the name that declares it: `routes` or `model_lists`.
 
     A list of models for requests with certain headers is left out, because several flags may have such lists at one
     path. The lists of a flag without routes are left out too, because such a flag has no clients.

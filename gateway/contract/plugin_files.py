@@ -131,7 +131,7 @@ def import_plugin(path: Path) -> Any:
 
 
 class HeldLoader(SourceFileLoader):
-    """A loader of a module from a source that was read before.
+    """A loader that imports a module from a source that was read earlier.
 
     It uses a bytecode file only if that file was compiled from a source with the same size and the same time of change
     (`mtime`). It writes no bytecode file.

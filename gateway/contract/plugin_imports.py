@@ -25,7 +25,7 @@ ends."""
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
-    """Return what `load` imports, or a `Mistake`. The arguments are those of `import_mistake`."""
+    """Return what `load()` returns, or a `Mistake` if it fails. `import_mistake` explains the other arguments."""
     before = set(threading.enumerate())
     try:
         with redirect_stdout(sys.stderr):

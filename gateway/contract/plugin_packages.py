@@ -53,7 +53,7 @@ class Source:
 
     @property
     def folder(self) -> list[str] | None:
-        """The folder of a package's modules, as a list; None for a module that is no package."""
+        """A list with the package's folder, if the source is that of a package; None for any other module."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 
@@ -65,9 +65,9 @@ class Package:
     name: str
     version: str
     plugins: tuple[str, ...]
-    """The names of its plugins."""
+    """The names of the package's plugins."""
     modules: Mapping[str, Source] = field(repr=False)
-    """The sources of its modules, by their full names."""
+    """The sources of the package's modules, by the modules' full names."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".rstrip()
@@ -169,8 +169,8 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     """Yield the full name and the source of each module in `names`, and of all other modules of their packages.
 
-    For modules in a namespace package, `prefix` is the name of this package with a dot, such as `acme.`. Its other
-    modules are left out, because they may belong to other installed packages.
+    If the modules are in a namespace package, `prefix` is its name with a dot, such as `acme.`. Other modules of the
+    namespace package are left out, because they may belong to other installed packages.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)

@@ -1,7 +1,7 @@
 """Reads the source of a plugin's module.
 
-The checks of plugins need the line of a member. They also need to know whether the plugin's code uses a function: a
-function with a misspelt hook's name may be only a helper.
+The checks of plugins need the line in which a name is defined. They also need to know whether the plugin's code uses a
+function: a function that seems to be a misspelt hook may be only a helper.
 
 A source is parsed only if a check of `plugin_checks.py` needs a line or a name, so a plugin without mistakes costs
 nothing.
@@ -18,9 +18,9 @@ from typing import Any
 
 
 def place_of(module: Any, member: str) -> str:
-    """Return the file and line at which a module defines a member, or line 1 if it does not define the member.
+    """Return the file and line at which a module defines a name; "" if the module has no file.
 
-    Return "" if the module has no file.
+    The line is 1 if the module does not define the name.
     """
     file = getattr(module, "__file__", None)
     if file is None:

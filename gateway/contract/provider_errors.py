@@ -76,11 +76,13 @@ _MESSAGES: Final = (
     "message", "Message", "msg", "detail", "error_msg", "errorMessage", "error_message", "error_description",
     "status_msg",
 )  # fmt: skip
-"""Members with the message of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
+"""Keys under which OpenAI, Anthropic, AWS, FastAPI (`detail`) and other servers write the message of an error."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
-"""Members with the name or the number of an error, the most specific first."""
+"""Keys under which servers write the name or the number of an error, the most specific first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
-"""Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
+"""Keys that contain an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax. AWS uses `Output` for
+unknown operations.
+"""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
 """Pattern for a body that begins with an error: `{"error": ...` or `{"type": "error", "error": ...`."""
@@ -151,7 +153,7 @@ def problem_in_event(payload: bytes) -> Problem:
 
 
 def is_error(data: Any) -> bool:
-    """Return whether a decoded body has an error message, and no member that an error would not have.
+    """Return whether a decoded body has an error message, and only fields that errors have.
 
     >>> provider_errors.is_error({"error": {"message": "busy"}}), provider_errors.is_error({"text": "hi"})
     (True, False)
@@ -303,7 +305,7 @@ def _plain(body: bytes) -> str:
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
     """Return the message of a decoded error, and the names and numbers in it as text, the innermost first.
 
-    `members` are the members from which names and numbers are taken, in this order.
+    `members` are the keys whose values are such names and numbers, in the order of the result.
     """
     message, names = "", []
     for part in reversed(_layers(value)):
@@ -333,7 +335,7 @@ def _layers(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    """Return the text of a member. FastAPI's `detail` is a list of faults, whose texts are joined."""
+    """Return the text of a value. FastAPI's `detail` is a list of faults, whose texts are joined."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, dict):

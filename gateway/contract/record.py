@@ -94,10 +94,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Small
     """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
-    """The outcome.
+    """The outcome of the call: `ok`, `refused`, `failed`, `cancelled` or `lost`.
 
-    It is `ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client) or `lost` (sent to
-    the provider but never ended, because the gateway was killed)."""
+    The gateway refuses calls, the provider fails, and the client cancels. A call is lost if it was sent to the provider
+    but never ended, because the gateway was killed."""
     error: str
     """The code of the problem (`errors.py`); "" if there was no problem."""
     error_native: str

@@ -46,7 +46,7 @@ class Plugin(Flag, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedTranslator:
-    """A translator with its name, as the rest of the gateway uses it."""
+    """A loaded translator, as the rest of the gateway uses it."""
 
     name: str
     api: int
@@ -60,7 +60,7 @@ class LoadedTranslator:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilter:
-    """A filter with its name. The configuration decides whether it is used."""
+    """A loaded filter. The configuration decides whether it is used."""
 
     name: str
     settings: type[Settings]
@@ -77,11 +77,11 @@ process, waits for all imports.
 """
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of loaded compatibility flags. A member that the flag's module lacks comes from `Defaults`."""
+"""The class of loaded compatibility flags. A name that the flag's module does not define comes from `Defaults`."""
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
-    """Check a compatibility flag's module and return the flag with all members.
+    """Check a compatibility flag's module. Return the flag with all functions and values of `Flag`.
 
     Raises `PluginError` if a check fails.
     """
@@ -95,7 +95,7 @@ def _require_none(wrong: Iterator[Mistake]) -> None:
 
 
 def _flag(name: str, module: Any) -> Plugin:
-    """Return a checked compatibility flag with all members."""
+    """Return a checked compatibility flag with all functions and values of `Flag`."""
     defaults = Defaults(name, module)
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
@@ -145,7 +145,7 @@ class KnownPlugins:
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The reasons why broken plugins cannot be used, by the plugin's name. A provider's `compatibility` may have it."""
+    """The reasons why broken compatibility flags cannot be used, by name. A configuration may still name them."""
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
     left_out: Collection[str] = ()
@@ -155,7 +155,7 @@ class KnownPlugins:
     dialects: Collection[str] = ()
     """The dialects of all compatibility flags."""
     base_url_faults: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
-    """The check of each compatibility flag for base URLs."""
+    """The function `base_url_fault` of each compatibility flag."""
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
 

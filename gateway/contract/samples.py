@@ -31,7 +31,7 @@ from gateway.contract.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    r"""A client's request, and the provider's replies to it. In a translator, each side has its own dialect.
+    r"""A client's request, and the provider's replies to it. For a translator, they are in different dialects.
 
     >>> Sample(
     ...     request=b'{"model": "small", "prompt": "hi"}',

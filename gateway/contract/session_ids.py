@@ -38,9 +38,9 @@ class SessionIds(NamedTuple):
 
 
 def in_body(top: Members) -> SessionIds:
-    """Return the ids in the members `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`.
+    """Return the ids in the fields `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`.
 
-    OpenRouter has the first member, Cline the second one (cline/cline#4457), and Langfuse the third one.
+    OpenRouter has the first field, Cline the second one (cline/cline#4457), and Langfuse the third one.
 
     >>> session_ids.in_body(Members(b'{"metadata": {"session_id": "chat-7"}}'))
     SessionIds(session='chat-7', cache_key='')
@@ -51,7 +51,7 @@ def in_body(top: Members) -> SessionIds:
 
 
 def in_object(value: Any, name: str) -> str:
-    """Return the id in a member of a JSON object; "" if there is none.
+    """Return the id in a field of a JSON object; "" if there is none.
 
     >>> session_ids.in_object({"id": "chat-7"}, "id"), session_ids.in_object("chat-7", "id")
     ('chat-7', '')
@@ -60,7 +60,7 @@ def in_object(value: Any, name: str) -> str:
 
 
 def small_member(top: Members, name: str) -> Any:
-    """Return the value of a member; None if it is missing, too large, or not strictly valid JSON.
+    """Return the value of a field of the body; None if it is missing, too large, or not strictly valid JSON.
 
     >>> session_ids.small_member(Members(b'{"chat_id": "chat-7"}'), "chat_id")
     'chat-7'

@@ -24,7 +24,7 @@ MAX_START: Final = 65_536
 SHORTEST_WORDS: Final = 8
 """Minimum number of bytes that the error about a stream without events quotes. Fewer may be a cut field's name."""
 NO_EVENTS: Final = "the provider's stream has no events"
-"""The message of the error for a stream that is not one of server-sent events."""
+"""The error message for a stream without any server-sent event."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _JSON: Final = re.compile(rb"[\[{]")
 _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')

@@ -92,7 +92,7 @@ class Decoder:
         return
 
     def _next_item(self) -> bool:
-        """Read to the end of the next object, or of the array. Return whether this end has come."""
+        """Read to the end of the next object, or of the array. Return False if more bytes are needed for this."""
         while bracket := self._next_bracket():
             if bracket in _OPENING:
                 if bracket == _ARRAY and self._depth == self._base == 0:
@@ -131,7 +131,7 @@ class Decoder:
         return 0
 
     def _ends_string(self) -> bool:
-        """Read to the end of the current string. Return whether this end has come."""
+        """Read to the end of the current string. Return False if more bytes are needed for this."""
         rest = _STRING.match(self._buffer, self._at)
         self._at = rest.end() if rest else self._at
         if self._at == len(self._buffer) or self._buffer[self._at] != _QUOTE:

@@ -45,7 +45,7 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return a value of a request as a positive integer; `otherwise` if it is none.
+    """Return a value of a request as a positive integer; `otherwise` if it is not one.
 
     This is for numbers that the gateway forwards unchanged, and from which it estimates the cost.
     """

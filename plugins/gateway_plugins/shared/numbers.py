@@ -33,9 +33,9 @@ _SHOWN: Final = 50
 """Maximum number of characters of a value in an error message."""
 
 Check = Callable[[Any, str], float | None]
-"""A function that checks a number. It gets a value and the value's JSON pointer, and returns the number.
+"""A check of a number: a function of a value and the value's JSON pointer.
 
-It returns None for a value without effect."""
+It returns the number, or None for a value without effect."""
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
@@ -87,7 +87,7 @@ CHAT: Final[Mapping[str, Check]] = {
     "presence_penalty": _penalty,
     "seed": partial(whole, lowest=-MAX_INT64 - 1, highest=MAX_INT64),
 }
-"""The check of each number that Chat and Gemini have, and Messages and Converse do not have."""
+"""The check of each number that Chat and Gemini have, but not Messages and Converse."""
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:

@@ -18,7 +18,7 @@ _GAP: Final = re.compile(rb"[\s,]*")
 class RawList:
     """The items of a list, as JSON text. The constructor raises `ValueError` if the text is not a list.
 
-    A changed text is returned; the object keeps the old one.
+    The methods return a changed text. The object itself does not change.
     """
 
     def __init__(self, text: bytes) -> None:

@@ -93,9 +93,9 @@ class Maker:
     def untagged(self, value: str) -> str | None:
         """Return a signature or redacted data without the gateway's tag; None if another family made it.
 
-        After None, the caller reports the thinking as dropped. A value without a tag is Claude's, or comes from another
-        gateway. If `portable` is true, it is returned unchanged; otherwise None is returned. "" is always returned
-        unchanged.
+        If it is None, the caller reports the thinking as dropped. A value without a tag is Claude's, or comes from
+        another gateway. If `portable` is true, it is returned unchanged; otherwise None is returned. "" is always
+        returned unchanged.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None

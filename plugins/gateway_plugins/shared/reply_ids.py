@@ -10,7 +10,7 @@ import uuid
 from typing import Final
 
 _PREFIXES: Final = ("msg_", "chatcmpl-", "resp_", "cmpl-", "gen-")
-"""Beginnings of the ids of replies of Messages, Chat, Responses, Completions and OpenRouter."""
+"""Prefixes of reply ids in Messages, Chat, Responses and Completions, and at OpenRouter."""
 _UNSAFE: Final = re.compile("[^A-Za-z0-9_-]")
 _LONGEST: Final = 100
 """Maximum number of characters that are kept of a provider's id."""

@@ -48,7 +48,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRules:
-    """Rules of a provider's dialect about parameters that are the same for all its models."""
+    """Rules for parameters in a provider's dialect. They hold for all models in the dialect."""
 
     needs_limit: bool = False
     """True if every request must set an output limit."""

@@ -27,7 +27,7 @@ _MIN_BUDGET: Final = 1024
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
 """Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
 BETWEEN_TOOLS: Final = "between_tools"
-"""The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of
+"""Value of `thinking.type` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's field `thinking`.
@@ -118,7 +118,7 @@ class ThinkingPlan:
     """Thinking budget in tokens; 0 if no budget is sent."""
     display: str = ""
     off: str = ""
-    """The type of `thinking` that switches thinking off (`Caps.thinking_off`); "" if thinking is not switched off."""
+    """Value of `thinking.type` that switches thinking off (`Caps.thinking_off`); "" if thinking is not switched off."""
 
     @property
     def is_anthropic(self) -> bool:

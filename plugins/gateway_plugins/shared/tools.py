@@ -34,7 +34,7 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords of an allOf part or of a $ref's definition that are not reported as lost when it is folded.
+"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is folded.
 
 They are copied, or do not restrict the input."""
 _MAX_OWN_ID: Final = 128
@@ -127,9 +127,9 @@ def is_own_id(client_id: str, own: str) -> bool:
 class ToolIds:
     """The ids under which the provider gets the tool calls of one conversation.
 
-    They are valid, unique in the conversation, and the same each time that the client sends the conversation. The
-    client's ids may repeat, because some servers use the same ids in each turn (call_0, call_1), but providers refuse
-    repeated ids.
+    These ids are valid, unique in the conversation, and the same each time that the client sends the conversation. The
+    client's own ids may repeat, because some servers use the same ids in each turn (call_0, call_1). But providers
+    refuse repeated ids.
     """
 
     length: int = 0
@@ -251,7 +251,7 @@ class _Folder:
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
-    """Add the properties of the schema `inner`, which a keyword such as allOf names, to the object schema `own`.
+    """Add the properties of the schema `inner` to the object schema `own`, into which `inner` is folded.
 
     `demanded` is false if `inner` is an alternative of anyOf or oneOf. Its required properties then stay optional.
     """

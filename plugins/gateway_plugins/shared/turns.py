@@ -1,8 +1,8 @@
 """The turns of a conversation that is converted to Messages or Converse.
 
-The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, but still the
-client's tool ids. Rules that Messages and Converse have in common are here, and the others are in the module `demand`
-of each dialect. Nothing here reads a block.
+The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, but its tool
+ids are still the client's. Rules that Messages and Converse have in common are here. The other rules are in the module
+`demand` of each dialect. Nothing here reads a block.
 """
 
 from __future__ import annotations

@@ -59,14 +59,14 @@ class Counts:
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Set those counts that are still missing or 0 to the given counts."""
+        """Set counts that are still missing or 0 to the values in `counts`."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:
         """Return the counts by kind.
 
-        Cache writes without a reported lifetime get the lifetime of the request's cache marks. If the marks are mixed,
-        they count as writes of an hour, which cost more.
+        Cache writes without a reported lifetime get the lifetime of the request's cache marks. If the marks have both
+        lifetimes, these writes count as writes of an hour, which cost more.
         """
         counts = self._counts
         five, hour, unknown = counts["cache_write_5m"], counts["cache_write_1h"], self._unknown_writes
@@ -89,7 +89,8 @@ class Counts:
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
         """Replace the counts of the prompt.
 
-        If a report has only the sum of cache writes, earlier counts by lifetime are kept unless they exceed this sum.
+        A report may have only the sum of cache writes. If the earlier counts by lifetime exceed this sum, they are
+        discarded.
         """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]

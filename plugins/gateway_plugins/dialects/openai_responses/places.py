@@ -163,7 +163,8 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    The name of each text's block begins with `block`. `repeats` is true if the texts repeat texts of earlier events.
+    The texts belong to blocks whose names begin with `block`. `repeats` is true if the texts repeat texts of earlier
+    events.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

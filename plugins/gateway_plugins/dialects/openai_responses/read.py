@@ -67,10 +67,9 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """The list to which the result of a call is added, by call id. Calls in the same turn of the assistant share a
-    list."""
+    """The list for the result of each call, by call id. Calls in the same turn of the assistant share one list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """The same lists by the index in `conversation` of the assistant's message with the calls."""
+    """Results of the calls in each message of the assistant, by the index of the message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
     """The `call_id` of each local shell call, by its item id. Some outputs name the call by its item id."""
 

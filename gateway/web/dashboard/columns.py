@@ -10,21 +10,25 @@ from gateway.store.reports.values import OTHERS, Chart, Span
 from gateway.web.dashboard import charts, figures
 from gateway.web.dashboard.visit import Visit
 from gateway.web.dashboard.words import Text
+from gateway.web.reports.ranges import moment_text
 
 MAX_HIDDEN: Final = 20
 """Maximum number of series that the address may switch off."""
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
-    """Return one column for each bucket of time. It links to the page with the days of the bucket as its range."""
+    """Return one column for each bucket of time. It links to the page with the days, or the hour, of the bucket."""
     zone = seen.filter.zone
     made = []
     for span in buckets:
         since, last = datetime.fromtimestamp(span.since, zone), datetime.fromtimestamp(span.until - 1, zone)
-        first_day, last_day = since.date().isoformat(), last.date().isoformat()
-        href = seen.href(range="custom", **{"from": first_day, "to": last_day})
+        if unit == "hour":
+            begin, end = moment_text(span.since, zone), moment_text(span.until, zone)
+        else:
+            begin, end = since.date().isoformat(), last.date().isoformat()
+        href = seen.href(range="custom", **{"from": begin, "to": end})
         label, short = _labels(since, last, unit)
-        made.append(charts.Slot(label, short, first_day, last_day, href))
+        made.append(charts.Slot(label, short, begin, end, href))
     return made
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Final, NamedTuple
 
 from gateway.store.reports.values import Dimension
 from gateway.web.dashboard.visit import Visit
 from gateway.web.reports.page_filter import OUTCOMES
+from gateway.web.reports.ranges import Range
 
 _PRESETS: Final = (
     ("today", "Today"),
@@ -78,9 +79,12 @@ class FilterBar:
     outcome: str
     first: date
     last: date
+    begin: str
+    end: str
+    """The begin and the end of the range as the address has them."""
     custom: bool
     days: str
-    """The days of the range."""
+    """The days of the range, and its times if it has some."""
     zone: str
     utc: str
     """The address of the page with times in UTC; "" if times are in UTC."""
@@ -114,8 +118,10 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
         outcome=wanted.outcome or "",
         first=wanted.range.first,
         last=wanted.range.last,
+        begin=wanted.range.begin_text,
+        end=wanted.range.end_text,
         custom=wanted.range.preset == "custom",
-        days=days(wanted.range.first, wanted.range.last),
+        days=days(wanted.range.first, wanted.range.last) + _times(wanted.range),
         zone=wanted.zone.key,
         utc="" if wanted.zone.key == "UTC" else seen.href(zone="UTC"),
         kept=_kept(seen),
@@ -132,6 +138,14 @@ def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name)[:_MOST_NAMES]
+
+
+def _times(chosen: Range) -> str:
+    """Return the times of a range that does not begin and end at midnight, such as ", 09:00 – 12:00"."""
+    if not chosen.has_times:
+        return ""
+    since, until = (datetime.fromtimestamp(at, chosen.zone) for at in (chosen.span.since, chosen.span.until))
+    return f", {since:%H:%M} – {until:%H:%M}"
 
 
 def days(first: date, last: date) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from multidict import MultiMapping
 
 from gateway.contract.record import LOST
-from gateway.store.reports.values import Selection, Span
+from gateway.store.reports.values import QUARTER, Selection, Span
 from gateway.web.query_parameters import MAX_SHOWN, BadQuery, check_names
-from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_range, preset_range
+from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_range, moments_range, preset_range
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
 VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", "session")
@@ -34,6 +34,7 @@ _FIRST_YEAR: Final = 2000
 """The first year of a range. Offsets of zones in earlier years are not all multiples of a quarter of an hour."""
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT: Final = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})?")
 _STATUS: Final = re.compile(r"[1-5](?:xx|[0-9]{2})")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -97,7 +98,7 @@ class PageFilter:
         """Return the query string of a page with this filter, with some parameters changed, or removed by None."""
         parameters: dict[str, str | None] = {"range": self.range.preset}
         if self.range.preset == "custom":
-            parameters |= {"from": self.range.first.isoformat(), "to": self.range.last.isoformat()}
+            parameters |= {"from": self.range.begin_text, "to": self.range.end_text}
         if self.zone_in_address:
             parameters["zone"] = self.zone.key
         if self.compare:
@@ -149,6 +150,8 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
         if has_days:
             raise BadQuery(f"range: {preset} has its own days; leave out from and to, or write range=custom")
         return preset_range(cast("Preset", preset), zone, now)
+    if any(_MOMENT.fullmatch(given.get(name, "")) for name in ("from", "to")):
+        return _moments(given, zone)
     today = preset_range("today", zone, now).last
     last = _day("to", given) or max(today, _day("from", given) or today)
     first = _day("from", given) or last
@@ -157,6 +160,30 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
     if (last - first).days >= MAX_DAYS:
         raise BadQuery(f"from: the range has more than {MAX_DAYS} days; choose a later first day")
     return custom_range(first, last, zone)
+
+
+def _moments(given: Mapping[str, str], zone: ZoneInfo) -> Range:
+    """Return the range between two moments. Moments without an offset are times of the zone."""
+    since, until = (_moment(name, given, zone) for name in ("from", "to"))
+    if since >= until:
+        raise BadQuery(f'from: "{given["from"]}" is not before "to", which is "{given["to"]}"; exchange them')
+    if until - since > MAX_DAYS * 86_400:
+        raise BadQuery(f"from: the range has more than {MAX_DAYS} days; choose a later first day")
+    return moments_range(since, until, zone)
+
+
+def _moment(name: str, given: Mapping[str, str], zone: ZoneInfo) -> float:
+    text = given.get(name, "")
+    try:
+        moment = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
+    except ValueError:
+        moment = None
+    if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise BadQuery(f'{name}: "{text[:MAX_SHOWN]}" is no moment; write one such as 2026-11-23T14:00')
+    at = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+    if at % QUARTER:
+        raise BadQuery(f'{name}: "{text[:MAX_SHOWN]}" is no quarter of an hour; sums are kept by quarters')
+    return at
 
 
 def _day(name: str, given: Mapping[str, str]) -> date | None:

@@ -41,6 +41,18 @@ class Range:
     last: date
     """The last day, which is included."""
     zone: ZoneInfo
+    has_times: bool = False
+    """Whether the range begins or ends at a chosen time of a day, and not at midnight."""
+
+    @property
+    def begin_text(self) -> str:
+        """The begin of a custom range as the address has it: the first day, or a moment."""
+        return moment_text(self.span.since, self.zone) if self.has_times else self.first.isoformat()
+
+    @property
+    def end_text(self) -> str:
+        """The end of a custom range as the address has it: the last day, or the moment after the range."""
+        return moment_text(self.span.until, self.zone) if self.has_times else self.last.isoformat()
 
     @property
     def unit(self) -> Unit:
@@ -107,6 +119,22 @@ def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "c
     is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)
     earlier = _months_before(first, 1) if is_month else first - (last - first) - timedelta(1)
     return Range(preset, Span(begin, end), Span(midnight(earlier, zone), begin), first, last, zone)
+
+
+def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
+    """Return the range between two moments, which are multiples of a quarter of an hour.
+
+    The previous range is as long.
+    """
+    before = Span(since - (until - since), since)
+    return Range(
+        "custom", Span(since, until), before, _day_of(since, zone), _day_of(until - 1, zone), zone, has_times=True
+    )
+
+
+def moment_text(at: float, zone: ZoneInfo) -> str:
+    """Return a moment as an address has it, with the offset, since an hour repeats if the clocks are set back."""
+    return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 
 
 def midnight(day: date, zone: ZoneInfo) -> float:

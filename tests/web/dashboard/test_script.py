@@ -145,7 +145,7 @@ async def drag(tab, begin, end):
     await tab.mouse("mouseReleased", *end)
 
 
-async def test_days_are_chosen_by_dragging_over_the_chart(pages):
+async def test_days_and_hours_are_chosen_by_dragging_over_the_chart(pages):
     tab = pages.tab
     await open_page(pages, "/ui/?range=custom&from=2026-11-17&to=2026-11-26")
     columns = await places(tab)
@@ -153,6 +153,17 @@ async def test_days_are_chosen_by_dragging_over_the_chart(pages):
     await drag(tab, columns[7], columns[4])
     await eventually(lambda: tab.evaluate("location.search.includes('from=2026-11-21&to=2026-11-24')"))
     await eventually(lambda: tab.evaluate("document.querySelectorAll('.slot').length === 4"))
+    # hours of a day
+    await open_page(pages, "/ui/?range=custom&from=2026-11-23&to=2026-11-23&zone=Asia/Kolkata")
+    columns = await places(tab)
+    assert len(columns) == 24
+    await drag(tab, columns[15], columns[18])
+    await eventually(lambda: tab.evaluate("document.querySelectorAll('.slot').length === 4"))
+    address = await tab.evaluate(
+        "new URLSearchParams(location.search).getAll('from') + ' ' + new URLSearchParams(location.search).get('to')"
+    )
+    assert address == "2026-11-23T15:00+05:30 2026-11-23T19:00+05:30"
+    assert "23 Nov 2026, 15:00 – 19:00" in await seen(tab)
     assert tab.errors == []
 
 

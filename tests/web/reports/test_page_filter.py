@@ -1,5 +1,8 @@
 """Tests of the filter in the address of a page."""
 
+import re
+from urllib.parse import parse_qsl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from yarl import URL
 
 from gateway.web.query_parameters import BadQuery
 from gateway.web.reports.page_filter import PARAMETERS, VALUES, parse_filter
+from gateway.web.reports.ranges import moment_text
 from tests.helpers.records import NOON
 
 WRONG = [
@@ -85,3 +89,35 @@ def test_any_values_survive_an_address(values):
     assert {name: getattr(again, name) for name in VALUES} == {name: values.get(name) for name in VALUES}
     assert again.range == one.range
     assert set(URL(f"/?{one.query()}").query) <= set(PARAMETERS)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"])
+def test_every_hour_of_a_day_is_a_range_that_its_address_leads_to(zone):
+    """Check the days on which clocks are set back and forward too: an hour that repeats has an offset in the address."""
+    for day in ("2026-10-25", "2026-03-29", "2026-04-05", "2026-11-23"):
+        whole = parse_filter(MultiDict({"from": day, "to": day, "zone": zone}), now=NOON)
+        for hour in whole.range.buckets("hour"):
+            begin, end = (moment_text(at, whole.zone) for at in (hour.since, hour.until))
+            wanted = parse_filter(MultiDict({"from": begin, "to": end, "zone": zone}), now=NOON)
+            assert wanted.range.span == hour
+            assert wanted.range.before.until == hour.since
+            again = parse_filter(MultiDict(parse_qsl(wanted.query())), now=NOON)
+            assert again.range == wanted.range
+            assert str(again.range.first) == str(again.range.last) == day
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "said"),
+    [
+        ("2026-11-23T14:00", "2026-11-23", 'to: "2026-11-23" is no moment'),
+        ("2026-11-23T14:00", "", 'to: "" is no moment'),
+        ("2026-11-23T25:00", "2026-11-23T26:00", 'from: "2026-11-23T25:00" is no moment'),
+        ("2026-11-23T14:00", "2026-11-23T14:00", "is not before"),
+        ("2026-11-23T14:05", "2026-11-23T15:00", "is no quarter of an hour"),
+        ("1999-11-23T14:00", "2026-11-23T15:00", "is no moment"),
+        ("2001-11-23T14:00", "2026-11-23T15:00", "more than"),
+    ],
+)
+def test_a_wrong_moment_is_named(begin, end, said):
+    with pytest.raises(BadQuery, match=re.escape(said)):
+        parse_filter(MultiDict({"from": begin, "to": end}), now=NOON)

@@ -100,7 +100,7 @@ class Caps:
     the model accepts no effort."""
     effort_beta: str = ""
     """The Anthropic beta that a request must name to send `output_config.effort` without adaptive thinking, that is,
-    with a thinking budget or without thinking; "" if no beta is needed."""
+    with a thinking budget or without thinking; "" if there is no such beta."""
     thinking_display: bool = False
     """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
     signed_reasoning: bool = False

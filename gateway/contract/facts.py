@@ -112,7 +112,7 @@ class Facts:
 
     An example is a tool whose fee depends on its running time."""
     charged: int | None = None
-    """The price of the call in nanodollars, as the provider reports it (OpenRouter); None if it reports none."""
+    """The cost of the call in nanodollars, as the provider reports it (OpenRouter); None if it reports none."""
     stop: str = ""
     """The provider's own stop reason; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)

@@ -212,7 +212,7 @@ class Flag(FlagFacts, Protocol):
 
         The gateway calls `build` for the changed request, at most five times in a call. `request.without` has the names
         of features that `build` leaves out. Each changed request after the first must name more of them than the one
-        before. If the provider accepts a changed request, later calls leave out the same features.
+        before. If the provider accepts a changed request, later calls of the same model leave out the same features.
 
         >>> def retry(request, target, problem, drop):
         ...     if "max_tokens" not in problem.message:

@@ -300,7 +300,7 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled. If it is not, the plugin itself raised `CancelledError`."""
+    """Return whether the current task is being cancelled. If it is not, a `CancelledError` comes from the plugin."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

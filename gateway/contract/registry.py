@@ -145,7 +145,7 @@ class KnownPlugins:
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The reasons why broken compatibility flags cannot be used, by name. A configuration may still name them."""
+    """The reasons why broken plugins cannot be used, by the plugin's name. A configuration may still name them."""
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
     left_out: Collection[str] = ()

@@ -28,6 +28,7 @@ AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 OnError = Literal["refuse", "pass"]
 Strategy = Literal["first", "random", "round_robin", "session"]
+AutoCaching = Literal[False, True, "all"]
 CacheLifetime = Literal["5m", "1h"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
@@ -175,7 +176,7 @@ class Provider:
     timeouts: Timeouts = Timeouts()
     """The provider's own timeouts, or those of the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
-    auto_cache: Literal[False, True, "all"] = False
+    auto_cache: AutoCaching = False
     """The calls in whose requests the gateway places cache marks: none, those of clients whose API has no such marks,
     or all."""
     auto_cache_ttl: CacheLifetime = "5m"

@@ -158,6 +158,8 @@ class KnownPlugins:
     """The function `base_url_fault` of each compatibility flag."""
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
+    cache_marks: Collection[str] = ()
+    """The compatibility flags whose requests can have cache marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ class Registry:
         options = {name: flag.Options for name, flag in self.flags.items() if flag.Options.model_fields}
         urls = {name: flag.base_url_fault for name, flag in self.flags.items()}
         dialects = {dialect for flag in self.flags.values() for dialect in flag.dialects}
-        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, dialects, urls, options)
+        marks = [name for name, flag in self.flags.items() if flag.has_cache_marks]
+        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, dialects, urls, options, marks)
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.call.auto_caching import is_on, is_priced, lifetime_at
 from gateway.call.middleware import auto_cache
-from gateway.call.middleware.auto_cache import LastCalls, is_on, is_priced, lifetime_at
+from gateway.call.middleware.auto_cache import LastCalls
 from gateway.call.middleware.quota import _with_cache
 from gateway.config.model import Provider
 from gateway.contract.flag import Caps

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.testkit import scenarios
+from gateway.testkit.prompt_cache import PromptCache
 from gateway.testkit.scenarios import Canned, Scenario, Tool
 from tests.clients.samples import (
     CACHED,
@@ -291,3 +292,25 @@ async def test_a_provider_that_is_openai_itself_is_reached(tmp_path, openai_upst
         assert len(completion.choices[0].message.tool_calls) == 2
         assert {seen.headers["authorization"] for seen in openai_upstream.requests} == {f"Bearer {KEY}"}
         assert {(seen.refused, *seen.leaked("authorization")) for seen in openai_upstream.requests} == {("",)}
+
+
+@either_way
+async def test_a_conversation_is_cached_although_the_sdk_cannot_ask(tmp_path, bedrock_sim, streamed):
+    bedrock_sim.prompt_cache = PromptCache()
+    messages = [{"role": "system", "content": "Be brief. " * 2000}, {"role": "user", "content": "hello"}]
+    asking = {"model": SONNET, "stream_options": {"include_usage": True}} if streamed else {"model": SONNET}
+    read = []
+    own = bedrock(bedrock_sim.url, flags=["bedrock_converse"], auto_cache=True)
+    async with gate(tmp_path, {"converse": own}) as running, connect(running) as client:
+        for _ in range(3):
+            if streamed:
+                async with client.chat.completions.stream(messages=messages, **asking) as stream:
+                    completion = await stream.get_final_completion()
+            else:
+                completion = await client.chat.completions.create(messages=messages, **asking)
+            read.append(completion.usage.prompt_tokens_details.cached_tokens)
+            messages += [completion.choices[0].message.to_dict(), {"role": "user", "content": "and now?"}]
+        records = await running.calls(3)
+    assert read[:2] == [0, 0]
+    assert read[2] > 4000
+    assert [record["auto_cached"] for record in records] == [False, True, True]

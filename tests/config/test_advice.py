@@ -174,3 +174,17 @@ def test_a_flag_of_the_hosted_product_warns_only_where_it_is_on() -> None:
     flags = {"openai_chat": True, "google_raw_predict": True, "gemini_generate_content": False}
     (warning,) = warnings(config({"compatibility": flags}), plugins=KnownPlugins(KNOWN))
     assert warning.startswith("providers.p.compatibility.google_raw_predict: not supported yet; it has no effect")
+
+
+@pytest.mark.parametrize(
+    ("flag", "kept"), [("openai_chat", False), ("bedrock_converse", True), ("anthropic_messages", True)]
+)
+def test_marks_for_a_provider_without_any_have_no_effect(flag: str, kept: bool) -> None:
+    text = config({"compatibility": {flag: True}, "auto_cache": True})
+    expected = (
+        "auto_cache: has no effect: cache marks are for anthropic_messages, bedrock_converse, bedrock_model_invoke"
+    )
+    assert [line for line in warnings(text, plugins=BUILT_IN) if "auto_cache" in line] == (
+        [] if kept else [f"providers.p.{expected}"]
+    )
+    assert loads(text, plugins=BUILT_IN).config.providers["p"].auto_cache is kept

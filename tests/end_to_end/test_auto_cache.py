@@ -319,3 +319,20 @@ async def test_an_entry_of_an_hour_is_written_and_billed_as_such(tmp_path):
     assert [record["tokens"]["cache_write_1h"] > 0 for record in records] == [False, True, True]
     assert [record["tokens"]["cache_write_5m"] for record in records] == [0, 0, 0]
     assert [record["estimated"] for record in records] == [False] * 3
+
+
+async def test_pages_say_which_call_got_marks_and_who_could_ask(tmp_path):
+    hint = "cannot ask for caching"
+    async with started(tmp_path / "off", CHAT) as (gateway, upstream):
+        await asked(gateway, upstream, CHAT, 1)
+        await gateway.running.gateway.follower.flush()
+        assert hint in await (await gateway.get("/ui/cache")).text()
+    async with started(tmp_path / "on", CHAT, auto_cache=True) as (gateway, upstream):
+        await asked(gateway, upstream, CHAT, 2)
+        records = await gateway.calls(2)
+        await gateway.running.gateway.follower.flush()
+        pages = [await (await gateway.get(f"/ui/calls?id={record['id']}")).text() for record in records]
+        stored = [await (await gateway.get(f"/api/calls/{record['id']}")).json() for record in records]
+        assert ["placed by the gateway" in page for page in pages] == [False, True]
+        assert [record["auto_cached"] for record in stored] == [False, True]
+        assert hint not in await (await gateway.get("/ui/cache")).text()

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from gateway.access.grants import Access
 from gateway.access.identity.caller import LOCAL_LOGIN, LOOPBACK, Identity, tagged, user
+from gateway.call.auto_caching import is_priced, lifetime_at
 from gateway.call.explain.near_misses import NearMiss, Wanted, near_misses
 from gateway.call.runtime import Runtime
 from gateway.config.model import Config, Role, Strategy
@@ -68,6 +69,8 @@ class Offered:
     quotas: tuple[Chain, ...] = ()
     """Chains of quotas to which calls are charged. A chain is the name of a quota, followed by the names of its
     overdraft quotas."""
+    auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
+    """The clients for whom the gateway asks for prompt caching; "" if it asks for none."""
 
     @property
     def name(self) -> str:
@@ -110,7 +113,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
-    enabled = [_explain_offer(access, offer) for offer in offers_of_name]
+    enabled = [_explain_offer(runtime, access, offer) for offer in offers_of_name]
     offers = (*enabled, *_other_meanings(runtime.config, model, enabled))
     explanation = Explanation(
         allowed=any(offer.state == "allowed" for offer in enabled),
@@ -158,7 +161,7 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         role=access.role,
         role_by=tuple(map(_path, _role_by(access))),
         alias=alias.strategy if alias and allowed else None,
-        offers=tuple(_without_places(_explain_offer(access, offer)) for offer in granted),
+        offers=tuple(_without_places(_explain_offer(runtime, access, offer)) for offer in granted),
         near=() if allowed else tuple(catalog.near(model, access)),
         # `grant` stays empty, because the right grant would reveal whether the model exists, and at which provider
         note="" if allowed else ASK_ADMIN,
@@ -192,7 +195,7 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
         raise NoSuchCaller(f'nobody is known as "{login or ",".join(tags)}"; tags begin with "tag:"') from None
 
 
-def _explain_offer(access: Access, offer: Offer) -> Offered:
+def _explain_offer(runtime: Runtime, access: Access, offer: Offer) -> Offered:
     by = tuple(
         Pattern(pattern, given.origin)
         for given in access.capabilities
@@ -206,7 +209,15 @@ def _explain_offer(access: Access, offer: Offer) -> Offered:
         state = "allowed"
         headers = tuple(name for name, _ in access.headers(offer.provider_id, offer.model))
         quotas = access.quotas(offer.provider_id, offer.model)
-    return Offered(offer.provider_id, offer.model, state, by, headers, quotas)
+    return Offered(offer.provider_id, offer.model, state, by, headers, quotas, _auto_cache(runtime, offer))
+
+
+def _auto_cache(runtime: Runtime, offer: Offer) -> Literal["", "clients that cannot ask", "all clients"]:
+    provider = offer.provider
+    price = runtime.prices.of(provider, offer.model)
+    if not (provider.auto_cache and offer.caps.cache_points and is_priced(price, lifetime_at(provider, offer.caps))):
+        return ""
+    return "all clients" if provider.auto_cache == "all" else "clients that cannot ask"
 
 
 def _role_by(access: Access) -> tuple[str, ...]:

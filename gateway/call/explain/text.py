@@ -72,6 +72,8 @@ def _offer(offer: Offered, *, by_name: bool) -> Iterator[str]:
         yield f"{head}: models {_quoted(pattern.models)}{_by((pattern.origin,))}{lacking}"
     if offer.headers:
         yield f"    adds {', '.join(offer.headers)}"
+    if offer.auto_cache:
+        yield f"    caches prompts for {offer.auto_cache}"
     for chain in offer.quotas:
         yield f"    charged to {', then '.join(map(_quoted, chain))}"
 

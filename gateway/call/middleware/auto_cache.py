@@ -18,21 +18,18 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final
 
+from gateway.call.auto_caching import is_on, is_priced, lifetime_at
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response
-from gateway.config.model import CacheLifetime, Provider
+from gateway.config.model import CacheLifetime
 from gateway.contract.conversions import GENERATE
-from gateway.contract.flag import Caps
 from gateway.contract.losses import Way
-from gateway.money.prices.rates import Priced
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_REMEMBERED: Final = 20_000
 """Maximum number of pairs of a session and a model that are remembered. They take about 10 MB of memory. The one whose
 last call is the oldest is forgotten first."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
-_WRITES: Final[Mapping[CacheLifetime, str]] = {"5m": "cache_write_5m", "1h": "cache_write_1h"}
-"""The kinds of tokens that are written to a cache, by the lifetime of the entry."""
 
 Conversation = tuple[str, str, str, str]
 """A session at one model: the caller's login, the id of the session, the provider and the model."""
@@ -88,23 +85,3 @@ class AutoCache:
         response = await following(call, attempt)
         self.last.put(conversation, began)
         return response
-
-
-def is_on(provider: Provider, *, has_marks: bool) -> bool:
-    """Return whether the provider is configured with `auto_cache` for clients of an API.
-
-    `has_marks` is true if the clients of the API can set cache marks themselves.
-    """
-    return provider.auto_cache == "all" or (provider.auto_cache is True and not has_marks)
-
-
-def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
-    """Return whether cache entries of this lifetime leave the cost of a call as known as it is without them."""
-    if price is None or price.unit("input") is None:
-        return True
-    return price.unit(_WRITES[lifetime]) is not None and price.unit("cache_read") is not None
-
-
-def lifetime_at(provider: Provider, caps: Caps) -> CacheLifetime:
-    """Return the lifetime of cache entries of a model: the configured one, or the usual one if it has no other."""
-    return provider.auto_cache_ttl if caps.cache_ttl else "5m"

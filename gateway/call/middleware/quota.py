@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway.call.auto_caching import is_on, lifetime_at
 from gateway.call.chain import Call, Next
 from gateway.call.keeper import Keeper
-from gateway.call.middleware.auto_cache import is_on, lifetime_at
 from gateway.call.responses import Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused

@@ -24,7 +24,7 @@ from gateway.config.fields import (
     NamesOrNull,
     RequestMetadata,
 )
-from gateway.config.model import AuthMode, Authorization, CacheLifetime, Provider, Resilience
+from gateway.config.model import AuthMode, Authorization, AutoCaching, CacheLifetime, Provider, Resilience
 from gateway.config.reading import LEFT_OUT, Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.authorities import read_authorities
@@ -130,7 +130,7 @@ class ProviderSection(Section):
         description="What happens to a call whose request cannot be translated completely: "
         '"report" the loss, or "refuse" the call.',
     )
-    auto_cache: Literal[False, True, "all"] = Field(
+    auto_cache: AutoCaching = Field(
         False,
         description="Whether the gateway asks for prompt caching on behalf of clients whose API cannot (Chat, "
         'Responses, Gemini): true, or "all" for every client that sets no cache marks, even if its requests are '
@@ -242,7 +242,7 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         calls_in_flight=section.calls_in_flight,
         timeouts=read_timeouts(raw, path, resilience.timeouts, reading),
         on_loss=section.on_loss,
-        auto_cache=section.auto_cache,
+        auto_cache=_auto_cache(section, flags, (*path, "auto_cache"), reading),
         auto_cache_ttl=section.auto_cache_ttl,
         advertise=section.advertise,
         circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), resilience.circuit_breaker, reading),
@@ -286,6 +286,18 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
         faults = [f"plugin {failed.plugin} failed in {failed.hook}: {failed.cause}"]
     for fault in dict.fromkeys(filter(None, faults)):
         reading.report.warn(path, fault)
+
+
+def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, reading: Reading) -> AutoCaching:
+    """Return the value of `auto_cache`.
+
+    If none of the enabled flags has cache marks, warn and return False.
+    """
+    marking = sorted(reading.plugins.cache_marks)
+    if section.auto_cache and marking and not set(flags) & set(marking):
+        reading.report.warn(path, f"has no effect: cache marks are for {', '.join(marking)}")
+        return False
+    return section.auto_cache
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from gateway.call.context import GATEWAY, Gateway
 from gateway.store.reports.values import Dimension, Figures, Point
 from gateway.web.dashboard import charts, figures, words
 from gateway.web.dashboard.columns import draw_series
@@ -46,8 +47,19 @@ async def cache(request: web.Request) -> web.StreamResponse:
         request, "cache.html",
         bar=bar, sums=sums, tiles=_tiles(trend, totals.now.figures), drawn=_chart(seen, trend),
         rows=rows, splits=_choices(seen, "by", splits, by), orders=_choices(seen, "sort", ORDERS, sort),
-        by=dict(splits)[by], size=table.size,
+        by=dict(splits)[by], size=table.size, can_ask=_can_ask(request.app[GATEWAY]) if seen.reports.admin else (),
     )  # fmt: skip
+
+
+def _can_ask(gateway: Gateway) -> list[str]:
+    """Return the names of the providers whose key `auto_cache` would have an effect, and is not set."""
+    flags = gateway.registry.flags
+    return [
+        provider.id
+        for provider in gateway.runtime.config.providers.values()
+        if not (provider.disabled or provider.auto_cache)
+        and any(flags[name].has_cache_marks for name in provider.flags if name in flags)
+    ]
 
 
 def _has_input(line: TableRow) -> bool:

@@ -25,7 +25,7 @@ from gateway.config.model import Alias, Capability, Config, Grant, Provider
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Refused
 from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
-from tests.helpers.gateway import CAP
+from tests.helpers.gateway import CAP, SONNET, bedrock
 from tests.helpers.own_plugins import discover_own
 
 REGISTRY = discover_own()
@@ -382,3 +382,23 @@ def test_the_words_name_groups_headers_and_the_targets_of_an_alias():
     assert lines[2] == "  an alias; which of its targets gets a call: first"
     assert lines[3].startswith('  "bedrock/claude-haiku": models "**" by grants[0] (')
     assert lines[4:] == ["    adds X-Team", '  "old/retired": disabled by "disabled": true']
+
+
+@pytest.mark.parametrize(
+    ("setting", "model", "expected"),
+    [
+        (False, SONNET, ""),
+        (True, SONNET, "clients that cannot ask"),
+        ("all", SONNET, "all clients"),
+        ("all", "us.amazon.nova-lite-v1:0", ""),  # no known price of cache writes
+        ("all", "us.meta.llama4-maverick-17b-instruct-v1:0", ""),
+    ],
+)
+def test_the_clients_for_whom_prompts_are_cached_are_named(setting, model, expected):
+    made = ready(
+        grant("*", role="user", models="**"),
+        providers={"b": bedrock("https://b.example", models=[model], auto_cache=setting)},
+    )
+    explanation = explain(made, ALICE, model)
+    assert explanation.offers[0].auto_cache == expected
+    assert (f"    caches prompts for {expected}" in explanation_text(explanation).splitlines()) is bool(expected)

@@ -4,9 +4,8 @@
   of the request's body. Everything else in the body counts as text.
 - A file is recognised only where an API has files. Anywhere else, text that looks like base64 counts as text, because
   the model reads it as text.
-- The function belongs to the compatibility flag (the plugin of the client's API format). The default is `common_parts`,
-  which reads the most common forms. A flag with other forms has a function of its own. It can search the messages with
-  `FileForms`:
+- The plugin of the client's API format has the function. The default is `common_parts`, which reads the most common
+  forms. A function for other forms can search the messages with `FileForms`:
 
     FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
 

@@ -120,7 +120,7 @@ class Caps:
     call_signature: str = ""
     """The signature that the gateway adds to the first tool call of an earlier turn if the call has none.
 
-    Gemini accepts this signature for any tool call. It is "" for models that need no signature."""
+    Gemini accepts this signature for any tool call. The value is "" for models that need no signature."""
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags in which the model may enclose thinking at the start of its text, such as `think`."""
     own_tool_ids: str = ""

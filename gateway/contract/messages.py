@@ -136,7 +136,7 @@ class ClientRequest:
     """
 
     flag: str
-    """The compatibility flag whose route the client used."""
+    """The compatibility flag (plugin of an API format) whose route the client used."""
     dialect: str
     """The dialect of the body."""
     operation: str
@@ -173,7 +173,7 @@ class Target:
     provider: str
     """The provider's key in the configuration."""
     flag: str
-    """The compatibility flag by which the provider is called."""
+    """The compatibility flag (plugin of an API format) by which the provider is called."""
     model: str
     """The provider's name of the model."""
     dialect: str

@@ -164,7 +164,7 @@ class Provider:
     disabled: bool = False
     preference: int = 0
     """The rank among providers of the same model. The provider with the highest number is used. If several have this
-    number, the first of them is used."""
+    number, the first of them is used. The others follow if it fails (`Resilience.failover`)."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
@@ -215,7 +215,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name for one or more models of providers. Each call goes to one of them."""
+    """A name for one or more models of providers. Each call goes to one of them, and to the next one if that fails."""
 
     targets: tuple[tuple[str, str], ...]
     """Provider and model of each target, in the document's order."""

@@ -153,6 +153,23 @@ async def test_a_provider_that_refuses_a_loss_leaves_the_call_to_the_next(tmp_pa
     assert call["dropped"] == ["/seed"]
 
 
+async def test_a_candidate_that_cannot_take_over_hides_no_failure(tmp_path, bedrock_sim):
+    """Check that a field that only the first provider takes is not blamed if that provider fails."""
+    async with refusing(503) as failing:
+        providers = {
+            "native": bedrock(failing.url, flags=["openai_chat"], cost_basis=None),
+            "other": bedrock(bedrock_sim.url, flags=["bedrock_converse"]),
+        }
+        async with gate(tmp_path, providers) as gw:
+            reply = await gw.post("/v1/chat/completions", chat(NOVA, n=2))
+            assert (reply.status, "slow down" in await reply.text()) == (503, True)
+            (call,) = await gw.calls()
+    assert [(one["provider"], one["error"]) for one in call["tried"]] == [
+        ("native", "overloaded"),
+        ("other", "invalid_request"),
+    ]
+
+
 async def test_a_client_that_leaves_ends_the_attempts(tmp_path, bedrock_sim):
     bedrock_sim.default = replace(TEXT, delay=60)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, more=settings()) as gw:

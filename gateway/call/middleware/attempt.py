@@ -28,7 +28,7 @@ from gateway.call.plugin_reports import PluginReports
 from gateway.call.responses import Response, Stream, Whole
 from gateway.call.retry_budget import RetryBudget
 from gateway.config.model import Resilience
-from gateway.contract.errors import TIMEOUT, GatewayError, PluginFailed, Problem, UpstreamFailed
+from gateway.contract.errors import TIMEOUT, GatewayError, PluginFailed, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import Facts
 from gateway.contract.losses import Way
 from gateway.telemetry.log import Logger
@@ -126,11 +126,13 @@ class Attempts:
             attempt = _attempt(call, candidate, stack, deadline)
             return await self._response(call, attempt, deadline)
         except GatewayError as error:
-            leads_on = isinstance(error, CandidateRefused)
+            # after a provider's failure, a refusal by the gateway tells only that this candidate cannot take over
+            leads_on = isinstance(error, CandidateRefused) or (bool(failed) and isinstance(error, Refused))
             if attempt is not None:
                 leads_on = leads_on or is_providers_failure(error, is_our_key=has_our_key(attempt))
                 self._end(call, attempt, error)
             await stack.aclose()
+            call.hold_reply(0)
             if not leads_on:
                 raise
             failed.append(_Failed(candidate, error, attempt is not None and bool(attempt.sent or attempt.stepped)))

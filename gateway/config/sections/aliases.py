@@ -29,7 +29,10 @@ _PATH: Final[Path] = ("model_aliases",)
 
 
 class AliasSection(Section):
-    """One name for one or more models of providers; every call goes to one of them."""
+    """One name for one or more models of providers.
+
+    Every call goes to one of them, and to the next one if that fails (`resilience.failover`).
+    """
 
     dst: Targets = Field(
         description='The models, each with its provider: ["bedrock/us.amazon.nova-lite-v1:0"].',
@@ -37,8 +40,8 @@ class AliasSection(Section):
     )
     strategy: _StrategyName | None = Field(
         None,
-        description='How one of the models is picked: "first", "random", "round_robin", or "session", which keeps '
-        "a session at one model.",
+        description='How the model is picked to which a call goes first: "first", "random", "round_robin", or '
+        '"session", which keeps a session at one model.',
     )
 
 

@@ -108,7 +108,9 @@ class ProviderSection(Section):
     description: str = Field("", description='A sentence for people: "the team\'s account".')
     disabled: bool = Field(False, description="Whether the provider is listed but never called: true or false.")
     preference: int = Field(
-        0, description="The rank among providers that have the same model, of which the highest number is used: 10."
+        0,
+        description="The rank among providers that have the same model, of which the highest number is used: 10. If it "
+        "fails, the next one is used (`resilience.failover`).",
     )
     add_headers: Headers = Field(
         (), description='Headers that are added to every request to the provider: ["X-Team: research"].'

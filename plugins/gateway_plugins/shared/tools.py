@@ -228,7 +228,7 @@ class _Folder:
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return the schema with its anyOf, oneOf, allOf and $ref folded into one object schema.
 
-        A schema that is already being folded is not folded again, so that circular references end.
+        These keywords are folded only once for the same schema, so that circular references end.
         """
         own = {key: value for key, value in schema.items() if key not in _COMBINED}
         if depth > _MAX_FOLDS or id(schema) in self._seen:

@@ -67,7 +67,7 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return each of the `entries` of `tool_calls` in a pair, after the number of its call.
+        """Return pairs of a call's number and an entry of `tool_calls` with a piece of this call.
 
         If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
         out.

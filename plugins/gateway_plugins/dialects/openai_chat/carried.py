@@ -1,4 +1,4 @@
-"""Reasoning tokens that a Chat provider requires back in the next turn. Clients of other dialects store them for it.
+"""Reasoning tokens that a Chat provider requires back in the next turn. The client stores them until then.
 
 - Some providers add opaque tokens to messages and tool calls, and require them back unchanged. Examples are Gemini's
   thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for such tokens.

@@ -36,7 +36,7 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Fields with text inside an outer field (the key), for items of the provider's own tools.
+"""Names of fields with text, by the name of the field around them, in items of the provider's own tools.
 
 The texts are results of a search in files, logs of code, patches, and queries, commands and typed text."""
 _OWN: Final = ("queries", "revised_prompt")

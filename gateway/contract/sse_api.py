@@ -34,7 +34,7 @@ def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str
     """Return the kind of an event for an API that writes it twice: as the event's name and as `type` in the payload.
 
     If `is_kind(type)` is true, `type` is the kind, because servers and proxies often omit the name or write the default
-    name, `message`. Otherwise the name is the kind. If the name is missing or `message`, even an unknown `type` is used.
+    name, `message`. Otherwise the name is the kind. If it is missing or `message`, even an unknown `type` is used.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from gateway.contract.http_headers import FRAMING, HEADER_NAME
+from gateway.money.quotas.definitions import TEMPLATES
 
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -36,6 +37,7 @@ _SECONDS: Final[Mapping[str, float]] = {
 }
 _HOUR: Final = 3600
 _METADATA: Final = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}", re.ASCII)
+_TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
@@ -149,7 +151,7 @@ def _request_metadata(value: dict[str, str]) -> dict[str, str]:
     for key, text in value.items():
         if not key or not _METADATA.fullmatch(key):
             raise ValueError(f'{json.dumps(key[:80])} is no key of metadata; write one such as "user"')
-        if not _METADATA.fullmatch(text.replace("<user>", "").replace("<node>", "")):
+        if not _METADATA.fullmatch(_TEMPLATE.sub("", text)):
             raise ValueError(f'the value of {json.dumps(key)} cannot be sent; write one such as "research" or "<user>"')
     return value
 

@@ -113,6 +113,8 @@ def test_a_fault_in_a_role_is_an_error(member, value, message):
         ({"": "x"}, '"" is no key of metadata; write one such as "user"'),
         ({"a|b": "x"}, '"a|b" is no key of metadata'),
         ({"user": "é"}, 'the value of "user" cannot be sent; write one such as "research" or "<user>"'),
+        ({"user": "<no<user>de>"}, 'the value of "user" cannot be sent; write one such as "research" or "<user>"'),
+        ({"user": "<us<node>er>"}, 'the value of "user" cannot be sent; write one such as "research" or "<user>"'),
         ({"user": 1}, "must be a string, not a number"),
         ({f"k{n}": "v" for n in range(17)}, "has 17 entries; Bedrock takes 16 at most"),
         (["user"], "must be an object, not a list"),

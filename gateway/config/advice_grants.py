@@ -8,12 +8,17 @@ from typing import Any, Final
 
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
-from gateway.config.model import Config
+from gateway.config.model import Config, Mode
+from gateway.money.quotas.definitions import template_of
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 """Prefixes of sources that only tailscaled can interpret."""
 MAX_TARGETS: Final = 3
 """Maximum number of targets of an alias that a warning names."""
+MAX_NAMED: Final = 3
+"""Maximum number of quotas that a warning names."""
+_ONE_CALLER: Final[frozenset[Mode]] = frozenset({"loopback", "static"})
+"""Identity modes in which all callers of a listener have the same login."""
 _TAGGED: Final = "tagged-devices"
 """The login that Tailscale shows for every tagged node."""
 
@@ -39,6 +44,26 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     for name in config.quotas:
         if name not in named:
             report.warn(("quotas", name), f"no grant names the quota{unless}")
+
+
+def shared_buckets(config: Config, report: Report) -> None:
+    """Warn of quotas and rate limits that are written for each caller, if the written listeners give all one login."""
+    path: Path = ("server", "listeners")
+    listeners = config.server.listeners
+    if report.failed or path not in report.document.offsets or {each.identity for each in listeners} - _ONE_CALLER:
+        return
+    if len({each.login for each in listeners}) != 1:
+        return
+    capabilities = [capability for grant in config.grants for capability in grant.capabilities]
+    chains = dict.fromkeys(name for each in capabilities for chain in each.quotas for name in chain)
+    names = [f'the quota "{name}"' for name in chains if template_of(name)]
+    named = [*names[:MAX_NAMED], *(["others"] if len(names) > MAX_NAMED else [])]
+    if any(where[-1:] == ("per",) and "rate_limits" in where for where in report.document.offsets):
+        named.append("the rate limits")
+    if named:
+        shared = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+        remedy = 'set "identity": "whois", or write them without "<user>", "<node>" and "per"'
+        report.warn(path, f"all callers have the same login here, so they share {shared}; {remedy}")
 
 
 def aliased(pattern: str, document: Any) -> str:

@@ -118,6 +118,36 @@ def test_a_quota_that_no_grant_names_is_told_of():
     assert warning.endswith("it has no effect unless the tailnet policy does")
 
 
+LOCAL = {"listen": "127.0.0.1:8080"}
+ADA = {"listen": "127.0.0.1:8081", "identity": "static", "login": "ada@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("listeners", "quotas", "rate_limits", "shared"),
+    [
+        ([LOCAL], ["daily:<user>"], [], 'the quota "daily:<user>"'),
+        ([ADA], ["daily:<node>", "all"], [], 'the quota "daily:<node>"'),
+        ([LOCAL, {"listen": "[::1]:8080"}], ["a:<user>", "b:<user>"], [], 'the quota "a:<user>" and the quota "b:<user>"'),
+        ([ADA, ADA | {"listen": "127.0.0.1:8082"}], [], [{"requests": "1/min", "per": "user"}], "the rate limits"),
+        ([LOCAL], ["a:<user>"], [{"tokens": "1/min", "per": "user_model"}], 'the quota "a:<user>" and the rate limits'),
+        ([LOCAL], ["all"], [{"requests": "1/min"}], ""),
+        ([LOCAL, ADA], ["daily:<user>"], [], ""),
+        ([ADA, ADA | {"listen": "127.0.0.1:8082", "login": "bob@example.com"}], ["daily:<user>"], [], ""),
+        ([LOCAL, {"listen": "100.64.0.1:80", "identity": "whois"}], ["daily:<user>"], [], ""),
+        (None, ["daily:<user>"], [], ""),
+    ],
+)  # fmt: skip
+def test_a_quota_for_each_caller_where_all_are_one_is_told_of(listeners, quotas, rate_limits, shared):
+    buckets = [{"bucket": quotas[0], "overdraft": quotas[1:]}] if quotas else []
+    capabilities = [{"role": "admin"}, {"models": "**", "quotas": buckets, "rate_limits": rate_limits}]
+    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": capabilities}}]
+    server = {"listeners": listeners} if listeners else {}
+    found = warnings_of(quotas={name: {"capacity": "$1"} for name in quotas}, grants=grants, server=server)
+    assert [text.partition(";")[0] for text in found] == (
+        [f"server.listeners: all callers have the same login here, so they share {shared}"] if shared else []
+    )
+
+
 @pytest.mark.parametrize(
     ("limits", "place", "words"),
     [

@@ -1,4 +1,4 @@
-"""The examples in `plugins/README.md`, run unchanged."""
+"""The examples in `plugins/guide.md`, run unchanged."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.helpers.acme_api import PIECES, acme_api
 from tests.helpers.gateway import gate
 from tests.helpers.source_tree import ROOT
 
-PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "guide.md").read_text()
 FLAG, LIVE, OPTIONS, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

@@ -14,8 +14,8 @@ from tests.helpers.source_tree import ROOT
 NAME = "acme_text"
 
 
-def passes(folder, *command):
-    """Run a Python module in a folder, and check that it succeeds."""
+def ran(folder, *command):
+    """Run a Python module in a folder. Return its status, and what it prints."""
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "plugins")))  # mypy does not follow an editable installation
     variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MYPYPATH": paths}
     ended = subprocess.run(
@@ -27,8 +27,14 @@ def passes(folder, *command):
         text=True,
         timeout=60,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def passes(folder, *command):
+    """Run a Python module in a folder, and check that it succeeds. Return what it prints."""
+    status, printed = ran(folder, *command)
+    assert status == 0, printed
+    return printed
 
 
 @pytest.fixture(params=KINDS)
@@ -45,6 +51,26 @@ def package(request, tmp_path, capsys):
 def test_the_tests_of_a_new_package_pass(package):
     _, folder = package
     assert " passed" in passes(folder, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+MISTAKES = {
+    # kind of the plugin: (a line of it, a line with a mistake, the law that is broken)
+    "flag": ('yield Place(("text",))', 'yield Place(("texts",))', "filters see the text of a whole reply"),
+    "filter": ("len(self.word) - 1, last", "0, last", "pieces"),
+    "observer": ("cost = record[", "record = None\n    cost = record[", "record"),
+}
+
+
+def test_the_tests_of_a_package_fail_by_a_broken_law(package):
+    kind, folder = package
+    right, wrong, law = MISTAKES[kind]
+    module = folder / f"{NAME}.py"
+    text = module.read_text()
+    assert right in text
+    module.write_text(text.replace(right, wrong))
+    status, printed = ran(folder, "pytest", "-q", "-p", "no:cacheprovider", "-k", "laws")
+    assert status == 1
+    assert any("BROKEN" in line and law in line for line in printed.splitlines()), printed
 
 
 def test_a_new_package_is_formatted_linted_and_typed(package):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "plugins/README.md").read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "plugins/guide.md").read_text(), re.MULTILINE | re.DOTALL)
 FLAG, TEST = BLOCKS[0], BLOCKS[-1]
 SUITE = """
 import asyncio

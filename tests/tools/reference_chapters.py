@@ -150,7 +150,7 @@ RULES: Final = (
     ),
     (
         "**Threads.** Each observer has a thread of its own. A method of a filter that is not `async` runs in a thread if "
-        "the request, the reply or the text is [large](README.md#filters). The methods of one object never run at the "
+        "the request, the reply or the text is [large](guide.md#filters). The methods of one object never run at the "
         "same time, but those of other calls may. So state that calls share needs a lock."
     ),
     (

@@ -1,5 +1,5 @@
 """Tests of the texts in requests that filters see, and of those that filters do not see according to
-`plugins/README.md`.
+`plugins/guide.md`.
 """
 
 import json
@@ -186,7 +186,7 @@ UNSEEN = {
         "file": gemini({"inlineData": {"mimeType": "text/plain", "data": WORD}}, {"fileData": {"fileUri": WORD}}),
     },
 }
-"""Values that `plugins/README.md` names as not seen."""
+"""Values that `plugins/guide.md` names as not seen."""
 
 
 def asked(flag, body):

@@ -9,7 +9,7 @@ from gateway.call.middleware import auto_cache
 from gateway.call.middleware.auto_cache import LastCalls
 from gateway.call.middleware.quota import _with_cache
 from gateway.config.model import Provider
-from gateway.contract.flag import Caps
+from gateway.contract.flag import Caps, Usage
 from gateway.money.quotas.estimate import Size
 
 
@@ -28,21 +28,21 @@ def conversation(name):
 def test_a_call_is_recent_for_the_lifetime_of_an_entry(lifetime, seconds):
     clock = Clock()
     last = LastCalls(clock)
-    assert not last.is_recent(conversation("a"), lifetime)
-    last.put(conversation("a"), clock())
+    assert not last.may_mark(conversation("a"), lifetime)
+    last.put(conversation("a"), clock(), lifetime)
     clock.now += seconds - 1
-    assert last.is_recent(conversation("a"), lifetime)
-    assert not last.is_recent(conversation("b"), lifetime)
+    assert last.may_mark(conversation("a"), lifetime)
+    assert not last.may_mark(conversation("b"), lifetime)
     clock.now += 1
-    assert not last.is_recent(conversation("a"), lifetime)
+    assert not last.may_mark(conversation("a"), lifetime)
 
 
 def test_the_conversation_whose_last_call_is_oldest_is_forgotten_first(monkeypatch):
     monkeypatch.setattr(auto_cache, "MAX_REMEMBERED", 2)
     last = LastCalls(Clock())
     for name in ("a", "b", "a", "c"):
-        last.put(conversation(name), 1000.0)
-    assert [last.is_recent(conversation(name), "5m") for name in "abc"] == [True, False, True]
+        last.put(conversation(name), 1000.0, "5m")
+    assert [last.may_mark(conversation(name), "5m") for name in "abc"] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,34 @@ def test_a_reservation_covers_writes_for_an_hour_if_marks_may_ask_for_them(ttl, 
     call = SimpleNamespace(flag=flag, candidates=[SimpleNamespace(offer=offer)])
     assert _with_cache(call, Size(1, 1)).caches is expected
     assert _with_cache(call, Size(1, 1, caches=True)).caches is True
+
+
+WRITES, READS = Usage(cache_write_5m=5000), Usage(cache_read=5000, cache_write_5m=500)
+
+
+@pytest.mark.parametrize(
+    ("usages", "expected"),
+    [
+        ([WRITES, WRITES], True),
+        ([WRITES] * 3, False),
+        ([WRITES, WRITES, READS, WRITES], True),
+        ([WRITES, Usage(cache_read=500, cache_write_5m=5000), WRITES], False),  # only the tools are found again
+        ([Usage(input=100)] * 4, True),
+    ],
+)
+def test_marks_that_only_cost_money_end(usages, expected):
+    clock = Clock()
+    last = LastCalls(clock)
+    for usage in usages:
+        last.put(conversation("a"), clock(), "5m")
+        last.learn(conversation("a"), usage, "5m")
+    assert last.may_mark(conversation("a"), "5m") is expected
+    clock.now += 300
+    last.put(conversation("a"), clock(), "5m")  # after a pause, marks are tried again
+    assert last.may_mark(conversation("a"), "5m")
+
+
+def test_a_call_that_is_forgotten_teaches_nothing():
+    last = LastCalls(Clock())
+    last.learn(conversation("a"), WRITES, "5m")
+    assert not last.may_mark(conversation("a"), "5m")

@@ -336,3 +336,16 @@ async def test_pages_say_which_call_got_marks_and_who_could_ask(tmp_path):
         assert ["placed by the gateway" in page for page in pages] == [False, True]
         assert [record["auto_cached"] for record in stored] == [False, True]
         assert hint not in await (await gateway.get("/ui/cache")).text()
+
+
+async def test_prompts_that_begin_with_the_time_get_no_more_marks(tmp_path):
+    async with started(tmp_path, CHAT, auto_cache=True) as (gateway, upstream):
+        agent = Agent(gateway, upstream, CHAT)
+        agent.tools = []
+        headers = {"x-session-id": "s-1"}
+        for second in range(6):
+            agent.conversation[0] = {"role": "system", "content": f"It is 10:00:0{second}. {SYSTEM}"}
+            reply = await gateway.post("/v1/chat/completions", {**agent.body, "tools": None}, headers=headers)
+            assert reply.status == 200
+        records = await gateway.calls(6)
+    assert [record["auto_cached"] for record in records] == [False, True, True, True, False, False]

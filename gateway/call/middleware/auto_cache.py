@@ -5,6 +5,8 @@
 - A call gets marks if an earlier call of its session, at the same provider and model, began within the lifetime of a
   cache entry. So a single call does not pay for a cache entry that nobody reads, and neither does a session whose calls
   are so far apart that each entry expires unread.
+- If marks have only cost money in several calls in a row, the session gets no more until it pauses. This is so if each
+  prompt begins with other words, such as the time of day.
 - The earlier calls are remembered in memory. After a restart, the first call of each session gets no marks.
 - Requests to count tokens get no marks. Neither do models with a known price of input and an unknown price of cache
   writes, because marks would make the known cost of their calls unknown.
@@ -16,43 +18,80 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.call.auto_caching import is_on, is_priced, lifetime_at
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response
 from gateway.config.model import CacheLifetime
 from gateway.contract.conversions import GENERATE
+from gateway.contract.flag import Usage
 from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_REMEMBERED: Final = 20_000
 """Maximum number of pairs of a session and a model that are remembered. They take about 10 MB of memory. The one whose
 last call is the oldest is forgotten first."""
+MAX_LOSSES: Final = 3
+"""Number of calls in a row after which a session gets no more marks, if the marks of each call were a loss. The first
+call with marks always is one, because it only writes."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
+_SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
+"""The cost of writing a token beyond the price of plain input, as a part of this price (Anthropic, AWS)."""
+_SAVING: Final = 0.9
+"""What reading a token saves, as a part of the price of plain input."""
 
 Conversation = tuple[str, str, str, str]
 """A session at one model: the caller's login, the id of the session, the provider and the model."""
 
 
+class _Last(NamedTuple):
+    """The last call of a conversation."""
+
+    began: float
+    losses: int
+    """Number of calls in a row whose marks cost more than they saved."""
+
+
 @dataclass(slots=True)
 class LastCalls:
-    """The times at which the last calls of sessions began."""
+    """The last calls of sessions. `clock` returns the time in seconds."""
 
     clock: Callable[[], float] = monotonic
-    _began: OrderedDict[Conversation, float] = field(default_factory=OrderedDict)
+    _last: OrderedDict[Conversation, _Last] = field(default_factory=OrderedDict)
 
-    def is_recent(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
-        """Return whether the last call of the conversation began less than `lifetime` ago."""
-        began = self._began.get(conversation)
-        return began is not None and self.clock() - began < _SECONDS[lifetime]
+    def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
+        """Return whether marks will probably pay.
 
-    def put(self, conversation: Conversation, began: float) -> None:
-        """Remember that a call has begun at this time of the clock."""
-        self._began[conversation] = began
-        self._began.move_to_end(conversation)
-        if len(self._began) > MAX_REMEMBERED:
-            self._began.popitem(last=False)
+        This is so if the last call of the conversation began less than `lifetime` ago, and its marks and those of the
+        calls before were no losses.
+        """
+        last = self._last.get(conversation)
+        return last is not None and self._is_recent(last, lifetime) and last.losses < MAX_LOSSES
+
+    def put(self, conversation: Conversation, began: float, lifetime: CacheLifetime) -> None:
+        """Remember that a call has begun at this time of the clock. A pause longer than `lifetime` forgets losses."""
+        last = self._last.get(conversation)
+        losses = last.losses if last is not None and self._is_recent(last, lifetime) else 0
+        self._last[conversation] = _Last(began, losses)
+        self._last.move_to_end(conversation)
+        if len(self._last) > MAX_REMEMBERED:
+            self._last.popitem(last=False)
+
+    def learn(self, conversation: Conversation, usage: Usage, lifetime: CacheLifetime) -> None:
+        """Remember what the marks of the last call have cost and saved, by the reported usage."""
+        if (last := self._last.get(conversation)) is not None:
+            losses = last.losses + 1 if _is_loss(usage, lifetime) else 0
+            self._last[conversation] = last._replace(losses=losses)
+
+    def _is_recent(self, last: _Last, lifetime: CacheLifetime) -> bool:
+        return self.clock() - last.began < _SECONDS[lifetime]
+
+
+def _is_loss(usage: Usage, lifetime: CacheLifetime) -> bool:
+    """Return whether cache writes cost more than reads saved, by the usual prices."""
+    written = usage.cache_write_5m + usage.cache_write_1h
+    return written * _SURCHARGE[lifetime] > usage.cache_read * _SAVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +114,7 @@ class AutoCache:
             return await following(call, attempt)
         conversation = call.identity.login, call.session_id, target.provider, target.model
         began = self.last.clock()
-        if self.last.is_recent(conversation, lifetime):
+        if self.last.may_mark(conversation, lifetime):
             drop = DropRelay(attempt.drop)
             size = len(attempt.request.top.body)
             work = candidate.flag.mark_cache, attempt.request, target, lifetime
@@ -83,5 +122,12 @@ class AutoCache:
             if marked is not None:
                 attempt.request = replace(marked, auto_cached=True)
         response = await following(call, attempt)
-        self.last.put(conversation, began)
+        self.last.put(conversation, began, lifetime)
+        if attempt.request.auto_cached:
+            call.stack.callback(self._learn, attempt, conversation, lifetime)
         return response
+
+    def _learn(self, attempt: Attempt, conversation: Conversation, lifetime: CacheLifetime) -> None:
+        """Note whether the marks have paid. This runs after the end of the call, when its usage is known."""
+        if attempt.metering is not None and attempt.metering.facts.reported:
+            self.last.learn(conversation, attempt.metering.facts.usage, lifetime)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
+from gateway.process.new_plugin import KINDS
 from tests.helpers.acme_api import acme_api
 from tests.helpers.gateway import EVERYTHING, HAIKU, KEY
 from tests.helpers.processes import running
@@ -218,6 +219,15 @@ def test_the_plugins_of_another_package_pass_the_check(zenith, tmp_path):
         assert (status, "BROKEN" in report) == (0, False), report + err
     (tmp_path / "test_laws.py").write_text(LAW_TEST % (PLUGINS,))
     assert "4 passed" in done(zenith.bin / "python", "-m", "pytest", "-q", tmp_path / "test_laws.py", **zenith.options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tests_of_a_new_package_pass_with_the_laws(zenith, tmp_path, kind):
+    folder = tmp_path / kind
+    status, _, err = zenith.irisgate("plugins", "new", f"my_{kind}", "--kind", kind, "--folder", folder)
+    assert status == 0, err
+    printed = done(zenith.bin / "python", "-m", "pytest", "-v", folder, **zenith.options)
+    assert "test_the_laws_hold PASSED" in printed
 
 
 async def test_the_plugins_of_another_package_serve_a_call(zenith, tmp_path):

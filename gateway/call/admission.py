@@ -90,6 +90,10 @@ class Admission:
             raise CandidateRefused(self._refusal(f"providers.{provider.id}.calls_in_flight", problem).problem)
         self._by_provider[provider.id] = count + 1
 
+    def in_flight(self, provider_id: str) -> int:
+        """Return the number of calls in flight at a provider."""
+        return self._by_provider[provider_id]
+
     def leave_provider(self, provider: Provider) -> None:
         self._by_provider[provider.id] -= 1
 

@@ -27,7 +27,7 @@ Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 OnError = Literal["refuse", "pass"]
-Strategy = Literal["first", "random", "round_robin", "session"]
+Strategy = Literal["first", "random", "round_robin", "session", "weighted", "least_in_flight", "cheapest"]
 AutoCaching = Literal[False, True, "all"]
 CacheLifetime = Literal["5m", "1h"]
 
@@ -171,6 +171,8 @@ class Provider:
     """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
+    weight: int = 1
+    """The share of sessions that the strategy `weighted` gives to the provider, in relation to other providers."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """The settings of `Resilience`, with those that the provider has of its own."""
     timeouts: Timeouts = Timeouts()
@@ -369,6 +371,11 @@ class Resilience:
     again. The SDKs of OpenAI and Anthropic wait equally long."""
     retry_budget: float = 0.1
     """Number of further requests that may be sent for each call of the last seconds (`call/retry_budget.py`)."""
+    strategy: Strategy = "first"
+    """The strategy that chooses among the providers of a model that have the highest preference."""
+    sticky_seconds: float = 300
+    """Seconds after a session's last call for which the session stays at its provider; 0 if it does not. Anthropic and
+    Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
     retry_after_seconds: float = 0
     """Maximum `Retry-After` of a provider, in seconds, that is waited for if no other candidate is left."""
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
+from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
@@ -26,6 +27,7 @@ from gateway.call.middleware.count import Count
 from gateway.call.middleware.filters import Filters
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.meter import Metered
+from gateway.call.middleware.order import Order
 from gateway.call.middleware.quota import Quota
 from gateway.call.middleware.read_on import ReadOn
 from gateway.call.middleware.refusals import WithoutRefused
@@ -228,8 +230,9 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
+    order = Order(CandidateOrder(gateway.admission.in_flight))
     last = Attempts(attempts, gateway.admission, gateway.health, RetryBudget(), gateway.reports, log)
-    return chain(Session(sessions), resolve, grants, Route(registry), filters, quota, last=last)
+    return chain(Session(sessions), resolve, grants, order, Route(registry), filters, quota, last=last)
 
 
 def database_path(config: Config, state: Path) -> Path:

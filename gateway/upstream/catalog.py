@@ -6,13 +6,10 @@ takes precedence over a model of the same name. `provider/model` is accepted whe
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import count
 from typing import Any, Final
-from zlib import crc32
 
 from gateway.access.grants import Access
 from gateway.config.model import Alias, Config, Provider, Strategy
@@ -50,27 +47,6 @@ class Aliased:
 
     strategy: Strategy
     offers: Sequence[Offer]
-    _turn: count[int] = field(default_factory=count)
-
-    def pick(self, offers: Sequence[Offer], session: str) -> Offer:
-        """Return one of `offers`, chosen by the alias's strategy. `offers` are all or some of the offers of this
-        alias.
-        """
-        return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
-
-    def order(self, offers: Sequence[Offer], session: str) -> Sequence[Offer]:
-        """Return `offers` with the one that the alias's strategy chooses first. The others keep their order."""
-        picked = self.pick(offers, session)
-        return [picked, *(offer for offer in offers if offer is not picked)]
-
-
-_PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
-    "first": lambda _turn, _session: 0,
-    "random": lambda _turn, _session: random.getrandbits(32),
-    "round_robin": lambda turn, _session: next(turn),
-    # a session always uses the same offer, because the provider caches the session's prompt
-    "session": lambda _turn, session: crc32(session.encode()),
-}
 
 
 class Catalog:

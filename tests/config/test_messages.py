@@ -168,17 +168,17 @@ GRANTS = [
 
 ALIASES = [
     (
-        '"model_aliases": {»"strategy": "weighted"}',
+        '"model_aliases": {»"strategy": "heaviest"}',
         (
-            'warning: model_aliases.strategy: "weighted" is not one of first, random, round_robin, session; '
-            '"first" is used'
+            'warning: model_aliases.strategy: "heaviest" is not one of first, random, round_robin, session, '
+            'weighted, least_in_flight, cheapest; "first" is used'
         ),
     ),
     (
         '"model_aliases": {"models": {"f": {"dst": ["p/m"], »"strategy": "randon"}}}',
         (
-            'warning: model_aliases.models.f.strategy: "randon" is not one of first, random, round_robin, session; '
-            '"first" is used'
+            'warning: model_aliases.models.f.strategy: "randon" is not one of first, random, round_robin, session, '
+            'weighted, least_in_flight, cheapest; "first" is used'
         ),
     ),
     (

@@ -46,7 +46,7 @@ async def gateway(state, **resilience):
             "quotas": {
                 name: {"capacity": f"${CAPACITY // 10**9}"} for name in ("all", *(f"of-{id_}" for id_ in TARGETS))
             },
-            "resilience": {"retry_budget": 1, "circuit_breaker": {"enabled": False}, **resilience},
+            "resilience": {"retry_budget": 1, "sticky_seconds": 0, "circuit_breaker": {"enabled": False}, **resilience},
         }
         yield await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more)), sims
 

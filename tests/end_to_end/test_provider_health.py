@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -29,11 +30,17 @@ CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 NOWHERE = "http://127.0.0.1:9"
 
 
+async def ask(gw: Gate) -> int:
+    """Make a call in a session of its own, because a session stays at its provider. Return the reply's status."""
+    reply = await gw.post("/v1/chat/completions", CHAT, headers={"x-session-id": uuid4().hex})
+    return reply.status
+
+
 async def test_a_provider_that_is_down_is_tried_five_times_and_rests(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
     providers = {"down": bedrock(NOWHERE, preference=1), "up": bedrock(bedrock_sim.url)}
     async with gate(tmp_path, providers) as gw:
         for _ in range(20):
-            assert (await gw.post("/v1/chat/completions", CHAT)).status == 200
+            assert await ask(gw) == 200
         (opened,) = await gw.lines.until("circuit.opened")
         metrics = await (await gw.get("/metrics")).text()
     assert gw.lines.count("upstream.unreachable") == 5
@@ -58,7 +65,7 @@ async def test_with_the_breaker_off_a_provider_that_is_down_is_tried_each_time(
     providers = {"down": bedrock(NOWHERE, preference=1), "up": bedrock(bedrock_sim.url)}
     async with gate(tmp_path, providers, more={"resilience": off}) as gw:
         for _ in range(20):
-            assert (await gw.post("/v1/chat/completions", CHAT)).status == 200
+            assert await ask(gw) == 200
         await gw.lines.until("upstream.unreachable", 20)
 
 
@@ -94,6 +101,18 @@ async def test_only_failures_of_the_provider_open_the_circuit(
     assert gw.lines.count("circuit.opened") == opens
 
 
+async def test_a_session_stays_where_a_failover_took_it(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
+    async with BedrockSim(keys={KEY}) as flaky:
+        providers = {"flaky": bedrock(flaky.url, preference=1), "steady": bedrock(bedrock_sim.url)}
+        flaky.script(scenarios.NAMED["error"])
+        async with gate(tmp_path, providers) as gw:
+            for session in ("moved", "moved", "new", "moved"):
+                reply = await gw.post("/v1/chat/completions", CHAT, headers={"x-session-id": session})
+                assert reply.status == 200
+            calls = await gw.calls(4)
+    assert [call["provider"] for call in calls] == ["steady", "steady", "flaky", "steady"]
+
+
 class Flapping:
     """A gateway with a provider that fails at times, and one that serves the same model."""
 
@@ -105,7 +124,7 @@ class Flapping:
         """Make calls one after the other, which are all served. Return how many reached the flaky provider."""
         before = len(self.flaky.requests)
         for _ in range(number):
-            assert (await self.gw.post("/v1/chat/completions", CHAT)).status == 200
+            assert await ask(self.gw) == 200
         return len(self.flaky.requests) - before
 
     async def until(self, event: str, count: int) -> None:

@@ -131,7 +131,7 @@ async def table(tmp_path_factory):
                 aliases[failing] = {"dst": [f"{failing}/{PROVIDERS[flag][1]}", SECOND]}
         more = {
             "model_aliases": {"models": aliases},
-            "resilience": {"retry_budget": 1, "circuit_breaker": {"enabled": False}},
+            "resilience": {"retry_budget": 1, "sticky_seconds": 0, "circuit_breaker": {"enabled": False}},
         }
         yield await stack.enter_async_context(gate(tmp_path_factory.mktemp("failover"), providers, more=more))
 

@@ -113,8 +113,9 @@ def test_the_table_is_aligned_and_cannot_move_the_cursor() -> None:
 
 async def test_the_command_prints_the_states_of_a_running_gateway(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
     async with gate(tmp_path, two(bedrock_sim), more=LONG_RESTS) as gw:
-        for _ in range(5):
-            assert (await gw.post("/v1/chat/completions", CHAT)).status == 200
+        for number in range(5):
+            reply = await gw.post("/v1/chat/completions", CHAT, headers={"x-session-id": f"session-{number}"})
+            assert reply.status == 200
         code, out, err = await irisgate(tmp_path, "providers", "--url", gw.url)
         _, as_json, _ = await irisgate(tmp_path, "providers", "--url", gw.url, "--json", "--provider", "down")
     assert (code, err) == (0, "")
@@ -140,8 +141,9 @@ async def test_a_user_sees_granted_models_without_messages(tmp_path: Path, bedro
 
 async def test_readyz_and_the_page_say_that_a_model_rests(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
     async with gate(tmp_path, two(bedrock_sim), more=LONG_RESTS) as gw:
-        for _ in range(5):
-            assert (await gw.post("/v1/chat/completions", CHAT)).status == 200
+        for number in range(5):
+            reply = await gw.post("/v1/chat/completions", CHAT, headers={"x-session-id": f"session-{number}"})
+            assert reply.status == 200
         status, body = await gw.readiness()
         page = await (await gw.get("/ui/providers")).text()
         metrics = await (await gw.get("/metrics")).text()

@@ -24,14 +24,6 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _targets(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return the granted targets of an alias in the order in which they are tried; () if none is granted.
-
-    The alias's strategy picks the first among the granted targets, so that its choice cannot cause a refusal. The
-    others follow only if failover is switched on.
-    """
+    """Return the granted targets of an alias, so that the choice of one (`order.py`) cannot cause a refusal."""
     allows = call.runtime.grants.access(call.identity).allows
-    granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
-    if not granted:
-        return ()
-    order = alias.order(granted, call.session_id)
-    return order if call.runtime.config.resilience.failover else order[:1]
+    return [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import Field, WithJsonSchema
 
@@ -19,7 +19,7 @@ from gateway.config.model import Alias, Provider, Strategy
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 
-STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "session")
+STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 """Names of strategies. An unknown name causes only a warning, because Aperture's names are not known."""
 DEFAULT: Final[Strategy] = "first"
 
@@ -40,8 +40,9 @@ class AliasSection(Section):
     )
     strategy: _StrategyName | None = Field(
         None,
-        description='How the model is picked to which a call goes first: "first", "random", "round_robin", or '
-        '"session", which keeps a session at one model.',
+        description='How the model is picked to which a session goes first: "first"; "weighted" (by the weight of '
+        'providers); "least_in_flight" (calls at the provider); "cheapest" (by price); or "session" (evenly). "random" '
+        'and "round_robin" pick one for each call.',
     )
 
 

@@ -120,6 +120,12 @@ class ProviderSection(Section):
         description="A file in PEM format with the certificate authorities that may sign the provider's certificate, "
         'in place of the system\'s: "company-ca.pem".',
     )
+    weight: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description='The share of sessions where "weighted" is the strategy, such as 3: three times as many as with 1.',
+    )
     calls_in_flight: int | None = Field(
         None,
         ge=1,
@@ -242,6 +248,7 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         request_metadata=tuple(section.request_metadata.items()),
         authorities=_authorities(section, (*path, "ca_file"), reading),
         calls_in_flight=section.calls_in_flight,
+        weight=section.weight,
         timeouts=read_timeouts(raw, path, resilience.timeouts, reading),
         on_loss=section.on_loss,
         auto_cache=_auto_cache(section, flags, (*path, "auto_cache"), reading),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Seconds
-from gateway.config.model import CircuitBreaker, Resilience, Timeouts
+from gateway.config.model import CircuitBreaker, Resilience, Strategy, Timeouts
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
@@ -71,6 +71,18 @@ class ResilienceSection(Section):
         description="Further requests that failover may send for each call of the last 10 seconds, such as 0.1. Ten of "
         "them are always allowed. An attempt that did not reach its provider does not count.",
     )
+    strategy: Strategy = Field(
+        Resilience().strategy,
+        description="How one of several providers of a model with the highest preference is chosen, as for an alias: "
+        '"first", "weighted", "least_in_flight", "cheapest", "session", "random" or "round_robin".',
+    )
+    sticky_seconds: float = Field(
+        Resilience().sticky_seconds,
+        ge=0,
+        le=86400,
+        description="Seconds after a session's last call for which the session stays at the provider that has its "
+        'prompt in the cache, such as 300; 0 if it does not stay. "random" and "round_robin" choose for each call.',
+    )
     retry_after_seconds: float = Field(
         Resilience().retry_after_seconds,
         ge=0,
@@ -94,6 +106,8 @@ def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:
         max_attempts=section.max_attempts,
         total_seconds=section.total_seconds,
         retry_budget=section.retry_budget,
+        strategy=section.strategy,
+        sticky_seconds=section.sticky_seconds,
         retry_after_seconds=section.retry_after_seconds,
     )
 

@@ -1,9 +1,11 @@
 """Tests of the section `model_aliases` and of the settings that it becomes."""
 
+from typing import get_args
+
 import pytest
 
 from gateway.config.load import loads
-from gateway.config.model import Alias
+from gateway.config.model import Alias, Strategy
 from tests.config.examples import config
 
 
@@ -16,7 +18,7 @@ def test_an_alias_is_its_targets_in_order_and_the_first_is_taken():
     assert parsed == {"fast": Alias((("p", "m"), ("p", "a/b:0")), "first")}
 
 
-@pytest.mark.parametrize("strategy", ["first", "random", "round_robin", "session"])
+@pytest.mark.parametrize("strategy", get_args(Strategy))
 def test_a_strategy_is_for_all_or_for_one(strategy):
     one = {"a": {"dst": ["p/m"]}, "b": {"dst": ["p/m"], "strategy": "random"}}
     parsed = aliases({"strategy": strategy, "models": one})

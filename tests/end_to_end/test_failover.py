@@ -48,9 +48,18 @@ async def test_a_call_has_a_number_of_attempts(tmp_path, bedrock_sim, resilience
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, more=settings(**resilience)) as gw:
         assert (await gw.post("/v1/chat/completions", chat())).status == 503
         (call,) = await gw.calls()
+        await gw.log_is_written()
+        assert gw.lines.count("attempt.failed") == (attempts if attempts > 1 else 0)
     assert call["attempts"] == len(bedrock_sim.requests) == attempts
     assert [one["model"] for one in call["tried"]] == (list(MODELS[:attempts]) if attempts > 1 else [])
     assert call["model"] == MODELS[attempts - 1]
+
+
+async def test_a_mistake_of_the_client_is_not_logged_as_a_failed_attempt(tmp_path):
+    async with refusing(400) as refuser, gate(tmp_path, {"b": bedrock(refuser.url)}, more=settings()) as gw:
+        assert (await gw.post("/v1/chat/completions", chat())).status == 400
+        await gw.log_is_written()
+        assert (gw.lines.count("attempt.failed"), refuser.requests) == (0, 1)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -131,6 +131,8 @@ class Attempts:
             if attempt is not None:
                 leads_on = leads_on or is_providers_failure(error, is_our_key=has_our_key(attempt))
                 self._end(call, attempt, error)
+                if leads_on:
+                    self._log(call, attempt, error.problem)
             await stack.aclose()
             call.hold_reply(0)
             if not leads_on:
@@ -159,11 +161,14 @@ class Attempts:
         return replace(response, source=peeked)
 
     def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
-        """Note why an attempt failed, how long it took and what it cost. Log it, and report it to the health."""
+        """Note why an attempt failed, how long it took and what it cost, and report it to the health of providers."""
         report(self.health, attempt, error)
-        attempt.problem = problem = error.problem
+        attempt.problem = error.problem
         attempt.seconds = monotonic() - attempt.began
         attempt.cost = cost_of_attempt(call, attempt, self._facts(call, attempt), complete=False)
+
+    def _log(self, call: Call, attempt: Attempt, problem: Problem) -> None:
+        """Log the failure of an attempt after which another candidate may be tried."""
         offer = attempt.candidate.offer
         self.log.warning(
             "attempt.failed", provider=offer.provider_id, model=offer.model, request_id=call.id,

@@ -39,7 +39,7 @@ _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
 """The cost of writing a token beyond the price of plain input, as a part of this price (Anthropic, AWS)."""
 _SAVING: Final = 0.9
-"""What reading a token saves, as a part of the price of plain input."""
+"""The saving of a token that is read, as a part of the price of plain input."""
 
 Conversation = tuple[str, str, str, str]
 """A session at one model: the caller's login, the id of the session, the provider and the model."""

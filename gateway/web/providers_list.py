@@ -16,6 +16,8 @@ from aiohttp import web
 
 from gateway.access.grants import Access
 from gateway.call.context import GATEWAY
+from gateway.call.guard import json_error
+from gateway.contract.errors import GatewayError
 from gateway.contract.registry import Registry
 from gateway.upstream.catalog import Catalog, Offer
 from gateway.web.advertised import advertised
@@ -33,7 +35,11 @@ async def providers(request: web.Request) -> web.Response:
         return access
     gateway = request.app[GATEWAY]
     make = partial(_listed, gateway.registry, gateway.runtime.catalog, access)
-    return web.Response(body=await encoded(request, ("providers", access), make), content_type="application/json")
+    try:
+        body = await encoded(request, ("providers", access), make)
+    except GatewayError as error:  # the machine is overloaded
+        return json_error(500, error.problem.message)
+    return web.Response(body=body, content_type="application/json")
 
 
 def _listed(registry: Registry, catalog: Catalog, access: Access) -> bytes:

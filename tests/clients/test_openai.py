@@ -50,7 +50,8 @@ async def gw(tmp_path, bedrock_sim):
         "bedrock": bedrock(bedrock_sim.url, preference=1),
         "converse": bedrock(bedrock_sim.url, flags=["bedrock_converse"]),
     }
-    async with gate(tmp_path, providers) as running:
+    # both providers are one simulator, and the errors of the first are what the tests look at
+    async with gate(tmp_path, providers, more={"resilience": {"failover": False}}) as running:
         yield running
 
 

@@ -74,7 +74,7 @@ from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
 from gateway.web.admin import explain as explain_routes
 from gateway.web.admin import metrics as metrics_route
-from gateway.web.admin import openapi
+from gateway.web.admin import openapi, report_routes
 from gateway.web.admin import pricing as pricing_routes
 from gateway.web.admin import provider_health as provider_health_routes
 from gateway.web.admin import quotas as quota_routes
@@ -87,7 +87,7 @@ from gateway.web.wrong_paths import wrong_paths
 
 _OWN: Final = (
     config_routes, openapi, pricing_routes, discovery, readiness, providers_list, metrics_route, sessions_routes, pages,
-    quota_routes, usage_route, bodies_route, provider_health_routes,
+    quota_routes, usage_route, bodies_route, provider_health_routes, report_routes,
 )  # fmt: skip
 """Modules with the routes of the gateway's own API and pages.
 

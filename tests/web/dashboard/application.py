@@ -23,7 +23,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
 from gateway.upstream.health.circuits import Health
-from gateway.web.admin import sessions
+from gateway.web.admin import report_routes, sessions
 from gateway.web.dashboard import pages
 from tests.helpers.own_plugins import discover_own
 from tests.helpers.records import HAIKU, logger
@@ -136,5 +136,5 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             metrics=SimpleNamespace(recent=RecentCalls()),
         ),
     )
-    app.add_routes([*sessions.routes(), *pages.routes()])
+    app.add_routes([*sessions.routes(), *report_routes.routes(), *pages.routes()])
     return app

@@ -35,6 +35,7 @@ def opening(request): return "", openings.text_of(request.top, "prompt")
 def dialect_for(caps): return "NAME"
 def limit(request): return json_api.limit(request)
 def steps(request, target, drop): return request
+has_cache_marks = True
 def mark_cache(request, target, lifetime): return None
 def build(request, target, drop): return UpstreamRequest("POST", "/v1/text", request.top.body)
 def meter(request, target, head): return Meter()
@@ -175,7 +176,7 @@ async def running(tmp_path):
     calls = Calls(folder)
     async with provider(answer) as url:
         config = {"baseurl": url, "apikey": "k", "models": ["m"], "compatibility": {"beta_text": True}}
-        config |= {"auto_cache": True, "capabilities": {"m": {"cache_points": True}}}
+        config |= {"auto_cache": "all", "capabilities": {"m": {"cache_points": True}}}
         threading.setprofile(calls)
         try:
             async with gate(tmp_path, {"p": config}, plugins=folder, more={"plugins": {"middle": {}}}) as gateway:

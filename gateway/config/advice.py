@@ -26,9 +26,10 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix. A model with any other
-prefix has the price in its own region's list, and not the price in the configured list.
-"""
+"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix.
+
+For example, `eu.amazon.nova-lite-v1:0` fits `bedrock-eu`. A model with another prefix is priced by its own prefix, and
+not by the configured list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which the tailnet policy may have further grants, which this check cannot see."""
 
@@ -123,9 +124,9 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
 
 def _other_region(provider: Provider, report: Report) -> None:
-    """Warn of a price list whose region differs from the region prefix of a model.
+    """Warn if a model of the provider has a region prefix that does not fit the configured price list.
 
-    The prefix determines the model's price.
+    Such a model is priced by its prefix, and not by the list.
     """
     fitting = REGIONS.get(provider.cost_basis or "")
     other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
@@ -178,7 +179,7 @@ def _shared_models(config: Config, report: Report) -> None:
 def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Path, report: Report) -> None:
     """Warn of patterns of a grant that match no provider.
 
-    `path` is the path of the member `models`, whose value is one pattern or a list of patterns.
+    `path` is the path of the key `models`, whose value is one pattern or a list of patterns.
     """
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path

@@ -14,7 +14,7 @@ from gateway.money.quotas.definitions import template_of
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 """Prefixes of sources that only tailscaled can interpret."""
 MAX_TARGETS: Final = 3
-"""Maximum number of targets of an alias that a warning names."""
+"""Maximum number of model names that a warning about an alias lists."""
 MAX_NAMED: Final = 3
 """Maximum number of quotas that a warning names."""
 _ONE_CALLER: Final[frozenset[Mode]] = frozenset({"loopback", "static"})
@@ -47,7 +47,10 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 
 
 def shared_buckets(config: Config, report: Report) -> None:
-    """Warn of quotas and rate limits that are written for each caller, if the written listeners give all one login."""
+    """Warn of quotas and rate limits that are meant for each caller, if all callers have the same login.
+
+    This is so if all listeners in the document have the mode `loopback`, or one login in the mode `static`.
+    """
     path: Path = ("server", "listeners")
     listeners = config.server.listeners
     if report.failed or path not in report.document.offsets or {each.identity for each in listeners} - _ONE_CALLER:

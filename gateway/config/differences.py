@@ -21,7 +21,7 @@ CONTEXT: Final = 3
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000
-"""Maximum number of lines that are compared with each other. Beyond it, one block of lines replaces the other.
+"""Maximum number of lines of a changed block that are compared one by one. A larger block is shown as replaced.
 
 The time of a comparison grows with the product of the numbers of lines."""
 MAX_VALUES: Final = 100
@@ -29,14 +29,14 @@ MAX_VALUES: Final = 100
 MAX_VALUE: Final = 120
 """Maximum number of characters of a value."""
 _MARK_DIGITS: Final = 17
-"""Number of characters of a mark that are shown, enough to see that two marks differ."""
+"""Number of characters of a redaction mark that are shown. They are enough to see that two marks differ."""
 _ABSENT: Final = object()
 
 Kind = Literal["same", "removed", "added", "gap"]
 
 
 class Line(NamedTuple):
-    """A line of the comparison. Lines that are left out are a gap."""
+    """A line of the comparison. A line of the kind "gap" stands for all lines that are left out at its place."""
 
     kind: Kind
     before: int | None
@@ -89,7 +89,7 @@ def _same(old: Sequence[str], first: int, last: int, shift: int) -> list[Line]:
 
 
 def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the ranges of changed lines: first and last of the old text, then of the new text."""
+    """Yield the ranges of changed lines: start and end in the old text, then start and end in the new text."""
     start, end = _ends(old, new)
     left, right = old[start : len(old) - end], new[start : len(new) - end]
     if max(len(left), len(right)) > MAX_COMPARED:
@@ -102,7 +102,7 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, i
 
 
 def _ends(old: Sequence[Any], new: Sequence[Any]) -> tuple[int, int]:
-    """Return the numbers of equal items at the beginning and at the end of two lists."""
+    """Return how many items are equal at the beginning of two lists, and how many at their end."""
     most = min(len(old), len(new))
     start = next((at for at in range(most) if not _equal(old[at], new[at])), most)
     end = next((at for at in range(most - start) if not _equal(old[-1 - at], new[-1 - at])), most - start)

@@ -104,7 +104,7 @@ def _check(text: str, path: Path, plugins: KnownPlugins, judge: Judge) -> tuple[
 
 
 def _is_empty(text: str) -> bool:
-    """Return whether a text has only blanks and comments, or only an object without members."""
+    """Return whether a text has only blanks and comments, or only an empty object."""
     try:
         pieces = [piece.text for piece in tokens(text) if piece.kind not in {"blank", "comment"}]
     except HujsonError:
@@ -153,10 +153,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the marks, changed such that the saved text shows no secret.
+    """Return the marks, changed such that no secret becomes visible in the saved text.
 
-    If a secret would be visible in a comment, its mark is kept, so that the text can be saved after a key was replaced.
-    Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
+    A mark in a comment stays a mark if its secret would be visible. So a text whose comment shows the mark of an old
+    key can still be saved. At any other place, such a mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -202,7 +202,10 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the text with secrets, changed to the positions of the given text and without secrets."""
+    """Return a finding about the text with secrets as a finding about the given text, which has marks.
+
+    Line and column are those in the given text. The finding shows no secret.
+    """
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))

@@ -23,7 +23,7 @@ from gateway.contract.settings import Settings
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
 Settable = Mapping[str, type[Settings]]
-"""The models of plugins' values in the configuration, by the plugin's name."""
+"""The pydantic models of filters' settings or flags' options, by the plugin's name."""
 _NONE: Final[Settable] = MappingProxyType({})
 
 
@@ -44,14 +44,14 @@ def json_schema(flags: Collection[str] = (), filters: Settable = _NONE, options:
 
 
 def _settings(plugin: str, model: type[Settings], inner: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a plugin's settings. The models inside of them are added to `inner`, by unique names."""
+    """Return the schema of a plugin's settings. The models inside of them are added to `inner` under unique names."""
     shape = model.model_json_schema(ref_template=f"#/$defs/{plugin}.{{model}}")
     inner |= {f"{plugin}.{name}": definition for name, definition in shape.pop("$defs", {}).items()}
     return {**shape, "additionalProperties": False}
 
 
 def _with_on_error(shape: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a filter's object: its settings, and `on_error`."""
+    """Return the schema of a filter's settings with the key `on_error` added."""
     on_error = "What happens to a call if the filter fails: it is refused, or passes without the filter."
     shape["properties"] = {
         **shape.get("properties", {}),

@@ -25,7 +25,7 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length in characters of a part of a hidden value that is masked. Shorter parts occur in any sentence."""
+"""Length in characters from which a part of a hidden value is masked too. Shorter parts occur in any sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
@@ -82,7 +82,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """The hidden values with their macros, by each part that would reveal the value; None before the first use."""
+    """An index of the hidden values: parts of six characters, each with the values that contain it; None at first."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -132,9 +132,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return those hidden values of which the message may show a part, each with its macro.
+        """Return the hidden values that the message may show in part, each with its macro.
 
-        A table of parts is used, because searching every value in every message would take too long.
+        An index of parts is used, because searching every message for every value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -148,9 +148,9 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the hidden values and their macros, by each part of six characters, or by the whole of a shorter value.
+    """Return an index of hidden values: for each part of six characters, the values that contain it, with their macros.
 
-    Values shorter than `_SHORTEST_KEY` are left out.
+    A value of fewer than six characters is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
@@ -168,7 +168,7 @@ def escape_control(text: str) -> str:
 
 
 def shorten(message: str) -> str:
-    """Return a message in which quotes of 200 or more characters are cut to 100.
+    """Return the message with quoted texts of 200 or more characters cut to 100.
 
     The whole message is cut to `_LONGEST_MESSAGE` characters.
     """
@@ -193,7 +193,7 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 def mask(message: str, value: str, instead: str) -> str:
     """Return the message with `instead` in place of the value and of long parts of it.
 
-    A shortened quote may show only a part.
+    Parts are replaced too, because `shorten` may have cut a quoted value.
     """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message

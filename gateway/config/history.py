@@ -1,9 +1,9 @@
 """The last versions of the configuration, kept as files in the state folder, so that a change can be undone.
 
-- A version has the text with marks in place of secrets (`document/redact.py`). So a key that was replaced is not kept,
-  and an earlier version can be saved as long as the present file has the keys that it names.
+- A version has marks in place of secrets (`document/redact.py`), so old API keys are not kept. An earlier version can
+  be saved again if the present file still has the secrets behind its marks.
 - Each version is one file that only its owner may read. Its name begins with the time, so names sort by time.
-- A file that cannot be read is passed over: the history must not keep anybody from the present configuration.
+- A file that cannot be read is passed over, because a damaged history must not stop the gateway.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 
 @dataclass(frozen=True, slots=True)
 class AssumeRole:
-    """The role whose credentials are used. Values with `<user>` or `<node>` depend on the caller."""
+    """The AWS role that the gateway assumes to call a provider. Values with `<user>` or `<node>` depend on the
+    caller.
+    """
 
     role_arn: str
     session_name: str = "irisgate"
@@ -74,9 +76,9 @@ class KeyHelper:
 class CircuitBreaker:
     """The conditions under which a model at a provider gets no calls for a while.
 
-    Peers count more attempts first (100 in resilience4j and Polly), and would never act in a gateway of one team, whose
-    agents make a few calls a minute. Five attempts in a minute, three of which fail, are beyond usual noise, and the
-    price of an error is small: another provider serves the calls of 15 seconds.
+    Five attempts in a minute, three of which fail, are beyond usual noise. Other software counts more attempts first
+    (100 in resilience4j and Polly). The gateway of one team, whose agents make a few calls a minute, would never reach
+    this number. If the circuit opens by mistake, another provider serves the calls for 15 seconds.
     """
 
     enabled: bool = True
@@ -88,7 +90,7 @@ class CircuitBreaker:
     open_seconds: float = 15
     """Seconds for which no attempt passes. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
     half_open: int = 3
-    """Number of attempts that pass as probes, and of successes after which the circuit closes."""
+    """Number of probes that pass while the circuit is half open. The circuit closes after as many successes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
     """The share of failed attempts by which a provider may exceed the other providers of the model; 1 for no limit."""
@@ -150,7 +152,7 @@ class Provider:
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     price_lists: tuple[str, ...] = ()
-    """The price lists of the enabled compatibility flags that have one (`Flag.price_list`)."""
+    """The price lists that the enabled compatibility flags imply (`Flag.price_list`)."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
     """Corrections of the gateway's data about the provider's models, as pairs of a pattern for model names and the
     fields of `Caps` to set. Later pairs override earlier ones.
@@ -174,17 +176,18 @@ class Provider:
     weight: int = 1
     """The share of sessions that the strategy `weighted` gives to the provider, in relation to other providers."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
-    """The settings of `Resilience`, with those that the provider has of its own."""
+    """The provider's own settings of the circuit breaker. Missing settings are taken from `Resilience`."""
     timeouts: Timeouts = Timeouts()
     """The provider's own timeouts, or those of the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
     auto_cache: AutoCaching = False
-    """The calls in whose requests the gateway places cache marks: none, those of clients whose API has no such marks,
-    or all."""
+    """The calls to whose requests the gateway adds prompt-cache marks. False means none, True those of clients whose
+    API has no cache marks, and "all" those of every client that sets none."""
     auto_cache_ttl: CacheLifetime = "5m"
-    """The lifetime of the cache entries that these marks ask for."""
+    """The lifetime of the cache entries for which the gateway sets the marks (`auto_cache`)."""
     advertise: tuple[str, ...] = ("native",)
-    """The compatibility flags that `/api/providers` shows to launchers: `native`, `reachable`, or a list of flags."""
+    """The client APIs that `/api/providers` shows to launchers: the provider's own flags (`native`), the flags of all
+    APIs by which clients can reach the provider (`reachable`), or a list of flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Callers and the capabilities that they get. No grant takes a capability away."""
+    """The callers that a grant is for, and the capabilities that they get. No grant takes a capability away."""
 
     src: tuple[str, ...]
     capabilities: tuple[Capability, ...]
@@ -234,7 +237,7 @@ class ListenerTls:
     client_ca: str
     """Path of the file with the authorities of clients' certificates; "" if clients need none."""
     context: SSLContext = field(compare=False, repr=False)
-    """The settings of TLS with the content that the files had when the configuration was loaded."""
+    """The TLS settings, made from the files' content at the time when the configuration was loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +275,7 @@ class Listener:
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
-    """Maximum length of a header line and of the request line, in bytes. They are long if they contain ARNs or lists of
-    betas."""
+    """Maximum length of a header line and of the request line, in bytes. ARNs and lists of betas make long lines."""
     body_bytes_per_second: int = 8192
     """Minimum average rate of a request's body, in bytes per second. N bytes may take 30 s plus N divided by this rate.
     Even slow mobile networks are faster."""
@@ -370,14 +372,16 @@ class Resilience:
     """Maximum number of seconds from the first attempt to the first event of the reply, for calls that may be tried
     again. The SDKs of OpenAI and Anthropic wait equally long."""
     retry_budget: float = 0.1
-    """Number of further requests that may be sent for each call of the last seconds (`call/retry_budget.py`)."""
+    """Allowed ratio of retries to calls within the last 10 seconds. A few retries are always allowed
+    (`call/retry_budget.py`)."""
     strategy: Strategy = "first"
     """The strategy that chooses among the providers of a model that have the highest preference."""
     sticky_seconds: float = 300
     """Seconds after a session's last call for which the session stays at its provider; 0 if it does not. Anthropic and
     Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
     retry_after_seconds: float = 0
-    """Maximum `Retry-After` of a provider, in seconds, that is waited for if no other candidate is left."""
+    """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. The gateway waits only if
+    no other candidate is left."""
 
 
 @dataclass(frozen=True, slots=True)

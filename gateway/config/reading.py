@@ -33,7 +33,7 @@ class Reading:
     files: dict[FilePath, Stamp]
 
     def unusable(self, name: str) -> str:
-        """Return the message about a plugin that cannot be used because of its mistakes."""
+        """Return the message about a plugin that is faulty and therefore cannot be used."""
         return f"its plugin cannot be used: {self.plugins.unusable[name]}"
 
     def section(self, model: type[S], raw: Any, path: Path) -> S | None:

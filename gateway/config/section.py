@@ -44,9 +44,8 @@ class Section(BaseModel):
 class Holds:
     """The mark of a field whose value contains sections of one type.
 
-    The value is one section (`one`), a list of sections (`list`), or an object of sections under any names (`map`).
-    With `lists`, the value is an object whose members in `names` are lists of sections. Its other members are not
-    checked.
+    The value is one section (`one`), a list of sections (`list`), or an object whose values are sections (`map`). With
+    `lists`, the value is an object in which each key of `names` has a list of sections. Other keys are not checked.
     """
 
     section: type[Section]
@@ -57,7 +56,7 @@ class Holds:
 S = TypeVar("S", bound=BaseModel)
 
 Items = Annotated[tuple[Any, ...], Field(strict=False)]
-"""A list whose elements are checked one by one, usually as sections of the type that `Holds` names."""
+"""A list whose elements are checked one by one. A `Holds` mark names the type of the elements if they are sections."""
 
 Planned = Annotated[Any, PLANNED]
 """A key whose value is not checked, because its form is unknown or undecided."""

@@ -1,8 +1,9 @@
 """HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
 
-One parse gives the value, the offset of every member and element (for the line and column in a message), and the
-members whose name occurs twice in an object. No library gives all three. Nothing here knows what a key means. No
-message quotes a value, because it may be a secret.
+- One parse gives the value, the offset of every key and element, and the keys that occur twice in an object. Messages
+  turn an offset into a line and a column. No library gives all three.
+- Nothing here knows what a key means.
+- No message quotes a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _MAX_NAME: Final = 100
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]
-"""The path of a value in the document: names of members and indexes of elements, outermost first."""
+"""The path of a value in the document: keys and indexes, outermost first."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -69,7 +70,7 @@ class HujsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A member whose name occurs twice in an object. JSON parsers disagree on which of the two values counts."""
+    """A key that occurs twice in an object. JSON parsers disagree on which of the two values counts."""
 
     path: Path
     first: int
@@ -87,17 +88,15 @@ class String(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed text: its value, and the offsets of all members and elements."""
+    """A parsed text: its value, and the offsets of all keys and elements."""
 
     text: str
     value: Any
     offsets: Mapping[Path, int]
-    """Offsets by path: the start of a member's key, or the start of an element's value. The path `()` is the whole
-    document.
-    """
+    """Offsets by path: the start of a key, or the start of an element's value. The path `()` is the whole document."""
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All string values, in the order of the text. Strings in duplicate members are included, although `value` lacks
+    """All string values, in the order of the text. Strings under duplicate keys are included, although `value` lacks
     them."""
 
     @cached_property
@@ -136,8 +135,7 @@ def line_starts(text: str) -> list[int]:
 def parse(text: str) -> Document:
     """Return the parsed text. Raises `HujsonError` if the text is not valid HuJSON.
 
-    If an object has several members with the same name, the last member is in the value, and each repetition is in
-    `duplicates`.
+    If a key occurs several times in an object, its last value counts, and each repetition is in `duplicates`.
     """
     pieces = _significant(text)
     if not pieces:

@@ -1,7 +1,7 @@
 """Macros: `${NAME}` in a string of the document is replaced by the value of an environment variable.
 
-- Macros are replaced before anything is checked. They are replaced only in values, not in names of members and not
-  inside inserted values.
+- Macros are replaced before anything is checked. They are replaced only in values, not in keys and not inside inserted
+  values.
 - Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a description, are shown to
   callers. With a macro in such a value, anybody who may edit the document could read the environment.
 - The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their

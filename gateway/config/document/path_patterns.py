@@ -1,4 +1,4 @@
-"""Patterns of paths, which select the members of a document to which a rule applies.
+"""Patterns of paths, which select the keys and values of a document to which a rule applies.
 
 In a pattern, `*` stands for one step (a name or an index), and `**` at the end for any number of steps. The patterns
 themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.

@@ -21,19 +21,19 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string in a document. For a value, it is the path without indexes and without names that people
-chose. For a member's name, it is the path of the object with the member, followed by the step `(name)`. This step is
-left out if people chose the member's name.
-"""
+"""The purpose of a string in a document, as a path without indexes and without names that people chose.
+
+For example, the key of any provider has the role `("providers", "apikey")`. If the string is itself a key of the
+configuration, the step `(name)` follows the path of its object."""
 
 
 class Known(NamedTuple):
     """The secret that a mark replaces."""
 
     text: str
-    """The secret as the document has it: with escapes, and without quotes."""
+    """The secret as it is written in the document, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of all plain strings and URLs of the document that contain the secret."""
+    """Roles of the strings that contain the secret although nothing in their key marks them as secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function that returns the role of the string or member name at an offset, or None outside of strings."""
+    """Return a function that returns the role of the string or key at an offset, or None outside of strings."""
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}
     strings = [piece for piece in tokens(document.text) if piece.kind == "string"]

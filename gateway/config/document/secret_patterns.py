@@ -1,4 +1,4 @@
-"""The patterns that recognise a secret: names of members and headers, parts of URLs, and texts in comments.
+"""The patterns that recognise a secret: names of keys and headers, parts of URLs, and texts in comments.
 
 - A pattern must match any text in linear time, because a configuration may be hostile.
 - A value that only refers to a secret (`env:`, `file:`, a macro) is not a secret itself.
@@ -20,13 +20,13 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for names of members whose own value is secret, but not values deeper inside. For names that match
-`_SECRET_NAME`, deeper values are secret too.
-"""
+"""Pattern for keys whose value is a secret if it is a string. If the value is an object, the strings inside are not
+secrets for this reason. They are for keys that match `_SECRET_NAME`."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Pattern for names of members that have either a header's value, which is secret, or a word for how a key is sent."""
+"""Pattern for keys such as `authorization`. Such a value is a header's value, which is secret, or a word like
+`bearer`."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")
-"""Pattern for words that say how a key is sent. Any other value of a member `authorization` may be a header's value."""
+"""Pattern for words that say how a key is sent, such as `bearer`. Any other value of `authorization` may be secret."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -43,7 +43,7 @@ _CHOSEN: Final = (
     ("connectors", "servers", "*"),
     ("model_aliases", "models", "*"),
 )
-"""Members whose names people choose. Such a name says nothing about its value: a provider may be called `token`."""
+"""Paths of keys that people choose. Such a key says nothing about its value: a provider may be called `token`."""
 _MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
 _KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*")
 
@@ -69,13 +69,13 @@ _IN_COMMENT: Final = (
     re.compile(r"\b(?P<secret>(?:sk-|ABSK|AKIA|ASIA|AIza|bedrock-api-key-)[\w+/=-]{12,})"),
     *_IN_URL,
 )
-"""Secrets in comments: values of members that were commented out, keys with a well-known prefix, and parts of URLs."""
+"""Secrets in comments: values of keys that were commented out, API keys with a well-known prefix, and parts of URLs."""
 _DIGIT: Final = re.compile(r"[0-9]")
 _HEADER_IN_COMMENT: Final = re.compile(r"(?<!\\)\"(?P<name>[\w-]+)\s*:\s*(?P<secret>(?:[^\"\\\n]|\\.)+)\"")
 
 
 def is_chosen(path: Path) -> bool:
-    """Return whether the name of the member at `path` is chosen by people and not a key of the configuration."""
+    """Return whether people chose the key at `path`, such as a provider's name."""
     return fits(path, _CHOSEN)
 
 
@@ -85,7 +85,7 @@ def is_header(path: Path) -> bool:
 
 
 def is_secret(path: Path) -> bool:
-    """Return whether a string at `path` is a secret because of the name of its member or of an enclosing member."""
+    """Return whether a string at `path` is a secret because of its key or the key of an object around it."""
     return any(
         isinstance(step, str) and _SECRET_NAME.search(step) and not is_chosen(path[: at + 1])
         for at, step in enumerate(path)
@@ -93,9 +93,9 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is a secret because of its own member's name.
+    """Return whether a string is a secret because of its key.
 
-    For a member such as `authorization`, the value of the string decides too.
+    For a key such as `authorization`, the value of the string decides too.
     """
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)

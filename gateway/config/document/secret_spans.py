@@ -29,9 +29,8 @@ MIN_ANYWHERE: Final = 8
 """Minimum length in characters of a secret that is searched for in the whole text. A shorter one could be any word."""
 
 Place = Literal["key", "url", "comment", "plain"]
-"""The kind of place where a secret was found: in a string that is secret because of its member's name (`key`), in a URL
-in another string (`url`), in a comment (`comment`), or in any other string or name (`plain`).
-"""
+"""The kind of place where a secret was found: in a string that is secret because of its key (`key`), in a URL in
+another string (`url`), in a comment (`comment`), or in any other string or key (`plain`)."""
 
 _SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)
 
@@ -98,7 +97,7 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans, sorted. Overlapping spans are joined to one span, which has the place of the first span."""
+    """Return the spans, sorted. Overlapping spans are joined; the joined span has the `place` of the first one."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:

@@ -1,6 +1,6 @@
 """The sections of the configuration, one file for each key: the model of its text and the reader of its values.
 
 - `gateway/config/root.py` joins the models, and `gateway/config/load.py` calls the readers.
-- A reader gets the names that other sections declare as arguments. It never reads another section's text.
+- A reader never reads another section's text. Names that other sections declare are arguments of the reader.
 - Faults between sections are found in `gateway/config/advice.py`.
 """

@@ -29,9 +29,9 @@ _PATH: Final[Path] = ("model_aliases",)
 
 
 class AliasSection(Section):
-    """One name for one or more models of providers.
+    """A name for one or more models of providers.
 
-    Every call goes to one of them, and to the next one if that fails (`resilience.failover`).
+    Each call goes to one of the models, and to the next model if the first one fails (`resilience.failover`).
     """
 
     dst: Targets = Field(

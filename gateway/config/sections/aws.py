@@ -53,7 +53,10 @@ def _external_id(value: str) -> str:
 
 
 def _session_name(value: str) -> str:
-    """Return a valid name, which may have templates. `upstream/subjects.py` fills them in, and keeps the name valid."""
+    """Return the session name if it is valid. It may contain templates such as `<user>`.
+
+    `upstream/subjects.py` fills in the templates so that the name stays valid.
+    """
     rest = _TEMPLATE.sub("", value)
     if not (2 <= len(value) <= 64) or (rest and not _NAME.fullmatch(rest)):
         raise ValueError(

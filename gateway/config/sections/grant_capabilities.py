@@ -142,7 +142,7 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths of an object's members, of the elements of members that are lists, and of the elements' members.
+    """Yield all paths down to three steps: keys of the object, indexes in their lists, and keys of the lists' objects.
 
     No fault has a deeper path.
     """

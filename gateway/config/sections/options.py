@@ -44,7 +44,10 @@ def _check_flag(flag: str, enabled: Collection[str], path: Path, reading: Readin
 
 
 def _unknown(flag: str, enabled: Collection[str], reading: Reading) -> str:
-    """Return the message about a key that is no compatibility flag, and may be an option in the wrong place."""
+    """Return the message about a key under `options` that is no compatibility flag.
+
+    If the key is an option of an enabled flag, the message says where to write it.
+    """
     options = reading.plugins.options
     owners = [owner for owner in options if owner in enabled and flag in options[owner].model_fields]
     if owners:

@@ -34,7 +34,7 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 _NAMED: Final = ("book", "model", "geo", "from")
-"""Members that identify a row. Two rows must differ in at least one of them."""
+"""Keys that identify a row. Two rows must differ in at least one of them."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum size of a price file in bytes. The gateway's own table has about a twentieth of this size."""
 

@@ -1,4 +1,4 @@
-"""The section `quotas`: budgets, which are buckets of money that refill over time or at borders of the calendar.
+"""The section `quotas`: budgets in dollars, which refill steadily or at the start of a calendar period.
 
 Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`.
 `charges.py` reads which calls are charged to a quota. The keys are those of Aperture's documentation; the keys `reset`
@@ -108,10 +108,10 @@ def _quota(name: str, section: QuotaSection) -> Quota:
 
 
 def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
-    """Return whether a quota has at most one kind of refill.
+    """Return whether a quota refills in only one way: steadily (`rate`) or at the start of a calendar period (`reset`).
 
-    Report a quota with both kinds, because calls could use up to twice its capacity in one window. Also report a time
-    zone without a window, which has no effect.
+    Report an error if a quota has both keys, because calls could then use up to twice its capacity in one period. Warn
+    of a time zone without `reset`, which has no effect.
     """
     if section.reset and section.rate:
         report.error(("quotas", name, "reset"), 'is in the place of "rate"; keep one of them')
@@ -122,10 +122,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of an earlier quota whose template, such as `<user>`, gives some caller a bucket called `name`.
-    Return `name` itself if there is no such quota.
+    """Return the earlier quota that may have a bucket called `name`; `name` itself if there is none.
 
-    `before` has the names of the earlier quotas with a template. The key is the name without the template.
+    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the earlier quotas with a template,
+    each by its name without the template, such as `team:`.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -133,11 +133,10 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name is valid. A name with a template must end with exactly one known template.
+    """Return whether a quota's name is valid. A name may end with one known template, such as `<user>`, after a colon.
 
-    Warn if the quota's buckets could have the same names as another quota's buckets. `before` has the names of the
-    earlier quotas with a template. The key is the name without the template. If `name` has a template, this function
-    adds `name` to `before`.
+    Warn if two quotas could have buckets of the same name. `before` has the earlier quotas with a template, each by its
+    name without the template. A `name` with a template is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -1,5 +1,5 @@
 """The section `resilience`: how long the gateway waits for providers, when another provider serves a call, and when a
-failing provider rests.
+failing provider gets no calls.
 
 The keys `timeouts` and `circuit_breaker` of a provider, which override those here, are in `providers.py`.
 """

@@ -1,7 +1,7 @@
 """The section `tls` of a listener: its certificate, and the authorities of clients' certificates.
 
 The files are read when the configuration is loaded, and watched for changes. OpenSSL reads certificates and keys only
-from files, so the result is not their content but OpenSSL's settings. Connections are made in `gateway/web/tls.py`.
+from files, so the files are loaded into an `SSLContext`. Connections are made in `gateway/web/tls.py`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _faults(certificate: FilePath, key: FilePath) -> dict[str, str]:
-    """Return what is wrong with each file, by the name of the member that names the file."""
+    """Return what is wrong with each file, by the key that names the file (`certificate` or `key`)."""
     faults = {}
     for name, file, mark, words in (
         ("certificate", certificate, _CERTIFICATE, f'certificate; write one in PEM format into it ("{_CERTIFICATE}")'),

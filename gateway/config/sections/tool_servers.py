@@ -104,6 +104,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the member `key` of an unchecked section if it is an object, else {}."""
+    """Return the value of `key` in an unchecked section if the value is an object, else {}."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

@@ -170,7 +170,7 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("step", ["cost_of", "settle", "_record", "Balance"])
+@pytest.mark.parametrize("step", ["last_cost", "total_cost", "settle", "_record", "Balance"])
 async def test_a_bug_at_the_end_of_a_call_loses_no_record(tmp_path, bedrock_sim, monkeypatch, step, stream):
     """Check that the client gets its reply, and that the call is charged what its record says."""
     faults = [SystemError("a bug")]

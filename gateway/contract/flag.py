@@ -178,9 +178,9 @@ class Flag(FlagFacts, Protocol):
     def mark_cache(self, request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
         """Return the request with marks that make the provider cache the prompt; None to leave the request unchanged.
 
-        The gateway calls this if the flag has `has_cache_marks`, the provider is configured with `auto_cache`, the model
-        can cache (`Caps.cache_points`), and the call is not the first one of its session. `lifetime` is `5m` or `1h`.
-        The function must return None if the client has set marks itself.
+        The gateway calls this if the flag has `has_cache_marks`, the provider is configured with `auto_cache`, the
+        model can cache (`Caps.cache_points`), and the call is not the first one of its session. `lifetime` is `5m` or
+        `1h`. The function must return None if the client has set marks itself.
 
         >>> def mark_cache(request, target, lifetime):
         ...     if "cache" in request.top:

@@ -40,9 +40,9 @@ class Rule(NamedTuple):
     """True if the program uses its own `prompt_cache_key` for each session, so that the key identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a rule about another header than `User-Agent` matches a request.
+        """Return whether the rule matches a request with these headers.
 
-        `headers` are the headers of the request. The header of the rule must be among them.
+        The rule must be about another header than `User-Agent`, and this header must be among `headers`.
         """
         value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))

@@ -1,7 +1,7 @@
-"""Work that seldom has to wait, as a generator that yields what has to be awaited.
+"""Work that seldom has to wait, written as a generator.
 
-A coroutine can only run in a task. A generator that yields nothing is completed by one plain call of `next`. If it does
-yield something, a task completes it from there (`completed`).
+The generator yields a function for each thing that it has to wait for. Usually it yields nothing: then one call of
+`next` runs it to its end, and no task is needed. Otherwise `completed` awaits what it yields, and runs it to its end.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Wanted = Callable[[], Awaitable[Any]]
-"""A function that returns what has to be awaited."""
+"""A function that returns an awaitable, such as a coroutine function without arguments."""
 Work = Generator[Wanted, Any, T]
-"""Work whose result is a `T`. It gets the result of each awaitable, or the exception that it raised."""
+"""A generator that does some work and returns a `T`. For each awaitable that it asks for, it receives the result or the
+exception."""
 
 
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:
-    """Do the rest of the work, and return its result. `wanted` is what it has yielded last; None at its beginning.
+    """Run the generator `work` to its end, and return its result. Raises the exceptions of the work.
 
-    Raises the exceptions of the work.
+    `wanted` is the value that the generator yielded last; None if it has not started yet.
     """
     step: Callable[[], Wanted] = partial(next, work)
     try:

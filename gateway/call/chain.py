@@ -126,7 +126,7 @@ class Attempt:
     whole: bool = False
     """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
     used: Used | None = field(default=None, repr=False)
-    """The credential of the last request, if it changes at run time; None before a request, and for a fixed key."""
+    """The credential with which the last request was sent; None before the first request, and for a fixed key."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = field(default_factory=monotonic)
@@ -136,8 +136,9 @@ class Attempt:
     deadline: float | None = None
     """The time by which the first event must have come, by the monotonic clock, in seconds; None for no such time."""
     problem: Problem | None = None
-    """The failure of the attempt, if the call may have gone on with another attempt. `seconds` and `cost` are then set
-    too."""
+    """The failure of the attempt before its first event; None if there was none.
+
+    This field, `seconds` and `cost` are set only in calls that can have several attempts (failover)."""
     seconds: float | None = None
     """The duration of a failed attempt."""
     cost: Cost | None = None
@@ -204,7 +205,7 @@ class Call:
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
     announced: Attempt | None = field(default=None, repr=False)
-    """The attempt of which the journal has a line that it is about to be sent (`write_ahead.py`)."""
+    """The attempt that was last announced in the journal, before it was sent (`write_ahead.py`); None before that."""
     left: bool = False
     """Whether the client has disconnected. The rest of the provider's reply is then read only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)

@@ -103,7 +103,7 @@ class Gateway:
     keys: RefusedKeys
     """The providers that currently refuse the gateway's key."""
     health: Health
-    """The health of each model at each provider, by which attempts are held back."""
+    """The health of each model at each provider. Calls avoid models that fail."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)

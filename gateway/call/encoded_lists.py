@@ -1,8 +1,8 @@
-"""The lists of models and providers that were encoded for clients, for one configuration.
+"""A cache of the encoded replies to requests for lists of models or providers.
 
-- A list depends on the configuration, the caller's access and the words of the request. So it is made once for all of
-  them, until a reload makes new lists.
-- Making a long list takes up to half a second, so that is done in a thread. Requests for the same list share the work.
+- A list depends on the configuration, the caller's access and the parameters of the request. It is made once and kept
+  until the configuration is reloaded.
+- Making a long list takes up to half a second, so it is made in a thread. Requests for the same list share the work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EncodedLists:
         self._working: dict[Hashable, asyncio.Future[plugin_threads.Outcome]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], bytes], *, is_long: bool) -> bytes:
-        """Return the list of this key. `make` makes it unless it is kept. Raises the exceptions of `make`.
+        """Return the list with this key. If it is not in the cache, `make` makes it. Raises the exceptions of `make`.
 
         `is_long` is true if the list may have more than `LONG` models.
         """

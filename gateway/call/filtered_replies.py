@@ -4,14 +4,14 @@ the reply.
 - Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
   The function `places` of the client's compatibility flag finds the texts in it.
 - An event in which no filter changes text keeps its bytes.
-- If a filter holds text back, the event with that text waits, and so do all later events. The filter gets the held
-  text again with the next text of the same block. What it then returns is put into the event of that next text. If the
-  block ends before, the rest is put back into the event that it came from. So filters add no events.
+- If a filter holds text back, the event with this text waits, and so do all later events. The filter gets the held
+  text again, together with the next text of the same block. Its result is put into the event of the next text. If the
+  block ends without a next text, the held text is put back into its own event. So filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. A value that repeats text in a
   form that filters cannot change (`Copy`) is emptied if a filter changes text.
 
-Most filters need no waiting. So the functions that call them are generators that yield what has to be awaited, and most
-of these generators yield nothing (`awaiting.py`).
+Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
+unless a filter has to be awaited (`awaiting.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of the events that wait because a filter holds back text of an event before them."""
+"""Maximum total size in bytes of the events that wait because a filter holds back text of an earlier event."""
 
 
 class _Run:
@@ -86,10 +86,10 @@ class Texts:
     def feed(
         self, block: Block, piece: str, runs: Sequence[_Run] | None = None, *, last: bool, is_json: bool = False
     ) -> str | Work[str]:
-        """Return the text to pass on to the client, or the work that finds it if that takes waiting.
+        """Give a piece of text to the filters, and return the text to pass on to the client.
 
-        `runs` are the filters that get the text, which are all of them if it is None. Raises `GatewayError` if a filter
-        blocks the call or fails.
+        If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
+        filters that get the text; None for all filters. Raises `GatewayError` if a filter blocks the call or fails.
         """
         runs = self._runs if runs is None else runs
         for number, run in enumerate(runs):
@@ -108,7 +108,7 @@ class Texts:
         return piece
 
     def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
-        """Return what `feed` returns, if the first of `runs` takes waiting."""
+        """Do the work of `feed` if the first filter of `runs` must be awaited, or the text is large or JSON."""
         run = runs[0]
         try:
             if len(piece) >= LARGE_TEXT:
@@ -133,7 +133,10 @@ class Texts:
 
 
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
-    """Return an unstreamed reply with the texts that the filters return. Raises the exceptions of `Texts.feed`."""
+    """Return the body of a reply that is not a stream, with its texts filtered. Raises the exceptions of `Texts.feed`.
+
+    `places` is the hook of the client's compatibility flag that finds the texts in a body.
+    """
     texts = Texts(filters, pool)
     changes: dict[int, str] = {}
     for number, (place, text, is_json) in enumerate(await found_items(places, REPLY, body, pool, turns)):
@@ -174,7 +177,10 @@ class FilteredStream(Stage):
         """The work on a batch that has to wait, and what it waits for; None if there is none."""
 
     def feed(self, batch: Batch) -> Batch | None:
-        """Return the events with the texts that the filters return. If a filter fails, the batch has the error."""
+        """Return the events of the batch with their texts filtered. If a filter fails, the result has the error.
+
+        Return None if something must be awaited. `feed_slowly` then returns the events.
+        """
         work = self._filtered(batch)
         wanted = next(work, None)
         if wanted is not None:
@@ -195,7 +201,7 @@ class FilteredStream(Stage):
         return self._made
 
     def _filtered(self, batch: Batch) -> Work[None]:
-        """Make the batches that replace a batch."""
+        """Filter the texts of a batch. The resulting batches are put into `_made`."""
         count, fault = 0, batch.fault
         try:
             for number, event in enumerate(batch.events):
@@ -218,7 +224,7 @@ class FilteredStream(Stage):
         self._made = yield from self._ready(batch.events[:count], fault, costly=batch.costly)
 
     def _rest(self) -> Work[None]:
-        """Make the batches that follow the last batch of a complete stream."""
+        """Put the events that still wait at the end of a complete stream into `_made`."""
         fault = yield from self._finish()
         self._made = yield from self._ready((), fault, costly=False)
 
@@ -232,7 +238,7 @@ class FilteredStream(Stage):
             return ()
 
     def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
-        """Do the work of `_found` in a worker process, for a costly event."""
+        """Do the work of `_found` in a worker process, because the event takes long to read."""
         if not event.payload or event.raw == b"":
             return ()
         try:
@@ -244,9 +250,9 @@ class FilteredStream(Stage):
         return items
 
     def _taken(self, event: Event, items: Sequence[Item], *, costly: bool) -> Work[WaitingEvent | None]:
-        """Give the texts of an event to the filters.
+        """Give the texts of an event to the filters. `items` are the texts.
 
-        Return the event with its new texts and its copies; None if it can be passed on unchanged and at once.
+        Return the event with its new texts; None if the event can be passed on unchanged and at once.
         """
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
@@ -279,7 +285,7 @@ class FilteredStream(Stage):
         return block
 
     def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
-        """Note the text of a block that the filters have passed on. `is_whole` is true if no other text follows."""
+        """Note a text of a block that the filters have passed on. `is_whole` is true if it is the block's last text."""
         block.sent.append(text)
         if not (is_whole or block.is_open):
             self._open.add(block)
@@ -287,7 +293,7 @@ class FilteredStream(Stage):
             block.carry(None)
 
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
-        """Note the new text of an item of a waiting event.
+        """Note `new` as the text that replaces `text`, the text with this number in a waiting event.
 
         If filters hold back text of the block, that text will be put into this event too.
         """
@@ -320,9 +326,10 @@ class FilteredStream(Stage):
         return None
 
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
-        """Return the event with its new texts, or the work that makes it if it is costly.
+        """Return the event with its new texts.
 
-        Raises `PluginFailed` if the compatibility flag named a place without text.
+        For an event that takes long to read, return a generator that has this done in a worker process. Raises
+        `PluginFailed` if the compatibility flag named a place without text.
         """
         copies = waiting.copies if self._is_changed else ()
         if not (waiting.texts or copies):
@@ -347,7 +354,7 @@ class FilteredStream(Stage):
         """Return `events`, followed by the events of the queue that need not wait any longer, in batches.
 
         The last batch has the error, if any. Events that still wait at an error are left out, because a filter has not
-        passed on their text. `costly` is true if `events` are costly.
+        passed on their text. `costly` is true if `events` take long to read (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]

@@ -57,9 +57,9 @@ class OpenFilter:
     methods: Mapping[str, Callable[..., Any]]
     """The methods that the filter's object has, by name."""
     failed: bool = False
-    """Whether a method has failed. Then only `done` is called."""
+    """Whether a method has failed. After that, only the method `done` is called."""
     working: asyncio.Future[plugin_threads.Outcome] | None = None
-    """The work of the thread that was started last for a method; None if there was none."""
+    """The result of the thread that last ran a method; None if no thread was started."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
         return None if self.failed else self.methods.get(name)

@@ -34,7 +34,7 @@ MAX_MESSAGE: Final = 64 * 1024
 """Maximum number of characters of a provider's error message that is passed on to clients."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
-"""The JSON member that has the base64 payload in a stream frame of Bedrock's InvokeModel API."""
+"""The JSON key of the base64 payload in a stream frame of Bedrock's InvokeModel API."""
 
 _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|credential|signature|jwt", re.IGNORECASE)
 """Names of headers and URL parameters whose values are keys."""

@@ -27,11 +27,10 @@ AFTER_LAST: Final = 2.0
 """Maximum number of seconds for which a stream is read after its terminal event. A report of usage may follow that
 event."""
 LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum number of bytes of a read after which the stream waits for its turn (`call/turns.py`). Most reads are
-smaller."""
+"""Minimum size in bytes of a long read. Before a long read is decoded, the stream waits for its turn (`call/turns.py`).
+Most reads are shorter."""
 UNCOUNTED_BYTES: Final = 32 * 1024
-"""Number of bytes of an incomplete event up to which they do not count in the memory budget. Most events are
-smaller."""
+"""Maximum size in bytes of an incomplete event that does not count in the memory budget. Most events are smaller."""
 
 
 class Reads(Protocol):
@@ -78,7 +77,7 @@ class ProviderStream:
     _size: int = 0
     """The number of bytes since the last event."""
     _decoded: tuple[Batch, Exception | None] | None = None
-    """The result of a quick read that the task of the call must pass on; None if there is none."""
+    """The result of `_quick` that is still to be passed on, by the task of the call; None if there is none."""
 
     def __post_init__(self) -> None:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]
@@ -138,7 +137,11 @@ class ProviderStream:
             return b""
 
     def _quick(self, data: bytes) -> bool:
-        """Pass on the events of a usual read. Return False if the task of the call has to do this, or has to know."""
+        """Pass on the events of a short read. Return False if the task of the call must go on instead.
+
+        It must go on if the read is long, if the events cannot be passed on at once, if decoding fails, or at the final
+        event.
+        """
         if not self._is_short(data):
             return False
         try:
@@ -172,7 +175,7 @@ class ProviderStream:
             yield batch
 
     async def _by_frames(self, data: bytes) -> AsyncGenerator[Batch, None]:
-        """Yield the events of one read in batches. A costly frame is decoded in a worker process."""
+        """Yield the events of one read in batches. A frame that takes long is decoded in a worker process."""
         decoding, redaction = self.decoding, self.attempt.redaction
         light = LightFrames(self._feed, decoding, data)
         decoding.redacted.look(data)

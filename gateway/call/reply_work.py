@@ -144,8 +144,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `_redaction` is also a part of `redacted`. A worker process sends back no object that it got as an argument of its
-    own (`upstream/process_pool.py`).
+    `_redaction` is also a part of `redacted`. It is passed as a separate argument so that the worker process does not
+    send it back (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None
@@ -164,10 +164,9 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Let the meter read one event.
+    """Let the meter (usage reader) read one event.
 
-    Return the meter in its new state, the number of output bytes, and the error of the event.
-
+    Return the meter in its new state, the number of output bytes, and the error of the event; None if there is none.
     An exception of the type `tolerated` does not count as an error.
     """
     events = (Event(kind, payload),)

@@ -54,8 +54,8 @@ class Stage:
     def feed(self, batch: Batch) -> Batch | None:
         """Return the batch that replaces `batch`.
 
-        Return None if this takes waiting. The caller then calls `feed_slowly` with the same batch. A returned batch
-        without events and without a fault is passed to no further stage.
+        Return None if something must be awaited first. The caller then calls `feed_slowly` with the same batch. A
+        returned batch without events and without a fault is passed to no further stage.
         """
         return batch
 

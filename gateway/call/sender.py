@@ -1,4 +1,4 @@
-"""Sends, counts and logs every request to a provider that a call causes. No other file sends such requests.
+"""Sends the requests of calls to providers, and counts and logs them. No other file sends requests of calls.
 
 - A request counts as sent as soon as the provider may have received a byte of it.
 - Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
@@ -176,7 +176,7 @@ class Sender:
     def _rest(self, provider: Provider) -> None:
         """Note that a provider refuses the gateway's key, so that other providers serve the calls meanwhile.
 
-        A role's session may be the caller's own. Then its refusal says nothing of other callers.
+        With `assume_role`, the refused credential may be the caller's own session. Then calls still go to the provider.
         """
         self.keys.refused(provider)
         if not isinstance(provider.issuer, AwsSettings) or provider.issuer.assume_role is None:

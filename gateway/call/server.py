@@ -219,7 +219,7 @@ class Server:
         return call
 
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
-        """Return the request's body, and the call's place among the calls in flight.
+        """Admit the call and read its body. Return the body, and the admission of the call.
 
         Raises `Refused` if the guard, a limit or a full disk refuses the request, and `CancelledError` if the client
         disconnected before it was identified.

@@ -2,8 +2,8 @@
 
 - A usual batch passes through all stages, and to the client, in one function call. This call comes from the read of the
   provider's bytes, so that no task has to be woken for it.
-- A batch that takes waiting is passed on by the task of the call. It waits, for example, for a worker process, for an
-  `async` filter, or for a client that reads slowly. Until the batch is passed on, no further bytes are read.
+- A batch that has to wait is passed on by the task of the call. It may wait for a worker process, an `async` filter, or
+  a client that reads slowly. Until the batch is passed on, no further bytes are read.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Staged:
         return False
 
     async def _through(self, at: int, batch: Batch, *, waits: bool = False) -> Batches:
-        """Yield the batches into which the stages from number `at` on turn a batch.
+        """Pass a batch through the stages from number `at` on, and yield the resulting batches.
 
-        `waits` says whether `feed` of the first of these stages has returned None already.
+        `waits` is true if the first of these stages has already returned None for the batch, so that it has to wait.
         """
         for number in range(at, len(self._stages)):
             stage = self._stages[number]

@@ -142,7 +142,7 @@ class StreamEvents:
         return b"", None
 
     async def _encoded_elsewhere(self, batch: Batch) -> tuple[bytes, GatewayError | None]:
-        """Do the work of `_encoded` in a worker process, for costly events."""
+        """Do the work of `_encoded` in a worker process, for events that take long to read."""
         native, hook = self.native, self.call.flag.hooks["encoder.feed"]
         parts, failure = [], None
         for event in batch.events:

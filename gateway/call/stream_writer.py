@@ -41,7 +41,7 @@ class PassedEvents:
 
 
 UNSENT_BYTES: Final = 32 * 1024
-"""Number of bytes that a client has not read above which a write waits."""
+"""Maximum number of unsent bytes in a connection's buffer at which the next write need not wait."""
 
 
 class StreamWriter:
@@ -50,7 +50,7 @@ class StreamWriter:
     def __init__(
         self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
     ) -> None:
-        """Make the writer of a response. Only with its `request` is `write_now` possible."""
+        """Make the writer of a response. Without `request`, the method `write_now` cannot be used."""
         self._response = response
         self._capture = capture
         self._request = request

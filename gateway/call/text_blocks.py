@@ -1,4 +1,4 @@
-"""The blocks of text in a reply while filters read them, and the events that wait for text which filters hold back.
+"""The blocks of text in a reply that filters read, and the events that wait because a filter holds text back.
 
 A block is found by its name (`contract/places.py`). Nothing here calls a filter.
 """
@@ -51,7 +51,7 @@ class Block:
         """The texts of the block so far, as the filters returned them."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set the event that gets the held text. `carrier` is None if no text of the block is held back now."""
+        """Set the event into which the held text of the block will be put; None if no text is held back now."""
         if self.carrier is not None:
             self.carrier[0].carries -= 1
         self.carrier = carrier

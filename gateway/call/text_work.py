@@ -2,7 +2,7 @@
 
 - A worker process returns the texts of a body in parts, because unpickling all of them at once would block the event
   loop. Between the parts, other calls take their turns (`turns.py`).
-- Changed texts are sent to a worker process by their numbers, because pickling their places would take too long.
+- Changed texts are sent to a worker process with their indexes, because pickling their JSON paths would take too long.
 
 Everything here that runs in a worker process can be pickled.
 """
@@ -25,8 +25,8 @@ from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000
-"""Number of strings above which even a smaller request is large. Finding and changing a text takes about 10
-microseconds."""
+"""Number of strings above which a request counts as large, whatever its size in bytes. Finding and changing a text
+takes about 10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in a text of this size takes about 1 ms."""
 PART_ITEMS: Final = 256
@@ -35,7 +35,8 @@ PART_CHARACTERS: Final = 1024 * 1024
 """Number of characters after which a part ends. Unpickling that many takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""A tuple of a place, its text, and whether the text is JSON. With an `End` or a `Copy`, the text is empty."""
+"""A text in a body: its place, the text itself, and whether the text is JSON. For an `End` or a `Copy`, the text is
+empty."""
 
 
 def is_large(body: bytes) -> bool:
@@ -88,10 +89,11 @@ def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequen
 
 
 def spliced(payload: bytes, old: str, new: str) -> bytes | None:
-    """Return a payload with `new` in place of its text `old`; None if the place of `old` in the bytes is not certain.
+    """Return a payload with the text `old` replaced by `new`; None if it is not certain where `old` is in the bytes.
 
-    This is faster than encoding the payload, and keeps its other bytes. The place is certain if the JSON of `old`
-    occurs once, and has all backslashes of the payload. Then no text is written in another form.
+    This is faster than encoding the payload anew, and keeps its other bytes. The position is certain if the JSON of
+    `old` occurs exactly once, and no backslash occurs outside it. A backslash elsewhere could be an escaped form of
+    the same text.
     """
     try:
         written = orjson.dumps(old)

@@ -79,7 +79,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An explanation. In JSON, its fields are the members of an object."""
+    """An explanation. In JSON, it is an object with these fields."""
 
     allowed: bool
     reason: Reason
@@ -89,7 +89,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The places in the configuration or the tailnet policy of all capabilities that give the caller's role."""
+    """The capabilities that give the caller's role, each as its place in the configuration or the tailnet policy."""
     alias: Strategy | None
     """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
@@ -225,9 +225,10 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return the models that `name` stands for and that nobody can use.
+    """Return the models with this name that nobody can use.
 
-    These are models of disabled providers and, if `name` is an alias, targets that are disabled or do not exist.
+    These are models of disabled providers. If `name` is an alias, they are its targets that are disabled or do not
+    exist.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -244,8 +245,7 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
     """Return the reason of the decision.
 
-    A call passes several checks in a fixed order. If it would fail more than one check, return the reason of the first.
-    If the caller can use no offer, the order of the reasons is: not granted, disabled, unknown.
+    If several reasons apply, return the first in this order: no role, not granted, disabled, unknown.
     """
     states = {offer.state for offer in offers}
     if "allowed" in states:

@@ -46,7 +46,7 @@ class Wanted:
     names: Collection[str]
     """The wanted model as `provider/model`, once for each provider that has it.
 
-    This is empty if one of the caller's patterns already matches one of these names."""
+    This is empty if the caller lacks only a role, because a pattern of the caller already matches the model."""
 
     def given_by(self, capability: Capability) -> bool:
         return (self.role and capability.role is not None) or any(

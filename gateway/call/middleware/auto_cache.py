@@ -1,15 +1,14 @@
 """Lets the provider's plugin place cache marks into requests whose client has placed none (`auto_cache` of a provider).
 
-- Clients of some APIs cannot ask for prompt caching. So models that cache only what is marked charge the full price of
-  the whole conversation in every turn.
-- A call gets marks if an earlier call of its session, at the same provider and model, began within the lifetime of a
-  cache entry. So a single call does not pay for a cache entry that nobody reads, and neither does a session whose calls
-  are so far apart that each entry expires unread.
-- If marks have only cost money in several calls in a row, the session gets no more until it pauses. This is so if each
-  prompt begins with other words, such as the time of day.
-- The earlier calls are remembered in memory. After a restart, the first call of each session gets no marks.
-- Requests to count tokens get no marks. Neither do models with a known price of input and an unknown price of cache
-  writes, because marks would make the known cost of their calls unknown.
+- Clients of some APIs cannot ask for prompt caching. Some models cache only marked input. Without marks, such a client
+  pays the full price of the whole conversation in every turn.
+- A call gets marks if the previous call of its session, at the same provider and model, began within the lifetime of a
+  cache entry. Otherwise the entry would probably expire unread, and the price of writing it would be wasted.
+- If marks have only cost money in several calls in a row, the session gets no more marks until it pauses. An example is
+  a prompt that begins with the time of day, so that no cache entry is ever read.
+- The previous calls are remembered in memory. After a restart, the first call of each session gets no marks.
+- Requests to count tokens get no marks. A model gets none if its input has a price but its cache entries have not. With
+  marks, the cost of a call would be unknown.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_REMEMBERED: Final = 20_000
-"""Maximum number of pairs of a session and a model that are remembered. They take about 10 MB of memory. The one whose
-last call is the oldest is forgotten first."""
+"""Maximum number of conversations (a session at one model) whose last call is remembered. They take about 10 MB of
+memory. The conversation that has been silent for longest is forgotten first."""
 MAX_LOSSES: Final = 3
-"""Number of calls in a row after which a session gets no more marks, if the marks of each call were a loss. The first
-call with marks always is one, because it only writes."""
+"""Number of calls in a row whose marks must be a loss before a session gets no more marks. The first call with marks
+always is a loss, because it only writes."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
-"""The cost of writing a token beyond the price of plain input, as a part of this price (Anthropic, AWS)."""
+"""The surcharge for a token written to the cache, as a fraction of the price of plain input (Anthropic, AWS)."""
 _SAVING: Final = 0.9
-"""The saving of a token that is read, as a part of the price of plain input."""
+"""The discount for a token read from the cache, as a fraction of the price of plain input."""
 
 Conversation = tuple[str, str, str, str]
 """A session at one model: the caller's login, the id of the session, the provider and the model."""
@@ -55,22 +54,25 @@ class _Last(NamedTuple):
 
 @dataclass(slots=True)
 class LastCalls:
-    """The last calls of sessions. `clock` returns the time in seconds."""
+    """The last call of each conversation. `clock` returns the time in seconds."""
 
     clock: Callable[[], float] = monotonic
     _last: OrderedDict[Conversation, _Last] = field(default_factory=OrderedDict)
 
     def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
-        """Return whether marks will probably pay.
+        """Return whether cache marks will probably save money.
 
-        This is so if the last call of the conversation began less than `lifetime` ago, and its marks and those of the
-        calls before were no losses.
+        The last call of the conversation must have begun less than `lifetime` ago, and fewer than `MAX_LOSSES` calls in
+        a row must have lost money by their marks.
         """
         last = self._last.get(conversation)
         return last is not None and self._is_recent(last, lifetime) and last.losses < MAX_LOSSES
 
     def put(self, conversation: Conversation, began: float, lifetime: CacheLifetime) -> None:
-        """Remember that a call has begun at this time of the clock. A pause longer than `lifetime` forgets losses."""
+        """Remember that a call of the conversation began at the time `began`, by `clock`.
+
+        Losses from before a pause longer than `lifetime` are forgotten.
+        """
         last = self._last.get(conversation)
         losses = last.losses if last is not None and self._is_recent(last, lifetime) else 0
         self._last[conversation] = _Last(began, losses)
@@ -79,7 +81,7 @@ class LastCalls:
             self._last.popitem(last=False)
 
     def learn(self, conversation: Conversation, usage: Usage, lifetime: CacheLifetime) -> None:
-        """Remember what the marks of the last call have cost and saved, by the reported usage."""
+        """Note whether the marks of the last call cost more than they saved, by the reported `usage` of the call."""
         if (last := self._last.get(conversation)) is not None:
             losses = last.losses + 1 if _is_loss(usage, lifetime) else 0
             self._last[conversation] = last._replace(losses=losses)
@@ -89,7 +91,7 @@ class LastCalls:
 
 
 def _is_loss(usage: Usage, lifetime: CacheLifetime) -> bool:
-    """Return whether cache writes cost more than reads saved, by the usual prices."""
+    """Return whether the cache writes of a call cost more than its cache reads saved, at usual prices."""
     written = usage.cache_write_5m + usage.cache_write_1h
     return written * _SURCHARGE[lifetime] > usage.cache_read * _SAVING
 
@@ -128,6 +130,6 @@ class AutoCache:
         return response
 
     def _learn(self, attempt: Attempt, conversation: Conversation, lifetime: CacheLifetime) -> None:
-        """Note whether the marks have paid. This runs after the end of the call, when its usage is known."""
+        """Note whether the marks have saved money. This runs after the end of the call, when its usage is known."""
         if attempt.metering is not None and attempt.metering.facts.reported:
             self.last.learn(conversation, attempt.metering.facts.usage, lifetime)

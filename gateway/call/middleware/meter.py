@@ -64,7 +64,7 @@ class StreamMeter(Stage):
         return read
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Do the work of `feed` in a worker process, for costly events."""
+        """Do the work of `feed` in a worker process, for events that take long to read."""
         attempt, metering = self._attempt, self._attempt.metering
         assert metering is not None
         hooks = {"meter.feed": self._meter, "output_bytes": self._sizes}

@@ -1,9 +1,7 @@
-"""Reserves in quotas and rate limits the maximum that a call may use, or refuses the call.
+"""Reserves the maximum that a call may use in its quotas and rate limits, or refuses the call.
 
-This is done before anything is sent.
-
-A refusal tells the client how long to wait. The reservation is settled when the record of the call is made
-(`gateway.call.settlement.settle`), however the call ends.
+This is done before a request is sent to a provider. A refusal tells the client how long to wait. The reservation is
+settled when the record of the call is made (`gateway.call.settlement.settle`), however the call ends.
 """
 
 from __future__ import annotations
@@ -62,9 +60,10 @@ class Quota:
 
 
 def _with_cache(call: Call, size: Size) -> Size:
-    """Return the size of a request to which cache marks for an hour may be added. They cost more than plain input.
+    """Return the size of a request. If `auto_cache` may add cache marks for an hour, `caches` is set.
 
-    Marks for five minutes are in every reservation, because some models cache by themselves.
+    Cache writes for an hour cost more than plain input. Every reservation allows for cache writes for five minutes,
+    because some models cache by themselves.
     """
     has_marks = call.flag.has_cache_marks
     asked = (

@@ -33,7 +33,7 @@ class ReadOn:
     seconds: float = READ_ON_SECONDS
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        """Run the next step. Raises `asyncio.CancelledError` after that step if the client disconnected during it."""
+        """Run the next step to its end. If the client disconnected meanwhile, raise `asyncio.CancelledError` then."""
         if attempt.request.stream:
             return await following(call, attempt)
         task = asyncio.current_task()

@@ -24,6 +24,6 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _targets(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return the granted targets of an alias, so that the choice of one (`order.py`) cannot cause a refusal."""
+    """Return the targets of an alias that are granted to the caller. `order.py` chooses among them later."""
     allows = call.runtime.grants.access(call.identity).allows
     return [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

@@ -184,10 +184,10 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
 
 
 def _is_document(head: Head, content_type: str) -> bool:
-    """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
+    """Return whether a reply is not a stream, such as a JSON error or a proxy's HTML page, by its content type.
 
-    `content_type` is the type of the provider's streams. If this is a text type, a reply with the type text/plain is
-    not such a document either, because some servers use text/plain for server-sent events.
+    `content_type` is the type of the provider's streams. If the provider streams server-sent events, a reply with the
+    type text/plain may be a stream too, because some servers use this type for them.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):
@@ -196,7 +196,10 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply, with a wrong content type corrected, because some SDKs rely on it."""
+    """Return the headers of a reply with `content_type` in place of a wrong content type.
+
+    Some SDKs rely on the content type.
+    """
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}
 

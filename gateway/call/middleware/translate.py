@@ -47,7 +47,7 @@ class Translate:
 
 
 class StreamTranslation(Stage):
-    """A translation of a stream. Costly events are translated in a worker process."""
+    """The translation of a stream. Events that take long to read are translated in a worker process."""
 
     __slots__ = ("_close", "_drop", "_feed", "_pool", "_translation")
 
@@ -64,7 +64,10 @@ class StreamTranslation(Stage):
         return Batch(translated, fault or batch.fault)
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Yield the translated events of a costly batch. Other tasks can run between two batches."""
+        """Translate the events of a batch in a worker process, and yield them in batches.
+
+        Other tasks can run between two batches.
+        """
         for event in batch.events:
             work = translate, self._feed, self._translation, self._translation.request, event.kind, event.payload
             self._translation, parts, fault = await self._pool.run_reply(event.payload, self._drop, *work)

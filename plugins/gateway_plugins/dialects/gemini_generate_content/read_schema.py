@@ -23,6 +23,11 @@ Schema = dict[str, Any]
 
 _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
+_NULL_SCHEMA: Final[Mapping[str, str]] = {"type": _NULL}
+_ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
+"""Keywords that may forbid null. It is then allowed by an alternative."""
+_ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
+"""Keywords that restrict nothing by themselves."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
 """Members that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -91,11 +96,17 @@ def _ordered(properties: Schema, given: Schema) -> Schema:
 
 def _nullable(schema: Schema) -> Schema:
     """Return the schema with null as an additional allowed value."""
+    if schema.keys() & _ELSEWHERE:
+        about = {name: value for name, value in schema.items() if name in _ABOUT}
+        return {**about, "anyOf": [{name: value for name, value in schema.items() if name not in _ABOUT}, _NULL_SCHEMA]}
     made = dict(schema)
-    if isinstance(made.get("type"), str):
-        made["type"] = [made["type"], _NULL]
+    kinds = made.get("type")
+    if isinstance(kinds, str | list):
+        others = [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != _NULL]
+        made["type"] = [*others, _NULL] if others else _NULL
     if isinstance(made.get("enum"), list) and None not in made["enum"]:
         made["enum"] = [*made["enum"], None]
-    if isinstance(made.get("anyOf"), list) and "type" not in made:
-        made["anyOf"] = [*made["anyOf"], {"type": _NULL}]
+    for name in ("anyOf", "oneOf"):
+        if isinstance(made.get(name), list) and _NULL_SCHEMA not in made[name]:
+            made[name] = [*made[name], _NULL_SCHEMA]
     return made

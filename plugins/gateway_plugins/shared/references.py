@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from gateway.contract.flag import Drop
 from gateway_plugins.shared.fields import escape_step
+from gateway_plugins.shared.lenient import sequence
 
 Schema = dict[str, Any]
 
@@ -28,6 +29,8 @@ further definition doubles the size."""
 MAX_LEVELS: Final = 24
 """Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
+_ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
+"""Keywords that restrict nothing. Those beside a reference replace those of the definition."""
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that are left out, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
@@ -75,7 +78,8 @@ class Inliner:
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
         """Return the schema that replaces a reference: its definition, with the keywords `own` added.
 
-        `own` has the keywords beside the reference.
+        `own` has the keywords beside the reference. If the definition has other values for them, both apply, so that
+        the definition becomes a part of `allOf`.
         """
         target = referred(reference, self.root)
         if target is None:
@@ -86,7 +90,9 @@ class Inliner:
             self.drop(at)
             return {name: target[name] for name in ("type", "description") if name in target} | own
         made: Schema = self.schema(target, at, (*inside, reference))
-        return made | own
+        if all(name in _ABOUT or made.get(name, value) == value for name, value in own.items()):
+            return made | own
+        return {**own, "allOf": [*sequence(own.get("allOf")), made]}
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:

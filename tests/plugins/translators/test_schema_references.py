@@ -40,6 +40,21 @@ CASES = {
         root({"dr": RANGE | {"description": "when"}}),
         [],
     ),
+    "limits beside the reference": (
+        root({"dr": {"$ref": "#/$defs/DR", "properties": {"e": {}}, "required": ["e"]}}, **{"$defs": {"DR": RANGE}}),
+        root({"dr": {"properties": {"e": {}}, "required": ["e"], "allOf": [RANGE]}}),
+        [],
+    ),
+    "the definition's own values beside the reference": (
+        root({"dr": {"$ref": "#/$defs/DR", "type": "object", "title": "T"}}, **{"$defs": {"DR": RANGE | {"title": "R"}}}),
+        root({"dr": RANGE | {"title": "T"}}),
+        [],
+    ),
+    "parts beside the reference": (
+        root({"dr": {"$ref": "#/$defs/DR", "required": [], "allOf": [{"minProperties": 1}]}}, **{"$defs": {"DR": RANGE}}),
+        root({"dr": {"required": [], "allOf": [{"minProperties": 1}, RANGE]}}),
+        [],
+    ),
     "in a list, a choice and a map": (
         root(
             {

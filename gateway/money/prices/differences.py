@@ -18,7 +18,7 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 PathPrices = Mapping[str, Decimal]
-"""The prices of one row. A key names tier, kind and prompt length: `input`, `flex input`, `flex input above 200000`."""
+"""The prices of one row, by tier, kind and prompt length: `input`, `flex input`, `flex input above 200000`."""
 
 JUMP: Final = Decimal("0.5")
 """Fraction of a price. A change by at least this fraction, up or down, is reported as a jump to be checked."""
@@ -38,8 +38,8 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
 }
 """Believable ratios of a price to another price of the same row: (the other price, lowest ratio, highest ratio)."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
-"""Lowest and highest believable ratio of a price in another tier, or for a long prompt, to the standard price. Real
-ratios are 0.4 to 12."""
+"""Lowest and highest believable ratio of a price to the standard price, for service tiers and long prompts. Real ratios
+are 0.4 to 12."""
 _SIBLINGS: Final = Decimal(30)
 """Highest believable ratio between the input prices of one model at two sellers or regions. The highest real ratio is
 24."""
@@ -48,9 +48,7 @@ _ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{
 
 
 class Key(NamedTuple):
-    """The members that identify a row: the seller, the model, the region and the first day on which the price is
-    valid.
-    """
+    """The key of a row in a price file: seller, model, region, and the first day on which the price is valid."""
 
     book: str
     model: str
@@ -98,10 +96,10 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows of the earlier file that the later file does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that stay in the file although some of their prices are no longer in the sources. Each is mapped to its
-    member `dropped`, which names the missing prices. Only rows whose `dropped` is new or has changed are listed."""
+    """Rows of which a source no longer lists some prices, and which stay in the file. Each has the text of its field
+    `dropped`, which names these prices. Only rows with a new or changed `dropped` are listed."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """New and changed rows with implausible prices or with jumps, mapped to the reasons for the doubt."""
+    """New and changed rows with implausible prices or price jumps, each with the reasons for doubt."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
@@ -156,7 +154,7 @@ def _changes(before: PathPrices, after: PathPrices) -> tuple[Change, ...]:
 
 
 def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
-    """Return those rows of `keys` that have implausible prices, with the reasons."""
+    """Return the rows among `keys` that have implausible prices, each with the reasons for doubt."""
     siblings: dict[str, list[tuple[Key, Decimal]]] = {}
     for key, entry in rows.items():
         if price := Decimal(entry.get("input", "0")):
@@ -171,7 +169,7 @@ def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[st
 
 
 def _spelling(model: str) -> str:
-    """Return a model's name in the spelling that sellers share: without vendor, version and date."""
+    """Return a model's name without vendor, version and date, so that names of different sellers can be compared."""
     return _ENDINGS.sub("", _VENDORS.sub("", model.lower().lstrip("~"))).replace(".", "-")
 
 

@@ -106,7 +106,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Modifiers:
-    """Published prices of one book that are not in a model's row (`modifiers.py`)."""
+    """Factors and tool fees of one book (the prices of one seller), which belong to no single model
+    (`modifiers.py`).
+    """
 
     geos: Mapping[str, Decimal]
     """Factors for the prices of tokens, by the geography in which the provider says that the model ran."""
@@ -121,7 +123,7 @@ NO_MODIFIERS: Final = Modifiers({}, {})
 
 
 class Amount(NamedTuple):
-    """An exact amount of money: `units` times 10**-`places` USD."""
+    """An exact amount of money in units of 10**-`places` USD."""
 
     units: int
     places: int

@@ -74,7 +74,7 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each seller and value of `dropped`, with all rows that share both."""
+    """Yield a line for each seller and text of the field `dropped`, with all rows that share both."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
         groups.setdefault((key.book, text), []).append(key.name.removeprefix(f"{key.book}/"))

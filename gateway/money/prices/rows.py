@@ -30,7 +30,7 @@ _SPELLINGS: Final = (
 """Patterns for endings by which ids of the same model differ: an alias, a version, a date, and the 0 of `opus-4-0`.
 They are removed from an id in this order."""
 _LARGEST: Final = 10**9
-"""Maximum price in USD for 1M tokens. A larger number is a mistake, because real prices are far below it."""
+"""Maximum price in USD for 1M tokens. Real prices are far below, so a higher price is a mistake."""
 
 Entry = Mapping[str, Any]
 
@@ -132,8 +132,7 @@ def _rates(entry: Entry) -> Rates:
 def _steps(prices: Entry, standard: Units) -> Steps:
     """Return the prices of one tier by length of the prompt.
 
-    The price of a search is that of the standard tier (Anthropic's and OpenAI's price pages), for all lengths of the
-    prompt, if `prices` contains no other price.
+    If `prices` has no price of a search, the standard tier's price is used (Anthropic's and OpenAI's price pages).
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))

@@ -1,4 +1,5 @@
-"""The prices of a provider's models, found by the provider's price list, the model's name and the configured rules.
+"""The prices of a provider's models. They depend on the provider's price list, the model's name and the configured
+rules.
 
 - The region of a price is the region prefix (`us.`) in the id of a Bedrock model. For an id without such a prefix, it
   is the region of the price list (`cost_basis`).
@@ -45,9 +46,9 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 A book has the rows of one seller. The names of price lists are those in Aperture's documentation."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Books in which a model's row without a region also applies to regions without a row. On Bedrock, models without
-inference profiles have only a row without a region. Azure's book is not listed: its data zones cost more than its
-global price, so the price in a zone without a row is unknown."""
+"""Sellers whose price without a region applies to every region without a price of its own. Bedrock lists models without
+inference profiles only without a region. Azure is not listed here: its data zones cost more than its global price, so
+the price in a zone without a row is unknown."""
 
 MAX_SERVED: Final = 512
 """Maximum number of cached prices for names of models that come from replies. There is a limit, because providers can
@@ -55,7 +56,7 @@ send any number of different names."""
 MAX_SERVED_NAME: Final = 256
 """Maximum number of characters of a model name in a reply for which a price is searched. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
-"""Pattern for the maker at the beginning of a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
+"""Pattern for the vendor at the beginning of a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
 
 Source = Literal["explicit", "inferred", "none"]
@@ -74,7 +75,7 @@ class CostRule:
     """The model whose price is used: a model of the provider's price list, or `basis/model`; "" for the matching model
     itself."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the price is multiplied, with at most `ADJUSTMENT_PLACES` decimals."""
+    """Factor for the price, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
@@ -135,7 +136,7 @@ class Prices:
         """Return the prices of the model `served` that a reply names, after a call of `model`; None if they are
         unknown.
 
-        - If `served` has no region or maker (`us.anthropic.`), those of `model` are used.
+        - If `served` lacks the region or the vendor (`us.anthropic.`), those of `model` are used.
         - If `model_cost_map` or `base_models` sets the price of `model`, this price is used for every name of that
           model.
         - If the operator's file has a price for `model` and `is_other` is False, this price is used for every name in a
@@ -201,7 +202,7 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return the places at which to look for the rows of a model, the best first: tuples of book, region and model
+    """Return where to look for the rows of a model, the best place first. A place is a tuple of book, region and model
     name.
     """
     if basis not in BASES:
@@ -221,10 +222,10 @@ def builtin() -> Rows:
 
 
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that apply to a provider without a configured list. `price_lists` are those of its flags.
+    """Return the price lists of a provider that has no configured list. `price_lists` are those of its compatibility
+    flags.
 
-    Bedrock's list depends on the region, which the configuration does not contain. So for a provider with one of
-    Bedrock's compatibility flags, no list applies.
+    Bedrock's prices depend on the region, which flags do not tell. So a provider with a Bedrock flag gets no list.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 
@@ -252,10 +253,10 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names under which to look for the model that a reply names: with the region and maker of `model`, and
-    unchanged.
+    """Yield the names under which to look for the price of the model that a reply names, the most specific first.
 
-    A maker is the beginning of a Bedrock id (`anthropic.`) or of a router's id (`anthropic/`).
+    For example, `claude-opus-4-8` is first completed with the region and vendor of the called `model`
+    (`us.anthropic.claude-opus-4-8`). A vendor ends with a dot (Bedrock) or a slash (routers).
     """
     region, base = geo(model), base_id(model)
     maker = _MAKER.match(base)
@@ -276,7 +277,7 @@ def _is_meant(priced: Priced, name: str) -> bool:
 
 
 def _bare(row: str) -> str:
-    """Return the model's part of a row's name, without book, region and maker."""
+    """Return the model's name from a row's name, without book, region and vendor."""
     model = base_id(row.partition("/")[2])
     maker = _MAKER.match(model)
     return model[maker.end() :] if maker else model

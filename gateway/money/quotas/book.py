@@ -27,14 +27,14 @@ ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
 asked."""
 
 Clock = Callable[[], int]
-"""A function that returns the Unix time in nanoseconds, rounded to a multiple of 1000."""
+"""A function that returns the Unix time in nanoseconds, rounded to whole microseconds."""
 BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order: what a bucket cannot pay, the next one pays. Most chains have one bucket."""
 
 ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
-"""Chains of buckets. Each bucket is given by its kind, its name and the text form of its rule (`Rule.terms`)."""
+"""Chains of buckets in the form in which they are stored: kind, name and rule (`Rule.terms`) of each bucket."""
 MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
-"""Chains of buckets of money. Each bucket is given by its name and the text form of its rule (`Rule.terms`)."""
+"""Chains of money buckets in the form in which they are stored: name and rule (`Rule.terms`) of each bucket."""
 
 MAX_KEPT: Final = 1_000
 """Maximum number of balances in one entry of the journal, to limit the length of its lines."""
@@ -131,7 +131,8 @@ class Quotas:
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
-    """The rules of quotas whose name ends with a template, such as `<user>`, by the name without the template."""
+    """The rules of quotas for each user or node, by the beginning of the name. The quota `daily:<user>` has the key
+    `daily:`."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
     """Stored balances of buckets whose quota is not defined at present. They are used if the quota is defined again."""
@@ -218,8 +219,8 @@ class Quotas:
     ) -> tuple[Charge, ...]:
         """Charge the used amounts of several attempts of one call, each to its own chains, as `charge` does.
 
-        A bucket is charged the sum of the tokens and of the money. The call counts as one request, however many
-        attempts it took.
+        A bucket shared by several attempts is charged the sum of their tokens or money. The call counts as one request,
+        however many attempts it took.
         """
         now = self.clock()
         asked = [chain for chains, settlement in parts if settlement.requests for chain in chains]
@@ -241,7 +242,9 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Set aside the buckets whose quota is not defined. `buckets` has their names and their rules as text."""
+        """Set aside the buckets whose quota is not defined. `buckets` are pairs of a bucket's name and its rule as
+        text.
+        """
         for name, terms in buckets:
             if self.rule_of(name) is None:
                 stored = self._unclaimed.pop(name, None)
@@ -254,7 +257,7 @@ class Quotas:
         return [BucketState.of(name, bucket) for ledger in limits for name, bucket in ledger.buckets()]
 
     def adopt_limits(self, states: Iterable[BucketState]) -> None:
-        """Set buckets of rate limits to the state in which the replaced process has left them."""
+        """Set the buckets of rate limits to the states that the replaced process handed over."""
         for state in states:
             state.apply(self._ledgers[state.rule.kind])
 
@@ -290,7 +293,7 @@ class Quotas:
         return untouched | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return the state of each bucket of money, except full buckets without a reservation.
+        """Return the state of each bucket of money. Full buckets without a reservation are left out.
 
         This may be called from any thread.
         """

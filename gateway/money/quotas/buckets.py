@@ -23,15 +23,16 @@ SECOND: Final = 1_000_000_000
 NOTICE_PERCENT: Final = 80
 """Used percentage of the capacity from which a quota is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
-"""A bucket that was reported may be reported again after its used capacity fell below this percentage. It is lower than
-`NOTICE_PERCENT`, so that small calls and a slow refill around that limit do not cause many reports."""
+"""Percentage of used capacity below which a bucket may be reported as nearly used once more.
+
+It is lower than `NOTICE_PERCENT`, so that small calls and a slow refill near that limit do not cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
-"""The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
+"""The kind of a bucket and its unit: nanodollars of a quota (`money`), or requests or tokens of a rate limit."""
 
 
 class Bucket(NamedTuple):
-    """The key of a bucket: kind and name. Buckets of different kinds may have the same name."""
+    """The identity of a bucket. Buckets of different kinds may have the same name."""
 
     kind: Kind
     name: str
@@ -65,9 +66,9 @@ class Rule:
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with the capacity and refill of `terms`, the rule that was stored with a balance.
+        """Return this rule with the capacity and refill in `terms`, the text of a rule that was stored with a balance.
 
-        The rule is unchanged if `terms` cannot be read, or is "" (in a store of an older release).
+        This rule is returned unchanged if `terms` cannot be read, or is "" (in a store of an older release).
         """
         try:
             capacity, refill, *zone = terms.split(" ", 2)
@@ -108,7 +109,7 @@ class Charge(NamedTuple):
 
     @property
     def left(self) -> tuple[str, int, int, float, str]:
-        """The values to store: the bucket's name, its balance, remainder and Unix time in seconds, and the text of its
+        """The values to store: the bucket's name, balance, remainder, Unix time in seconds, and the text of its
         rule.
         """
         return self.bucket, self.balance, self.remainder, self.at, self.terms
@@ -128,7 +129,7 @@ def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
 
 
 class Level(NamedTuple):
-    """The state of a bucket at one time, for the API."""
+    """The state of a bucket at one point in time, as the API shows it."""
 
     bucket: str
     rule: Rule
@@ -156,7 +157,7 @@ class LiveBucket:
     """The time up to which the bucket has refilled. It never goes back."""
     reserved: int = 0
     calls: int = 0
-    """Number of calls in flight that have a reservation in this bucket, even one of 0 units."""
+    """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False
     """True if the bucket was reported as nearly used, and has not been refilled much since then."""
     _border: int = 0
@@ -198,7 +199,7 @@ class LiveBucket:
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the charge to store: the present balance, with an amount that has already been taken from the
+        """Return the charge to store, with the present balance. The `amount` must already have been taken from the
         bucket.
         """
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
@@ -245,7 +246,7 @@ class LiveBucket:
         return max(0, -((self.remainder - (balance - self.balance) * rule.period) // rule.amount))
 
     def level(self, name: str, now: int) -> Level:
-        """Return the state of the bucket at the time `now`. The bucket is not changed."""
+        """Return the state that the bucket will have at the time `now`. The bucket itself is not changed."""
         then = copy(self)
         then.accrue(now)
         wait = then.reaches(self.rule.capacity)

@@ -1,7 +1,7 @@
-"""The time by which buckets refill: it never goes back within a process.
+"""The clock of the buckets' refills. Its time never goes back within a process.
 
-A machine's clock may be set back and corrected again. If buckets followed the clock, they would be refilled twice for
-the time in between. `gateway.money.quotas.ledger` receives times as arguments; `book.py` has the clock of the process.
+A machine's clock may be set back and corrected again. If buckets followed it, they would be refilled twice for the same
+hours. `ledger.py` receives times as arguments; `book.py` has the clock of the process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond, to which the clock rounds. The store keeps times as floats in seconds, which
 represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which the returned time runs slower than real time while the machine's clock is behind the returned time.
-So the machine's clock catches up at some point, and buckets still refill meanwhile."""
+"""Factor by which the returned time slows down while the machine's clock is behind it. So the machine's clock catches
+up, and buckets still refill meanwhile."""
 
 
 class SteadyClock:

@@ -1,9 +1,9 @@
-"""Estimates of the parts of a request that are not billed by the length of their text: images, files, and tools that
-the provider runs.
+"""Estimates of the parts of a request that are not billed by the length of their text. These are images, files, and
+tools that the provider runs.
 
-The client's compatibility flag finds the parts (`gateway.contract.billing`). This module has the numbers of tokens.
-Documents are read as text by the provider, whatever their encoding is, so their tokens are estimated from their size.
-`estimate.py` adds the text.
+The client's compatibility flag finds the parts (`gateway.contract.billing`). This module has the numbers of tokens. A
+provider reads a document as text even if it is sent as base64, so its tokens are estimated from its size. `estimate.py`
+adds the tokens of the text.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers for a high estimate of a file's tokens, by the kind of the file. The first number is the size of a token in
-units of half a byte. The others are the minimum and the maximum number of tokens. Files hardly ever have more tokens
-than in this estimate.
-"""
+"""Bounds of a file's tokens by kind of file: (half bytes per token, minimum of tokens, maximum of tokens).
+
+The estimate is high: files hardly ever have more tokens."""
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -39,7 +38,7 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Numbers for an estimate of the tokens of a typical file. They have the same form as in `_MOST`."""
+"""The same numbers as in `_MOST` (half bytes per token, minimum, maximum), for a typical file."""
 
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches of a tool in the estimate. A higher limit of the client counts as this number."""
@@ -67,7 +66,7 @@ class Contents:
     """Number of answers that the request asks for."""
 
     def add(self, part: BilledPart) -> None:
-        """Add what a part may cost."""
+        """Add the tokens, searches and fees that a part of a request may cost."""
         match part:
             case File(kind, size):
                 self.size += size
@@ -97,7 +96,9 @@ def contents_of(parts: Iterable[BilledPart]) -> Contents:
 
 
 def _file_tokens(kind: FileKind, size: int) -> tuple[int, int]:
-    """Return the typical number of tokens of a file with `size` bytes of base64, and the maximum number."""
+    """Return the typical and the maximum number of tokens of a file. `size` is the length of its base64 text in
+    bytes.
+    """
     if kind == "image":
         return IMAGE_TOKENS, IMAGE_TOKENS
     if size <= 0:

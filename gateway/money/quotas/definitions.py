@@ -40,7 +40,7 @@ class Quota:
     """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
     window: Window | None = None
-    """The calendar window at whose borders a bucket is filled, instead of a refill over time; None without a window."""
+    """The calendar window at whose start a bucket is filled. None if the bucket refills over time, or never."""
 
     @property
     def rule(self) -> Rule:
@@ -80,8 +80,8 @@ class RateLimit:
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    The merged chain has the quotas of all these chains, each once, in the order in which they occur first. No quota is
-    left out, because an additional grant must never reduce what a caller may use.
+    The merged chain has each quota of these chains once, in the order of their first occurrence. No quota is left out,
+    because an additional grant must never reduce what a caller may use.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:

@@ -55,7 +55,7 @@ _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
 _TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
 _HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
-"""Pattern for an escaped letter or underscore, which could hide a member's name. Real clients write no such escapes."""
+"""Pattern for an escaped letter or underscore, which could hide a key. Real clients write no such escapes."""
 SEARCH_FEE: Final = 35_000_000
 """Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
 grounding)."""
@@ -83,7 +83,7 @@ class Estimate(msgspec.Struct, frozen=True):
     input: int
     output: int
     caches: bool = False
-    """True if parts of the input may be written to a cache, which costs more than plain input."""
+    """True if the provider may write parts of the input to a cache, which costs more than plain input."""
     tiered: bool = False
     """True if the request may name a service tier that costs more than the standard tier."""
 
@@ -107,9 +107,10 @@ class Estimate(msgspec.Struct, frozen=True):
         return self.probable_input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known.
+        """Return the highest cost in nanodollars that the call may have at one of several models; 0 if no price is
+        known.
 
-        It is at most `MAX_COUNT`, whatever a client asks for, because a record of the journal has no larger number.
+        The result is at most `MAX_COUNT`, the largest number that a record of the journal can have.
         """
         costs = [(self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price)]
         return min(max(costs, default=0), MAX_COUNT)
@@ -210,8 +211,8 @@ def _usual(body: bytes, contents: Contents) -> int:
 def _marks(body: bytes) -> tuple[bool, bool]:
     """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The bytes are searched, because the member names may be at any depth. If the body has escaped letters, which could
-    hide a name, both are assumed.
+    The bytes are searched, because the keys may be at any depth. If the body has escaped letters, which could hide a
+    key, both results are True.
     """
     if _HIDDEN.search(body) is not None:
         return True, True

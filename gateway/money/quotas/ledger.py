@@ -37,22 +37,25 @@ from gateway.money.quotas.buckets import (
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
 EVICTION_PROBES: Final = 4
-"""Number of old buckets that are examined for each new bucket, and removed from memory if they are full. It is more
-than one, so that the number of buckets can decrease even if some of the examined buckets are not full."""
+"""Number of old buckets that are examined for each new bucket. Full ones are removed from memory.
+
+It is more than one, so that the number of buckets decreases even if some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of old buckets that are examined for each new bucket if memory has no room for a new one."""
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds if a call is refused only because calls in flight have reserved the rest: most of
-them will have ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
+"""Maximum `retry_after` in seconds if calls in flight have reserved the rest of a bucket. Most of these calls will have
+ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
 
 Buckets with a calendar window have no such maximum, because the time of their refill is known, even if it is a month
 away."""
 MAX_AHEAD: Final = 86_400 * SECOND
-"""Maximum number of nanoseconds by which the time of a stored balance may be in the future. It is in the future if the
-clock was set back, and the bucket does not refill until that time. Without this bound, a clock that was wrong by years
-would stop the refill for years."""
+"""Maximum number of nanoseconds by which the time of a stored balance may be in the future, as after setting the clock
+back.
+
+A bucket does not refill until its time is reached. Without this bound, a clock that was once wrong by years would stop
+the refill for years."""
 
 
 class Claim(NamedTuple):
@@ -67,12 +70,12 @@ class Claim(NamedTuple):
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the claim's buckets, in the order in which they are charged."""
+        """The names of the buckets that the claim is on, in the order in which they are charged."""
         return self.bucket, *(name for name, _ in self.overdraft)
 
 
 class Exceeded(Exception):
-    """The refusal of a call: nothing is left in a bucket or chain, or a new bucket has no room in memory."""
+    """The refusal of a call. Nothing is left in a bucket or chain, or memory has no room for a new bucket."""
 
     def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(chain[0])
@@ -99,12 +102,12 @@ class Reservation:
     """The amounts that one call has reserved in the buckets of one ledger, until they are charged or released."""
 
     parts: Sequence[tuple[str, LiveBucket, int]] = field(repr=False)
-    """The buckets with the reserved amounts. Each bucket occurs once."""
+    """The reserved amount of each bucket. Each bucket occurs once."""
     chains: Sequence[_Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
     """Pairs (name, used percentage) of the buckets that were nearly used when the call began."""
     charges: tuple[Charge, ...] | None = None
-    """The charges of the call; None until the call is charged or its reservation is released."""
+    """The charges of the call; None until the reservation is charged or released."""
 
 
 class Part(NamedTuple):
@@ -112,7 +115,7 @@ class Part(NamedTuple):
 
     amount: int
     only: Container[tuple[str, ...]]
-    """The claims that are charged, each by the names of its buckets."""
+    """The claims to charge. Each claim is given by the names of its buckets."""
     estimated: bool = False
 
 
@@ -168,9 +171,9 @@ class Ledger:
     ) -> tuple[Charge, ...]:
         """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
-        `only` has tuples with the names of a claim's buckets. Only the first charge or release of a reservation has an
-        effect. Later ones return the same charges. Buckets whose quota was removed from the configuration meanwhile are
-        charged too.
+        `only` has a tuple for each claim, with the names of the claim's buckets. Only the first charge or release of a
+        reservation has an effect. Later ones return the same charges. Buckets whose quota was removed from the
+        configuration meanwhile are charged too.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -181,7 +184,7 @@ class Ledger:
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
         """Charge several amounts, each to its own claims, as `charge` does with one amount.
 
-        A bucket that several of the amounts are charged to is charged their sum.
+        If several amounts are charged to one bucket, the bucket is charged their sum.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -356,7 +359,9 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[_Links]:
-    """Return the chains of a reservation whose names are in `only`; all chains if `only` is None."""
+    """Return the reservation's chains that are in `only`, each given by its buckets' names; all chains if `only` is
+    None.
+    """
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 
@@ -369,11 +374,11 @@ def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
 
 
 def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
-    """Yield each bucket of a chain with its part of an amount.
+    """Yield each bucket of a chain with the part of the amount that it pays.
 
-    Each bucket pays as much as it can of what earlier buckets could not pay. The rest is charged to the last bucket, or
-    to the first one that never refuses a call (`notify`). If `unreserved` is true, buckets pay only from the part of
-    their balance that no call in flight has reserved.
+    Each bucket in turn pays what it can of the remaining amount. The last bucket, or the first one that never refuses a
+    call (`notify`), pays all that remains. If `unreserved` is true, amounts that calls in flight have reserved are not
+    used.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):
@@ -431,7 +436,9 @@ def _wait(chain: _Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all buckets with a refill are full; None if they gain less than `missing` units."""
+    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units by
+    then.
+    """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
     return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None

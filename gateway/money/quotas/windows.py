@@ -22,13 +22,13 @@ UTC_ZONE: Final = "UTC"
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
-"""A year after which no start of a window is computed, because `datetime` ends with the year 9999."""
+"""The first year for which no start of a window is computed, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
-"""The result of `Window.after` for a time outside the range of `datetime`. No clock ever shows this time."""
+"""The result of `Window.after` for a time outside the range of `datetime`. No clock ever reaches it."""
 
 
 class UnknownZone(ValueError):
-    """The error for a name of a time zone that this machine does not know."""
+    """The error for the name of a time zone that this machine does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def time_zone(name: str) -> tzinfo:
 
 
 def _next_start(local: datetime, unit: Unit) -> datetime:
-    """Return the next start of a day, week or month as a local time without a time zone."""
+    """Return the next start of a day, week or month, as a `datetime` without a time zone."""
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     if unit == "day":
         return day + timedelta(days=1)

@@ -273,6 +273,17 @@ def test_constraints_that_folding_loses_are_reported(conversion, case):
     assert call.dropped == [at + pointer for pointer in lost]
 
 
+@pytest.mark.parametrize("additional", [None, True, False, {}, {"type": "string"}])
+@pytest.mark.parametrize(
+    "conversion", [each for each in CONVERSIONS.values() if each.upstream == "bedrock_converse"], ids=attrgetter("name")
+)
+def test_the_type_of_further_values_is_reported_if_a_model_refuses_it(conversion, additional):
+    body, at = BODIES[conversion.dialect](root({"map": {"type": "object", "additionalProperties": additional}}))
+    call = conversion.call(body, caps=capabilities("meta.llama3-1-70b-instruct-v1:0"))
+    assert sent_schema(call) == root({"map": {"type": "object"}})
+    assert call.dropped == ([f"{at}/properties/map/additionalProperties"] if additional == {"type": "string"} else [])
+
+
 NAMES = st.sampled_from(["A", "B", "C"])
 SCHEMAS = st.recursive(
     st.sampled_from([{"type": "string"}, {"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}, {"$ref": "#"}, {"$ref": 7}]),

@@ -56,8 +56,9 @@ def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, dro
             raise invalid(f'{param(path)}.type: the schema of tool "{name}" must name a type', param(path))
         if not isinstance(node.get("required", []), list):
             del node["required"]
-        if not caps.additional_properties:  # some models refuse it (opensre#2391)
-            node.pop("additionalProperties", None)
+        # some models refuse it (opensre#2391); only a schema says what the model should write
+        if not caps.additional_properties and node.pop("additionalProperties", None) not in (None, True, False, {}):
+            drop(f"{path}/additionalProperties")
         return node
 
     spec: Block = {"name": name}

@@ -43,7 +43,10 @@ class CircuitMetrics:
 
 
 class _States(Collector):
-    """A collector that reads the states at every scrape. Each model has one series a state, and one of them is 1."""
+    """A collector that reads the states at every scrape.
+
+    Each model has one series for each state. The series of the present state is 1, and the others are 0.
+    """
 
     def __init__(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
         self._standings = standings

@@ -334,7 +334,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Values(Collector):
-    """A collector that computes all values at every scrape, by label. A label without a value has no series."""
+    """A collector of a metric with one label. At every scrape, a function returns the value for each label value."""
 
     def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
         self._name = name

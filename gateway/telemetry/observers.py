@@ -4,8 +4,8 @@
 - Each observer gets its own copy. An exception of an observer, even `SystemExit`, is logged, and the observer still
   gets the next record.
 - Records and events that do not fit into the queue of an observer are lost for that observer, and counted in the log.
-- An event is a mapping with the members `event`, its name, and `at`, its Unix time in seconds. Observers without the
-  function `seen_event` get no events.
+- An event is a mapping. Its key `event` has the name of the event, and its key `at` the Unix time in seconds. Observers
+  without the function `seen_event` get no events.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Delivery:
     def end(self) -> None:
         """Make the thread end when its queue is empty.
 
-        This never blocks. If the queue is full, the thread finds out without a wake-up.
+        This never blocks. A thread that waits for an item is woken. A busy thread finds out itself.
         """
         self._ending = True
         with suppress(Full):

@@ -57,7 +57,7 @@ class RecentCalls:
             minute.cost += record.cost
 
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
-        """Return the sums of the last minutes, oldest first, over the calls of a login, or of anybody if it is None."""
+        """Return the sums of the last minutes, oldest first. If `login` is None, the sums are over all calls."""
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))
 

@@ -86,7 +86,10 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
-    """Return the highest similarity between the wanted words and any sequence of as many words in a name."""
+    """Return the similarity (0 to 1) of the wanted words to the most similar part of a name.
+
+    `own` are the words of the name. A part consists of consecutive words, as many as there are wanted words.
+    """
     size = len(words)
     wanted = "-".join(words)
     parts = ("-".join(own[at : at + size]) for at in range(len(own) - size + 1))

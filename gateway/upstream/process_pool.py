@@ -4,8 +4,8 @@
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
 - A plugin reports the fields of a body that it drops. The worker process collects these reports, up to a maximum, and
   the gateway's process passes them on.
-- If an argument, such as the client's request, is part of the result, it is not sent back. In the result that the
-  caller gets, it is the original object.
+- If an argument, such as the client's request, is part of the result, the worker process does not send it back. The
+  result that the caller gets contains the original object.
 - Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
   cannot be pickled (such as a translation with a closure) is done there too.
 """
@@ -165,7 +165,8 @@ def _initialize(sources: Sources | None, packages: Sequence[Package]) -> None:
     """Prepare a new worker process.
 
     The process ignores Ctrl-C in the terminal, ends when the gateway ends, and returns the memory of large bodies to
-    the system. Plugins of a folder run from `sources`, and those of installed packages from the sources of `packages`.
+    the system. `sources` has the source text of the plugins in the plugin folder, and `packages` the installed packages
+    with plugins, so that the process runs the same plugins as the gateway.
     """
     use_sources(sources)
     use_packages(packages)

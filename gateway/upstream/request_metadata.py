@@ -19,17 +19,17 @@ from gateway.upstream.subjects import Subject, filled, fitting
 
 HEADER: Final = "x-amzn-bedrock-request-metadata"
 MAX_ENTRIES: Final = 16
-"""Maximum number of entries of one request."""
+"""Maximum number of metadata entries that Bedrock accepts in a request."""
 _NOT_IN_VALUE: Final = re.compile(r"[^a-zA-Z0-9\s:_@$#=/+,.-]", re.ASCII)
 _LENGTHS: Final = range(257)
-"""Numbers of characters of a value."""
+"""The lengths in characters that Bedrock accepts for a value."""
 
 
 def with_metadata(request: ClientRequest, entries: Iterable[tuple[str, str]], subject: Subject) -> ClientRequest:
-    """Return the request with the configured entries, whose templates are filled in, and the client's other entries.
+    """Return the request with the configured `entries`, their templates filled in, and the client's own entries.
 
-    Entries of the client that are too many are left out. If the client's header is no JSON object, the request is
-    returned unchanged, so that it is refused.
+    If there are more than `MAX_ENTRIES` entries, some of the client's are left out. If the client's header is not a
+    JSON object, the request is returned unchanged, so that the provider refuses it.
     """
     own = {name: fitting(filled(value, subject), _NOT_IN_VALUE, _LENGTHS) for name, value in entries}
     try:

@@ -16,11 +16,11 @@ _TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 
 
 class Subject(NamedTuple):
-    """The caller, as the templates name it."""
+    """The caller's names for the templates."""
 
     login: str
     node: str
-    """The id of the caller's node; "" if it is unknown. The login is used instead."""
+    """The id of the caller's node; "" if it is unknown. Then `<node>` is replaced by the login."""
 
 
 def filled(text: str, subject: Subject) -> str:
@@ -31,9 +31,9 @@ def filled(text: str, subject: Subject) -> str:
 def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
     """Return a text that the provider accepts.
 
-    `other` matches the characters that the provider does not accept, and `lengths` are the numbers of characters that
-    it accepts. A text that must be changed gets a part of its hash, so that it stays unique. "" is returned unchanged,
-    because it is not sent.
+    `other` matches the characters that the provider does not accept. `lengths` are the lengths in characters that it
+    accepts. A part of its hash is appended to a text that must be changed, so that it stays unique. "" is returned
+    unchanged, because it is not sent.
     """
     fit = other.sub("-", text)
     if not text or (fit == text and len(text) in lengths):

@@ -47,7 +47,7 @@ class UserProfile(msgspec.Struct, frozen=True):
 
 
 class WhoIs(msgspec.Struct, frozen=True):
-    """The members of tailscaled's answer that the gateway uses. The names are those of tailscaled."""
+    """The fields of tailscaled's answer that the gateway uses. The names are those of tailscaled."""
 
     Node: Node
     UserProfile: UserProfile
@@ -56,7 +56,7 @@ class WhoIs(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The members of tailscaled's status that the gateway uses. The names are those of tailscaled."""
+    """The fields of tailscaled's status that the gateway uses. The names are those of tailscaled."""
 
     TUN: bool = False
     """True if tailscaled has a network device."""

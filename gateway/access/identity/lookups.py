@@ -124,8 +124,8 @@ class Lookups:
     async def fault(self, *, is_needed: bool) -> str:
         """Return why callers cannot be identified at the moment; "" if they can.
 
-        `is_needed` is True if tailscaled identifies the callers. Otherwise tailscaled matters only if it may forward
-        connections, so a tailscaled that does not answer is a fault only in that case.
+        `is_needed` is True if tailscaled identifies the callers. If it is False, a tailscaled that does not answer is a
+        fault only if it may forward connections from 127.0.0.1.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):

@@ -4,8 +4,8 @@ Two kinds of callers from elsewhere can still reach such a listener. They are re
 
 - Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers that
   proxies add.
-- Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
-  (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
+- Nodes of the tailnet. If tailscaled has no network device, their connections come from tailscaled at 127.0.0.1
+  (tailscale.com/kb/1112). Therefore tailscaled is asked who has the address of each new connection.
 
 Callers behind a proxy are not recognized if the proxy adds no such header. Nodes of the tailnet are not recognized if
 the gateway does not know the socket of their tailscaled.
@@ -65,7 +65,10 @@ def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
 
 @small_cache(64, 1024)
 def _forwarding(names: str) -> str:
-    """Return the name of the first header that a proxy adds, among `names`, which has one name on each line."""
+    """Return the first of `names` that is a header added by proxies; "" if there is none.
+
+    `names` has one name on each line.
+    """
     return next(
         (name for name in names.split("\n") if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), ""
     )

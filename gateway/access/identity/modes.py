@@ -101,9 +101,10 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities that processes of this machine have for listeners of mode `whois`, without duplicates.
+        """Return the identities of this machine's own processes as callers of listeners in mode `whois`.
 
-        A listener is left out if its tailscaled does not answer, or if no grant can name this machine.
+        There are no duplicates. A listener is left out if its tailscaled does not answer, or if no grant can name this
+        machine.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():

@@ -3,11 +3,11 @@
 - The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
 - The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
 - A proxy can state any address as the caller's. So only the proxies that the listener's configuration names may
-  connect. If it names none, only processes of this machine may connect. Each of these can then state any address, and
-  `config/advice.py` warns the operator.
-- If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
-  send a header of its own. tailscaled names the node of such a connection, but none for a connection of `tailscale
-  serve`. So a connection from this machine is refused if tailscaled names a node for it.
+  connect. If it names none, every process of this machine may connect and state any address. `config/advice.py` warns
+  the operator of this.
+- If tailscaled has no network device, connections of tailnet nodes come from 127.0.0.1 too, and a node could send a
+  PROXY header of its own. So tailscaled is asked about each connection from this machine. If tailscaled names a node,
+  the connection is refused. It names none for a connection of `tailscale serve`.
 """
 
 from __future__ import annotations

@@ -146,8 +146,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the connection did not come through tailscaled: the address of the gateway's end is then neither
-    in the tailnet nor a loopback address. On another network, a sender could forge any address of the tailnet.
+    Raises `Refused` if the connection did not come through tailscaled. This is so if the address of the gateway's end
+    is neither in the tailnet nor a loopback address. On another network, a sender could forge any tailnet address.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")

@@ -1,6 +1,6 @@
-"""The AWS credentials of one provider, which sign its requests or from which its short-term API keys are made.
+"""The AWS credentials of one provider. They sign its requests, or are used to make its short-term API keys.
 
-- The credentials come from botocore's chain. With `assume_role` they are exchanged for those of a role.
+- The credentials come from botocore's chain. With `assume_role`, they are exchanged for the credentials of a role.
 - If the role's session depends on the caller, each caller has credentials of its own.
 - Everything that blocks runs in `threads` (`aws_chain.py`).
 """
@@ -24,12 +24,12 @@ from gateway.upstream.credentials.values import Key
 from gateway.upstream.subjects import Subject, filled, fitting
 
 MAX_SESSIONS: Final = 1000
-"""Maximum number of role sessions that are kept for the callers of a provider: those that were used last. One takes
-about 3 KB."""
+"""Maximum number of role sessions that are kept for the callers of a provider. The session that was used least recently
+is removed first. A session takes about 3 KB of memory."""
 _NAME_LENGTHS: Final = range(2, 65)
-"""Numbers of characters of a session's name and of a source identity (STS, AssumeRole)."""
+"""The lengths in characters that STS allows for a session's name and for a source identity (AssumeRole)."""
 _VALUE_LENGTHS: Final = range(257)
-"""Numbers of characters of a session tag's value (STS, AssumeRole)."""
+"""The lengths in characters that STS allows for the value of a session tag (AssumeRole)."""
 _NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
 

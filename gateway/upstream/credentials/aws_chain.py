@@ -162,7 +162,7 @@ class Chain:
 
 
 _REFUSALS: Final = (400, 401, 403)
-"""Statuses with which STS refuses a signature, also because of its time."""
+"""Statuses with which STS refuses a signature. The time in the signature may be the reason."""
 
 
 def _errors() -> tuple[type[Exception], ...]:

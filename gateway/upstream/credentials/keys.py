@@ -27,14 +27,14 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Members of a request's body in which clients of LiteLLM send a key or an address. They are removed, because a
-provider that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such members."""
+"""Fields of a request's body in which clients of LiteLLM send a key or an address. They are removed, because a provider
+that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such fields."""
 
 
 def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
-    """Return the request without the members of its body that contain a key or an address (`_MEMBERS`).
+    """Return the request without the fields of its body that contain a key or an address (`_MEMBERS`).
 
-    Each removed member is reported to `drop`.
+    Each removed field is reported to `drop`.
     """
     if _MEMBERS.isdisjoint(request.top):
         return request

@@ -35,7 +35,7 @@ HASHED_HERE: Final = 1024 * 1024
 """Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms. A longer body is hashed
 in a thread, because hashlib releases the GIL."""
 _SIGNED_TOO: Final = ("content-type", "x-amz")
-"""Beginnings of the names of headers that are signed, besides `host`. AWS demands all that begin with `x-amz-`."""
+"""Prefixes of the headers that are signed in addition to `host`. AWS demands that all headers `x-amz-*` are signed."""
 
 
 class Address(NamedTuple):
@@ -73,7 +73,7 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class _Access:
-    """The credentials of one provider, for as long as its configuration has an equal `issuer`."""
+    """The credentials of one provider. If the configuration gets another `issuer`, they are replaced."""
 
     issuer: AwsSettings | KeyHelper
     source: AwsAccess | KeyHelperAccess

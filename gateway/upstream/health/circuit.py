@@ -6,11 +6,11 @@
 
 - Closed, the circuit lets all attempts pass and counts how they end.
 - Open, it lets none pass. Each time that it opens again before it was closed, it stays open twice as long.
-- Half open, it lets a few attempts pass as probes. They are calls of clients: nothing is sent only to learn something.
+- Half open, it lets a few attempts pass as probes. A probe is a call of a client; the gateway sends no test requests.
 - In the slow start, it lets a growing share pass, because a provider that has just come back may have cold caches.
-- An attempt that began before the circuit opened or closed says nothing about the time since then, and is not counted.
+- The end of an attempt is counted only if the circuit has neither opened nor closed since the attempt began.
 
-A caller without another provider makes an attempt also if the circuit lets none pass (`circuits.py`). Such attempts
+If a call has no other provider, an attempt is made even if the circuit lets none pass (`circuits.py`). Such attempts
 are counted like probes. Nothing here knows why an attempt failed.
 """
 
@@ -23,7 +23,7 @@ from gateway.upstream.health.window import Window
 
 State = Literal["closed", "open", "half_open", "slow_start"]
 Cause = Literal["", "failures", "outlier", "key_refused", "throttled"]
-"""The reason for which attempts are held back; "" if none are."""
+"""The reason why a circuit is open or half open; "" if it is neither."""
 STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 
 MAX_DOUBLINGS: Final = 3
@@ -78,7 +78,7 @@ class Circuit:
             self._become("closed", "", self.since)
 
     def may_try(self, now: float) -> bool:
-        """Return whether an attempt may be made. In the state half open, this takes the place of one probe."""
+        """Return whether an attempt may be made. In the state half open, an attempt counts as one of the probes."""
         if self.held_until > now:
             return False
         match self.state:
@@ -96,7 +96,7 @@ class Circuit:
         return True
 
     def succeeded(self, now: float, seconds: float) -> None:
-        """Count a successful attempt. Its reply began `seconds` after the attempt."""
+        """Count a successful attempt, which began `seconds` ago."""
         if now - seconds < self._epoch:
             return
         self.window.add(now, failed=False)
@@ -108,7 +108,7 @@ class Circuit:
                 self._close(now)
 
     def failed(self, now: float, seconds: float | None) -> None:
-        """Count a failed attempt, which began `seconds` ago; None if this is not known."""
+        """Count a failed attempt. It began `seconds` ago; None if the time is not known."""
         if seconds is not None and now - seconds < self._epoch:
             return
         self.window.add(now, failed=True)
@@ -141,7 +141,10 @@ class Circuit:
         self._become("open", cause, now)
 
     def read(self, now: float) -> tuple[State, Cause, float | None]:
-        """Return the state at `now`, its cause, and the seconds until an attempt may pass; None if one may pass."""
+        """Return the state at `now`, its cause, and the seconds until an attempt may pass.
+
+        The seconds are None if an attempt may pass now.
+        """
         if self.held_until > now and (self.state != "open" or self.held_until > self.until):
             return "open", "throttled", self.held_until - now
         if self.state == "slow_start" and now - self.since >= self.settings.slow_start_seconds:
@@ -152,7 +155,7 @@ class Circuit:
         return self.state, self.cause, None
 
     def rests(self, now: float) -> bool:
-        """Return whether no attempt may pass because of failures."""
+        """Return whether the circuit is open at `now`. A provider that asked to wait (`Retry-After`) does not count."""
         return self.state == "open" and now < self.until
 
     def counts(self, now: float) -> tuple[int, int]:
@@ -184,7 +187,7 @@ class Circuit:
         return True
 
     def _may_start(self, now: float) -> bool:
-        """Return whether an attempt is in the share that passes, which grows evenly until the slow start is over."""
+        """Return whether an attempt may pass in the slow start. The share of attempts that pass grows linearly."""
         self._end_slow_start(now)
         if self.state == "closed":
             return True

@@ -4,7 +4,7 @@
   models. One call at a time probes whether the key is accepted again.
 - A provider that throttles (429) has not failed. Its model rests only if the provider says for how long, and no longer
   than `MAX_HELD`. The throttled attempt is counted, but not as a failure.
-- A circuit also opens if its model fails much more often than at the model's other providers, which then take over.
+- A circuit also opens if the model fails much more often at this provider than at others. The others then take over.
 - If no candidate of a call may be tried, the caller of this file tries the first one all the same: the breaker must not
   turn a degraded provider into a dead one.
 - Each process has a state of its own. A reload keeps it, except for a provider whose address or credential has changed.
@@ -52,7 +52,7 @@ class Failure(msgspec.Struct, frozen=True):
     """The last error of a model at a provider."""
 
     at: float
-    """The time in seconds of Unix time."""
+    """Unix time in seconds at which the error occurred."""
     code: str
     message: str
 
@@ -65,9 +65,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     cause: Cause
     since: float | None
-    """The time of the last change in seconds of Unix time; None if there was none."""
+    """Unix time in seconds of the last change of the state; None if there was no change."""
     retry_in: float | None
-    """Seconds until an attempt may pass; None if one may pass now."""
+    """Seconds until an attempt may pass; None if an attempt may pass now."""
     calls: int
     """Number of attempts in the window."""
     failures: int
@@ -80,12 +80,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     """Whether the configuration lets the circuit open."""
     has_other: bool
-    """Whether another provider has the model, or an alias names another model beside it."""
+    """Whether another provider has the model, or an alias of the model has another target."""
 
 
 @dataclass(slots=True)
 class _Rest:
-    """The rest of a provider that refuses the key."""
+    """The pause of a provider that refuses the gateway's key. During the pause, the provider gets no calls."""
 
     since: float
     until: float
@@ -96,7 +96,7 @@ class _Rest:
 
 @dataclass(slots=True)
 class _Memory:
-    """A circuit with the last success and error, for people."""
+    """A circuit, with its last success and its last error, which are shown to administrators."""
 
     circuit: Circuit
     succeeded_at: float | None = None
@@ -150,7 +150,7 @@ class Health:
             memory.circuit.configured(config.providers[id_].circuit_breaker)
 
     def may_try(self, provider_id: str, model: str) -> bool:
-        """Return whether an attempt may be made. After True, the attempt is made, and `ended` is called."""
+        """Return whether an attempt may be made. If so, the caller must make the attempt, and then call `ended`."""
         rest = self._rests.get(provider_id) if self._rests else None
         if rest is not None and self._clock() < rest.until:
             return False
@@ -168,11 +168,11 @@ class Health:
         return True
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Count an attempt that the provider failed or served.
+        """Count an attempt that the provider served, or that failed because of the provider (`failed`).
 
-        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure; None if
-        it is not known. A success without `seconds` is not counted, because it says nothing about the provider. Such
-        are a call whose client has left, and a request that the provider refuses because of the client's mistake.
+        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure. It is
+        None if it is not known, or if the client left or made a mistake. Then only a failure is counted, because a
+        success says nothing about the provider.
         """
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         circuit, now = memory.circuit, self._clock()
@@ -235,7 +235,7 @@ class Health:
     def resting(self) -> tuple[int, int]:
         """Return the number of models that rest because of failures, and how many of them have no other provider.
 
-        It may be called in another thread, as `standings` may. A model that was only throttled is not counted.
+        This may be called from any thread. A model that was only throttled is not counted.
         """
         now = self._clock()
         keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
@@ -272,7 +272,7 @@ class Health:
         )
 
     def _remember(self, provider_id: str, model: str) -> _Memory:
-        """Return a new circuit, which is forgotten at once if the model is no longer configured."""
+        """Return a new circuit for a model. It is stored only if the model is still configured."""
         memory = _Memory(Circuit(self._breaker(provider_id)))
         if (provider_id, model) in self._peers:
             self._memories[provider_id, model] = memory
@@ -290,7 +290,11 @@ class Health:
         return passes
 
     def _accept(self, provider_id: str, began: float) -> None:
-        """End the rest of a provider that has served an attempt which began since then."""
+        """Let a provider have calls again, because it has accepted the key in an attempt.
+
+        `began` is the time at which the attempt began. An attempt that began before the provider refused the key is
+        ignored.
+        """
         rest = self._rests.get(provider_id)
         if rest is not None and began >= rest.since:
             del self._rests[provider_id]

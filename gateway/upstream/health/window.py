@@ -39,7 +39,7 @@ class Window:
     def read(self, now: float) -> tuple[int, int]:
         """Return the numbers of attempts and failures in the window that ends at `now`.
 
-        It changes nothing, so another thread may call it.
+        This may be called from any thread, because it changes nothing.
         """
         oldest = int(now / self._width) - BUCKETS + 1
         slots = {number % BUCKETS for number in range(max(oldest, self._number - BUCKETS + 1), self._number + 1)}
@@ -52,7 +52,7 @@ class Window:
         self.calls = self.failures = 0
 
     def _advance(self, number: int) -> None:
-        """Empty the buckets that are used again, up to the bucket with the number `number`."""
+        """Go on to the bucket with this number. Empty this bucket and the buckets that are skipped."""
         if number - self._number >= BUCKETS:
             self.clear()
         else:

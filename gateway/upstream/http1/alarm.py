@@ -1,7 +1,7 @@
-"""A timer that can be moved at the cost of an assignment.
+"""A timer whose time can be changed without a new timer of the event loop.
 
-A connection has one timer for all its deadlines. Nearly every deadline is moved before it is reached, so the event loop
-should not get a new timer for each.
+A connection has one timer for all its deadlines. Nearly every deadline is moved before it is reached, and a new timer
+of the event loop for each deadline would cost too much.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from gateway.contract.flag import Head
 from gateway.contract.http_headers import joined_headers
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Maximum number of bytes that may come without the end of the head or a byte of the body.
+"""Maximum number of bytes that may arrive in a row without completing the head and without adding to the body.
 
 Interim replies (100, 103), chunk extensions and trailers are counted. The parser keeps the name and the value of a
 header in memory until they end, so a trailer without end would fill the memory."""
@@ -25,8 +25,8 @@ MAX_BUFFERED_BYTES: Final = 128 * 1024
 CLOSED: Final = "the provider closed the connection"
 """The reason of `BrokenOff` for a connection that ended without an error."""
 _LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_after_chunk_size": True}
-"""Faults in framing that cannot change what a message means, and that small servers make. aiohttp's client accepts
-them too."""
+"""Framing errors that are accepted. Small servers make them, and they cannot change what a message means. aiohttp's
+client accepts them too."""
 
 
 Quick = Callable[[bytes], bool]
@@ -229,12 +229,12 @@ class Exchange:
         return data
 
     def _damaged(self, reason: str) -> None:
-        """Take note of damaged framing: of this reply, or of what follows the reply."""
+        """End the reply, because the framing of the reply, or of the bytes after it, is damaged."""
         self._refuse()
         self.fail(BrokenOff(reason))
 
     def _refuse(self) -> None:
-        """Read no more, because the reply has ended; the connection cannot be used again."""
+        """Stop reading from the connection, and do not use it for another request."""
         self.is_reusable = False
         self._hold()
 

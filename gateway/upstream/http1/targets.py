@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """The place to which a connection is made. Calls to the same endpoint share connections."""
+    """The destination of a connection. Calls to the same endpoint share connections."""
 
     origin: Origin
     authorities: str

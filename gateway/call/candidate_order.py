@@ -3,6 +3,7 @@
 - A provider keeps the prompts of a session in its cache, and reading them costs a tenth of sending them anew. So a
   session goes on at the offer that served it, also if another offer took over only because of a failure, until no call
   of the session has come for `resilience.sticky_seconds`. A model that rests (`upstream/health/`) is left out later.
+- A session goes back from another model, to which an alias led it after a failure, as soon as its own model serves.
 - The strategy chooses the offer of a session's first call. It is that of the alias, or `resilience.strategy` among the
   providers with the highest preference. The other offers follow in their order.
 - `random` and `round_robin` choose for each call, whatever the session.
@@ -21,6 +22,7 @@ from typing import Final
 from zlib import crc32
 
 from gateway.config.model import Strategy
+from gateway.contract.capabilities import base_id
 from gateway.contract.flag import Usage
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
@@ -57,8 +59,13 @@ class CandidateOrder:
             first = self._chosen(offers, strategy, session, prices)
         return [first, *(offer for offer in offers if offer is not first)]
 
-    def served(self, session: Session, offer: Offer) -> None:
-        """Remember that an offer has served a call of a session."""
+    def served(self, session: Session, offer: Offer, first: Offer) -> None:
+        """Remember that an offer has served a call of a session, unless its model is not that of `first`.
+
+        `first` is the first offer in the order of the call.
+        """
+        if base_id(offer.base) != base_id(first.base):
+            return
         self._served[session] = self._clock(), offer.name
         self._served.move_to_end(session)
         if len(self._served) > MAX_SESSIONS:

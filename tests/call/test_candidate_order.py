@@ -42,7 +42,7 @@ class Ordering:
 
     def served(self, provider: str, session: str = "s") -> None:
         offer = next(offer for offer in self.offers if offer.provider_id == provider)
-        self.candidates.served(("ada", session, HAIKU), offer)
+        self.candidates.served(("ada", session, HAIKU), offer, self.offers[0])
 
     def firsts(self, strategy: Strategy, sessions: int) -> Counter[str]:
         return Counter(self.names(strategy, f"session-{number}")[0] for number in range(sessions))
@@ -50,6 +50,17 @@ class Ordering:
 
 def test_first_keeps_the_order() -> None:
     assert Ordering().names("first") == "abc"
+
+
+def test_a_session_goes_back_from_another_model_and_stays_in_another_region() -> None:
+    models = {"a": HAIKU, "b": HAIKU.replace("us.", "eu."), "c": "us.amazon.nova-lite-v1:0"}
+    providers = {id_: Provider(id_, f"https://{id_}", (model,)) for id_, model in models.items()}
+    ordering = Ordering()
+    ordering.offers = list(Catalog(Config(providers=providers)).offers)
+    ordering.served("c")
+    assert ordering.names("first") == "abc"
+    ordering.served("b")
+    assert ordering.names("first") == "bac"
 
 
 def test_round_robin_takes_turns_and_the_others_keep_their_order() -> None:

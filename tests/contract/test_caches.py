@@ -37,6 +37,7 @@ CACHES = {
     "gateway/access/identity/serve_headers.py": [CONFIGURED],  # headers of tailscaled, of which only 1,024 are cached
     "gateway/access/identity/whois.py": [CONNECTIONS, CONFIGURED],
     "gateway/call/agents.py": [CHOSEN],
+    "gateway/call/candidate_order.py": [CHOSEN],
     "gateway/call/guard.py": [CHOSEN],
     "gateway/call/key_redaction.py": [CONFIGURED],
     "gateway/call/middleware/auto_cache.py": [CHOSEN],
@@ -70,6 +71,11 @@ CACHES = {
     "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],
     "plugins/gateway_plugins/dialects/anthropic_messages/betas.py": [CONSTANT, CONFIGURED],
     "plugins/gateway_plugins/dialects/bedrock/runtime_api.py": [CONFIGURED],
+    "plugins/gateway_plugins/dialects/anthropic_messages/places.py": [CHOSEN],
+    "plugins/gateway_plugins/dialects/bedrock_converse/places.py": [CHOSEN],
+    "plugins/gateway_plugins/dialects/gemini_generate_content/places.py": [CHOSEN],
+    "plugins/gateway_plugins/dialects/openai_chat/places.py": [CHOSEN],
+    "plugins/gateway_plugins/dialects/openai_responses/places.py": [CHOSEN],
     "plugins/gateway_plugins/filters/secret_scrubber.py": [CONFIGURED],
 }
 KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")

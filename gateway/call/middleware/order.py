@@ -28,7 +28,7 @@ class Order:
         call.model = call.offers[0].model
         response = await following(call)
         if call.attempt is not None and call.request.operation == GENERATE:
-            self.candidates.served(session, call.attempt.candidate.offer)
+            self.candidates.served(session, call.attempt.candidate.offer, call.offers[0])
         return response
 
     def _ordered(self, call: Call, session: tuple[str, str, str]) -> Sequence[Offer]:

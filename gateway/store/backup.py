@@ -51,7 +51,7 @@ STEP_PAGES: Final = 25_600
 
 
 class CopiedFile(msgspec.Struct, frozen=True):
-    """A file of a backup."""
+    """A file in a backup."""
 
     bytes: int
     sha256: str
@@ -65,7 +65,7 @@ class Manifest(msgspec.Struct, frozen=True):
     schema: int
     """Version of the database's schema."""
     at: float
-    """Unix time in seconds at which the backup began."""
+    """Unix time in seconds at which the backup was started."""
     calls: int
     last_at: float | None
     """Unix time in seconds at which the last call began; None without a call."""
@@ -160,8 +160,8 @@ def _snapshot_with_journal(
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
     """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    If the gateway begins a new file of the journal meanwhile, the list of opened files may lack a file that the
-    snapshot needs. In that case the snapshot and the files are opened again.
+    If the gateway begins a new file of the journal meanwhile, the snapshot may need a file that is not open yet. In
+    that case the snapshot and the files are opened again.
     """
     while True:
         with ExitStack() as attempt:

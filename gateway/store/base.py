@@ -52,9 +52,9 @@ class Session(Totals):
     models: tuple[str, ...]
     """Models that were used in the session, the last used first."""
     started_at: float
-    """Unix time in seconds at which the first request arrived."""
+    """Unix time in seconds at which the session's first request arrived."""
     last_at: float
-    """Unix time in seconds at which the last reply ended."""
+    """Unix time in seconds at which the session's last reply ended."""
     tools: Mapping[str, int]
     """Number of times that models called each tool, by the tool's name."""
 
@@ -105,7 +105,7 @@ class UsageQuery:
     """
 
     by: tuple[str, ...] = ()
-    """Names from `GROUPS`; if empty, the result is one row for all calls."""
+    """Names from `GROUPS`. If the tuple is empty, the result is one row for all calls."""
     since: float | None = None
     """Earliest Unix time in seconds: the beginning of a day, or of an hour if `by` contains "hour"."""
     until: float | None = None
@@ -121,7 +121,8 @@ class UsageRow(Totals):
     """The sums over the calls of one group."""
 
     group: Mapping[str, str]
-    """Values of the row by the names in the query's `by`; a day as 2026-11-23, an hour as 2026-11-23T12:00Z."""
+    """The values that all calls of the row have, by the names in `UsageQuery.by`. A day is written as 2026-11-23, an
+    hour as 2026-11-23T12:00Z."""
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -173,10 +174,8 @@ class Store(Protocol):
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
         If `span` is given, only sessions that were active in this range of time are returned: those that began before
-        its end and ended after its beginning.
-        `where` may contain `agent`, `provider`, `model` and other fields of calls. One call of the session must have
-        all of these values.
-        Raises `BadCursor` if `cursor` is malformed.
+        its end and ended after its beginning. If `where` names fields of calls, such as `agent` or `model`, only
+        sessions are returned in which one call has all of these values. Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -195,7 +194,7 @@ class Store(Protocol):
     ) -> Page[Record]:
         """Return a page of the calls of one caller in one session.
 
-        If `identity` is None, the calls of all callers are selected; if `session_id` is None, those of all sessions.
+        An `identity` of None selects the calls of all callers, and a `session_id` of None the calls of all sessions.
         Only calls whose fields have the values in `where` are returned. Raises `BadCursor` if `cursor` is malformed.
         """
 

@@ -211,7 +211,8 @@ class Bodies:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection that is closed afterwards. Raises `StoreFailed` if the file or a statement fails.
+        """Yield a connection to the file, and close it at the end of the block. Raises `StoreFailed` for errors of
+        SQLite or the disk.
 
         SQLite clears the write-ahead log when the last connection to the file is closed.
         """

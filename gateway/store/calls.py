@@ -110,9 +110,9 @@ def _json(value: Any) -> str:
 
 
 MAX_CACHED_NAMES: Final = 32
-"""Maximum number of names in a list. The JSON of a longer list is not cached."""
+"""Maximum number of names in a list whose JSON is cached."""
 MAX_CACHED: Final = 500
-"""Maximum number of characters of the names in a list whose JSON is cached.
+"""Maximum number of characters of all names in a list whose JSON is cached.
 
 Clients choose the names of dropped fields, and a cache of long lists would need hundreds of megabytes."""
 

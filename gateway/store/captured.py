@@ -39,7 +39,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CapturedBodies:
-    """The stored request and reply of one call."""
+    """The stored request and reply of one call, with their headers."""
 
     id: str
     identity: str
@@ -51,7 +51,7 @@ class CapturedBodies:
 
 
 class Capture(Protocol):
-    """The headers and bodies of a call that has ended, before secrets are removed from the headers."""
+    """The headers and bodies of a call that has ended. The headers may still contain secrets."""
 
     @property
     def size(self) -> int:

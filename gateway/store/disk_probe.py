@@ -18,7 +18,7 @@ KNOWN_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 0.5
 """Maximum number of seconds to wait for the disk. A monitor that asks for the result may wait for one second only."""
 _DATA: Final = b"\0" * 4096
-"""The bytes of one block. A file system may store a smaller file without using a block."""
+"""Data that fills one block of the file system. Smaller files may take no block at all."""
 
 
 class DiskProbe:

@@ -1,4 +1,5 @@
-"""Flushing the journal to the disk, so that a power cut loses no line that a call has waited for (`storage.sync`).
+"""Flushes of the journal to the disk. They are used with `storage.sync`: a call then waits until its line is on the
+disk, and a power cut cannot lose the line.
 
 - One flush serves all calls that wait when it begins. Calls that come during a flush share the next one.
 - Flushes run in a thread of their own, because a flush takes milliseconds.
@@ -20,7 +21,7 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the first, second and further tries after a failed flush; the last number is repeated.
+"""Seconds before the first and each further try after a failed flush. The last number applies to all later tries.
 
 Each try writes the unflushed lines again, so tries without a pause would fill the disk."""
 
@@ -29,12 +30,11 @@ class Unflushed(NamedTuple):
     """The files that a flush must write to the disk, and the lines that are on the disk afterwards."""
 
     descriptors: tuple[int, ...]
-    """Descriptors of the files; the flush closes them."""
+    """Descriptors of the files. They are closed after the flush."""
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
-    """Number of lines written to the journal since the process started. After the flush, all of them are on the
-    disk."""
+    """Number of lines written to the journal since the process started, all of which the flush puts on the disk."""
     end: JournalOffset
     """The offset after the last of the `lines` in the journal."""
 
@@ -48,7 +48,7 @@ class Flushable(Protocol):
 
     @property
     def waiting(self) -> int:
-        """The number of bytes of lines that are still in memory."""
+        """The number of bytes in memory that are not written to a file yet."""
 
     def unflushed(self) -> Unflushed:
         """Return the files with lines that may not be on the disk yet."""

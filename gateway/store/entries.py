@@ -1,9 +1,14 @@
 """Entries of the journal, one in each line, and their encoding as JSON.
 
-There are four kinds of entries: a call that is about to be sent; a call that has ended, with the new balances of its
-quota buckets; balances after a refill or a change of the quotas; and a change of the configuration. A process that was
-replaced by another writes two more kinds to its spool: the ids of its open calls; and a call that has ended, with its
-bill, which the other process charges.
+Four kinds of entries are usual:
+
+- a call that is about to be sent;
+- a call that has ended, with the new balances of its quota buckets;
+- balances after a refill or a change of the quotas;
+- a change of the configuration.
+
+A process that was replaced by another process writes two more kinds to its spool: the ids of its open calls, and a call
+that has ended, with its bill. The other process charges the bill.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -31,7 +36,7 @@ be added within 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The balance of a quota bucket after a change. The last balance in the journal is the bucket's current balance."""
+    """The balance of a quota bucket after a change. The bucket's last entry in the journal has its current balance."""
 
     bucket: str
     amount: int
@@ -85,7 +90,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Each bucket is given by its name and the terms of its rule."""
     parts: tuple[SentPart, ...] = ()
-    """The parts of the cost, if several attempts were sent. Otherwise, all of `cost` is charged to `chains`."""
+    """The cost of each attempt, if several attempts were sent; () if all of `cost` is charged to `chains`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -108,7 +113,7 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cost of the call in nanodollars."""
     estimated: bool = False
     others: tuple[Bill, ...] = ()
-    """The bills of the further attempts, if several attempts of the call are charged."""
+    """The bills of the other attempts, if several attempts of the call are charged."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -130,7 +135,7 @@ _EMPTY = Entry()
 
 
 def encode(entry: Entry) -> bytes:
-    """Return an entry as a line of JSON, without the line end."""
+    """Return an entry as a line of JSON, without a line feed."""
     try:
         return _ENCODER.encode(entry)
     except (UnicodeEncodeError, OverflowError):
@@ -141,7 +146,7 @@ def encode(entry: Entry) -> bytes:
 def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
     """Return the entries of the readable lines, and the unreadable lines. Blank lines are skipped.
 
-    A line with unknown members only, which a later release may have written, is unreadable too.
+    A line of which all keys are unknown is unreadable too. A later release may have written it.
     """
     entries = []
     unreadable = []
@@ -169,7 +174,9 @@ def decode_sent_call(line: bytes) -> SentCall | None:
 
 
 def _clean(value: Any) -> Any:
-    """Return a value without lone surrogates, which JSON cannot contain, and with integers limited to `MAX_INTEGER`."""
+    """Return the value with lone surrogates replaced, which JSON cannot contain, and with integers limited to
+    `MAX_INTEGER`.
+    """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
@@ -182,7 +189,7 @@ def _clean(value: Any) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    """Return a value whose texts and lists are cut to `MAX_TEXT` characters and `MAX_LIST` items."""
+    """Return the value with its texts cut to `MAX_TEXT` characters, and its lists to `MAX_LIST` items."""
     if isinstance(value, str):
         return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
     if isinstance(value, dict):

@@ -30,12 +30,12 @@ LineState = Literal["torn", "damaged", "unknown"]
 
 
 class BadLine(NamedTuple):
-    """A line of a journal's file that cannot be read."""
+    """An unreadable line in a file of the journal."""
 
     start: int
-    """Number of bytes before the line."""
+    """Offset of the line in the file, in bytes."""
     end: int
-    """Number of bytes before the line's end."""
+    """Offset of the line's end in the file, in bytes."""
     state: LineState
 
 
@@ -79,14 +79,14 @@ class Database:
 
     state: DatabaseState
     detail: str = ""
-    """The fault of the database, or a note about its old schema; "" if there is neither."""
+    """The fault of the database, or a note that its schema is old; "" if there is neither."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last call began; minus infinity without a call."""
     wrong_sums: int = 0
     """Number of sums by quarter hour that lack some of the stored calls."""
     wrong_balances: tuple[str, ...] = ()
-    """Names of quota buckets whose balance cannot be used."""
+    """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
     """Number of open calls that cannot be read."""
 
@@ -169,7 +169,7 @@ def _wrong_figures(connection: sqlite3.Connection) -> int:
 
 
 def _objects(connection: sqlite3.Connection) -> set[str]:
-    """Return the kinds and names of tables, indexes and columns, without SQLite's own."""
+    """Return names such as `the table calls` for all tables, indexes and columns that are not SQLite's own."""
     own = "FROM sqlite_schema s WHERE s.name NOT LIKE 'sqlite_%'"
     rows = connection.execute(
         f"SELECT s.type, s.name {own} "  # noqa: S608 (a constant)
@@ -195,7 +195,10 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
-    """Return the SQL of each integer of the histogram of a column with durations (`histogram.count`)."""
+    """Return the SQL of a histogram of durations: an expression for each of its integers (`histogram.count`).
+
+    `column` has the durations, and `condition` selects the calls that count.
+    """
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
     return tuple(f"{low} + ({high} << {SHIFT})" for low, high in zip(counts[::2], counts[1::2], strict=True))
@@ -218,11 +221,11 @@ SELECT at - at % {QUARTER} AS time, identity, provider, iif(provider = '', '', m
     outcome, {", ".join(f"{sql} AS {name}" for sql, name in zip(_EXPRESSIONS, FIGURES, strict=True))}
 FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """  # noqa: S608 (our own names)
-"""Query for the figures by quarter hour, computed from the stored calls."""
+"""Query that computes the figures (sums over calls) of each quarter hour anew from the stored calls."""
 SAME_SERIES: Final = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
 MISSING_SUMS: Final = f"""
 SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_SERIES}
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for figures that count fewer calls than are stored. A figure may count more calls, because calls expire."""
+"""Query for figures (sums) that count fewer calls than are stored. They may count more calls, because calls expire."""

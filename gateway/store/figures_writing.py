@@ -14,17 +14,21 @@ from typing import Any, Final, TypeVar
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
 
 LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
-"""Resolutions of figures in milliseconds, by the ends of the names of their tables, the coarsest first."""
+"""Lengths in milliseconds of the units of time by which calls are summed, the coarsest first. A key ends a table's
+name."""
 FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of figures with their resolution."""
+"""Tables of sums over calls, each with the length in milliseconds of its unit of time."""
 EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of the same figures over all callers and agents. Their series have "" as identity and agent. They have far
-fewer rows, so most pages of admins read them."""
+"""Tables of sums over all callers and agents, each with the length in milliseconds of its unit of time.
+
+Identity and agent of their series are "". They have far fewer rows than `FIGURE_TABLES`, so most pages of admins read
+them."""
 MAX_SHAPES: Final = 200
 """Maximum number of shapes (`sums.shape`) of messages for one error code of one provider. Further messages share the
 shape ""."""
 _LOOKUP_ROWS: Final = 512
-"""Maximum number of rows that one statement looks up (a power of two). SQLite limits the values of a statement."""
+"""Maximum number of rows that one statement looks up, a power of two. SQLite limits the number of values in a
+statement."""
 _KEY: Final = ", ".join(Series._fields)
 _INSERT_SERIES: Final = f"INSERT OR IGNORE INTO series ({_KEY}) VALUES ({', '.join('?' for _ in Series._fields)})"  # noqa: S608 (our own names)
 _UPSERT_TOOL: Final = (
@@ -80,7 +84,7 @@ def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
 
 
 def of_everybody(series: Series) -> Series:
-    """Return the series in which calls of all callers and agents are summed."""
+    """Return the series without identity and agent, under which the calls of all callers and agents are summed."""
     return series._replace(identity="", agent="")
 
 
@@ -132,9 +136,10 @@ def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[S
 
 
 def _padded(series: Sequence[Series]) -> Sequence[Series]:
-    """Return the series with the last one repeated, up to a power of two.
+    """Repeat the last series until the number of series is a power of two.
 
-    Each connection keeps its prepared statements, of which a long one takes 30 KB. So there are only a few lengths.
+    SQLite statements then have only a few lengths. This saves memory, because each connection caches its prepared
+    statements, and a long one takes 30 KB.
     """
     size = 1 << (len(series) - 1).bit_length()
     return [*series, *[series[-1]] * (size - len(series))]
@@ -172,7 +177,7 @@ def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorSh
 
 
 def update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str], Health]) -> None:
-    """Note the last success and the last error of models, unless later ones are stored."""
+    """Store the last success and the last error of models, unless later ones are stored already."""
     rows: list[tuple[Any, ...]] = [
         (*key, one.success_at, one.error_at, one.error, one.message, one.call) for key, one in health.items()
     ]
@@ -180,7 +185,7 @@ def update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str
 
 
 _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums with text that clients and providers chose."""
+"""Tables of sums that contain texts chosen by clients and providers, such as names of tools."""
 
 
 def expire_texts(connection: sqlite3.Connection, before: int) -> None:

@@ -28,18 +28,19 @@ POLL_SECONDS: Final = 0.05
 """Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms, unless the
 gateway is busy."""
 BUSY_POLL_SECONDS: Final = 0.5
-"""Seconds until the next round after a round with at least `BUSY_BYTES`.
+"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`).
 
-A call in a batch of 1,000 costs the store less than half as much as a call in a batch of 50."""
+In a batch of 1,000, a call costs the store less than half as much as in a batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
-"""Number of bytes of the journal in one round at which the gateway counts as busy, about 20 calls."""
+"""Number of bytes of the journal in one round at which the gateway counts as busy. They are about 20 calls."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
 4 MiB are about 6,000 calls.
 """
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before the first, second and further retries after the store failed; the last number is repeated."""
+"""Seconds before the first and each further retry after the store failed. The last number applies to all later
+retries."""
 FLUSH_SECONDS: Final = 5.0
 """Maximum number of seconds for which `flush` and `close` wait until the journal is applied."""
 EXPIRE_SECONDS: Final = 10.0
@@ -261,7 +262,7 @@ class JournalFollower:
         return BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS
 
     async def _catch_up(self) -> None:
-        """Apply the journal up to its present end. Lines that come meanwhile wait for the next round.
+        """Apply all lines that the journal has at the time of the call. Later lines wait for the next round.
 
         Raises `StoreFailed` if the journal cannot be read or the store cannot be written. The next attempt continues
         after the last batch that was applied.

@@ -1,8 +1,8 @@
 """Counts of durations by buckets, from which percentiles are computed.
 
-The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent, whatever its
-size, and by this factor if all durations in its bucket are alike. Counts can be added, so percentiles of any range of
-time come from sums. Two counts share an integer, because sums over many columns are slow.
+The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent. In the worst
+case, if all durations in its bucket are alike, it is off by this factor. Counts can be added, so percentiles of any
+range of time come from sums. Two counts are packed into one integer, because sums over many columns are slow.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ BOUNDS: Final = tuple(round(50 * 10 ** (step / 4)) for step in range(17))
 """Upper bounds of the buckets in milliseconds, from 50 ms to 500 s, four for each factor of ten. One more bucket counts
 longer durations."""
 SHIFT: Final = 31
-"""Number of bits of the first of the two counts in an integer. So the sum of a count must be below two billion."""
+"""Number of bits of the lower of the two counts that are packed into one integer. So a sum of counts must stay below
+two billion."""
 SIZE: Final = (len(BOUNDS) + 1) // 2
 """Number of integers that have the counts of all buckets."""
 
 
 def count(durations: Iterable[float]) -> list[int]:
-    """Return the number of durations in each bucket, two counts in each integer; the durations are in milliseconds."""
+    """Return the number of durations in each bucket, with two counts packed into each integer.
+
+    `durations` are in milliseconds.
+    """
     counts = [0] * SIZE
     for duration in durations:
         bucket = bisect_left(BOUNDS, duration)
@@ -30,16 +34,16 @@ def count(durations: Iterable[float]) -> list[int]:
 
 
 def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
-    """Return the number of durations in each bucket from integers that have two counts each."""
+    """Return the number of durations in each bucket. `counts` has two of these numbers packed into each integer."""
     mask = (1 << SHIFT) - 1
     return tuple(number for pair in counts for number in (pair & mask, pair >> SHIFT))
 
 
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
-    """Return an estimate of a percentile in milliseconds from the number in each bucket; None without durations.
+    """Return an estimate of a percentile in milliseconds; None without durations. `counts` are the counts by bucket.
 
-    The logarithms of the durations in a bucket are taken as evenly spread. Nothing is known of the durations within the
-    first bucket and beyond the last bound. The first bound then means at most this bound, and the last bound at least.
+    Within a bucket, the logarithms of the durations are assumed to be spread evenly. The result 50 ms (the first bound)
+    means at most 50 ms, and the result 500 s (the last bound) means at least 500 s.
     """
     rank = fraction * sum(counts)
     below = counts[0]

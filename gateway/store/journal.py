@@ -34,7 +34,7 @@ from gateway.store.segments import Segments
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-"""Size in bytes at which a new file is begun. Older files can be deleted when the store has applied them."""
+"""Size in bytes at which a new file is begun. Older files can be deleted once the store has applied them."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Number of bytes of waiting lines at which the journal is full. They have the records of about 80,000 calls, more than
 a process handles in a minute."""
@@ -46,10 +46,10 @@ _HIGHEST: Final = 10**12 - 1
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
-    New lines are written to a new file. Its number is higher than `after` and than all existing numbers. If
-    `sync` is True, the journal remembers which files must be flushed to the disk. `lock` is the descriptor of a lock
-    file that another process has locked and handed over. If it is None, this process locks the file. Raises
-    `StoreFailed` if the folder cannot be locked or written.
+    New lines are written to a new file, whose number is higher than `after` and all existing numbers. If `sync` is
+    True, the journal remembers which files must be flushed to the disk. `lock` is the descriptor of a lock file that
+    another process has locked and handed over. If it is None, this process locks the file. Raises `StoreFailed` if the
+    folder cannot be locked or written.
     """
 
     def __init__(
@@ -127,7 +127,9 @@ class Journal(Segments):
         return self._appended
 
     def unflushed(self) -> Unflushed:
-        """Return the files with lines that may not be on the disk yet. The caller closes their descriptors."""
+        """Return the files with lines that may not be on the disk yet. The caller must close the descriptors in the
+        result.
+        """
         files = Unflushed(
             (*self._unflushed, os.dup(self._file)),
             self._folder if self._is_new else None,
@@ -273,7 +275,8 @@ class Journal(Segments):
                     self.path(number).unlink()
 
     def reopen(self) -> None:
-        """Begin a new file with the highest number. Another process may have written files in the meantime.
+        """Begin a new file. Its number is the highest in the folder, in case another process has written files
+        meanwhile.
 
         Raises `OSError` or `StoreFailed` if the file cannot be created.
         """

@@ -1,7 +1,7 @@
-"""Counting again of the uses of tools, the errors, and the health of models, from the stored calls.
+"""Recounting of the uses of tools, the errors, and the health of models, from the stored calls.
 
-The figures are counted again by `repair.py`. A count may be higher than that of the stored calls, because calls expire.
-It is wrong if it is lower.
+A count is wrong if it is lower than the number of stored calls. It may be higher, because calls expire. Other sums are
+recounted in `repair.py`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ WHERE provider <> '' AND outcome IN ('ok', 'failed') GROUP BY 1, 2, 3
 
 
 def missing_texts(connection: sqlite3.Connection) -> int:
-    """Return the number of quarter hours of series in which uses of tools or errors of stored calls are not counted."""
+    """Return how many sums lack uses of tools or errors of stored calls. A sum is for one series and one quarter
+    hour.
+    """
     return sum(len(series) for table in _COUNTS for series in _missing(connection, table).values())
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Count the uses of tools and the errors of stored calls again where they are not all counted.
+    """Recount the uses of tools and the errors of the sums in which stored calls are missing.
 
     The health of models gets the last success and the last error of the stored calls.
     """

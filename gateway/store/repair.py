@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 
 _OF_SERIES: Final = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums, whose rows have the number of a series."""
+"""Tables of sums whose rows refer to the number of a series."""
 TABLES: Final = (
     Table("calls", "n"),
     Table("sessions", "n"),
@@ -267,10 +267,10 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace figures by quarter hour in which stored calls are missing.
+    """Replace the sums by quarter hour in which stored calls are missing.
 
-    Then replace the coarser figures, and those over all callers, that count fewer calls than the figures by quarter
-    hour. At last, count the uses of tools and the errors again.
+    Then replace the coarser sums, and the sums over all callers, that count fewer calls than the sums by quarter hour.
+    At the end, recount the uses of tools and the errors.
     """
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
@@ -296,9 +296,10 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 
 
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:
-    """Replace the rows of a table of figures that count fewer calls than the figures by quarter hour.
+    """Replace the rows of a table of sums that count fewer calls than the sums by quarter hour.
 
-    `series` is SQL for the number of the table's series, from a row of the figures by quarter hour.
+    `unit` is the table's unit of time in milliseconds. `series` is SQL for the number of the row's series in this
+    table.
     """
     added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
     finest = f"SELECT time - time % {unit} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608

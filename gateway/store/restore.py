@@ -132,7 +132,7 @@ def _require_replaceable(state: StateFiles, manifest: Manifest, *, replace: bool
 
 
 def _newer(state: StateFiles, manifest: Manifest) -> str:
-    """Return what the present store has that is newer than the backup; "" if it has nothing of that kind."""
+    """Return a text about newer data in the present store than in the backup; "" if there are none."""
     last_at = _value(state.database, "SELECT max(at) FROM calls")
     if last_at is not None and last_at / 1000 > (manifest.last_at or 0):
         return f"its last call is of {rfc3339(last_at / 1000)}"

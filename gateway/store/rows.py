@@ -46,7 +46,7 @@ ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
 def select_calls(*conditions: str) -> str:
     """Return the SQL query for the calls that meet all conditions, newest first.
 
-    Its last placeholder is the maximum number of rows.
+    The query's last placeholder is for the maximum number of rows.
     """
     return _select("SELECT at, n,", ", ".join(CALL_COLUMNS), "FROM calls", conditions, "at")
 
@@ -63,10 +63,10 @@ _MODELS: Final = """, (
 
 
 CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
-"""Values by which sessions are selected: one call of the session must have all the values. The class of a status is its
-first digit."""
+"""Fields of calls by which sessions can be selected. `status_class` is the first digit of the status."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
-"""Columns that `session_models` has too. It has one row for many calls, so it is searched faster than `calls`."""
+"""Columns that the table `session_models` has too. It is faster to search than `calls`, because it has one row for many
+calls."""
 
 
 def has_call(columns: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
-    """Return the named values of `UPSERT_SESSION` for the amounts that a batch adds to a session."""
+    """Return the parameters of `UPSERT_SESSION`, by name, that add the amounts of a batch to a session."""
     return {
         "identity": identity,
         "id": session_id,

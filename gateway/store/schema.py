@@ -121,9 +121,7 @@ def _roll_up(name: str) -> str:
 
 
 def _fill(name: str, milliseconds: int) -> str:
-    """Return the statement that fills a table of hourly or daily totals from the calls in a file of an older
-    release.
-    """
+    """Return the statement that fills a new table of hourly or daily totals from the calls in the file."""
     return f"""
     INSERT INTO {name}
     SELECT at - at % {milliseconds}, identity, provider, model, agent,

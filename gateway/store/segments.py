@@ -17,7 +17,8 @@ from gateway.telemetry.log import Logger
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 SPOOL_PREFIX: Final = "replaced-"
-"""The beginning of the names of spools. A spool is a replaced process's journal, a folder in the journal's folder."""
+"""The beginning of the names of spools. A spool is a folder in the journal's folder, with the journal of a replaced
+process."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files; other files in the folder are ignored."""

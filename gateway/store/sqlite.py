@@ -157,7 +157,7 @@ class SqliteStore:
 def _conditions(
     equal: Mapping[str, str | int | None], cursor: str | None = None, behind: str = ""
 ) -> tuple[list[str], list[Any]]:
-    """Return the SQL conditions of a query and their values.
+    """Return the SQL conditions of a query, and the values for their placeholders.
 
     A column whose value in `equal` is None may have any value. `behind` is the condition for rows after the cursor.
     """

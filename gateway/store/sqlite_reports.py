@@ -1,4 +1,4 @@
-"""The reports of the store in one SQLite file. Their own thread computes them, so that other reads need not wait."""
+"""The reports of the store in one SQLite file. A separate thread computes them, so that other reads need not wait."""
 
 from __future__ import annotations
 

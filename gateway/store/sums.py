@@ -1,7 +1,7 @@
-"""Sums over a batch of calls: the amounts that the batch adds to each session and to the figures of each quarter hour.
+"""Sums over a batch of calls: the amounts that the batch adds to its sessions and quarter hours.
 
-Calls are summed in memory first, so that a hundred calls of one session need only one statement, and a batch is
-committed in milliseconds. SQL statements are in `rows.py`.
+Calls are summed in memory first. So a hundred calls of one session need only one statement, and a batch is committed in
+milliseconds. SQL statements are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *
 
 
 class Series(NamedTuple):
-    """The values that all calls of a row of sums have. The table `series` numbers them."""
+    """The values that calls must share to be summed in one row. The table `series` gives each series a number."""
 
     identity: str
     provider: str
     model: str
-    """The model; "" for calls without a provider. A call that was refused before a provider was chosen may name any
-    text as its model, and each text would add a row.
-    """
+    """The model; "" for calls without a provider. Such a call was refused before a provider was chosen, and its client
+    may have sent any text as the model. Each text would add a row."""
     agent: str
     api: str
     """The compatibility flag (API format) of the client's route."""
@@ -106,13 +105,14 @@ class SessionShare:
     last_at: int = -1
     sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))
     models: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Unix time in milliseconds at which the last reply ended, by (provider, model)."""
+    """The models of the session, as (provider, model), with the Unix time in milliseconds at which the last reply
+    ended."""
     tools: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Sums:
-    """The amounts that a batch of calls adds to sessions and to the sums by quarter hour."""
+    """The amounts that a batch of calls adds to sessions and to the sums of quarter hours."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """Amounts for sessions, by (identity, session id)."""
@@ -162,10 +162,10 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 class _Part(NamedTuple):
-    """Sums over calls with the same session, series and quarter hour."""
+    """Sums over calls of one session and series in one quarter hour."""
 
     amounts: list[int]
-    """Values of the columns `SUMS`."""
+    """Sums in the order of the columns `SUMS`."""
     latencies: list[int]
     """Values of the columns of `FIGURES` that `SUMS` lacks."""
     started: tuple[int, ...]
@@ -177,7 +177,7 @@ class _Part(NamedTuple):
 
 
 def _part(calls: list[Row], outcome: str) -> _Part:
-    """Return the sums over the calls of one group. Summing by column is several times faster than by row."""
+    """Return the sums over the calls of one group. They are added column by column, which is several times faster."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost, durations = of["at"], of["cost"], of["duration_ms"]
@@ -211,7 +211,7 @@ _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*
 """A number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
-"""Maximum number of characters of a message that distinguish kinds of errors."""
+"""Maximum length in characters of a shape. Messages that differ only after it are counted together."""
 
 
 def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:

@@ -21,7 +21,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
-"""SQL of sums that are no columns of the tables of figures."""
+"""SQL of sums that the tables of figures do not have as columns."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
@@ -54,7 +54,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
-    """Return the usage that a row of the result of `select`'s statement contains."""
+    """Return the usage in a row that the statement of `select` returned."""
     group = {
         name: _time(name, value) if name in _FORMATS else str(value) for name, value in zip(query.by, row, strict=False)
     }

@@ -31,13 +31,13 @@ class ReportStore(Protocol):
         """Return the logins with at least one call, by bucket of time."""
 
     async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-        """Return the figures of each value of a dimension, in no order."""
+        """Return the sums over the calls of each value of a dimension, such as each model, in no order."""
 
     async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
-        """Return the amounts of a measure by value of a dimension and by bucket of time."""
+        """Return the amounts of a measure for each value of a dimension and each bucket of time."""
 
     async def errors(self, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
-        """Return errors by code and provider and by bucket of time, and at most `limit` messages."""
+        """Return the numbers of errors by code, provider and bucket of time, and at most `limit` messages."""
 
     async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
         """Return the models that were called, by provider."""
@@ -49,4 +49,4 @@ class ReportStore(Protocol):
         """Return at most `limit` tools that models called, the most used first."""
 
     async def names(self, user: str | None) -> Names:
-        """Return all values of each dimension that calls of a login had, or calls of anybody if `user` is None."""
+        """Return all values that each dimension has in the calls of a login, or in all calls if `user` is None."""

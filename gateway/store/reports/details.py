@@ -32,7 +32,9 @@ _KIND: Final = "(SELECT {} FROM error_kinds k WHERE k.n = f.kind)"
 
 
 def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
-    """Return errors by code and provider and by bucket, and at most `limit` messages, the most frequent first."""
+    """Return the numbers of errors by code, provider and bucket of time, and at most `limit` messages, most frequent
+    first.
+    """
     counts: dict[int, list[int]] = defaultdict(lambda: [0] * len(buckets))
     for bucket, kind, calls in grouped(connection, selection, buckets, "sum(f.calls)", "f.kind", _ERROR_TABLES):
         counts[kind][bucket] += calls
@@ -79,7 +81,7 @@ SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED B
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
 """
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
-"""Message, call and time of a caller's last error by code, native name, provider and shape."""
+"""A caller's own last errors: message, call id and time in milliseconds, by code, native name, provider and shape."""
 
 
 def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErrors:
@@ -92,9 +94,9 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return a row with the caller's own last message and call. The row's may be another caller's.
+    """Return the row with the message and call id of the caller's own last error, instead of those of another caller.
 
-    `known` is the shape of the row's messages. If the caller's calls have expired, message and call are "".
+    `known` is the shape of the row's messages. If the caller's calls have expired, message and call id are "".
     """
     message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
     return replace(row, message=message, example=call, last_at=at / 1000)

@@ -1,6 +1,7 @@
-"""Division of ranges of time into pieces, each of which the sums of one resolution cover exactly.
+"""Division of ranges of time into pieces, so that the sums in one table cover each piece exactly.
 
-A day of a reader's zone is no day of UTC, so its sums are added from the largest whole units of UTC within it.
+For example, a day in the reader's time zone is not a day in UTC. Its sums are added from the largest units in UTC that
+it contains, such as whole hours.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from gateway.store.reports.values import Span
 
 
 class Piece(NamedTuple):
-    """A part of a bucket that one table covers."""
+    """A part of a bucket of time, which the rows of one table cover."""
 
     bucket: int
-    """Number of the bucket."""
+    """Index of the bucket of time that the piece is a part of."""
     since: int
     """Start of the piece, as Unix time in milliseconds."""
     until: int
@@ -35,7 +36,7 @@ def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list
 
 
 def _divide(piece: Piece, tables: Sequence[tuple[str, int]], parts: dict[str, list[Piece]]) -> None:
-    """Divide a piece among the tables: whole units of the first table, and the rest at both ends."""
+    """Divide a piece among the tables. The first table gets the whole units within the piece, finer tables the rest."""
     (table, unit), *finer = tables
     begin = -(-piece.since // unit) * unit
     end = piece.until // unit * unit

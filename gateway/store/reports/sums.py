@@ -1,4 +1,4 @@
-"""Queries of figures: sums by bucket of time and by one dimension, with the names that a selection restricts.
+"""Queries of sums over calls, by bucket of time and by one dimension, restricted to a selection of calls.
 
 All functions run in the thread of a connection. Text of clients is only in the values of statements.
 """
@@ -67,7 +67,7 @@ class Amounts(NamedTuple):
 
 
 def conditions(selection: Selection) -> tuple[str, list[Any]]:
-    """Return the SQL conditions on the table `series` that a selection sets, and their values."""
+    """Return the SQL conditions of a selection on the table `series`, and the values for their placeholders."""
     equal = {
         "s.identity": selection.user,
         "s.provider": selection.provider,
@@ -92,10 +92,10 @@ def grouped(
     by: str = "",
     tables: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums: the number of the bucket, the columns `by` if given, and the sums `what`.
+    """Yield rows of sums: the index of the bucket of time, the columns `by` if given, and the sums `what`.
 
-    A group may have several rows, one for each table with a part of its sums, which the caller must add (`added`). If
-    `tables` is None, the tables of figures are used.
+    Several tables may each have a part of a group's sums. Such a group has several rows, which the caller must add
+    (`added`). If `tables` is None, the tables of figures are used.
     """
     if tables is None:
         tables = _tables(selection, by)
@@ -112,7 +112,9 @@ def grouped(
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
-    """Return the tables of figures that a query needs: the small ones without callers and agents if they suffice."""
+    """Return the tables of sums that a query needs. The small tables without callers and agents are used if they
+    suffice.
+    """
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
 
@@ -145,7 +147,7 @@ def latency(counts: Sequence[int]) -> Latency:
 
 
 def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
-    """Return the summary of each bucket."""
+    """Return the summary of each bucket of time."""
     sums: list[list[Sequence[int]]] = [[] for _ in buckets]
     for bucket, *row in grouped(connection, selection, buckets, SUMMED):
         sums[bucket].append(row)
@@ -158,7 +160,7 @@ def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Seq
 
 
 def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return the logins with at least one call, by bucket. Callers without a login are left out."""
+    """Return the logins with at least one call, for each bucket of time. Callers without a login are left out."""
     active: list[set[str]] = [set() for _ in buckets]
     for bucket, login, _ in grouped(connection, selection, buckets, "1", "s.identity"):
         if login:
@@ -167,7 +169,7 @@ def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
 
 
 def table_rows(connection: sqlite3.Connection, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-    """Return the figures of each value of a dimension."""
+    """Return the sums over the calls of each value of a dimension, such as each model."""
     sums: dict[str, list[Sequence[int]]] = {}
     last: dict[str, int] = {}
     for _, name, at, *row in grouped(connection, selection, [selection.span], f"max(f.time), {SUMMED}", COLUMNS[by]):
@@ -189,7 +191,7 @@ def _row(name: str, amounts: Amounts, last_at: float) -> Row:
 def stack(
     connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Stack:
-    """Return the amounts of a measure by value of a dimension and by bucket."""
+    """Return the amounts of a measure for each value of a dimension and each bucket of time."""
     amounts: dict[str, list[int]] = {}
     unknown = [0] * len(buckets)
     what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls)"

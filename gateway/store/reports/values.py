@@ -50,7 +50,7 @@ class Selection:
 class Latency:
     """The distribution of a duration, from counts by buckets whose bounds grow by a constant factor.
 
-    A percentile that is the first bound (50 ms) is at most so long, and one that is the last (500 s) at least.
+    A percentile of 50 ms (the first bound) means at most 50 ms, and one of 500 s (the last bound) means at least 500 s.
     """
 
     calls: int
@@ -143,16 +143,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Amounts of a measure by value of a dimension and by bucket."""
+    """Amounts of a measure for each value of a dimension and each bucket of time."""
 
     amounts: Mapping[str, tuple[int, ...]]
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost, by bucket."""
+    """Number of calls with an unknown cost in each bucket of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The amounts of one name in a chart, by bucket."""
+    """The amounts of one name in a chart, one for each bucket of time."""
 
     name: str
     """Value of the dimension; `OTHERS` for all values that have no line of their own."""
@@ -175,9 +175,9 @@ class Chart:
     lines: tuple[Line, ...]
     """Lines in descending order of their totals; a line of others is last."""
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost, by bucket."""
+    """Number of calls with an unknown cost in each bucket of time."""
     before: tuple[int, ...] | None
-    """Amounts over all names in the range before, by bucket; None if no comparison is requested."""
+    """Amounts of all names together in each bucket of the preceding range; None if no comparison is requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +209,7 @@ class ErrorRow:
     provider: str
     calls: int
     amounts: tuple[int, ...]
-    """Number of errors by bucket."""
+    """Number of errors in each bucket of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,7 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errors:
-    """Errors by code and provider over time, and their messages."""
+    """Numbers of errors by code, provider and bucket of time, and the errors' messages."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ErrorRow, ...]
@@ -239,7 +239,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelHealth:
-    """The last success and the last error of a model at a provider."""
+    """The last success and the last error of a model at one provider."""
 
     provider: str
     model: str
@@ -254,7 +254,7 @@ class ModelHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """A model at a provider: its figures in the selection, and its health at any time."""
+    """A model at a provider: sums over the selected calls, and the model's health whatever the selection is."""
 
     provider: str
     model: str
@@ -263,14 +263,14 @@ class ModelRow:
     first_event: Latency
     health: ModelHealth | None
     errors: tuple[int, ...]
-    """Number of errors by bucket."""
+    """Number of errors in each bucket of time."""
     calls: tuple[int, ...]
-    """Number of calls by bucket."""
+    """Number of calls in each bucket of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models that were called, with their provider, and the buckets of their error bars."""
+    """The models that were called, with their providers, and the buckets of time for bars of errors."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ModelRow, ...]
@@ -295,9 +295,9 @@ class ToolRow:
 
     name: str
     calls: int
-    """Number of times that models called the tool."""
+    """Number of people active on at least four of seven days, with the last of these days."""
     users: int
 
 
 Names = Mapping[Dimension, tuple[str, ...]]
-"""All values of each dimension that any call had, sorted."""
+"""All values of each dimension that occur in calls, sorted."""

@@ -52,7 +52,7 @@ def test_first_keeps_the_order() -> None:
     assert Ordering().names("first") == "abc"
 
 
-def test_a_session_goes_back_from_another_model_and_stays_in_another_region() -> None:
+def test_a_session_stays_in_another_region_and_not_at_another_model() -> None:
     models = {"a": HAIKU, "b": HAIKU.replace("us.", "eu."), "c": "us.amazon.nova-lite-v1:0"}
     providers = {id_: Provider(id_, f"https://{id_}", (model,)) for id_, model in models.items()}
     ordering = Ordering()

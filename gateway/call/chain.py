@@ -126,13 +126,13 @@ class Attempt:
     whole: bool = False
     """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
     used: Used | None = field(default=None, repr=False)
-    """The credential with which the last request was sent; None before the first request, and for a fixed key."""
+    """The credential with which the last request was sent. None before the first request, and if the key is fixed."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
     stack: AsyncExitStack | None = field(default=None, repr=False)
-    """The clean-up of the attempt; None if it is done with the clean-up of the call, because there is one candidate."""
+    """The clean-up of the attempt. None if the call has only one candidate; `Call.stack` then does the clean-up."""
     deadline: float | None = None
     """The time by which the first event must have come, by the monotonic clock, in seconds; None for no such time."""
     problem: Problem | None = None

@@ -73,8 +73,9 @@ class ConfigReloader(Protocol):
         """
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return an entity tag for the file's content (`data`) and the reason why this content was refused
-        (`error`).
+        """Return an entity tag for the content of the file.
+
+        The tag depends on the content (`data`) and on the reason why the content was refused (`error`).
         """
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:

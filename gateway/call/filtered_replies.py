@@ -328,7 +328,7 @@ class FilteredStream(Stage):
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
         """Return the event with its new texts.
 
-        For an event that takes long to read, return a generator that has this done in a worker process. Raises
+        For an event that takes long to read, return a generator that makes it in a worker process. Raises
         `PluginFailed` if the compatibility flag named a place without text.
         """
         copies = waiting.copies if self._is_changed else ()

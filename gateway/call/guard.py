@@ -44,8 +44,8 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. On these routes, `server.py` records a request that the guard refuses or whose
-    client disconnects meanwhile, and replies to a refused request in the client's dialect.
+    `calls` are the routes of API calls. On these routes, a request that the guard refuses is passed on to `server.py`,
+    which writes its record and replies in the client's dialect. So is a request whose client has disconnected.
     """
     refusals = Throttle()
 

@@ -1,6 +1,6 @@
 """The choice of the process that keeps the balances of the quotas: this process, or the new process that replaces it.
 
-While the new process takes over the balances (the hand-over), new calls wait with their reservations. After a
+While the new process takes over the balances (the hand-over), new calls wait before they reserve anything. After a
 successful hand-over, this process makes reservations over a connection to the new process.
 """
 

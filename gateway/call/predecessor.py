@@ -58,7 +58,7 @@ class Predecessor:
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that were sent and have not ended."""
     recovered: bool = False
-    """Whether an earlier process may have applied a part of the spool, so that some of its calls may be in the store
+    """Whether an earlier process may have read a part of the spool. Some calls of the spool may then be in the store
     already."""
 
     @property

@@ -63,7 +63,7 @@ class Received:
 
 @dataclass(slots=True)
 class ProviderStream:
-    """The stream of one reply. This is the source of the stages."""
+    """The stream of one reply. It produces the batches of events that the stages of the stream process."""
 
     call: Call
     attempt: Attempt
@@ -75,7 +75,7 @@ class ProviderStream:
     _feed: Hook = field(init=False)
     _take: Take = field(init=False)
     _size: int = 0
-    """The number of bytes since the last event."""
+    """The number of bytes that have arrived since the last complete event."""
     _decoded: tuple[Batch, Exception | None] | None = None
     """The result of `_quick` that is still to be passed on, by the task of the call; None if there is none."""
 
@@ -235,7 +235,6 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
-    It is complete if the decoder has read the final event, because an error of the connection after that event does not
-    matter.
+    It is complete if the decoder has read the final event. An error of the connection after this event does not matter.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))

@@ -41,7 +41,9 @@ def stream_headers(call: Call) -> dict[str, str]:
 
 
 def made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the gateway's own headers among `headers`, for a response whose body this gateway wrote."""
+    """Return the headers of a JSON response that the gateway wrote: the content type, and the `x-irisgate-` headers of
+    `headers`.
+    """
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}
 

@@ -126,7 +126,10 @@ class Sender:
         return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
 
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        """Count an attempt that failed at the provider, or before it reached the provider, and keep its error."""
+        """Count a failed attempt, and note its error for the health of the provider.
+
+        The attempt may have failed before it reached the provider.
+        """
         offer, problem = attempt.candidate.offer, error.problem
         self.metrics.upstream_error(offer.provider_id, problem.code)
         self.health.note(offer.provider_id, offer.model, problem.code, problem.message)

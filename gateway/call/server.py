@@ -57,7 +57,7 @@ PING_SECONDS: Final = 15.0
 seconds without data."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read is disconnected, to release its connection and its reservation."""
+"""Seconds after which a client that does not read is disconnected. This releases its connection and its reservation."""
 
 HELD_BYTES: Final = 64 * 1024
 """Minimum size in bytes of a reply, other than a stream, whose bytes count in the memory budget until the client has

@@ -44,7 +44,7 @@ class Decoding:
     def may_complete_costly(self, data: bytes, size: int) -> bool:
         """Return whether `data` may complete a frame that takes long to decode.
 
-        `size` is the number of bytes since the last event.
+        `size` is the number of bytes that have arrived since the last complete event.
         """
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 

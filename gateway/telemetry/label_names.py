@@ -1,5 +1,6 @@
-"""The names in a configuration that may be values of labels. Any other name is counted as `other`, so that clients
-cannot make new series.
+"""The label values that metrics may have: the names in a configuration.
+
+Any other name is counted as `other`, so that clients cannot create new series.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
   `_NAMES` is used for all API formats, because providers of several companies may use the same format.
 - Headers about the gateway's account at the provider are not passed on, because clients need not know it:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
-- Headers about the connection to the provider are not passed on, nor are those that would apply a policy of the
-  provider to this gateway's host name, such as Strict-Transport-Security.
+- Headers about the connection to the provider are not passed on.
+- Headers with a policy for a host name, such as Strict-Transport-Security, are not passed on, because the client would
+  apply the policy to the gateway's host name.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
 botocore's service model.

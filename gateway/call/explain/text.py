@@ -11,9 +11,9 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Pattern for the part of an origin with the capability's number within its grant.
+"""Pattern for the number of a capability within its grant, in a capability's origin (its place in a file).
 
-The text omits this part, because the line and column after it already say where the capability is."""
+The text omits the number, because the origin also has the line and column of the capability."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",

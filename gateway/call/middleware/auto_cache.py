@@ -62,8 +62,8 @@ class LastCalls:
     def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
         """Return whether cache marks will probably save money.
 
-        The last call of the conversation must have begun less than `lifetime` ago, and fewer than `MAX_LOSSES` calls in
-        a row must have lost money by their marks.
+        Return False if the last call of the conversation began more than `lifetime` ago, or if the marks of each of the
+        last `MAX_LOSSES` calls cost more than they saved.
         """
         last = self._last.get(conversation)
         return last is not None and self._is_recent(last, lifetime) and last.losses < MAX_LOSSES

@@ -64,7 +64,7 @@ class Signable:
 class Signer:
     """Signs requests to one service in one region with the same credentials.
 
-    The signing key is derived once a day, because that takes four of the five HMACs of a signature.
+    The signing key is derived only once a day. Deriving it takes four of the five HMACs of a signature.
     """
 
     __slots__ = ("_day", "_key", "_scope", "credentials", "region", "service")
@@ -77,7 +77,10 @@ class Signer:
         self._key = b""
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both have the same credentials. The region and the service of a provider do not change."""
+        """Return whether both signers have the same credentials.
+
+        Region and service are not compared, because those of a provider do not change.
+        """
         return isinstance(other, Signer) and self.credentials == other.credentials
 
     def __hash__(self) -> int:

@@ -25,8 +25,8 @@ from gateway.config.model import CircuitBreaker, Config, Provider
 from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
 
 MAX_HELD: Final = 60.0
-"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers name hours,
-for a quota that other callers do not share."""
+"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers ask for hours
+because of a quota that does not concern all calls."""
 OUTLIER_CALLS: Final = 4
 """Minimum number of attempts for a comparison of two providers, as a multiple of `CircuitBreaker.calls`. With fewer
 attempts, a difference between the shares of failures may be chance."""
@@ -106,7 +106,7 @@ class _Memory:
 Key = tuple[str, str]
 """A provider's id and a model's name."""
 Peers = Mapping[Key, Sequence[Key]]
-"""The models that can serve the calls of each model."""
+"""A mapping from each model to the other models that can serve its calls."""
 
 
 class Health:

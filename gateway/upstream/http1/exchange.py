@@ -128,7 +128,7 @@ class Exchange:
             self.wake()
 
     def give_up(self) -> None:
-        """End the reply with a `TimeoutError`, unless its head has arrived and only waits to be taken."""
+        """End the reply with a `TimeoutError`. Do nothing if the head has arrived."""
         if self._head is None:
             self.fail(TimeoutError())
 

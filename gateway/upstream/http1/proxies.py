@@ -36,7 +36,7 @@ class Proxy(NamedTuple):
 
 
 class Proxies:
-    """The proxies that the environment names, as they were when this object was made."""
+    """The proxies in the environment variables, which are read when this object is made."""
 
     def __init__(self) -> None:
         self._environment: Mapping[str, str] = urllib.request.getproxies_environment()

@@ -44,14 +44,15 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """A group of AWS regions, with its prefixes of inference profiles and its price list."""
+    """A group of AWS regions whose inference profiles have the same prefixes, and whose prices are in the same list."""
 
     region: str
-    """The prefix that the names of the regions in this group have in common."""
+    """The beginning of the names of the regions in this group, such as `eu-`."""
     claude: str
     """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
     nova: str
-    """The prefix of Nova's inference profiles; "" in regions where the demo uses Nova's model id."""
+    """The prefix of Nova's inference profiles; "" for a group in which the demo uses Nova without an inference
+    profile."""
     cost_basis: str
 
 
@@ -65,8 +66,7 @@ PLACES: Final = (
     Places("ca-", "ca", "", "bedrock"),
     Places("", "global", "", "bedrock"),
 )
-"""Groups of AWS regions. The first entry that matches a region's name is used, so the most specific entries come
-first."""
+"""Groups of AWS regions, the most specific first. The first group that matches a region's name is used."""
 
 _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50

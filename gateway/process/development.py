@@ -82,7 +82,7 @@ class _Family:
     _children: list[asyncio.subprocess.Process] = field(default_factory=list)
     """The child processes, the newest last."""
     _current: asyncio.subprocess.Process | None = None
-    """The child process that serves, or served last."""
+    """The child process that serves. If no child process serves, it is the one that served last."""
     _is_ending: bool = False
     _started: int = 0
 
@@ -102,7 +102,9 @@ class _Family:
                 complain("irisgate serve --dev: the change is not taken; the gateway serves on with the code before it")
 
     async def start(self) -> int:
-        """Start a child process, and wait until it serves. Return 0, or the exit status if it ended instead."""
+        """Start a child process, and wait until it serves. Return 0 if it serves; if it ended instead, return its exit
+        status.
+        """
         self._started += 1
         path = self.sockets / str(self._started)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:

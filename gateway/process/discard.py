@@ -18,10 +18,10 @@ SLICE: Final = 200
 
 
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:
-    """Empty a list that has the only references to a configuration. Call this in a thread.
+    """Free a configuration in slices. `old` must have the only references to it. Call this in a thread.
 
-    The members of large collections are held until the collections are freed, and are then freed in slices. Objects
-    that are used elsewhere too, such as those of calls in flight, stay as they are.
+    The elements of large collections are referenced here while `old` is emptied. Afterwards they are freed slice by
+    slice. Objects that are used elsewhere too, such as by calls in flight, stay as they are.
     """
     members = [member for loaded, runtime in old for member in _members(loaded, runtime)]
     old.clear()
@@ -31,7 +31,7 @@ def discard(old: list[tuple[Loaded, Runtime]]) -> None:
 
 
 def _members(loaded: Loaded, runtime: Runtime) -> Iterator[Any]:
-    """Yield the members of all collections whose size grows with the configuration."""
+    """Yield the elements of all collections whose size grows with the configuration."""
     for config in (loaded.config, runtime.config):
         yield from config.grants
         yield from config.providers.values()

@@ -35,7 +35,7 @@ async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
 async def drained(calls: set[asyncio.Task[Any]], hurry: asyncio.Event, seconds: float) -> None:
     """Wait for calls in flight, for at most `seconds`, or until `hurry` is set.
 
-    Then cancel the calls that have not ended, which have `LAST_WORD_SECONDS` to send an error to their clients.
+    Then cancel the remaining calls. They have `LAST_WORD_SECONDS` to send an error to their clients.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

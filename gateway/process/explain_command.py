@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def caller(options: argparse.Namespace) -> Identity:
-    """Return the caller that the options name, before the configuration is read.
+    """Return the caller that the options name. The configuration is not needed for this.
 
     Raises `BadName` if the name of the caller or the model is blank, too long or not printable, or if nobody can have
     the caller's login, groups and tags.

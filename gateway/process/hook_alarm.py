@@ -25,13 +25,15 @@ HOOK_SECONDS: Final = 5.0
 """Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
 busy machine."""
 BEATS: Final = 4
-"""Number of times in `HOOK_SECONDS` that the event loop postpones the alarm. If the loop is blocked, the alarm comes
-this often instead."""
+"""Number of times in `HOOK_SECONDS` that the event loop postpones the alarm. The signal comes as often while the loop
+is blocked."""
 
 
 @contextmanager
 def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
-    """Interrupt hooks that block the running event loop during this `with` block. It must be in the main thread."""
+    """Interrupt hooks that block the running event loop during this `with` block. The loop must run in the main
+    thread.
+    """
     alarm = _Alarm(seconds)
     former = signal.signal(signal.SIGALRM, alarm.ring)
     alarm.beat()
@@ -43,7 +45,7 @@ def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
 
 
 class _Alarm:
-    """The alarm signal, and the call of a hook that was running when the signal last came."""
+    """The alarm signal, and the hook's call that was running when the signal last came."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -75,9 +75,9 @@ def complain(text: str) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Connect the stream to the null device, so that the interpreter does not report a second error at exit.
+    """Connect the stream to the null device.
 
-    At exit, the interpreter writes the rest of the buffer, which would fail again.
+    Otherwise the interpreter would try to write the rest of the buffer at exit, and report a second error.
     """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

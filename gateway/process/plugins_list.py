@@ -60,7 +60,7 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
 
 
 def _filters(registry: Registry, config: Config | None) -> Iterator[str]:
-    """Yield the filters of the registry, and the filters that the calls of each route pass through, in order."""
+    """Yield the names of all filters, and a table of the filters that the calls of each route pass, in order."""
     if registry.filters:
         yield f"Filters: {', '.join(registry.filters)}"
     if config is None:

@@ -46,7 +46,7 @@ FILE: Final = Who("file")
 The file system does not record who edited a file."""
 
 START: Final = Who("start")
-"""The author of the version that a process has when it starts."""
+"""The author in the history for the configuration with which a process starts."""
 
 
 class _Ready(NamedTuple):
@@ -56,7 +56,7 @@ class _Ready(NamedTuple):
     runtime: Runtime
     warnings: tuple[str, ...]
     changed: tuple[str, ...]
-    """Paths of the changed members, without values. A secret that is in a path by mistake is redacted."""
+    """Paths of the changed keys, without values. A secret that is in a path by mistake is redacted."""
     etags: tuple[str, str]
     """The entity tags of the file's text before and after the change."""
     names: LabelNames
@@ -94,8 +94,8 @@ class Reloader:
     def etag(self, data: bytes, error: str = "") -> str:
         """Return the entity tag of the file's bytes and of `error`, the reason why the file was refused.
 
-        It depends on `error`, because the error is shown together with the file. It is computed with a secret key, so
-        that nobody can verify a guess of a secret in the file by the tag.
+        `error` is included because it is shown together with the file. The tag is computed with a secret key. Otherwise
+        the tag would allow verifying a guess of a secret in the file.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]
@@ -123,7 +123,8 @@ class Reloader:
             await self._reload()
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = lambda: None) -> None:
-        """Replace the file's content, which must be `expected`, by `text`, and use the new configuration.
+        """Write `text` to the configuration's file, and use the new configuration. The file must still contain
+        `expected`.
 
         `check` raises an exception if `who` may no longer save. From the call of `check` to the write, no other change
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
@@ -181,11 +182,13 @@ class Reloader:
             await self._remember(ready.loaded, ready.changed, who)
 
     async def begin_history(self) -> None:
-        """Keep the configuration of the start as a version, unless it is the last version that is kept."""
+        """Add the configuration with which the process started to the history, unless the newest version has the same
+        text.
+        """
         await self._remember(self.loaded, (), START)
 
     async def _remember(self, loaded: Loaded, changed: tuple[str, ...], who: Who) -> None:
-        """Keep the configuration as a version, unless it has the text of the last version. Failures are logged."""
+        """Add the configuration to the history, unless the newest version has the same text. Failures are logged."""
         if self.history is None:
             return
         try:
@@ -235,7 +238,7 @@ class Reloader:
     def _shown(self, error: ConfigError) -> list[str]:
         """Return the error's findings with secrets redacted.
 
-        A finding names the path of a member, which contains a secret if somebody used a secret as a member's name.
+        A finding names paths in the configuration. A path contains a secret if somebody used a secret as a key.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file

@@ -23,7 +23,7 @@ from gateway.money.prices.rates import Priced
 from gateway.money.prices.table import Prices
 
 DAYS: Final = 30
-"""Number of days with calls, which end with the present day."""
+"""Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
 """A provider and its model without a price, so that the pages show calls whose cost is unknown."""
 _SATURDAY: Final = 5
@@ -47,7 +47,7 @@ class Person(NamedTuple):
     caches: bool = True
     """Whether the person's agent uses caches."""
     weekends: float = 0.1
-    """Fraction of the sessions of a weekday that the person has on Saturdays and Sundays."""
+    """Number of sessions on a Saturday or Sunday, as a fraction of those on a weekday."""
 
 
 PEOPLE: Final = (

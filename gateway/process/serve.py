@@ -238,7 +238,10 @@ async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes
 
 @asynccontextmanager
 async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
-    """Warn in the background if processes of this machine are admins when they call through the tailnet."""
+    """Log a warning in the background if this machine itself has the role admin in the tailnet.
+
+    All processes of the machine are then admins when they call through the tailnet.
+    """
 
     async def warn() -> None:
         for identity in await modes.machines():
@@ -285,7 +288,7 @@ class Options:
 
 
 def _database(config: Config, state: Path, options: Options) -> Path:
-    """Return the path of the database. Raises `CannotStart` if it has sample calls and may have none."""
+    """Return the path of the database. Raises `CannotStart` if it has sample calls, unless the options allow them."""
     path = database_path(config, state)
     if not options.sample:
         try:

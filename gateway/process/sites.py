@@ -21,8 +21,10 @@ from gateway.web.tls import over_tls
 BACKLOG: Final = 1024
 """Maximum number of connections that wait in the queue of a listening socket, for example during a hand-over."""
 ACCEPTED_AT_ONCE: Final = 100
-"""Maximum number of connections that asyncio accepts in one iteration of the event loop, before they are counted. It is
-below `RESERVED_DESCRIPTORS`, so that many simultaneous connections do not use up the file descriptors."""
+"""Maximum number of connections that asyncio accepts in one iteration of the event loop.
+
+Connections are counted only after the iteration. So the number is below `RESERVED_DESCRIPTORS`: otherwise many
+simultaneous connections could use up the file descriptors."""
 
 
 Configured = Callable[[], Config]
@@ -124,6 +126,6 @@ class Sites:
 def _current(own: ListenerTls, listener: Listener, listeners: Iterable[Listener]) -> ListenerTls:
     """Return the TLS that the current configuration has for a listener.
 
-    A restart may be needed until the listener itself is changed or removed. Until then, it keeps its TLS `own`.
+    If the listener was changed or removed, return its old TLS `own`. Such a change takes effect only at a restart.
     """
     return next((one.tls for one in listeners if one.tls is not None and one.listen == listener.listen), own)

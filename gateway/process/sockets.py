@@ -138,16 +138,18 @@ def _endpoint(listener: Listener) -> str:
 
 
 def refuse_rest(passed: list[Passed]) -> None:
-    """Raise `CannotListen` if a passed socket is left that no listener uses: connections to it would wait for ever."""
+    """Raise `CannotListen` if no listener uses a passed socket, because connections to such a socket would wait for
+    ever.
+    """
     for one in passed:
         where = endpoint(one.socket.getsockname())
         raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')
 
 
 def _make_room(path: str) -> None:
-    """Remove the file of a unix socket that a killed gateway has left behind.
+    """Remove the file of a unix socket that a killed gateway has left behind. Such a socket refuses connections.
 
-    It is recognised by refusing connections. Raises `CannotListen` if anything else is at `path`.
+    Raises `CannotListen` if anything else is at `path`.
     """
     try:
         mode = os.lstat(path).st_mode

@@ -63,7 +63,7 @@ def _holder(folder: StateFolder) -> str:
 
 
 def _plugins(registry: Registry) -> Iterator[Result]:
-    """Yield a warning for each plugin that is not used because of its mistakes, or else the number of plugins."""
+    """Yield a warning for each faulty plugin, which is not used. If there is none, yield the numbers of plugins."""
     for plugin in registry.skipped:
         yield warning("plugins", plugin.reason, "mend the package or uninstall it")
     if not registry.skipped:

@@ -23,8 +23,8 @@ from gateway.process.sockets import family, require_free
 from gateway.upstream.client import Upstream
 
 FEW_DESCRIPTORS: Final = 4096
-"""Number of file descriptors below which a busy gateway would have to refuse connections. Half of them are for
-clients."""
+"""Number of file descriptors below which a busy gateway would have to refuse connections. Only half of the descriptors
+are available for clients."""
 CONNECT_SECONDS: Final = 5.0
 """Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
 ANSWER_SECONDS: Final = 1.0
@@ -40,7 +40,7 @@ _REACHING: Final = {
     "tls": "look at baseurl, the clock, and the certificate authorities of the machine or of ca_file",
     "proxy": "look at the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment",
 }
-"""Advice, by the reason why a provider cannot be reached (`gateway/upstream/faults.py`)."""
+"""Advice for each reason why a provider cannot be reached (`gateway/upstream/faults.py`)."""
 _PROBE: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -107,8 +107,8 @@ def _fault(listener: Listener) -> int | None:
 def _unix_fault(path: str) -> int | None:
     """Return the `errno` of the error that would occur when listening on the path; None if listening is possible.
 
-    A socket on which nobody listens is no obstacle: a killed gateway has left it behind, and the next gateway removes
-    it. Raises `OSError` if the folder may not be searched.
+    Listening is possible if a socket on which nobody listens is at the path. A killed gateway has left it behind, and
+    the next gateway removes it. Raises `OSError` if the folder may not be searched.
     """
     file = Path(path)
     if len(os.fsencode(path)) > MAX_PATH_BYTES:

@@ -47,7 +47,8 @@ from gateway.store.base import StoreFailed
 READY_SECONDS: Final = 30.0
 """Maximum number of seconds from `Commit` to `Ready`, in which the new process opens the journal and the store."""
 COMMIT_SECONDS: Final = 120.0
-"""Maximum number of seconds in which the new process prepares everything else. Calls do not wait during this time."""
+"""Maximum number of seconds that the new process has to prepare itself before it sends `Commit`. Calls do not wait
+meanwhile."""
 ACCEPT_AGAIN_SECONDS: Final = 1.0
 """Seconds until the next attempt to accept a connection, after a failure for lack of file descriptors."""
 _SOCKET_MODE: Final = 0o600
@@ -56,8 +57,8 @@ _SOCKET_MODE: Final = 0o600
 class Giver:
     """The running gateway's side of hand-overs.
 
-    The first message of a new process must have the same values as `hello`. `replaced` is called with the id of the
-    process that has taken over.
+    A new process may take over only if its first message has the same values as `hello`. Afterwards `replaced` is
+    called with the id of that process.
     """
 
     def __init__(

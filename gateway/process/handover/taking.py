@@ -43,8 +43,8 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Seconds for which a replaced process tries to make a reservation in the new process, before it uses its own
-balances."""
+"""Seconds for which a replaced process tries to make a reservation in the new process. Then the replaced process uses
+its own balances."""
 AGAIN_SECONDS: Final = 0.05
 """Seconds between two attempts of a replaced process to make a reservation in the new process."""
 
@@ -87,7 +87,7 @@ class Taker:
     def finish(self) -> Collection[str]:
         """Tell the running gateway that this process serves from now on.
 
-        Return those listeners on unix sockets whose files the running gateway created. Raises `Broken` if the running
+        Return the names of the unix sockets whose files the running gateway has created. Raises `Broken` if the running
         gateway has not given up its listeners.
         """
         self._answer(Ready(), Done)
@@ -173,9 +173,9 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations that have the names of the claims' buckets, and the amount 0.
+    """Return reservations of 0 units in the claims' buckets.
 
-    The other process has the amounts.
+    The reserved amounts themselves are in the process that has replaced this one.
     """
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:

@@ -84,7 +84,7 @@ class Spool(msgspec.Struct, frozen=True):
 
 
 class OpenSession(msgspec.Struct, frozen=True):
-    """The session of an open call. The store gets the session only when the call ends."""
+    """The session of an open call. It is handed over because the store gets the session only when the call ends."""
 
     identity: str
     id: str

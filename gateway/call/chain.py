@@ -134,7 +134,7 @@ class Attempt:
     stack: AsyncExitStack | None = field(default=None, repr=False)
     """The clean-up of the attempt. None if the call has only one candidate; `Call.stack` then does the clean-up."""
     deadline: float | None = None
-    """The time by which the first event must have come, by the monotonic clock, in seconds; None for no such time."""
+    """The time by which the first event must have come, by the monotonic clock, in seconds; None without a limit."""
     problem: Problem | None = None
     """The failure of the attempt before its first event; None if there was none.
 

@@ -293,7 +293,7 @@ class FilteredStream(Stage):
             block.carry(None)
 
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
-        """Note `new` as the text that replaces `text`, the text with this number in a waiting event.
+        """Note that `new` replaces `text` in a waiting event. `number` is the index of the text in the event.
 
         If filters hold back text of the block, that text will be put into this event too.
         """

@@ -1,6 +1,7 @@
 """The stream of a provider's reply: its bytes, decoded to batches of events.
 
-- A usual read is decoded and passed on as soon as its bytes come, without waking the task of the call (`stages.py`).
+- The bytes of a short read are decoded and passed on as soon as they come, without waking the task of the call
+  (`stages.py`).
 - Events that came before an error are passed on before the error.
 - The number of bytes of an incomplete event is limited, because an event may never end.
 """

@@ -22,8 +22,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     events: Sequence[Event]
     fault: GatewayError | None = None
-    """The failure of the provider or a plugin after these events; None if there was none. Such a batch is the last
-    one."""
+    """The failure of the provider or a plugin after these events; None if there was none. A batch with a failure is the
+    last batch."""
     costly: bool = False
     """Whether reading an event takes so long that a worker process does it (`upstream/process_pool.py`)."""
 
@@ -32,7 +32,7 @@ NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
-"""A function that passes a batch on at once. It returns False if it could not."""
+"""A function that passes a batch on at once. It returns False if it has not passed the batch on."""
 
 
 class Source(Protocol):

@@ -1,8 +1,8 @@
 """Decodes the bytes of a provider's stream to batches of events, and removes the gateway's keys from them.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
-- A frame that takes long to decode is called costly. If a read may complete such a frame, its frames are handled one by
-  one, and a costly frame is decoded in a worker process (`middleware/send.py`).
+- A frame that takes long to decode is called costly. If a read may complete such a frame, the frames of the read are
+  handled one by one, and a costly frame is decoded in a worker process (`provider_stream.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 BATCH_EVENTS: Final = 64
 """Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
 SHORT_READ_BYTES: Final = 2048
-"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter. Even the shortest
-events that fit into it take only a few milliseconds, and no frame in it is costly (`is_costly`)."""
+"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter. Decoding such a
+read takes at most a few milliseconds, and no frame in it takes long to decode (`is_costly`)."""
 
 
 @dataclass(slots=True)

@@ -38,18 +38,18 @@ class StreamEvents:
     """Whether the provider's own bytes are passed to the client."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """A function that returns whether the call was cancelled because the gateway stops. If so, it undoes the
-    cancellation."""
+    """A function that returns whether the call was cancelled because the gateway stops. In this case, the function also
+    undoes the cancellation."""
     report: Callable[[GatewayError], None]
     """A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
     log: Logger
     _failure: GatewayError | None = None
-    """The failure of the encoder at the last batch that was written at once; None if it did not fail."""
+    """The failure of the encoder in the last call of `_write_now`; None if it did not fail."""
 
     async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
-        Return its last bytes, which are not written yet, and the problem that ended it.
+        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream.
 
         The last bytes are None if the stream must be aborted. The problem is None if the stream is complete.
         """

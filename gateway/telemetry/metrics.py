@@ -230,7 +230,7 @@ class Metrics:
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def configured(self, names: LabelNames) -> None:
-        """Allow the names in a configuration as label values. Series of names that it no longer has are kept."""
+        """Allow the names in a configuration as label values. Series of names from earlier configurations are kept."""
         self._names = names
 
     def observe(self, record: Record) -> None:

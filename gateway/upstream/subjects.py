@@ -32,8 +32,8 @@ def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
     """Return a text that the provider accepts.
 
     `other` matches the characters that the provider does not accept. `lengths` are the lengths in characters that it
-    accepts. A part of its hash is appended to a text that must be changed, so that it stays unique. "" is returned
-    unchanged, because it is not sent.
+    accepts. If a text must be changed, a part of the text's hash is appended, so that different texts stay different.
+    "" is returned unchanged, because it is not sent.
     """
     fit = other.sub("-", text)
     if not text or (fit == text and len(text) in lengths):

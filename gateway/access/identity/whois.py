@@ -45,7 +45,7 @@ Peer = Callable[[Caller], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The result for one connection.
+    """The result of asking tailscaled about the address of one connection.
 
     A refusal is stored as `identity=None` and not as the exception `Refused`, because the traceback of an exception
     would keep the connection in memory.

@@ -2,7 +2,7 @@
 
 Callers may read the records of their refused calls. To reveal nothing, such a record has only the model's name as the
 client sent it. The record of an allowed call has the name of the model that serves the call. An alias may lead to
-several models; the record of a call that no model served has the name of the one that was tried last.
+several models. If none of them served the call, the record has the name of the model that was tried last.
 """
 
 from __future__ import annotations

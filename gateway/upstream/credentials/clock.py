@@ -1,4 +1,4 @@
-"""The clock of a provider, by which requests are signed and expiries are compared.
+"""The clock by which requests to a provider are signed, and by which expiries of credentials are checked.
 
 AWS refuses a signature whose time differs from its own by more than five minutes. If AWS refuses a credential and the
 `Date` of its reply shows another time, the difference is added to the machine's clock from then on.

@@ -28,7 +28,7 @@ from gateway.upstream.credentials.values import Key
 from gateway.upstream.subjects import Subject
 
 THREADS: Final = 4
-"""Number of threads in which credentials are obtained. A service that does not answer keeps one for some seconds."""
+"""Number of threads in which credentials are obtained. A service that does not answer occupies a thread for seconds."""
 SILENT_SECONDS: Final = 60.0
 """Seconds for which the same failure of a provider's credentials is not logged again."""
 HASHED_HERE: Final = 1024 * 1024

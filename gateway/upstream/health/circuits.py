@@ -328,8 +328,9 @@ def _way(provider: Provider) -> tuple[object, ...]:
 
 
 def peers_of(config: Config) -> Peers:
-    """Return all models of enabled providers, each with the models that can serve its calls: the same model at other
-    providers, and the other targets of an alias.
+    """Return a mapping from each model of an enabled provider to the other models that can serve its calls.
+
+    These are the same model at other providers, and the other targets of an alias of the model.
     """
     keys = [(id_, model) for id_, provider in config.providers.items() if not provider.disabled
             for model in provider.models]  # fmt: skip

@@ -30,7 +30,7 @@ client accepts them too."""
 
 
 Quick = Callable[[bytes], bool]
-"""A function that processes bytes of a body as soon as they arrive. It returns False if it could not."""
+"""A function that processes bytes of a body as soon as they arrive. It returns False if it has not processed them."""
 
 
 def not_quick(_data: bytes) -> bool:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from textwrap import indent
 
 import pytest
 
@@ -56,7 +57,8 @@ def test_it_is_one_page():
 
 
 def test_the_code_of_the_page_is_that_of_the_new_package(package):
-    assert CODE in (package / f"{NAME}.py").read_text()
+    methods = indent(CODE, "    ").replace("\n\n\n", "\n\n")
+    assert methods in (package / f"{NAME}.py").read_text()
 
 
 def test_the_tests_and_the_check_of_the_page_pass(package, capsys):

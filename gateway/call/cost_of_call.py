@@ -37,7 +37,7 @@ statuses (408, 424, 504) may come after a model has run."""
 
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
-"""Operations that cost no money and count no tokens."""
+"""Operations that cost no money. They do not count towards rate limits of tokens."""
 
 ROUTERS: Final = frozenset({"openrouter"})
 """Price lists of routers whose replies have the charged amount in USD (OpenRouter's documentation)."""
@@ -51,7 +51,10 @@ If a reply has more bytes per reported token, the report is outdated: it was mad
 
 
 def last_cost(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost of a call's last attempt, whose reply has the `facts`; nothing if there was no attempt."""
+    """Return the cost of the last attempt of a call; 0 if there was no attempt.
+
+    `facts` are the facts (usage, stop reason, ...) of the attempt's reply.
+    """
     if (attempt := call.attempt) is None:
         return NOTHING
     return attempt.cost or cost_of_attempt(call, attempt, facts, complete=complete)
@@ -97,7 +100,10 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
-    """Return the cost of the parts that the provider reported, or the amount that a router says it charged."""
+    """Return the cost of the parts that the provider reported, or the amount that a router says it charged.
+
+    If the reply was `cut` off, the cost is marked as estimated.
+    """
     offer = attempt.candidate.offer
     if (
         facts.charged is not None
@@ -132,15 +138,15 @@ def _is_cached(usage: Usage) -> bool:
 
 
 def uncached(usage: Usage) -> Usage:
-    """Return the usage of the same call without a cache."""
+    """Return the usage that the same call would have without a cache: all input is fresh input."""
     given = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     return replace(usage, input=given, cache_read=0, cache_write_5m=0, cache_write_1h=0)
 
 
 def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
-    """Return the nanodollars that caching saved, from pairs of the cost of a part without and with the cache.
+    """Return the nanodollars that caching saved; None if a cost is unknown.
 
-    Return None if one of these costs is unknown.
+    There is a pair for each part of the call: its cost without the cache, and its cost with the cache.
     """
     if not pairs:
         return 0
@@ -157,7 +163,11 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices of the model that did a part of a call of `model`, and whether these prices are a guess."""
+    """Return the prices for a part of a call of `model`, and whether these prices are a guess.
+
+    The prices are those of the model that did the part. They are a guess if it has no price and the called model's
+    prices are used instead, although the two names do not resemble each other.
+    """
     own = prices.of(provider, model)
     if part.model in {"", model}:
         return own, False

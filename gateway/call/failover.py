@@ -1,12 +1,13 @@
-"""Failover: the failures of an attempt after which another candidate may serve the call, and the error if none does.
+"""Failover: rules that decide after which failures another candidate (model of a provider) may serve a call.
 
-- Another candidate is tried only before the first event of the reply, so that the client sees one reply.
-- A failure of the provider allows it: the provider cannot be reached, fails, throttles, is overloaded, is silent for
-  too long, breaks off, or refuses the gateway's key or account.
-- A candidate may also be unable to serve this call: its provider has as many calls in flight as it may have, or refuses
-  requests of which fields would be dropped (`on_loss`).
-- A mistake in the client's request does not allow it, because another provider would refuse the request too. Neither
-  does another refusal by the gateway, a failure of a plugin, or a lack of the gateway's memory.
+- Another candidate is tried only before the first event of the reply, so that the client gets only one reply.
+- Another candidate is tried if the provider cannot be reached, fails, throttles, is overloaded, is silent for too long,
+  breaks off, or refuses the gateway's key or account.
+- Another candidate is tried if the provider's limit of calls in flight is reached, or if fields of the request would be
+  dropped and the provider's `on_loss` forbids that.
+- No other candidate is tried after a mistake in the client's request, because another provider would refuse the request
+  too. The same is true of any other refusal by the gateway, a failure of a plugin, and a lack of the gateway's memory.
+- If no candidate serves the call, `error_of_all` chooses the error for the client.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.
 """
@@ -29,17 +30,18 @@ from gateway.contract.errors import (
 )
 
 SERVER_ERRORS: Final = 500
-"""The lowest status with which a provider says that it failed, and not the client."""
+"""The lowest status with which a provider reports a failure of its own. Most lower statuses blame the client."""
 _STATUSES: Final = frozenset({402, 408, 409, 424, 425, 429})
-"""Statuses below `SERVER_ERRORS` that do not blame the request: an account without money (402), a time limit (408), a
-conflict with another request (409), a model that failed (424, Amazon Bedrock), too early a request (425) and too many
-requests (429)."""
+"""Statuses below `SERVER_ERRORS` that do not blame the client: an account without money (402), a time limit (408), a
+conflict with another request (409), a model that failed (424, Amazon Bedrock), a request that came too early (425) and
+too many requests (429)."""
 _KEY_STATUSES: Final = frozenset({401, 403})
 """Statuses with which a provider refuses a key, or access to a model with this key."""
 NO_MEMORY: Final = "buffer_bytes"
-"""The reason of the failure of a reply for which the gateway has no memory left."""
+"""The reason in an error (`Problem.reason`) if the gateway has no memory left for a provider's reply."""
 _BROKEN: Final = frozenset({UPSTREAM, TIMEOUT})
-"""Codes of failures without a status of the provider: a broken reply, a refused or missing key, and silence."""
+"""Error codes (`Problem.code`) of failures without an error status from the provider: the reply broke off, the gateway
+has no valid key, or the provider was silent for too long."""
 
 
 class CandidateRefused(Refused):
@@ -52,28 +54,31 @@ class Health(Protocol):
     def may_try(self, provider_id: str, model: str) -> bool:
         """Return whether a call may be sent to the model.
 
-        It is asked immediately before an attempt, and only for a call that another candidate may serve. If no candidate
-        may be tried, the first one is tried all the same.
+        This is called just before an attempt, and only if the call has other candidates. If no candidate may be tried,
+        the first candidate is tried nevertheless.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Note how an attempt ended.
 
-        This is called once for each attempt that was sent, or that could not be sent because the provider was not
-        reached. It is not called for an attempt that ended by a cancellation, by a failure of the gateway, or by a
-        throttling. `seconds` is the time until the first event of a stream, until the whole reply, or until the
-        failure; None for a request that the provider refused because of the caller's mistake.
+        This is called once for each attempt that was sent, or whose provider could not be reached. It is not called if
+        the attempt was cancelled or throttled, or if the gateway failed. `seconds` is the duration of the attempt until
+        the first event of a stream, the whole reply, or the failure. It is None if the provider refused the request
+        because of the caller's mistake.
         """
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
-        """Note that the provider throttled an attempt. `retry_after` is its `Retry-After` in seconds, if it has one."""
+        """Note that the provider throttled an attempt.
+
+        `retry_after` is the `Retry-After` of the reply in seconds; None if there is none.
+        """
 
 
 def is_providers_failure(error: GatewayError, *, is_our_key: bool) -> bool:
     """Return whether an attempt failed because of its provider, so that another candidate may be tried.
 
-    `is_our_key` tells whether the request had the gateway's key. The refusal of a client's own key is the client's
-    mistake.
+    `is_our_key` is true if the request had the gateway's key. The refusal of a client's own key is no failure of the
+    provider.
     """
     if not isinstance(error, UpstreamFailed):
         return False
@@ -93,13 +98,13 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 
 
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
-    """Return the error to tell the client after several attempts. `errors` are their errors, in order.
+    """Return the error for the client if all attempts have failed. `errors` are the errors of the attempts, in order.
 
-    - It is the last failure of a provider that is not a throttling. So it is a throttling only if all providers
-      throttle, and then it has the shortest of their times to wait.
-    - A refusal by the gateway is told only if no provider failed.
-    - The provider's own bytes are passed on only for the last attempt, because another attempt may have been in another
-      format.
+    - The result is the last failure of a provider, other than throttling.
+    - If all failed providers throttled, the result is a throttling, with the shortest `Retry-After` of all.
+    - If no provider failed, the result is the last refusal by the gateway.
+    - The result has the provider's own error body only if it is the error of the last attempt. An earlier attempt may
+      have had another format.
     """
     last = errors[-1]
     failures = [error for error in errors if isinstance(error, UpstreamFailed)]

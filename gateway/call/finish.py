@@ -106,7 +106,10 @@ class Finish:
         self._report(record)
 
     def _end(self, record: Record, entry: Entry) -> None:
-        """Write the entry of a call of this process. If another process keeps the balances, it reports the record."""
+        """Write the journal entry of a call, and report its record to the metrics, the observers and the log.
+
+        If another process has replaced this one, that process reports the record.
+        """
         self.follower.put(entry)
         if not self.follower.is_replaced:
             self._report(record)
@@ -176,7 +179,7 @@ def _record(
 
 
 def _tried(call: Call, last: Cost) -> tuple[Tried, ...]:
-    """Return the attempts of a call that took several. `last` is the cost of the last attempt."""
+    """Return the attempts of a call for its record. `last` is the cost of the last attempt."""
     return tuple(
         _attempt(one, cost, call.problem if one is call.attempt else None)
         for one, cost in zip(call.attempts, costs_of(call, last), strict=True)

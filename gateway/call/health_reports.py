@@ -1,4 +1,4 @@
-"""Reports of how attempts ended, to the health of providers (`failover.Health`)."""
+"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from gateway.upstream.credentials import keys
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
-    """Tell `health` once how an attempt ended. `error` is None if its reply, or the first event of its stream, came."""
+    """Tell `health` how an attempt ended. Do nothing if this was reported before.
+
+    `error` is None if the attempt succeeded: the whole reply has come, or the first event of a stream.
+    """
     if attempt.is_reported:
         return
     attempt.is_reported = True
@@ -33,7 +36,10 @@ def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None
 
 
 def report_break(health: Health, attempt: Attempt, error: GatewayError) -> None:
-    """Tell `health` that a stream failed after its first event, if it did. The first event counted as a success."""
+    """Tell `health` that a stream failed after its first event. Do nothing if the provider is not to blame.
+
+    The attempt was reported as a success at the first event.
+    """
     if attempt.is_reported and is_providers_failure(error, is_our_key=has_our_key(attempt)):
         offer = attempt.candidate.offer
         health.ended(offer.provider_id, offer.model, failed=True, seconds=monotonic() - attempt.began)

@@ -1,8 +1,7 @@
-"""A look at the first event of a stream before the stream is returned, while another candidate could still serve the
-call.
+"""Waits for the first event of a provider's stream before the response is returned.
 
-The stream's source is started here, and its first batch waits for the consumer of the stream. Events that come later
-take the same way as without the look: the source gives them to the consumer in the read of their bytes.
+If the stream fails before its first event, another candidate can still serve the call. The first batch of events is
+kept until the stream is consumed. Later batches are passed directly to the consumer, as without this step.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from gateway.contract.errors import GatewayError
 
 
 class Peeked:
-    """A source that has been started already, and that begins with the batch that was read."""
+    """The source of a stream whose first batch has already been read. It yields this batch first."""
 
     __slots__ = ("_batches", "_first", "_take")
 
@@ -24,7 +23,7 @@ class Peeked:
         self._batches = source.batches(self._pass_on)
 
     def _pass_on(self, batch: Batch) -> bool:
-        """Give a batch to the consumer. Return False while there is none."""
+        """Give a batch to the consumer of the stream. Return False if there is no consumer yet."""
         return self._take is not None and self._take(batch)
 
     async def failure(self) -> GatewayError | None:
@@ -37,7 +36,7 @@ class Peeked:
         await self._batches.aclose()
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the batch that was read, and then the others, as `Source.batches` says."""
+        """Yield the first batch, and then the other batches (see `Source.batches`)."""
         first, self._first = self._first, None
         if first is not None:
             yield first

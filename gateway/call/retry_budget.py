@@ -1,10 +1,10 @@
 """The retry budget: a limit on the requests that are sent to another provider after an attempt has failed.
 
-If a provider fails, its calls are tried again elsewhere. Without a limit, an outage would double the requests that the
-other providers get, which then fail too. So further requests are limited to a share of the calls in a window of time. A
-few of them are always allowed, because a gateway with few calls has no outage to multiply.
+If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider would double the
+requests to the others, so that they fail too. Therefore these further requests are limited to a share of the calls in a
+window of time. A few further requests are always allowed, because they cannot overload a provider.
 
-A further attempt counts only if the one before it was sent. An attempt that did not reach its provider was no request.
+A further attempt is taken from the budget only if the attempt before it was sent to its provider.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from time import monotonic
 from typing import Final
 
 WINDOW_SECONDS: Final = 10
-"""Seconds for which calls and further requests are remembered."""
+"""Length of the window in seconds. Older calls and requests do not count."""
 ALWAYS: Final = 10
 """Number of further requests in a window that are allowed in addition to the share of the calls."""
 
 
 class RetryBudget:
-    """The calls with several candidates, and their further requests, of the last seconds."""
+    """The numbers of calls with several candidates, and of their further requests, in the last `WINDOW_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -32,9 +32,9 @@ class RetryBudget:
         self._slot()[1] += 1
 
     def take(self, share: float) -> bool:
-        """Count a further request, and return True; return False if the budget has none left.
+        """Take a further request from the budget. Return False if the budget is used up.
 
-        `share` is the allowed number of further requests for each call.
+        `share` is the allowed ratio of further requests to calls.
         """
         slot = self._slot()
         oldest = slot[0] - WINDOW_SECONDS

@@ -101,10 +101,7 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
-    """Return the names of the offers whose buckets are charged, each with its amounts.
-
-    There is one for each attempt that was sent. If no attempt was sent, nothing is charged.
-    """
+    """Return a pair for each attempt that was sent: the name of its offer, and the amounts to charge to its buckets."""
     last = len(call.attempts)
     return [
         (

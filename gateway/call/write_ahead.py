@@ -2,7 +2,7 @@
 
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.
-- Another attempt of the call has another line, which has the cost of the attempts before it too.
+- Each attempt of a call has a line of its own. The line also has the cost of the attempts before.
 - If a process is killed, the next process finds in the journal the calls that were sent and have not ended. Each of
   them gets a record with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is
   unknown.
@@ -83,7 +83,7 @@ def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
 
 
 def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
-    """Return the chains of money that are charged for an attempt."""
+    """Return the chains of money quotas that are charged for an attempt."""
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 

@@ -1,8 +1,8 @@
 """The step that tries the candidates of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
-- Another candidate is tried after a failure that `call/failover.py` allows, before the first event of the reply. The
-  number of attempts, their time, and the requests that they add are limited (`config/sections/resilience.py`).
+- Another candidate is tried after certain failures before the first event of the reply (`call/failover.py`). The number
+  of attempts, their total time, and the number of further requests are limited (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are.
 - A failed attempt is closed, and its cost is computed, before the next one begins.
 - A call with a single candidate takes a shorter way, because it is the usual one.
@@ -78,7 +78,10 @@ class Attempts:
         return response
 
     async def _one_by_one(self, call: Call, settings: Resilience) -> Response:
-        """Try the candidates one by one. After the last, wait for a provider that throttles, if that is configured."""
+        """Try the candidates one by one, and return the response of the first that serves the call.
+
+        If all fail and `retry_after_seconds` is configured, wait for a provider that throttles, and try it again.
+        """
         deadline = monotonic() + settings.total_seconds
         self.budget.called()
         failed: list[_Failed] = []
@@ -97,7 +100,7 @@ class Attempts:
         raise error_of_all([one.error for one in failed])
 
     def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the candidates that may be tried; the first candidate if there are none."""
+        """Yield the candidates that are not known to fail. If all are known to fail, yield the first one."""
         found = False
         for candidate in candidates:
             offer = candidate.offer
@@ -108,7 +111,10 @@ class Attempts:
             yield candidates[0]
 
     def _may_go_on(self, call: Call, settings: Resilience, failed: Sequence[_Failed], deadline: float) -> bool:
-        """Return whether another attempt may begin. A further request is taken from the budget."""
+        """Return whether another attempt may begin.
+
+        If the last attempt was sent, the further request is taken from the retry budget.
+        """
         if len(call.attempts) >= settings.max_attempts or monotonic() >= deadline:
             return False
         return not failed[-1].was_sent or self.budget.take(settings.retry_budget)
@@ -176,7 +182,10 @@ class Attempts:
         )  # fmt: skip
 
     def _facts(self, call: Call, attempt: Attempt) -> Facts:
-        """Return what the reply has reported. If the meter (usage reader) fails, return what it has returned last."""
+        """Return the facts of the attempt's reply so far (usage, stop reason, ...).
+
+        If the meter (usage reader) fails, return the facts that it returned last.
+        """
         if attempt.metering is None:
             return Facts()
         try:
@@ -205,7 +214,10 @@ def _attempt(
 
 
 def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, float] | None:
-    """Return the candidate whose provider asks for the shortest wait, and its seconds; None if it is too long."""
+    """Return the candidate whose provider asks for the shortest wait, and the wait in seconds.
+
+    Return None if no provider asks for a wait, or if the wait is longer than the configuration allows.
+    """
     if not settings.retry_after_seconds:
         return None
     last = {one.candidate.offer.name: one for one in failed}

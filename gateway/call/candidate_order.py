@@ -1,14 +1,17 @@
-"""The order in which the offers of a call are tried: by the strategy, and first the one that served the session last.
+"""The order in which the offers (models of providers) of a call are tried.
 
-- A provider keeps the prompts of a session in its cache, and reading them costs a tenth of sending them anew. So a
-  session goes on at the offer that served it, also if another offer took over only because of a failure, until no call
-  of the session has come for `resilience.sticky_seconds`. A model that rests (`upstream/health/`) is left out later.
-- A session goes back from another model, to which an alias led it after a failure, as soon as its own model serves.
-- The strategy chooses the offer of a session's first call. It is that of the alias, or `resilience.strategy` among the
-  providers with the highest preference. The other offers follow in their order.
-- `random` and `round_robin` choose for each call, whatever the session.
+- For the first call of a session, a strategy chooses the first offer. This is the strategy of the alias, or else
+  `resilience.strategy`, which chooses among the providers with the highest preference.
+- For later calls, the first offer is the one that served the session's last call, even if it only took over after a
+  failure. Its provider still has the session's prompts in its cache. Reading them costs a tenth of sending them anew.
+- After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
+  and `round_robin` choose for every call.
+- After a failure, an alias may lead a session to another model. The session goes back to its own model as soon as this
+  model serves again.
+- The other offers follow the first one in their given order.
 
-The memory is that of this process, and is bounded. No I/O is done here.
+Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in this process only, up
+to a maximum. No I/O is done here.
 """
 
 from __future__ import annotations
@@ -28,18 +31,22 @@ from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
 
 MAX_SESSIONS: Final = 20_000
-"""Maximum number of remembered sessions, each with a few hundred bytes. The least recent ones are forgotten first."""
+"""Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session that has been silent for
+longest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
-"""Strategies that ignore where a session was served."""
+"""Strategies that choose for every call, and ignore which offer served the session before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""The tokens by whose cost prices are compared. Agents read more than they write."""
+"""The proportion of tokens by whose cost the strategy `cheapest` compares offers. Agents read more than they write."""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""
 
 
 class CandidateOrder:
-    """The order of offers, and the offers that sessions used last. `in_flight` returns a provider's calls in flight."""
+    """Puts offers in order, and remembers which offer served each session last.
+
+    `in_flight` returns the number of calls in flight at a provider.
+    """
 
     def __init__(self, in_flight: Callable[[str], int], clock: Callable[[], float] = monotonic) -> None:
         self._in_flight = in_flight
@@ -51,7 +58,7 @@ class CandidateOrder:
     def order(
         self, offers: Sequence[Offer], strategy: Strategy, session: Session, prices: Prices, sticky_seconds: float
     ) -> Sequence[Offer]:
-        """Return the offers in the order in which they are tried. There is at least one."""
+        """Return the offers in the order in which they are tried. `offers` must not be empty."""
         if len(offers) == 1:
             return offers
         first = None if strategy in FOR_EACH_CALL else self._last(offers, session, sticky_seconds)
@@ -60,9 +67,10 @@ class CandidateOrder:
         return [first, *(offer for offer in offers if offer is not first)]
 
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
-        """Remember that an offer has served a call of a session, unless its model is not that of `first`.
+        """Remember that `offer` has served a call of a session.
 
-        `first` is the first offer in the order of the call.
+        `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered, so
+        that the session goes back to its own model.
         """
         if base_id(offer.base) != base_id(first.base):
             return
@@ -72,7 +80,10 @@ class CandidateOrder:
             self._served.popitem(last=False)
 
     def _last(self, offers: Sequence[Offer], session: Session, seconds: float) -> Offer | None:
-        """Return the offer that served the session's last call; None if it was too long ago, or is not in `offers`."""
+        """Return the offer that served the session's last call.
+
+        Return None if the offer is not in `offers`, or if the last call was at least `seconds` ago.
+        """
         at, name = self._served.get(session, (0.0, ""))
         if not name or self._clock() - at >= seconds:
             return None
@@ -97,12 +108,15 @@ class CandidateOrder:
 
 
 def _hash(session: Session) -> int:
-    """Return a number that is the same for each call of a session, in each process."""
+    """Return a number that is the same for all calls of a session, in every process."""
     return crc32(session[1].encode())
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return an offer, which each number has with a probability in proportion to its provider's weight."""
+    """Return the offer to which `number` is assigned.
+
+    Numbers are assigned to offers in proportion to the weights of their providers.
+    """
     point = number % sum(offer.provider.weight for offer in offers)
     for offer in offers:
         point -= offer.provider.weight
@@ -112,13 +126,13 @@ def _weighted(offers: Sequence[Offer], number: int) -> Offer:
 
 
 def _cost(offer: Offer, prices: Prices) -> float:
-    """Return the cost of a usual call. An unknown cost is the highest."""
+    """Return the cost of a typical call; infinity if it is unknown."""
     price = prices.of(offer.provider, offer.model)
     cost = None if price is None else price.cost(_USUAL)
     return float("inf") if cost is None else cost
 
 
 def best_ranked(offers: Sequence[Offer]) -> int:
-    """Return how many of the offers, which are sorted by preference, have the highest preference."""
+    """Return the number of offers that have the highest preference. `offers` must be sorted by preference."""
     highest = offers[0].provider.preference
     return next((at for at, offer in enumerate(offers) if offer.provider.preference != highest), len(offers))

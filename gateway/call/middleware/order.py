@@ -20,7 +20,7 @@ class Order:
     candidates: CandidateOrder
 
     async def __call__(self, call: Call, following: Next) -> Response:
-        """Order the offers, run the next step, and remember which offer has served the session."""
+        """Put the offers in order, run the next step, and remember which offer has served the session."""
         if len(call.offers) == 1:
             return await following(call)
         session = call.identity.login, call.session_id, call.request.model

@@ -31,7 +31,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
 For example, `eu.amazon.nova-lite-v1:0` fits `bedrock-eu`. A model with another prefix is priced by its own prefix, and
 not by the configured list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
-"""Identity modes in which the tailnet policy may have further grants, which this check cannot see."""
+"""Identity modes in which callers may have grants in the tailnet policy too. This check does not see these grants."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -104,9 +104,9 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn of a provider whose costs are unknown.
 
-    Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Another
-    provider must name one only if its compatibility flags imply a list and `auto_cost_basis` is off. A local server
-    needs none. A price list that the gateway does not have is reported too.
+    Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Any
+    other provider must name a list only if its compatibility flags imply one and `auto_cost_basis` is off. A local
+    server needs no list. Also warn of a price list that the gateway does not have.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)

@@ -24,9 +24,9 @@ def changed_paths(before: Any, after: Any) -> list[str]:
 
 
 def rotated_keys(before: Config, after: Config) -> list[str]:
-    """Return the paths of providers' API keys whose value changed.
+    """Return the paths of the API keys that have changed, such as `providers.bedrock.apikey`.
 
-    A value may change although the document still names the same file or variable.
+    A key may change although the document still names the same file or variable.
     """
     return [
         dotted_path(("providers", name, "apikey"))

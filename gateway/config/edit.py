@@ -172,10 +172,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose secrets a reader of the new text could see, because redaction would not hide them.
+    """Return the marks whose secrets a reader of the new text could see.
 
-    Redaction also hides every copy of a secret that is in use. This is ignored here, because the secret may later be
-    replaced while the text stays.
+    Redaction would hide a secret as long as the gateway uses it. This is ignored here, because the key may be replaced
+    later while the text stays.
     """
     text = _restore(given, marks)
     try:
@@ -202,7 +202,7 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the text with secrets as a finding about the given text, which has marks.
+    """Convert a finding about the text with secrets into a finding about the given text, which has marks instead.
 
     Line and column are those in the given text. The finding shows no secret.
     """

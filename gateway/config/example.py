@@ -1,7 +1,7 @@
 """The smallest useful configuration, as text.
 
-It is shown to users who start the gateway without a configuration. Its provider is that of Aperture's documentation. A
-test loads the text.
+Users who start the gateway without a configuration are shown this text. The provider in it is the one in Aperture's
+documentation. A test loads the text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The JSON Schema of the configuration, with which editors complete keys and mark misspelt keys.
 
-The schema is made from the pydantic models by which the loader validates. So it has the loader's rules, except rules
-about several values together. It refuses unknown keys, of which the loader only warns, because editors underline errors
-and warnings alike. The dialect is JSON Schema 2020-12.
+The schema is made from the loader's pydantic models. So it has the loader's rules, except rules about several values
+together. The schema refuses unknown keys, although the loader only warns of them: editors underline errors and warnings
+alike. The dialect is JSON Schema 2020-12.
 """
 
 from __future__ import annotations

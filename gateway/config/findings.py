@@ -25,7 +25,8 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Length in characters from which a part of a hidden value is masked too. Shorter parts occur in any sentence."""
+"""Minimum length in characters of a part of a hidden value that messages must not show. Shorter parts occur in any
+sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
@@ -33,7 +34,7 @@ PATIENCE: Final = 200_000
 warnings and hints for many words and names could take minutes.
 """
 _LONGEST_NAME: Final = 100
-"""Maximum length in characters of a word for which similar names are searched, and of the names compared with it."""
+"""Maximum length in characters of a word and a name that are compared to find a similar name."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -78,7 +79,7 @@ class Report:
     hidden: Mapping[str, str] = field(default_factory=dict)
     """Values from the environment that no message may show, each with the macro to show instead."""
     settled: frozenset[Path] = frozenset()
-    """Paths for which no further findings are reported, because a finding already covers them."""
+    """Paths that already have a finding. No further findings are reported for them."""
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)

@@ -147,9 +147,7 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The name and folder of a text, and the compatibility flags, environment and files to which its values may
-    refer.
-    """
+    """The source of a configuration: the name and folder of its text, and all that its values may refer to."""
 
     name: str
     folder: FilePath

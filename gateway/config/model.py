@@ -47,7 +47,8 @@ class AssumeRole:
     source_identity: str = ""
     session_tags: tuple[tuple[str, str], ...] = ()
     duration_seconds: int = 3600
-    """Seconds for which a session is valid. A role that another role assumes has one hour at most (STS, AssumeRole)."""
+    """Seconds for which a session is valid. If one role assumes another role, AWS allows one hour at most (STS,
+    AssumeRole)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,12 @@ class CircuitBreaker:
 
     enabled: bool = True
     failures: float = 0.5
-    """The share of failed attempts at which the circuit opens. resilience4j and LiteLLM have the same share."""
+    """The share of failed attempts at which the circuit opens. The default is that of resilience4j and LiteLLM."""
     calls: int = 5
     """Minimum number of attempts in the window. Envoy ejects a host after 5 errors in a row."""
     window_seconds: float = 60
     open_seconds: float = 15
-    """Seconds for which no attempt passes. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
+    """Seconds for which an open circuit lets no attempt pass. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
     half_open: int = 3
     """Number of probes that pass while the circuit is half open. The circuit closes after as many successes."""
     slow_start_seconds: float = 30
@@ -166,11 +167,12 @@ class Provider:
     disabled: bool = False
     preference: int = 0
     """The rank among providers of the same model. The provider with the highest number is used. If several have this
-    number, the first of them is used. The others follow if it fails (`Resilience.failover`)."""
+    number, `Resilience.strategy` chooses among them. If the provider fails, the others follow (`Resilience.failover`).
+    """
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
-    """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
+    """Certificates of the accepted authorities in PEM format; "" for the system's authorities."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
     weight: int = 1
@@ -178,7 +180,7 @@ class Provider:
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """The provider's own settings of the circuit breaker. Missing settings are taken from `Resilience`."""
     timeouts: Timeouts = Timeouts()
-    """The provider's own timeouts, or those of the section `resilience`."""
+    """The provider's own timeouts. Missing timeouts are taken from the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
     auto_cache: AutoCaching = False
     """The calls to whose requests the gateway adds prompt-cache marks. False means none, True those of clients whose
@@ -201,13 +203,13 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
-    """The quotas to which requests for the capability's models are charged, each with its overdraft quotas. If the
-    capability names no models, all requests are charged. A request that is charged to an undefined quota is refused.
-    """
+    """The quotas to which requests for the capability's models are charged. Each is a chain: the first quota, and
+    further quotas that pay when it is empty. If the capability names no models, all requests are charged. A request
+    that is charged to an undefined quota is refused."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """The place of the grant's object in the document or the tailnet policy, for explanations of which grant allows a
-    call."""
+    """The place of the grant's object in the document or the tailnet policy. Explanations name it as the reason why a
+    call is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +255,16 @@ class Listener:
     """The path of the unix socket; "" if the listener is an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """The login of every caller in the mode `static`, in which it is never empty.
+    """The login of every caller in the mode `static`. It is never empty in this mode.
 
-    `groups` and `tags` are for this mode too.
-    """
+    `groups` and `tags` are for this mode too."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
     """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
     service: str = ""
-    """`svc:NAME` if the gateway is called as a Tailscale Service. The grants for the service are then used, not those
-    for the node."""
+    """`svc:NAME` if the gateway is called as a Tailscale Service. Callers then have the grants for the service, and not
+    the grants for the node."""
     proxies: frozenset[str] = frozenset()
     """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
     may."""
@@ -310,10 +311,10 @@ class Fetching:
     timeout_seconds: float = 20
     """Maximum number of seconds for fetching one file, including redirects."""
     allow_hosts: tuple[str, ...] = ()
-    """The only public hosts from which files are fetched, in lower case; () for all. `*.NAME` is every host below
-    NAME."""
+    """The public hosts from which files may be fetched, in lower case; () for all hosts. `*.NAME` stands for every host
+    below NAME."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts from which files are fetched even on private addresses: `HOST` for ports 80 and 443, or `HOST:PORT`."""
+    """Hosts with private addresses from which files may be fetched: `HOST` for ports 80 and 443, or `HOST:PORT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,17 +345,15 @@ class Bodies:
     limit: int = 0
     """Maximum number of bytes stored of a request's body, and of a reply's body; 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored, but not longer than their calls; None for ever. If it is 0, stored bodies
-    are removed.
-    """
+    """Seconds for which bodies are stored; None for ever, and 0 to remove stored bodies. No body is stored longer than
+    its call."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Maximum number of callers, by login, with their own metric series. All others share the series "other". If it is
-    0, there are no series by caller.
-    """
+    """Maximum number of callers with a metric series of their own, by login. All other callers share the series
+    "other". With 0, there are no series by caller."""
     listener: Listener | None = None
     """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
 
@@ -377,8 +376,8 @@ class Resilience:
     strategy: Strategy = "first"
     """The strategy that chooses among the providers of a model that have the highest preference."""
     sticky_seconds: float = 300
-    """Seconds after a session's last call for which the session stays at its provider; 0 if it does not. Anthropic and
-    Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
+    """Seconds after a session's last call for which the session stays at its provider; 0 if sessions do not stay.
+    Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
     retry_after_seconds: float = 0
     """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. The gateway waits only if
     no other candidate is left."""

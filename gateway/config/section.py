@@ -1,8 +1,11 @@
 """The base of all sections: one JSON object whose keys are the fields of a pydantic model.
 
-A field may have marks in its `Annotated` type. `PLANNED` marks a known key that has no effect yet, and `Lacking` adds a
-text to the warning about such a key. `Holds` marks a value that contains further sections, which are checked one by
-one. The top level of the document is in `root.py`, other sections are in `config/sections/`.
+A field may have marks in its `Annotated` type:
+
+- `PLANNED`: the key is known but has no effect yet. `Lacking` adds a text to the warning about such a key.
+- `Holds`: the value contains further sections, which are checked one by one.
+
+The top level of the document is in `root.py`, other sections are in `config/sections/`.
 """
 
 from __future__ import annotations

@@ -161,7 +161,9 @@ def own_routes() -> Sequence[tuple[str, str]]:
 
 
 def _report_plugins(registry: Registry, log: Logger) -> None:
-    """Log the installed packages with plugins, the plugins that are left out, and those whose import took long."""
+    """Log the installed packages with plugins, the plugins that are left out, and the plugins whose import took
+    long.
+    """
     if registry.packages:
         log.info("plugins.installed", packages=list(map(str, registry.packages)))
     for skipped in registry.skipped:

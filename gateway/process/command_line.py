@@ -308,7 +308,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    """Run `usage` or `providers`, which ask a running gateway."""
+    """Run `usage` or `providers`. These commands send requests to a running gateway."""
     try:
         answer: bytes = options.answer(options)
     except (usage.BadUsage, usage.NoUsage, provider_table.NoHealth) as error:

@@ -73,7 +73,7 @@ async def _watch(folder: Path, changed: asyncio.Event) -> None:
 
 @dataclass(slots=True)
 class _Family:
-    """The child processes: the one that serves, those that it has replaced, and one that is starting."""
+    """The child processes: the one that serves, replaced ones that have not ended, and one that is starting."""
 
     command: Sequence[str]
     sockets: Path

@@ -1,7 +1,7 @@
 """Frees a configuration that is no longer used, little by little.
 
-A configuration of 10,000 models and grants has hundreds of thousands of objects. If the last reference to all of them
-is dropped at once, freeing them takes some 20 ms, in which no other thread runs.
+A configuration of 10,000 models and grants has hundreds of thousands of objects. Freeing all of them at once would take
+some 20 ms, and no other thread runs meanwhile.
 """
 
 from __future__ import annotations

@@ -74,14 +74,15 @@ class Reloader:
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The secret key from which entity tags, and the marks that replace secrets, are computed. They stay valid after a
-    restart if the key stays the same."""
+    """The secret key for entity tags, and for the marks that replace secrets in texts. If the key is kept over a
+    restart, tags and marks stay valid."""
     history: History | None = None
     """The last versions of the configuration; None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The stamps (such as times and sizes) of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
-    """The configuration with which the process started. Changes of some keys take effect only at a restart."""
+    """The configuration with which the process started. Changes of some keys since then take effect only at a
+    restart."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

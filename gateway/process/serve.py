@@ -207,9 +207,10 @@ def _header_bytes(config: Config) -> int:
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
     """Open the sockets of all listeners.
 
-    Append the socket of the metrics listener to `metrics`, and all others to `bounds`.
+    Append the socket of the metrics listener to `metrics`, and all other sockets to `bounds`.
 
-    Raises `CannotStart` if a socket cannot be opened, or if `every` is True and one of `passed` belongs to no listener.
+    Raises `CannotStart` if a socket cannot be opened, or if `every` is True and no listener uses one of the `passed`
+    sockets.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)

@@ -32,7 +32,7 @@ Configured = Callable[[], Config]
 
 
 class Site(web.SockSite):
-    """A site of aiohttp, whose connections may begin with TLS or with a PROXY header.
+    """A site of aiohttp. Its connections may begin with TLS or with a PROXY header.
 
     The site uses a copy of the socket, so that the socket still listens when the site is stopped.
     """

@@ -225,8 +225,8 @@ def _copy_database(snapshot: sqlite3.Connection, path: Path) -> None:
 def _apply(journal: Mapping[int, BinaryIO], offset: JournalOffset, copy: StateFiles) -> tuple[int, float | None]:
     """Apply the lines of the journal after `offset` to the copied database.
 
-    Return the number of calls in the copy, and the Unix time at which the last one began. Lines that cannot be read are
-    added to the file of unreadable lines.
+    Return the number of calls in the copy, and the Unix time at which its last call began. Unreadable lines are added
+    to the file of unreadable lines.
     """
     try:
         with closing(connect(copy.database)) as connection:

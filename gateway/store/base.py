@@ -46,7 +46,7 @@ class Session(Totals):
     agent: str
     """Agent (client program) of the last call."""
     provider: str
-    """Provider of the last call for which a provider was chosen; "" if no provider was chosen for any call."""
+    """Provider of the session's last call that has a provider; "" if no call has one."""
     providers: tuple[str, ...]
     """Providers that were used in the session, the last used first."""
     models: tuple[str, ...]

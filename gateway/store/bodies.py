@@ -2,9 +2,8 @@
 
 - Bodies are stored separately from calls because they are large and private, and expire first.
 - A thread takes bodies from a queue of limited size and writes them to the file.
-- Records of calls are never lost, but **bodies may be lost**: those in the queue when the process is killed, those that
-  arrive while the queue is full, and those that cannot be written to the disk. The log reports the number of bodies
-  lost for the last two reasons.
+- **Bodies may be lost**, unlike records of calls: if the process is killed before they are written, if the queue is
+  full, or if they cannot be written to the disk. The log reports how many were lost for the last two reasons.
 - With a retention of zero nothing is written, and existing bodies are deleted.
 
 `call/capture.py` collects the bodies of a call.
@@ -35,9 +34,9 @@ MAX_WAITING: Final = 32 * 1024 * 1024
 OVERHEAD: Final = 4096
 """Number of bytes that are added to the size of each call's bodies in the queue, because headers take memory too."""
 GATHER_SECONDS: Final = 0.05
-"""Seconds for which more bodies are collected after the first, so that there are at most about 20 commits a second."""
+"""Seconds for which more bodies are collected after the first one. So there are at most about 20 commits a second."""
 BATCH: Final = 200
-"""Maximum number of calls whose bodies are written or deleted in one transaction, during which the file is locked."""
+"""Maximum number of calls whose bodies are written or deleted in one transaction. The file is locked meanwhile."""
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired bodies, if the last search has deleted all expired bodies."""
 REPORT_SECONDS: Final = 10.0
@@ -121,7 +120,7 @@ class Bodies:
         return await asyncio.to_thread(self._read, call, identity)
 
     def close(self) -> None:
-        """Make the thread write the rest of the queue and end. Wait for that at most `CLOSE_SECONDS`."""
+        """Make the thread write the rest of the queue and end. Wait at most `CLOSE_SECONDS` for the end."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The form in which the bodies of one call are stored, and the protocol of the object that gives them to the store.
+"""The form in which the bodies of one call are stored, and the protocol of an object that has the bodies before that.
 
 This module only defines types. `call/capture.py` collects the bodies of a call; `bodies.py` writes them.
 """
@@ -58,7 +58,7 @@ class Capture(Protocol):
         """The number of bytes of the two bodies in memory."""
 
     def redacted(self) -> CapturedBodies:
-        """Return the headers, without secrets, and the bodies, in the form in which they are stored.
+        """Return the bodies, and the headers without secrets, in the form in which they are stored.
 
         `Bodies` calls this in its writing thread.
         """

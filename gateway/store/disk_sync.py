@@ -34,7 +34,7 @@ class Unflushed(NamedTuple):
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
-    """Number of lines written to the journal since the process started, all of which the flush puts on the disk."""
+    """Number of lines written to the journal since the process started. The flush puts all of them on the disk."""
     end: JournalOffset
     """The offset after the last of the `lines` in the journal."""
 

@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
 
 LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
-"""Lengths in milliseconds of the units of time by which calls are summed, the coarsest first. A key ends a table's
-name."""
+"""Lengths in milliseconds of the units of time by which calls are summed, the coarsest first.
+
+The keys are the ends of tables' names, such as `hour` in `figures_hour`."""
 FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, unit in LEVELS.items()}
 """Tables of sums over calls, each with the length in milliseconds of its unit of time."""
 EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}

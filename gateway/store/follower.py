@@ -3,9 +3,9 @@
 - `put_sent` is called before a billed call is sent, and `put` when any call has ended.
 - A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
-- After a restart the follower continues at the offset that is in the store.
-- When another process takes over the journal, the follower stops applying it. It writes further entries to a second
-  journal, the spool, from which the other process reads them (`call/predecessor.py`).
+- The store has the offset up to which the journal was applied. After a restart the follower continues there.
+- When another process takes over the journal, the follower stops applying the journal. It writes further entries to a
+  second journal, the spool. The other process reads them there (`call/predecessor.py`).
 
 `entries.py` defines the lines of the journal. This module does not know how a store writes entries.
 """

@@ -1,8 +1,9 @@
 """Counts of durations by buckets, from which percentiles are computed.
 
-The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent. In the worst
-case, if all durations in its bucket are alike, it is off by this factor. Counts can be added, so percentiles of any
-range of time come from sums. Two counts are packed into one integer, because sums over many columns are slow.
+- The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent, and by a
+  factor of 1.8 in the worst case.
+- Counts can be added, so the percentiles of any range of time can be computed from sums.
+- Two counts are packed into one integer, because sums over many columns are slow.
 """
 
 from __future__ import annotations

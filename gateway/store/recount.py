@@ -17,7 +17,7 @@ from gateway.store.figures_writing import series_numbers, update_health, write_e
 from gateway.store.sums import DAY, QUARTER, Group, Health, Series, Sums, sum_calls
 
 Missing = dict[int, set[Series]]
-"""Series whose counts are too low, by the start of the quarter hour."""
+"""Series whose counts are too low, by the start of the quarter hour in milliseconds."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"
 _COUNTS: Final = {
@@ -55,7 +55,7 @@ def missing_texts(connection: sqlite3.Connection) -> int:
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Recount the uses of tools and the errors of the sums in which stored calls are missing.
+    """Recount the uses of tools and the errors for all sums that lack stored calls.
 
     The health of models gets the last success and the last error of the stored calls.
     """
@@ -85,7 +85,7 @@ def _groups(missing: Missing, time: int) -> set[Group]:
 
 
 def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of those calls that can be read, in the order of `CALL_COLUMNS`."""
+    """Yield the values of the readable calls, in the order of `CALL_COLUMNS`."""
     for row in rows:
         try:
             record_of(row)

@@ -36,7 +36,7 @@ _BEYOND: Final = 2**53
 
 
 class Table(NamedTuple):
-    """A table of the database, with the column by which its rows are read in order."""
+    """A table of the database, and the column by which its rows are sorted when they are read."""
 
     name: str
     key: str
@@ -65,8 +65,8 @@ TABLES: Final = (
 def repair_segment(segment: Segment, aside: Path) -> None:
     """Replace the damaged lines of a journal's file by blanks, and cut off a last line without an end.
 
-    The file is copied to the folder `aside` first. All other lines keep their offsets, to which the store refers. Lines
-    of another release are kept. Raises `OSError` if a file cannot be read or written.
+    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store refers to an
+    offset. Lines of another release are kept. Raises `OSError` if a file cannot be read or written.
     """
     data = bytearray(segment.path.read_bytes())
     for line in segment.bad:
@@ -148,7 +148,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
 
 
 def rebuild_sums(path: Path) -> None:
-    """Correct the sums in which stored calls are not counted. Raises `sqlite3.Error` or `StoreFailed` on failure."""
+    """Correct the sums that lack stored calls. Raises `sqlite3.Error` or `StoreFailed` on failure."""
     with closing(connect(path)) as connection:
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("BEGIN IMMEDIATE")
@@ -228,7 +228,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the first key, at least `start` + `step`, from which rows can be read again."""
+    """Return the first key after the damage from which rows can be read again. It is at least `start` + `step`."""
     bad = start + step - 1
     good = start + step
     while not _is_readable(source, query, good):
@@ -267,7 +267,7 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace the sums by quarter hour in which stored calls are missing.
+    """Replace the sums by quarter hour that lack stored calls.
 
     Then replace the coarser sums, and the sums over all callers, that count fewer calls than the sums by quarter hour.
     At the end, recount the uses of tools and the errors.

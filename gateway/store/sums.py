@@ -100,12 +100,12 @@ class SessionShare:
 
     agent: str = ""
     provider: str = ""
-    """Provider of the last call for which a provider was chosen."""
+    """Provider of the last call that has a provider; "" if no call has one."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
     sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))
     models: dict[tuple[str, str], int] = field(default_factory=dict)
-    """The models of the session, as (provider, model), with the Unix time in milliseconds at which the last reply
+    """The (provider, model) pairs of the session, each with the Unix time in milliseconds at which its last reply
     ended."""
     tools: dict[str, int] = field(default_factory=dict)
 

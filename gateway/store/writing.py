@@ -84,10 +84,10 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 
 
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
-    """Add the calls that were sent to the open calls, and remove those that have ended.
+    """Add the calls that were sent to the open calls, and remove the calls that have ended.
 
-    A call that is sent again to another provider has another line, which replaces the former one.
-    A call that was sent and has ended within the same batch gets no row.
+    If a call is sent again to another provider, its new line replaces the former one. A call that was sent and has
+    ended within the same batch gets no row.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]
@@ -152,8 +152,8 @@ def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
 def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
     """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
 
-    At most `limit` calls and `limit` sessions are deleted. Errors and uses of tools before this time, whose texts were
-    chosen by clients and providers, are deleted too. Return the number of deleted calls.
+    At most `limit` calls and `limit` sessions are deleted. Errors and uses of tools before this time are deleted too,
+    because they contain texts chosen by clients and providers. Return the number of deleted calls.
     """
     time = round(before * 1000)
     connection.execute("BEGIN IMMEDIATE")

@@ -30,7 +30,8 @@ A configuration with 10,000 grants has about 260,000.
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Number of characters to which a very long name is cut in a dotted path."""
+"""Number of characters that are kept of a very long name in a dotted path. A name of up to twice this length is not
+cut."""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]

@@ -20,8 +20,8 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for keys whose value is a secret if it is a string. If the value is an object, the strings inside are not
-secrets for this reason. They are for keys that match `_SECRET_NAME`."""
+"""Pattern for keys of secret strings. If the value of such a key is an object, the strings in the object are not
+secrets because of this key. With a key that matches `_SECRET_NAME`, they are."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Pattern for keys such as `authorization`. Such a value is a header's value, which is secret, or a word like
 `bearer`."""

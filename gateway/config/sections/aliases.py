@@ -111,7 +111,10 @@ def _check_target(
     models: Mapping[str, Collection[str]],
     reading: Reading,
 ) -> None:
-    """Warn of a target whose provider is not declared, or whose model its provider does not have (`models`)."""
+    """Warn if the provider of a target is not declared, or if the provider lacks the target's model.
+
+    `models` has the models of each provider.
+    """
     id_, model = target
     if id_ not in declared:
         hint = reading.report.hint(id_, declared)

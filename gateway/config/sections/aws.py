@@ -1,4 +1,4 @@
-"""The key `aws` of a provider: the AWS credentials that sign its requests, or from which its API keys are made.
+"""The key `aws` of a provider: how the gateway gets AWS credentials, and whether they sign requests or make API keys.
 
 The credentials themselves are not in the document. They are obtained at run time in `gateway/upstream/credentials`.
 """

@@ -74,7 +74,7 @@ def read_charges(
 
 
 def check_quotas(quotas: Sequence[Any], path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of undefined quotas that the capability at `path` names, and of overdrafts that name a quota twice."""
+    """Warn of undefined quotas that the capability at `path` names, and of quotas that occur twice in one chain."""
     for index, raw in enumerate(quotas):
         place = (*path, "quotas", index)
         name, more = (raw.get("bucket"), raw.get("overdraft")) if isinstance(raw, dict) else (None, None)

@@ -1,4 +1,4 @@
-"""The section `circuit_breaker`, in `resilience` and in a provider, whose keys override those of `resilience`."""
+"""The section `circuit_breaker` of `resilience` or of a provider. A provider's keys override those of `resilience`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ class CircuitBreakerSection(Section):
 
 
 def read_circuit_breaker(raw: Mapping[str, Any], path: Path, base: CircuitBreaker, reading: Reading) -> CircuitBreaker:
-    """Return the settings at `path`, with those of `base` for keys that are missing. `raw` contains the section."""
+    """Return the settings of the section at `path`. Missing keys are taken from `base`.
+
+    `raw` is the object that contains the section.
+    """
     section = reading.within(CircuitBreakerSection, raw, path)
     return replace(base, **section.model_dump(exclude_unset=True))

@@ -132,7 +132,7 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Return the capability of an object, or None if it has a fault, and messages about the object.
 
-    A policy has no text with lines, so faults are collected in a report in which every path has the offset 0.
+    A tailnet policy is no text with lines. So the report of faults has the offset 0 for every path.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

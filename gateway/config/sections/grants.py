@@ -41,7 +41,7 @@ class GrantSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Names that grants may refer to, as the other sections of the document declare them."""
+    """The names that other sections of the document declare, and that grants may refer to."""
 
     providers: Collection[str]
     quotas: Collection[str]

@@ -1,7 +1,7 @@
 """A key that a program prints: `"apikey": "exec:NAME ARGUMENTS"`.
 
-The program is in the folder `helpers` beside the configuration. So whoever may save a configuration through the API or
-a page chooses among the programs that the operator has put there, and cannot run others.
+The program must be in the folder `helpers` beside the configuration. So somebody who may save a configuration through
+the API or a page can choose among the operator's programs there, and cannot run any other program.
 """
 
 from __future__ import annotations

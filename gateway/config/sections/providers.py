@@ -48,7 +48,8 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Compatibility flags in Aperture's documentation. The registry has those that this gateway supports."""
+"""Compatibility flags in Aperture's documentation. This gateway may lack some of them; the registry has those that it
+supports."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"

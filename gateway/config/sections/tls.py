@@ -24,7 +24,7 @@ _KEY: Final = "PRIVATE KEY-----"
 
 
 class TlsSection(Section):
-    """The TLS of a listener, whose clients then call it by `https://`."""
+    """The TLS settings of a listener. Clients then call the listener by `https://`."""
 
     certificate: WrittenPath = Field(
         min_length=1,

@@ -36,7 +36,7 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios of a price to another price of the same row: (the other price, lowest ratio, highest ratio)."""
+"""Believable ratios of two prices in the same row, by the first price: (second price, lowest ratio, highest ratio)."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
 """Lowest and highest believable ratio of a price to the standard price, for service tiers and long prompts. Real ratios
 are 0.4 to 12."""
@@ -96,8 +96,10 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows of the earlier file that the later file does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows of which a source no longer lists some prices, and which stay in the file. Each has the text of its field
-    `dropped`, which names these prices. Only rows with a new or changed `dropped` are listed."""
+    """Rows that stay in the file although a source no longer lists some of their prices.
+
+    Each is mapped to the text of its field `dropped`, which names these prices. Only rows with a new or changed
+    `dropped` are listed."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """New and changed rows with implausible prices or price jumps, each with the reasons for doubt."""
 

@@ -28,7 +28,7 @@ With this unit, a published price in USD for 1M tokens may have nine decimals.""
 NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
-"""Exponent of the number of tokens for which prices are published: 10**6."""
+"""Exponent in 10**6, the number of tokens that a published price is for."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
@@ -45,10 +45,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that the count of another kind includes, such as image tokens in the input.
+"""Kinds of tokens that are included in another kind, such as image tokens in the input.
 
-Each is mapped to the other kind, and to whether the price of the other kind applies if a model has no separate price.
-If that price does not apply, as for audio, the price is unknown."""
+A value is a pair: the other kind, and whether its price applies if a model has no separate price. If it does not apply,
+as for audio, the price is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -111,7 +111,7 @@ class Modifiers:
     """
 
     geos: Mapping[str, Decimal]
-    """Factors for the prices of tokens, by the geography in which the provider says that the model ran."""
+    """Factors for the prices of tokens, by the geography that the provider reports for a call."""
     fees: Mapping[str, int]
     """Prices of one use of a tool, by the tool's name in `Part.extra`, in the unit of the rates."""
 
@@ -158,7 +158,8 @@ class Priced:
     """Ascending pairs of (Unix time from which the prices are valid, prices). The first prices also apply to earlier
     times."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the configuration multiplies the list price. It is already included in the rates in `periods`."""
+    """Factor by which the configuration multiplies the list price. The rates in `periods` already include the
+    factor."""
     places: int = PLACES
     """Decimal places of the integers in the rates: their unit is 10**-places USD."""
     modifiers: Modifiers = NO_MODIFIERS
@@ -193,8 +194,8 @@ class Priced:
         `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Tools
         that are not in `FEES` cost nothing. `at` is the Unix time of the call, now by default.
 
-        `geo` is the geography in which the provider says that the model ran. If the list has no prices for `geo`, the
-        factor for `geo` is used. If there is no factor either, the cost is None.
+        `geo` is the geography that the provider reports. If the list has no prices for `geo`, the factor for `geo` is
+        used. If there is no factor either, the cost is None.
         """
         rates, factor = self._period(at)[1], None
         steps = rates.steps(tier, geo)

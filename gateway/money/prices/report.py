@@ -8,7 +8,7 @@ from typing import Final
 from gateway.money.prices.differences import Change, Differences, Key, PathPrices
 
 _BRIEF: Final = ("input", "output", "cache_read")
-"""Kinds of prices that the report shows for an added row. The price file has the other prices."""
+"""Kinds of prices that the report shows for an added row. Other prices can be read in the price file."""
 _CHANGES_SHOWN: Final = 5
 """Maximum number of changes that the report shows for one row."""
 

@@ -27,8 +27,9 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Patterns for endings by which ids of the same model differ: an alias, a version, a date, and the 0 of `opus-4-0`.
-They are removed from an id in this order."""
+"""Patterns for the endings of ids that name the same model: an alias, a version, a date, and the 0 of `opus-4-0`.
+
+The endings are removed in this order."""
 _LARGEST: Final = 10**9
 """Maximum price in USD for 1M tokens. Real prices are far below, so a higher price is a mistake."""
 

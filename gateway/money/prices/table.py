@@ -42,19 +42,21 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "vercel": ("vercel", ""),
     }
 )
-"""Names of price lists (`cost_basis`), mapped to (book, region of models whose id has no region prefix).
+"""Names of price lists (`cost_basis`), mapped to pairs (book, region).
 
-A book has the rows of one seller. The names of price lists are those in Aperture's documentation."""
+A book has the rows of one seller. The region applies to models whose id has no region prefix. The names of price lists
+are those in Aperture's documentation."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers whose price without a region applies to every region without a price of its own. Bedrock lists models without
-inference profiles only without a region. Azure is not listed here: its data zones cost more than its global price, so
+"""Sellers whose price without a region applies to all regions without a separate price. On Bedrock, models without
+inference profiles have only such a price. Azure is not among them: its data zones cost more than its global price, so
 the price in a zone without a row is unknown."""
 
 MAX_SERVED: Final = 512
 """Maximum number of cached prices for names of models that come from replies. There is a limit, because providers can
 send any number of different names."""
 MAX_SERVED_NAME: Final = 256
-"""Maximum number of characters of a model name in a reply for which a price is searched. Real names are shorter."""
+"""Maximum number of characters of a model name in a reply. No price is searched for longer names. Real names are
+shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
 """Pattern for the vendor at the beginning of a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
@@ -72,7 +74,7 @@ class CostRule:
     match: str
     """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """The model whose price is used: a model of the provider's price list, or `basis/model`; "" for the matching model
+    """The model whose price is used: a model of the provider's price list, or `basis/model`; "" for the model
     itself."""
     adjustment: Decimal = Decimal(1)
     """Factor for the price, with at most `ADJUSTMENT_PLACES` decimals."""
@@ -222,10 +224,10 @@ def builtin() -> Rows:
 
 
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists of a provider that has no configured list. `price_lists` are those of its compatibility
-    flags.
+    """Return the price lists that a provider's compatibility flags imply. `price_lists` are the lists of its flags.
 
-    Bedrock's prices depend on the region, which flags do not tell. So a provider with a Bedrock flag gets no list.
+    Bedrock's prices depend on the region, and a flag does not name the region. So a provider with a Bedrock flag gets
+    no list.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 
@@ -238,8 +240,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The first rule of `model_cost_map` that matches the model names the model whose price is used. If no rule matches,
-    the price of the underlying model (`base_models`) is used, or the model's own if no underlying model is configured.
+    If a rule of `model_cost_map` matches the model, the first such rule names the model whose price is used. Otherwise
+    it is the underlying model (`base_models`), or the model itself if none is configured.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)

@@ -23,8 +23,8 @@ from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Part, Reservati
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""Kinds of ledgers, in the order in which a call makes reservations in them. After a refusal, later ledgers are not
-asked."""
+"""Kinds of ledgers, in the order in which a call makes reservations. After a refusal, no reservation is made in the
+remaining ledgers."""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to whole microseconds."""
@@ -169,7 +169,7 @@ class Quotas:
     def restore(self, balances: Iterable[StoredBalance]) -> None:
         """Set buckets to the balances that an earlier process stored.
 
-        A balance whose quota is not defined is set aside until the quota is defined.
+        If the quota of a balance is not defined, the balance is set aside until the quota is defined.
         """
         waiting, self._unclaimed = tuple(balances), {}
         now = self.clock()
@@ -233,7 +233,7 @@ class Quotas:
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
         """Charge chains of money for a call that has no reservation because its process was killed.
 
-        Return the charges. A bucket whose quota is no longer defined is charged too, in case the quota is defined
+        Return the charges. Buckets of quotas that are no longer defined are charged too, in case the quotas are defined
         again.
         """
         now = self.clock()
@@ -300,7 +300,9 @@ class Quotas:
         return self._money.levels(self.clock())
 
     def shared(self) -> list[str]:
-        """Return the names of the buckets that all callers share: those of quotas without a template in their name."""
+        """Return the names of the buckets that all callers share, which are the quotas without a template in their
+        name.
+        """
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:

@@ -21,7 +21,7 @@ from gateway.money.quotas.windows import Unit, UnknownZone, Window, time_zone
 SECOND: Final = 1_000_000_000
 """Number of nanoseconds in a second."""
 NOTICE_PERCENT: Final = 80
-"""Used percentage of the capacity from which a quota is reported as nearly used."""
+"""Percentage of a bucket's capacity. When calls have used this much, the bucket is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
 """Percentage of used capacity below which a bucket may be reported as nearly used once more.
 
@@ -53,7 +53,7 @@ class Rule:
     """True if the rule only notifies: an empty bucket does not refuse calls."""
     kind: Kind = "money"
     window: Window | None = None
-    """The calendar window at whose borders a bucket is filled; None if there is none."""
+    """The calendar window at whose start a bucket is filled; None if the rule has no window."""
 
     @property
     def terms(self) -> str:
@@ -154,7 +154,7 @@ class LiveBucket:
     balance: int
     remainder: int
     at: int
-    """The time up to which the bucket has refilled. It never goes back."""
+    """Unix time in nanoseconds. The balance includes all refills up to this time, which never goes back."""
     reserved: int = 0
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""

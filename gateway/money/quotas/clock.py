@@ -12,8 +12,8 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 _MICROSECOND: Final = 1_000
-"""Number of nanoseconds in a microsecond, to which the clock rounds. The store keeps times as floats in seconds, which
-represent whole microseconds exactly until the year 2242."""
+"""Number of nanoseconds in a microsecond. The clock rounds to microseconds, because the store keeps times as floats in
+seconds. These represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
 """Factor by which the returned time slows down while the machine's clock is behind it. So the machine's clock catches
 up, and buckets still refill meanwhile."""

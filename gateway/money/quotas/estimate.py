@@ -242,8 +242,8 @@ def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """Return the probable usage of a call whose usage the provider did not report completely.
 
-    - The result has at least the numbers of tokens that the provider reported. If the provider did not report the
-      usage, input is at least the estimate from before the call.
+    - No number is lower than the number that the provider reported. If the provider reported nothing, the input is at
+      least the estimate from before the call.
     - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call. This
       assumed output is limited to half of the estimated output, because most of a long call is waiting.
     """

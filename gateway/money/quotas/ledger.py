@@ -63,10 +63,10 @@ class Claim(NamedTuple):
 
     bucket: str
     rule: Rule
-    """The rule for a new bucket. An existing bucket keeps its own rule until the next `Ledger.reload`."""
+    """The rule for the bucket if it is new. An existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
     overdraft: Sequence[tuple[str, Rule]] = ()
-    """The later buckets of a chain, in the order in which they are charged."""
+    """The further buckets of a chain, in the order in which they are charged when the first bucket is empty."""
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class Exceeded(Exception):
 
     @property
     def bucket(self) -> str:
-        """The name of the first bucket."""
+        """The name of the first bucket of the chain that refuses the call."""
         return self.chain[0].name
 
 
@@ -231,7 +231,9 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined, with its stored balance, or full if `stored` is None."""
+        """Set aside a bucket of an undefined quota, with its stored balance. If `stored` is None, the bucket is
+        full.
+        """
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -416,8 +418,8 @@ def _exceeded(chain: _Links, now: int) -> Exceeded:
 def _wait(chain: _Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The buckets refill at different rates, so the result is found by bisection, to within a second. The upper bound is
-    the time in which one of the buckets gains `missing` units alone, or in which all are full.
+    The buckets refill at different rates, so the result is found by bisection, to within a second. The search ends at
+    the time when one bucket alone has gained `missing` units, or at the latest when all buckets are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

@@ -25,7 +25,7 @@ class BucketState:
     balance: int
     remainder: int
     at: int
-    """Unix time in nanoseconds up to which the bucket has refilled."""
+    """Unix time in nanoseconds. The balance includes all refills up to this time."""
 
     @classmethod
     def of(cls, name: str, bucket: LiveBucket) -> BucketState:

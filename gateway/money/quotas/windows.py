@@ -1,4 +1,4 @@
-"""Calendar windows of quotas. They define the instants at which a bucket is filled, in a time zone.
+"""Calendar windows of quotas: the times at which buckets are filled, such as the start of each month in a time zone.
 
 - A window is an hour, a day, a week or a month of the calendar. A week begins on Monday (ISO 8601).
 - A border is the first instant of a window in the time zone. If a change to or from daylight saving time skips

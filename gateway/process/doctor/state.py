@@ -217,7 +217,7 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database whose structure is good."""
+    """Yield results about the content of a database. Its structure must be sound."""
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)
         yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")

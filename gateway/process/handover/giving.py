@@ -45,7 +45,7 @@ from gateway.process.sockets import Bound, file_id, open_unix
 from gateway.store.base import StoreFailed
 
 READY_SECONDS: Final = 30.0
-"""Maximum number of seconds from `Commit` to `Ready`, in which the new process opens the journal and the store."""
+"""Maximum number of seconds from `Commit` to `Ready`. The new process opens the journal and the store in this time."""
 COMMIT_SECONDS: Final = 120.0
 """Maximum number of seconds that the new process has to prepare itself before it sends `Commit`. Calls do not wait
 meanwhile."""

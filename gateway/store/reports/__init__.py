@@ -1,1 +1,1 @@
-"""Reports for the pages: figures over stored calls, computed from the sums that the store keeps (`store/sums.py`)."""
+"""Reports for the pages. They are computed from the sums over calls that the store keeps (`store/sums.py`)."""

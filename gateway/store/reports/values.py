@@ -13,7 +13,7 @@ from gateway.store.totals import Totals
 
 Dimension = Literal["model", "user", "provider", "agent", "api", "status", "outcome"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-"""Names by which figures are grouped. `api` is the compatibility flag (API format) of the client's route."""
+"""Names by which calls are grouped. `api` is the compatibility flag (API format) of the client's route."""
 Measure = Literal["cost", "tokens", "calls", "errors", "saved"]
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 """Names of the amounts that a chart shows."""
@@ -64,7 +64,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures(Totals):
-    """Sums over some calls. `failed` counts all calls whose outcome was not `ok`."""
+    """Sums over calls, and the numbers of refused and cancelled calls. `failed` counts all calls whose outcome is not
+    `ok`.
+    """
 
     refused: int
     """Number of calls that the gateway refused."""
@@ -101,7 +103,7 @@ class Figures(Totals):
         return self.usage.cache_read / given if given else None
 
     def amount(self, measure: Measure) -> int:
-        """Return the amount of a measure. The cost is that of the calls whose cost is known."""
+        """Return the amount of a measure. For the cost, this is the total of all known costs."""
         amounts = {
             "cost": self.known_cost,
             "tokens": self.tokens,
@@ -127,7 +129,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The summary of a range of time, and that of the range before; None if no comparison is requested."""
+    """The summary of a range of time, and the summary of the preceding range; None if no comparison is requested."""
 
     now: Summary
     before: Summary | None
@@ -173,7 +175,7 @@ class Chart:
     unit: Literal["hour", "day", "week", "month"]
     buckets: tuple[Span, ...]
     lines: tuple[Line, ...]
-    """Lines in descending order of their totals; a line of others is last."""
+    """Lines in descending order of their totals. The line that sums all other values, if there is one, is last."""
     unknown_cost: tuple[int, ...]
     """Number of calls with an unknown cost in each bucket of time."""
     before: tuple[int, ...] | None

@@ -70,7 +70,7 @@ class Patterns:
 
 
 class _Terms(NamedTuple):
-    """Whether a caller may use one model, and the headers, quotas and rate limits of the caller's calls of it."""
+    """A caller's access to one model: whether it is allowed, and the headers, quotas and rate limits of the calls."""
 
     allowed: bool
     headers: Headers
@@ -123,8 +123,9 @@ class Access:
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
-        """Return the quotas to which requests for a model are charged, each with its overdraft quotas, without
-        duplicates.
+        """Return the quotas to which requests for a model are charged, without duplicates.
+
+        Each item is a quota, followed by its overdraft quotas.
         """
         return self._terms(provider, model).quotas
 

@@ -323,7 +323,7 @@ def chain(*middlewares: Middleware, last: Next) -> Next: ...
 @overload
 def chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext: ...
 def chain(*middlewares: Any, last: Any) -> Any:
-    """Return a function that runs the middlewares, the first outermost, around the innermost step `last`."""
+    """Return a function that runs the middlewares in this order, and then the step `last`."""
     following = last
     for middleware in reversed(middlewares):
         following = partial(middleware, following=following)

@@ -1,4 +1,4 @@
-"""The log lines and the counts of circuits that open and close. `upstream/health/` decides when they do."""
+"""Log lines and metrics about circuit breakers. `upstream/health/` decides when a circuit opens or closes."""
 
 from __future__ import annotations
 

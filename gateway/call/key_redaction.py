@@ -37,7 +37,7 @@ _PACKED: Final = b'"bytes"'
 """The JSON key of the base64 payload in a stream frame of Bedrock's InvokeModel API."""
 
 _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|credential|signature|jwt", re.IGNORECASE)
-"""Names of headers and URL parameters whose values are keys."""
+"""Pattern for the names of headers and URL parameters whose values are keys."""
 _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
 """A part such as `Signature=…` of AWS's `authorization` header."""

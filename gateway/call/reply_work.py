@@ -69,7 +69,7 @@ class WholeReader(msgspec.Struct, frozen=True):
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply. Return the result with the meter, which then has the reply's facts.
+        """Read a reply, and return the result. Its meter then has the facts of the reply.
 
         Raises `PluginFailed` if a hook of the plugin fails.
         """

@@ -34,7 +34,7 @@ class Decoding:
     decoder: Decoder
     redacted: EventRedaction
     by_frames: bool
-    """Whether the decoder can decode a stream frame by frame, and so have a large frame decoded in a worker process."""
+    """Whether the decoder can decode a stream frame by frame, so that a worker process can decode a large frame."""
     turns: Turns
 
     @property

@@ -26,7 +26,7 @@ TURN_ITEMS: Final = 16
 
 
 def is_due(number: int) -> bool:
-    """Return whether a stream takes a turn (`Turns.take`) before the piece of work with this number, from 0 on."""
+    """Return whether a stream waits for its turn (`Turns.take`) before a piece of work. `number` counts from 0."""
     return number % TURN_ITEMS == TURN_ITEMS - 1
 
 

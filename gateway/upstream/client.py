@@ -68,7 +68,7 @@ NO_NOTICES: Final = Notices()
 class UpstreamResponse:
     """A reply whose head has arrived.
 
-    `close` gives the connection back, or closes it if the body has not arrived to its end. A timer limits how long the
+    `close` gives the connection back, or closes it if the body has not arrived completely. A timer limits how long the
     provider may be silent. Time in which the gateway waits for a slow client does not count.
     """
 
@@ -282,7 +282,7 @@ def _not_reached(provider: Provider, where: Base, proxy: Proxy | None = None) ->
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
     """Return the head of a request (RFC 9112, 2.1). Headers about the connection are set here alone.
 
-    Raises `ValueError` if a header would end its line, or has a zero byte (RFC 9110, 5.5).
+    Raises `ValueError` if a header has a line break or a zero byte (RFC 9110, 5.5).
     """
     headers = {"host": where.authority, **_OWN_HEADERS}
     for name, value in chain(request.headers.items(), added.items()):

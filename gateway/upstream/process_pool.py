@@ -96,8 +96,8 @@ class ProcessPool:
         """Return the result of `function(*args)`.
 
         It is computed in a worker process if the body is large. `size` is the number of bytes of the body. `drop` may
-        also be in `args`, as an argument or inside one. Raises the exceptions of the function, and `GatewayError` if
-        the worker process has died.
+        also be in `args`, as an argument or inside an argument. Raises the exceptions of the function, and
+        `GatewayError` if the worker process has died.
         """
         if size < self._large:
             return function(*args)

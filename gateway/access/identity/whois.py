@@ -89,9 +89,9 @@ class Whois:
         return None if answer is None else await self._read(answer)
 
     async def _identify(self, caller: Caller) -> _Known:
-        """Return the result for a connection.
+        """Ask tailscaled who has the caller's address, and return the result.
 
-        Raises `Refused` if there is none, for example because tailscaled is down.
+        Raises `Refused` if there is no usable answer, for example because tailscaled is down.
         """
         host, port = host_and_port(self._peer(caller))
         until = monotonic() + LIFE_SECONDS

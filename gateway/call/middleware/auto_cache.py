@@ -32,8 +32,8 @@ MAX_REMEMBERED: Final = 20_000
 """Maximum number of conversations (a session at one model) whose last call is remembered. They take about 10 MB of
 memory. The conversation that has been silent for longest is forgotten first."""
 MAX_LOSSES: Final = 3
-"""Number of calls in a row whose marks must be a loss before a session gets no more marks. The first call with marks
-always is a loss, because it only writes."""
+"""Number of losses in a row after which a session gets no more marks. A call is a loss if its marks cost more than they
+saved. The first call with marks always is, because it only writes."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
 """The surcharge for a token written to the cache, as a fraction of the price of plain input (Anthropic, AWS)."""

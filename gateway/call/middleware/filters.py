@@ -98,9 +98,10 @@ class Filters:
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
-    """Mark as failed each filter that reads text, if the client's flag cannot find the texts of a reply.
+    """Check whether the client's compatibility flag can find the texts of a reply.
 
-    This runs before a provider is called. Raises `PluginFailed` if the call must not continue without such a filter.
+    If not, all filters that read text fail, before a provider is called. Raises `PluginFailed` if the call must not
+    continue without one of these filters.
     """
     if call.flag.hooks["places"].function is not None:
         return
@@ -119,7 +120,7 @@ def _answer(reply: Reply) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The events of a filter's own answer. This is the source of a stream."""
+    """The source of a stream whose events are a filter's own answer."""
 
     events: tuple[Event, ...]
 

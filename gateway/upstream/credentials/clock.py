@@ -16,7 +16,10 @@ TOLERANCE_SECONDS: Final = 60.0
 
 
 class Clock:
-    """The machine's clock, corrected by a provider's. `corrected` is called with each new difference in seconds."""
+    """The machine's clock, corrected so that it agrees with a provider's clock.
+
+    `corrected` is called with each new difference between the two clocks in seconds.
+    """
 
     __slots__ = ("_corrected", "offset")
 
@@ -29,7 +32,7 @@ class Clock:
         return time() + self.offset
 
     def learn(self, date: str) -> bool:
-        """Correct the clock by the header `Date` of a refusal. Return whether it was wrong."""
+        """Correct the clock by the header `Date` of a refusal. Return whether the clock was wrong."""
         try:
             offset = parsedate_to_datetime(date).timestamp() - time()
         except (TypeError, ValueError):

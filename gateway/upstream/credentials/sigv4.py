@@ -146,7 +146,7 @@ class Signer:
 
 
 def _trimmed(value: str) -> str:
-    """Return the value of a header without spaces at its ends, and with one space for several."""
+    """Return the value of a header without spaces at its ends. Several spaces in a row become one space."""
     return " ".join(value.split())
 
 

@@ -207,7 +207,7 @@ class Health:
         memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
 
     def key_refused(self, provider_id: str) -> None:
-        """Let all models of a provider rest, because it refused the gateway's key, until an attempt succeeds."""
+        """Note that a provider refused the gateway's key. All its models rest until an attempt succeeds."""
         breaker, now = self._breaker(provider_id), self._clock()
         if not breaker.enabled:
             return

@@ -57,7 +57,7 @@ class Dialer:
         """Return a new connection.
 
         Raises `socket.gaierror` or `UnicodeError` if the name has no address, `ssl.SSLError` if TLS fails,
-        `ProxyRefused`, and `OSError` for any other failure.
+        `ProxyRefused` if the proxy does not connect, and `OSError` for any other failure.
         """
         loop = asyncio.get_running_loop()
         origin = endpoint.origin

@@ -43,7 +43,7 @@ class Proxies:
         self._by_origin: dict[Origin, Proxy | None] = {}
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for an origin, or None. Raises `ProxyRefused` if its URL is no http:// URL."""
+        """Return the proxy for an origin, or None. Raises `ProxyRefused` if the URL of the proxy is no http:// URL."""
         if origin not in self._by_origin:
             self._by_origin[origin] = self._named(origin)
         return self._by_origin[origin]

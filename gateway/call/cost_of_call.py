@@ -165,8 +165,8 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
     """Return the prices for a part of a call of `model`, and whether these prices are a guess.
 
-    The prices are those of the model that did the part. They are a guess if it has no price and the called model's
-    prices are used instead, although the two names do not resemble each other.
+    The prices are those of the model that did the part. If it has no price and the part is the reply itself, they are
+    those of `model`. This is a guess if the two names do not resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:

@@ -241,8 +241,8 @@ async def _wait(call: Call, seconds: float) -> None:
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's plugin builds.
 
-    If a header has several values, the credential is used first, then the provider's configuration, then a grant, then
-    a filter.
+    If several sources set the same header, the first of these is used: the credential, the provider's configuration, a
+    grant, a filter.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

@@ -1,6 +1,6 @@
 """The step that puts the granted offers of a call into the order in which they are tried.
 
-This is the only step that decides the order. `call/candidate_order.py` has its rules.
+No other step decides the order. The rules are in `call/candidate_order.py`.
 """
 
 from __future__ import annotations

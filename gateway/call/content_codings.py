@@ -33,7 +33,7 @@ _WINDOW_LOG: Final = 23
 """Binary logarithm of zstd's largest window: 8 MB, the maximum for the content coding (RFC 9659, 3)."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB_HEADER: Final = 2
-"""Bytes of the header of zlib's format (RFC 1950, 2.2)."""
+"""Size in bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
 """A function that yields the decoded parts of a body. For damaged data, it raises one of the exceptions that

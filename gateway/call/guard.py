@@ -244,9 +244,9 @@ def _is_address(name: str) -> bool:
 
 
 def new_id() -> str:
-    """Return a unique id of a request, which begins with the time in milliseconds.
+    """Return a new unique id for a request. The id begins with the time in milliseconds.
 
-    Later ids are therefore greater, and a database index of ids only grows at its end.
+    Therefore later ids are greater, and a database index of ids only grows at its end.
     """
     return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 

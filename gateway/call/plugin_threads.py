@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 Outcome = tuple[Any, BaseException | None]
-"""The result of a function, and the exception that it raised or None."""
+"""The result of a function, and the exception that the function raised; None if it raised none."""
 
 
 def start(name: str, function: Callable[..., Any], args: Sequence[Any]) -> asyncio.Future[Outcome]:

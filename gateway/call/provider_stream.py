@@ -78,7 +78,9 @@ class ProviderStream:
     _size: int = 0
     """The number of bytes that have arrived since the last complete event."""
     _decoded: tuple[Batch, Exception | None] | None = None
-    """The result of `_quick` that is still to be passed on, by the task of the call; None if there is none."""
+    """Events that `_quick` decoded but could not pass on, and the failure after them; None if there are none.
+
+    The task of the call passes them on."""
 
     def __post_init__(self) -> None:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]

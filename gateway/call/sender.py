@@ -76,7 +76,7 @@ class Sender:
         return await self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request of a plugin's `steps`, which costs nothing. Raises `UpstreamFailed` if there is no reply."""
+        """Send a request of a plugin's `steps`. It is free of charge. Raises `UpstreamFailed` if there is no reply."""
 
         def begins() -> None:
             attempt.stepped += 1

@@ -163,8 +163,8 @@ async def changed_payload(
 ) -> bytes:
     """Return a payload with the new `texts`, and with all its copies of text emptied.
 
-    `texts` has the new texts by the indexes of their items in the result of `items_of`. A worker process changes a
-    large payload. Raises `PluginFailed` if the compatibility flag names a wrong place.
+    The keys of `texts` are indexes in the result of `items_of`. A worker process changes a large payload. Raises
+    `PluginFailed` if the compatibility flag names a wrong place.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)
@@ -180,7 +180,7 @@ def _changed_payload(places: Hook, kind: str, payload: bytes, parts: Sequence[by
 async def changed_request(
     places: Hook, request: ClientRequest, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> ClientRequest:
-    """Return a large request with the new `texts`, which are given by their indexes in `Asked.texts`.
+    """Return a large request with the new `texts`. Their keys are indexes in `Asked.texts`.
 
     Raises `PluginFailed` if the compatibility flag names a wrong place.
     """

@@ -54,7 +54,7 @@ class Sources:
     def of(self, caller: Caller) -> Source:
         """Return the address that the proxy named for the caller.
 
-        Raises `Refused` if the proxy named none, which is the case in its own health checks.
+        Raises `Refused` if the proxy named none. A proxy names none in its own health checks.
         """
         source = self._sources.get(caller.connection)
         if source is None:

@@ -71,7 +71,7 @@ class LastCalls:
     def put(self, conversation: Conversation, began: float, lifetime: CacheLifetime) -> None:
         """Remember that a call of the conversation began at the time `began`, by `clock`.
 
-        Losses from before a pause longer than `lifetime` are forgotten.
+        If the conversation has paused for longer than `lifetime`, its earlier losses are forgotten.
         """
         last = self._last.get(conversation)
         losses = last.losses if last is not None and self._is_recent(last, lifetime) else 0

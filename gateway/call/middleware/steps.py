@@ -139,7 +139,7 @@ def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
 
 
 async def work_here(work: Work) -> Any:
-    """Return the result of a computation, which is done on the event loop."""
+    """Do a computation on the event loop, and return its result."""
     return work.function(*work.args)
 
 

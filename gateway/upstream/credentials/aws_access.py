@@ -75,8 +75,8 @@ class AwsAccess:
     async def has_other(self, subject: Subject, refused: Signer | Key, date: str) -> bool:
         """Return whether the caller has a credential other than the refused one, or whether the clock was wrong.
 
-        `date` is the header `Date` of the refusal. The chain is walked again, because it may find its credentials in a
-        file that has changed.
+        `date` is the header `Date` of the refusal. botocore's chain is searched again, because the file that has the
+        credentials may have changed.
         """
         is_corrected = self._clock.learn(date)
         if (base := self._base.fresh()) is not None:

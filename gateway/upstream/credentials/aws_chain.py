@@ -2,7 +2,7 @@
 assuming a role.
 
 - Everything here blocks, so it runs in threads. Credentials are not cached here, but in `renewal.py`.
-- The chain is walked anew each time, so that a file or a login that has changed since then is used.
+- The chain is searched from its beginning each time, so that a changed file or a new login is used.
 - Requests to STS are signed by the gateway's own signer, at the corrected time (`clock.py`).
 - botocore is imported at the first use, because only providers with AWS credentials need it (the extra `aws`).
 """

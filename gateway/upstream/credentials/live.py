@@ -32,8 +32,8 @@ THREADS: Final = 4
 SILENT_SECONDS: Final = 60.0
 """Seconds for which the same failure of a provider's credentials is not logged again."""
 HASHED_HERE: Final = 1024 * 1024
-"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms. A longer body is hashed
-in a thread, because hashlib releases the GIL."""
+"""Maximum number of bytes of a body that is hashed on the event loop. This takes about 1 ms at most. A longer body is
+hashed in a thread, where hashlib releases the GIL."""
 _SIGNED_TOO: Final = ("content-type", "x-amz")
 """Prefixes of the headers that are signed in addition to `host`. AWS demands that all headers `x-amz-*` are signed."""
 

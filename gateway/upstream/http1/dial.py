@@ -32,7 +32,7 @@ _KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 60),
     ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 60),
 )
-"""Options of a socket, which keep an idle connection alive. While a model thinks, nothing is sent for minutes, and NAT
+"""Socket options that keep an idle connection alive. While a model thinks, nothing is sent for minutes, and NAT
 gateways of AWS forget a connection after 350 seconds ("NAT gateway basics" in the user guide of Amazon VPC)."""
 
 _AGREED: Final = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9](?: |$)")

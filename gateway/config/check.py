@@ -72,10 +72,10 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault is only a consequence of another fault, so that it is not reported.
+    """Return whether a fault is only a consequence of another fault. Such a fault is not reported.
 
-    For a list without a valid element, pydantic also reports that the list is too short. For a wrong value of a field
-    that allows "", it also reports that the value is not "".
+    For example, pydantic reports for a list without a valid element that the list is too short. If a field allows "",
+    pydantic reports for every wrong value that the value is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

@@ -17,7 +17,7 @@ from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.document.redact import MARK
 
 CONTEXT: Final = 3
-"""Number of unchanged lines that are shown around changed lines."""
+"""Number of unchanged lines that are shown before and after each changed block."""
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000

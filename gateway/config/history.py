@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 HISTORY: Final = "config-history"
-"""Name of the folder in the state folder."""
+"""Name of the history's folder, which is in the state folder."""
 KEPT: Final = 50
 """Number of versions that are kept."""
 _NAME: Final = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
@@ -48,7 +48,7 @@ class Version(Change, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The versions in a folder."""
+    """The kept versions of the configuration, each in a file of one folder."""
 
     folder: Path
 

@@ -140,16 +140,18 @@ class Provider:
     issuer: AwsSettings | KeyHelper | None = None
     """The issuer of credentials that change at run time; None if the credential is `apikey`."""
     auth_mode: AuthMode = "override"
-    """The credential that is sent to the provider. With `override` it is the configured credential. With `passthrough`
-    it is the client's, or the configured one if the client sends none. With `none` nothing is sent.
-    """
+    """The choice of the credential that is sent to the provider:
+
+    - `override`: the configured credential;
+    - `passthrough`: the client's credential, or the configured one if the client sends none;
+    - `none`: no credential."""
     cost_basis: str | None = None
     """The configured price list. If it is None, the compatibility flags may imply a list (`auto_cost_basis`)."""
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The id of the real model, by the model's name. It is needed for names that do not contain the id, such as the ARN
-    of an inference profile."""
+    """Ids of the real models, by the names of models. An id is needed for a name that does not contain it, such as the
+    ARN of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     price_lists: tuple[str, ...] = ()
@@ -222,7 +224,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name for one or more models of providers. Each call goes to one of them, and to the next one if that fails."""
+    """A name for one or more models of providers. If a call fails at one of the models, it goes to the next model."""
 
     targets: tuple[tuple[str, str], ...]
     """Provider and model of each target, in the document's order."""
@@ -269,7 +271,7 @@ class Listener:
     """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
     may."""
     tls: ListenerTls | None = None
-    """None if the listener speaks plain HTTP."""
+    """The TLS settings of the listener; None for plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +418,9 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return the secrets of a configuration: API keys, also from files or variables, and values of added headers."""
+    """Return the secrets of a configuration: values of added headers, and API keys, including those from files or
+    variables.
+    """
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]

@@ -20,7 +20,7 @@ SLICE: Final = 200
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:
     """Free a configuration in slices. `old` must have the only references to it. Call this in a thread.
 
-    The elements of large collections are referenced here while `old` is emptied. Afterwards they are freed slice by
+    The elements of large collections are collected in a list before `old` is emptied, and are then freed slice by
     slice. Objects that are used elsewhere too, such as by calls in flight, stay as they are.
     """
     members = [member for loaded, runtime in old for member in _members(loaded, runtime)]

@@ -113,7 +113,7 @@ def check_free(name: str, taken: Collection[str]) -> None:
 
 
 def _suggestion(name: str) -> str:
-    """Return a hint with a similar name that is allowed, or with the rule for names if there is none."""
+    """Return a hint with a similar name that is allowed. If there is none, the hint has the rule for names."""
     near = re.sub("_+", "_", re.sub("[^a-z0-9]", "_", name.lower())).strip("_")
     if _NAME.fullmatch(near) and not keyword.iskeyword(near) and len(near) <= MAX_NAME:
         return f"; {near} can"

@@ -50,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
     """Return the differences of two price lists, as text and as values.
 
-    Raises `NoPrices` if a file is not a price list. Rows that an operator's file lacks are not reported, because such a
-    file has only some rows.
+    Raises `NoPrices` if a file is not a price list. If a file is an operator's file, rows that it lacks are not
+    reported, because such a file has only some rows.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)
     after = read(files[-1])

@@ -1,7 +1,7 @@
-"""A month of plausible calls for `irisgate demo --sample`, so that a newcomer sees the pages with figures.
+"""A month of plausible calls for `irisgate demo --sample`, so that a newcomer sees pages with numbers on them.
 
-The calls depend only on the seed and the day. They go to the demo's own store, which is marked: no other gateway uses
-such a store (`store/sample.py`).
+The calls depend only on the seed and the day. They are written to the demo's own store. It is marked, so that no other
+gateway uses it (`store/sample.py`).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ _BAD_DAY: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """A simulated session, before its calls."""
+    """A simulated session whose calls have not been generated yet."""
 
     id: str
     person: Person

@@ -197,8 +197,8 @@ def _finish(taker: Taker) -> Collection[str]:
 
 
 def _header_bytes(config: Config) -> int:
-    """Return the maximum length of a header line. It is higher behind `tailscale serve`, because one header has all
-    grants.
+    """Return the maximum length of a header line. It is higher behind `tailscale serve`, which sends all grants in one
+    header.
     """
     served = any(listener.identity == "serve-headers" for listener in config.server.listeners)
     return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
@@ -310,8 +310,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until another process has taken over and the last call has ended.
 
-    When all listeners are open, `listening on URL` is printed for each of them, and after it the text of
-    `options.hints(URL)`.
+    When all listeners are open, print `listening on URL` and then the text of `options.hints(URL)` for each of them.
 
     Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
     """

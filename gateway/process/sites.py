@@ -1,6 +1,6 @@
 """The listeners of the gateway. They can stop accepting connections temporarily or for good.
 
-The protocols of a new connection are TLS, if the listener has a certificate, and then HTTP. In the mode
+A new connection begins with a TLS handshake if the listener has a certificate, and then speaks HTTP. In the mode
 `proxy-protocol`, the PROXY header comes before HTTP.
 """
 
@@ -97,16 +97,13 @@ class Sites:
             await self._sites.pop().stop()
 
     async def resume(self) -> None:
-        """Accept connections again, also after a `pause` that was cancelled."""
+        """Accept connections again, also if `pause` was cancelled before its end."""
         await self.pause()
         if self._served is not None:
             await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
-        """Make `close` remove the files of these unix sockets.
-
-        Another process created the files and has given them up.
-        """
+        """Make `close` remove the files of these unix sockets, which another process created and has given up."""
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:

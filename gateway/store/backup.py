@@ -1,12 +1,13 @@
 """Backup of a state folder, which a gateway may be using at the same time.
 
-- The database is copied within one read transaction, so the copy shows one moment. The gateway can write meanwhile.
-- The lines of the journal that the database did not have at this moment are applied to the copy. So a backup has every
-  call that had ended when the backup began.
-- Bodies are copied as they were just before this moment, so that no body lacks its call.
+- The database is copied in one read transaction, so the copy has the state of one moment. The gateway can write
+  meanwhile.
+- Lines of the journal that are not in the database at this moment are applied to the copy. So a backup has every call
+  that had ended when the backup began.
+- Bodies are copied just before this moment, so that the call of each body is in the backup too.
 - Spools (journals of replaced processes, `follower.py`) are copied as they are, because only a gateway can charge their
   calls.
-- The files are written to a hidden folder, which is renamed to the target when all of them are on the disk.
+- The files are written to a hidden folder. It is renamed to the target when all files are on the disk.
 
 `restore.py` puts a backup back.
 """
@@ -47,7 +48,7 @@ from gateway.store.writing import write
 MANIFEST: Final = "backup.json"
 """Name of the file that says what is in a backup."""
 STEP_PAGES: Final = 25_600
-"""Number of pages (of 4 KiB) of a database that are copied in one step. Between two steps, Ctrl-C ends a backup."""
+"""Number of pages (of 4 KiB) of a database that are copied in one step. Ctrl-C ends a backup after the current step."""
 
 
 class CopiedFile(msgspec.Struct, frozen=True):

@@ -142,7 +142,7 @@ class Store(Protocol):
     - Every method raises `StoreFailed` if the store cannot be reached.
     - Rows and the journal's offset change in one transaction.
 
-    The protocol says nothing about threads, so a store outside of the process can implement it too.
+    A store may be in another process or on another machine, because the protocol assumes no threads.
     """
 
     @property

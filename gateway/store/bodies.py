@@ -136,7 +136,9 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies and return a batch of them; the boolean is False for the last batch, after `close`."""
+        """Wait for bodies, and return a batch of them and whether more batches may follow. After `close`, no more
+        follow.
+        """
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:

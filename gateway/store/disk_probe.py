@@ -1,4 +1,4 @@
-"""A test of whether the disk takes new data. It writes a small file into a folder, and removes the file.
+"""A test whether the disk accepts new data. It writes a small file into a folder, and removes the file.
 
 Free space alone would not reveal a disk quota, a read-only mount or a failing disk.
 """
@@ -16,13 +16,16 @@ from typing import Final
 KNOWN_SECONDS: Final = 1.0
 """Number of seconds for which a result is reused."""
 WAIT_SECONDS: Final = 0.5
-"""Maximum number of seconds to wait for the disk. A monitor that asks for the result may wait for one second only."""
+"""Maximum number of seconds to wait for the disk. A monitor may wait only one second for the result of a health
+check."""
 _DATA: Final = b"\0" * 4096
 """Data that fills one block of the file system. Smaller files may take no block at all."""
 
 
 class DiskProbe:
-    """The tests of one folder. At most one runs at a time, so a disk that does not answer blocks one thread only."""
+    """The tests of one folder. At most one test runs at a time. So a disk that does not answer blocks only one
+    thread.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "probe"

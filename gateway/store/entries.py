@@ -63,9 +63,9 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The data of a call that is about to be sent to a provider.
 
-    If the process is killed during the call, the call's record and charge are made from these data. They are encoded as
-    an array to keep the line short, because such a line is written for each call. New releases add fields at the end,
-    with defaults.
+    If the process is killed during the call, the call's record and charge are made from these data. Each call needs
+    such a line, so the data are encoded as an array to keep the line short. New releases add fields at the end, with
+    defaults.
     """
 
     id: str

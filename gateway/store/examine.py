@@ -121,7 +121,7 @@ _STATES: Final[dict[int, DatabaseState]] = {
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database for reading only. Raises `sqlite3.Error` if it cannot be opened.
 
-    If there is no write-ahead log, nobody uses the database. It is then opened in a way that creates no log.
+    Without a write-ahead log, nobody uses the database, and it is opened in a way that creates no log.
     """
     is_used = path.with_name(f"{path.name}-wal").exists()
     uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_used else '&immutable=1'}"

@@ -159,7 +159,7 @@ def write_errors(
     kinds: Mapping[ErrorKind, ErrorShare],
     numbers: Mapping[Series, int],
 ) -> None:
-    """Add errors to the table of errors. `kinds` has the last error of each kind among them."""
+    """Add errors to the table of errors. `kinds` has the last of these errors of each kind."""
     stored = {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
     rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
     connection.executemany(_UPSERT_ERROR, rows)

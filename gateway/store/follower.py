@@ -133,10 +133,10 @@ class JournalFollower:
         return self._journal.lock
 
     def put(self, entry: Entry) -> None:
-        """Append an entry to the journal.
+        """Append an entry to the journal. This never raises and never waits.
 
-        This never raises and never waits. While the journal is full, the gateway refuses every call, and the records of
-        refused calls are discarded, because they would need unlimited memory.
+        While the journal is full, the gateway refuses every call. The records of refused calls are discarded then,
+        because keeping them would need unlimited memory.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return

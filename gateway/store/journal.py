@@ -2,13 +2,13 @@
 
 For each call, a line is written before the call is sent, and another before the reply's last byte is sent.
 
-- A line is written to the system's page cache, without waiting for the disk. So it is kept if the process is killed,
-  but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until `disk_sync.py`
-  has flushed its first line to the disk.
+- A line is written to the system's page cache, without waiting for the disk. A killed process loses no line, but a
+  power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until `disk_sync.py` has
+  flushed the call's first line to the disk.
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
 - If the disk is full, lines wait in memory. When their maximum size is reached, `full` is true.
 - After a failed flush, the system treats the lines as written, although they may not be on the disk
-  (lwn.net/Articles/752063). So they are written again, to a new file (`rewrite`).
+  (lwn.net/Articles/752063). So the journal writes these lines again, to a new file (`rewrite`).
 
 This module does not read the content of a line.
 """
@@ -207,9 +207,8 @@ class Journal(Segments):
     def _replace_removed_file(self) -> None:
         """Begin a new file if the current file, or its folder, was removed.
 
-        Lines written to a removed file are lost. So the lines that are not in the store yet are written to the new
-        file. Lines that the store has applied are not written again: their calls may have expired since then, and would
-        be counted twice.
+        Lines in a removed file are lost, so those that are not in the store yet are written to the new file. Other
+        lines are not written again. Their calls may have expired since then, and would be counted twice.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino

@@ -1,7 +1,7 @@
 """Recounting of the uses of tools, the errors, and the health of models, from the stored calls.
 
-A count is wrong if it is lower than the number of stored calls. It may be higher, because calls expire. Other sums are
-recounted in `repair.py`.
+A count that is lower than the number of stored calls is wrong. A higher count is right, because calls expire. Other
+sums are recounted in `repair.py`.
 """
 
 from __future__ import annotations

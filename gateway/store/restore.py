@@ -3,8 +3,8 @@
 - Nothing is changed before the whole backup has been checked and copied to the disk of the state folder.
 - The restored database replaces the former one in one step (a rename). If the process is killed, the database is the
   former or the restored one, and never a mixture. A second run completes what the first one began.
-- The offset of the restored database is after all files of the journal that is there, so that a gateway never applies
-  the lines of the former state to it.
+- The journal may still have lines of the former state. The restored database gets an offset after all these files, so
+  that a gateway never applies these lines to it.
 - The former files are kept in a folder of their own.
 
 `backup.py` makes backups.
@@ -67,8 +67,8 @@ def restore(backup: Path, state: StateFiles, *, aside: Path, replace: bool = Fal
     """Replace a state folder by a backup. The former files are kept in the folder `aside`.
 
     Raises `StoreFailed` or `OSError`, and changes nothing, if the backup is damaged, if a gateway uses the folder, or
-    if the disk has too little room. The same applies to a store that has newer calls, is of a later release or is
-    damaged, unless `replace` is True.
+    if the disk has too little room. Unless `replace` is True, it does so too if the present store has newer calls, is
+    of a later release or is damaged.
     """
     manifest = checked(backup)
     source = StateFiles(backup, backup / DATABASE)

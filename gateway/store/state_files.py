@@ -131,7 +131,9 @@ def sync(path: Path) -> None:
 
 
 def require_owner(path: Path) -> None:
-    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open files that are created."""
+    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open files that this user
+    creates.
+    """
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise StoreFailed(f"{path} belongs to the user {owner}; run this command as the user of the gateway")

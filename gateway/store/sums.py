@@ -211,7 +211,8 @@ _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*
 """A number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
-"""Maximum length in characters of a shape. Messages that differ only after it are counted together."""
+"""Maximum length of a shape in characters. Messages whose shapes begin with the same `MAX_SHAPE` characters are counted
+together."""
 
 
 def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:

@@ -22,8 +22,8 @@ class Totals:
     cost_unknown_calls: int
     estimated_calls: int
     cache_saved: int
-    """Nanodollars that caching saved, compared with the price of fresh input. It is negative if writing to caches cost
-    more than reading from them saved."""
+    """Nanodollars that caching saved, compared with the price of uncached input. It is negative if writing to caches
+    cost more than was saved by reading from them."""
 
     @property
     def cost(self) -> int | None:

@@ -26,7 +26,7 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
-    """Return the SQL statement of a query and the statement's values.
+    """Return the SQL statement of a query, and the values for its placeholders.
 
     Names in the SQL are constants of this package. Text from clients is only in the values.
     """

@@ -1,8 +1,8 @@
 """Hides secrets: by marks in the text of a configuration, and by `[redacted]` in messages.
 
 - Comments and layout of the text stay as they are; only secrets are replaced by marks.
-- A mark is an HMAC of the secret under a key of this gateway. Equal secrets have equal marks, but without the key
-  nobody can verify a guess.
+- A mark is an HMAC of the secret with a key that only this gateway has. Equal secrets have equal marks, but nobody
+  without the key can verify a guess.
 - `config/edit.py` replaces marks by secrets again. Nothing here reads a file or checks a configuration.
 """
 
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     text: str
     """The secret as it is written in the document, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings that contain the secret although nothing in their key marks them as secret."""
+    """Roles of the strings in which the secret was found although their key is not for secrets, such as a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def scrub(message: str, secrets: Iterable[str]) -> str:
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that does the same as `scrub`. The secrets are prepared only once for all messages."""
+    """Return a function that replaces the secrets in a message, as `scrub` does. It is faster for many messages."""
     search = Search(spellings(secrets))
 
     def scrub_one(message: str) -> str:

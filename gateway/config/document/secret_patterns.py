@@ -111,8 +111,8 @@ def is_secret_value(string: String) -> bool:
 def is_reference(value: str) -> bool:
     """Return whether a value only refers to a secret.
 
-    A value that begins with `keyfile::` is a reference if a path follows, and a secret if the service account itself
-    follows. A program that prints the key is a reference if it has no arguments, because these may be secret.
+    - `keyfile::` is a reference if a path follows, and a secret if the service account itself follows.
+    - `exec:NAME` is a reference. With arguments it is not, because the arguments may be secret.
     """
     kind, colon, rest = value.partition(":")
     if colon and kind == "env":

@@ -1,8 +1,9 @@
 """Watches files for changes: the configuration's own file, and the files that it refers to.
 
-- Editors rename a temporary file over the old file, Kubernetes swaps a symbolic link two levels up, and some file
-  systems report no changes. So folders are watched. The `stat` of each file is compared with the previous one, after
-  every report and every second.
+- Folders are watched, because editors rename a temporary file over the old file, and Kubernetes swaps a symbolic link
+  two levels up.
+- Some file systems report no changes. So the `stat` of each file is compared with the previous one every second, and
+  after every report.
 - A file counts as changed only if its `stat` has changed.
 - Nothing here reads or loads a file.
 """

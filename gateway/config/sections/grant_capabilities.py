@@ -1,7 +1,7 @@
 """The capabilities that an object in a grant gives. The grant is in the configuration or in the tailnet policy.
 
-- tailscaled sends the policy's grants to a caller together with the caller's identity. They are a map of capability
-  names to lists of objects (`CapMap`).
+- When tailscaled identifies a caller, it also returns the grants that the policy gives to the caller. They are a map of
+  capability names to lists of objects (`CapMap`).
 - Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy, so an invalid
   object in a policy only gives no capability, and the fault is reported.
 - Nothing here decides who is calling or what the caller may do.

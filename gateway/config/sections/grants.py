@@ -1,7 +1,7 @@
 """The section `grants`: who gets which capabilities.
 
-Each capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The older
-`temp_grants` are read in `temp_grants.py`. `gateway/access/` decides which grants match a caller.
+A grant's capability objects are read in `grant_capabilities.py`, as are those in the tailnet policy. The older section
+`temp_grants` is read in `temp_grants.py`. `gateway/access/` decides which grants match a caller.
 """
 
 from __future__ import annotations

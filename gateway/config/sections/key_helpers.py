@@ -39,7 +39,9 @@ def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | No
 
 
 def _fault(program: FilePath) -> str:
-    """Return what is wrong with a program; "" if it can be run, and only its owner can change it."""
+    """Return what is wrong with a program; "" if nothing is. It must be executable, and only its owner may change
+    it.
+    """
     try:
         status = program.stat()
     except OSError:

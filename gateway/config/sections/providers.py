@@ -266,9 +266,9 @@ def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Warn of compatibility flags that have no effect, and refuse flags of broken plugins.
+    """Report an error for each flag of a faulty plugin, and warn of other compatibility flags that have no effect.
 
-    A flag that is switched off causes no warning if it is documented or belongs to a broken plugin.
+    A flag that is switched off is not reported if it is documented or belongs to a faulty plugin.
     """
     known = ", ".join(sorted(reading.plugins.flags))
     for flag, value in compatibility.items():

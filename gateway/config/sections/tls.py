@@ -63,7 +63,7 @@ def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
 
 
 def _context() -> ssl.SSLContext:
-    """Return settings without a certificate. Python allows only TLS 1.2 and 1.3, with ciphers of forward secrecy."""
+    """Return TLS settings without a certificate. Python's defaults allow only TLS 1.2 and 1.3, with forward secrecy."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -85,7 +85,7 @@ def _faults(certificate: FilePath, key: FilePath) -> dict[str, str]:
 
 
 def _load(context: ssl.SSLContext, certificate: FilePath, key: FilePath) -> str:
-    """Use the certificate and the key. Return the reason if this is not possible; "" otherwise."""
+    """Load the certificate and the key. Return the reason if this is not possible; "" otherwise."""
 
     def refuse() -> str:
         raise ValueError(f"the key in {key} has a password; write it without one")

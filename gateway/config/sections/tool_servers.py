@@ -67,7 +67,7 @@ class ToolServers:
     mcp: Collection[str]
     connectors: Collection[str]
     accept_registrations: bool
-    """True if servers may register themselves, so that a name that is not declared may still exist."""
+    """True if servers may register themselves. A name that the document does not declare may then still exist."""
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:

@@ -21,7 +21,7 @@ _FILE: Final = Path(__file__).with_name("modifiers.json")
 
 @cache
 def of_book(book: str) -> Modifiers:
-    """Return the factors and fees of a book."""
+    """Return the factors and fees of a book (the prices of one seller)."""
     data: Mapping[str, Any] = json.loads(_FILE.read_bytes())
     geos = {entry["geo"]: Decimal(entry["factor"]) for entry in data["geos"] if entry["book"] == book}
     fees = {entry["item"]: parse_price(entry["price"]) for entry in data["fees"] if entry["book"] == book}

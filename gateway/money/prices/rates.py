@@ -82,14 +82,14 @@ KINDS: Final = Units._fields
 UNKNOWN: Final = Units()
 
 Steps = tuple[tuple[int, Units], ...]
-"""Prices by length of the prompt: ascending pairs (number of tokens, prices for prompts with more tokens than that).
+"""Prices by length of the prompt: ascending pairs (number of tokens, prices for longer prompts).
 
-If several pairs apply to a prompt, the last of them is used."""
+If a prompt is longer than several of these numbers, the prices of the highest number are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The prices of one model that are valid on one day, by service tier. The standard tier has the key ""."""
+    """The prices of one model on one day, by service tier. The standard tier has the key ""."""
 
     tiers: Mapping[str, Steps]
 
@@ -155,7 +155,7 @@ class Priced:
     name: str
     """Name of the rows in the price file: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
-    """Ascending pairs of (Unix time from which the prices are valid, prices). The first prices also apply to earlier
+    """Ascending pairs (Unix time from which the prices are valid, prices). The first prices also apply to earlier
     times."""
     adjustment: Decimal = Decimal(1)
     """Factor by which the configuration multiplies the list price. The rates in `periods` already include the
@@ -230,8 +230,8 @@ class Priced:
     def row(self, at: float) -> str:
         """Return the name of the row that is valid at a Unix time: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
 
-        The date is the first day of the row. It is missing in the name of a row that has always been valid. The record
-        of a call contains this name, so that its cost can be checked.
+        The date is the first day of the row. The name has no date if the row has always been valid. The record of a
+        call contains the row's name, so that the call's cost can be checked.
         """
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name

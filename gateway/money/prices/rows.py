@@ -75,7 +75,7 @@ class Rows:
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Return the rows of a model. They are parsed only at their first use, because few rows are used."""
+        """Return the rows of a model. Rows are parsed at their first use, because few of them are ever used."""
         if id(entries) not in self._parsed:
             self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._parsed[id(entries)]

@@ -126,8 +126,8 @@ class Quotas:
 
     After a call, the new balances are stored with the record of the call."""
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
-    """The function that reports a bucket when calls have used `NOTICE_PERCENT` of its capacity. The same bucket is
-    reported again only after a refill."""
+    """The function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. For the same bucket, it
+    is called again only after a refill."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
@@ -262,7 +262,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Make the reservations of a call of the replaced process in this process too. Nothing is refused."""
+        """Make the reservations of a call of the replaced process in this process too. No reservation is refused."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
@@ -306,7 +306,7 @@ class Quotas:
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:
-        """Return the state of one bucket, also if it is full and therefore not in memory.
+        """Return the state of one bucket. A bucket that is not in memory is full.
 
         Raises `UnknownBucket` if the bucket belongs to no defined quota.
         """
@@ -318,9 +318,10 @@ class Quotas:
     def rule_of(self, bucket: str) -> Rule | None:
         """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
 
-        A quota without a template has one bucket, of the quota's own name. For any other bucket, the quota is the one
-        whose name without the template is the longest prefix of the bucket's name. For example, the bucket
-        `team:eu:alice` belongs to `team:eu:<user>`, even if `team:<user>` is defined too.
+        - A quota without a template has one bucket, which has the quota's name.
+        - Otherwise, the beginnings of the quotas' names are compared. `team:eu:<user>` begins with `team:eu:`. The
+          longest beginning that fits is used: the bucket `team:eu:alice` belongs to this quota, even if `team:<user>`
+          is defined too.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

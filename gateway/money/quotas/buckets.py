@@ -94,7 +94,7 @@ class Charge(NamedTuple):
 
     bucket: str
     amount: int
-    """Number of units taken from the bucket. It is negative for a refill, and 0 if only the bucket's rule has
+    """Number of units taken from the bucket. It is negative after a refill, and 0 if only the bucket's rule has
     changed."""
     balance: int
     remainder: int
@@ -193,7 +193,7 @@ class LiveBucket:
             self.reported = False
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
-        """Take an amount from the bucket. This also works if the bucket has less, and makes its balance negative."""
+        """Take an amount from the bucket. If the bucket has less, its balance becomes negative."""
         self.accrue(now)
         self.balance -= amount
         return self.as_charge(name, amount, estimated=estimated)

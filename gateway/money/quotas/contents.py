@@ -53,7 +53,7 @@ class Contents:
     """The parts of a body that are not text."""
 
     size: int = 0
-    """Number of bytes of the body that are not text, because they are base64 of media."""
+    """Number of bytes of the body that are base64 of media, and not text."""
     usual: int = 0
     """Typical number of tokens of the media and of the tools' results."""
     most: int = 0

@@ -70,8 +70,8 @@ class RateLimit:
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
         """Return the bucket of a caller for a model.
 
-        `patterns` are the model patterns of the grant with this limit. The parts of the bucket's name are joined with
-        line feeds, which no login and no rate contains. So two limits share a bucket only if all parts are equal.
+        `patterns` are the model patterns of the grant with this limit. The bucket's name consists of values joined by
+        line feeds. No login and no rate contains a line feed, so different values give different names.
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))

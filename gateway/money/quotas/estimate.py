@@ -2,13 +2,14 @@
 
 - Before a call is sent, its maximum is estimated. After the call, the probable number is estimated if the provider did
   not report the usage completely.
-- Input is estimated from the size of the body. The estimate of output is the client's output limit. If the client sets
-  no limit, output is estimated from the limits of the models.
-- The estimates before the call are high. The unused part is released when the call is charged. In rate limits, only the
-  typical number of tokens is reserved, because an exceeded rate merely makes later calls wait longer.
+- Input is estimated from the size of the body. Output is estimated as the client's output limit or, without such a
+  limit, from the limits of the models.
+- The estimates before the call are high. The unused part is released when the call is charged.
+- Rate limits reserve only the typical number of tokens. If a call uses more, later calls merely wait longer.
 
-The plugin of the client's API reads the output limit from the body (`Flag.limit`), and finds the images, files and
-tools in it (`Flag.billed_parts`). Their tokens are estimated in `contents.py`. Prices are in `gateway.money.prices`.
+The plugin of the client's API reads the output limit from the body (`Flag.limit`). It also finds the images, files and
+tools in the body (`Flag.billed_parts`), whose tokens are estimated in `contents.py`. Prices are in
+`gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ need a token per byte. No tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
 
-If a body has more, it is not decoded, and all its bytes count as text. Large bodies are measured in a worker process,
-where this limit does not apply.
-"""
+A body with more of them is not decoded, and all its bytes count as text. Large bodies are measured in a worker process,
+where this limit does not apply."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens, even if the client's limit is higher. No model has a higher limit."""
 MAX_ROUGH_INPUT: Final = 200_000
@@ -88,8 +88,10 @@ class Estimate(msgspec.Struct, frozen=True):
     """True if the request may name a service tier that costs more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Number of output tokens that are reserved in a rate limit. For a call without an output limit, it may be less
-    than `output`: few such calls use the maximum, and reserving the maximum would make the limit refuse other calls."""
+    """Number of output tokens that are reserved in a rate limit.
+
+    For a call without an output limit, it may be less than `output`. Few such calls use the maximum, and reserving the
+    maximum would make the rate limit refuse other calls."""
     usual_input: int | None = None
     """Typical number of input tokens, where `input` is the maximum; None if both are equal."""
     searches: int = 0
@@ -116,9 +118,9 @@ class Estimate(msgspec.Struct, frozen=True):
         return min(max(costs, default=0), MAX_COUNT)
 
     def _usages(self, price: Priced) -> Sequence[Usage]:
-        """Return the usages that the provider may report for the estimated tokens.
+        """Return all usages that the provider may report for the estimated tokens.
 
-        The input may be plain or may be written to a cache, which some of OpenAI's models do automatically. The output
+        The input may be plain, or it may be written to a cache, as some of OpenAI's models do automatically. The output
         may be text or thinking. Cache writes and thinking are left out if the model has no separate price for them.
         """
         writes = ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)

@@ -1,13 +1,13 @@
 """All buckets of one kind (money, requests or tokens).
 
-Calls reserve an estimated amount in them, and are charged the amount that they have used.
+Calls reserve an estimated amount in the buckets, and are charged the amount that they have used.
 
 - The current time is an argument of each function; no function reads a clock.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more.
   Otherwise a large call could be refused for ever. If calls cost at most what they reserved, the overdraft of a bucket
   is at most the cost of one call.
 - A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot pay, the next
-  one pays, and only the last one can be overdrawn. A chain refuses a call if nothing is left in its buckets together.
+  bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
 - If several claims of a call charge the same bucket, the bucket is charged only the highest of the amounts.
 
 The arithmetic of one bucket is in `buckets.py`. Other modules decide the names of buckets, who owns them, and what
@@ -48,8 +48,7 @@ ended by then. It is also the `retry_after` if memory has no room for a new buck
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
 
-Buckets with a calendar window have no such maximum, because the time of their refill is known, even if it is a month
-away."""
+It does not apply to buckets with a calendar window. Their next refill is known exactly, even if it is a month away."""
 MAX_AHEAD: Final = 86_400 * SECOND
 """Maximum number of nanoseconds by which the time of a stored balance may be in the future, as after setting the clock
 back.
@@ -120,10 +119,10 @@ class Part(NamedTuple):
 
 
 class Ledger:
-    """The buckets of one kind, by name.
+    """The buckets of one kind, by name. A bucket that is not in memory is full.
 
-    A bucket that is not in memory is full. Methods that change buckets must all be called from the same thread, but
-    `levels` and `used` from any thread.
+    Methods that change buckets must all be called from the same thread. `levels` and `used` may be called from any
+    thread.
     """
 
     def __init__(
@@ -276,8 +275,8 @@ class Ledger:
     def restore(self, rule: Rule, stored: Charge, now: int) -> Charge | None:
         """Set a bucket to its last stored balance, refilled up to now by the stored rule.
 
-        If the rule has changed since then, return the new balance, which must be stored. A bucket that is in memory
-        already is not changed.
+        If the rule has changed since then, return the new balance, which must be stored. If the bucket is in memory
+        already, do nothing.
         """
         if stored.bucket in self._live:
             return None
@@ -294,12 +293,13 @@ class Ledger:
         return [bucket.level(name, now) for name, bucket in buckets if bucket.reserved or not bucket.is_full(now)]
 
     def level(self, name: str, rule: Rule, now: int) -> Level:
-        """Return the state of one bucket, also if it is full and therefore not in memory."""
+        """Return the state of one bucket. A bucket that is not in memory is full."""
         bucket = self._live.get(name)
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int) -> dict[str, float]:
-        """Return, for each quota, the used fraction of its emptiest bucket. It is above 1 if the bucket is overdrawn.
+        """Return, for each quota, the used fraction of its emptiest bucket. The fraction of an overdrawn bucket is
+        above 1.
 
         Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
@@ -331,9 +331,9 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Remove full buckets from memory, to make room for the buckets in `names` that are not there yet.
+        """Remove full buckets from memory, to make room for those buckets in `names` that are not in memory yet.
 
-        This is done before a new bucket is made, because new buckets are full and would be removed too.
+        This must be done before the new buckets are made: they are full, and would be removed too.
         """
         new = sum(name not in self._live for name in names)
         if new:

@@ -1,8 +1,8 @@
 """The values by which a process hands the state of its quotas and rate limits to the process that replaces it.
 
 - Only the buckets of rate limits are handed over, because the balances of money are in the store.
-- Reservations of open calls are handed over for all kinds of buckets, so that the new process refuses the calls that
-  the old one would have refused.
+- The reservations of open calls are handed over for all kinds of buckets. Otherwise the new process would accept calls
+  that the old process would have refused.
 
 `book.py` reads and applies the values. `gateway.process.handover` sends them.
 """

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 Unit = Literal["hour", "day", "week", "month"]
 UTC_ZONE: Final = "UTC"
-"""The default time zone. It is known even on a machine that has no data of time zones."""
+"""The default time zone. It works even on a machine without a database of time zones."""
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990

@@ -1,6 +1,6 @@
-"""Checks of the machine: file descriptors, the listeners' addresses, tailscaled, and with `--online` the providers.
+"""Checks of the machine: file descriptors, the listeners' addresses and tailscaled. With `--online`, the providers too.
 
-Providers get no request and no key: a connection to them is opened and closed again.
+A connection to each provider is opened and closed again, without a request or a key.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _unix_fault(path: str) -> int | None:
 def _answers(listener: Listener) -> bool:
     """Return whether a gateway answers at the listener's address.
 
-    In the mode `proxy-protocol`, a gateway may answer only certain proxies. The result is then True if the address
+    In the mode `proxy-protocol`, a gateway may answer only to certain proxies. It is then enough that the address
     accepts a connection.
     """
     try:

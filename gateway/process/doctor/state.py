@@ -104,8 +104,8 @@ def _permissions(state: StateFolder) -> Result:
 def _is_shared(path: Path) -> bool:
     """Return whether other users can access a file or folder of this user.
 
-    The result is False for files of another user, because that user has chosen their mode. It is also False for
-    sockets, because a group may use them on purpose, and for files that no longer exist.
+    The result is False in three more cases: another user's file, because its mode is that user's choice; a socket,
+    because a group may use it on purpose; and a file that no longer exists.
     """
     try:
         status = path.lstat()

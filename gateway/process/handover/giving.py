@@ -195,7 +195,7 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return the reason if this fails; "" otherwise."""
+    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" if there is none."""
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])

@@ -184,7 +184,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one value of a dimension."""
+    """The sums over the calls of one value of a dimension, such as one model."""
 
     name: str
     figures: Figures

@@ -44,7 +44,7 @@ LARGE_REPLY: Final = 256 * 1024
 
 Reading a text of this size takes about 1 ms."""
 MANY_VALUES: Final = 2_000
-"""Number of commas above which even a smaller reply or event is read in a worker process.
+"""Number of commas above which a reply or event is read in a worker process, whatever its size in bytes.
 
 The number of commas shows how many values the JSON text has. Plugins take up to 10 microseconds for each value."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))

@@ -1,6 +1,7 @@
 """Metadata about the caller that Bedrock writes into its logs of model invocations.
 
-The metadata is a header of the request, as InvokeModel has it. The plugin of Converse moves it into the body.
+The metadata is a header of the request, as Bedrock's API InvokeModel expects it. For the API Converse, the plugin moves
+the metadata into the body.
 
 Source: botocore's service model of bedrock-runtime (`RequestMetadata`).
 """

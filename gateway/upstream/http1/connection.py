@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> bool:
         """End the exchange. Return whether the connection can be used again; otherwise it is closed.
 
-        It cannot be used again if the reply has not arrived to its end, or the request was not sent to its end.
+        It cannot be used again if the reply has not arrived completely, or the request was not sent completely.
         """
         exchange, transport = self._exchange, self._transport
         self._exchange = None

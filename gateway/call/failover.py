@@ -6,7 +6,8 @@
 - Another candidate is tried if the provider's limit of calls in flight is reached, or if fields of the request would be
   dropped and the provider's `on_loss` forbids that.
 - No other candidate is tried after a mistake in the client's request, because another provider would refuse the request
-  too. The same is true of any other refusal by the gateway, a failure of a plugin, and a lack of the gateway's memory.
+  too. None is tried after a failure of a plugin, or if the gateway has no memory left.
+- After any other refusal by the gateway, another candidate is tried only if a candidate has failed before.
 - If no candidate serves the call, `error_of_all` chooses the error for the client.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.

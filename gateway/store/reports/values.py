@@ -288,7 +288,7 @@ class Activity:
     """Number of people by week, which begins on Monday."""
     months: tuple[tuple[Span, int], ...]
     four_of_seven: tuple[tuple[Span, int], ...]
-    """Number of people who were active on at least four of the seven days that end with a day, by that day."""
+    """Pairs of a day and the number of people who were active on at least four of the seven days that end with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +297,7 @@ class ToolRow:
 
     name: str
     calls: int
-    """Number of people active on at least four of seven days, with the last of these days."""
+    """Number of times that models called the tool."""
     users: int
 
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.config.model import Listener
+from gateway.config.model import Config, Listener
 from gateway.process.sites import Site
 from gateway.process.sockets import bind
 from gateway.telemetry.log import configure
@@ -124,7 +124,7 @@ class Hall:
         bound = bind(listener, [])
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)
-        await Site(self._runner, bound, modes, Endless()).start()
+        await Site(self._runner, bound, modes, Endless(), Config).start()
         if listener.unix:
             _, writer = await asyncio.open_unix_connection(listener.unix)
         else:

@@ -65,9 +65,9 @@ def propose(
     plugins: KnownPlugins,
     judge: Judge = lambda _: {},
 ) -> Proposal:
-    """Return the proposal to save the text `given` as the file `path`.
+    """Check the text `given`, which is to be saved as the file `path`, and replace its marks by secrets.
 
-    `known` has the secret behind each mark that the text may contain (from `redact`). `active` are the secrets in use,
+    `known` has the secret of each mark that the text may contain (from `redact`). `active` are the secrets in use,
     which no finding may show.
     """
     try:
@@ -137,8 +137,8 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 def _begins(text: str, key: Span, start: int) -> bool:
     """Return whether the value at `key` begins with the mark at `start`, or with `Bearer` or `Basic` before the mark.
 
-    Any other value is refused. For example, after `env:` or `file:` the secret would become the name of a variable or a
-    path, which error messages quote.
+    Marks at other places are refused. For example, after `env:` or `file:` the secret would become the name of a
+    variable or a path, which error messages quote.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 

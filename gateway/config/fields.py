@@ -210,7 +210,7 @@ def retention_seconds(value: str) -> float | None:
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration in Go's syntax with `d` for days in addition; None for any other text."""
+    """Return the seconds of a duration such as `1h30m` (Go's syntax) or `7d`; None for any other text."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))

@@ -33,7 +33,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     """Unix time in seconds."""
     who: str
-    """Login of the admin who saved the text, "file" if the file was changed, or "start" for the text of a start."""
+    """Login of the admin who saved the text, "file" if the file was edited, or "start" if a process started with the
+    text."""
     etag: str
     changed: tuple[str, ...]
     """Dotted paths of the changed values."""

@@ -86,7 +86,8 @@ class CircuitBreaker:
     failures: float = 0.5
     """The share of failed attempts at which the circuit opens. The default is that of resilience4j and LiteLLM."""
     calls: int = 5
-    """Minimum number of attempts in the window. Envoy ejects a host after 5 errors in a row."""
+    """Minimum number of attempts in the window before the circuit may open. Envoy ejects a host after 5 errors in a
+    row."""
     window_seconds: float = 60
     open_seconds: float = 15
     """Seconds for which an open circuit lets no attempt pass. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
@@ -108,8 +109,8 @@ class Timeouts:
     """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
     to process a long prompt."""
     read_seconds: float = 600
-    """Maximum number of seconds between two events of a stream, because a model may think for minutes. For an
-    unstreamed body, it is the time after which a minimum rate applies."""
+    """Maximum number of seconds between two events of a stream, because a model may think for minutes. An unstreamed
+    body must arrive at a minimum rate after this time."""
     stream_seconds: float = 7200
     """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
     because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
@@ -188,7 +189,7 @@ class Provider:
     """The calls to whose requests the gateway adds prompt-cache marks. False means none, True those of clients whose
     API has no cache marks, and "all" those of every client that sets none."""
     auto_cache_ttl: CacheLifetime = "5m"
-    """The lifetime of the cache entries for which the gateway sets the marks (`auto_cache`)."""
+    """The lifetime of the cache entries that are made because of `auto_cache`."""
     advertise: tuple[str, ...] = ("native",)
     """The client APIs that `/api/providers` shows to launchers: the provider's own flags (`native`), the flags of all
     APIs by which clients can reach the provider (`reachable`), or a list of flags."""

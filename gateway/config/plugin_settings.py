@@ -25,7 +25,9 @@ def read_settings(model: type[Settings], raw: Any, path: Path, reading: Reading)
 
 
 def _inner_models(value: Any, raw: Any, path: Path) -> Iterator[tuple[BaseModel, dict[str, Any], Path]]:
-    """Yield each pydantic model inside of `value`, with the document's object that it was read from, and the path."""
+    """Yield each pydantic model inside of `value`, with the object in the document that it was read from, and its
+    path.
+    """
     steps: list[tuple[Any, Any, str | int]] = []
     if isinstance(value, BaseModel) and isinstance(raw, dict):
         fields = fields_by_key(type(value)).items()

@@ -1,6 +1,6 @@
 """The context that the readers of all sections share: the report, the environment, and the files that were read.
 
-One `Reading` is one pass over one document. Each section is read in the file of `sections/` with the key's name.
+One `Reading` is one pass over one document. Each section has its own file in `sections/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The whole document as one pydantic model, with one field for each top-level key.
 
-The model and the reader of a section are in the file with the key's name in `sections/`. Nothing here reads a file or
-the environment, or depends on the content of a section.
+Each section has a file in `sections/`, with its model and its reader. Nothing here reads a file or the environment, or
+depends on the content of a section.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ async def _run_parts(
 
 
 def _adopt(state: State, gateway: Gateway, sessions: Sessions) -> None:
-    """Take over what the replaced gateway had in memory: rate limits, reservations and sessions of open calls."""
+    """Take over what the replaced gateway had in memory: rate limits, reservations, and sessions of open calls."""
     gateway.quotas.adopt_limits(state.limits)
     sessions.restore(state.sessions)
     for spool in state.spools:

@@ -94,7 +94,7 @@ class _Family:
                 child.send_signal(number)
 
     async def follow(self) -> None:
-        """Start a child process that takes over, each time that `changed` is set."""
+        """Start a child process that takes over whenever `changed` is set."""
         while True:
             await self.changed.wait()
             self.changed.clear()

@@ -66,9 +66,9 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Note which hook is running.
+        """Note which call of a hook is running.
 
-        Raises `HookTooSlow` in the plugin's code if the same call has run for too long.
+        Raises `HookTooSlow` in the plugin's code if one call has run for too long.
         """
         running = running_hook(frame)
         if running is None or running is not self._frame:

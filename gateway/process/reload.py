@@ -46,7 +46,7 @@ FILE: Final = Who("file")
 The file system does not record who edited a file."""
 
 START: Final = Who("start")
-"""The author in the history for the configuration with which a process starts."""
+"""The author of the version that is added to the history when a process starts."""
 
 
 class _Ready(NamedTuple):

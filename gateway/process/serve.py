@@ -58,9 +58,10 @@ COLLECT_AFTER: Final = 10_000
 Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
 batch of records that is written to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Maximum length of a header line in bytes, if a listener is behind `tailscale serve` and the configuration sets no
-higher maximum. `tailscale serve` sends all grants of the tailnet policy for a caller in one header, which can be longer
-than the usual maximum."""
+"""Maximum length of a header line in bytes behind `tailscale serve`, unless the configuration sets a higher maximum.
+
+`tailscale serve` sends all of a caller's grants in the tailnet policy in one header. It can be longer than the usual
+maximum."""
 
 
 class CannotStart(Exception):
@@ -368,9 +369,10 @@ async def _reloader(path: Path, running: Running, options: Options, loaded: Load
 
 
 def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:
-    """Return the connection to the gateway that runs with this state folder, or None, and the listening sockets.
+    """Return the connection to the gateway that runs with this state folder, or None, and its listening sockets.
 
-    Raises `CannotStart` if the running gateway refuses to hand over.
+    If no gateway runs, the sockets are those that systemd passed. Raises `CannotStart` if the running gateway refuses
+    to hand over.
     """
     try:
         taker = connect(state)

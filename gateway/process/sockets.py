@@ -54,15 +54,16 @@ class Passed:
     """A listening socket that another process opened and passed to this process."""
 
     name: str
-    """The text of the gateway's listener that used the socket, or the name that systemd gave to the socket."""
+    """The text of the listener that used the socket in the other gateway, or the name that systemd gave to the
+    socket."""
     socket: socket.socket
 
 
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
     """Return the listener's socket.
 
-    If `passed` has a socket with the listener's name or address, that socket is removed from `passed` and used.
-    Otherwise a new socket is opened.
+    If `passed` has a socket with the listener's name or address, take this socket out of `passed`. Otherwise open a new
+    socket.
 
     Raises `CannotListen` if a new socket cannot be opened.
     """
@@ -130,7 +131,9 @@ def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | No
 
 
 def _endpoint(listener: Listener) -> str:
-    """Return the name that the listener's socket will have. Raises `OSError` if its host cannot be looked up."""
+    """Return the endpoint name that the listener's socket will have. Raises `OSError` if its host cannot be looked
+    up.
+    """
     if listener.unix:
         return endpoint(listener.unix)
     addresses = socket.getaddrinfo(listener.host, listener.port, family(listener), socket.SOCK_STREAM)

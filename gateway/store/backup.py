@@ -114,8 +114,8 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
 def _made(target: Path) -> Iterator[Path]:
     """Yield a hidden folder, which is renamed to `target` at the end of the block, or removed after an exception.
 
-    What a killed backup with the same target left behind is removed first. Raises `StoreFailed` if `target` exists, or
-    if another backup to it is being made.
+    Remains of a killed backup with the same target are removed first. Raises `StoreFailed` if `target` exists, or if
+    another backup to it is being made.
     """
     if target.exists():
         raise StoreFailed(f"{target}: exists; name a new folder for the backup")

@@ -27,7 +27,7 @@ Each try writes the unflushed lines again, so tries without a pause would fill t
 
 
 class Unflushed(NamedTuple):
-    """The files that a flush must write to the disk, and the position in the journal that this makes safe."""
+    """The files that a flush must write to the disk, and how much of the journal is on the disk afterwards."""
 
     descriptors: tuple[int, ...]
     """Descriptors of the files. They are closed after the flush."""

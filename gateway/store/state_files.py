@@ -1,4 +1,4 @@
-"""The files of a state folder that a backup contains, and functions that copy such files.
+"""The files of a state folder that are backed up, and functions that copy such files.
 
 `backup.py` copies the files of a state folder, and `restore.py` puts them back.
 """
@@ -122,7 +122,7 @@ def private(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk, or the names of the files in a folder."""
+    """Wait until the content of a file is on the disk. For a folder, wait until the names of its files are."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -123,7 +123,7 @@ class Sums:
     errors: Counter[tuple[Group, ErrorKind]] = field(default_factory=Counter)
     kinds: dict[ErrorKind, ErrorShare] = field(default_factory=dict)
     health: dict[tuple[str, str], Health] = field(default_factory=dict)
-    """Health by (provider, model)."""
+    """The last success and the last error, by (provider, model)."""
 
 
 Row = tuple[Any, ...]
@@ -167,7 +167,7 @@ class _Part(NamedTuple):
     amounts: list[int]
     """Sums in the order of the columns `SUMS`."""
     latencies: list[int]
-    """Values of the columns of `FIGURES` that `SUMS` lacks."""
+    """Sums in the order of the columns in `FIGURES` that `SUMS` lacks."""
     started: tuple[int, ...]
     """Start of each call, as Unix time in milliseconds."""
     ended: list[int]

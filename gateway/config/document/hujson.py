@@ -169,7 +169,7 @@ def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
 def _check_comment(comment: str, start: int) -> None:
     """Raise `HujsonError` for a carriage return without a line feed in a `//` comment.
 
-    Some editors would show the text after it on a new line, like a value, although it belongs to the comment.
+    Some editors show the rest of such a comment on a new line, where it looks like a value.
     """
     if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
         message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"

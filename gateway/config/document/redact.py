@@ -33,7 +33,7 @@ class Known(NamedTuple):
     text: str
     """The secret as it is written in the document, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings in which the secret was found although their key is not for secrets, such as a URL."""
+    """Roles of the strings in which the secret was found although their key is not for secrets. An example is a URL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,10 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for keys of secret strings. If the value of such a key is an object, the strings in the object are not
-secrets because of this key. With a key that matches `_SECRET_NAME`, they are."""
+"""Pattern for keys of secret strings, such as `x-api-key`. The pattern is not applied to the keys of enclosing objects,
+unlike `_SECRET_NAME`."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Pattern for keys such as `authorization`. Such a value is a header's value, which is secret, or a word like
-`bearer`."""
+"""Pattern for keys such as `authorization`, whose value is a secret header or a word like `bearer`."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")
 """Pattern for words that say how a key is sent, such as `bearer`. Any other value of `authorization` may be secret."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
@@ -156,7 +155,7 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether a match in a comment is not a secret, but a plain word, a reference, or a mode of
+    """Return whether the matched text in a comment is harmless: a plain word, a reference, or a mode of
     `authorization`.
     """
     if group == "word" and not _DIGIT.search(text):

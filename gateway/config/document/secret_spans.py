@@ -80,7 +80,7 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
 
 
 def secrets_in(document: Document) -> set[str]:
-    """Return the secrets that can be recognised in the document's text alone, as written, with JSON escapes."""
+    """Return the secrets that the patterns recognise in the document's text. JSON escapes are not decoded."""
     return {document.text[span.start : span.end] for span in spans(document)}
 
 
@@ -169,7 +169,7 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: S
 
 
 def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
-    """Yield the ranges of strings and names with JSON escapes that contain a secret after decoding."""
+    """Yield the ranges of strings and keys that contain a secret when their JSON escapes are decoded."""
     for piece in pieces:
         if piece.kind == "string" and "\\" in piece.text and any(search(string_value(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")

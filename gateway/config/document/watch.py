@@ -89,10 +89,9 @@ def folders(files: Iterable[Path]) -> frozenset[Path]:
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return a list with the folder of a path; [] if the folder does not exist or cannot be determined, as for circular
-    links.
+    """Return a list with the folder of a path, or [] if the folder does not exist or cannot be determined.
 
-    The folders of other paths are then still watched.
+    For example, circular links have no folder. The folders of other paths are still watched.
     """
     try:
         folder = find(path).parent

@@ -46,7 +46,7 @@ def watched(name: str, reading: Reading) -> FilePath:
 
 
 def pem_text(file: FilePath) -> str:
-    """Return the content. Raises `ValueError` with the reason if it cannot be read, or if it is no text."""
+    """Return the text of the file. Raises `ValueError` with the reason if the file cannot be read or is no text."""
     try:
         # reading from a pipe or a device could wait for ever
         if not stat.S_ISREG(file.stat().st_mode):

@@ -142,9 +142,9 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield all paths down to three steps: keys of the object, indexes in their lists, and keys of the lists' objects.
+    """Yield the paths of all keys, of the elements of lists under them, and of the elements' keys.
 
-    No fault has a deeper path.
+    These are `(key,)`, `(key, index)` and `(key, index, key)`. No fault has a deeper path.
     """
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)

@@ -40,7 +40,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address that a text gives. Raises `ValueError`, with the expected form, if the text is no address."""
+    """Return the address that a text gives. Raises `ValueError` for any other text, with the expected form."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():

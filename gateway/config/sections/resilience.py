@@ -113,6 +113,6 @@ def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:
 
 
 def read_timeouts(raw: Mapping[str, Any], path: Path, default: Timeouts, reading: Reading) -> Timeouts:
-    """Return the timeouts in the section at `path`. Those that it does not name are taken from `default`."""
+    """Return the timeouts in the section at `path`. Missing timeouts are taken from `default`."""
     section = reading.within(TimeoutsSection, raw, (*path, "timeouts"))
     return replace(default, **section.model_dump(include=section.model_fields_set))

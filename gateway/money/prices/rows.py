@@ -95,9 +95,9 @@ _Grouped = dict[tuple[str, str, str], list[Entry]]
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries by shorter spellings of their models' ids.
+    """Return the entries under the shorter spellings of their models' ids.
 
-    A spelling is left out if it is shared by two models with different prices.
+    A spelling that two models with different prices share is left out.
     """
     aliases: _Grouped = {}
     ambiguous = set()

@@ -73,7 +73,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class CallReservation:
-    """The reserved amounts of one call in the ledgers, until the call is charged or the amounts are released."""
+    """The amounts that one call has reserved in all ledgers, until they are charged or released."""
 
     quotas: Quotas
     estimate: Estimate
@@ -300,9 +300,7 @@ class Quotas:
         return self._money.levels(self.clock())
 
     def shared(self) -> list[str]:
-        """Return the names of the buckets that all callers share, which are the quotas without a template in their
-        name.
-        """
+        """Return the names of the buckets that all callers share. Their quotas have no template in their name."""
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:

@@ -81,7 +81,10 @@ class Rule:
 
 
 def _window(unit: str, zone: str) -> Window:
-    """Return the window of stored terms. Raises `ValueError` if the unit or the time zone is unknown."""
+    """Return the window in the text of a rule, such as `month Europe/Berlin`.
+
+    Raises `ValueError` if the unit or the time zone is unknown.
+    """
     known: dict[str, Unit] = {name: name for name in get_args(Unit)}
     if unit not in known:
         raise UnknownZone(unit)
@@ -161,7 +164,7 @@ class LiveBucket:
     reported: bool = False
     """True if the bucket was reported as nearly used, and has not been refilled much since then."""
     _border: int = 0
-    """The first border of the rule's window after `at`; 0 without a window."""
+    """The first start of a calendar window after `at`, in nanoseconds of Unix time; 0 without a window."""
 
     def __post_init__(self) -> None:
         self._border = self._next_border()

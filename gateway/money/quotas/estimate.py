@@ -93,7 +93,7 @@ class Estimate(msgspec.Struct, frozen=True):
     For a call without an output limit, it may be less than `output`. Few such calls use the maximum, and reserving the
     maximum would make the rate limit refuse other calls."""
     usual_input: int | None = None
-    """Typical number of input tokens, where `input` is the maximum; None if both are equal."""
+    """Typical number of input tokens; None if it equals `input`, the maximum."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0

@@ -58,7 +58,7 @@ the refill for years."""
 
 
 class Claim(NamedTuple):
-    """The maximum amount that a call may use of a bucket or chain, which is reserved before the call begins."""
+    """An amount that a call reserves in a bucket or chain before it begins. It is the maximum that the call may use."""
 
     bucket: str
     rule: Rule

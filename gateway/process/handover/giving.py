@@ -214,7 +214,7 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
 
 
 def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return a new listening socket, and the id of its file. The file replaces an earlier process's file.
+    """Return a new listening socket, and the device and inode of its file. The file replaces an earlier process's file.
 
     Raises `OSError` if the socket cannot be opened.
     """

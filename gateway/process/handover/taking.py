@@ -142,7 +142,9 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The quota balances of the process that has replaced this one. Each `reserve` blocks its thread."""
+    """The quota balances in the process that has replaced this one. Each `reserve` blocks its thread until the answer
+    comes.
+    """
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state

@@ -63,7 +63,8 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
     """The listening sockets whose descriptors come with the message."""
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
-    """The text of each listener in the configuration, and the device and inode of a unix socket's file."""
+    """Pairs for the sockets: the text of the listener in the configuration, and the device and inode of the file if it
+    is a unix socket."""
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):

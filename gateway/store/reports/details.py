@@ -75,7 +75,7 @@ def _message(kind: tuple[Any, ...], calls: int) -> MessageRow:
 
 
 MAX_OWN: Final = 2_000
-"""Maximum number of a caller's failed calls that are searched for error messages of this caller."""
+"""Maximum number of a caller's failed calls that are read to find the caller's own error messages."""
 _OWN_ERRORS: Final = """
 SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?

@@ -59,7 +59,7 @@ MEASURES: Final[Mapping[Measure, str]] = {
 
 
 class Amounts(NamedTuple):
-    """The sums of a group, before they become `Figures`."""
+    """The sums of a group, from which `Figures` are made."""
 
     figures: Figures
     duration: Latency

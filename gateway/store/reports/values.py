@@ -196,7 +196,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of a dimension, sorted, and the number of all rows."""
+    """The rows of a dimension, sorted, and the number of all its rows."""
 
     by: Dimension
     rows: tuple[Row, ...]

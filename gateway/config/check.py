@@ -107,8 +107,8 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _choices(fault: ErrorDetails) -> list[str]:
-    """Return the words and booleans that are allowed for a value, as they are written in JSON, without the empty
-    string.
+    """Return the words and booleans that a value may have, as they are written in JSON. The empty string is left
+    out.
     """
     found = _EXPECTED.findall(str(fault["ctx"]["expected"]))
     return [choice for word, boolean in found if (choice := word or boolean.lower())]

@@ -82,7 +82,7 @@ class History:
                 yield name, msgspec.json.decode(self._path(name).read_bytes(), type=Change)
 
     def version(self, name: str) -> Version | None:
-        """Return the version with a name; None if there is none."""
+        """Return the version of this name; None if there is no such version."""
         if not _NAME.fullmatch(name):
             return None
         try:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _answer(address: str, path: str, seconds: float) -> tuple[int, str]:
     """Return the status and the text of the answer.
 
-    Raises `OSError`, `ValueError` or `http.client.HTTPException` if there is none.
+    Raises `OSError`, `ValueError` or `http.client.HTTPException` if no answer comes.
     """
     connection = _connection(address, seconds)
     try:

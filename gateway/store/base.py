@@ -59,7 +59,7 @@ class Session(Totals):
     """Number of times that models called each tool, by the tool's name."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the session in the form of the API."""
+        """Return the session as an object for the API."""
         return {
             "id": self.id,
             "identity": self.identity,
@@ -126,7 +126,7 @@ class UsageRow(Totals):
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row in the form of the API."""
+        """Return the row as an object for the API."""
         return {**self.group, **self.totals(), "duration_ms": self.duration_ms}
 
 

@@ -74,7 +74,7 @@ The function is called before each write, read and deletion, because the configu
 
 
 def bodies_path(database: Path) -> Path:
-    """Return the path of the file of bodies beside a database."""
+    """Return the path of the file of bodies, which is in the database's folder."""
     return database.with_name(f"{database.name}-bodies")
 
 

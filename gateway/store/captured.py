@@ -1,4 +1,4 @@
-"""The form in which the bodies of one call are stored, and the protocol of an object that has the bodies before that.
+"""The form in which the bodies of a call are stored, and the protocol of the object that has collected them.
 
 This module only defines types. `call/capture.py` collects the bodies of a call; `bodies.py` writes them.
 """

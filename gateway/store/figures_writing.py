@@ -1,7 +1,7 @@
-"""Writing of the sums of a batch of calls: figures, uses of tools, errors, and the health of models.
+"""Writes the sums over a batch of calls: figures, uses of tools, errors, and the health of models.
 
-Figures are sums over the calls of one series in one unit of time (`sums.Group`).
-All functions run within the transaction of the batch (`writing.py`).
+Figures are sums over the calls of one series in one unit of time (`sums.Group`). All functions run within the
+transaction of the batch (`writing.py`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _UPSERT_FIGURES: Final = {table: _upsert_figures(table) for table in (*FIGURE_TA
 
 
 def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
-    """Add the sums of a batch to the tables of figures, tools and errors, and update the health of models."""
+    """Add the sums of a batch to the tables of sums over calls, tools and errors, and update the health of models."""
     if not sums.figures:
         return
     everybody: dict[Group, Sequence[int]] = {}

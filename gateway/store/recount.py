@@ -24,7 +24,8 @@ _COUNTS: Final = {
     "tools_quarter": ("sum(iif(json_valid(tools), json_array_length(tools), 0))", "tools <> '[]'"),
     "errors_quarter JOIN error_kinds e ON e.n = kind": ("count(*)", _HAS_ERROR),
 }
-"""SQL by table: the number that the calls of a series should have there, and the condition for calls that count."""
+"""SQL by table: an expression for the number that a series should have in the table, and a condition that selects the
+calls that count."""
 _MISSING: Final = """
 SELECT counted.* FROM (
     SELECT at - at % {quarter} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,

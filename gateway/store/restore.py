@@ -159,7 +159,7 @@ def _sweep(state: StateFiles) -> None:
 
 
 def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
-    """Copy the files of the backup beside those that they will replace, and prepare the database.
+    """Copy the files of the backup into the folders of the files that they will replace, and prepare the database.
 
     Raises `StoreFailed` or `OSError` if that fails. A later run replaces what was copied.
     """
@@ -241,7 +241,7 @@ def _swap(state: StateFiles, aside: Path) -> None:
 
 
 def _put(path: Path) -> None:
-    """Give a staged file or folder its name, if there is one."""
+    """Rename a staged file or folder to its final name, if it exists."""
     if _staged(path).exists():
         _staged(path).replace(path)
         sync(path.parent)

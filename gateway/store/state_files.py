@@ -24,7 +24,7 @@ KEY: Final = "session.key"
 _CHUNK: Final = 1024 * 1024
 """Number of bytes that are copied at once."""
 SPARE_BYTES: Final = 64 * 1024 * 1024
-"""Number of bytes that must be free on a disk beside the files that are to be written."""
+"""Number of bytes that must stay free on a disk after the files are written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ DURATIONS: Final = tuple(f"d{bucket}" for bucket in range(SIZE))
 FIRST_EVENTS: Final = tuple(f"f{bucket}" for bucket in range(SIZE))
 """Columns with the histogram of the times to the first event of streams."""
 FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *DURATIONS, *FIRST_EVENTS)
-"""Summed columns of the tables of figures. The number of failed calls follows from the outcome of the series."""
+"""Columns of sums in the tables of figures (sums over the calls of a series). The number of failed calls is not among
+them, because it follows from the outcome of the series."""
 
 
 class Series(NamedTuple):
@@ -55,7 +56,7 @@ class Series(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The key of a row of figures."""
+    """The key of a row of sums: one series in one quarter hour."""
 
     time: int
     """Start of the quarter hour, as Unix time in milliseconds."""

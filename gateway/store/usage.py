@@ -21,14 +21,14 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
-"""SQL of sums that the tables of figures do not have as columns."""
+"""SQL of sums for which the tables of figures have no column."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
-    Names in the SQL are constants of this package. Text from clients is only in the values.
+    Names in the SQL are constants of this package. Text from clients is only among the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
     table = "figures_hour" if "hour" in query.by else "figures_day"

@@ -50,7 +50,7 @@ class Rule:
     period: int = SECOND
     """Length of the period in nanoseconds."""
     notify: bool = False
-    """True if the rule only notifies: an empty bucket does not refuse calls."""
+    """True if an empty bucket refuses no calls and is only reported."""
     kind: Kind = "money"
     window: Window | None = None
     """The calendar window at whose start a bucket is filled; None if the rule has no window."""

@@ -1,6 +1,6 @@
 """Queries of errors, models, tools and names.
 
-All functions run in the thread of a connection. Text of clients is only in the values of statements.
+All functions run in the thread of a connection. Text from clients is never part of a statement, only a bound value.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow
 
 
 def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> Models:
-    """Return the models that were called, by provider, with the figures of the selection and by bucket."""
+    """Return the models that were called, by provider, with their sums over the selection and over each bucket of
+    time.
+    """
     key = "s.provider, s.model"
     sums: dict[tuple[str, str], list[Sequence[int]]] = defaultdict(list)
     for _, provider, model, *row in grouped(connection, selection, [selection.span], SUMMED, key):

@@ -1,6 +1,6 @@
 """Queries of sums over calls, by bucket of time and by one dimension, restricted to a selection of calls.
 
-All functions run in the thread of a connection. Text of clients is only in the values of statements.
+All functions run in the thread of a connection. Text from clients is never part of a statement, only a bound value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _AMOUNTS: Final[Mapping[str, str]] = {
     "cache_saved": "f.cache_saved",
     "duration_ms": "f.duration_ms",
 }
-"""SQL of the sums of `Figures`, by name."""
+"""SQL expressions of the amounts that are summed for `Figures`, by name."""
 MEASURES: Final[Mapping[Measure, str]] = {
     "cost": "f.known_cost",
     "tokens": "f.input + f.output + f.cache_read + f.cache_write_5m + f.cache_write_1h",
@@ -59,7 +59,7 @@ MEASURES: Final[Mapping[Measure, str]] = {
 
 
 class Amounts(NamedTuple):
-    """The sums of a group, from which `Figures` are made."""
+    """The sums over a group of calls, and the distributions of two durations: to the end and to the first event."""
 
     figures: Figures
     duration: Latency
@@ -95,7 +95,7 @@ def grouped(
     """Yield rows of sums: the index of the bucket of time, the columns `by` if given, and the sums `what`.
 
     Several tables may each have a part of a group's sums. Such a group has several rows, which the caller must add
-    (`added`). If `tables` is None, the tables of figures are used.
+    (`added`). If `tables` is None, the smallest tables that suffice are used (`_tables`).
     """
     if tables is None:
         tables = _tables(selection, by)
@@ -132,7 +132,7 @@ def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return figures and latencies from the sums of `SUMMED`."""
+    """Return the amounts that a row of the sums `SUMMED` contains."""
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]

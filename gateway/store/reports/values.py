@@ -116,7 +116,7 @@ class Figures(Totals):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Figures, latencies, and the number of active people."""
+    """The sums over some calls, their latencies, and the number of active people."""
 
     figures: Figures
     duration: Latency

@@ -155,8 +155,9 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
     """Return the marks, changed such that no secret becomes visible in the saved text.
 
-    A mark in a comment stays a mark if its secret would be visible. So a text whose comment shows the mark of an old
-    key can still be saved. At any other place, such a mark gets a fault, because a mark must not be saved as a value.
+    If the secret of a mark would become visible in a comment, the mark is saved instead. So a text can be saved whose
+    comment still has the mark of a replaced key. At any other place, such a mark is a fault, because a mark must not be
+    saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:

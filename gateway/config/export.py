@@ -44,7 +44,7 @@ def json_schema(flags: Collection[str] = (), filters: Settable = _NONE, options:
 
 
 def _settings(plugin: str, model: type[Settings], inner: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a plugin's settings. The models inside of them are added to `inner` under unique names."""
+    """Return the schema of a plugin's settings. Schemas of inner models are added to `inner` under unique names."""
     shape = model.model_json_schema(ref_template=f"#/$defs/{plugin}.{{model}}")
     inner |= {f"{plugin}.{name}": definition for name, definition in shape.pop("$defs", {}).items()}
     return {**shape, "additionalProperties": False}

@@ -132,7 +132,7 @@ class DiskSync:
 
 
 def _write_back(files: Unflushed) -> None:
-    """Write the files' content to the disk, and the folder's entries if a file is new.
+    """Write the content of the files to the disk. If a file is new, also write its name in the folder.
 
     Raises `OSError` if this fails.
     """

@@ -3,8 +3,8 @@
 - Nothing is deleted. The damaged files are kept in a separate folder.
 - No gateway may run on the files meanwhile (`journal.locked`).
 - A repaired file replaces the damaged one in one step, so a killed repair can be run again.
-- If the database has lost rows, the next start writes the rows again that the journal still has. The store ignores
-  entries that it already has.
+- A repaired database may lack rows. At the next start, rows that are still in the journal are written to it again. The
+  store ignores entries of the journal that it already has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The section `server`: listeners, host names, limits, and files that clients name by URL.
+"""The section `server`: listeners, host names, limits, and fetching of files.
 
-Listeners are in `listeners.py`, files in `fetch.py`.
+Listeners are in `listeners.py`. Files that clients name by URL are in `fetch.py`.
 """
 
 from __future__ import annotations

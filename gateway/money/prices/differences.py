@@ -2,8 +2,8 @@
 
 - The prices in rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here
   computes costs.
-- The most common mistake is a factor of 1,000, because sellers publish prices of 1,000 and of 1,000,000 tokens.
-  `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
+- The most common mistake is a factor of 1,000, because some sellers publish prices for 1,000 tokens and others for
+  1,000,000. `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
 """
 
 from __future__ import annotations

@@ -112,9 +112,9 @@ class Connections:
             self._idle[connection] = monotonic()
             self._idle.move_to_end(connection)
 
-    def late(self, peer: Any) -> None:
+    def late(self, connection: Connection) -> None:
         """Count a connection that is closed because the head of a request, or a TLS handshake, did not come in time."""
-        self._refuse("head_seconds", _remote_host(peer))
+        self._refuse("head_seconds", self._open.get(connection, ""))
 
     def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
         """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""

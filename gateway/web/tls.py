@@ -89,6 +89,8 @@ class TlsConnection(SSLProtocol):
             super().buffer_updated(nbytes)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if isinstance(exc, ConnectionAbortedError):  # asyncio's error for a handshake that takes too long
+            self._connections.late(self)
         self.leave()
         super().connection_lost(exc)
         self._raw = None
@@ -112,8 +114,6 @@ class TlsConnection(SSLProtocol):
             self._connections.no_tls("the client speaks plain HTTP", self._peer)
         elif isinstance(failure, ssl.SSLError):
             self._connections.no_tls((failure.reason or "TLS failed").lower().replace("_", " "), self._peer)
-        elif isinstance(failure, ConnectionAbortedError):
-            self._connections.late(self._peer)
 
 
 def over_tls(

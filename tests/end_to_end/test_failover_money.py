@@ -86,6 +86,7 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
         quotas = gw.running.gateway.quotas
         assert {name: CAPACITY - quotas.level(name).balance for name in spent} == spent
         assert [level for level in quotas.levels() if level.reserved] == []
+        await gw.running.gateway.follower.flush()
         stored = [await gw.running.gateway.store.call(None, call["id"]) for call in await gw.calls(60)]
         assert [one.as_dict()["tried"] for one in stored] == [call["tried"] for call in await gw.calls(60)]
     assert sum(len(call["tried"]) > 1 for call in await gw.calls(60)) > 20
@@ -120,7 +121,7 @@ async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(
 async def test_an_attempt_that_cost_nothing_is_not_in_the_line_of_the_journal(tmp_path):
     async with gateway(tmp_path) as (gw, sims):
         sims["a"].default, sims["b"].default = REFUSED, replace(TEXT, delay=60)
-        sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=False)))
+        sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
         await eventually(lambda: sims["b"].requests)
         await gw.running.gateway.follower.flush()
         (sent,) = await gw.running.gateway.store.open_calls()

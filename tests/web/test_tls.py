@@ -15,6 +15,7 @@ from gateway.contract.registry import discover
 from gateway.process.reload import Reloader
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
+from gateway.testkit.scenarios import Scenario
 from tests.helpers.gateway import EVERYTHING, HAIKU, NOVA, Lines, bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.tls import authority, certified, signed
@@ -151,7 +152,8 @@ async def test_a_handshake_that_does_not_end_is_closed_in_time(tmp_path, bedrock
         assert (await ask(gw, "/v1/messages", files, body=HELLO))[0] == 200
         for raw in raws:
             await ended(raw)
-        assert [line["limit"] for line in await gw.lines.until("connections.refused")] == ["head_seconds"]
+        (line,) = await gw.lines.until("connections.refused")
+        assert line["limit"] == "head_seconds"
         await eventually(lambda: gw.running.connections.count == 0)
 
 
@@ -167,8 +169,8 @@ async def test_handshakes_count_among_the_connections(tmp_path, bedrock_sim, fil
 
 async def test_a_handshake_that_breaks_off_anywhere_leaves_nothing(tmp_path, bedrock_sim, files):
     hello = client_hello()
-    async with over_tls(tmp_path, bedrock_sim, files) as gw:
-        for cut in range(0, len(hello), 7):
+    async with over_tls(tmp_path, bedrock_sim, files, limits={"head_seconds": 2}) as gw:
+        for cut in range(0, len(hello), 23):
             raw = await opened(gw, hello[:cut])
             raw.writer.close()
         for garbage in (b"\x16" * 200, hello[:5] + b"\xff" * 300, hello[:50] + hello):
@@ -228,10 +230,10 @@ async def ask_url(url, files):
 
 
 async def test_a_stop_waits_for_a_call_over_tls(tmp_path, bedrock_sim, files):
-    bedrock_sim.slow = 0.3
+    bedrock_sim.default = Scenario(delay=1)
     async with over_tls(tmp_path, bedrock_sim, files) as gw:
         call = asyncio.create_task(ask(gw, "/v1/messages", files, body={**HELLO, "stream": True}))
-        await eventually(lambda: gw.running.gateway.open_calls)
+        await eventually(lambda: bedrock_sim.requests)
     status, body = await call
     assert status == 200
     assert b"message_stop" in body

@@ -191,7 +191,7 @@ async def test_an_earlier_version_is_opened_reviewed_and_saved(config):
     await config.save(editor_text(await config.open()).replace(*EDIT))
     html = await config.open()
     assert "(loopback) server.limits.body_bytes present" in seen(html)
-    assert "the text of a start first version Open" in seen(html)
+    assert "start of the gateway first version Open" in seen(html)
     (link,) = re.findall(r'href="(/ui/config\?version=[^"]*)"', html)
     earlier = await config.open(link)
     assert "body_bytes changes from 131072 to 65536" in seen(earlier)

@@ -30,6 +30,7 @@ from gateway.store.bodies import Bodies
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.refused_keys import RefusedKeys
 
@@ -105,6 +106,8 @@ class Gateway:
     """The providers that currently refuse the gateway's key."""
     health: Health
     """The health of each model at each provider. Calls avoid models that fail."""
+    models: DiscoveredModels
+    """The lists of models that providers gave when they were asked."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def _unused_provider(provider: Provider, report: Report) -> None:
     path: Path = ("providers", provider.id)
     if not provider.baseurl:
         report.warn(path, "no baseurl configured; the provider is left out of routing")
-    if not provider.models:
+    if not provider.models and not provider.discovers:
         report.warn(path, 'no "models" configured; nothing can be asked of the provider')
     if not provider.flags:
         report.warn((*path, "compatibility"), "no known flag is enabled; nothing can be asked of the provider")
@@ -142,6 +142,8 @@ def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Repo
 
     A rule has no effect if earlier rules match all its models, or if the model in `as` has no known price.
     """
+    if provider.discovers:
+        return  # its models are not known yet
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):
         if not report.patient(len(left) + index):

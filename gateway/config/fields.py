@@ -41,6 +41,9 @@ _TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
+DISCOVER: Final = "discover"
+"""The value of `models` for a provider that is asked for its models."""
+
 
 def _baseurl(value: str) -> str:
     """Return the URL. Raises `ValueError` if it cannot be a base URL.
@@ -113,9 +116,14 @@ def _named(value: str) -> str:
     return value
 
 
-def _null_is_empty(value: Any) -> Any:
-    """Return [] for null. Aperture writes null for a provider without models."""
-    return [] if value is None else value
+def _names_or_none(value: Any) -> Any:
+    """Return [] for null and for `DISCOVER`. Aperture writes null for a provider without models.
+
+    Raises `ValueError` for another word.
+    """
+    if isinstance(value, str) and value != DISCOVER:
+        raise ValueError(f'must be a list of names, such as ["us.amazon.nova-lite-v1:0"], or "{DISCOVER}"')
+    return [] if value is None or value == DISCOVER else value
 
 
 def _socket(value: str) -> str:
@@ -217,7 +225,9 @@ def _seconds(text: str) -> float | None:
 
 
 _PATTERN: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_NAMES_OR_NULL: Final = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+_MODEL_NAMES: Final = {
+    "anyOf": [{"type": "array", "items": {"type": "string"}}, {"enum": [DISCOVER]}, {"type": "null"}]
+}
 
 BaseUrl = Annotated[str, AfterValidator(_baseurl)]
 ADVERTISE: Final = ("native", "reachable")
@@ -238,7 +248,7 @@ def _advertised(value: Any) -> tuple[str, ...]:
 
 Name = Annotated[str, AfterValidator(_named)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
-NamesOrNull = Annotated[Names, BeforeValidator(_null_is_empty), WithJsonSchema(_NAMES_OR_NULL)]
+ModelNames = Annotated[Names, BeforeValidator(_names_or_none), WithJsonSchema(_MODEL_NAMES)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), WithJsonSchema(_PATTERN)]
 Header = Annotated[tuple[str, str], BeforeValidator(_header), WithJsonSchema({"type": "string"})]
 Headers = Annotated[tuple[Header, ...], Field(strict=False)]

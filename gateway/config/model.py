@@ -134,6 +134,8 @@ class Provider:
     baseurl: str
     """The base URL as written. A trailing `/` or version, such as `/v1`, is handled where paths are appended."""
     models: tuple[str, ...] = ()
+    discovers: bool = False
+    """Whether the provider is asked for its models. `models` has those that are known, and is empty before that."""
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()

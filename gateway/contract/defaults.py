@@ -24,6 +24,7 @@ from gateway.contract.flag import (
     HttpRequest,
     ListedModel,
     ModelList,
+    ModelSearch,
     Opening,
     Target,
     Usage,
@@ -66,6 +67,10 @@ class Defaults:
     def model_entry(self, model: ListedModel) -> bytes:
         """Return an entry that the SDKs of OpenAI and Anthropic read (`model_lists.model_entry`)."""
         return model_lists.model_entry(model)
+
+    def discover_models(self, _host: str) -> ModelSearch | None:
+        """Return None, so that the models must be named in the configuration."""
+        return None
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return the parsed request, with `model` and `stream` from its body (`json_api.parse`)."""

@@ -42,7 +42,7 @@ from gateway.contract.messages import (
     Work,
     event,
 )
-from gateway.contract.model_lists import ListedModel, ModelList
+from gateway.contract.model_lists import DiscoveredModel, ListedModel, ModelList, ModelPages, ModelSearch
 from gateway.contract.observer import Observer
 from gateway.contract.openings import Opening
 from gateway.contract.places import Copy, End, Place, Places
@@ -326,8 +326,9 @@ class Flag(FlagFacts, Protocol):
 
 __all__ = [
     "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
-    "ClientRequest", "Copy", "Decoder", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag", "Frame",
-    "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList", "Observer",
-    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "SessionIds", "Settings", "StepResponse",
-    "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
+    "ClientRequest", "Copy", "Decoder", "DiscoveredModel", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag",
+    "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList",
+    "ModelPages", "ModelSearch", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample",
+    "SessionIds", "Settings", "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest",
+    "Usage", "Work", "event",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.contract.client_api import ClientApi
 from gateway.contract.messages import Route
-from gateway.contract.model_lists import ListedModel, ModelList
+from gateway.contract.model_lists import ListedModel, ModelList, ModelSearch
 from gateway.contract.samples import Sample
 from gateway.contract.settings import Settings
 
@@ -149,6 +149,23 @@ class FlagFacts(Protocol):
         ...     return orjson.dumps({"name": model.name, "owner": model.provider})
         >>> model_entry(listed)
         b'{"name":"small","owner":"acme"}'
+        """
+
+    def discover_models(self, host: str) -> ModelSearch | None:
+        """Return a search for the models of a provider; None if the API has no list of models.
+
+        The gateway calls this for providers with `"models": "discover"`, at its start, every hour and after a reload.
+        `host` is the host in the provider's base URL, in lower case. The generator raises `BadFrame` if a reply is no
+        list. The checks of a configuration call the function without running the generator.
+
+        >>> def discover_models(host):
+        ...     return ModelSearch(pages())
+        >>> def pages():
+        ...     reply = yield UpstreamRequest("GET", "/acme/models", b"")
+        ...     return [DiscoveredModel(name) for name in json_api.json_object(reply.body)["names"]]
+        >>> search = discover_models("api.example.com")
+        >>> next(search.pages).path
+        '/acme/models'
         """
 
     def samples(self) -> Sequence[Sample]:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 from weakref import WeakSet
 
 from gateway.contract.billing import BilledPart, File, FileKind, Search
@@ -21,6 +21,7 @@ from gateway.contract.filter_checks import opened_fault
 from gateway.contract.http_headers import FRAMING, HEADER_NAME
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, Event, Fetch, StepResponse, UpstreamRequest, Work
+from gateway.contract.model_lists import DiscoveredModel, ModelSearch
 from gateway.contract.plugin_functions import is_async
 from gateway.contract.session_ids import SessionIds
 
@@ -170,7 +171,7 @@ def _steps(result: Any) -> None:
         require(isinstance(result, Generator), result, "a generator or ClientRequest")
 
 
-def check_step(result: Any) -> None:
+def _step(result: Any) -> None:
     """Check what the generator of `steps` yields."""
     match result:
         case UpstreamRequest():
@@ -184,7 +185,7 @@ def check_step(result: Any) -> None:
             require(False, result, "UpstreamRequest, Fetch or Work")
 
 
-def check_step_result(result: Any) -> None:
+def _step_result(result: Any) -> None:
     """Check what the generator of `steps` returns at its end."""
     if not isinstance(result, StepResponse):
         _client_request(result)
@@ -193,6 +194,33 @@ def check_step_result(result: Any) -> None:
         raise WrongResult("returned StepResponse whose status is wrong; a number of 200 to 599 is expected")
     if not (isinstance(result.body, bytes) and _are_headers(result.headers)):
         raise _wrong_field(result, {"body": bytes})
+
+
+def _search(result: Any) -> None:
+    if result is not None:
+        require(isinstance(result, ModelSearch), result, "ModelSearch or None")
+        require(isinstance(result.pages, Generator), result.pages, "ModelSearch whose pages are a generator")
+        require(isinstance(result.subdomain, str), result.subdomain, "ModelSearch whose subdomain is text")
+
+
+def _models(result: Any) -> None:
+    """Check what the generator of a `ModelSearch` returns at its end."""
+    require(isinstance(result, Sequence), result, "a sequence of DiscoveredModel")
+    for model in result:
+        require(isinstance(model, DiscoveredModel), model, "DiscoveredModel for each model")
+        if _joined((model.name, model.base)) is None:
+            raise _wrong_field(model, {"name": str, "base": str})
+
+
+class Checks(NamedTuple):
+    """The checks of a generator: of each value that it yields, and of the value that it returns."""
+
+    yielded: Callable[[Any], None]
+    result: Callable[[Any], None]
+
+
+OF_STEPS: Final = Checks(_step, _step_result)
+OF_SEARCH: Final = Checks(_upstream_request, _models)
 
 
 def _changed_request(result: Any) -> None:
@@ -356,6 +384,7 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "opening": _opening,
     "model_list": _bytes,
     "model_entry": _bytes,
+    "discover_models": _search,
     "dialect_for": _of_type(str),
     "base_url_fault": _of_type(str),
     "build": _upstream_request,

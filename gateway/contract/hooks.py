@@ -24,15 +24,9 @@ from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
-from gateway.contract.hook_results import (
-    RESULTS,
-    WrongResult,
-    check_step,
-    check_step_result,
-    is_valid_error,
-    wrong_result,
-)
+from gateway.contract.hook_results import OF_STEPS, RESULTS, Checks, WrongResult, is_valid_error, wrong_result
 from gateway.contract.messages import Event, Steps
+from gateway.contract.model_lists import ModelPages
 
 R = TypeVar("R")
 V = TypeVar("V")
@@ -240,12 +234,15 @@ class Hook:
         self.ran(perf_counter() - began)
         return data, fault
 
-    def advance(self, steps: Steps, value: Any) -> tuple[Any, bool]:
-        """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True."""
+    def advance(self, steps: Steps | ModelPages, value: Any, checks: Checks = OF_STEPS) -> tuple[Any, bool]:
+        """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True.
+
+        `checks` examine the yielded values and the result.
+        """
         began = perf_counter()
         try:
             wanted = steps.send(value)
-            check_step(wanted)
+            checks.yielded(wanted)
         except StopIteration as end:
             result = end.value
         except BaseException as error:
@@ -254,12 +251,12 @@ class Hook:
             return wanted, False
         finally:
             self.ran(perf_counter() - began)
-        self._check_end(result, steps)
+        self._check_end(result, steps, checks)
         return result, True
 
-    def _check_end(self, result: Any, steps: Steps) -> None:
+    def _check_end(self, result: Any, steps: Steps | ModelPages, checks: Checks) -> None:
         try:
-            check_step_result(result)
+            checks.result(result)
         except WrongResult as wrong:
             raise self.failure(wrong, steps) from wrong
 
@@ -382,7 +379,7 @@ _GUARDS: Final = frozenset(
 WRAPPED: Final = (
     "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
     "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
-    "base_url_fault",
+    "base_url_fault", "discover_models",
 )  # fmt: skip
 """The functions of a compatibility flag that run at most a few times per call. Every call of them goes through a hook,
 which checks it.

@@ -4,15 +4,18 @@
   `model_list` and `model_entry` write the JSON.
 - The default format has the fields of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
 - A list has the models and aliases that the caller may use. The gateway selects them.
+- In the other direction, the hook `discover_models` asks a provider for its models (`ModelSearch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+
+from gateway.contract.messages import StepResponse, UpstreamRequest
 
 RELEASED: Final = "2026-01-01T00:00:00Z"
 """The release date of every model in the lists. The formats require a date, but the gateway does not know the real
@@ -63,6 +66,46 @@ class ListedModel:
     """Whether the caller must send a key of the provider."""
     max_output: int = 0
     """The maximum number of output tokens; 0 if it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredModel:
+    """A model that a provider has in its own list.
+
+    >>> DiscoveredModel("team-a-profile", base="acme-1").base
+    'acme-1'
+    """
+
+    name: str
+    """The name with which the model is called."""
+    base: str = ""
+    """The id of the model behind the name, by which its price and its capabilities are known; "" if it is `name`."""
+
+
+ModelPages = Generator[UpstreamRequest, StepResponse, Sequence[DiscoveredModel]]
+"""The generator of a `ModelSearch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSearch:
+    """A search for the models of a provider.
+
+    >>> def pages():
+    ...     reply = yield UpstreamRequest("GET", "/v1/models", b"")
+    ...     return [DiscoveredModel(name) for name in json_api.json_object(reply.body)["names"]]
+    >>> next(ModelSearch(pages()).pages).path
+    '/v1/models'
+    """
+
+    pages: ModelPages
+    """A generator that yields requests and returns the models.
+
+    `yield` returns the reply. If the reply is an error, the search ends before the generator gets it."""
+    subdomain: str = ""
+    """The first part of the name of the host that is asked, in place of the first part of the provider's host.
+
+    It is for APIs that have their lists at another host, such as `lists.us.example.com` beside `models.us.example.com`.
+    The path of the base URL is then left out. If it is "", the provider's base URL is asked."""
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:

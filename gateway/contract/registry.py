@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
-from gateway.contract.flag import Flag, Route, Translation
+from gateway.contract.flag import Flag, ModelSearch, Route, Translation
 from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.plugin_candidates import Candidate, NoFolder, PluginError, candidates, clashes
 from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, has_members, kind_of, mistakes
@@ -160,6 +160,8 @@ class KnownPlugins:
     """The class of the options of each compatibility flag that has options."""
     cache_marks: Collection[str] = ()
     """The compatibility flags whose requests can have cache marks."""
+    searches: Mapping[str, Callable[[str], ModelSearch | None]] = field(default_factory=dict)
+    """The function `discover_models` of each compatibility flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,10 @@ class Registry:
         urls = {name: flag.base_url_fault for name, flag in self.flags.items()}
         dialects = {dialect for flag in self.flags.values() for dialect in flag.dialects}
         marks = [name for name, flag in self.flags.items() if flag.has_cache_marks]
-        return KnownPlugins(self.flags, unusable, settings, self.left_out, lists, dialects, urls, options, marks)
+        searches = {name: flag.discover_models for name, flag in self.flags.items()}
+        return KnownPlugins(
+            self.flags, unusable, settings, self.left_out, lists, dialects, urls, options, marks, searches
+        )
 
     def hooks(self) -> Iterator[Hook]:
         """Yield the hooks of all plugins."""

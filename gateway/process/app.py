@@ -52,6 +52,7 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
+from gateway.process.model_refresh import ModelRefresh
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
@@ -63,9 +64,12 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.credentials.live import LiveCredentials
+from gateway.upstream.discovered_models import FILE as DISCOVERED
+from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
+from gateway.upstream.model_search import ModelSearcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
@@ -177,8 +181,11 @@ def _report_plugins(registry: Registry, log: Logger) -> None:
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:
     """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
-    current = Current(runtime(config, registry))
-    metrics = Metrics(config)
+    models = DiscoveredModels(state / DISCOVERED, config)
+    models.load()
+    effective = models.applied(config)
+    current = Current(runtime(effective, registry))
+    metrics = Metrics(effective)
     database = database_path(config, state)
     lock = None if taker is None else taker.commit()
     sync = config.storage.sync
@@ -195,7 +202,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     quotas.configured(config.quotas)
     metrics.journal(follower)
     metrics.quotas(quotas.used)
-    health = Health(config, changed=partial(report_change, log=log, metrics=metrics))
+    health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
     metrics.circuits.watch(health.standings, STATES)
     return Gateway(
         current=current,
@@ -210,6 +217,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
         admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
         keys=RefusedKeys(),
         health=health,
+        models=models,
     )
 
 
@@ -277,6 +285,10 @@ async def _run_parts(
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)
+        searcher = ModelSearcher(outgoing.upstream, outgoing.live, gateway.registry.flags)
+        refresh = ModelRefresh(gateway, searcher)
+        stack.push_async_callback(refresh.stop)
+        refresh.start()
         yield
 
 

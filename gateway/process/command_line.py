@@ -263,7 +263,12 @@ def _check(options: argparse.Namespace) -> int:
     name, loaded = _load_checked(options)
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
     counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
-    say("\n".join([*map(str, loaded.warnings), escape_control(f"{name}: {counts}")]))
+    unchecked = [
+        f"{name}: providers.{provider.id} lists its models at run time, so their names are not checked"
+        for provider in loaded.config.providers.values()
+        if provider.discovers
+    ]
+    say("\n".join([*map(str, loaded.warnings), *map(escape_control, [*unchecked, f"{name}: {counts}"])]))
     return 1 if loaded.warnings else 0
 
 

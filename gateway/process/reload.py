@@ -53,6 +53,8 @@ class _Ready(NamedTuple):
     """A loaded configuration that can be put into use. Values that take long to compute are computed already."""
 
     loaded: Loaded
+    written: Config
+    """The configuration without discovered models."""
     runtime: Runtime
     warnings: tuple[str, ...]
     changed: tuple[str, ...]
@@ -220,7 +222,8 @@ class Reloader:
         before = self.loaded
         registry = self.gateway.registry
         loaded = load(self.path, plugins=registry.known)
-        ready = runtime(self.effective(loaded.config), registry)
+        written = self.effective(loaded.config)
+        ready = runtime(self.gateway.models.applied(written), registry)
         differing = changed_paths(before.document.value, loaded.document.value)
         differing += [path for path in rotated_keys(before.config, loaded.config) if path not in differing]
         hidden = active_secrets(before.config) | active_secrets(loaded.config)
@@ -228,6 +231,7 @@ class Reloader:
         warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)
         return _Ready(
             loaded,
+            written,
             ready,
             warnings,
             changed=tuple(map(scrubbed, differing)),
@@ -266,6 +270,7 @@ class Reloader:
         gateway.metrics.configured(ready.names)
         gateway.quotas.configured(config.quotas)
         gateway.health.configured(config, ready.peers)
+        gateway.models.configured(ready.written)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
         for warning in ready.warnings:

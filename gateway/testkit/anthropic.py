@@ -1,4 +1,4 @@
-"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, and /v1/messages/count_tokens.
+"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, /v1/messages/count_tokens, and GET /v1/models.
 
 The same API is also served under /anthropic, where Bedrock has it.
 """
@@ -6,6 +6,7 @@ The same API is also served under /anthropic, where Bedrock has it.
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
@@ -26,7 +27,19 @@ _ERRORS: Final = {
 }
 
 
+_MAX_LISTED: Final = 1000
+_CREATED: Final = "2026-01-01T00:00:00Z"
+
+
 class AnthropicSim(Simulator):
+    """A simulated provider with Anthropic's API. `listed` are the ids in its list of models."""
+
+    def __init__(self, keys: set[str] | None = None) -> None:
+        super().__init__(keys)
+        self.listed: list[str] = []
+        self.per_page = _MAX_LISTED
+        """Maximum number of models on a page of the list, if the request allows more."""
+
     def failure(self, name: str, message: str) -> Refusal:
         status, kind = _ERRORS.get(name, (500, "api_error"))
         return error(status, kind, message)
@@ -37,6 +50,8 @@ class AnthropicSim(Simulator):
             raise error(401, "authentication_error", "invalid x-api-key")
         # Bedrock has the same API under /anthropic
         path = seen.path.removeprefix("/anthropic")
+        if seen.method == "GET" and path == "/v1/models":
+            return self._models(seen)
         if seen.method != "POST" or path not in {"/v1/messages", "/v1/messages/count_tokens"}:
             raise error(404, "not_found_error", "Not found")
         if "anthropic-version" not in seen.headers:
@@ -64,6 +79,20 @@ class AnthropicSim(Simulator):
         return await self.stream(
             request, scenario, frames, failure, {"content-type": "text/event-stream; charset=utf-8"}
         )
+
+    def _models(self, seen: Seen) -> web.Response:
+        if "anthropic-version" not in seen.headers:
+            raise error(400, "invalid_request_error", "anthropic-version: header is required")
+        query = {name: values[0] for name, values in parse_qs(seen.query).items()}
+        most, after = query.get("limit", "20"), query.get("after_id")
+        if not most.isdecimal() or not 1 <= int(most) <= _MAX_LISTED:
+            raise error(400, "invalid_request_error", f"limit: Input should be from 1 to {_MAX_LISTED}")
+        start = 0 if after is None else self.listed.index(after) + 1
+        names = self.listed[start : start + min(int(most), self.per_page)]
+        data = [{"type": "model", "id": name, "display_name": name, "created_at": _CREATED} for name in names]
+        has_more = start + len(names) < len(self.listed)
+        first, last = (names[0], names[-1]) if names else (None, None)
+        return web.json_response({"data": data, "has_more": has_more, "first_id": first, "last_id": last})
 
 
 def error(status: int, kind: str, message: str) -> Refusal:

@@ -1,5 +1,7 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
+The lists of Bedrock's control plane (ListFoundationModels and ListInferenceProfiles) are served at the same address.
+
 The simulator is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by
 further rules (`rules/`), and bearer keys and signatures are checked. Errors have AWS's form, and streams consist of
 AWS's event stream frames.
@@ -21,6 +23,7 @@ from gateway.contract.framing import eventstream
 from gateway.testkit import prompts
 from gateway.testkit.aws import REGION
 from gateway.testkit.aws_account import AwsAccount, Unauthorized
+from gateway.testkit.bedrock_lists import LISTS, BedrockListing
 from gateway.testkit.judge import judge, model_id_fault
 from gateway.testkit.render import converse as render_converse
 from gateway.testkit.render import invoke as render_invoke
@@ -85,6 +88,8 @@ class BedrockSim(Simulator):
         self.models = models
         self.profiles: dict[str, str] = {}
         """The id of the model behind each inference profile, by the ARN of the profile."""
+        self.listing = BedrockListing()
+        """The models and profiles in the lists of the control plane."""
         self._any_signature = any_signature
         self.account: AwsAccount | None = None
         """The account whose access keys sign the requests, or make their short-term API keys; None for keys in
@@ -95,6 +100,8 @@ class BedrockSim(Simulator):
 
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
         self._check_key(seen)
+        if seen.method == "GET" and seen.path in LISTS:
+            return self.listing.answer(seen)
         head, _, operation = seen.path.rpartition("/")
         quoted = head.removeprefix("/model/")
         if operation not in _OPERATIONS or not head.startswith("/model/") or "/" in quoted:

@@ -1,4 +1,5 @@
-"""A simulated generativelanguage.googleapis.com: generateContent, streamGenerateContent in both forms, countTokens.
+"""A simulated generativelanguage.googleapis.com: generateContent, streamGenerateContent in both forms, countTokens,
+and the list of models.
 
 Without `alt=sse`, a stream is a JSON array, written as Google writes it. Sources: the Gemini API's reference, and
 Google's API design guide for errors (AIP-193).
@@ -28,11 +29,20 @@ _ERRORS: Final = {
     "AccessDeniedException": (403, "PERMISSION_DENIED"),
 }
 _PATH: Final = re.compile(r"/v1(?:beta|alpha)?/models/([^/:]+):(generateContent|streamGenerateContent|countTokens)")
+_MAX_LISTED: Final = 1000
 _STREAM: Final = {"content-type": "text/event-stream"}
 _JSON: Final = {"content-type": "application/json; charset=UTF-8"}
 
 
 class GeminiSim(Simulator):
+    """A simulated provider with the Gemini API. `listed` has the methods of each model in its list, by the model."""
+
+    def __init__(self, keys: set[str] | None = None) -> None:
+        super().__init__(keys)
+        self.listed: dict[str, list[str]] = {}
+        self.per_page = _MAX_LISTED
+        """Maximum number of models on a page of the list, if the request allows more."""
+
     def failure(self, name: str, message: str) -> Refusal:
         status, kind = _ERRORS.get(name, (500, "INTERNAL"))
         return error(status, kind, message)
@@ -49,6 +59,8 @@ class GeminiSim(Simulator):
         key = seen.headers.get("x-goog-api-key")
         if self.keys is not None and key not in self.keys:
             raise error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", "API_KEY_INVALID")
+        if (seen.method, seen.path) == ("GET", "/v1beta/models"):
+            return self._models(seen)
         path = _PATH.fullmatch(seen.path)
         if seen.method != "POST" or path is None:
             raise error(404, "NOT_FOUND", "Requested entity was not found.")
@@ -70,6 +82,17 @@ class GeminiSim(Simulator):
             frames = [_event(chunk) for chunk in chunks]
             return await self.stream(request, scenario, frames, _event(failed), _STREAM)
         return await self.stream(request, scenario, _array(chunks), b",\r\n" + failed + b"]", _JSON)
+
+    def _models(self, seen: Seen) -> web.Response:
+        query = {name: values[0] for name, values in parse_qs(seen.query).items()}
+        start = int(query.get("pageToken", "0"))
+        end = start + min(int(query.get("pageSize", "50")), self.per_page)
+        page = [
+            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
+            for name, methods in list(self.listed.items())[start:end]
+        ]
+        more = {"nextPageToken": str(end)} if end < len(self.listed) else {}
+        return web.json_response({"models": page, **more})
 
     def _counted(self, body: Any, model: str) -> web.Response:
         inner = body.get("generateContentRequest")

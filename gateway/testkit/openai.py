@@ -1,4 +1,4 @@
-"""A simulated api.openai.com: POST /v1/chat/completions and /v1/responses, streamed and not."""
+"""A simulated api.openai.com: POST /v1/chat/completions and /v1/responses, streamed and not, and GET /v1/models."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ _STREAM: Final = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 class OpenAISim(Simulator):
+    """A simulated provider with OpenAI's API. `listed` are the ids in its list of models."""
+
+    def __init__(self, keys: set[str] | None = None) -> None:
+        super().__init__(keys)
+        self.listed: list[str] = []
+
     def failure(self, name: str, message: str) -> Refusal:
         status, kind = _ERRORS.get(name, (500, "server_error"))
         return error(status, kind, message)
@@ -34,6 +40,9 @@ class OpenAISim(Simulator):
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
         if self.keys is not None and seen.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
             raise error(401, "invalid_request_error", "Incorrect API key provided")
+        if (seen.method, seen.path) == ("GET", "/v1/models"):
+            data = [{"id": name, "object": "model", "created": 0, "owned_by": "simulated"} for name in self.listed]
+            return web.json_response({"object": "list", "data": data})
         serve = {"/v1/chat/completions": self._chat, "/v1/responses": self._response}.get(seen.path)
         if seen.method != "POST" or serve is None:
             raise error(404, "invalid_request_error", f"Invalid URL ({seen.method} {seen.path})")

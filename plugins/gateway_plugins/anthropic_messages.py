@@ -39,7 +39,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import error_headers, problem_in_event
 from gateway_plugins.dialects.anthropic_messages import auto_cache as messages_auto_cache
-from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit
+from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit, model_search
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
@@ -63,6 +63,7 @@ routes = tuple(
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
 model_lists = (ModelList("/anthropic/v1/models"),)
+discover_models = model_search.discover_models
 price_list = "anthropic"
 session_ids = messages_sessions.session_ids
 

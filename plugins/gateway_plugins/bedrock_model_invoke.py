@@ -61,6 +61,7 @@ from gateway_plugins.dialects.bedrock import (
     claude_on_bedrock,
     counting,
     inference_profiles,
+    model_search,
     opaque_facts,
     opaque_places,
     runtime_api,
@@ -88,6 +89,7 @@ mark_cache = messages_auto_cache.mark_cache
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 base_url_fault = runtime_api.base_url_fault
+discover_models = model_search.discover_models
 error = runtime_api.error
 
 CHUNK: Final = "chunk"

@@ -38,6 +38,7 @@ from gateway_plugins.dialects.gemini_generate_content import billing as gemini_b
 from gateway_plugins.dialects.gemini_generate_content import errors as gemini_errors
 from gateway_plugins.dialects.gemini_generate_content import facts as gemini_facts
 from gateway_plugins.dialects.gemini_generate_content import model_list as gemini_models
+from gateway_plugins.dialects.gemini_generate_content import model_search as gemini_search
 from gateway_plugins.dialects.gemini_generate_content import places as gemini_places
 from gateway_plugins.dialects.gemini_generate_content.client_api import CLIENT_API
 from gateway_plugins.shared import remote_files
@@ -60,6 +61,7 @@ price_list = "google"
 steps = remote_files.steps
 model_lists = gemini_models.LISTS
 model_list = gemini_models.model_list
+discover_models = gemini_search.discover_models
 model_entry = gemini_models.model_entry
 problem = gemini_errors.problem_for
 error = gemini_errors.error

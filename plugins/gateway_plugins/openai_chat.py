@@ -33,6 +33,7 @@ from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import billing as openai_billing
 from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai import model_search
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat import places as chat_places
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
@@ -50,6 +51,7 @@ routes = (
     Route("POST", "/chat/completions", "generate"),
 )
 model_lists = (ModelList("/v1/models"),)
+discover_models = model_search.discover_models
 price_list = "openai"
 client_api = CLIENT_API
 error = openai_errors.error

@@ -33,6 +33,7 @@ from gateway.contract.framing import sse
 from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.openai import billing as openai_billing
 from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai import model_search
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
 from gateway_plugins.dialects.openai_responses import places as responses_places
@@ -50,6 +51,7 @@ routes = (
 )
 client_api = CLIENT_API
 price_list = "openai"
+discover_models = model_search.discover_models
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps

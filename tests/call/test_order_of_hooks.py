@@ -122,6 +122,7 @@ HOOKS = {
 }
 NOT_IN_CALLS = {
     "Flag.base_url_fault",
+    "Flag.discover_models",
     "Flag.samples",
     "FilterModule.samples",
     "Translator.samples",

@@ -18,6 +18,10 @@ SHOWN = {
         ("faults/test_failover.py", "test_a_fault_before_the_first_event_goes_to_the_second"),
     "a provider fails again and again":
         ("end_to_end/test_provider_health.py", "test_a_flapping_provider_opens_and_closes_as_drawn"),
+    "a provider adds or removes models":
+        ("end_to_end/test_discovered_models.py", "test_a_model_that_vanishes_is_taken_away"),
+    "a provider does not list its models":
+        ("end_to_end/test_discovered_models.py", "test_a_failure_keeps_the_list_and_is_logged_once"),
     "the provider is slow or silent":
         ("end_to_end/test_upstream_deadlines.py", "test_silence_between_events_is_an_error_in_the_stream"),
     "a stream is long in coming":

@@ -32,6 +32,19 @@ class Sloppy(sse_api.SseDecoder):
     def frames(self, data):
         return super().frames(data.replace(b"\\r", b"").removeprefix(b"\\n"))
 """
+STRICT_SEARCH = """
+from gateway.contract.flag import DiscoveredModel, ModelSearch
+
+
+def discover_models(host):
+    return ModelSearch(pages())
+
+
+def pages():
+    reply = yield UpstreamRequest("GET", "/v1/models", b"")
+    return [DiscoveredModel(str(entry)) for entry in json_api.json_object(reply.body)["data"]]
+
+"""
 NEVER_CUT = """
 from gateway.contract import sse_api
 
@@ -149,6 +162,9 @@ FLAGS = {
         "def samples",
         "def billed_parts(body):\n    return [body['prompt'].strip() and 1][:0]\n\n\ndef samples",
         "billed_parts",
+    ),
+    "an odd list of models is read or refused": (
+        "def samples", f"{STRICT_SEARCH}\n\ndef samples", "discover_models KeyError: 'data'"
     ),
     "dialect_for returns one of the flag's dialects": (
         "def samples", "def dialect_for(caps):\n    return 'acme'\n\n\ndef samples", "'acme' is not in `dialects`"

@@ -174,7 +174,12 @@ CHAPTERS: Final = (
             Part("Requests and replies", "messages", imported="flag"),
             Part("Tokens and other facts", "facts", imported="flag"),
             Part("Places of text", "places", ("REQUEST", "REPLY", "Kind", "Places", "Place", "End", "Copy"), head=True),
-            Part("Lists of models", "model_lists", ("ModelList", "ListedModel"), imported="flag"),
+            Part(
+                "Lists of models",
+                "model_lists",
+                ("ModelList", "ListedModel", "ModelSearch", "ModelPages", "DiscoveredModel"),
+                imported="flag",
+            ),
             Part("Clients", "client_api", ("ClientApi",), imported="flag"),
             Part("Members of a body", "members", imported="flag", head=True),
             Part("Capabilities of a model", "capabilities", ("Caps",), head=True, imported="flag"),

@@ -70,7 +70,7 @@ def read_aliases(
     for provider in providers.values():
         for model in provider.models:
             owners.setdefault(model, provider.id)
-    models = {id_: frozenset(provider.models) for id_, provider in providers.items()}
+    models = {id_: frozenset(provider.models) for id_, provider in providers.items() if not provider.discovers}
     aliases: dict[str, Alias] = {}
     for name, item in section.models.items():
         path = (*_PATH, "models", name)
@@ -113,7 +113,7 @@ def _check_target(
 ) -> None:
     """Warn if the provider of a target is not declared, or if the provider lacks the target's model.
 
-    `models` has the models of each provider.
+    `models` has the models of each provider whose models the document names.
     """
     id_, model = target
     if id_ not in declared:

@@ -205,11 +205,11 @@ class CapabilitiesSection(Section):
 
 
 def read_capabilities(
-    raw: Mapping[str, Any], models: Mapping[str, str], path: Path, reading: Reading
+    raw: Mapping[str, Any], models: Mapping[str, str] | None, path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Return each pattern with the fields that it sets, in the document's order. Patterns with faults are left out.
 
-    `models` maps each of the provider's model names to the real model.
+    `models` maps each of the provider's model names to the real model. It is None if the names are not known yet.
     """
     changes = []
     for pattern, item in raw.items():
@@ -219,7 +219,8 @@ def read_capabilities(
                 hint = reading.report.hint(name, _CAPABILITIES)
                 known = ", ".join(_CAPABILITIES)
                 reading.report.error((*place, name), f"is no capability{hint}; there are {known}")
-        if reading.report.patient(len(models)) and not any(fits(pattern, *names) for names in models.items()):
+        checked = models if models is not None and reading.report.patient(len(models)) else None
+        if checked is not None and not any(fits(pattern, *names) for names in checked.items()):
             reading.report.warn(place, 'fits none of the provider\'s "models"; it has no effect')
         if (section := reading.section(CapabilitiesSection, item, place)) is not None:
             _check_dialect(section.native_dialect, (*place, "native_dialect"), reading)

@@ -16,12 +16,13 @@ from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
 from gateway.config.fields import (
     ADVERTISE,
+    DISCOVER,
     Advertise,
     BaseUrl,
     FilePath,
     Headers,
     ModelId,
-    NamesOrNull,
+    ModelNames,
     RequestMetadata,
 )
 from gateway.config.model import AuthMode, Authorization, AutoCaching, CacheLifetime, Provider, Resilience
@@ -68,8 +69,11 @@ class ProviderSection(Section):
     baseurl: BaseUrl = Field(
         "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'
     )
-    models: NamesOrNull = Field(
-        (), description='The models that may be called, by the provider\'s names: ["us.amazon.nova-lite-v1:0"].'
+    models: ModelNames = Field(
+        (),
+        description="The models that may be called, by the provider's names. With "
+        '"discover", the provider is asked for them at the start, every hour and after a reload: '
+        '["us.amazon.nova-lite-v1:0"].',
     )
     apikey: str = Field(
         "",
@@ -216,19 +220,24 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         return None
     _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
     _check_advertised(section.advertise, (*path, "advertise"), reading)
-    _check_base_models(section, (*path, "base_models"), reading)
-    models = {model: section.base_models.get(model, model) for model in section.models}
+    discovers = isinstance(raw, dict) and raw.get("models") == DISCOVER
+    if not discovers:
+        _check_base_models(section, (*path, "base_models"), reading)
+    models = None if discovers else {model: section.base_models.get(model, model) for model in section.models}
     capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
     _check_base_url(section.baseurl, flags, (*path, "baseurl"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     host = urlsplit(section.baseurl).hostname or ""
+    if discovers:
+        _check_search(host, flags, (*path, "models"), reading)
     return Provider(
         id=id_,
         baseurl=section.baseurl,
         host=host,
         models=tuple(dict.fromkeys(section.models)),
+        discovers=discovers,
         apikey=apikey,
         authorization=section.authorization,
         issuer=read_aws(raw, section.authorization, host, path, reading)
@@ -295,6 +304,17 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
     except PluginFailed as failed:
         faults = [f"plugin {failed.plugin} failed in {failed.hook}: {failed.cause}"]
     for fault in dict.fromkeys(filter(None, faults)):
+        reading.report.warn(path, fault)
+
+
+def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
+    """Warn if none of the enabled compatibility flags can ask for models. Nothing is asked here."""
+    searches = [reading.plugins.searches[flag] for flag in flags if flag in reading.plugins.searches]
+    try:
+        if searches and all(search(host) is None for search in searches):
+            reading.report.warn(path, "no enabled flag has a list of models; name the models")
+    except PluginFailed as failed:
+        fault = f"plugin {failed.plugin} failed in {failed.hook}: {failed.cause}"
         reading.report.warn(path, fault)
 
 

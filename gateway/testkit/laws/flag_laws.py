@@ -11,7 +11,8 @@ import orjson
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame, PluginFailed, Problem, Refused, Truncated, UpstreamFailed
-from gateway.contract.flag import Event, Facts, Head
+from gateway.contract.flag import Event, Facts, Head, StepResponse
+from gateway.contract.hook_results import OF_SEARCH
 from gateway.contract.samples import Sample
 from gateway.testkit.laws.chunks import chunkings, cuts, divided, fewest_borders, shown_borders
 from gateway.testkit.laws.exchange import CHECKED_MODEL, Exchange, http_request
@@ -25,6 +26,18 @@ STATUSES: Final = (400, 401, 403, 404, 408, 413, 418, 424, 429, 500, 502, 503, 5
 ERROR_BODIES: Final = (
     *HOSTILE_BODIES, b'{"message":"why"}', b'{"error":"why"}', b'{"error":{"message":"why","type":7}}', b"[1]",
 )  # fmt: skip
+_ENTRIES: Final = (
+    b"7", b'"m"', b"{}", b"[7]", b'["m"]', b'[{"id":7,"name":7,"modelId":7,"models":7}]',
+    b'[{"id":"m","name":"models/m","modelId":"m","outputModalities":["TEXT"],"models":[{"modelArn":7},7]}]',
+)  # fmt: skip
+ODD_LISTS: Final = tuple(
+    b'{"data":%b,"models":%b,"modelSummaries":%b,"inferenceProfileSummaries":%b,"has_more":true,"last_id":"m"}'
+    % ((entries,) * 4)
+    for entries in _ENTRIES
+)
+"""Lists of models in the forms of common APIs, with wrong entries, and with a next page that never ends."""
+MAX_PAGES: Final = 10
+"""Number of pages after which the gateway gives up a list, in the laws."""
 FLIPS: Final = 300
 """Number of damaged bytes that are tried in each stream."""
 
@@ -308,6 +321,31 @@ def odd_requests_have_billed_parts(subject: FlagSubject) -> None:
                 raise Broken(reason_of(failed), name_of(exchange), damage) from None
 
 
+def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
+    for host in ("", "models.example.com"):
+        for body in (*HOSTILE_BODIES, *ODD_LISTS):
+            try:
+                _search(subject, host, body)
+            except BadFrame:
+                continue
+            except PluginFailed as failed:
+                raise Broken(reason_of(failed), f"list {shown(body)}") from None
+
+
+def _search(subject: FlagSubject, host: str, body: bytes) -> None:
+    """Run the search for models with the same reply for each page, to its end or for `MAX_PAGES` pages."""
+    search = subject.flag.discover_models(host)
+    if search is None:
+        return
+    hook = subject.flag.hooks["discover_models"]
+    reply = None
+    for _ in range(MAX_PAGES):
+        _wanted, is_end = hook.advance(search.pages, reply, OF_SEARCH)
+        if is_end:
+            return
+        reply = StepResponse(200, {}, body)
+
+
 def the_dialect_is_declared(subject: FlagSubject) -> None:
     flag = subject.flag
     for caps in (Caps(), subject.caps, *(Caps(native_dialect=dialect) for dialect in flag.dialects)):
@@ -345,6 +383,7 @@ FLAG_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("an error in a stream is an error for the flag's own decoder", an_error_in_a_stream_is_one),
     Law("every error status of a provider is a problem that clients are told", every_error_is_a_problem),
     Law("the parts of an odd request that are not billed as text are found", odd_requests_have_billed_parts),
+    Law("an odd list of models is read or refused", odd_lists_of_models_are_read_or_bad),
     Law("dialect_for returns one of the flag's dialects", the_dialect_is_declared),
     Law("the configuration can set the options", options_can_be_written),
     Law("the options reach worker processes", options_reach_worker_processes),

@@ -43,6 +43,8 @@ async def providers(request: web.Request) -> web.StreamResponse:
         everything=admin, models=models,
         health=known_health(gateway.health.standings(), health, messages=admin),
     )  # fmt: skip
+    if admin:
+        cards = views.with_lists(cards, gateway.runtime.config.providers, gateway.models)
     if wants_csv(seen):
         lines = ((card, line) for card in cards for line in card.models)
         return await csv_page(seen, "models", COLUMNS, (_cells(card, line) for card, line in lines))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ import orjson
 from gateway.config.model import Provider
 from gateway.money.prices.table import Prices
 from gateway.store.reports.values import ModelRow, Models
+from gateway.upstream.discovered_models import DiscoveredModels, KnownList
 from gateway.web.dashboard import charts, words
 from gateway.web.provider_health import KnownHealth
 
@@ -55,6 +56,12 @@ class ProviderCard:
     key_refused: bool
     """True if the provider refused the gateway's key and has not served a call since then."""
     models: tuple[ModelLine, ...]
+    discovers: bool = False
+    """Whether the provider is asked for its models."""
+    listed: KnownList | None = None
+    """The provider's own list of models; None if it is not known."""
+    search_failure: str = ""
+    """The reason why the provider did not list its models when it was last asked; "" if it did."""
 
 
 def provider_cards(
@@ -95,6 +102,22 @@ def provider_cards(
     return cards
 
 
+def with_lists(
+    cards: Iterable[ProviderCard], providers: Mapping[str, Provider], discovered: DiscoveredModels
+) -> list[ProviderCard]:
+    """Return the cards with what is known of the providers' own lists of models. Only admins may see it."""
+    return [
+        replace(
+            card,
+            listed=discovered.list_of(providers[card.id]),
+            search_failure=discovered.failures.get(card.id, ""),
+        )
+        if card.discovers
+        else card
+        for card in cards
+    ]
+
+
 def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool) -> ProviderCard:
     host = urlsplit(provider.baseurl).hostname or ""
     return ProviderCard(
@@ -108,6 +131,7 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool
         disabled=provider.disabled,
         key_refused=key_refused,
         models=lines,
+        discovers=provider.discovers,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
+from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuits import Health
 from gateway.web.admin import report_routes, sessions
 from gateway.web.dashboard import pages
@@ -126,6 +128,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             config_error="",
             keys=(),
             health=Health(config),
+            models=DiscoveredModels(Path("unused"), config),
             reloader=None,
             registry=REGISTRY,
             bodies=StoredBodies(),

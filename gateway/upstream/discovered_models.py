@@ -1,0 +1,138 @@
+"""The last known lists of models of the providers with `"models": "discover"`, and the configuration with these models.
+
+- A list is valid for the base URL at which it was asked. For another one, the provider has no models until it answers.
+- The lists are kept in a file of the state folder, so that a gateway that starts again serves at once. A file that
+  cannot be read counts as missing.
+- Names stay as the provider writes them.
+
+`model_search.py` asks providers, and `process/model_refresh.py` decides when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from gateway.config.model import Config, Provider
+
+FILE: Final = "discovered-models.json"
+"""Name of the file in the state folder."""
+
+
+class KnownList(msgspec.Struct, frozen=True, kw_only=True):
+    """The models of one provider."""
+
+    baseurl: str
+    """The base URL of the provider that gave the list."""
+    at: float
+    """Unix time in seconds of the provider's last answer."""
+    models: dict[str, str]
+    """The id of the model behind each name, or "" if the name is an id."""
+    changed_at: float = 0.0
+    """Unix time in seconds of the last difference."""
+    added: tuple[str, ...] = ()
+    """The names that the last difference has added."""
+    removed: tuple[str, ...] = ()
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The names by which a provider's list differs from the one before, in alphabetical order."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class DiscoveredModels:
+    """The lists of all providers by the provider's id, and the reasons why some could not be asked."""
+
+    path: Path
+    """The file with the lists."""
+    written: Config
+    """The configuration without discovered models."""
+    lists: Mapping[str, KnownList] = field(default_factory=dict)
+    """A mapping that is replaced and never changed, because threads read it too."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """The reason of the last failure, by the provider's id, until the provider answers again."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """An event that is set when the providers are to be asked at once."""
+
+    def configured(self, written: Config) -> None:
+        """Use another configuration, and have its providers asked at once."""
+        self.written = written
+        asking = {provider.id for provider in written.providers.values() if provider.discovers}
+        self.failures = {id_: reason for id_, reason in self.failures.items() if id_ in asking}
+        self.wake.set()
+
+    def list_of(self, provider: Provider) -> KnownList | None:
+        """Return the last list that the provider gave at its base URL; None if there is none."""
+        known = self.lists.get(provider.id)
+        return known if known is not None and known.baseurl == provider.baseurl else None
+
+    def applied(self, config: Config) -> Config:
+        """Return the configuration with the known models of its providers."""
+        known = {id_: self._with_models(provider) for id_, provider in config.providers.items() if provider.discovers}
+        if not known:
+            return config
+        return replace(config, providers=MappingProxyType({**config.providers, **known}))
+
+    def note(self, provider: Provider, models: Mapping[str, str], now: float) -> Difference | None:
+        """Keep a provider's answer. Return how it differs from the last one; None if it does not."""
+        self.failures.pop(provider.id, None)
+        before = self.list_of(provider)
+        old = {} if before is None else before.models
+        difference = Difference(tuple(sorted(models.keys() - old)), tuple(sorted(old.keys() - models.keys())))
+        if before is not None and old == models:
+            made = msgspec.structs.replace(before, at=now)
+        else:
+            made = KnownList(
+                baseurl=provider.baseurl,
+                at=now,
+                models=dict(models),
+                changed_at=now,
+                added=difference.added,
+                removed=difference.removed,
+            )
+        self.lists = {**self.lists, provider.id: made}
+        return None if before is not None and old == models else difference
+
+    def _with_models(self, provider: Provider) -> Provider:
+        known = self.list_of(provider)
+        if known is None:
+            return provider
+        bases = {name: base for name, base in known.models.items() if base}
+        return replace(
+            provider,
+            models=tuple(known.models),
+            base_models=MappingProxyType({**bases, **provider.base_models}),
+        )
+
+    def load(self) -> None:
+        """Read the lists of the file. A missing or damaged file leaves them empty."""
+        with suppress(OSError, msgspec.MsgspecError):
+            self.lists = msgspec.json.decode(self.path.read_bytes(), type=dict[str, KnownList])
+
+    def save(self) -> None:
+        """Write the lists of the configured providers into the file. Raises `OSError` if it cannot be written."""
+        providers = self.written.providers
+        data = msgspec.json.encode({id_: known for id_, known in self.lists.items() if id_ in providers})
+        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(self.path)
+        finally:
+            with suppress(FileNotFoundError):
+                made.unlink()

@@ -1,0 +1,200 @@
+"""Asks a provider with `"models": "discover"` for its models, by the hook `discover_models` of a compatibility flag.
+
+- The requests have the provider's credential and added headers, as those of calls have.
+- A list is limited in its time, its requests, its bytes and its models. A list beyond a limit is a failure, and not a
+  shorter list, because models that are missing by mistake would be taken from callers.
+
+`discovered_models.py` keeps the lists. `process/model_refresh.py` decides when a provider is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from gateway.config.model import Provider
+from gateway.contract.errors import GatewayError, PluginFailed, Problem
+from gateway.contract.flag import DiscoveredModel, Head, ModelSearch, StepResponse, UpstreamRequest
+from gateway.contract.hook_results import OF_SEARCH
+from gateway.contract.json_api import MAX_MODEL
+from gateway.contract.registry import Plugin
+from gateway.upstream.client import Upstream
+from gateway.upstream.credentials import keys
+from gateway.upstream.credentials.live import Address, LiveCredentials, Used
+from gateway.upstream.credentials.renewal import CredentialFailed
+from gateway.upstream.http1.targets import base
+from gateway.upstream.subjects import Subject
+
+R = TypeVar("R")
+
+SEARCH_SECONDS: Final = 60.0
+"""Maximum number of seconds for all requests of a search."""
+MAX_REQUESTS: Final = 50
+"""Maximum number of requests of a search. With 1,000 entries a page, that is more than `MAX_MODELS`."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Maximum number of bytes of all replies. The lists of the largest resellers have less than 2 MB."""
+MAX_MODELS: Final = 5000
+"""Maximum number of models of a provider. The largest resellers have some hundreds."""
+PARSED_HERE: Final = 256 * 1024
+"""Maximum number of bytes of a reply that is parsed on the event loop, which takes about 1 ms."""
+SHORTEST_SECRET: Final = 8
+"""Minimum number of characters of a secret that is removed from messages. A shorter one would remove parts of words."""
+MAX_REASON: Final = 300
+"""Maximum number of characters of the reason of a failure."""
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_SELF: Final = Subject("irisgate", "")
+"""The caller in whose name the gateway asks, for credentials that depend on the caller (`assume_role`)."""
+
+
+class SearchFailed(Exception):
+    """The error for a provider that gave no list of its models. The message has no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSearcher:
+    upstream: Upstream
+    live: LiveCredentials
+    flags: Mapping[str, Plugin]
+    """All compatibility flags, by name."""
+
+    async def models(self, provider: Provider) -> Mapping[str, str]:
+        """Return the names of the provider's models, each with the id of the model behind it, or "".
+
+        Raises `SearchFailed` if there is no complete list.
+        """
+        secrets = {provider.apikey.value, *(value for _, value in provider.add_headers)}
+        try:
+            async with asyncio.timeout(SEARCH_SECONDS):
+                return await self._models(provider, secrets)
+        except TimeoutError:
+            raise SearchFailed(f"gave no complete list within {SEARCH_SECONDS:g} seconds") from None
+        except CredentialFailed as error:
+            raise SearchFailed(f"there is no valid credential: {error.message}; {error.remedy}") from None
+        except PluginFailed as error:
+            raise SearchFailed(f"plugin {error.plugin} failed in {error.hook}: {error.cause} ({error.place})") from None
+        except GatewayError as error:
+            raise SearchFailed(_shown(error.problem.message, secrets)) from None
+
+    async def _models(self, provider: Provider, secrets: set[str]) -> Mapping[str, str]:
+        flag, search = self.search(provider)
+        asked = at_subdomain(provider, search.subdomain) if search.subdomain else provider
+        hook = flag.hooks["discover_models"]
+        reply = StepResponse(200, {}, b"")
+        size = sent = 0
+        runs = False
+        try:
+            while True:
+                runs = True
+                wanted, is_end = await _here_or_in_thread(
+                    len(reply.body), hook.advance, search.pages, reply if sent else None, OF_SEARCH
+                )
+                runs = False
+                if is_end:
+                    return checked(wanted)
+                if sent == MAX_REQUESTS:
+                    raise SearchFailed(f"gave no complete list within {MAX_REQUESTS} pages")
+                reply = await self._reply(asked, flag, wanted, secrets, MAX_BYTES - size)
+                size += len(reply.body)
+                sent += 1
+        finally:
+            if not runs:  # a thread may still run the generator, or it has ended
+                with suppress(PluginFailed):  # a fault while closing must not hide the outcome, or a cancellation
+                    hook.run(search.pages.close)
+
+    def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
+        """Return the flag that is used, and its search. Raises `SearchFailed` if no enabled flag has a list.
+
+        A search with a `subdomain` comes first, because its flag knows the host. Otherwise the first search is used.
+        """
+        flags = [self.flags[name] for name in provider.flags]
+        searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]
+        if not searches:
+            raise SearchFailed("none of the enabled flags has a list of models; name the models")
+        return next((each for each in searches if each[1].subdomain), searches[0])
+
+    async def _reply(
+        self, provider: Provider, flag: Plugin, request: UpstreamRequest, secrets: set[str], most: int
+    ) -> StepResponse:
+        """Return a good reply. If a credential that can be renewed is refused, try another one once."""
+        used = None if provider.issuer is None else await self.live.get(provider, _SELF)
+        status, headers, body, problem = await self._sent(provider, flag, request, used, most)
+        if used is not None and problem is not None and problem.key_refused:
+            secrets.add(used.secret)
+            if await self.live.has_other(provider, used, headers.get("date", "")):
+                used = await self.live.get(provider, _SELF)
+                status, headers, body, problem = await self._sent(provider, flag, request, used, most)
+        if problem is not None:
+            secrets |= {used.secret} if used is not None else set()
+            words = f"{problem.native}: {problem.message}" if problem.native else problem.message
+            raise SearchFailed(_shown(f"{request.method} {request.path} was answered {status}: {words}", secrets))
+        return StepResponse(status, headers, body)
+
+    async def _sent(
+        self, provider: Provider, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
+    ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
+        """Send a request. Return the status, the headers and the body of the reply, and the problem it reports."""
+        added = {name.lower(): value for name, value in provider.add_headers}
+        added |= keys.headers(provider, {})
+        if used is not None and provider.auth_mode != "none":
+            where = base(provider.baseurl)
+            path, _, query = where.target(request.path, request.query).partition("?")
+            sent = {**request.headers, **added}
+            added |= await self.live.headers(provider, used, Address(where.authority, path, query), request, sent)
+        reply = await self.upstream.open(provider, request, added, provider.timeouts)
+        try:
+            body = await reply.read(most, lambda _size: None)
+        finally:
+            reply.close()
+        head = Head(reply.head.status, reply.head.headers)
+        problem = await _here_or_in_thread(len(body), flag.problem, head, body)
+        return head.status, head.headers, body, problem
+
+
+async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
+    """Return `function(*args)`. If it must parse a large body, it runs in a thread, so that no call waits for it."""
+    return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
+
+
+def at_subdomain(provider: Provider, subdomain: str) -> Provider:
+    """Return the provider with another first part of its host's name, and without the path of its base URL.
+
+    The rest of the name stays, so that a credential never goes to another domain. Raises `SearchFailed` if the host is
+    no subdomain.
+    """
+    url = urlsplit(provider.baseurl)
+    rest = (url.hostname or "").partition(".")[2]
+    if "." not in rest or not _LABEL.fullmatch(subdomain):
+        raise SearchFailed(f'"{subdomain}" can take the place of no part of the host {provider.host}')
+    host = f"{subdomain}.{rest}"
+    port = "" if url.port is None else f":{url.port}"
+    return replace(provider, baseurl=f"{url.scheme}://{host}{port}", host=host)
+
+
+def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:
+    """Return the id behind each name. Names that no request can have are left out.
+
+    Raises `SearchFailed` if there are no models or too many.
+    """
+    named = {model.name: model.base for model in models if _is_name(model.name)}
+    if len(named) > MAX_MODELS:
+        raise SearchFailed(f"listed more than {MAX_MODELS} models; name those that are needed")
+    if not named:
+        raise SearchFailed("listed no models")
+    return {name: base if _is_name(base) and base != name else "" for name, base in named.items()}
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_MODEL and text.isprintable() and bool(text.strip())
+
+
+def _shown(message: str, secrets: set[str]) -> str:
+    """Return a provider's message for the log and for pages, in one line and without the credential."""
+    for secret in (secret for secret in secrets if len(secret) >= SHORTEST_SECRET):
+        message = message.replace(secret, "[key]")
+    line = "".join(character if character.isprintable() else " " for character in message)
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 1]}…"

@@ -1,0 +1,99 @@
+"""The search for the models of an account at Amazon Bedrock: ListFoundationModels and ListInferenceProfiles.
+
+- Both are operations of Bedrock's control plane, which has a host of its own in each region. Any other host, such as
+  that of a proxy, is asked itself.
+- A foundation model is offered if it writes text and can be called on demand.
+- An inference profile is offered if it is active and its model writes text. A profile that AWS defines is called by its
+  id, and an application profile by its ARN.
+- An application profile does not name the model that decides its price. It has the same foundation models as the
+  profile from which it was copied. If no profile of AWS has the same ones, it was made from a foundation model.
+
+Source: botocore's service model of bedrock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from gateway.contract.flag import DiscoveredModel, ModelPages, ModelSearch, StepResponse, UpstreamRequest
+from gateway_plugins.shared import lenient, model_pages
+
+_RUNTIME: Final = re.compile(r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.aws)")
+"""Pattern for the hosts of bedrock-runtime at AWS."""
+_TEXT: Final = "TEXT"
+_ON_DEMAND: Final = "ON_DEMAND"
+_ACTIVE: Final = "ACTIVE"
+
+_Profiles = Generator[UpstreamRequest, StepResponse, list[dict[str, Any]]]
+
+
+def discover_models(host: str) -> ModelSearch:
+    """Return the search at the control plane of the region, which has the host `bedrock.` beside `bedrock-runtime.`."""
+    runtime = _RUNTIME.fullmatch(host)
+    return ModelSearch(_pages(), "" if runtime is None else f"bedrock{runtime[1] or ''}")
+
+
+def _pages() -> ModelPages:
+    models, _ = yield from model_pages.page("/foundation-models", "modelSummaries", {})
+    defined = yield from _profiles("SYSTEM_DEFINED")
+    applications = yield from _profiles("APPLICATION")
+    texts = {lenient.text(model.get("modelId")): _TEXT in _words(model, "outputModalities") for model in models}
+    system = {_identity(profile): lenient.text(profile.get("inferenceProfileId")) for profile in defined}
+    return [*_on_demand(models, texts), *_defined(defined, texts), *_applications(applications, texts, system)]
+
+
+def _profiles(kind: str) -> _Profiles:
+    """Return all profiles of a type. Without a type, Bedrock lists only the profiles that AWS defines."""
+    profiles: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        query = {"maxResults": str(model_pages.PER_PAGE), "nextToken": token, "type": kind}
+        entries, page = yield from model_pages.page("/inference-profiles", "inferenceProfileSummaries", query)
+        profiles += entries
+        token = lenient.text(page.get("nextToken"))
+        if not token:
+            return profiles
+
+
+def _on_demand(models: Sequence[dict[str, Any]], texts: Mapping[str, bool]) -> Iterator[DiscoveredModel]:
+    for model in models:
+        name = lenient.text(model.get("modelId"))
+        if texts[name] and _ON_DEMAND in _words(model, "inferenceTypesSupported"):
+            yield DiscoveredModel(name)
+
+
+def _defined(profiles: Sequence[dict[str, Any]], texts: Mapping[str, bool]) -> Iterator[DiscoveredModel]:
+    for profile in profiles:
+        if _is_usable(profile, texts):
+            yield DiscoveredModel(lenient.text(profile.get("inferenceProfileId")))
+
+
+def _applications(
+    profiles: Sequence[dict[str, Any]], texts: Mapping[str, bool], system: Mapping[frozenset[str], str]
+) -> Iterator[DiscoveredModel]:
+    for profile in profiles:
+        if _is_usable(profile, texts):
+            base = system.get(_identity(profile)) or _model(profile)
+            yield DiscoveredModel(lenient.text(profile.get("inferenceProfileArn")), base)
+
+
+def _is_usable(profile: Mapping[str, Any], texts: Mapping[str, bool]) -> bool:
+    """Return whether a profile is active and its model writes text. A model that is not listed is taken for one."""
+    return profile.get("status") == _ACTIVE and texts.get(_model(profile), True)
+
+
+def _identity(profile: Mapping[str, Any]) -> frozenset[str]:
+    """Return the ARNs of the profile's foundation models: the same model in each region to which the profile routes."""
+    arns = (lenient.mapping(model).get("modelArn") for model in lenient.sequence(profile.get("models")))
+    return frozenset(filter(None, map(lenient.text, arns)))
+
+
+def _model(profile: Mapping[str, Any]) -> str:
+    """Return the id of the profile's foundation model, which is the last part of its ARN; "" if there is none."""
+    return min(_identity(profile), default="").rpartition("/")[2]
+
+
+def _words(model: Mapping[str, Any], name: str) -> list[Any]:
+    return lenient.sequence(model.get(name))

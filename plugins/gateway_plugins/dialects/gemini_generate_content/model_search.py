@@ -1,0 +1,33 @@
+"""The search for the models of a provider with Gemini's list of models: `GET /v1beta/models`, in pages.
+
+A model is offered if its methods include generateContent. It is called by its name without the prefix `models/`.
+Source: the reference of the Gemini API (models.list).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.contract.flag import DiscoveredModel, ModelPages, ModelSearch
+from gateway_plugins.shared import lenient, model_pages
+
+_METHOD: Final = "generateContent"
+_PREFIX: Final = "models/"
+
+
+def discover_models(_host: str) -> ModelSearch:
+    """Return the search at the provider's own address."""
+    return ModelSearch(_pages())
+
+
+def _pages() -> ModelPages:
+    models: list[DiscoveredModel] = []
+    token = ""
+    while True:
+        query = {"pageSize": str(model_pages.PER_PAGE), "pageToken": token}
+        entries, page = yield from model_pages.page("/v1beta/models", "models", query)
+        usable = [entry for entry in entries if _METHOD in lenient.sequence(entry.get("supportedGenerationMethods"))]
+        models += [DiscoveredModel(lenient.text(entry.get("name")).removeprefix(_PREFIX)) for entry in usable]
+        token = lenient.text(page.get("nextPageToken"))
+        if not token:
+            return models

@@ -107,7 +107,7 @@ class Gateway:
     health: Health
     """The health of each model at each provider. Calls avoid models that fail."""
     models: DiscoveredModels
-    """The lists of models that providers gave when they were asked."""
+    """The lists of models that were received from providers with `"models": "discover"`."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)

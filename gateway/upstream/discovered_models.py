@@ -1,9 +1,10 @@
 """The last known lists of models of the providers with `"models": "discover"`, and the configuration with these models.
 
-- A list is valid for the base URL at which it was asked. For another one, the provider has no models until it answers.
-- The lists are kept in a file of the state folder, so that a gateway that starts again serves at once. A file that
+- A list is valid only for the base URL from which it came. If a provider gets another base URL, it has no models until
+  it has sent a list.
+- The lists are kept in a file of the state folder, so that the models are known at once after a restart. A file that
   cannot be read counts as missing.
-- Names stay as the provider writes them.
+- The names of models are kept as the provider writes them.
 
 `model_search.py` asks providers, and `process/model_refresh.py` decides when.
 """
@@ -29,23 +30,23 @@ FILE: Final = "discovered-models.json"
 
 
 class KnownList(msgspec.Struct, frozen=True, kw_only=True):
-    """The models of one provider."""
+    """The list of models of one provider."""
 
     baseurl: str
-    """The base URL of the provider that gave the list."""
+    """The base URL from which the list came."""
     at: float
     """Unix time in seconds of the provider's last answer."""
     models: dict[str, str]
-    """The id of the model behind each name, or "" if the name is an id."""
+    """The id of the underlying model, by name; "" if the name itself is the id of the model."""
     changed_at: float = 0.0
-    """Unix time in seconds of the last difference."""
+    """Unix time in seconds of the last change of the list."""
     added: tuple[str, ...] = ()
-    """The names that the last difference has added."""
+    """The names that the last change added."""
     removed: tuple[str, ...] = ()
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The names by which a provider's list differs from the one before, in alphabetical order."""
+    """The names that a provider's list has gained and lost since the list before, in alphabetical order."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -53,28 +54,28 @@ class Difference(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class DiscoveredModels:
-    """The lists of all providers by the provider's id, and the reasons why some could not be asked."""
+    """The lists of models of all providers, and the reasons why requests for lists failed."""
 
     path: Path
     """The file with the lists."""
     written: Config
     """The configuration without discovered models."""
     lists: Mapping[str, KnownList] = field(default_factory=dict)
-    """A mapping that is replaced and never changed, because threads read it too."""
+    """The lists by the provider's id. The mapping is replaced and never changed, because threads read it too."""
     failures: dict[str, str] = field(default_factory=dict)
-    """The reason of the last failure, by the provider's id, until the provider answers again."""
+    """The reason why the last request for a list failed, by the provider's id. A success removes the entry."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set when the providers are to be asked at once."""
 
     def configured(self, written: Config) -> None:
-        """Use another configuration, and have its providers asked at once."""
+        """Use another configuration, and ask for the lists of its providers at once."""
         self.written = written
         asking = {provider.id for provider in written.providers.values() if provider.discovers}
         self.failures = {id_: reason for id_, reason in self.failures.items() if id_ in asking}
         self.wake.set()
 
     def list_of(self, provider: Provider) -> KnownList | None:
-        """Return the last list that the provider gave at its base URL; None if there is none."""
+        """Return the last list that came from the provider's base URL; None if there is none."""
         known = self.lists.get(provider.id)
         return known if known is not None and known.baseurl == provider.baseurl else None
 
@@ -86,7 +87,7 @@ class DiscoveredModels:
         return replace(config, providers=MappingProxyType({**config.providers, **known}))
 
     def note(self, provider: Provider, models: Mapping[str, str], now: float) -> Difference | None:
-        """Keep a provider's answer. Return how it differs from the last one; None if it does not."""
+        """Keep a provider's list. Return its difference from the list before; None if there is no difference."""
         self.failures.pop(provider.id, None)
         before = self.list_of(provider)
         old = {} if before is None else before.models

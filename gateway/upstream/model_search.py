@@ -1,8 +1,9 @@
-"""Asks a provider with `"models": "discover"` for its models, by the hook `discover_models` of a compatibility flag.
+"""Requests the list of models from a provider with `"models": "discover"`.
 
-- The requests have the provider's credential and added headers, as those of calls have.
-- A list is limited in its time, its requests, its bytes and its models. A list beyond a limit is a failure, and not a
-  shorter list, because models that are missing by mistake would be taken from callers.
+- The hook `discover_models` of a compatibility flag knows the requests for the list.
+- The requests have the provider's credential and added headers, as the requests of calls have.
+- The time, the number of requests, the bytes and the models of a list are limited. A list that exceeds a limit is a
+  failure. It is not cut off, because callers would lose the missing models.
 
 `discovered_models.py` keeps the lists. `process/model_refresh.py` decides when a provider is asked.
 """
@@ -35,20 +36,20 @@ R = TypeVar("R")
 SEARCH_SECONDS: Final = 60.0
 """Maximum number of seconds for all requests of a search."""
 MAX_REQUESTS: Final = 50
-"""Maximum number of requests of a search. With 1,000 entries a page, that is more than `MAX_MODELS`."""
+"""Maximum number of requests of a search. With pages of 1,000 models, this is enough for `MAX_MODELS`."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum number of bytes of all replies. The lists of the largest resellers have less than 2 MB."""
 MAX_MODELS: Final = 5000
 """Maximum number of models of a provider. The largest resellers have some hundreds."""
 PARSED_HERE: Final = 256 * 1024
-"""Maximum number of bytes of a reply that is parsed on the event loop, which takes about 1 ms."""
+"""Maximum number of bytes of a reply that is parsed on the event loop. This takes about 1 ms at most."""
 SHORTEST_SECRET: Final = 8
-"""Minimum number of characters of a secret that is removed from messages. A shorter one would remove parts of words."""
+"""Minimum number of characters of a secret that is removed from messages. A shorter secret may be a part of a word."""
 MAX_REASON: Final = 300
 """Maximum number of characters of the reason of a failure."""
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SELF: Final = Subject("irisgate", "")
-"""The caller in whose name the gateway asks, for credentials that depend on the caller (`assume_role`)."""
+"""The caller whose credential is used, if credentials depend on the caller (`assume_role`): the gateway itself."""
 
 
 class SearchFailed(Exception):
@@ -63,7 +64,7 @@ class ModelSearcher:
     """All compatibility flags, by name."""
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
-        """Return the names of the provider's models, each with the id of the model behind it, or "".
+        """Return the id of the underlying model for each name in the provider's list; "" if the name itself is the id.
 
         Raises `SearchFailed` if there is no complete list.
         """
@@ -107,9 +108,10 @@ class ModelSearcher:
                     hook.run(search.pages.close)
 
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
-        """Return the flag that is used, and its search. Raises `SearchFailed` if no enabled flag has a list.
+        """Return the compatibility flag that can search for models, and its search.
 
-        A search with a `subdomain` comes first, because its flag knows the host. Otherwise the first search is used.
+        If there are several, a search with a `subdomain` is preferred, because its flag knows the host. Otherwise the
+        first search is used. Raises `SearchFailed` if no enabled flag can search for models.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]
@@ -120,7 +122,10 @@ class ModelSearcher:
     async def _reply(
         self, provider: Provider, flag: Plugin, request: UpstreamRequest, secrets: set[str], most: int
     ) -> StepResponse:
-        """Return a good reply. If a credential that can be renewed is refused, try another one once."""
+        """Send a request and return the reply. Raises `SearchFailed` if the reply is an error.
+
+        If a credential that can be renewed is refused, the request is sent once more with another credential.
+        """
         used = None if provider.issuer is None else await self.live.get(provider, _SELF)
         status, headers, body, problem = await self._sent(provider, flag, request, used, most)
         if used is not None and problem is not None and problem.key_refused:
@@ -137,7 +142,7 @@ class ModelSearcher:
     async def _sent(
         self, provider: Provider, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
     ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
-        """Send a request. Return the status, the headers and the body of the reply, and the problem it reports."""
+        """Send a request. Return the status, headers and body of the reply, and the problem that the reply reports."""
         added = {name.lower(): value for name, value in provider.add_headers}
         added |= keys.headers(provider, {})
         if used is not None and provider.auth_mode != "none":
@@ -156,15 +161,15 @@ class ModelSearcher:
 
 
 async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
-    """Return `function(*args)`. If it must parse a large body, it runs in a thread, so that no call waits for it."""
+    """Return `function(*args)`. It runs in a thread if it parses more than `PARSED_HERE` bytes."""
     return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
 
 
 def at_subdomain(provider: Provider, subdomain: str) -> Provider:
-    """Return the provider with another first part of its host's name, and without the path of its base URL.
+    """Return the provider with `subdomain` as the first label of its host name, and without the path of its base URL.
 
-    The rest of the name stays, so that a credential never goes to another domain. Raises `SearchFailed` if the host is
-    no subdomain.
+    The other labels stay, so that a credential never goes to another domain. Raises `SearchFailed` if the host is not a
+    subdomain.
     """
     url = urlsplit(provider.baseurl)
     rest = (url.hostname or "").partition(".")[2]
@@ -176,7 +181,9 @@ def at_subdomain(provider: Provider, subdomain: str) -> Provider:
 
 
 def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:
-    """Return the id behind each name. Names that no request can have are left out.
+    """Return the id of the underlying model for each name; "" if the name itself is the id.
+
+    Names that cannot be used in a request, such as names with control characters, are left out.
 
     Raises `SearchFailed` if there are no models or too many.
     """

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from decimal import Decimal
+from itertools import count
 
 import aiohttp
 
@@ -15,8 +16,6 @@ from tests.helpers.processes import served
 from tests.helpers.waiting import eventually
 
 ROUNDS = 10
-CALLS = 2000
-"""Maximum number of calls in a round. The process is killed before all of them have been made."""
 FINISHED = 6
 """Number of calls that must have ended in a round before the process is killed."""
 LONGEST = 0.5
@@ -39,10 +38,10 @@ async def one(session, url, stream, whole):
 
 async def load(url, whole):
     """Make calls, some at the same time, until the gateway is killed."""
-    left = iter(range(CALLS))
+    numbers = count()
 
     async def calling(session):
-        for number in left:
+        for number in numbers:
             await one(session, url, number % 3 == 0, whole)
 
     async with aiohttp.ClientSession() as session:

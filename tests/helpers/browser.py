@@ -46,6 +46,13 @@ def chromium() -> str:
     return path
 
 
+_LEFT = "Inspected target navigated or closed"
+
+
+class Left(Exception):
+    """The error for a command whose page was left before it answered."""
+
+
 class Tab:
     """A tab of the browser. One command runs at a time."""
 
@@ -65,6 +72,8 @@ class Tab:
             message = await self._socket.receive_json(timeout=START_SECONDS)
             self._keep_error(message.get("method"), message.get("params"))
             if message.get("id") == self._last:
+                if message.get("error", {}).get("message") == _LEFT:
+                    raise Left
                 assert "error" not in message, message
                 return message["result"]
 
@@ -118,6 +127,19 @@ class Tab:
         navigation = await self.command("Page.navigate", url=url)
         assert "errorText" not in navigation, navigation
         await eventually(lambda: self.evaluate("document.readyState === 'complete'"))
+
+    async def follow(self, script):
+        """Run a script that leads to another page, and return when that page is loaded."""
+        await self.evaluate(f"document.documentElement.dataset.old = '1'; {script}")
+
+        async def arrived():
+            with suppress(Left):  # the answer of the old page is lost if it is left at this moment
+                return await self.evaluate(
+                    "document.readyState === 'complete' && !document.documentElement.dataset.old"
+                )
+            return False
+
+        await eventually(arrived)
 
     async def evaluate(self, script):
         """Return the value of an expression of JavaScript."""

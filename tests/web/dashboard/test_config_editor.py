@@ -41,9 +41,7 @@ async def replace(tab, old, new):
 
 async def press_button(tab, step):
     """Press a button of the form, and wait for the page that it leads to."""
-    await tab.evaluate(f"document.documentElement.dataset.old = '1'; document.querySelector('[value={step}]').click()")
-    gone = "document.readyState === 'complete' && !document.documentElement.dataset.old"
-    await eventually(lambda: tab.evaluate(gone))
+    await tab.follow(f"document.querySelector('[value={step}]').click()")
 
 
 def findings(tab):

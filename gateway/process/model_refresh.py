@@ -3,7 +3,7 @@
 - A provider is asked at the start, after each reload, and then once an hour. After a failure it is asked again after a
   minute, and the last list stays in use.
 - A changed list replaces the runtime as a reload does: calls in flight keep the models with which they began.
-- Failures and changes are logged. A failure is no reason to be unready.
+- Failures and changes are logged. A failure does not make the gateway unready.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from gateway.upstream.health.circuits import peers_of
 from gateway.upstream.model_search import ModelSearcher, SearchFailed
 
 REFRESH_SECONDS: Final = 3600.0
-"""Seconds from one answer of a provider to the next question. Providers add models a few times a month."""
+"""Seconds from a provider's list to the next request for the list. Providers add models a few times a month."""
 RETRY_SECONDS: Final = 60.0
-"""Seconds from a failure to the next question."""
+"""Seconds from a failure to the next request for the list."""
 AT_ONCE: Final = 4
 """Number of providers that are asked at the same time."""
 SHOWN_NAMES: Final = 50
-"""Maximum number of added, and of removed, models that a log line names."""
+"""Maximum number of added models, and of removed models, that a log line names."""
 
 
 class ModelRefresh:
@@ -67,7 +67,7 @@ class ModelRefresh:
                 self._due.clear()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """Await `work`. A fault of one provider must not stop the others, so it is only logged."""
+        """Await `work`, and log its exception. So a fault of one provider does not stop the requests to others."""
         try:
             await work
         except Exception:
@@ -82,7 +82,7 @@ class ModelRefresh:
         return [provider for provider in self._asked() if self._due.get(provider.id, now) <= now]
 
     def _pause(self) -> float | None:
-        """Return the number of seconds until the next question; None if no provider is asked."""
+        """Return the number of seconds until the next request for a list; None if no provider is asked."""
         times = [self._due[provider.id] for provider in self._asked() if provider.id in self._due]
         return max(0.0, min(times) - monotonic()) if times else None
 
@@ -134,7 +134,7 @@ class ModelRefresh:
             self._gateway.log.warning("models.not_kept", file=str(self._models.path), reason=error.strerror)
 
     async def _use(self) -> None:
-        """Put the known models into use, if the runtime has others.
+        """Put the known models into use. Do nothing if they are in use already.
 
         The new runtime is computed in a thread. If a reload or another list comes meanwhile, it is computed again.
         """

@@ -7,7 +7,8 @@
   dropped and the provider's `on_loss` forbids that.
 - No other candidate is tried after a mistake in the client's request, because another provider would refuse the request
   too. None is tried after a failure of a plugin, or if the gateway has no memory left.
-- After any other refusal by the gateway, another candidate is tried only if a candidate has failed before.
+- If the gateway refuses the request for another reason, such as a field that a conversion does not support, another
+  candidate is tried only if a provider has failed before.
 - If no candidate serves the call, `error_of_all` chooses the error for the client.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.

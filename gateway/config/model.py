@@ -381,7 +381,7 @@ class Resilience:
     strategy: Strategy = "first"
     """The strategy that chooses among the providers of a model that have the highest preference."""
     sticky_seconds: float = 300
-    """Seconds after a session's last call for which the session stays at its provider; 0 if sessions do not stay.
+    """Number of seconds for which a session stays at its provider after its last call; 0 if sessions do not stay.
     Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
     retry_after_seconds: float = 0
     """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. The gateway waits only if

@@ -228,4 +228,5 @@ SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_S
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for figures (sums) that count fewer calls than are stored. They may count more calls, because calls expire."""
+"""Query for rows of sums that count fewer calls than the table of calls has. A row that counts more calls is correct,
+because calls are deleted earlier than their sums."""

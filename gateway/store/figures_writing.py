@@ -190,7 +190,7 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 
 def expire_texts(connection: sqlite3.Connection, before: int) -> None:
-    """Delete errors, uses of tools, and messages in the health of models, all from before a Unix time in milliseconds.
+    """Delete the texts from before a Unix time in milliseconds: errors, uses of tools, and the last errors of models.
 
     At most one day of each table is deleted, the oldest, because the store is locked meanwhile.
     """

@@ -92,10 +92,10 @@ class CapabilitySection(Section):
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
-    """Return the capability of a valid object.
+    """Return the capability that a section describes.
 
-    `charged` are the object's quotas and limits; None if any has a fault. The capability is then empty, because without
-    its limits it would allow more than intended.
+    `charged` has the section's quotas and limits; None if one of them has a fault. Then the capability allows nothing,
+    because without its limits it would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)

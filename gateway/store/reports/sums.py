@@ -127,7 +127,7 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Add rows of the sums `SUMMED` by column. Without rows, return zeros."""
+    """Return the sum of each column of rows with the columns `SUMMED`. Without rows, return zeros."""
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 
 

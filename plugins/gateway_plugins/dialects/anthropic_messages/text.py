@@ -1,4 +1,4 @@
-"""Measures the output in events of Anthropic's dialect, and checks whole bodies."""
+"""Counts the bytes of output in each event of Anthropic's dialect, and checks that a whole body is a reply."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
     """Return the parsed request.
 
-    A worker process that calls this sends the result back, which contains `message`. So the body, which may be large, is
-    passed separately.
+    A worker process that calls this sends the result back, which contains `message`. So the body, which may be large,
+    is passed separately.
     """
     return parse(replace(message, body=body))

@@ -76,8 +76,8 @@ class _Exchange:
     capture: Capture | None = None
     """The copy of the bodies; None if bodies are not kept."""
     early: EarlyStream | None = None
-    """The object that sends the response's head before the provider's first event, if that event is late; None for a call
-    that is not streamed."""
+    """The object that sends the response's head before the provider's first event if that event is late; None for a
+    call that is not streamed."""
     begun: bool = False
     """Whether the server has begun to write the events of a stream. An early head does not count."""
     finished: bool = False

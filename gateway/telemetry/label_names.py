@@ -41,6 +41,9 @@ class LabelNames:
 
     @classmethod
     def of(cls, config: Bounds) -> Self:
-        """Return the names in a configuration that may be values of labels. For 10,000 models this takes some milliseconds."""
+        """Return the names in a configuration that may be values of labels.
+
+        For 10,000 models this takes some milliseconds.
+        """
         models = [(name, model) for name, provider in config.providers.items() for model in provider.models]
         return cls(config.metrics.users, frozenset(models), frozenset(model for _, model in models))

@@ -37,8 +37,8 @@ MAX_FRAMING_BYTES: Final = 64 * 1024
 may have this number of bytes in addition to `FRAMING_RATIO` times its content. Without this limit, chunk extensions
 could be endless (CVE-2024-22019 in Node)."""
 FRAMING_RATIO: Final = 8
-"""Maximum number of bytes on the wire for each byte of content. The smallest legitimate chunks, with one byte of content,
-take six bytes."""
+"""Maximum number of bytes on the wire for each byte of content. The smallest legitimate chunks, with one byte of
+content, take six bytes."""
 CLOSE_SECONDS: Final = 5.0
 """Seconds after which a connection that is being closed is aborted, even if its reply is not completely sent. For the
 same time, the rest of a refused request's body is read, so that the client can read the reply."""

@@ -143,7 +143,7 @@ class Reports:
         self._has_output = self._has_output or bool(counts["output"])
 
     def top(self) -> dict[str, int]:
-        """Return the reported counts that stand in `usage` itself, and not in an object inside it, by the API's names."""
+        """Return the reported counts in `usage` itself, without those of objects in it, by the API's names."""
         known, names = self._known, ("input", "cache_read", "cache_write", "output")
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 

@@ -33,7 +33,10 @@ class ReadOn:
     seconds: float = READ_ON_SECONDS
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        """Run the next step to its end. After it, raise `asyncio.CancelledError` if the client has disconnected meanwhile."""
+        """Run the next step to its end.
+
+        Raises `asyncio.CancelledError` after this end if the client has disconnected meanwhile.
+        """
         if attempt.request.stream:
             return await following(call, attempt)
         task = asyncio.current_task()

@@ -53,6 +53,7 @@ def samples():
     metrics.observe(record(cost=None))
     failed = Tried(provider="bedrock", model=HAIKU, error=INTERNAL, cost=0, duration_ms=1.0)
     metrics.observe(record(tried=(failed, failed)))
+    metrics.observe(record(key="team-a"))
     metrics.overhead("openai_chat", 0.001)
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")

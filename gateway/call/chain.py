@@ -39,6 +39,7 @@ from gateway.money.quotas.book import CallReservation
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials.live import Used
 from gateway.upstream.fetch.fetches import Fetches
+from gateway.upstream.key_pools import KeyState
 
 T = TypeVar("T")
 
@@ -127,6 +128,8 @@ class Attempt:
     """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
     used: Used | None = field(default=None, repr=False)
     """The credential with which the last request was sent. None before the first request, and if the key is fixed."""
+    key: KeyState | None = field(default=None, repr=False)
+    """The key that was chosen among several of the provider; None if the provider has not several."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = field(default_factory=monotonic)
@@ -150,7 +153,8 @@ class Attempt:
 
     def __post_init__(self) -> None:
         provider = self.candidate.offer.provider
-        self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
+        others = tuple(key.secret.value for key in provider.apikeys) if provider.apikeys else ()
+        self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()), others)
 
     def drop(self, path: str) -> None:
         """Record a field that is left out (the callback `Drop` of plugins).

@@ -171,6 +171,7 @@ def _record(
         duration_ms=(monotonic() - inbound.started) * 1000,
         first_event_ms=None if first is None else (first - inbound.started) * 1000,
         attempts=call.requests,
+        key=_key(attempt) if attempt else "",
         auto_cached=attempt.request.auto_cached if attempt else False,
         tried=tried,
         dropped=tuple(attempt.dropped) if attempt else (),
@@ -192,6 +193,7 @@ def _attempt(attempt: Attempt, cost: Cost, problem: Problem | None) -> Tried:
     status = attempt.head.status if attempt.head is not None else 0
     return Tried(
         provider=attempt.candidate.offer.provider_id,
+        key=_key(attempt),
         model=attempt.candidate.offer.model,
         status=(problem.status if problem else 0) or status,
         error=problem.code if problem else "",
@@ -200,6 +202,11 @@ def _attempt(attempt: Attempt, cost: Cost, problem: Problem | None) -> Tried:
         estimated=cost.estimated,
         duration_ms=seconds * 1000,
     )
+
+
+def _key(attempt: Attempt) -> str:
+    """Return the name of an attempt's key, if its provider has several."""
+    return "" if attempt.key is None else attempt.key.name
 
 
 def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> Record:

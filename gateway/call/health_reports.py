@@ -1,13 +1,22 @@
-"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`)."""
+"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`), and to their keys.
+
+If a provider has several keys, it counts as throttling or as refusing its keys only when no key is free.
+"""
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic
+from typing import Final
 
 from gateway.call.chain import Attempt
 from gateway.call.failover import NO_MEMORY, Health, is_providers_failure
-from gateway.contract.errors import RATE_LIMIT, GatewayError, UpstreamFailed
+from gateway.contract.errors import RATE_LIMIT, GatewayError, Problem, UpstreamFailed
 from gateway.upstream.credentials import keys
+from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeyState
+
+_OF_KEY: Final = frozenset({401, 402, 403})
+"""Statuses with which a provider refuses a key, its account without money, or access to a model with it."""
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
@@ -25,6 +34,8 @@ def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None
             health.ended(provider, model, failed=False, seconds=seconds)
     elif not isinstance(error, UpstreamFailed) or error.problem.reason == NO_MEMORY:
         return
+    elif attempt.key is not None and is_of_key(attempt, error):
+        _report_key(health, attempt, attempt.key, error.problem)
     elif error.problem.code == RATE_LIMIT:
         # a limit of a client's own key is no limit of other clients
         if has_our_key(attempt):
@@ -33,6 +44,31 @@ def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None
         health.ended(provider, model, failed=True, seconds=seconds)
     elif error.status:
         health.ended(provider, model, failed=False, seconds=None)
+
+
+def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
+    """Return whether an attempt failed because of its key, so that another key of the provider may serve the call."""
+    if attempt.key is None or not isinstance(error, UpstreamFailed):
+        return False
+    problem = error.problem
+    return problem.code == RATE_LIMIT or problem.key_refused or problem.status in _OF_KEY
+
+
+def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
+    """Let one of several keys rest, because of which an attempt failed. `Sender` has done so for a refused key.
+
+    The provider has throttled the attempt if no other key is free, and not all keys are refused. It has failed if all
+    keys are refused, or if no other key is free for a model that it does not serve with this key.
+    """
+    provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
+    is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused
+    if not is_refused:
+        key.rest(model, problem.retry_after or (THROTTLED_SECONDS if is_throttled else DENIED_SECONDS))
+    wait = key.pool.free_in(model)
+    if wait == inf or (wait and not is_throttled and not is_refused):
+        health.ended(provider, model, failed=True, seconds=monotonic() - attempt.began)
+    elif wait or is_throttled:
+        health.throttled(provider, model, wait or None)
 
 
 def report_break(health: Health, attempt: Attempt, error: GatewayError) -> None:

@@ -48,12 +48,15 @@ _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 
 
-def secrets_of(apikey: str, baseurl: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the keys that a request to a provider contains, in its headers and in its URL.
+def secrets_of(
+    apikey: str, baseurl: str, headers: Iterable[tuple[str, str]], others: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the keys that a request to a provider contains, in its headers and in its URL, and the provider's others.
 
     `apikey` and `baseurl` are those of the provider. `headers` are the headers that the gateway adds to the request.
+    `others` are the keys of a provider that has several, because a provider may name another key of the same account.
     """
-    values = [apikey]
+    values = [apikey, *others]
     for name, value in headers:
         if _SECRET_NAMED.search(name):
             values += _parts(value)
@@ -72,9 +75,11 @@ def _parts(value: str) -> list[str]:
 
 
 @lru_cache(maxsize=_MAX_CACHED)
-def redaction(apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...]) -> Redaction:
+def redaction(
+    apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...], others: tuple[str, ...] = ()
+) -> Redaction:
     """Return the `Redaction` that removes the keys of a request. The arguments are those of `secrets_of`."""
-    return Redaction(secrets_of(apikey, baseurl, headers))
+    return Redaction(secrets_of(apikey, baseurl, headers, others))
 
 
 class Redaction:

@@ -1,4 +1,4 @@
-"""The retry budget: a limit on the requests that are sent to another provider after an attempt has failed.
+"""The retry budget: a limit on the requests that are sent to another provider, or with another key, after a failure.
 
 If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider would double the
 requests to the others, so that they fail too. Therefore these further requests are limited to a share of the calls in a
@@ -20,7 +20,7 @@ ALWAYS: Final = 10
 
 
 class RetryBudget:
-    """The numbers of calls with several candidates, and of their further requests, in the last `WINDOW_SECONDS`."""
+    """The numbers of calls with several candidates or keys, and of further requests, in the last `WINDOW_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class RetryBudget:
         """The seconds of the window. Each has its number by the clock, its calls, and its further requests."""
 
     def called(self) -> None:
-        """Count a call that has several candidates."""
+        """Count a call that has several candidates or keys."""
         self._slot()[1] += 1
 
     def take(self, share: float) -> bool:

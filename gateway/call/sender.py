@@ -18,7 +18,7 @@ from gateway.call.chain import Attempt, Call
 from gateway.call.health_reports import has_our_key, report_break
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
-from gateway.config.model import AwsSettings, Provider
+from gateway.config.model import AwsSettings
 from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import Head, UpstreamRequest
 from gateway.store.base import StoreFailed
@@ -114,7 +114,7 @@ class Sender:
                 used = await attempt.stopwatch.wait(self.live.get(provider, subject))
         except CredentialFailed:
             self.metrics.upstream_auth_failure(provider.id)
-            self._rest(provider)
+            self._rest(attempt)
             message = f"the gateway has no valid credential for {provider.id}; tell an administrator of this gateway"
             raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential")) from None
         attempt.used = used
@@ -150,7 +150,13 @@ class Sender:
             raise self._refused(call, attempt, problem)
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)
-        self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **_refusal(problem))
+        self.log.warning(
+            "upstream.access_denied",
+            provider=provider.id,
+            **_key_name(attempt),
+            request_id=call.id,
+            **_refusal(problem),
+        )
 
     async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
         """Obtain another credential, or correct the clock, so that the request can be sent again.
@@ -168,27 +174,43 @@ class Sender:
         """Count and log the refusal of the gateway's key, and return the error for the client."""
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)
-        self._rest(provider)
+        self._rest(attempt)
         issuer = {} if attempt.used is None else {"issuer": attempt.used.source}
         self.log.warning(
-            "upstream.key_refused", provider=provider.id, request_id=call.id, **issuer, **_refusal(problem)
-        )
+            "upstream.key_refused", provider=provider.id, **_key_name(attempt), request_id=call.id, **issuer,
+            **_refusal(problem),
+        )  # fmt: skip
         message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
-        return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
+        return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
-    def _rest(self, provider: Provider) -> None:
-        """Note that a provider refuses the gateway's key, so that other providers serve the calls meanwhile.
+    def _rest(self, attempt: Attempt) -> None:
+        """Note that a provider refuses the gateway's key, so that other keys or providers serve the calls meanwhile.
 
         With `assume_role`, the refused credential may be the caller's own session. Then calls still go to the provider.
         """
-        self.keys.refused(provider)
+        provider, key = attempt.candidate.offer.provider, attempt.key
+        self.keys.refused(provider, "" if key is None else key.name)
+        if key is not None:
+            key.refused()
+            if not key.pool.are_all_refused:
+                return
         if not isinstance(provider.issuer, AwsSettings) or provider.issuer.assume_role is None:
             self.health.key_refused(provider.id)
 
     def key_accepted(self, attempt: Attempt) -> None:
         """Note that the provider has accepted the gateway's key, because it has answered a request."""
-        if has_our_key(attempt):
-            self.keys.accepted(attempt.candidate.offer.provider)
+        if not has_our_key(attempt):
+            return
+        provider, key = attempt.candidate.offer.provider, attempt.key
+        if key is None:
+            self.keys.accepted(provider)
+        elif key.accepted(attempt.began):
+            self.keys.accepted(provider, key.name)
+
+
+def _key_name(attempt: Attempt) -> dict[str, str]:
+    """Return the name of the attempt's key for the log, if the provider has several keys."""
+    return {} if attempt.key is None else {"key": attempt.key.name}
 
 
 def _refusal(problem: Problem) -> dict[str, Any]:

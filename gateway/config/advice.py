@@ -94,10 +94,14 @@ def _unused_provider(provider: Provider, report: Report) -> None:
         report.warn(path, 'no "models" configured; nothing can be asked of the provider')
     if not provider.flags:
         report.warn((*path, "compatibility"), "no known flag is enabled; nothing can be asked of the provider")
-    if provider.auth_mode == "none" and (provider.apikey or provider.issuer):
-        key = "apikey" if (*path, "apikey") in report.document.offsets else "authorization"
+    if provider.auth_mode == "none" and provider.has_credential:
+        key = next((key for key in ("apikey", "apikeys") if (*path, key) in report.document.offsets), "authorization")
         report.warn((*path, key), 'has no effect with "auth_mode": "none"; leave one of them out')
-    if provider.auth_mode == "override" and not provider.issuer and (*path, "apikey") not in report.document.offsets:
+    if (
+        provider.auth_mode == "override"
+        and not provider.has_credential
+        and not ((*path, "apikey") in report.document.offsets or (*path, "apikeys") in report.document.offsets)
+    ):
         report.warn(path, 'no apikey configured; requests go without one (write "apikey": "" if that is meant)')
 
 

@@ -19,8 +19,13 @@ _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
 
 
 def advise_key(provider: Provider, report: Report) -> None:
-    path: Path = ("providers", provider.id, "apikey")
-    key = provider.apikey
+    path: Path = ("providers", provider.id)
+    _advise(provider.apikey, (*path, "apikey"), report)
+    for key in provider.apikeys:
+        _advise(key.secret, (*path, "apikeys", key.name), report)
+
+
+def _advise(key: Secret, path: Path, report: Report) -> None:
     if key.source == "literal":
         if _PLACEHOLDER.fullmatch(key.value):
             report.warn(path, "is a placeholder; write the provider's key, or where it is: env:NAME or file:PATH")

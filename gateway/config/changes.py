@@ -28,11 +28,20 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
 
     A key may change although the document still names the same file or variable.
     """
-    return [
-        dotted_path(("providers", name, "apikey"))
-        for name, provider in after.providers.items()
-        if name in before.providers and before.providers[name].apikey != provider.apikey
-    ]
+    changed: list[Path] = []
+    for id_, provider in after.providers.items():
+        former = before.providers.get(id_)
+        if former is None:
+            continue
+        if former.apikey != provider.apikey:
+            changed.append(("providers", id_, "apikey"))
+        values = {key.name: key.secret for key in former.apikeys}
+        changed += [
+            ("providers", id_, "apikeys", key.name)
+            for key in provider.apikeys
+            if key.name in values and values[key.name] != key.secret
+        ]
+    return [*map(dotted_path, changed)]
 
 
 def _differing(before: Any, after: Any, path: Path) -> Iterator[Path]:

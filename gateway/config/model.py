@@ -127,6 +127,14 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class PooledKey:
+    """One of several keys of a provider. Its name is no secret."""
+
+    name: str
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider of models. A `disabled` provider is listed, but never called."""
 
@@ -137,6 +145,9 @@ class Provider:
     discovers: bool = False
     """Whether the provider is asked for its models. `models` has those that are known, and is empty before that."""
     apikey: Secret = field(default_factory=Secret)
+    """The only key; empty for a provider with `apikeys`."""
+    apikeys: tuple[PooledKey, ...] = ()
+    """Several keys of equal rights, each with rate limits of its own; () for a provider with one key or none."""
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
@@ -195,6 +206,11 @@ class Provider:
     advertise: tuple[str, ...] = ("native",)
     """The client APIs that `/api/providers` shows to launchers: the provider's own flags (`native`), the flags of all
     APIs by which clients can reach the provider (`reachable`), or a list of flags."""
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether the gateway has a key of its own for the provider, or can obtain one."""
+        return bool(self.apikey or self.apikeys or self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,4 +447,5 @@ def active_secrets(config: Config) -> frozenset[str]:
     settings = [plugin.settings for plugin in config.plugins]
     settings += [options for provider in providers for options in provider.options.values()]
     values += [value.get_secret_value() for each in settings for _, value in each if isinstance(value, SecretStr)]
+    values += [key.secret.value for provider in providers for key in provider.apikeys]
     return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))

@@ -41,6 +41,8 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     provider: str
+    key: str = ""
+    """The name of the key, if the provider has several (`apikeys`)."""
     model: str
     status: Small = 0
     """The provider's HTTP status; 0 if there was no reply."""
@@ -57,6 +59,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return the attempt as the API and the log show it."""
         return {
             "provider": self.provider,
+            "key": self.key,
             "model": self.model,
             "status": self.status,
             "error": self.error,
@@ -142,6 +145,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The attempts of a call that took several, in their order; () for a single attempt.
 
     The last of them served the call, or none did. `cost` is the sum of their costs."""
+    key: str = ""
+    """The name of the key of the last attempt, if its provider has several (`apikeys`)."""
     auto_cached: bool = False
     """True if the gateway has put cache marks into the request, because the client set none."""
     dropped: tuple[str, ...]
@@ -187,6 +192,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "first_event_ms": None if self.first_event_ms is None else round(self.first_event_ms, 1),
             "attempts": self.attempts,
             "tried": [attempt.as_dict() for attempt in self.tried],
+            "key": self.key,
             "auto_cached": self.auto_cached,
             "dropped": list(self.dropped),
             "agent": self.agent,

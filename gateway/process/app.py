@@ -69,6 +69,7 @@ from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
+from gateway.upstream.key_pools import KeyPools
 from gateway.upstream.model_search import ModelSearcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
@@ -241,7 +242,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
     order = Order(CandidateOrder(gateway.admission.in_flight))
-    last = Attempts(attempts, gateway.admission, gateway.health, RetryBudget(), gateway.reports, log)
+    last = Attempts(attempts, gateway.admission, gateway.health, KeyPools(), RetryBudget(), gateway.reports, log)
     return chain(Session(sessions), resolve, grants, order, Route(registry), filters, quota, last=last)
 
 

@@ -23,6 +23,7 @@ _BEFORE_USAGE: Final = (
 _AFTER_USAGE: Final = (
     "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
     "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent", "tried",
+    "key",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
@@ -95,6 +96,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         _json_list(record.dropped),
         record.agent,
         _ENCODER.encode(record.tried).decode() if record.tried else "[]",
+        record.key,
     )
 
 

@@ -199,8 +199,10 @@ _NINTH: Final = (
     "ALTER TABLE calls ADD COLUMN tried TEXT NOT NULL DEFAULT '[]'",
 )
 
+_TENTH: Final = ("ALTER TABLE calls ADD COLUMN key TEXT NOT NULL DEFAULT ''",)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH,
+    _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 """Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
 OTHER: Final = "other"
 NONE: Final = "none"
+OK: Final = "ok"
 
 # otherwise the library adds a series `_created` to each counter, which doubles the size of the output
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
@@ -149,6 +150,15 @@ class Metrics:
         self._failovers = self._counter(
             "failovers", "Attempts that failed and were followed by another attempt.", ("provider", "code")
         )
+        self._key_attempts = self._counter(
+            "key_attempts",
+            "Attempts with one of several keys of a provider, by their end.",
+            ("provider", "key", "code"),
+        )
+        self._key_cost = self._counter(
+            "key_cost_usd", "US dollars by key, for providers with several, where the price is known.",
+            ("provider", "key"),
+        )  # fmt: skip
         self._refused_calls = self._counter("calls_refused", "Calls that were refused because of a limit.", ("limit",))
         self._refused_connections = self._counter(
             "connections_refused", "Connections of clients that were closed because of a limit.", ("limit",)
@@ -260,10 +270,22 @@ class Metrics:
         """Count the failed attempts of a call, its user and its session."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
+        if record.key or any(attempt.key for attempt in record.tried):
+            self._count_keys(record)
         if self._names.max_users and record.identity:
             self._count_user(record)
         if record.session_id:
             self._active.note((record.identity, record.session_id))
+
+    def _count_keys(self, record: Record) -> None:
+        """Count the attempts of a call by their keys. The configuration bounds the names of keys."""
+        attempts = [(one.provider, one.key, one.error, one.cost) for one in record.tried]
+        for provider, key, error, cost in attempts or [(record.provider, record.key, record.error, record.cost)]:
+            if key:
+                code = error if not error or error in STATUS else OTHER
+                self._key_attempts.labels(provider, key, code or OK).inc()
+                if cost:
+                    self._key_cost.labels(provider, key).inc(cost / NANODOLLARS)
 
     def _model(self, record: Record) -> str:
         if not record.provider:

@@ -1,7 +1,8 @@
 """Requests the list of models from a provider with `"models": "discover"`.
 
 - The hook `discover_models` of a compatibility flag knows the requests for the list.
-- The requests have the provider's credential and added headers, as the requests of calls have.
+- The requests have the provider's credential (of several keys, the first) and added headers, as those of
+  calls have.
 - The time, the number of requests, the bytes and the models of a list are limited. A list that exceeds a limit is a
   failure. It is not cut off, because callers would lose the missing models.
 
@@ -68,7 +69,8 @@ class ModelSearcher:
 
         Raises `SearchFailed` if there is no complete list.
         """
-        secrets = {provider.apikey.value, *(value for _, value in provider.add_headers)}
+        secrets = {provider.apikey.value, *(key.secret.value for key in provider.apikeys)}
+        secrets |= {value for _, value in provider.add_headers}
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
                 return await self._models(provider, secrets)

@@ -1,4 +1,4 @@
-"""A memory of the providers that refused the gateway's key, until a later reply shows that the key works.
+"""A memory of the keys that providers refused, until a later reply shows that the key works.
 
 A refusal is remembered together with the provider's configuration. If the configuration changes, for example to a new
 key, the refusal no longer applies.
@@ -13,17 +13,28 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """The providers that refused the gateway's key and have not accepted it since then."""
+    """The keys that providers refused and have not accepted since then, by the provider's id and the key's name.
 
-    _refused: dict[str, Provider] = field(default_factory=dict)
+    The name is that of one of several keys (`Provider.apikeys`), and "" for the only key.
+    """
 
-    def refused(self, provider: Provider) -> None:
+    _refused: dict[str, dict[str, Provider]] = field(default_factory=dict)
+
+    def refused(self, provider: Provider, name: str = "") -> None:
         """Remember that the provider refused the key."""
-        self._refused[provider.id] = provider
+        self._refused[provider.id] = {**self._refused.get(provider.id, {}), name: provider}
 
-    def accepted(self, provider: Provider) -> None:
+    def accepted(self, provider: Provider, name: str = "") -> None:
         """Forget an earlier refusal, because the provider has served a call with the key."""
-        self._refused.pop(provider.id, None)
+        if provider.id in self._refused:
+            left = {other: of for other, of in self._refused[provider.id].items() if other != name}
+            self._refused[provider.id] = left
+            if not left:
+                del self._refused[provider.id]
+
+    def names(self, provider: Provider) -> list[str]:
+        """Return the names of the refused keys of a provider."""
+        return [name for name, of in self._refused.get(provider.id, {}).items() if of == provider]
 
     def __contains__(self, provider: object) -> bool:
-        return isinstance(provider, Provider) and self._refused.get(provider.id) == provider
+        return isinstance(provider, Provider) and bool(self.names(provider))

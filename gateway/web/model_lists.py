@@ -130,7 +130,7 @@ def _listed(
         endpoints=tuple(endpoints(registry, first)),
         alias_of=alias_of,
         prices=per_token(priced) if priced else None,
-        needs_own_key=provider.auth_mode == "passthrough" and not provider.apikey and provider.issuer is None,
+        needs_own_key=provider.auth_mode == "passthrough" and not provider.has_credential,
         max_output=first.caps.max_output,
     )
 

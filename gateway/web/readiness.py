@@ -58,8 +58,8 @@ CHECKS: Final = (
     ),
     Check(
         "keys", "accepted", "refused",
-        "Renew the key that a provider refuses, or the AWS credentials. The log names the provider "
-        "(upstream.key_refused or upstream.credentials_failed). Other providers are not affected.",
+        "Renew the key that a provider refuses, or the AWS credentials. The log names the provider and, of several "
+        "keys, the key (upstream.key_refused or upstream.credentials_failed). Other providers are not affected.",
     ),
     Check(
         "providers", "working", "resting",
@@ -141,8 +141,8 @@ class Readiness:
             faults["identity"] = Fault(f"tailscaled: {reason}", refuses_calls=everywhere)
         if gateway.follower.failing:
             faults["store"] = Fault("the store refuses what it is given", refuses_calls=False)
-        if any(provider in gateway.keys for provider in gateway.runtime.config.providers.values()):
-            faults["keys"] = Fault("a provider refuses the gateway's key", refuses_calls=False)
+        if reason := _refused_key(gateway):
+            faults["keys"] = Fault(reason, refuses_calls=False)
         resting, alone = gateway.health.resting()
         if resting:
             reason = f"attempts at {resting} models of providers fail; {alone} of these models have no other provider"
@@ -187,6 +187,22 @@ class Readiness:
             self._identified_at = monotonic()
         finally:
             self._identifying = None
+
+
+def _refused_key(gateway: Gateway) -> str:
+    """Return the reason of the check `keys`; "" if no key is refused.
+
+    Everybody may read it, so of several keys it tells the number, and not the name.
+    """
+    for provider in gateway.runtime.config.providers.values():
+        refused = gateway.keys.names(provider)
+        numbers = [number for number, key in enumerate(provider.apikeys, 1) if key.name in refused]
+        if numbers:
+            which = f"{'key' if len(numbers) == 1 else 'keys'} {' and '.join(map(str, numbers))}"
+            return f"a provider refuses the gateway's {which} of {len(provider.apikeys)}"
+        if refused:
+            return "a provider refuses the gateway's key"
+    return ""
 
 
 def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:

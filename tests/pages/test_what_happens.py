@@ -37,6 +37,8 @@ SHOWN = {
         ("end_to_end/test_waits.py", "test_every_client_learns_when_to_try_again"),
     "the provider refuses the gateway's key":
         ("end_to_end/test_provider_faults.py", "test_a_refused_key_is_shown_until_a_call_is_served"),
+    "one of several keys is throttled or refused":
+        ("call/test_key_pools.py", "test_a_throttled_or_refused_key_leaves_the_call_to_another"),
     "AWS credentials expire":
         ("upstream/credentials/test_renewal.py", "test_credentials_are_renewed_under_load_without_a_failed_call"),
     "tailscaled is away": ("web/test_readiness.py", "test_tailscaled_that_is_away_counts_where_it_is_needed"),

@@ -41,8 +41,8 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 - **Keys of providers** are written as they are, as `"env:NAME"` (an environment variable) or as `"file:PATH"` (a file
   that holds the key alone; a relative path begins at the folder of the configuration).
 - **Macros.** `${NAME}` is replaced by an environment variable where the value is shown to no caller: `apikey`,
-  `baseurl`, `url`, `add_headers`, other secrets, `listen`, `tailscaled` and `storage.url`. A systemd credential is
-  `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.
+  `apikeys`, `baseurl`, `url`, `add_headers`, other secrets, `listen`, `tailscaled` and `storage.url`. A systemd
+  credential is `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.
 - **Patterns** are of three kinds. In `grants`, `models` is a pattern over `provider/model`: `*` matches within a
   segment, `**` any number of segments, and nothing else is special. In `model_cost_map`, `match` is a pattern over the
   model's name as Go's `path.Match` has it: `*` and `?` stop at `/`, and `[a-z]` is a class. In `capabilities`

@@ -5,7 +5,9 @@
   of attempts, their total time, and the number of further requests are limited (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are.
 - A failed attempt is closed, and its cost is computed, before the next one begins.
-- A call with a single candidate takes a shorter way, because it is the usual one.
+- If a provider has several keys, and throttles or refuses the key of an attempt, its next free key is tried before
+  another candidate.
+- A call with a single candidate and a single key takes a shorter way, because it is the usual one.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from gateway.call.admission import Admission
 from gateway.call.chain import Attempt, AttemptNext, Call, Candidate
 from gateway.call.cost_of_call import cost_of_attempt
 from gateway.call.failover import CandidateRefused, Health, error_of_all, is_providers_failure
-from gateway.call.health_reports import has_our_key, report
+from gateway.call.health_reports import has_our_key, is_of_key, report
 from gateway.call.peek import Peeked
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.responses import Response, Stream, Whole
 from gateway.call.retry_budget import RetryBudget
+from gateway.config.document.secrets import Secret
 from gateway.config.model import Resilience
 from gateway.contract.errors import TIMEOUT, GatewayError, PluginFailed, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import Facts
@@ -34,6 +37,7 @@ from gateway.contract.losses import Way
 from gateway.telemetry.log import Logger
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials import keys
+from gateway.upstream.key_pools import KeyPools, KeyState
 
 
 @dataclass(slots=True)
@@ -44,6 +48,10 @@ class _Failed:
     error: GatewayError
     was_sent: bool
     """Whether the provider may have received a request."""
+    key: KeyState | None
+    """The key of the attempt; None if the provider has not several."""
+    is_of_key: bool
+    """Whether another key of the provider may serve the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Attempts:
     steps: AttemptNext
     admission: Admission
     health: Health
+    pools: KeyPools
     budget: RetryBudget
     reports: PluginReports
     log: Logger
@@ -64,8 +73,10 @@ class Attempts:
         """
         settings = call.runtime.config.resilience
         if settings.failover and (len(call.candidates) > 1 or settings.retry_after_seconds):
-            return await self._one_by_one(call, settings)
+            return await self._one_by_one(call, call.candidates, settings)
         candidate = call.candidates[0]
+        if candidate.offer.provider.apikeys:
+            return await self._one_by_one(call, (candidate,), settings)
         self._enter(candidate, call.stack)
         attempt = _attempt(call, candidate)
         try:
@@ -77,7 +88,7 @@ class Attempts:
             report(self.health, attempt, None)
         return response
 
-    async def _one_by_one(self, call: Call, settings: Resilience) -> Response:
+    async def _one_by_one(self, call: Call, candidates: Sequence[Candidate], settings: Resilience) -> Response:
         """Try the candidates one by one, and return the response of the first that serves the call.
 
         If all fail and `retry_after_seconds` is configured, wait for a provider that throttles, and try it again.
@@ -85,19 +96,48 @@ class Attempts:
         deadline = monotonic() + settings.total_seconds
         self.budget.called()
         failed: list[_Failed] = []
-        for candidate in self._healthy(call.candidates):
+        for candidate, key in self._ways(call, candidates, failed):
             if failed and not self._may_go_on(call, settings, failed, deadline):
                 break
-            if (response := await self._tried(call, candidate, deadline, failed)) is not None:
+            if (response := await self._tried(call, candidate, key, deadline, failed)) is not None:
                 return response
         while (waits := _waits(failed, settings)) is not None:
             candidate, seconds = waits
             if monotonic() + seconds >= deadline or not self._may_go_on(call, settings, failed, deadline):
                 break
             await _wait(call, seconds)
-            if (response := await self._tried(call, candidate, deadline, failed)) is not None:
+            key = self._key(call, candidate)
+            if (response := await self._tried(call, candidate, key, deadline, failed)) is not None:
                 return response
         raise error_of_all([one.error for one in failed])
+
+    def _ways(
+        self, call: Call, candidates: Sequence[Candidate], failed: Sequence[_Failed]
+    ) -> Iterator[tuple[Candidate, KeyState | None]]:
+        """Yield the candidates that may be tried, each with its key if the provider has several.
+
+        After a failure that concerns the key, the candidate follows again with another key, as long as one is free.
+        """
+        for candidate in self._healthy(candidates):
+            key = self._key(call, candidate)
+            yield candidate, key
+            while key is not None and failed[-1].is_of_key and (key := self._free_key(call, candidate)) is not None:
+                yield candidate, key
+
+    def _key(self, call: Call, candidate: Candidate) -> KeyState | None:
+        """Return the key for an attempt; None if the provider has not several keys, or the client sends its own."""
+        provider = candidate.offer.provider
+        if not provider.apikeys or not keys.uses_pool(provider, call.request.headers):
+            return None
+        free = self._free_key(call, candidate)
+        if free is not None:
+            return free
+        return self.pools.of(provider).next_free(candidate.offer.model, (call.identity.login, call.session_id))
+
+    def _free_key(self, call: Call, candidate: Candidate) -> KeyState | None:
+        offer, session = candidate.offer, (call.identity.login, call.session_id)
+        sticky_seconds = call.runtime.config.resilience.sticky_seconds
+        return self.pools.of(offer.provider).free(offer.model, session, sticky_seconds)
 
     def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the candidates that are not known to fail. If all are known to fail, yield the first one."""
@@ -119,7 +159,9 @@ class Attempts:
             return False
         return not failed[-1].was_sent or self.budget.take(settings.retry_budget)
 
-    async def _tried(self, call: Call, candidate: Candidate, deadline: float, failed: list[_Failed]) -> Response | None:
+    async def _tried(
+        self, call: Call, candidate: Candidate, key: KeyState | None, deadline: float, failed: list[_Failed]
+    ) -> Response | None:
         """Try a candidate and return its response. If another candidate may be tried, add the failure to `failed`, and
         return None.
 
@@ -129,7 +171,9 @@ class Attempts:
         attempt: Attempt | None = None
         try:
             self._enter(candidate, stack)
-            attempt = _attempt(call, candidate, stack, deadline)
+            if key is not None:
+                _use(key, stack)
+            attempt = _attempt(call, candidate, stack, deadline, key)
             return await self._response(call, attempt, deadline)
         except GatewayError as error:
             # after a provider's failure, a refusal by the gateway tells only that this candidate cannot take over
@@ -143,7 +187,9 @@ class Attempts:
             call.hold_reply(0)
             if not leads_on:
                 raise
-            failed.append(_Failed(candidate, error, attempt is not None and bool(attempt.sent or attempt.stepped)))
+            was_sent = attempt is not None and bool(attempt.sent or attempt.stepped)
+            of_key = attempt is not None and is_of_key(attempt, error)
+            failed.append(_Failed(candidate, error, was_sent, key, of_key))
             return None
 
     async def _response(self, call: Call, attempt: Attempt, deadline: float) -> Response:
@@ -176,8 +222,9 @@ class Attempts:
     def _log(self, call: Call, attempt: Attempt, problem: Problem) -> None:
         """Log the failure of an attempt after which another candidate may be tried."""
         offer = attempt.candidate.offer
+        key = {} if attempt.key is None else {"key": attempt.key.name}
         self.log.warning(
-            "attempt.failed", provider=offer.provider_id, model=offer.model, request_id=call.id,
+            "attempt.failed", provider=offer.provider_id, model=offer.model, **key, request_id=call.id,
             error=problem.code, error_native=problem.native or problem.reason, status=problem.status,
         )  # fmt: skip
 
@@ -203,14 +250,29 @@ class Attempts:
 
 
 def _attempt(
-    call: Call, candidate: Candidate, stack: AsyncExitStack | None = None, deadline: float | None = None
+    call: Call,
+    candidate: Candidate,
+    stack: AsyncExitStack | None = None,
+    deadline: float | None = None,
+    key: KeyState | None = None,
 ) -> Attempt:
     """Return a new attempt, which starts with the client's request."""
-    attempt = Attempt(candidate, call.request, _added_headers(call, candidate.offer), stack=stack, deadline=deadline)
+    headers = _added_headers(call, candidate.offer, None if key is None else key.secret)
+    attempt = Attempt(candidate, call.request, headers, stack=stack, deadline=deadline, key=key)
     attempt.request = keys.without_own(attempt.request, attempt.drop)
     call.attempts.append(attempt)
     call.model = candidate.offer.model
     return attempt
+
+
+def _use(key: KeyState, stack: AsyncExitStack) -> None:
+    """Count a call at a key, until the stack is closed."""
+    key.in_flight += 1
+    stack.callback(_leave, key)
+
+
+def _leave(key: KeyState) -> None:
+    key.in_flight -= 1
 
 
 def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, float] | None:
@@ -218,9 +280,9 @@ def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, 
 
     Return None if no provider asks for a wait, or if the wait is longer than the configuration allows.
     """
-    if not settings.retry_after_seconds:
+    if not settings.failover or not settings.retry_after_seconds:
         return None
-    last = {one.candidate.offer.name: one for one in failed}
+    last = {(one.candidate.offer.name, one.key): one for one in failed}
     waits = [
         (one.error.problem.retry_after, one.candidate)
         for one in last.values()
@@ -238,8 +300,10 @@ async def _wait(call: Call, seconds: float) -> None:
     await call.attempt.stopwatch.wait(asyncio.sleep(seconds))
 
 
-def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
+def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's plugin builds.
+
+    `key` is the key of the attempt, if the provider has several.
 
     If several sources set the same header, the first of these is used: the credential, the provider's configuration, a
     grant, a filter.
@@ -249,7 +313,7 @@ def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
         **call.filter_headers,
         **_lower(granted),
         **_lower(offer.provider.add_headers),
-        **keys.headers(offer.provider, call.request.headers),
+        **keys.headers(offer.provider, call.request.headers, key),
     }
 
 

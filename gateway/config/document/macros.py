@@ -25,6 +25,7 @@ MACRO: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 PLACES: Final = (
     ("providers", "*", "apikey"),
+    ("providers", "*", "apikeys", "*"),
     ("providers", "*", "baseurl"),
     ("providers", "*", "add_headers", "*"),
     ("grants", "*", "app", "*", "*", "add_headers", "*"),
@@ -44,8 +45,8 @@ PLACES: Final = (
 )
 """Patterns of the paths at which values may contain macros. These values are never shown to callers."""
 MISPLACED: Final = (
-    "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
-    "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
+    "macros may only stand where a value is not shown: in apikey, apikeys, baseurl, url and add_headers, in the "
+    "secrets of exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
 )
 
 

@@ -30,6 +30,7 @@ _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|crede
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
     ("providers", "*"),
+    ("providers", "*", "apikeys", "*"),
     ("providers", "*", "aws", "assume_role", "session_tags", "*"),
     ("providers", "*", "request_metadata", "*"),
     ("providers", "*", "base_models", "*"),

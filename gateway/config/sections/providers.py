@@ -34,6 +34,7 @@ from gateway.config.sections.capabilities import CapabilitiesSection, read_capab
 from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 from gateway.config.sections.key_helpers import read_key_helper
+from gateway.config.sections.key_pools import read_key_pool
 from gateway.config.sections.options import read_options
 from gateway.config.sections.resilience import TimeoutsSection, read_timeouts
 from gateway.contract.errors import PluginFailed
@@ -79,6 +80,12 @@ class ProviderSection(Section):
         "",
         description='The key: a literal, "env:NAME", "file:PATH" or "exec:PROGRAM ARGUMENTS", such as '
         '"file:bedrock.key". A program prints the key, and is in the folder `helpers` beside the configuration.',
+    )
+    apikeys: dict[str, str] = Field(
+        default_factory=dict,
+        description="Several keys in place of `apikey`, each by a name for records and metrics: "
+        '{"team-a": "file:team-a.key", "team-b": "env:TEAM_B_KEY"}. A call uses one of them, and another if the '
+        "provider throttles or refuses it.",
     )
     authorization: Authorization = Field(
         "bearer",
@@ -239,6 +246,7 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         models=tuple(dict.fromkeys(section.models)),
         discovers=discovers,
         apikey=apikey,
+        apikeys=read_key_pool(section.apikeys, raw, section.authorization, (*path, "apikeys"), reading),
         authorization=section.authorization,
         issuer=read_aws(raw, section.authorization, host, path, reading)
         or read_key_helper(section.apikey, (*path, "apikey"), reading),

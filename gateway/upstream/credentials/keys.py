@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from gateway.config.document.secrets import Secret
 from gateway.config.model import Authorization, Provider
 from gateway.contract.flag import ClientRequest, Drop, Members
 
@@ -44,10 +45,11 @@ def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
     return replace(request, top=Members(request.top.spliced(dict.fromkeys(named))))
 
 
-def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
+def headers(provider: Provider, client: Mapping[str, str], chosen: Secret | None = None) -> dict[str, str]:
     """Return the credential headers of a request to `provider`.
 
-    `client` are the client's headers by name in lower case.
+    `client` are the client's headers by name in lower case. `chosen` is the key of the request, if the provider has
+    several.
 
     With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
     key is sent only for clients without a key, as in Aperture's documentation.
@@ -56,8 +58,8 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
         return {}
     if provider.auth_mode == "passthrough":
         own = {name: client[name] for name in _CLIENTS if client.get(name) and not client[name].startswith(_SIGNED)}
-        return own or _key(provider)
-    return _key(provider)
+        return own or _key(provider, chosen)
+    return _key(provider, chosen)
 
 
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
@@ -68,9 +70,21 @@ def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
     return provider.auth_mode != "passthrough" or headers(provider, client) == _key(provider)
 
 
-def _key(provider: Provider) -> dict[str, str]:
-    """Return the header with the provider's configured key; no header if the key is empty, as for a local server."""
-    key = provider.apikey.value
+def uses_pool(provider: Provider, client: Mapping[str, str]) -> bool:
+    """Return whether a request to `provider` is sent with one of several keys of the gateway.
+
+    `client` are the client's headers by name in lower case.
+    """
+    return bool(provider.apikeys) and provider.auth_mode != "none" and is_gateways(provider, client)
+
+
+def _key(provider: Provider, chosen: Secret | None = None) -> dict[str, str]:
+    """Return the header with the provider's configured key, or with the key that was chosen among several.
+
+    If none was chosen among several, it is the first. There is no header if the key is empty, as for a local server.
+    """
+    only = provider.apikeys[0].secret if provider.apikeys else provider.apikey
+    key = (chosen or only).value
     return key_headers(provider, key) if key else {}
 
 

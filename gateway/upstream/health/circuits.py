@@ -324,7 +324,14 @@ class Health:
 
 def _way(provider: Provider) -> tuple[object, ...]:
     """Return how a provider is reached. If this changes, earlier failures say nothing of the provider."""
-    return provider.baseurl, provider.apikey, provider.authorization, provider.issuer, provider.add_headers
+    return (
+        provider.baseurl,
+        provider.apikey,
+        provider.apikeys,
+        provider.authorization,
+        provider.issuer,
+        provider.add_headers,
+    )
 
 
 def peers_of(config: Config) -> Peers:

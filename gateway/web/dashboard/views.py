@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from gateway.config.model import Provider
 from gateway.money.prices.table import Prices
 from gateway.store.reports.values import ModelRow, Models
 from gateway.upstream.discovered_models import DiscoveredModels, KnownList
+from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web.dashboard import charts, words
 from gateway.web.provider_health import KnownHealth
 
@@ -55,6 +56,8 @@ class ProviderCard:
     disabled: bool
     key_refused: bool
     """True if the provider refused the gateway's key and has not served a call since then."""
+    refused_keys: tuple[str, ...]
+    """The names of the refused keys, if the provider has several."""
     models: tuple[ModelLine, ...]
     discovers: bool = False
     """Whether the provider is asked for its models."""
@@ -68,7 +71,7 @@ def provider_cards(
     providers: Iterable[Provider],
     granted: Collection[tuple[str, str]],
     prices: Prices,
-    keys: Container[Provider],
+    keys: RefusedKeys,
     *,
     everything: bool,
     models: Models = NO_MODELS,
@@ -78,7 +81,7 @@ def provider_cards(
 
     `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
     `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
-    shown. `keys` has the providers that refuse the gateway's key. `models` has the figures of models in the range of
+    shown. `keys` has the keys that providers refuse. `models` has the figures of models in the range of
     time, and `health` the state, the last success and the last error of each model.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
@@ -98,7 +101,7 @@ def provider_cards(
             if everything or (provider.id, model) in granted
         )
         if lines or everything:
-            cards.append(_card(provider, lines, key_refused=provider in keys))
+            cards.append(_card(provider, lines, keys.names(provider)))
     return cards
 
 
@@ -118,7 +121,7 @@ def with_lists(
     ]
 
 
-def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool) -> ProviderCard:
+def _card(provider: Provider, lines: tuple[ModelLine, ...], refused: Sequence[str]) -> ProviderCard:
     host = urlsplit(provider.baseurl).hostname or ""
     return ProviderCard(
         id=provider.id,
@@ -129,7 +132,8 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool
         flags=tuple(provider.flags),
         cost_basis=provider.cost_basis or "",
         disabled=provider.disabled,
-        key_refused=key_refused,
+        key_refused=bool(refused),
+        refused_keys=tuple(name for name in refused if name),
         models=lines,
         discovers=provider.discovers,
     )

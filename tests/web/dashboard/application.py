@@ -25,6 +25,7 @@ from gateway.telemetry.recent_calls import RecentCalls
 from gateway.upstream.catalog import Catalog
 from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuits import Health
+from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web.admin import report_routes, sessions
 from gateway.web.dashboard import pages
 from tests.helpers.own_plugins import discover_own
@@ -126,7 +127,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             store=store,
             log=logger()[0],
             config_error="",
-            keys=(),
+            keys=RefusedKeys(),
             health=Health(config),
             models=DiscoveredModels(Path("unused"), config),
             reloader=None,

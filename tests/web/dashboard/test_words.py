@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gateway.money.prices.table import Prices
+from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web.dashboard import views, words
 from tests.helpers.records import HAIKU, NOON
 from tests.web.dashboard.application import CONFIG, KEY
@@ -90,7 +91,7 @@ def test_a_region_is_read_from_the_host(host, region):
 
 
 def cards(granted, *, everything):
-    return views.provider_cards(CONFIG.providers.values(), granted, Prices.load(), (), everything=everything)
+    return views.provider_cards(CONFIG.providers.values(), granted, Prices.load(), RefusedKeys(), everything=everything)
 
 
 def test_a_user_sees_providers_with_granted_models_only():

@@ -1,0 +1,172 @@
+"""The keys of providers with several keys (`apikeys`): how much each is used, and which must not be used now.
+
+- A session stays at its key, because the provider's prompt cache belongs to the key's account. The first call of a
+  session takes the free key with the fewest calls in flight, and among equals the one that was taken least recently.
+- A throttled key rests for the model of the attempt, because most providers limit each model apart.
+- A refused key rests for all models. After some time a call probes it. This time doubles with each probe that fails.
+- If no key is free, the key that is free next is used: then the provider itself tells the client why.
+
+The state is that of this process, and is bounded. A change of the provider's configuration ends all rests. No I/O is
+done here, and no text of a key is given to a log, a record or a metric.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+from math import inf
+from time import monotonic
+from typing import Final
+
+from gateway.config.model import PooledKey, Provider
+from gateway.upstream.health.circuit import MAX_DOUBLINGS
+from gateway.upstream.health.circuits import MAX_HELD
+
+THROTTLED_SECONDS: Final = 5.0
+"""Seconds for which a throttled key rests if the provider does not say for how long."""
+DENIED_SECONDS: Final = 60.0
+"""Seconds for which a key rests for a model that the provider does not serve with it (402, 403)."""
+MAX_SESSIONS: Final = 10_000
+"""Maximum number of sessions whose key is remembered. The least recent ones are forgotten first."""
+
+Session = tuple[str, str]
+"""The caller's login and the session's id."""
+
+
+class KeyState:
+    """One of several keys of a provider, with its use and its rests."""
+
+    def __init__(self, key: PooledKey, pool: KeyPool) -> None:
+        self.name = key.name
+        self.secret = key.secret
+        self.pool = pool
+        self.in_flight = 0
+        self.turn = 0
+        """The number of the choice by which the key was taken last."""
+        self._rests: dict[str, float] = {}
+        """The time until which the key rests, by the model."""
+        self._refused_at: float | None = None
+        self._probe_at = 0.0
+        self._doublings = 0
+        self._is_probed = False
+
+    @property
+    def is_refused(self) -> bool:
+        return self._refused_at is not None
+
+    def rest(self, model: str, seconds: float) -> None:
+        """Let the key rest for a model, from now on and for `MAX_HELD` seconds at most."""
+        until = self.pool.clock() + min(seconds, MAX_HELD)
+        self._rests[model] = max(until, self._rests.get(model, 0.0))
+
+    def refused(self) -> None:
+        """Let the key rest for all models, because the provider refused it."""
+        now, seconds = self.pool.clock(), self.pool.provider.circuit_breaker.open_seconds
+        if self._refused_at is None:
+            self._refused_at, self._probe_at, self._doublings, self._is_probed = now, now + seconds, 0, False
+        elif self._is_probed:
+            self._is_probed, self._doublings = False, min(self._doublings + 1, MAX_DOUBLINGS)
+            self._probe_at = now + seconds * 2**self._doublings
+
+    def accepted(self, began: float) -> bool:
+        """End the refusal if it is older than an attempt that the provider has accepted the key for.
+
+        `began` is the time at which the attempt began. Returns whether the key is no longer refused.
+        """
+        if self._refused_at is not None and began >= self._refused_at:
+            self._refused_at = None
+        return not self.is_refused
+
+    def forgive(self) -> None:
+        """End all rests."""
+        self._rests.clear()
+        self._refused_at = None
+
+    def free_in(self, model: str) -> float:
+        """Return the seconds until a call for the model may take the key; 0 if it may now."""
+        until = self._rests.get(model, 0.0)
+        if self._refused_at is not None:
+            until = max(until, self._probe_at)
+        return max(0.0, until - self.pool.clock())
+
+    def taken(self, turn: int) -> None:
+        """Note that a call takes the key. If the key is refused, the call probes it, and the next probe waits."""
+        self.turn = turn
+        if self._refused_at is not None:
+            self._is_probed = True
+            seconds = self.pool.provider.circuit_breaker.open_seconds
+            self._probe_at = self.pool.clock() + seconds * 2**self._doublings
+
+
+class KeyPool:
+    """The keys of one provider."""
+
+    def __init__(self, provider: Provider, clock: Callable[[], float]) -> None:
+        self.provider = provider
+        self.clock = clock
+        self.states: list[KeyState] = [KeyState(key, self) for key in provider.apikeys]
+        self._turns = count(1)
+        self._sessions: OrderedDict[Session, tuple[float, KeyState]] = OrderedDict()
+        """The time at which each session took its key."""
+
+    def configured(self, provider: Provider) -> None:
+        """Use another configuration of the provider. Keys that stay keep their calls in flight and their sessions."""
+        if provider is self.provider:
+            return
+        if provider != self.provider:
+            kept = {(state.name, state.secret): state for state in self.states}
+            self.states = [kept.get((key.name, key.secret)) or KeyState(key, self) for key in provider.apikeys]
+            for state in self.states:
+                state.forgive()
+        self.provider = provider
+
+    def free(self, model: str, session: Session, sticky_seconds: float) -> KeyState | None:
+        """Return the key for a call, and count its choice; None if all keys rest.
+
+        The caller of this function adds the call to `in_flight` of the key, and takes it away at its end.
+        """
+        free = [state for state in self.states if not state.free_in(model)]
+        return self._take(self._of_session(free, session, sticky_seconds), session) if free else None
+
+    def next_free(self, model: str, session: Session) -> KeyState:
+        """Return the key that is free next, and count its choice. It is for a call when no key is free."""
+        return self._take(min(self.states, key=lambda state: (state.is_refused, state.free_in(model))), session)
+
+    @property
+    def are_all_refused(self) -> bool:
+        return all(state.is_refused for state in self.states)
+
+    def free_in(self, model: str) -> float:
+        """Return the seconds until a key is free for a model; infinity if all keys are refused."""
+        return min((state.free_in(model) for state in self.states if not state.is_refused), default=inf)
+
+    def _of_session(self, free: list[KeyState], session: Session, sticky_seconds: float) -> KeyState:
+        at, last = self._sessions.get(session, (-inf, None))
+        if last is not None and last in free and self.clock() - at < sticky_seconds:
+            return last
+        return min(free, key=lambda state: (state.in_flight, state.turn))
+
+    def _take(self, state: KeyState, session: Session) -> KeyState:
+        state.taken(next(self._turns))
+        self._sessions[session] = self.clock(), state
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return state
+
+
+class KeyPools:
+    """The pools of all providers that have several keys. `clock` gives seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._pools: dict[str, KeyPool] = {}
+
+    def of(self, provider: Provider) -> KeyPool:
+        """Return the pool of a provider that has several keys."""
+        pool = self._pools.get(provider.id)
+        if pool is None:
+            pool = self._pools[provider.id] = KeyPool(provider, self._clock)
+        pool.configured(provider)
+        return pool

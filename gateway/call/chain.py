@@ -129,7 +129,7 @@ class Attempt:
     used: Used | None = field(default=None, repr=False)
     """The credential with which the last request was sent. None before the first request, and if the key is fixed."""
     key: KeyState | None = field(default=None, repr=False)
-    """The key that was chosen among several of the provider; None if the provider has not several."""
+    """The key that was chosen for the attempt; None if the provider has only one key or none."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = field(default_factory=monotonic)

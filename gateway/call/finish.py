@@ -205,7 +205,7 @@ def _attempt(attempt: Attempt, cost: Cost, problem: Problem | None) -> Tried:
 
 
 def _key(attempt: Attempt) -> str:
-    """Return the name of an attempt's key, if its provider has several."""
+    """Return the name of the key that was chosen for an attempt; "" if the provider has only one key or none."""
     return "" if attempt.key is None else attempt.key.name
 
 

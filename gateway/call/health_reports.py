@@ -1,6 +1,7 @@
-"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`), and to their keys.
+"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`).
 
-If a provider has several keys, it counts as throttling or as refusing its keys only when no key is free.
+If a provider has several keys, a throttled or refused key rests. The provider itself counts as throttling or failing
+only when no other key is free.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from gateway.upstream.credentials import keys
 from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeyState
 
 _OF_KEY: Final = frozenset({401, 402, 403})
-"""Statuses with which a provider refuses a key, its account without money, or access to a model with it."""
+"""Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or it gives
+no access to the model (403)."""
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
@@ -55,10 +57,11 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 
 
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
-    """Let one of several keys rest, because of which an attempt failed. `Sender` has done so for a refused key.
+    """Let the key of a failed attempt rest, and report the failure to `health`.
 
-    The provider has throttled the attempt if no other key is free, and not all keys are refused. It has failed if all
-    keys are refused, or if no other key is free for a model that it does not serve with this key.
+    A refused key already rests, because `Sender` has seen the refusal. If all keys are refused, the provider has
+    failed. It has also failed if no other key is free and this key has no access to the model (402, 403). Otherwise
+    the provider throttles until a key is free.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused

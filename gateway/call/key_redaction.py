@@ -51,10 +51,11 @@ _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 def secrets_of(
     apikey: str, baseurl: str, headers: Iterable[tuple[str, str]], others: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the keys that a request to a provider contains, in its headers and in its URL, and the provider's others.
+    """Return the keys that a request to a provider contains, in its headers and in its URL, and the keys in `others`.
 
     `apikey` and `baseurl` are those of the provider. `headers` are the headers that the gateway adds to the request.
-    `others` are the keys of a provider that has several, because a provider may name another key of the same account.
+    `others` are the other keys of the provider. They are removed too, because a provider may name another key of the
+    same account.
     """
     values = [apikey, *others]
     for name, value in headers:

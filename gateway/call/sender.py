@@ -209,7 +209,7 @@ class Sender:
 
 
 def _key_name(attempt: Attempt) -> dict[str, str]:
-    """Return the name of the attempt's key for the log, if the provider has several keys."""
+    """Return the field of a log line with the name of the attempt's key; no field without several keys."""
     return {} if attempt.key is None else {"key": attempt.key.name}
 
 

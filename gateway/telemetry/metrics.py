@@ -278,7 +278,7 @@ class Metrics:
             self._active.note((record.identity, record.session_id))
 
     def _count_keys(self, record: Record) -> None:
-        """Count the attempts of a call by their keys. The configuration bounds the names of keys."""
+        """Count the attempts of a call by the names of their keys. The configuration bounds the number of names."""
         attempts = [(one.provider, one.key, one.error, one.cost) for one in record.tried]
         for provider, key, error, cost in attempts or [(record.provider, record.key, record.error, record.cost)]:
             if key:

@@ -1,13 +1,14 @@
-"""The keys of providers with several keys (`apikeys`): how much each is used, and which must not be used now.
+"""The choice of a key for each call, for providers with several keys (`apikeys`). A resting key is not chosen.
 
-- A session stays at its key, because the provider's prompt cache belongs to the key's account. The first call of a
-  session takes the free key with the fewest calls in flight, and among equals the one that was taken least recently.
-- A throttled key rests for the model of the attempt, because most providers limit each model apart.
-- A refused key rests for all models. After some time a call probes it. This time doubles with each probe that fails.
-- If no key is free, the key that is free next is used: then the provider itself tells the client why.
+- A session keeps its key, because the provider's prompt cache belongs to the key's account. For the first call of a
+  session, the free key with the fewest calls in flight is chosen. If several have the fewest, the key that was chosen
+  least recently is chosen.
+- A throttled key rests for the model of the attempt only, because most providers have a separate limit for each model.
+- A refused key rests for all models. After some time, a call probes the key. This time doubles with each failed probe.
+- If no key is free, the key that will be free first is chosen. The provider's error then tells the client the reason.
 
-The state is that of this process, and is bounded. A change of the provider's configuration ends all rests. No I/O is
-done here, and no text of a key is given to a log, a record or a metric.
+Each process has a state of its own, and its size is bounded. A change of the provider's configuration ends all rests.
+No I/O is done here, and no text of a key is given to a log, a record or a metric.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from gateway.upstream.health.circuit import MAX_DOUBLINGS
 from gateway.upstream.health.circuits import MAX_HELD
 
 THROTTLED_SECONDS: Final = 5.0
-"""Seconds for which a throttled key rests if the provider does not say for how long."""
+"""Seconds for which a throttled key rests if the provider's reply has no `Retry-After`."""
 DENIED_SECONDS: Final = 60.0
-"""Seconds for which a key rests for a model that the provider does not serve with it (402, 403)."""
+"""Seconds for which a key rests for a model if the provider refuses access to this model with the key (402, 403)."""
 MAX_SESSIONS: Final = 10_000
-"""Maximum number of sessions whose key is remembered. The least recent ones are forgotten first."""
+"""Maximum number of sessions whose key is remembered. The least recently used session is forgotten first."""
 
 Session = tuple[str, str]
 """The caller's login and the session's id."""
 
 
 class KeyState:
-    """One of several keys of a provider, with its use and its rests."""
+    """One of several keys of a provider, with its calls in flight and the times until which it rests."""
 
     def __init__(self, key: PooledKey, pool: KeyPool) -> None:
         self.name = key.name
@@ -56,7 +57,7 @@ class KeyState:
         return self._refused_at is not None
 
     def rest(self, model: str, seconds: float) -> None:
-        """Let the key rest for a model, from now on and for `MAX_HELD` seconds at most."""
+        """Let the key rest for a model for `seconds`, but at most for `MAX_HELD` seconds."""
         until = self.pool.clock() + min(seconds, MAX_HELD)
         self._rests[model] = max(until, self._rests.get(model, 0.0))
 
@@ -70,9 +71,9 @@ class KeyState:
             self._probe_at = now + seconds * 2**self._doublings
 
     def accepted(self, began: float) -> bool:
-        """End the refusal if it is older than an attempt that the provider has accepted the key for.
+        """Note that the provider has accepted the key in an attempt. Return whether the key is no longer refused.
 
-        `began` is the time at which the attempt began. Returns whether the key is no longer refused.
+        `began` is the time at which the attempt began. An attempt that began before the refusal does not end it.
         """
         if self._refused_at is not None and began >= self._refused_at:
             self._refused_at = None
@@ -84,14 +85,17 @@ class KeyState:
         self._refused_at = None
 
     def free_in(self, model: str) -> float:
-        """Return the seconds until a call for the model may take the key; 0 if it may now."""
+        """Return the seconds until a call of the model may use the key; 0 if the key is free now."""
         until = self._rests.get(model, 0.0)
         if self._refused_at is not None:
             until = max(until, self._probe_at)
         return max(0.0, until - self.pool.clock())
 
     def taken(self, turn: int) -> None:
-        """Note that a call takes the key. If the key is refused, the call probes it, and the next probe waits."""
+        """Note that the key was chosen for a call. If the key is refused, the call is a probe.
+
+        The next probe is made only after a wait.
+        """
         self.turn = turn
         if self._refused_at is not None:
             self._is_probed = True
@@ -111,7 +115,10 @@ class KeyPool:
         """The time at which each session took its key."""
 
     def configured(self, provider: Provider) -> None:
-        """Use another configuration of the provider. Keys that stay keep their calls in flight and their sessions."""
+        """Use another configuration of the provider.
+
+        Keys that are in both configurations keep their calls in flight and their sessions.
+        """
         if provider is self.provider:
             return
         if provider != self.provider:
@@ -122,15 +129,15 @@ class KeyPool:
         self.provider = provider
 
     def free(self, model: str, session: Session, sticky_seconds: float) -> KeyState | None:
-        """Return the key for a call, and count its choice; None if all keys rest.
+        """Choose a free key for a call, and return it; None if all keys rest.
 
-        The caller of this function adds the call to `in_flight` of the key, and takes it away at its end.
+        The caller must increase the key's `in_flight`, and decrease it when the call ends.
         """
         free = [state for state in self.states if not state.free_in(model)]
         return self._take(self._of_session(free, session, sticky_seconds), session) if free else None
 
     def next_free(self, model: str, session: Session) -> KeyState:
-        """Return the key that is free next, and count its choice. It is for a call when no key is free."""
+        """Choose the key that will be free first, for a call that comes while no key is free. Return the key."""
         return self._take(min(self.states, key=lambda state: (state.is_refused, state.free_in(model))), session)
 
     @property

@@ -13,9 +13,10 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """The keys that providers refused and have not accepted since then, by the provider's id and the key's name.
+    """The keys that providers refused and have not accepted since then.
 
-    The name is that of one of several keys (`Provider.apikeys`), and "" for the only key.
+    A key is identified by the provider's id and the key's name. The name is "" for the only key of a provider, and the
+    name in `Provider.apikeys` for one of several keys.
     """
 
     _refused: dict[str, dict[str, Provider]] = field(default_factory=dict)

@@ -5,8 +5,7 @@
   of attempts, their total time, and the number of further requests are limited (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are.
 - A failed attempt is closed, and its cost is computed, before the next one begins.
-- If a provider has several keys, and throttles or refuses the key of an attempt, its next free key is tried before
-  another candidate.
+- If the provider throttles or refuses the key of an attempt, its next free key is tried before another candidate.
 - A call with a single candidate and a single key takes a shorter way, because it is the usual one.
 """
 
@@ -49,9 +48,9 @@ class _Failed:
     was_sent: bool
     """Whether the provider may have received a request."""
     key: KeyState | None
-    """The key of the attempt; None if the provider has not several."""
+    """The key that was chosen for the attempt; None if the provider has only one key or none."""
     is_of_key: bool
-    """Whether another key of the provider may serve the call."""
+    """Whether the attempt failed because of its key, so that another key of the provider may serve the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,9 @@ class Attempts:
     def _ways(
         self, call: Call, candidates: Sequence[Candidate], failed: Sequence[_Failed]
     ) -> Iterator[tuple[Candidate, KeyState | None]]:
-        """Yield the candidates that may be tried, each with its key if the provider has several.
+        """Yield the candidates that may be tried, each with a key if its provider has several.
 
-        After a failure that concerns the key, the candidate follows again with another key, as long as one is free.
+        If an attempt fails because of its key, the same candidate follows with another key, as long as a key is free.
         """
         for candidate in self._healthy(candidates):
             key = self._key(call, candidate)
@@ -125,7 +124,10 @@ class Attempts:
                 yield candidate, key
 
     def _key(self, call: Call, candidate: Candidate) -> KeyState | None:
-        """Return the key for an attempt; None if the provider has not several keys, or the client sends its own."""
+        """Return the key for an attempt.
+
+        Return None if the provider does not have several keys, or if the client sends a key of its own.
+        """
         provider = candidate.offer.provider
         if not provider.apikeys or not keys.uses_pool(provider, call.request.headers):
             return None
@@ -266,7 +268,7 @@ def _attempt(
 
 
 def _use(key: KeyState, stack: AsyncExitStack) -> None:
-    """Count a call at a key, until the stack is closed."""
+    """Count a call as using a key, until the stack is closed."""
     key.in_flight += 1
     stack.callback(_leave, key)
 
@@ -303,7 +305,7 @@ async def _wait(call: Call, seconds: float) -> None:
 def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's plugin builds.
 
-    `key` is the key of the attempt, if the provider has several.
+    `key` is the key that was chosen for the attempt; None if the provider does not have several keys.
 
     If several sources set the same header, the first of these is used: the credential, the provider's configuration, a
     grant, a filter.

@@ -48,8 +48,8 @@ def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
 def headers(provider: Provider, client: Mapping[str, str], chosen: Secret | None = None) -> dict[str, str]:
     """Return the credential headers of a request to `provider`.
 
-    `client` are the client's headers by name in lower case. `chosen` is the key of the request, if the provider has
-    several.
+    `client` are the client's headers by name in lower case. `chosen` is the key that was chosen among several keys of
+    the provider; None if there are not several.
 
     With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
     key is sent only for clients without a key, as in Aperture's documentation.
@@ -71,7 +71,7 @@ def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
 
 
 def uses_pool(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether a request to `provider` is sent with one of several keys of the gateway.
+    """Return whether a request to `provider` is sent with one of several keys in the configuration (`apikeys`).
 
     `client` are the client's headers by name in lower case.
     """

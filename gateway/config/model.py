@@ -208,6 +208,11 @@ class Provider:
     APIs by which clients can reach the provider (`reachable`), or a list of flags."""
 
     @property
+    def as_written(self) -> Provider:
+        """The provider without the models that it was asked for. It changes only with the configuration."""
+        return replace(self, models=(), base_models={}) if self.discovers else self
+
+    @property
     def has_credential(self) -> bool:
         """Whether the gateway has a key of its own for the provider, or can obtain one."""
         return bool(self.apikey or self.apikeys or self.issuer)

@@ -121,7 +121,7 @@ class KeyPool:
         """
         if provider is self.provider:
             return
-        if provider != self.provider:
+        if provider.as_written != self.provider.as_written:
             kept = {(state.name, state.secret): state for state in self.states}
             self.states = [kept.get((key.name, key.secret)) or KeyState(key, self) for key in provider.apikeys]
             for state in self.states:

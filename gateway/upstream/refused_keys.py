@@ -35,7 +35,7 @@ class RefusedKeys:
 
     def names(self, provider: Provider) -> list[str]:
         """Return the names of the refused keys of a provider."""
-        return [name for name, of in self._refused.get(provider.id, {}).items() if of == provider]
+        return [name for name, of in self._refused.get(provider.id, {}).items() if of.as_written == provider.as_written]
 
     def __contains__(self, provider: object) -> bool:
         return isinstance(provider, Provider) and bool(self.names(provider))

@@ -10,6 +10,7 @@ from gateway.config.document.secrets import Secret
 from gateway.config.model import CircuitBreaker, PooledKey, Provider
 from gateway.upstream.health.circuits import MAX_HELD
 from gateway.upstream.key_pools import KeyPools
+from gateway.upstream.refused_keys import RefusedKeys
 
 NAMES = ("a", "b", "c")
 MODELS = ("m", "n")
@@ -124,6 +125,19 @@ def test_a_change_of_the_configuration_ends_rests_and_keeps_the_calls(keys, chan
     pool = keys.pools.of(replace(PROVIDER, **change))
     assert not pool.are_all_refused
     assert [state.in_flight for state in pool.states] == [1, 1, 1]
+
+
+def test_a_changed_list_of_discovered_models_ends_no_rest():
+    clock, provider = lambda: 100.0, replace(PROVIDER, discovers=True)
+    pools, refused = KeyPools(clock), RefusedKeys()
+    pools.of(provider).states[0].refused()
+    refused.refused(provider, "a")
+    longer = replace(provider, models=(*MODELS, "o"), base_models={"o": "m"})
+    assert [state.is_refused for state in pools.of(longer).states] == [True, False, False]
+    assert refused.names(longer) == ["a"]
+    moved = replace(longer, baseurl="https://other.test")
+    assert not any(state.is_refused for state in pools.of(moved).states)
+    assert refused.names(moved) == []
 
 
 def test_a_key_with_another_value_is_another_key(keys):

@@ -10,6 +10,7 @@ import pytest
 from gateway.config.load import loads
 from gateway.contract import json_api, sse_api
 from gateway.contract.capabilities import Caps
+from gateway.contract.filter import Hold
 from gateway.contract.flag import HttpRequest, Route, Target
 from gateway.contract.registry import discover
 from gateway.testkit.laws.check import check
@@ -19,7 +20,9 @@ from tests.helpers.gateway import gate
 from tests.helpers.source_tree import ROOT
 
 PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "guide.md").read_text()
-FLAG, LIVE, OPTIONS, FILTER, OBSERVER, _ = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FLAG, LIVE, OPTIONS, FILTER, PATTERN, OBSERVER, _ = re.findall(
+    r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
+)
 CONFIGURATION, FILTERS = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -111,3 +114,16 @@ def test_the_changed_names_of_the_page_are_read(stream):
     decoder = module["decoder"](parsed, None, None)
     events = list(decoder.feed(b'data: {"o": "x"}\n\ndata: {"end": true}\n\n'))
     assert (len(events), decoder.done) == (2, True)
+
+
+def test_a_pattern_that_looks_at_its_neighbours_is_found_across_pieces():
+    names = {"re": re, "Hold": Hold}
+    exec(PATTERN, names)
+    whole = "123-45-6789, 9123-45-6789 and 123-45-67890; 123-45-6789"
+    for size in range(1, len(whole) + 1):
+        shown, held = "", ""
+        for start in range(0, len(whole), size):
+            piece = held + whole[start : start + size]
+            result = names["text"](None, "text", piece, start + size >= len(whole))
+            shown, held = shown + result.text, result.rest
+        assert (shown, held) == ("***, 9123-45-6789 and 123-45-67890; ***", "")

@@ -62,6 +62,7 @@ CACHES = {
     "gateway/upstream/credentials/aws_access.py": [CHOSEN],  # a role session for each caller, of which 1,000 are kept
     "gateway/upstream/http1/targets.py": [CONFIGURED],
     "gateway/upstream/http1/tls.py": [CONFIGURED],
+    "gateway/upstream/key_pools.py": [CHOSEN],
     "gateway/upstream/refused_features.py": [CONFIGURED],
     "gateway/web/admin/openapi.py": [CONSTANT],
     "gateway/web/connection_limits.py": [CONNECTIONS],

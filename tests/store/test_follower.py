@@ -194,6 +194,8 @@ async def test_unreadable_lines_are_set_aside_once_despite_retries(tmp_path):
         records.journal.append(b"third")
         await records.follower.flush()
     assert file.read_bytes() == b"first\nsecond\nthird\nthird\n"
+    # the log's thread writes the lines later
+    assert await eventually(lambda: records.out.getvalue().count(b'"journal.unreadable_lines"') >= 4)
     logged = [json.loads(line) for line in records.out.getvalue().splitlines()]
     assert [line["lines"] for line in logged if line["event"] == "journal.unreadable_lines"] == [1, 1, 1, 1]
 

@@ -128,7 +128,8 @@ async def every_page(store, aiohttp_client, tmp_path, bedrock_sim):
     await store.flush()
     full = application(store, CROWDED)
     full[GATEWAY].config_error = f"line 3: unknown member {UNBROKEN}"
-    full[GATEWAY].keys = (LONG,)
+    refusing = next(iter(full[GATEWAY].runtime.config.providers.values()))
+    full[GATEWAY].keys.refused(refusing)
     full[GATEWAY].bodies.calls["a1"] = chat_bodies("a1", LOGIN, f"{UNBROKEN} {'words and more words ' * 200}")
     crowded = await aiohttp_client(full)
     vacant = Kept(tmp_path / "vacant.db")

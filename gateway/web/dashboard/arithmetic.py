@@ -36,7 +36,7 @@ class PriceLine(NamedTuple):
 
     kind: str
     tokens: int | None
-    """None for an amount that is no price of tokens."""
+    """The number of tokens; None for an amount that is no price of tokens."""
     price: str
     """Dollars for 1M tokens; "" if the amount is no price of tokens."""
     amount: str

@@ -28,7 +28,7 @@ class Granted(NamedTuple):
     """The grants that cover the call's model at its provider, by the present configuration."""
 
     offer: Offered | None
-    """None if the provider or the model is not in the configuration any more, or not granted."""
+    """The call's model at its provider; None if it is not configured any more, or not granted."""
     note: str
 
 
@@ -36,7 +36,7 @@ class Said(NamedTuple):
     """The bodies of the call, as the page shows them."""
 
     conversation: Conversation | None
-    """None if the bodies are not shown."""
+    """The conversation in the bodies; None if the bodies are not shown."""
     href: str
     """The address of the page with the bodies; "" if there are none, or they are shown."""
 

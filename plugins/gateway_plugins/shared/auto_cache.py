@@ -22,6 +22,7 @@ from gateway.contract import errors
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Caps, ClientRequest, Members
 from gateway_plugins.shared.cache_marks import HOUR
+from gateway_plugins.shared.raw_lists import RawList
 
 FEATURE: Final = "cache_marks"
 """Entry in `ClientRequest.without` if the provider has refused the gateway's cache marks for a model."""
@@ -56,6 +57,23 @@ class Turns(NamedTuple):
         last = _last(roles, "user", len(roles))
         answer = None if last is None else _last(roles, "assistant", last)
         return cls(last, None if answer is None else _last(roles, "user", answer))
+
+
+def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
+    """Return a list of messages with marks at the ends of two turns (`Turns`); None if none can carry a mark.
+
+    `marked` returns the content of a message with a mark; None if the content cannot carry one.
+    """
+    given = RawList(raw)
+    messages = list(map(Members, given.items))
+    changes: dict[int, bytes] = {}
+    for index in Turns.of([message.small("role") for message in messages]):
+        if index is None or "content" not in messages[index]:
+            continue
+        content = marked(messages[index]["content"])
+        if content is not None:
+            changes[index] = messages[index].replaced("content", content).body
+    return given.changed(changes) if changes else None
 
 
 def _last(roles: Sequence[object], role: str, end: int) -> int | None:

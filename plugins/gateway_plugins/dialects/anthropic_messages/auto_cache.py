@@ -18,7 +18,7 @@ from gateway.contract.errors import Refused
 from gateway.contract.flag import OPAQUE, ClientRequest, Members, Target
 from gateway.contract.members import MAX_SMALL
 from gateway_plugins.shared import auto_cache
-from gateway_plugins.shared.auto_cache import Turns
+from gateway_plugins.shared.auto_cache import marked_turns
 from gateway_plugins.shared.lenient import text
 from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.raw_lists import RawList
@@ -94,16 +94,7 @@ class _Marks:
 
     def in_messages(self, raw: bytes) -> bytes | None:
         """Return the messages with marks at the ends of two turns (`Turns`); None if none can carry a mark."""
-        given = RawList(raw)
-        messages = list(map(Members, given.items))
-        changes: dict[int, bytes] = {}
-        for index in Turns.of([message.small("role") for message in messages]):
-            if index is None or "content" not in messages[index]:
-                continue
-            content = self._content(messages[index]["content"], lambda block: _type(block) in _MARKED_TYPES)
-            if content is not None:
-                changes[index] = messages[index].replaced("content", content).body
-        return given.changed(changes) if changes else None
+        return marked_turns(raw, lambda content: self._content(content, lambda block: _type(block) in _MARKED_TYPES))
 
     def _content(self, raw: bytes, can_carry: Callable[[Members], bool]) -> bytes | None:
         if raw.startswith(b'"'):

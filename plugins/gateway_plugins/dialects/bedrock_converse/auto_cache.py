@@ -16,7 +16,7 @@ import orjson
 from gateway.contract.errors import Refused
 from gateway.contract.flag import Caps, ClientRequest, Members, Target
 from gateway_plugins.shared import auto_cache
-from gateway_plugins.shared.auto_cache import Turns
+from gateway_plugins.shared.auto_cache import marked_turns
 from gateway_plugins.shared.lenient import mapping, sequence, text
 from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.raw_lists import RawList
@@ -57,7 +57,7 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
     """Return a member of the body with the marks that it can carry; None if it can carry none."""
     if name == "messages":
-        return _in_messages(raw, point)
+        return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":
         return _in_content(raw, point)
     config = Members(raw)
@@ -65,20 +65,6 @@ def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | Non
         return None
     tools = _in_content(config["tools"], point)
     return None if tools is None else config.replaced("tools", tools).body
-
-
-def _in_messages(raw: bytes, point: bytes) -> bytes | None:
-    """Return the messages with marks at the ends of two turns (`Turns`); None if none can carry a mark."""
-    given = RawList(raw)
-    messages = list(map(Members, given.items))
-    changes: dict[int, bytes] = {}
-    for index in Turns.of([message.small("role") for message in messages]):
-        if index is None or "content" not in messages[index]:
-            continue
-        content = _in_content(messages[index]["content"], point)
-        if content is not None:
-            changes[index] = messages[index].replaced("content", content).body
-    return given.changed(changes) if changes else None
 
 
 def _in_content(raw: bytes, point: bytes) -> bytes | None:

@@ -93,14 +93,23 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
     assert {one["estimated"] for call in await gw.calls(60) for one in call["tried"]} == {True, False}
 
 
+async def sent_call(gw, waits):
+    """Make a call that waits at the provider `waits` until the client leaves. Return what the journal says of it."""
+    waits.default = replace(TEXT, delay=60)
+    sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
+    await eventually(lambda: waits.requests)
+    await gw.running.gateway.follower.flush()
+    (sent,) = await gw.running.gateway.store.open_calls()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    return sent
+
+
 async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(tmp_path):
     """Check what a killed process is charged: the attempt that failed, and the one in flight, each in its quotas."""
     async with gateway(tmp_path) as (gw, sims):
-        sims["a"].default, sims["b"].default = CUT, replace(TEXT, delay=60)
-        sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
-        await eventually(lambda: sims["b"].requests)
-        await gw.running.gateway.follower.flush()
-        (sent,) = await gw.running.gateway.store.open_calls()
+        sims["a"].default = CUT
+        sent = await sent_call(gw, sims["b"])
         assert (sent.provider, sent.model, len(sent.parts)) == ("b", HAIKU, 2)
         assert sent.cost == sum(part.cost for part in sent.parts)
         assert all(part.cost > 0 for part in sent.parts)
@@ -114,21 +123,14 @@ async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(
             "of-b": last,
         }
         assert (record.cost, record.attempts, record.outcome) == (sent.cost, 2, "lost")
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_an_attempt_that_cost_nothing_is_not_in_the_line_of_the_journal(tmp_path):
     async with gateway(tmp_path) as (gw, sims):
-        sims["a"].default, sims["b"].default = REFUSED, replace(TEXT, delay=60)
-        sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
-        await eventually(lambda: sims["b"].requests)
-        await gw.running.gateway.follower.flush()
-        (sent,) = await gw.running.gateway.store.open_calls()
+        sims["a"].default = REFUSED
+        sent = await sent_call(gw, sims["b"])
         assert [bucket for chain in sent.parts[0].chains for bucket, _ in chain] == ["all", "of-b"]
         assert len(sent.parts) == 1
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_a_target_without_money_is_not_tried(tmp_path):

@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.call.failover import NO_MEMORY, CandidateRefused
-from gateway.config.model import Limits, Provider
+from gateway.config.model import Provider
+from gateway.config.server import Limits
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused, UpstreamFailed
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.call import content_codings
 from gateway.call.admission import Admitted
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused, invalid
 
 BODY_SECONDS: Final = 60.0

@@ -26,10 +26,11 @@ from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem, Refused
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
 from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Settlement
+from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, Exceeded
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, Rule
 from gateway.money.quotas.definitions import Chain, bucket_of, usd
 from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
-from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded, Reservation
+from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
 

@@ -15,7 +15,8 @@ from gateway.config.advice_keys import advise_key
 from gateway.config.advice_limits import advise_limits
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
-from gateway.config.model import Config, Mode, Provider
+from gateway.config.model import Config, Provider
+from gateway.config.server import Mode
 from gateway.contract.capabilities import geo
 from gateway.contract.flag import BY_REGION
 from gateway.contract.globs import covers_provider

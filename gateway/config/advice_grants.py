@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
-from gateway.config.model import Config, Mode
+from gateway.config.model import Config
+from gateway.config.server import Mode
 from gateway.money.quotas.definitions import template_of
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 
 _LIMITS: Final[Path] = ("server", "limits")
 

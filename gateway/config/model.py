@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ssl import SSLContext
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
 from gateway.config.document.secrets import Secret
+from gateway.config.server import Listener, Server
 from gateway.contract.settings import Settings
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
@@ -25,14 +25,10 @@ Authorization = Literal["bearer", "x-api-key", "x-goog-api-key", "sigv4"]
 Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
-Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 OnError = Literal["refuse", "pass"]
 Strategy = Literal["first", "random", "round_robin", "session", "weighted", "least_in_flight", "cheapest"]
 AutoCaching = Literal[False, True, "all"]
 CacheLifetime = Literal["5m", "1h"]
-
-TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
-"""The default path of tailscaled's socket on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,105 +252,6 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerTls:
-    """The certificate of a listener, and the clients that it accepts."""
-
-    certificate: str
-    """Path of the file with the listener's certificate, as written in the configuration."""
-    key: str
-    client_ca: str
-    """Path of the file with the authorities of clients' certificates; "" if clients need none."""
-    context: SSLContext = field(compare=False, repr=False)
-    """The TLS settings, made from the files' content at the time when the configuration was loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """An address or socket on which the gateway listens, and the way in which callers are identified there."""
-
-    listen: str = "127.0.0.1:8080"
-    """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
-    host: str = "127.0.0.1"
-    """The host without brackets; "" if the listener is a unix socket."""
-    port: int = 8080
-    unix: str = ""
-    """The path of the unix socket; "" if the listener is an address."""
-    identity: Mode = "loopback"
-    login: str = ""
-    """The login of every caller in the mode `static`. It is never empty in this mode.
-
-    `groups` and `tags` are for this mode too."""
-    groups: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    tailscaled: str = TAILSCALED
-    """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
-    service: str = ""
-    """`svc:NAME` if the gateway is called as a Tailscale Service. Callers then have the grants for the service, and not
-    the grants for the node."""
-    proxies: frozenset[str] = frozenset()
-    """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
-    may."""
-    tls: ListenerTls | None = None
-    """The TLS settings of the listener; None for plain HTTP."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    body_bytes: int = 32 * 1024 * 1024
-    header_bytes: int = 16 * 1024
-    """Maximum length of a header line and of the request line, in bytes. ARNs and lists of betas make long lines."""
-    body_bytes_per_second: int = 8192
-    """Minimum average rate of a request's body, in bytes per second. N bytes may take 30 s plus N divided by this rate.
-    Even slow mobile networks are faster."""
-    buffer_bytes: int = 192 * 1024 * 1024
-    """Maximum number of bytes of bodies and buffered replies of all calls in flight.
-
-    While a body is translated, it takes up to four times its size in memory, so the process stays below about 1 GB."""
-    calls: int = 5000
-    """Maximum number of concurrent calls."""
-    calls_per_identity: int = 500
-    """Maximum number of concurrent calls of one caller, by login."""
-    connections: int | None = None
-    """Maximum number of clients' connections; None for about half of the process's file descriptors."""
-    connections_per_peer: int = 256
-    """Maximum number of connections from one address on another machine."""
-    head_seconds: float = 15
-    """Maximum number of seconds from the first to the last byte of a request's head."""
-    idle_seconds: float = 75
-    """Seconds after which a connection without a request is closed. Load balancers reuse idle connections for 60 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """Settings for fetching files that clients name by URL.
-
-    Apart from `private_hosts`, the gateway connects only to addresses of the public internet, on ports 80 and 443.
-    """
-
-    enabled: bool = True
-    max_bytes: int = 10 * 1024 * 1024
-    """Maximum size of one file in bytes. All files of a call together have at most `Limits.body_bytes`."""
-    timeout_seconds: float = 20
-    """Maximum number of seconds for fetching one file, including redirects."""
-    allow_hosts: tuple[str, ...] = ()
-    """The public hosts from which files may be fetched, in lower case; () for all hosts. `*.NAME` stands for every host
-    below NAME."""
-    private_hosts: tuple[str, ...] = ()
-    """Hosts with private addresses from which files may be fetched: `HOST` for ports 80 and 443, or `HOST:PORT`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    listeners: tuple[Listener, ...] = (Listener(),)
-    hosts: tuple[str, ...] = ()
-    """Host names under which clients may call the gateway, in lower case, without ports."""
-    limits: Limits = Limits()
-    fetch: Fetching = Fetching()
-    drain_seconds: float = 30
-    """Maximum number of seconds for which calls in flight may continue when the gateway stops."""
-
-
-@dataclass(frozen=True, slots=True)
 class Storage:
     url: str | None = None
     """`sqlite:PATH`; None for a file in the state folder."""
@@ -428,7 +325,7 @@ class Config:
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
     """Aliases by the name that clients send as the model. An alias takes precedence over a model of the same name."""
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
-    server: Server = Server()
+    server: Server = field(default_factory=Server)
     storage: Storage = Storage()
     bodies: Bodies = Bodies()
     resilience: Resilience = Resilience()

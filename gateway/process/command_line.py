@@ -17,8 +17,8 @@ from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
 from gateway.config.findings import ConfigError, escape_control, shorten
 from gateway.config.load import Loaded, load, load_stream
-from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
+from gateway.config.server import Listener
 from gateway.contract.plugin_imports import has_lasting_threads
 from gateway.contract.registry import NoFolder, PluginError, Registry, discover
 from gateway.process import explain_command, new_plugin

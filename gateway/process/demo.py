@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from gateway.config.load import load
-from gateway.config.model import Config, Listener
+from gateway.config.model import Config
+from gateway.config.server import Listener
 from gateway.contract.registry import Registry
 from gateway.money.prices.table import Prices
 from gateway.process.app import database_path

@@ -29,7 +29,8 @@ from gateway.config.document.watch import Stamp, stamps, watch
 from gateway.config.findings import ConfigError
 from gateway.config.history import History, Version
 from gateway.config.load import Loaded, load
-from gateway.config.model import Config, Listener, active_secrets
+from gateway.config.model import Config, active_secrets
+from gateway.config.server import Listener
 from gateway.contract.plugin_packages import changes
 from gateway.process.discard import discard
 from gateway.store import entries

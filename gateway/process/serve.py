@@ -23,7 +23,8 @@ from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
 from gateway.config.history import HISTORY, History
 from gateway.config.load import Loaded
-from gateway.config.model import Config, Listener
+from gateway.config.model import Config
+from gateway.config.server import Listener
 from gateway.contract.registry import Registry
 from gateway.process.app import build, database_path
 from gateway.process.draining import drained, first, left

@@ -13,7 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.config.model import Config, Listener, ListenerTls
+from gateway.config.model import Config
+from gateway.config.server import Listener, ListenerTls
 from gateway.process.sockets import Bound
 from gateway.web.connection_limits import Connections
 from gateway.web.tls import over_tls

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.access.identity.endpoints import address, endpoint
-from gateway.config.model import Listener
+from gateway.config.server import Listener
 
 _PROBE_SECONDS = 1.0
 _SOCKET_MODE = 0o660

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.throttle import Throttle

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.findings import ConfigError
-from gateway.config.model import Fetching
+from gateway.config.server import Fetching
 from gateway.contract.errors import Refused
 from gateway.contract.flag import Fetch
 from gateway.contract.registry import KnownPlugins

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.config.model import Fetching
+from gateway.config.server import Fetching
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.filter_client import MAX_REPLY, FilterClient
 from tests.helpers.waiting import eventually

@@ -12,7 +12,7 @@ from gateway.access.identity import proxy_protocol
 from gateway.access.identity.modes import Modes
 from gateway.access.identity.proxy_header import LONGEST, SIGNATURE
 from gateway.call.runtime import runtime
-from gateway.config.model import Listener
+from gateway.config.server import Listener
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
 from tests.helpers.gateway import EVERYTHING, NOVA, Lines, bedrock, gate

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.config.model import Config, Listener
+from gateway.config.model import Config
+from gateway.config.server import Listener
 from gateway.process.sites import Site
 from gateway.process.sockets import bind
 from gateway.telemetry.log import configure

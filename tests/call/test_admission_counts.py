@@ -9,7 +9,8 @@ import pytest
 
 from gateway.call.admission import RETRY_SECONDS, Admission
 from gateway.call.failover import NO_MEMORY
-from gateway.config.model import Limits, Provider
+from gateway.config.model import Provider
+from gateway.config.server import Limits
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused, UpstreamFailed
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics

@@ -12,8 +12,9 @@ from gateway.config.document.watch import stamps
 from gateway.config.example import MINIMAL
 from gateway.config.findings import ConfigError
 from gateway.config.load import load, loads
-from gateway.config.model import TAILSCALED, Config, Listener
+from gateway.config.model import Config
 from gateway.config.sections.providers import enabled_flags
+from gateway.config.server import TAILSCALED, Listener
 from gateway.contract.registry import KnownPlugins
 from tests.config.examples import (
     HOSTED,

@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from gateway.access.identity.endpoints import endpoints
-from gateway.config.model import Listener
 from gateway.config.sections.listen import parse_listen
+from gateway.config.server import Listener
 from gateway.process.sockets import CannotListen, bind
 
 

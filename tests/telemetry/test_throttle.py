@@ -7,7 +7,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from gateway.access.identity.proxy_protocol import ProxyRefusals
 from gateway.call.admission import Admission
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.contract.errors import Refused
 from gateway.telemetry import throttle
 from gateway.telemetry.http_log import server_logger

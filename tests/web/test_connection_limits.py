@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits

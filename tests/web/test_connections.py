@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.call.runtime import runtime
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits

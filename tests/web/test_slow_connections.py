@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from gateway.call import request_body
-from gateway.config.model import Limits
+from gateway.config.server import Limits
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.web import connections as connections_module

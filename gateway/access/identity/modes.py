@@ -20,7 +20,7 @@ from gateway.access.identity.proxy_protocol import Handover, Proxied, ProxyRefus
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
 from gateway.access.identity.whois import Whois, connecting
-from gateway.config.model import TAILSCALED, Listener, Mode
+from gateway.config.server import TAILSCALED, Listener, Mode
 from gateway.contract.errors import Refused
 from gateway.telemetry.log import Logger
 

@@ -15,8 +15,8 @@ from gateway.call.responses import Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.estimate import Size, measure
-from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 

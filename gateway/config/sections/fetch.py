@@ -16,9 +16,9 @@ from pydantic import AfterValidator, Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Bytes, Seconds
-from gateway.config.model import Fetching
 from gateway.config.reading import Reading
 from gateway.config.section import Section
+from gateway.config.server import Fetching
 
 _NAME: Final = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
 _PATTERN: Final = re.compile(rf"(\*\.)?{_NAME}")

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Final, NamedTuple
 
-from gateway.config.model import Listener
+from gateway.config.server import Listener
 
 FORMS: Final = '"127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock"'
 

@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Addresses, Name, Names, Service, SocketPath
-from gateway.config.model import TAILSCALED, Listener, Mode, Server
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 from gateway.config.sections.listen import Address, needs_mode, parse_listen
 from gateway.config.sections.tls import TlsSection, read_tls
+from gateway.config.server import TAILSCALED, Listener, Mode, Server
 
 
 class ListenerSection(Section):

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Bytes, Hosts
-from gateway.config.model import Limits, Server
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Items, Section
 from gateway.config.sections.fetch import FetchSection, read_fetch
 from gateway.config.sections.listeners import ListenerSection, read_listeners
+from gateway.config.server import Limits, Server
 
 
 class LimitsSection(Section):

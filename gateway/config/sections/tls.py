@@ -14,10 +14,10 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import FilePath as WrittenPath
-from gateway.config.model import ListenerTls
 from gateway.config.reading import Reading
 from gateway.config.section import Section
 from gateway.config.sections.authorities import check_authorities, pem_text, watched
+from gateway.config.server import ListenerTls
 
 _CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----"
 _KEY: Final = "PRIVATE KEY-----"

@@ -15,11 +15,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, Level, Rule
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
-from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Part, Reservation
+from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")

@@ -10,8 +10,8 @@ Calls reserve an estimated amount in the buckets, and are charged the amount tha
   bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
 - If several claims of a call charge the same bucket, the bucket is charged only the highest of the amounts.
 
-The arithmetic of one bucket is in `buckets.py`. Other modules decide the names of buckets, who owns them, and what
-calls cost.
+The arithmetic of one bucket is in `buckets.py`, and that of chains is in `bucket_chains.py`. Other modules decide the
+names of buckets, who owns them, and what calls cost.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
+from gateway.money.quotas.bucket_chains import RETRY_AFTER_BUSY, Exceeded, Links, exceeded, may_begin, split
 from gateway.money.quotas.buckets import (
     NOTICE_PERCENT,
     SECOND,
-    Bucket,
     Charge,
     Level,
     LiveBucket,
@@ -42,13 +42,6 @@ EVICTION_PROBES: Final = 4
 It is more than one, so that the number of buckets decreases even if some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of old buckets that are examined for each new bucket if memory has no room for a new one."""
-RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds if calls in flight have reserved the rest of a bucket. Most of these calls will have
-ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
-MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
-
-It does not apply to buckets with a calendar window. Their next refill is known exactly, even if it is a month away."""
 MAX_AHEAD: Final = 86_400 * SECOND
 """Maximum number of nanoseconds by which the time of a stored balance may be in the future, as after setting the clock
 back.
@@ -73,36 +66,13 @@ class Claim(NamedTuple):
         return self.bucket, *(name for name, _ in self.overdraft)
 
 
-class Exceeded(Exception):
-    """The refusal of a call. Nothing is left in a bucket or chain, or memory has no room for a new bucket."""
-
-    def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
-        super().__init__(chain[0])
-        self.chain = tuple(Bucket(rule.kind, name) for name in chain)
-        """The buckets that refuse the call together, in the order in which they would be charged."""
-        self.rule = rule
-        """The rule of the first bucket in `chain`."""
-        self.balance = balance
-        """The sum of the balances at the refusal. It is above 0 if calls in flight have reserved all of it."""
-        self.retry_after = retry_after
-        """Estimated number of seconds, at least 1, until a call may begin."""
-
-    @property
-    def bucket(self) -> str:
-        """The name of the first bucket of the chain that refuses the call."""
-        return self.chain[0].name
-
-
-_Links = Sequence[tuple[str, LiveBucket]]
-
-
 @dataclass(slots=True)
 class Reservation:
     """The amounts that one call has reserved in the buckets of one ledger, until they are charged or released."""
 
     parts: Sequence[tuple[str, LiveBucket, int]] = field(repr=False)
     """The reserved amount of each bucket. Each bucket occurs once."""
-    chains: Sequence[_Links] = field(repr=False, default=())
+    chains: Sequence[Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
     """Pairs (name, used percentage) of the buckets that were nearly used when the call began."""
     charges: tuple[Charge, ...] | None = None
@@ -145,12 +115,12 @@ class Ledger:
         """
         self._make_room([name for claim in claims for name in claim.chain], now)
         chains = [self._links(claim, now) for claim in claims]
-        refused = [_exceeded(chain, now) for chain in chains if not _may_begin(chain)]
+        refused = [exceeded(chain, now) for chain in chains if not may_begin(chain)]
         if refused:
             raise max(refused, key=lambda exceeded: exceeded.retry_after)
         parts: dict[str, tuple[LiveBucket, int]] = {}
         for claim, chain in zip(claims, chains, strict=True):
-            for name, bucket, amount in _split(chain, claim.amount, unreserved=True):
+            for name, bucket, amount in split(chain, claim.amount, unreserved=True):
                 parts[name] = bucket, max(amount, parts.get(name, (bucket, 0))[1])
         notices = [(name, bucket.used_percent()) for name, (bucket, _) in parts.items() if bucket.rule.capacity]
         for bucket, amount in parts.values():
@@ -198,13 +168,13 @@ class Ledger:
         """Release the reservation of a call, and charge nothing."""
         self.charge(reservation, 0, now)
 
-    def _charges(self, chains: Iterable[_Links], amount: int, now: int, *, estimated: bool) -> Iterator[Charge]:
+    def _charges(self, chains: Iterable[Links], amount: int, now: int, *, estimated: bool) -> Iterator[Charge]:
         parts: dict[str, tuple[LiveBucket, int]] = {}
         for chain in chains:
             known = [(name, bucket) for name, bucket in chain if self._knows(name, bucket)]
             for _, bucket in known:
                 bucket.accrue(now)
-            for name, bucket, part in _split(known, amount):
+            for name, bucket, part in split(known, amount):
                 parts[name] = bucket, max(part, parts.get(name, (bucket, 0))[1])
         for name, (bucket, part) in parts.items():
             if part:
@@ -310,7 +280,7 @@ class Ledger:
             percents[rule.name] = max(percents.get(rule.name, 0), percent)
         return {name: percent / 100 for name, percent in percents.items()}
 
-    def _links(self, claim: Claim, now: int) -> _Links:
+    def _links(self, claim: Claim, now: int) -> Links:
         rules = ((claim.bucket, claim.rule), *claim.overdraft)
         return [(name, self._bucket(name, rule, now)) for name, rule in rules]
 
@@ -360,7 +330,7 @@ def _end(reservation: Reservation) -> None:
         bucket.calls -= 1
 
 
-def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[_Links]:
+def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
     """Return the reservation's chains that are in `only`, each given by its buckets' names; all chains if `only` is
     None.
     """
@@ -373,78 +343,3 @@ def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
     remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
     at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
     return LiveBucket(former, stored.balance, remainder, at)
-
-
-def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
-    """Yield each bucket of a chain with the part of the amount that it pays.
-
-    Each bucket in turn pays what it can of the remaining amount. The last bucket, or the first one that never refuses a
-    call (`notify`), pays all that remains. If `unreserved` is true, amounts that calls in flight have reserved are not
-    used.
-    """
-    left = amount
-    for place, (name, bucket) in enumerate(chain, 1):
-        covered = max(0, bucket.balance - (bucket.reserved if unreserved else 0))
-        part = left if place == len(chain) or bucket.rule.notify else min(left, covered)
-        left -= part
-        yield name, bucket, part
-
-
-def _may_begin(chain: _Links) -> bool:
-    return any(bucket.rule.notify for _, bucket in chain) or _unreserved(chain) > 0
-
-
-def _unreserved(chain: _Links) -> int:
-    return sum(bucket.balance - bucket.reserved for _, bucket in chain)
-
-
-def _exceeded(chain: _Links, now: int) -> Exceeded:
-    """Return the refusal of a bucket or chain, with the seconds to wait.
-
-    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed as soon as one of them
-    ends. So the wait is then at most `RETRY_AFTER_BUSY`.
-    """
-    balance = sum(bucket.balance for _, bucket in chain)
-    if balance > 0:
-        wait = _wait(chain, 1 - _unreserved(chain), now)
-        seconds = RETRY_AFTER_BUSY if wait is None else min(RETRY_AFTER_BUSY, _seconds(wait))
-    else:
-        wait = _wait(chain, 1 - balance, now)
-        exact = wait is not None and any(bucket.rule.window for _, bucket in chain)
-        seconds = MAX_RETRY_AFTER if wait is None else _seconds(wait) if exact else min(MAX_RETRY_AFTER, _seconds(wait))
-    return Exceeded([name for name, _ in chain], chain[0][1].rule, balance, seconds)
-
-
-def _wait(chain: _Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
-
-    The buckets refill at different rates, so the result is found by bisection, to within a second. The search ends at
-    the time when one bucket alone has gained `missing` units, or at the latest when all buckets are full.
-    """
-    buckets = [bucket for _, bucket in chain]
-    alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
-    bounds = [bucket.at - now + wait for bucket, wait in alone if wait is not None]
-    if (full := _until_full(buckets, missing, now)) is not None:
-        bounds.append(full)
-    if len(buckets) == 1 or not bounds:
-        return min(bounds, default=None)
-    target = sum(bucket.balance for bucket in buckets) + missing
-    low, high = 0, min(bounds)
-    while high - low > SECOND:
-        middle = (low + high) // 2
-        enough = sum(bucket.state(now + middle)[0] for bucket in buckets) >= target
-        low, high = (low, middle) if enough else (middle, high)
-    return high
-
-
-def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units by
-    then.
-    """
-    full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
-    gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
-    return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None
-
-
-def _seconds(nanoseconds: int) -> int:
-    return max(1, -(-nanoseconds // SECOND))

@@ -16,7 +16,8 @@ from typing import Final
 
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.proxy_protocol import trusted
-from gateway.config.model import Config, Listener, Provider
+from gateway.config.model import Config, Provider
+from gateway.config.server import Listener
 from gateway.contract.errors import NotReached
 from gateway.process.doctor.result import Result, error, ok, warning
 from gateway.process.sockets import family, require_free

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gateway.call.context import Gateway
 from gateway.money.quotas.book import Settlement
-from gateway.money.quotas.ledger import Exceeded
+from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.process.handover.departure import Departure
 from gateway.process.handover.taking import RemoteQuotas
 from gateway.process.handover.wire import (

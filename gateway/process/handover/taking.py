@@ -14,8 +14,9 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from gateway.money.quotas.book import ORDER
+from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Kind, LiveBucket
-from gateway.money.quotas.ledger import Claim, Exceeded, Reservation
+from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.process.handover.wire import (
     FILE,
     Broken,

@@ -25,7 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway import __version__
-from gateway.config.model import Fetching
+from gateway.config.server import Fetching
 from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import Fetch, StepResponse
 from gateway.upstream.fetch import guard

@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.config.model import Fetching
+from gateway.config.server import Fetching
 from gateway.contract.filter import SECONDS, HttpReply
 from gateway.upstream.fetch.client import USER_AGENT, Fetcher
 from gateway.upstream.fetch.guard import NotFetched, host_of

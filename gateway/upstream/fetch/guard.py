@@ -18,7 +18,7 @@ from typing import Final
 
 from yarl import URL
 
-from gateway.config.model import Fetching
+from gateway.config.server import Fetching
 
 MAX_URL: Final = 8192
 """Maximum length of a URL in characters. Signed URLs of cloud storage services have about two thousand."""

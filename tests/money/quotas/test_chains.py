@@ -5,10 +5,11 @@ from datetime import datetime
 import pytest
 
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, RETRY_AFTER_BUSY, Exceeded
 from gateway.money.quotas.buckets import SECOND, Charge, Rule
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, merged_chains
-from gateway.money.quotas.ledger import MAX_RETRY_AFTER, RETRY_AFTER_BUSY, Claim, Exceeded, Ledger
+from gateway.money.quotas.ledger import Claim, Ledger
 from gateway.money.quotas.windows import Window
 
 DAY = 86_400 * SECOND

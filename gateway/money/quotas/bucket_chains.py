@@ -1,0 +1,119 @@
+"""The arithmetic of chains of buckets: which bucket pays what, when a chain refuses a call, and for how long.
+
+A chain is charged in order: what a bucket cannot pay, the next bucket pays. A single bucket is a chain of one. The
+buckets and the reservations of calls are in `ledger.py`, and the arithmetic of one bucket is in `buckets.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
+
+RETRY_AFTER_BUSY: Final = 5
+"""Maximum `retry_after` in seconds if calls in flight have reserved the rest of a bucket. Most of these calls will have
+ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
+MAX_RETRY_AFTER: Final = 86_400
+"""Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
+
+It does not apply to buckets with a calendar window. Their next refill is known exactly, even if it is a month away."""
+
+Links = Sequence[tuple[str, LiveBucket]]
+"""The buckets of a chain with their names, in the order in which they are charged."""
+
+
+class Exceeded(Exception):
+    """The refusal of a call. Nothing is left in a bucket or chain, or memory has no room for a new bucket."""
+
+    def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
+        super().__init__(chain[0])
+        self.chain = tuple(Bucket(rule.kind, name) for name in chain)
+        """The buckets that refuse the call together, in the order in which they would be charged."""
+        self.rule = rule
+        """The rule of the first bucket in `chain`."""
+        self.balance = balance
+        """The sum of the balances at the refusal. It is above 0 if calls in flight have reserved all of it."""
+        self.retry_after = retry_after
+        """Estimated number of seconds, at least 1, until a call may begin."""
+
+    @property
+    def bucket(self) -> str:
+        """The name of the first bucket of the chain that refuses the call."""
+        return self.chain[0].name
+
+
+def split(chain: Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
+    """Yield each bucket of a chain with the part of the amount that it pays.
+
+    Each bucket in turn pays what it can of the remaining amount. The last bucket, or the first one that never refuses a
+    call (`notify`), pays all that remains. If `unreserved` is true, amounts that calls in flight have reserved are not
+    used.
+    """
+    left = amount
+    for place, (name, bucket) in enumerate(chain, 1):
+        covered = max(0, bucket.balance - (bucket.reserved if unreserved else 0))
+        part = left if place == len(chain) or bucket.rule.notify else min(left, covered)
+        left -= part
+        yield name, bucket, part
+
+
+def may_begin(chain: Links) -> bool:
+    """Return whether a call may begin: something is left, or a bucket never refuses a call."""
+    return any(bucket.rule.notify for _, bucket in chain) or _unreserved(chain) > 0
+
+
+def _unreserved(chain: Links) -> int:
+    return sum(bucket.balance - bucket.reserved for _, bucket in chain)
+
+
+def exceeded(chain: Links, now: int) -> Exceeded:
+    """Return the refusal of a bucket or chain, with the seconds to wait.
+
+    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed as soon as one of them
+    ends. So the wait is then at most `RETRY_AFTER_BUSY`.
+    """
+    balance = sum(bucket.balance for _, bucket in chain)
+    if balance > 0:
+        wait = _wait(chain, 1 - _unreserved(chain), now)
+        seconds = RETRY_AFTER_BUSY if wait is None else min(RETRY_AFTER_BUSY, _seconds(wait))
+    else:
+        wait = _wait(chain, 1 - balance, now)
+        exact = wait is not None and any(bucket.rule.window for _, bucket in chain)
+        seconds = MAX_RETRY_AFTER if wait is None else _seconds(wait) if exact else min(MAX_RETRY_AFTER, _seconds(wait))
+    return Exceeded([name for name, _ in chain], chain[0][1].rule, balance, seconds)
+
+
+def _wait(chain: Links, missing: int, now: int) -> int | None:
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
+
+    The buckets refill at different rates, so the result is found by bisection, to within a second. The search ends at
+    the time when one bucket alone has gained `missing` units, or at the latest when all buckets are full.
+    """
+    buckets = [bucket for _, bucket in chain]
+    alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
+    bounds = [bucket.at - now + wait for bucket, wait in alone if wait is not None]
+    if (full := _until_full(buckets, missing, now)) is not None:
+        bounds.append(full)
+    if len(buckets) == 1 or not bounds:
+        return min(bounds, default=None)
+    target = sum(bucket.balance for bucket in buckets) + missing
+    low, high = 0, min(bounds)
+    while high - low > SECOND:
+        middle = (low + high) // 2
+        enough = sum(bucket.state(now + middle)[0] for bucket in buckets) >= target
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
+    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units by
+    then.
+    """
+    full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
+    gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
+    return max(bucket.at - now + wait for bucket, wait in full) if full and gained >= missing else None
+
+
+def _seconds(nanoseconds: int) -> int:
+    return max(1, -(-nanoseconds // SECOND))

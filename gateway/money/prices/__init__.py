@@ -1,4 +1,4 @@
-"""Prices of tokens: the price table as data, and the arithmetic on it.
+"""The prices of tokens, and the computation of costs.
 
 Other packages import `Prices` from `table.py`. An unknown price is None, never 0.
 """

@@ -1,9 +1,8 @@
-"""Differences between two price files, and implausible prices, for people who maintain a price file.
+"""Comparison of two price files, and checks for implausible prices, for people who maintain a price file.
 
-- The prices in rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here
-  computes costs.
-- The most common mistake is a factor of 1,000, because some sellers publish prices for 1,000 tokens and others for
-  1,000,000. `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
+- Prices are compared as a file has them: decimal strings in USD for 1M tokens or 1M searches. No costs are computed.
+- The most common mistake is a factor of 1,000: some sellers publish prices for 1,000 tokens, others for 1,000,000.
+  `doubts` checks prices against bounds. Every row of the built-in table is within these bounds.
 """
 
 from __future__ import annotations
@@ -18,14 +17,16 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 PathPrices = Mapping[str, Decimal]
-"""The prices of one row, by tier, kind and prompt length: `input`, `flex input`, `flex input above 200000`."""
+"""The prices of one row, by tier, kind and prompt length. Examples of keys: `input`, `flex input`, `flex input above
+200000`."""
 
 JUMP: Final = Decimal("0.5")
-"""Fraction of a price. A change by at least this fraction, up or down, is reported as a jump to be checked."""
+"""Fraction of a price. A change by this fraction or more, up or down, is reported as a jump."""
 _LOWEST: Final = Decimal("0.004")
-"""Lowest believable price of input. The cheapest models cost 0.005 USD for 1M tokens."""
+"""Lowest believable price of input in USD for 1M tokens. The cheapest models cost 0.005 USD."""
 _HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
-"""Highest believable prices. The most expensive model ever published, o1-pro, cost 150 and 600 USD for 1M tokens."""
+"""Highest believable prices in USD for 1M tokens. The most expensive model ever published, o1-pro, cost 150 for input
+and 600 for output."""
 _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "output": ("input", Decimal("0.25"), Decimal(160)),
     "cache_read": ("input", Decimal(0), Decimal("1.1")),
@@ -36,13 +37,14 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios of two prices in the same row, by the first price: (second price, lowest ratio, highest ratio)."""
+"""Believable ratios of two prices in a row. For example, the price of `output` is 0.25 to 160 times the price of
+`input`."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
-"""Lowest and highest believable ratio of a price to the standard price, for service tiers and long prompts. Real ratios
+"""Believable ratios (lowest, highest) of a price for a service tier or a long prompt to the standard price. Real ratios
 are 0.4 to 12."""
 _SIBLINGS: Final = Decimal(30)
-"""Highest believable ratio between the input prices of one model at two sellers or regions. The highest real ratio is
-24."""
+"""Highest believable ratio between the input prices of one model at two sellers or in two regions. The highest real
+ratio is 24."""
 _VENDORS: Final = re.compile(r"^(\w+[./])+(?=[a-z])")
 _ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{2})+$")
 
@@ -73,7 +75,7 @@ class Change(NamedTuple):
 
     @property
     def jump(self) -> bool:
-        """Whether the price changed by the fraction `JUMP` or more, or from 0 to another price."""
+        """True if the price changed by the fraction `JUMP` or more, or rose from 0."""
         if not self.before or self.after is None:
             return self.before is not None and bool(self.after)
         return not self.before * (1 - JUMP) < self.after < self.before * (1 + JUMP)
@@ -94,14 +96,14 @@ class Differences:
     added: Mapping[Key, PathPrices] = field(default_factory=dict)
     changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
     gone: Sequence[Key] = ()
-    """Rows of the earlier file that the later file does not have."""
+    """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that stay in the file although a source no longer lists some of their prices.
+    """Rows of which a source no longer lists some prices, although the file still has them.
 
-    Each is mapped to the text of its field `dropped`, which names these prices. Only rows with a new or changed
-    `dropped` are listed."""
+    A value is the row's field `dropped`, which names these prices. Only rows whose `dropped` is new or changed are
+    here."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """New and changed rows with implausible prices or price jumps, each with the reasons for doubt."""
+    """New and changed rows with implausible prices or with jumps, and the reasons for doubt."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
@@ -109,7 +111,7 @@ def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
 
 
 def prices_of(entry: Entry) -> dict[str, Decimal]:
-    """Return all prices of a row by their path."""
+    """Return all prices of a row (see `PathPrices`)."""
     found = dict(_tier(entry, ""))
     for tier, prices in entry.items():
         if isinstance(prices, Mapping):
@@ -156,7 +158,7 @@ def _changes(before: PathPrices, after: PathPrices) -> tuple[Change, ...]:
 
 
 def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
-    """Return the rows among `keys` that have implausible prices, each with the reasons for doubt."""
+    """Return the rows among `keys` that have implausible prices, with the reasons for doubt."""
     siblings: dict[str, list[tuple[Key, Decimal]]] = {}
     for key, entry in rows.items():
         if price := Decimal(entry.get("input", "0")):
@@ -171,7 +173,7 @@ def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[st
 
 
 def _spelling(model: str) -> str:
-    """Return a model's name without vendor, version and date, so that names of different sellers can be compared."""
+    """Return a model's name without vendor, version and date, to compare the names of different sellers."""
     return _ENDINGS.sub("", _VENDORS.sub("", model.lower().lstrip("~"))).replace(".", "-")
 
 

@@ -1,7 +1,7 @@
-"""Published prices that do not belong to one model: factors by geography, and fees of tools.
+"""Published prices that apply to all models of a seller: factors by geography, and fees of tools.
 
 `modifiers.json` has the factors and fees of each book (the prices of one seller), with their sources. A factor applies
-to tokens of every kind, and not to fees.
+to the price of every kind of token. It does not apply to fees.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from gateway.contract.flag import Usage
 PLACES: Final = 15
 """Decimal places of the price of one token or one search: the unit is 1e-15 USD.
 
-With this unit, a published price in USD for 1M tokens may have nine decimals."""
+A published price in USD for 1M tokens may then have nine decimals."""
 NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
@@ -33,10 +33,9 @@ PER_MILLION: Final = 6
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
 
-Any other name is a separate tier. If a model has no prices for a tier, its price there is unknown, because the standard
-price would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, and
-Bedrock's latency-optimised inference ("optimized") costs more. An operator's price file can contain the right price.
-"""
+Any other name is a separate tier. Without a price for that tier, its price is unknown. The standard price would be
+wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, and Bedrock's
+latency-optimised inference ("optimized") costs more. An operator can add prices in a price file."""
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
         "image_input": ("input", True),
@@ -45,10 +44,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that are included in another kind, such as image tokens in the input.
+"""Kinds of tokens that another kind includes: `input` includes the image tokens of the input.
 
-A value is a pair: the other kind, and whether its price applies if a model has no separate price. If it does not apply,
-as for audio, the price is unknown."""
+A value is a pair: the other kind, and True if a model without a separate price charges the other kind's price. If
+False, as for audio, the price is then unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -82,9 +81,9 @@ KINDS: Final = Units._fields
 UNKNOWN: Final = Units()
 
 Steps = tuple[tuple[int, Units], ...]
-"""Prices by length of the prompt: ascending pairs (number of tokens, prices for longer prompts).
+"""Prices by length of the prompt: ascending pairs (number of tokens, prices for prompts with more tokens).
 
-If a prompt is longer than several of these numbers, the prices of the highest number are used."""
+The last pair whose number is below the prompt's length applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Rates:
     tiers: Mapping[str, Steps]
 
     def steps(self, tier: str, geo: str = "") -> Steps | None:
-        """Return the prices of a tier, in the geography `geo` if it is given; None if the list does not have them."""
+        """Return the prices of a tier, in the geography `geo` if it is given; None if they are unknown."""
         name = "" if tier in STANDARD else tier
         return self.tiers.get(f"{name}-{geo}" if name and geo else name or geo)
 
@@ -106,14 +105,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Modifiers:
-    """Factors and tool fees of one book (the prices of one seller), which belong to no single model
-    (`modifiers.py`).
+    """Factors by geography and fees of tools that apply to all models of one book (the prices of one seller).
+
+    They are read from `modifiers.json`.
     """
 
     geos: Mapping[str, Decimal]
     """Factors for the prices of tokens, by the geography that the provider reports for a call."""
     fees: Mapping[str, int]
-    """Prices of one use of a tool, by the tool's name in `Part.extra`, in the unit of the rates."""
+    """Fee for one use of a tool, by the tool's name in `Part.extra`, in the same unit as the prices of tokens."""
 
     def times(self, factor: int) -> Modifiers:
         return Modifiers(self.geos, {name: fee * factor for name, fee in self.fees.items()})
@@ -130,7 +130,7 @@ class Amount(NamedTuple):
 
 
 def nanodollars(amounts: Iterable[Amount]) -> int:
-    """Return the sum of some amounts in nanodollars, rounded half up once."""
+    """Return the sum of the amounts in nanodollars, rounded half up once."""
     known = list(amounts)
     if len(known) == 1:
         return _rounded(*known[0])
@@ -139,7 +139,7 @@ def nanodollars(amounts: Iterable[Amount]) -> int:
 
 
 def _rounded(units: int, places: int) -> int:
-    """Return an amount in units of 10**-places USD as nanodollars, rounded half up."""
+    """Return an amount in units of 10**-places USD in nanodollars, rounded half up."""
     scale: int = 10 ** (places - NANO)
     return (2 * units + scale) // (2 * scale)
 
@@ -148,20 +148,18 @@ def _rounded(units: int, places: int) -> int:
 class Priced:
     """The prices of one model over time.
 
-    The object is made once for each model of a provider, so that computing the cost of a call takes only a few
-    microseconds.
+    One object is made for each model of a provider, so that a cost is computed in a few microseconds.
     """
 
     name: str
     """Name of the rows in the price file: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
-    """Ascending pairs (Unix time from which the prices are valid, prices). The first prices also apply to earlier
-    times."""
+    """Ascending pairs (Unix time from which the prices are valid, prices). Before the first time, the first prices
+    apply."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the configuration multiplies the list price. The rates in `periods` already include the
-    factor."""
+    """Factor by which the configuration multiplies the published price. The prices in `periods` already include it."""
     places: int = PLACES
-    """Decimal places of the integers in the rates: their unit is 10**-places USD."""
+    """Decimal places of the integer prices: their unit is 10**-places USD."""
     modifiers: Modifiers = NO_MODIFIERS
 
     def cost(
@@ -173,9 +171,9 @@ class Priced:
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> int | None:
-        """Return the cost of a call in nanodollars; None if the price of a kind of token or of a tool is unknown.
+        """Return the cost of a call in nanodollars, rounded half up once; None if a price is unknown.
 
-        The cost is computed exactly, and then rounded half up once. The arguments are those of `amount`.
+        The arguments are those of `amount`.
         """
         amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
         return None if amount is None else _rounded(*amount)
@@ -191,11 +189,11 @@ class Priced:
     ) -> Amount | None:
         """Return the exact cost of a part of a call; None if the price of a kind of token or of a tool is unknown.
 
-        `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Tools
-        that are not in `FEES` cost nothing. `at` is the Unix time of the call, now by default.
+        `extra` has further counts by name: uses of tools, and the kinds of tokens in `PARTS`. Tools that are not in
+        `FEES` cost nothing. `at` is the Unix time of the call, now by default.
 
-        `geo` is the geography that the provider reports. If the list has no prices for `geo`, the factor for `geo` is
-        used. If there is no factor either, the cost is None.
+        `geo` is the geography that the provider reports. If there are no prices for `geo`, the standard prices are
+        multiplied by the factor for `geo`. Without such a factor, the cost is None.
         """
         rates, factor = self._period(at)[1], None
         steps = rates.steps(tier, geo)
@@ -220,7 +218,7 @@ class Priced:
     def highest_cost(self, usage: Usage) -> int | None:
         """Return the cost in nanodollars at today's prices in the most expensive service tier and geography.
 
-        Return None if no tier has a price for every kind that `usage` contains.
+        Return None if no tier has all the prices that `usage` needs.
         """
         costs = (
             self.cost(usage, tier=tier, geo=geo) for tier in self.rates().tiers for geo in ("", *self.modifiers.geos)
@@ -228,10 +226,10 @@ class Priced:
         return max((cost for cost in costs if cost is not None), default=None)
 
     def row(self, at: float) -> str:
-        """Return the name of the row that is valid at a Unix time: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
+        """Return the name of the row that is valid at a Unix time, such as `bedrock/openai.gpt-5.6-sol@2026-08-21`.
 
-        The date is the first day of the row. The name has no date if the row has always been valid. The record of a
-        call contains the row's name, so that the call's cost can be checked.
+        The date is the first day of the row. A row that has always been valid has no date. The record of a call
+        contains the row's name, so that the cost can be checked.
         """
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
@@ -295,9 +293,9 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return `total`, corrected for the parts of input and output that have separate prices.
+    """Return the cost `total`, corrected for kinds of tokens in `PARTS` that have a price of their own.
 
-    Return None if the price of a part is unknown.
+    Return None if such a kind occurs and its price is unknown.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))
@@ -310,7 +308,7 @@ def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units
 
 
 def _fees(extra: Mapping[str, int], units: Units, fees: Mapping[str, int]) -> int | None:
-    """Return the fees of the tools that have a fee for each use. None if the fee of such a tool is unknown."""
+    """Return the fees for the uses of tools; None if the fee of a used tool is unknown."""
     prices = {name: fees.get(name) for name in FEES} | {"web_search": units.web_search}
     total = 0
     for name, price in prices.items():

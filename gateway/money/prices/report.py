@@ -8,7 +8,7 @@ from typing import Final
 from gateway.money.prices.differences import Change, Differences, Key, PathPrices
 
 _BRIEF: Final = ("input", "output", "cache_read")
-"""Kinds of prices that the report shows for an added row. Other prices can be read in the price file."""
+"""Kinds of prices that the report shows for an added row. The price file has all prices."""
 _CHANGES_SHOWN: Final = 5
 """Maximum number of changes that the report shows for one row."""
 
@@ -49,7 +49,7 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. A new or removed tier is represented by its name and its first price."""
+    """Return changes as text. A new or removed tier is shown by its name and its first price only."""
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:
@@ -74,7 +74,7 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each seller and text of the field `dropped`, with all rows that share both."""
+    """Yield lines with rows of the same seller. Rows with the same field `dropped` share one line."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
         groups.setdefault((key.book, text), []).append(key.name.removeprefix(f"{key.book}/"))
@@ -83,7 +83,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each model and text, with all regions that share both."""
+    """Yield lines with rows and their texts. Rows that differ only in their region share one line."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

@@ -1,4 +1,4 @@
-"""Rows of a price file (`table.json` or an operator's file), and their lookup by a model's name.
+"""Rows of a price file (`table.json` or an operator's file), and their look-up by a model's name.
 
 A row has the prices of one model at one seller (`book`) in one region, valid from a certain day. Prices are decimal
 strings in USD for 1M tokens or 1M searches. `table.py` decides which price list and region apply to a model, and
@@ -27,11 +27,11 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Patterns for the endings of ids that name the same model: an alias, a version, a date, and the 0 of `opus-4-0`.
+"""Patterns of endings that do not change which model an id names: an alias, a version, a date, and the 0 of `opus-4-0`.
 
 The endings are removed in this order."""
 _LARGEST: Final = 10**9
-"""Maximum price in USD for 1M tokens. Real prices are far below, so a higher price is a mistake."""
+"""Maximum price in USD for 1M tokens. A higher price is a mistake."""
 
 Entry = Mapping[str, Any]
 
@@ -66,7 +66,7 @@ class Rows:
         self._parsed: dict[int, tuple[Row, ...]] = {}
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model; () if there are none. The id may have any of the endings in `_SPELLINGS`."""
+        """Return the rows of a model; () if there are none. The id `model` may have the endings in `_SPELLINGS`."""
         for spelling in spellings(model):
             key = (book, geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)
@@ -75,14 +75,14 @@ class Rows:
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Return the rows of a model. Rows are parsed at their first use, because few of them are ever used."""
+        """Return the rows of a model. They are parsed at their first use, because few models are ever used."""
         if id(entries) not in self._parsed:
             self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._parsed[id(entries)]
 
 
 def spellings(name: str) -> list[str]:
-    """Return the id itself, and the shorter ids without its endings (`_SPELLINGS`)."""
+    """Return a model's id, and the shorter ids that remain when its endings (`_SPELLINGS`) are removed."""
     spellings = [name]
     for ending in _SPELLINGS:
         shorter = ending.sub("", spellings[-1])
@@ -95,9 +95,9 @@ _Grouped = dict[tuple[str, str, str], list[Entry]]
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries under the shorter spellings of their models' ids.
+    """Return the entries by the shorter ids of their models (`spellings`).
 
-    A spelling that two models with different prices share is left out.
+    A shorter id is left out if it belongs to two models with different prices.
     """
     aliases: _Grouped = {}
     ambiguous = set()
@@ -133,7 +133,7 @@ def _rates(entry: Entry) -> Rates:
 def _steps(prices: Entry, standard: Units) -> Steps:
     """Return the prices of one tier by length of the prompt.
 
-    If `prices` has no price of a search, the standard tier's price is used (Anthropic's and OpenAI's price pages).
+    A tier without a price of a search has the standard tier's (Anthropic's and OpenAI's price pages).
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))
@@ -141,7 +141,7 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return a tier's prices for the same prompt lengths as in the standard tier. Missing prices are unknown."""
+    """Return `steps`, with unknown prices added for the prompt lengths that only `standard` has."""
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))

@@ -1,8 +1,7 @@
-"""The prices of a provider's models. They depend on the provider's price list, the model's name and the configured
-rules.
+"""The prices of a provider's models.
 
-- The region of a price is the region prefix (`us.`) in the id of a Bedrock model. For an id without such a prefix, it
-  is the region of the price list (`cost_basis`).
+- They depend on the provider's price list (`cost_basis`), the model's name and the rules in `model_cost_map`.
+- The id of a Bedrock model may begin with a region (`us.`). For any other id, the price list determines the region.
 - An unknown price is None, never a guess.
 
 `rates.py` computes costs; `rows.py` looks rows up by a model's name.
@@ -42,21 +41,20 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "vercel": ("vercel", ""),
     }
 )
-"""Names of price lists (`cost_basis`), mapped to pairs (book, region).
+"""The book (the prices of one seller) and the region of each price list (`cost_basis`).
 
-A book has the rows of one seller. The region applies to models whose id has no region prefix. The names of price lists
-are those in Aperture's documentation."""
+The region applies to models whose id does not begin with a region. The names of price lists are Aperture's."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers whose price without a region applies to all regions without a separate price. On Bedrock, models without
-inference profiles have only such a price. Azure is not among them: its data zones cost more than its global price, so
-the price in a zone without a row is unknown."""
+"""Sellers whose price without a region applies in every region that has no price of its own.
+
+On Bedrock, models without inference profiles have only such a price. Azure's data zones cost more than its global
+price, so Azure is not here."""
 
 MAX_SERVED: Final = 512
-"""Maximum number of cached prices for names of models that come from replies. There is a limit, because providers can
-send any number of different names."""
+"""Maximum number of cached prices of models that replies name. Without a limit, a provider could fill the memory with
+names."""
 MAX_SERVED_NAME: Final = 256
-"""Maximum number of characters of a model name in a reply. No price is searched for longer names. Real names are
-shorter."""
+"""Maximum number of characters of a model's name in a reply. Longer names have no price. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
 """Pattern for the vendor at the beginning of a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
@@ -74,18 +72,18 @@ class CostRule:
     match: str
     """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """The model whose price is used: a model of the provider's price list, or `basis/model`; "" for the model
-    itself."""
+    """The model whose price is used: a model of the provider's price list, or `<price list>/<model>`; "" for the called
+    model."""
     adjustment: Decimal = Decimal(1)
     """Factor for the price, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
-"""Maximum number of decimals of an adjustment. With this limit, adjusted prices are still exact integers."""
+"""Maximum number of decimals of `CostRule.adjustment`. With this limit, adjusted prices are still exact integers."""
 
 
 class PricedProvider(Protocol):
-    """The fields of a provider that determine its prices. `gateway.config.model.Provider` implements this protocol."""
+    """The fields of a provider that determine its prices. `gateway.config.model.Provider` has these fields."""
 
     @property
     def id(self) -> str: ...
@@ -100,7 +98,7 @@ class PricedProvider(Protocol):
 
 
 class PriceKey(NamedTuple):
-    """A model in a price list, and the factor by which the model's prices are multiplied."""
+    """A model in a price list, and the factor for its prices."""
 
     basis: str
     model: str
@@ -110,8 +108,8 @@ class PriceKey(NamedTuple):
 class Prices:
     """The prices of all models of one configuration.
 
-    Every result is cached. Only the cache of `served` has a limit (`MAX_SERVED`). The other caches need no limit,
-    because a configuration has few models.
+    Every result is cached. Only the cache of `served` needs a limit (`MAX_SERVED`), because a configuration has few
+    models.
     """
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
@@ -135,14 +133,14 @@ class Prices:
         return self._by_model[key]
 
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
-        """Return the prices of the model `served` that a reply names, after a call of `model`; None if they are
+        """Return the prices of the model that a reply names (`served`), after a call of `model`; None if they are
         unknown.
 
-        - If `served` lacks the region or the vendor (`us.anthropic.`), those of `model` are used.
-        - If `model_cost_map` or `base_models` sets the price of `model`, this price is used for every name of that
-          model.
-        - If the operator's file has a price for `model` and `is_other` is False, this price is used for every name in a
-          reply. `is_other` is True if the provider has reported that it used another model.
+        - A region or vendor that `served` lacks is taken from `model`: both are in `us.anthropic.claude-opus-4-8`.
+        - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
+          is used.
+        - If the operator's price file has a price for `model`, that price is used, whatever the reply names. It is not
+          used if the provider has reported that it used another model (`is_other`).
         """
         if len(served) > MAX_SERVED_NAME:
             return None
@@ -181,7 +179,7 @@ class Prices:
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
         """Return the prices of a model in a price list.
 
-        Return None for an unknown list or model, and for ids, such as ARNs, that do not contain the model's name.
+        Return None if the list or the model is unknown. The id of the model may not contain its name, as in an ARN.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -191,7 +189,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        Rows of the built-in table are used only for the time before the operator's rows begin.
+        The operator's rows replace the rows of the built-in table from their first day on.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)
@@ -204,9 +202,7 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return where to look for the rows of a model, the best place first. A place is a tuple of book, region and model
-    name.
-    """
+    """Return the triples (book, region, model's name) under which to look for the rows of a model, the best first."""
     if basis not in BASES:
         return []
     book, region = BASES[basis]
@@ -224,10 +220,10 @@ def builtin() -> Rows:
 
 
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that a provider's compatibility flags imply. `price_lists` are the lists of its flags.
+    """Return the price lists that are used if the configuration names none.
 
-    Bedrock's prices depend on the region, and a flag does not name the region. So a provider with a Bedrock flag gets
-    no list.
+    `price_lists` has the price list of each compatibility flag of the provider. Bedrock's list depends on the region,
+    which a flag does not tell. So there is none for a provider with a Bedrock flag.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 
@@ -240,8 +236,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    If a rule of `model_cost_map` matches the model, the first such rule names the model whose price is used. Otherwise
-    it is the underlying model (`base_models`), or the model itself if none is configured.
+    The first rule of `model_cost_map` that matches the model names the model whose price is used. Without such a rule
+    or name, it is the underlying model (`base_models`) or the model itself.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
@@ -255,10 +251,10 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names under which to look for the price of the model that a reply names, the most specific first.
+    """Yield the names under which to look for the price of the model that a reply names, the most complete first.
 
-    For example, `claude-opus-4-8` is first completed with the region and vendor of the called `model`
-    (`us.anthropic.claude-opus-4-8`). A vendor ends with a dot (Bedrock) or a slash (routers).
+    For example, `claude-opus-4-8` is first completed with the region and vendor of the called `model`:
+    `us.anthropic.claude-opus-4-8`. A vendor ends with a dot (Bedrock) or a slash (routers).
     """
     region, base = geo(model), base_id(model)
     maker = _MAKER.match(base)
@@ -271,30 +267,29 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether `name`, from a reply, means the model whose prices were found.
+    """Return whether the name in a reply means the model whose prices were found.
 
-    A name without a number, such as `claude`, only means the model with exactly this name, and not `claude-v1`.
+    A name without a number, such as `claude`, does not mean `claude-v1`, although the look-up finds it.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 
 
 def _bare(row: str) -> str:
-    """Return the model's name from a row's name, without book, region and vendor."""
+    """Return the model's name in the name of a row, without book, region and vendor."""
     model = base_id(row.partition("/")[2])
     maker = _MAKER.match(model)
     return model[maker.end() :] if maker else model
 
 
 def _is_set(provider: PricedProvider, model: str) -> bool:
-    """Return whether the configuration sets the price of a model, by a rule or by an underlying model."""
+    """Return whether a rule or an underlying model in the configuration sets the price of a model."""
     return model in provider.base_models or matching_rule(provider, model) is not None
 
 
 def resembles(model: str, served: str) -> bool:
     """Return whether the name in a reply may be another name of the called model.
 
-    This is true if one of the names contains the other. It is also true if the name in the reply has no number, because
-    it then names no particular version.
+    It may be if one of the names contains the other, or if the name in the reply has no number and so names no version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

@@ -1,9 +1,9 @@
-"""All buckets of the gateway's process: one ledger of money, one of requests and one of tokens.
+"""All buckets of the gateway's process, in three ledgers: one of requests, one of tokens and one of money.
 
 - A call makes reservations in all three ledgers, or in none.
-- A call is charged in the buckets that belong to the offer (model of a provider) that served it. Its reservations in
+- An offer is a model of a provider. A call is charged in the buckets of the offer that served it. Its reservations in
   other buckets are released.
-- Methods return only the charges of money, because only balances of money are stored and survive a restart.
+- Only balances of money are stored and survive a restart. So the methods return only the charges of money.
 
 The arithmetic is in `ledger.py`. `gateway.call.settlement` decides in which buckets a call counts and how much it has
 used. This module does not use calls, grants or models.
@@ -24,8 +24,8 @@ from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""Kinds of ledgers, in the order in which a call makes reservations. After a refusal, no reservation is made in the
-remaining ledgers."""
+"""Kinds of ledgers, in the order in which a call makes reservations. If one ledger refuses, the next ones are not
+used."""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to whole microseconds."""
@@ -38,11 +38,11 @@ MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
 """Chains of money buckets in the form in which they are stored: name and rule (`Rule.terms`) of each bucket."""
 
 MAX_KEPT: Final = 1_000
-"""Maximum number of balances in one entry of the journal, to limit the length of its lines."""
+"""Maximum number of balances in one entry of the journal, because an entry is one line."""
 
 
 class StoredBalance(Protocol):
-    """The last balance of a bucket, as a store returns it (`store.entries.Balance`)."""
+    """The last stored balance of a bucket (`store.entries.Balance`)."""
 
     @property
     def bucket(self) -> str: ...
@@ -62,14 +62,14 @@ class UnknownBucket(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The amounts that a call has used and must be charged."""
+    """The amounts to charge for a call."""
 
     requests: int = 0
     tokens: int = 0
     money: int = 0
     """Cost of the call in nanodollars."""
     estimated: bool = False
-    """True if some of the amounts are estimates, because the provider did not report everything that the call used."""
+    """True if an amount is an estimate, because the provider did not report everything that the call used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class CallReservation:
     estimate: Estimate
     held: Mapping[Kind, Reservation]
     chains: Mapping[str, Collection[BucketChain]]
-    """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
+    """The chains of buckets to charge, by the name of the offer (model of a provider) that serves the call."""
 
     @property
     def notice(self) -> str:
@@ -93,27 +93,24 @@ class CallReservation:
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains that are charged if `offer` serves the call.
+        """Return the chains that are charged if `offer` serves the call, in the form in which they are stored.
 
-        They are stored, so that a later process can charge the chains of money if this process is killed during the
-        call.
+        If this process is killed during the call, a later process charges the stored chains of money.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of the offer (model of a provider) that served the call, and release all reserved
-        amounts.
-        """
+        """Charge the buckets of the offer (model of a provider) that served the call, and release the reservations."""
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
-        """Charge the buckets of several offers, each with its own amounts, and release all reserved amounts."""
+        """Charge the buckets of several offers, each with its own amounts, and release the reservations."""
         return self.quotas.charge_each(self.held, [(self.chains[offer], settlement) for offer, settlement in parts])
 
     def release(self) -> tuple[Charge, ...]:
-        """Release all reserved amounts, and charge nothing."""
+        """Release the reservations, and charge nothing."""
         return self.quotas.charge(self.held, (), Settlement())
 
 
@@ -127,13 +124,13 @@ class Quotas:
 
     After a call, the new balances are stored with the record of the call."""
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
-    """The function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. For the same bucket, it
-    is called again only after a refill."""
+    """A function that is called once calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
+    the same bucket only after a refill."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
-    """The rules of quotas for each user or node, by the beginning of the name. The quota `daily:<user>` has the key
-    `daily:`."""
+    """The rules of quotas with a template, by their names without the template: `daily:` for the quota
+    `daily:<user>`."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
     """Stored balances of buckets whose quota is not defined at present. They are used if the quota is defined again."""
@@ -153,11 +150,11 @@ class Quotas:
     def configured(self, quotas: Mapping[str, Quota]) -> None:
         """Apply the quotas of a configuration.
 
-        Buckets keep their balances, limited to the new capacities, and full buckets stay full. Up to this moment,
-        buckets are refilled at their old rates.
+        Buckets are refilled at the old rates up to this moment. They keep their balances, limited to the new
+        capacities. Full buckets stay full.
 
-        A bucket whose quota is no longer defined is set aside with its balance until the quota is defined again.
-        Otherwise removing a quota for a moment would fill its buckets.
+        A bucket whose quota is no longer defined keeps its balance until the quota is defined again. Otherwise,
+        removing a quota for a moment would fill its buckets.
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}
@@ -170,7 +167,7 @@ class Quotas:
     def restore(self, balances: Iterable[StoredBalance]) -> None:
         """Set buckets to the balances that an earlier process stored.
 
-        If the quota of a balance is not defined, the balance is set aside until the quota is defined.
+        If the quota of a balance is not defined, the balance is kept until the quota is defined.
         """
         waiting, self._unclaimed = tuple(balances), {}
         now = self.clock()
@@ -189,7 +186,7 @@ class Quotas:
             self.keep(changed[start : start + MAX_KEPT])
 
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve all claims and return the reservations by kind.
+        """Reserve the amounts of all claims, and return the reservations by kind.
 
         Raises `Exceeded`, and reserves nothing, if a bucket refuses its claim.
         """
@@ -207,7 +204,7 @@ class Quotas:
     def charge(
         self, held: Mapping[Kind, Reservation], chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge the used amounts to `chains`, release what the call had reserved, and return the charges of money."""
+        """Charge the used amounts to `chains`, release the reservations, and return the charges of money."""
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
@@ -218,10 +215,10 @@ class Quotas:
     def charge_each(
         self, held: Mapping[Kind, Reservation], parts: Sequence[tuple[Collection[BucketChain], Settlement]]
     ) -> tuple[Charge, ...]:
-        """Charge the used amounts of several attempts of one call, each to its own chains, as `charge` does.
+        """Charge several attempts of one call, each to its own chains, and release the reservations.
 
-        A bucket shared by several attempts is charged the sum of their tokens or money. The call counts as one request,
-        however many attempts it took.
+        A bucket that several attempts share is charged the sum of their tokens or money. The call counts as one
+        request, however many attempts it took.
         """
         now = self.clock()
         asked = [chain for chains, settlement in parts if settlement.requests for chain in chains]
@@ -232,7 +229,7 @@ class Quotas:
         return self._money.charge_parts(held["money"], money, now)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
-        """Charge chains of money for a call that has no reservation because its process was killed.
+        """Charge chains of money for a call without a reservation, because the process of the call was killed.
 
         Return the charges. Buckets of quotas that are no longer defined are charged too, in case the quotas are defined
         again.
@@ -243,8 +240,9 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Set aside the buckets whose quota is not defined. `buckets` are pairs of a bucket's name and its rule as
-        text.
+        """Set aside those buckets whose quota is not defined.
+
+        `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """
         for name, terms in buckets:
             if self.rule_of(name) is None:
@@ -263,7 +261,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Make the reservations of a call of the replaced process in this process too. No reservation is refused."""
+        """Repeat a call's reservations that the replaced process handed over. None is refused."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
@@ -286,9 +284,9 @@ class Quotas:
         return charge
 
     def used(self) -> Mapping[str, float]:
-        """Return, for each quota, the used fraction of its emptiest bucket, for metrics.
+        """Return the used fraction of each quota's emptiest bucket, for metrics.
 
-        Reserved amounts count as used, and a quota of $0 counts as completely used. This may be called from any thread.
+        Reserved amounts count as used. A quota of $0 counts as completely used. This may be called from any thread.
         """
         untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
         return untouched | self._money.used(self.clock())
@@ -301,7 +299,7 @@ class Quotas:
         return self._money.levels(self.clock())
 
     def shared(self) -> list[str]:
-        """Return the names of the buckets that all callers share. Their quotas have no template in their name."""
+        """Return the names of the buckets that all callers share."""
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:
@@ -315,12 +313,11 @@ class Quotas:
         return self._money.level(bucket, rule, self.clock())
 
     def rule_of(self, bucket: str) -> Rule | None:
-        """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
+        """Return the rule of the quota to which a bucket belongs; None if there is no such quota.
 
-        - A quota without a template has one bucket, which has the quota's name.
-        - Otherwise, the beginnings of the quotas' names are compared. `team:eu:<user>` begins with `team:eu:`. The
-          longest beginning that fits is used: the bucket `team:eu:alice` belongs to this quota, even if `team:<user>`
-          is defined too.
+        - A quota without a template has one bucket with the quota's name.
+        - A bucket of the quota `team:eu:<user>` has a name that begins with `team:eu:`. If several quotas fit, the one
+          with the longest beginning is used.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

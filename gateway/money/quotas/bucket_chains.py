@@ -1,7 +1,7 @@
 """The arithmetic of chains of buckets: which bucket pays what, when a chain refuses a call, and for how long.
 
-A chain is charged in order: what a bucket cannot pay, the next bucket pays. A single bucket is a chain of one. The
-buckets and the reservations of calls are in `ledger.py`, and the arithmetic of one bucket is in `buckets.py`.
+A chain is charged in order: what a bucket cannot pay, the next bucket pays. A single bucket is a chain of one.
+`ledger.py` has the buckets and the reservations of calls. `buckets.py` has the arithmetic of one bucket.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from typing import Final
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds if calls in flight have reserved the rest of a bucket. Most of these calls will have
-ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
-MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
+"""Maximum `retry_after` in seconds if only the reservations of calls in flight stop a new call. Most of these calls
+will have ended by then.
 
-It does not apply to buckets with a calendar window. Their next refill is known exactly, even if it is a month away."""
+It is also the `retry_after` if memory has no room for a new bucket."""
+MAX_RETRY_AFTER: Final = 86_400
+"""Maximum `retry_after` in seconds, and the `retry_after` of a bucket that is never refilled.
+
+It does not apply to a calendar window: its next start is known exactly, even if it is a month away."""
 
 Links = Sequence[tuple[str, LiveBucket]]
 """The buckets of a chain with their names, in the order in which they are charged."""
 
 
 class Exceeded(Exception):
-    """The refusal of a call. Nothing is left in a bucket or chain, or memory has no room for a new bucket."""
+    """The error for a call that is refused: nothing is left in a chain, or memory has no room for a new bucket."""
 
     def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(chain[0])
@@ -46,9 +48,9 @@ class Exceeded(Exception):
 def split(chain: Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
     """Yield each bucket of a chain with the part of the amount that it pays.
 
-    Each bucket in turn pays what it can of the remaining amount. The last bucket, or the first one that never refuses a
-    call (`notify`), pays all that remains. If `unreserved` is true, amounts that calls in flight have reserved are not
-    used.
+    Each bucket in turn pays what it can of the rest. The last bucket, or the first one that never refuses a call
+    (`notify`), pays the whole rest. If `unreserved` is true, no bucket pays with an amount that calls in flight have
+    reserved.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):
@@ -59,7 +61,7 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Iterator[tu
 
 
 def may_begin(chain: Links) -> bool:
-    """Return whether a call may begin: something is left, or a bucket never refuses a call."""
+    """Return whether a call may begin, because something is left or a bucket refuses no calls."""
     return any(bucket.rule.notify for _, bucket in chain) or _unreserved(chain) > 0
 
 
@@ -68,10 +70,10 @@ def _unreserved(chain: Links) -> int:
 
 
 def exceeded(chain: Links, now: int) -> Exceeded:
-    """Return the refusal of a bucket or chain, with the seconds to wait.
+    """Return the refusal of a chain, with the seconds to wait.
 
-    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed as soon as one of them
-    ends. So the wait is then at most `RETRY_AFTER_BUSY`.
+    If the balance is above 0, calls in flight have reserved all of it. A retry may succeed once one of them ends, so
+    the wait is at most `RETRY_AFTER_BUSY`.
     """
     balance = sum(bucket.balance for _, bucket in chain)
     if balance > 0:
@@ -87,8 +89,8 @@ def exceeded(chain: Links, now: int) -> Exceeded:
 def _wait(chain: Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The buckets refill at different rates, so the result is found by bisection, to within a second. The search ends at
-    the time when one bucket alone has gained `missing` units, or at the latest when all buckets are full.
+    The buckets refill at different rates, so the time is found by bisection, to within a second. At the upper end of
+    the search, one bucket alone has gained `missing` units, or all buckets are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
@@ -107,7 +109,7 @@ def _wait(chain: Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units by
+    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units until
     then.
     """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]

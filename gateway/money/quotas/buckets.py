@@ -1,9 +1,9 @@
 """One bucket of a quota or rate limit: its rule, its exact balance over time, and its charges.
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
-- A balance consists of an integer and an exact fraction of a unit, so that refills are never rounded.
-- A bucket's time never goes back. A time that is earlier than the bucket's time adds nothing.
-- A bucket refills evenly over time by a rate, or is filled at the borders of a calendar window.
+- A balance is an integer and an exact fraction of a unit, so that refills are never rounded.
+- A bucket's time never goes back. An earlier time adds nothing to the balance.
+- A bucket refills evenly over time, or is filled at the start of each calendar window.
 - If the rule changes, the bucket is refilled by the old rule up to that moment. A full bucket stays full.
 
 `ledger.py` has all buckets of one kind, and reserves amounts of calls in them.
@@ -23,12 +23,13 @@ SECOND: Final = 1_000_000_000
 NOTICE_PERCENT: Final = 80
 """Percentage of a bucket's capacity. When calls have used this much, the bucket is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
-"""Percentage of used capacity below which a bucket may be reported as nearly used once more.
+"""Percentage of a bucket's capacity. A bucket is reported again only after its used part was below this percentage.
 
-It is lower than `NOTICE_PERCENT`, so that small calls and a slow refill near that limit do not cause many reports."""
+It is lower than `NOTICE_PERCENT`. Otherwise small calls and a slow refill near that limit would cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
-"""The kind of a bucket and its unit: nanodollars of a quota (`money`), or requests or tokens of a rate limit."""
+"""The kind of a bucket, and so its unit: nanodollars of a quota (`money`), or the requests or tokens of a rate
+limit."""
 
 
 class Bucket(NamedTuple):
@@ -66,9 +67,9 @@ class Rule:
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with the capacity and refill in `terms`, the text of a rule that was stored with a balance.
+        """Return this rule with the capacity and refill of the stored text `terms` (`Rule.terms`).
 
-        This rule is returned unchanged if `terms` cannot be read, or is "" (in a store of an older release).
+        Return this rule unchanged if `terms` cannot be read. In a store of an older release, it is "".
         """
         try:
             capacity, refill, *zone = terms.split(" ", 2)
@@ -81,7 +82,7 @@ class Rule:
 
 
 def _window(unit: str, zone: str) -> Window:
-    """Return the window in the text of a rule, such as `month Europe/Berlin`.
+    """Return the window with a stored unit and zone, such as `month` and `Europe/Berlin`.
 
     Raises `ValueError` if the unit or the time zone is unknown.
     """
@@ -93,22 +94,20 @@ def _window(unit: str, zone: str) -> Window:
 
 
 class Charge(NamedTuple):
-    """An amount that was taken from a bucket, and the balance afterwards. The balance is restored after a restart."""
+    """An amount that was taken from a bucket, and the balance afterwards. A restart restores the balance."""
 
     bucket: str
     amount: int
-    """Number of units taken from the bucket. It is negative after a refill, and 0 if only the bucket's rule has
-    changed."""
+    """Number of units taken from the bucket. It is negative for a refill, and 0 if only the rule has changed."""
     balance: int
     remainder: int
-    """Numerator of the fraction of a unit that the bucket has in addition to `balance`. The denominator is
-    `Rule.period`."""
+    """Fraction of a unit that belongs to the balance too, in units of 1/`Rule.period`."""
     at: float
     """Unix time of the charge in seconds."""
     estimated: bool = False
     """True if the amount is partly estimated, because the provider did not report everything that the call used."""
     terms: str = ""
-    """The rule by which the balance refills, as text (`Rule.terms`)."""
+    """The rule of the bucket as text (`Rule.terms`)."""
 
     @property
     def left(self) -> tuple[str, int, int, float, str]:
@@ -119,7 +118,7 @@ class Charge(NamedTuple):
 
 
 def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
-    """Return one charge for each bucket, with the sum of its amounts and its balance after the last of its charges."""
+    """Return one charge for each bucket: the sum of its amounts, with the balance after the last of them."""
     sums: dict[str, Charge] = {}
     for charge in charges:
         former = sums.get(charge.bucket)
@@ -132,7 +131,7 @@ def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
 
 
 class Level(NamedTuple):
-    """The state of a bucket at one point in time, as the API shows it."""
+    """The state of a bucket at one time, as the API shows it."""
 
     bucket: str
     rule: Rule
@@ -141,11 +140,11 @@ class Level(NamedTuple):
     full_at: float | None
     """Unix time in seconds at which the bucket will be full if nothing is taken from it.
 
-    This is None if the bucket is full already, or is never refilled."""
+    None if the bucket is full, or never will be."""
 
     @property
     def spent(self) -> float:
-        """The fraction of the capacity that calls have used, without reserved amounts; 1 if the capacity is 0."""
+        """The used fraction of the capacity, without reserved amounts; 1 if the capacity is 0."""
         return spent_percent(self.rule.capacity, self.balance) / 100
 
 
@@ -157,14 +156,14 @@ class LiveBucket:
     balance: int
     remainder: int
     at: int
-    """Unix time in nanoseconds. The balance includes all refills up to this time, which never goes back."""
+    """Unix time in nanoseconds, which never goes back. The balance includes all refills up to this time."""
     reserved: int = 0
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False
-    """True if the bucket was reported as nearly used, and has not been refilled much since then."""
+    """True if the bucket was reported as nearly used, and `_QUIET_PERCENT` or more is still used."""
     _border: int = 0
-    """The first start of a calendar window after `at`, in nanoseconds of Unix time; 0 without a window."""
+    """The next start of a calendar window after `at`, in nanoseconds of Unix time; 0 without a window."""
 
     def __post_init__(self) -> None:
         self._border = self._next_border()
@@ -202,16 +201,16 @@ class LiveBucket:
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the charge to store, with the present balance. The `amount` must already have been taken from the
+        """Return the present balance as a charge, to be stored. The `amount` must already have been taken from the
         bucket.
         """
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
-        """Apply a new rule from `now` on.
+        """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
 
-        Return whether the new rule changes the balance or its refill. A full bucket stays full. If the period changes,
-        the fraction of a unit is discarded, because its denominator was the old period.
+        A full bucket stays full. If the period changes, the fraction of a unit is discarded, because its denominator
+        was the old period.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity
@@ -225,7 +224,7 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket must now be reported as nearly used. Afterwards, the bucket counts as reported."""
+        """Return whether the bucket must be reported as nearly used, and note that it is reported."""
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True
@@ -249,7 +248,7 @@ class LiveBucket:
         return max(0, -((self.remainder - (balance - self.balance) * rule.period) // rule.amount))
 
     def level(self, name: str, now: int) -> Level:
-        """Return the state that the bucket will have at the time `now`. The bucket itself is not changed."""
+        """Return the state at the time `now`. The bucket itself is not changed."""
         then = copy(self)
         then.accrue(now)
         wait = then.reaches(self.rule.capacity)
@@ -257,5 +256,5 @@ class LiveBucket:
 
 
 def spent_percent(capacity: int, balance: int) -> int:
-    """Return the percentage of a capacity that is used, rounded down; 100 for a capacity of 0."""
+    """Return the used percentage of a capacity, rounded down; 100 for a capacity of 0."""
     return (capacity - balance) * 100 // capacity if capacity else 100

@@ -1,6 +1,6 @@
-"""The clock of the buckets' refills. Its time never goes back within a process.
+"""The clock of the buckets. Its time never goes back within a process.
 
-A machine's clock may be set back and corrected again. If buckets followed it, they would be refilled twice for the same
+A machine's clock may be set back and corrected again. Buckets that followed it would be refilled twice for the same
 hours. `ledger.py` receives times as arguments; `book.py` has the clock of the process.
 """
 
@@ -12,18 +12,17 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 _MICROSECOND: Final = 1_000
-"""Number of nanoseconds in a microsecond. The clock rounds to microseconds, because the store keeps times as floats in
-seconds. These represent whole microseconds exactly until the year 2242."""
+"""Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
+in seconds. Floats represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which the returned time slows down while the machine's clock is behind it. So the machine's clock catches
-up, and buckets still refill meanwhile."""
+"""Factor by which this clock runs slower than real time while the machine's clock is behind it. So the machine's clock
+can catch up, and buckets still refill."""
 
 
 class SteadyClock:
     """A clock that returns the Unix time in nanoseconds, in whole microseconds, and never goes back.
 
-    While the machine's clock is behind the last returned time, the returned time runs at half the speed. The clock may
-    be called from any thread.
+    While the machine's clock is behind, this clock runs at half the speed. It may be called from any thread.
     """
 
     def __init__(self, wall: Callable[[], int] = time_ns, steady: Callable[[], int] = monotonic_ns) -> None:

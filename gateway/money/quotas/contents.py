@@ -1,9 +1,9 @@
-"""Estimates of the parts of a request that are not billed by the length of their text. These are images, files, and
-tools that the provider runs.
+"""Estimates for the parts of a request that are not billed by the length of their text: images, files, and tools that
+the provider runs.
 
-The client's compatibility flag finds the parts (`gateway.contract.billing`). This module has the numbers of tokens. A
-provider reads a document as text even if it is sent as base64, so its tokens are estimated from its size. `estimate.py`
-adds the tokens of the text.
+The plugin of the client's API finds these parts (`gateway.contract.billing`). This module has the numbers of tokens. A
+document is billed as the text in it, so its tokens are estimated from its size. `estimate.py` adds the tokens of the
+request's own text.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gateway.contract.hook_results import MAX_COUNT
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Claude's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
-"""Tokens assumed for a document that is given by a URL or an id, and for a conversation that the provider has stored.
-Their size is unknown; the number is half of a common context window."""
+"""Tokens assumed for a document whose size is unknown: it is given by a URL or an id, or is a conversation that the
+provider has stored. The number is half of a common context window."""
 _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a PDF of 17 KB can have 28,000 tokens, and a page needs few bytes; Claude reads up to 600 pages
     "packed": (1, 100_000, 600_000),
@@ -28,9 +28,9 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Bounds of a file's tokens by kind of file: (half bytes per token, minimum of tokens, maximum of tokens).
+"""High estimates of a file's tokens, by kind of file: (twice the bytes per token, least tokens, most tokens).
 
-The estimate is high: files hardly ever have more tokens."""
+Files hardly ever have more tokens."""
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -38,14 +38,14 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""The same numbers as in `_MOST` (half bytes per token, minimum, maximum), for a typical file."""
+"""Typical numbers of a file's tokens, by kind of file: (twice the bytes per token, least tokens, most tokens)."""
 
 MAX_SEARCHES: Final = 1_000
-"""Maximum number of searches of a tool in the estimate. A higher limit of the client counts as this number."""
+"""Maximum number of searches that are estimated for one search tool, even if the client allows more."""
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. They are charged as input, in addition to the search's fee."""
 MAX_ANSWERS: Final = 128
-"""Maximum number of answers in the estimate. A request for more answers counts as this number."""
+"""Maximum number of answers that are estimated, even if the request asks for more."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Contents:
 
 
 def contents_of(parts: Iterable[BilledPart]) -> Contents:
-    """Return the sum of the parts of a body."""
+    """Return the sums of the parts of a body."""
     contents = Contents()
     for part in parts:
         contents.add(part)
@@ -96,9 +96,7 @@ def contents_of(parts: Iterable[BilledPart]) -> Contents:
 
 
 def _file_tokens(kind: FileKind, size: int) -> tuple[int, int]:
-    """Return the typical and the maximum number of tokens of a file. `size` is the length of its base64 text in
-    bytes.
-    """
+    """Return the typical and the highest number of tokens of a file with `size` bytes of base64 text."""
     if kind == "image":
         return IMAGE_TOKENS, IMAGE_TOKENS
     if size <= 0:

@@ -1,8 +1,8 @@
 """Definitions of quotas and rate limits, and the names of their buckets.
 
 - Amounts are integers: nanodollars in a quota, requests or tokens in a rate limit.
-- A quota's name may end with a template, `:<user>` or `:<node>`. The quota then has a bucket for each login or node.
-- Balances of money are stored under the names of their buckets, so a name must mean the same bucket in every release.
+- A quota's name may end with a template, `:<user>` or `:<node>`. The quota then has a bucket for each user or node.
+- Balances of money are stored by the names of their buckets. So a name must mean the same bucket in every release.
 
 `config/sections/quotas.py` reads quotas from the configuration; `buckets.py` has the balances.
 """
@@ -22,7 +22,7 @@ Chain = tuple[str, ...]
 """Names of quotas that are charged in order: what a quota cannot pay, the next one pays. Most chains have one quota."""
 
 TEMPLATES: Final = ("<user>", "<node>")
-"""Endings that may follow a colon in a quota's name. A quota with such an ending has a bucket for each user or node."""
+"""Templates that may end a quota's name, after a colon. The quota then has a bucket for each user or node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Quota:
     capacity: int
     """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Nanodollars that are added to a bucket in each period, evenly over the period; 0: no refill."""
+    """Nanodollars that are added to a bucket in each period, evenly over the period; 0 without a refill."""
     period_seconds: int = 1
     rate: str = ""
     """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
     window: Window | None = None
-    """The calendar window at whose start a bucket is filled. None if the bucket refills over time, or never."""
+    """The calendar window at whose start a bucket is filled; None if the bucket refills over time, or never."""
 
     @property
     def rule(self) -> Rule:
@@ -59,7 +59,7 @@ class RateLimit:
     rate: str
     """The limit as written in the configuration: `60/min`."""
     by_model: bool
-    """True if each model has its own limit. False if all models of the grant share one limit."""
+    """True if each model has its own limit. False if all models of a grant share the limit."""
 
     @property
     def rule(self) -> Rule:
@@ -70,7 +70,7 @@ class RateLimit:
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
         """Return the bucket of a caller for a model.
 
-        `patterns` are the model patterns of the grant with this limit. The bucket's name consists of values joined by
+        `patterns` are the model patterns of the grant with this limit. The bucket's name is made of values joined by
         line feeds. No login and no rate contains a line feed, so different values give different names.
         """
         scope = model if self.by_model else " ".join(patterns)
@@ -80,8 +80,8 @@ class RateLimit:
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    The merged chain has each quota of these chains once, in the order of their first occurrence. No quota is left out,
-    because an additional grant must never reduce what a caller may use.
+    The merged chain has each of their quotas once, in the order of the first occurrence. No quota is left out, because
+    an additional grant must never reduce what a caller may use.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:
@@ -90,10 +90,7 @@ def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
 
 
 def bucket_of(name: str, login: str, node: str) -> str:
-    """Return the name of a caller's bucket of the quota `name`.
-
-    If the caller's node is unknown, the login is used instead.
-    """
+    """Return the name of a caller's bucket of the quota `name`. For an unknown node, the login is used."""
     subjects = {"<user>": login, "<node>": node or login}
     template = template_of(name)
     return name.removesuffix(template) + subjects[template] if template else name

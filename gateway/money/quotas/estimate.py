@@ -1,7 +1,7 @@
 """Estimates of the tokens of a call.
 
-- Before a call is sent, its maximum is estimated. After the call, the probable number is estimated if the provider did
-  not report the usage completely.
+- Before a call is sent, its maximum is estimated. After the call, its probable usage is estimated if the provider did
+  not report all of it.
 - Input is estimated from the size of the body. Output is estimated as the client's output limit or, without such a
   limit, from the limits of the models.
 - The estimates before the call are high. The unused part is released when the call is charged.
@@ -33,17 +33,19 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes): 8 bytes of lower-case letters and spaces count as 5 tokens, which is an upper bound. In
-OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
+"""A pair (tokens, bytes): 8 bytes of lower-case letters and spaces count as 5 tokens, an upper bound.
+
+In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
 have 3.5. A byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
 need a token per byte. No tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
 
-A body with more of them is not decoded, and all its bytes count as text. Large bodies are measured in a worker process,
-where this limit does not apply."""
+If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
+have no such limit."""
 MAX_OUTPUT: Final = 1_000_000
-"""Maximum estimate of output tokens, even if the client's limit is higher. No model has a higher limit."""
+"""Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
+limit."""
 MAX_ROUGH_INPUT: Final = 200_000
 """Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
@@ -68,10 +70,10 @@ class Priced(Protocol):
     """The prices of one model, in the form that this module needs."""
 
     def cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars in the standard tier; None if a kind of token in `usage` has no price."""
+        """Return the cost in nanodollars in the standard tier; None if it is unknown."""
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars in the most expensive tier; None if no tier has a price for every kind."""
+        """Return the cost in nanodollars in the most expensive tier; None if it is unknown."""
 
     def unit(self, kind: str) -> int | None:
         """Return the standard price of one token or search of a kind in 1e-15 USD; None if it is unknown."""
@@ -90,8 +92,8 @@ class Estimate(msgspec.Struct, frozen=True):
     usual: int = MAX_OUTPUT
     """Number of output tokens that are reserved in a rate limit.
 
-    For a call without an output limit, it may be less than `output`. Few such calls use the maximum, and reserving the
-    maximum would make the rate limit refuse other calls."""
+    For a call without an output limit, it may be less than `output`. Few such calls use the maximum, and reserving it
+    would make the rate limit refuse other calls."""
     usual_input: int | None = None
     """Typical number of input tokens; None if it equals `input`, the maximum."""
     searches: int = 0
@@ -177,8 +179,8 @@ class Size:
 def measure(body: bytes, billed_parts: BilledParts) -> Size:
     """Return the size of a request's body.
 
-    `billed_parts` finds what is not text in it. Measuring 30 MB of small values takes a second, so callers measure
-    large bodies in a worker process.
+    `billed_parts` finds what is not text in the body. Measuring 30 MB of small values takes a second, so callers
+    measure large bodies in a worker process.
     """
     contents = _contents(body, billed_parts)
     text = max(0, len(body) - contents.size)
@@ -213,8 +215,8 @@ def _usual(body: bytes, contents: Contents) -> int:
 def _marks(body: bytes) -> tuple[bool, bool]:
     """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The bytes are searched, because the keys may be at any depth. If the body has escaped letters, which could hide a
-    key, both results are True.
+    The keys may be at any depth, so the bytes are searched. Escaped letters could hide a key. If the body has any, both
+    results are True.
     """
     if _HIDDEN.search(body) is not None:
         return True, True
@@ -222,9 +224,9 @@ def _marks(body: bytes) -> tuple[bool, bool]:
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:
-    """Return an estimate from the body's size alone, which takes no time even for a large body.
+    """Return an estimate from the body's size alone, for callers without quotas.
 
-    It is for callers without quotas. `limit` and `max_output` are the output limits of the client and of the model.
+    `limit` and `max_output` are the output limits of the client and of the model.
     """
     output = limit if limit is not None and limit > 0 else max(UNLIMITED, max_output)
     size = len(request.top.body) // BYTES_PER_TOKEN
@@ -244,10 +246,10 @@ def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """Return the probable usage of a call whose usage the provider did not report completely.
 
-    - No number is lower than the number that the provider reported. If the provider reported nothing, the input is at
-      least the estimate from before the call.
-    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call. This
-      assumed output is limited to half of the estimated output, because most of a long call is waiting.
+    - No count is lower than the reported one. If the provider reported nothing, the input is the estimate from before
+      the call.
+    - The model is assumed to have written `TOKENS_PER_SECOND` during all `seconds` of the call, but at most half of the
+      estimated output, because most of a long call is waiting.
     """
     usage = facts.usage if facts is not None else Usage()
     is_reported = facts is not None and facts.reported

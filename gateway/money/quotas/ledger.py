@@ -2,16 +2,16 @@
 
 Calls reserve an estimated amount in the buckets, and are charged the amount that they have used.
 
-- The current time is an argument of each function; no function reads a clock.
+- The current time is an argument of each function. Nothing here reads a clock.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more.
   Otherwise a large call could be refused for ever. If calls cost at most what they reserved, the overdraft of a bucket
   is at most the cost of one call.
 - A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot pay, the next
   bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
-- If several claims of a call charge the same bucket, the bucket is charged only the highest of the amounts.
+- If several claims of a call charge the same bucket, only the highest of the amounts is charged.
 
-The arithmetic of one bucket is in `buckets.py`, and that of chains is in `bucket_chains.py`. Other modules decide the
-names of buckets, who owns them, and what calls cost.
+`buckets.py` has the arithmetic of one bucket, and `bucket_chains.py` that of a chain. Other modules decide the names of
+buckets, who owns them, and what calls cost.
 """
 
 from __future__ import annotations
@@ -37,32 +37,31 @@ from gateway.money.quotas.buckets import (
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
 EVICTION_PROBES: Final = 4
-"""Number of old buckets that are examined for each new bucket. Full ones are removed from memory.
+"""Number of least recently used buckets that are examined for each new bucket. Full ones are removed from memory.
 
-It is more than one, so that the number of buckets decreases even if some of the examined buckets are not full."""
+With more than one, the number of buckets decreases even if some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
-"""Number of old buckets that are examined for each new bucket if memory has no room for a new one."""
+"""Number of least recently used buckets that are examined for each new bucket if memory has no room."""
 MAX_AHEAD: Final = 86_400 * SECOND
-"""Maximum number of nanoseconds by which the time of a stored balance may be in the future, as after setting the clock
-back.
+"""Maximum number of nanoseconds by which the time of a stored balance may be ahead of the clock.
 
-A bucket does not refill until its time is reached. Without this bound, a clock that was once wrong by years would stop
+A bucket does not refill until its time is reached. Without this limit, a clock that was once wrong by years would stop
 the refill for years."""
 
 
 class Claim(NamedTuple):
-    """An amount that a call reserves in a bucket or chain before it begins. It is the maximum that the call may use."""
+    """An amount that a call reserves in a bucket or chain before it begins."""
 
     bucket: str
     rule: Rule
-    """The rule for the bucket if it is new. An existing bucket keeps its own rule until the next `Ledger.reload`."""
+    """The rule of a new bucket. An existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
     overdraft: Sequence[tuple[str, Rule]] = ()
-    """The further buckets of a chain, in the order in which they are charged when the first bucket is empty."""
+    """The other buckets of a chain, in the order in which they are charged when the first bucket is empty."""
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the buckets that the claim is on, in the order in which they are charged."""
+        """The names of all buckets of the claim, in the order in which they are charged."""
         return self.bucket, *(name for name, _ in self.overdraft)
 
 
@@ -80,11 +79,11 @@ class Reservation:
 
 
 class Part(NamedTuple):
-    """A part of the amount that a call has used, such as the part of one attempt."""
+    """A part of the amount that a call has used, such as the tokens of one attempt."""
 
     amount: int
     only: Container[tuple[str, ...]]
-    """The claims to charge. Each claim is given by the names of its buckets."""
+    """The claims to charge, each given by the names of its buckets."""
     estimated: bool = False
 
 
@@ -140,9 +139,9 @@ class Ledger:
     ) -> tuple[Charge, ...]:
         """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
-        `only` has a tuple for each claim, with the names of the claim's buckets. Only the first charge or release of a
-        reservation has an effect. Later ones return the same charges. Buckets whose quota was removed from the
-        configuration meanwhile are charged too.
+        `only` has a tuple for each claim, with the names of its buckets. A reservation is charged or released only
+        once: later calls change nothing, and return the same charges. A bucket is also charged if its quota is no
+        longer configured.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -151,9 +150,9 @@ class Ledger:
         return reservation.charges
 
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
-        """Charge several amounts, each to its own claims, as `charge` does with one amount.
+        """Charge several amounts, each to its own claims, and release the reservation, as `charge` does.
 
-        If several amounts are charged to one bucket, the bucket is charged their sum.
+        A bucket with several of the amounts is charged their sum.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -200,9 +199,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket of an undefined quota, with its stored balance. If `stored` is None, the bucket is
-        full.
-        """
+        """Set aside a bucket of an undefined quota, with its stored balance; full if `stored` is None."""
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -215,10 +212,10 @@ class Ledger:
         return charge
 
     def reload(self, rule_of: Callable[[str], Rule | None], now: int) -> list[Charge]:
-        """Apply the rules of a new configuration. Return the changed balances, which are to be stored.
+        """Apply the rules of a new configuration, and return the changed balances, which must be stored.
 
-        `rule_of` returns the new rule of a bucket by its name. Buckets without a rule are set aside with their balance.
-        Buckets that were set aside are used again if they have a rule again.
+        `rule_of` returns the new rule of a bucket by its name. A bucket without a rule is set aside with its balance,
+        until it has a rule again.
         """
         changed: list[Charge] = []
         for name, bucket in (self._gone | self._live).items():
@@ -245,8 +242,8 @@ class Ledger:
     def restore(self, rule: Rule, stored: Charge, now: int) -> Charge | None:
         """Set a bucket to its last stored balance, refilled up to now by the stored rule.
 
-        If the rule has changed since then, return the new balance, which must be stored. If the bucket is in memory
-        already, do nothing.
+        If the rule has changed since then, return the new balance, which must be stored. Do nothing if the bucket is in
+        memory already.
         """
         if stored.bucket in self._live:
             return None
@@ -268,8 +265,7 @@ class Ledger:
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int) -> dict[str, float]:
-        """Return, for each quota, the used fraction of its emptiest bucket. The fraction of an overdrawn bucket is
-        above 1.
+        """Return the used fraction of each quota's emptiest bucket. It is above 1 for an overdrawn bucket.
 
         Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
@@ -301,9 +297,9 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Remove full buckets from memory, to make room for those buckets in `names` that are not in memory yet.
+        """Remove full buckets from memory, to make room for those in `names` that are not in memory yet.
 
-        This must be done before the new buckets are made: they are full, and would be removed too.
+        This must be done before the new buckets are made, because they are full and would be removed too.
         """
         new = sum(name not in self._live for name in names)
         if new:
@@ -313,7 +309,7 @@ class Ledger:
     def _evict(self, count: int, now: int) -> None:
         """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
 
-        The rest is moved to the end, so that other buckets are examined next time.
+        The others are moved to the end, so that the next call examines other buckets.
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]
@@ -331,14 +327,12 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return the reservation's chains that are in `only`, each given by its buckets' names; all chains if `only` is
-    None.
-    """
+    """Return the chains whose tuple of names is in `only`; all chains if `only` is None."""
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 
 def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
-    """Return a bucket with its stored balance. Up to `now`, it refills by the stored rule."""
+    """Return a bucket with its stored balance and its stored rule."""
     former = rule.with_terms(stored.terms)
     remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
     at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)

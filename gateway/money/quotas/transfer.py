@@ -53,7 +53,7 @@ class Hold:
     def reserve(self, ledger: Ledger, rules: Mapping[str, Rule], now: int) -> Reservation:
         """Reserve the amounts in the buckets of a ledger.
 
-        `rules` are the present rules of buckets by name. A bucket without a present rule has the rule in `parts`.
+        `rules` are the present rules by bucket. A bucket without a present rule has the rule in `parts`.
         """
         buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
         parts = [(name, buckets[name], amount) for name, _, amount in self.parts]

@@ -1,8 +1,8 @@
 """Calendar windows of quotas: the times at which buckets are filled, such as the start of each month in a time zone.
 
 - A window is an hour, a day, a week or a month of the calendar. A week begins on Monday (ISO 8601).
-- A border is the first instant of a window in the time zone. If a change to or from daylight saving time skips
-  midnight, the border is the first instant of the day; if midnight occurs twice, the border is the first one.
+- A day, week or month starts at midnight. If a change to daylight saving time skips midnight, it starts at the first
+  instant of the day. If midnight occurs twice, it starts at the first one.
 - Times are integer nanoseconds of Unix time. Nothing here reads a clock.
 
 The rules of the time zones are those of the machine, or of the package `tzdata` (PEP 615).
@@ -22,7 +22,7 @@ UTC_ZONE: Final = "UTC"
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
-"""The first year for which no start of a window is computed, because `datetime` ends with the year 9999."""
+"""The first year without calendar windows, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
 """The result of `Window.after` for a time outside the range of `datetime`. No clock ever reaches it."""
 
@@ -67,7 +67,7 @@ def time_zone(name: str) -> tzinfo:
 
 
 def _next_start(local: datetime, unit: Unit) -> datetime:
-    """Return the next start of a day, week or month, as a `datetime` without a time zone."""
+    """Return the start of the next day, week or month after `local`, as a `datetime` without a time zone."""
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     if unit == "day":
         return day + timedelta(days=1)

@@ -1,12 +1,12 @@
-"""Admission of calls: limits on the number of calls in flight, and on the bytes that their bodies take in memory.
+"""Admission of calls: limits on the number of calls in flight, and on the memory that their bodies take.
 
-- A call that exceeds a limit is refused before its body is read, so that a refusal costs little in an overload.
+- A call that exceeds a limit is refused before its body is read. So a refusal costs little in an overload.
 - The bytes of all bodies share one budget. For a body of known length, all bytes are reserved at once. For a body of
-  unknown length, and for a body that grows when it is decompressed, bytes are reserved piece by piece.
+  unknown length, bytes are reserved piece by piece. Bytes that decompression adds are also reserved piece by piece.
 - The bytes of a request's body stay reserved until the call ends, because a second attempt needs the body again.
 - Buffered bytes of a provider's reply count too. A reply that is not streamed counts until the client has received it.
   In a streamed reply, only the bytes of an incomplete event count.
-- Requests for health checks, metrics, pages and the gateway's own API are not calls, so they are not counted.
+- Requests for health checks, metrics, pages and the gateway's own API are not calls. They are not counted.
 
 Connections are limited in `web/connection_limits.py`, and the time for a body in `request_body.py`.
 """
@@ -51,7 +51,10 @@ class Admission:
         metrics.admission(lambda: self._all_calls, lambda: self._all_held, lambda: dict(self._by_provider))
 
     def enter(self, login: str, size: int) -> Admitted:
-        """Admit a call whose body has `size` bytes (0 if unknown). Raises `Refused` if a limit is reached."""
+        """Admit a call whose body has `size` bytes (0 if unknown).
+
+        Raises `Refused` if a limit is reached.
+        """
         limits = self._limits()
         if self._calls[login] >= limits.calls_per_identity:
             message = f"{login} has {limits.calls_per_identity} calls in flight already, the limit; try again"
@@ -68,8 +71,8 @@ class Admission:
     def hold(self, login: str, size: int) -> None:
         """Reserve bytes for a caller. Raises `Refused` if too few bytes of the budget are left.
 
-        A caller may reserve at most half of the budget, or one body of any size. Without this rule, a caller could
-        announce large bodies, send nothing, and so block all other callers.
+        All reservations of one caller may add up to at most half of the budget. A single reservation may be larger.
+        Without this rule, a caller could announce large bodies, send nothing, and so block all other callers.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):
@@ -83,7 +86,7 @@ class Admission:
         self._all_held -= size
 
     def enter_provider(self, provider: Provider) -> None:
-        """Count a call that goes to a provider. Raises `CandidateRefused` if the provider's limit is reached."""
+        """Count a call to a provider as in flight. Raises `CandidateRefused` if the provider's limit is reached."""
         limit, count = provider.calls_in_flight, self._by_provider[provider.id]
         if limit is not None and count >= limit:
             message = f'provider "{provider.id}" has {limit} calls in flight already, the limit; try again'
@@ -113,7 +116,7 @@ class Admission:
 
 
 class Admitted:
-    """The admission of one call, with the bytes that are reserved for it."""
+    """One admitted call, with the bytes that are reserved for it."""
 
     def __init__(self, admission: Admission, login: str) -> None:
         self._admission = admission
@@ -129,17 +132,20 @@ class Admitted:
         self._size += size
 
     def ensure(self, size: int) -> None:
-        """Reserve more bytes, so that the call holds at least `size`. Raises `Refused` if the budget is used up."""
+        """Reserve more bytes for the request if fewer than `size` are reserved.
+
+        Raises `Refused` if the budget is used up.
+        """
         if size > self._size:
             self.hold(size - self._size)
 
     def shrink(self, size: int) -> None:
-        """Release bytes, so that `size` bytes stay reserved for the body of the request."""
+        """Release the bytes beyond `size` that are reserved for the request."""
         self._admission.give_back(self._login, self._size - size)
         self._size = size
 
     def hold_reply(self, size: int) -> None:
-        """Reserve `size` bytes for the buffered part of the reply, in place of the bytes reserved for it before.
+        """Set the bytes that are reserved for the buffered part of the reply to `size`.
 
         Raises `UpstreamFailed`, not `Refused`, if the budget is used up. The provider has already processed the
         request, so the client should not take this error for a refusal.
@@ -155,5 +161,5 @@ class Admitted:
         self._reply = size
 
     def leave(self) -> None:
-        """End the admission of the call, and release all its reserved bytes."""
+        """End the call's admission, and release all its reserved bytes."""
         self._admission.leave(self._login, self._size + self._reply)

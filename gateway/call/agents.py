@@ -1,12 +1,12 @@
-"""The agent of a call: the kind of client program that sent it, such as `claude-cli`. The rules are in `agents.json`.
+"""The agent of a call: the client program that sent the call, such as `claude-cli`. The rules are in `agents.json`.
 
 - There are three kinds of rules. The first kind compares the beginning of the `User-Agent` header. The second kind
   looks for a header that only one program sends. The third kind looks for two headers to which only one program gives
   the same value.
-- The first rule that matches is used. Therefore, in the file, a program comes before the SDK that it uses, and an SDK
-  comes before general HTTP clients.
-- Agents are labels of metrics and of usage totals, so their number is bounded: the names in `agents.json`, "other" for
-  every other client, and "" for a request without a `User-Agent` header that no rule matches.
+- The first rule that matches is used. Therefore the file has a program before the SDK that the program uses, and an SDK
+  before general HTTP clients.
+- Agents are labels of metrics and of usage totals, so their number is bounded. They are the names in `agents.json`, and
+  "other" for every other client. If no rule matches and the request has no `User-Agent` header, the agent is "".
 - Each rule states its source: a capture of the client's requests, or the client's repository.
 """
 
@@ -27,7 +27,7 @@ MAX_USER_AGENT: Final = 500
 
 
 class Rule(NamedTuple):
-    """A row of `agents.json`."""
+    """One rule of `agents.json`."""
 
     agent: str
     user_agent: re.Pattern[str] | None
@@ -37,12 +37,12 @@ class Rule(NamedTuple):
     equal_to: tuple[str, ...]
     """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
     cache_key: bool
-    """True if the program uses its own `prompt_cache_key` for each session, so that the key identifies the session."""
+    """True if the program sends another `prompt_cache_key` in each session, so that the key identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Return whether the rule matches a request with these headers.
+        """Return whether a request with these headers matches the rule.
 
-        The rule must be about another header than `User-Agent`, and this header must be among `headers`.
+        The rule must have a `header`, and the request must contain that header.
         """
         value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))
@@ -63,7 +63,7 @@ RULES: Final = tuple(map(_rule, orjson.loads(Path(__file__).with_name("agents.js
 AGENTS: Final = frozenset({rule.agent for rule in RULES} | {OTHER, ""})
 """All values that the function `agent` may return."""
 WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_key)
-"""Agents that use a separate `prompt_cache_key` for each session. Other clients use one key for several sessions."""
+"""Agents that send another `prompt_cache_key` in each session. Other clients use one key for several sessions."""
 
 
 def agent(headers: Mapping[str, str]) -> str:

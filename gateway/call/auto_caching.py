@@ -1,4 +1,7 @@
-"""Rules that decide whether the gateway may place cache marks into requests (`auto_cache` of a provider)."""
+"""Rules that decide whether the gateway may add cache marks to requests (`auto_cache` of a provider).
+
+A cache mark is a field that asks the provider to cache the prompt up to this point, such as `cache_control`.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ _WRITES: Final[Mapping[CacheLifetime, str]] = {"5m": "cache_write_5m", "1h": "ca
 
 
 def is_on(provider: Provider, *, has_marks: bool) -> bool:
-    """Return whether the provider's `auto_cache` applies to the client's API.
+    """Return whether `auto_cache` of the provider applies to the client's API.
 
-    `auto_cache: true` applies only to APIs without cache marks, and `auto_cache: all` to every API. `has_marks` is true
-    if the API has cache marks.
+    `auto_cache: true` applies only to APIs that have no cache marks, and `auto_cache: all` to every API. `has_marks` is
+    true if the client's API has cache marks.
     """
     return provider.auto_cache == "all" or (provider.auto_cache is True and not has_marks)
 
 
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
-    """Return False if the cost of a call is known without cache marks, but would be unknown with them.
+    """Return False if cache marks would make the cost of a call unknown.
 
-    This is so if input has a price, but writing or reading cache entries of this lifetime has none.
+    This is the case if input has a price, but writing or reading a cache entry of this lifetime has none.
     """
     if price is None or price.unit("input") is None:
         return True

@@ -1,7 +1,8 @@
-"""Work that seldom has to wait, written as a generator.
+"""Work that seldom has to wait, written as generators.
 
-The generator yields a function for each thing that it has to wait for. Usually it yields nothing: then one call of
-`next` runs it to its end, and no task is needed. Otherwise `completed` awaits what it yields, and runs it to its end.
+Such a generator yields a function each time it has to await something. Usually it yields nothing. Then one call of
+`next` runs it to its end, and no task is needed. If it yields a function, `completed` calls the function, awaits the
+result, and resumes the generator with it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ T = TypeVar("T")
 Wanted = Callable[[], Awaitable[Any]]
 """A function that returns an awaitable, such as a coroutine function without arguments."""
 Work = Generator[Wanted, Any, T]
-"""A generator that does some work and returns a `T`. For each awaitable that it asks for, it receives the result or the
-exception."""
+"""A generator that returns a `T`. It yields functions to await. A `yield` gives the awaited result, or raises the
+awaited exception."""
 
 
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:
     """Run the generator `work` to its end, and return its result. Raises the exceptions of the work.
 
-    `wanted` is the value that the generator yielded last; None if it has not started yet.
+    `wanted` is the function that the generator has yielded already; None if the generator has not started.
     """
     step: Callable[[], Wanted] = partial(next, work)
     try:

@@ -1,9 +1,9 @@
 """The order in which the offers (models of providers) of a call are tried.
 
-- For the first call of a session, a strategy chooses the first offer. This is the strategy of the alias, or else
-  `resilience.strategy`, which chooses among the providers with the highest preference.
-- For later calls, the first offer is the one that served the session's last call, even if it only took over after a
-  failure. Its provider still has the session's prompts in its cache. Reading them costs a tenth of sending them anew.
+- A strategy chooses the first offer for the first call of a session. An alias has its own strategy. For other names,
+  `resilience.strategy` chooses among the providers with the highest preference.
+- A later call of the session starts with the offer that served the session last, even if that offer had only replaced a
+  failed one. Its provider has the session's prompts in its cache, and cached input costs a tenth of new input.
 - After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
   and `round_robin` choose for every call.
 - After a failure, an alias may lead a session to another model. The session goes back to its own model as soon as this
@@ -31,12 +31,12 @@ from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
 
 MAX_SESSIONS: Final = 20_000
-"""Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session that has been silent for
-longest is forgotten first."""
+"""Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session whose last call is the
+oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
-"""Strategies that choose for every call, and ignore which offer served the session before."""
+"""Strategies that choose anew for every call, whatever offer served the session before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""The proportion of tokens by whose cost the strategy `cheapest` compares offers. Agents read more than they write."""
+"""The tokens of a typical call of an agent, for the strategy `cheapest`. Only the ratio of input to output matters."""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""
@@ -69,8 +69,8 @@ class CandidateOrder:
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
         """Remember that `offer` has served a call of a session.
 
-        `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered, so
-        that the session goes back to its own model.
+        `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered. So
+        the session goes back to its own model.
         """
         if base_id(offer.base) != base_id(first.base):
             return
@@ -80,9 +80,9 @@ class CandidateOrder:
             self._served.popitem(last=False)
 
     def _last(self, offers: Sequence[Offer], session: Session, seconds: float) -> Offer | None:
-        """Return the offer that served the session's last call.
+        """Return the offer that served the session's last call, if it is in `offers`.
 
-        Return None if the offer is not in `offers`, or if the last call was at least `seconds` ago.
+        Return None if that offer is not in `offers`, or if the last call was at least `seconds` ago.
         """
         at, name = self._served.get(session, (0.0, ""))
         if not name or self._clock() - at >= seconds:
@@ -108,15 +108,12 @@ class CandidateOrder:
 
 
 def _hash(session: Session) -> int:
-    """Return a number that is the same for all calls of a session, in every process."""
+    """Return a number for a session. It is the same for all calls of the session, in every process."""
     return crc32(session[1].encode())
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer to which `number` is assigned.
-
-    Numbers are assigned to offers in proportion to the weights of their providers.
-    """
+    """Return the offer for a session's `number`. Offers get numbers in proportion to their providers' weights."""
     point = number % sum(offer.provider.weight for offer in offers)
     for offer in offers:
         point -= offer.provider.weight
@@ -133,6 +130,6 @@ def _cost(offer: Offer, prices: Prices) -> float:
 
 
 def best_ranked(offers: Sequence[Offer]) -> int:
-    """Return the number of offers that have the highest preference. `offers` must be sorted by preference."""
+    """Return the number of offers with the highest preference. `offers` must be sorted by preference."""
     highest = offers[0].provider.preference
     return next((at for at, offer in enumerate(offers) if offer.provider.preference != highest), len(offers))

@@ -1,6 +1,8 @@
-"""Copies of the request and the reply of one call, which the server makes while it reads and writes them.
+"""Copies of a call's request and reply, for the store.
 
-- A copy is cut off at a maximum size. Copying does not delay a call, and cannot make a call fail.
+- The server makes the copies while it reads the request and writes the reply. This does not delay a call, and cannot
+  make a call fail.
+- A copy is cut off at a maximum size.
 - `redacted` removes the secrets from the headers before they are stored. It runs in the thread that writes to the disk.
 
 `store/bodies.py` decides where bodies are stored and for how long. `web/admin/bodies.py` decides who may read them.
@@ -20,16 +22,17 @@ _SECRET_NAMED: Final = re.compile(
 )
 """Pattern for names of headers and URL parameters whose values are removed.
 
-The list is longer than the list that the log uses. Clients choose the names of headers freely, and it is better to hide
-a harmless header than to store a key."""
+It has more words than the pattern of the log. Clients choose the names of headers freely, and it is better to hide a
+harmless header than to store a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
-"""The login (`user:password`) of a URL, or a query parameter of a URL. URLs are in headers such as `referer` and
-`location`. The two alternatives of the pattern must not match the same beginning of a text. Otherwise the time of a
-search would grow with the square of the header's length."""
+"""Pattern for the login (`user:password`) of a URL, or a query parameter of a URL.
+
+URLs are in headers such as `referer` and `location`. The two alternatives must not match the same beginning of a text.
+Otherwise the time of a search would grow with the square of the header's length."""
 
 
 class Capture:
-    """The copies of the request and the reply of one call. `limit` is the maximum number of bytes of each body."""
+    """The copies of one call's request and reply. `limit` is the maximum number of bytes of each body."""
 
     __slots__ = ("_body", "_limit", "_reply", "_reply_headers", "_request_cut", "_request_headers", "_size", "of")
 
@@ -49,20 +52,20 @@ class Capture:
 
     @property
     def size(self) -> int:
-        """The number of bytes of the copies of both bodies."""
+        """The number of bytes of both copied bodies."""
         return len(self._body) + len(self._reply)
 
     def replied(self, headers: Mapping[str, str]) -> None:
         self._reply_headers = headers
 
     def feed(self, data: bytes) -> None:
-        """Copy the next part of the response's body, up to the limit."""
+        """Copy the next part of the reply's body, up to the limit."""
         if self._size < self._limit:
             self._reply += data[: self._limit - self._size]
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """Return the copies of the request and the reply for the store, without secrets in their headers.
+        """Return the copies for the store, without secrets in their headers.
 
         This is called after the call has ended.
         """
@@ -77,9 +80,9 @@ class Capture:
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with a mark in place of each secret value.
+    """Return the headers with a placeholder in place of each secret value.
 
-    A value is treated as a secret if the header's name suggests one (`_SECRET_NAMED`), or if the log would hide it.
+    A value counts as a secret if the header's name suggests one (`_SECRET_NAMED`), or if the log would hide it.
     """
     named = {
         # a header may contain bytes that are not UTF-8, which JSON cannot represent

@@ -4,11 +4,11 @@
   before they are sent are therefore middlewares of this chain. Each middleware awaits the next step, and returns the
   response of that step with or without changes.
 - A `Middleware` runs once per call. An `AttemptMiddleware` runs once per attempt to serve the call.
-- A middleware that changes the events of a stream adds a stage to it (`responses.py`). A stage must pass on an error
-  (`Batch.fault`). Only `server.py` turns the error into a reply.
+- A middleware that changes the events of a stream adds a stage to the stream (`responses.py`). A stage must pass on an
+  error (`Batch.fault`). Only `server.py` turns the error into a reply.
 
-Immutable objects that are made for each call are msgspec structs, because making a frozen dataclass takes ten times as
-long. Nothing here does I/O, and nothing here knows a dialect.
+Immutable objects that are made for each call are msgspec structs. Making a frozen dataclass takes ten times as long.
+Nothing here does I/O, and nothing here knows a dialect (API format).
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ T = TypeVar("T")
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An offer (a model of a provider) that can serve a call, with the conversion between the client's and the
-    provider's format.
-    """
+    """An offer (a model of a provider) that can serve a call, with the conversion between the two API formats."""
 
     offer: Offer
     flag: Plugin
@@ -59,14 +57,14 @@ class Candidate(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Stopwatch:
-    """A stopwatch for the time that a call waits for the provider, and for files that plugins fetch."""
+    """Measures the time that a call waits for the provider, or for files that plugins fetch."""
 
     waited: float = 0.0
     stopped: bool = False
     """Whether the first event of a stream has come. Waits after the first event are not measured."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
-        """Await `reply` and add the time that this takes to `waited`."""
+        """Await `reply`, and add the duration to `waited`."""
         begun = monotonic()
         try:
             return await reply
@@ -85,7 +83,7 @@ class Metering:
     stale: bool = True
     """Whether the meter has received more of the reply since `facts` was read from it."""
     failed: bool = False
-    """Whether the meter has failed to return facts. It is not asked again after a failure."""
+    """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
 
     def read(self) -> Facts:
         """Return the facts so far. Raises `PluginFailed` if the meter fails for the first time.
@@ -107,14 +105,15 @@ class Attempt:
     request: ClientRequest
     """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
-    """Headers that the gateway adds, with names in lower case. They come from the grants and from the provider's
+    """Headers that the gateway adds, with names in lower case. They come from the grants and the provider's
     configuration, and include the credential."""
     dropped: dict[str, None] = field(default_factory=dict)
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
 
-    The values are unused: the dict serves as an ordered set."""
+    The dict serves as an ordered set. Its values are unused."""
     sent: int = 0
-    """The number of requests that the provider may have received and may charge for, except those in `stepped`."""
+    """The number of requests that the provider may have received and may charge for. Those in `stepped` are not
+    included."""
     stepped: int = 0
     """The number of requests that plugins' `steps` have sent to the provider, such as a request to count tokens."""
     head: Head | None = None
@@ -123,11 +122,11 @@ class Attempt:
     delivered: int | None = None
     """The number of received bytes; None before a reply.
 
-    For a stream, only the bytes of the model's output count. For another reply, the whole body counts."""
+    For a stream, only the bytes of the model's output count. Otherwise the whole body counts."""
     whole: bool = False
-    """Whether a reply that is not a stream was received completely, so that its report of usage is final."""
+    """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
     used: Used | None = field(default=None, repr=False)
-    """The credential with which the last request was sent. None before the first request, and if the key is fixed."""
+    """The credential of the last request. None before the first request, and if the provider's key never changes."""
     key: KeyState | None = field(default=None, repr=False)
     """The key that was chosen for the attempt; None if the provider has only one key or none."""
     renewed: bool = False
@@ -135,19 +134,19 @@ class Attempt:
     began: float = field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
     stack: AsyncExitStack | None = field(default=None, repr=False)
-    """The clean-up of the attempt. None if the call has only one candidate; `Call.stack` then does the clean-up."""
+    """The clean-up of the attempt; None if the call has only one candidate. `Call.stack` then does the clean-up."""
     deadline: float | None = None
-    """The time by which the first event must have come, by the monotonic clock, in seconds; None without a limit."""
+    """The latest time for the first event, by the monotonic clock, in seconds; None without a limit."""
     problem: Problem | None = None
     """The failure of the attempt before its first event; None if there was none.
 
     This field, `seconds` and `cost` are set only in calls that can have several attempts (failover)."""
     seconds: float | None = None
-    """The duration of a failed attempt."""
+    """The duration of a failed attempt, in seconds."""
     cost: Cost | None = None
     """The cost of a failed attempt."""
     is_reported: bool = False
-    """Whether the end of the attempt was reported to the health of providers (`call/failover.py`)."""
+    """Whether the result of the attempt was reported to the health of providers (`call/failover.py`)."""
     redaction: Redaction = field(init=False, repr=False)
     """The object that removes the gateway's keys from everything that the provider sends back."""
 
@@ -159,7 +158,7 @@ class Attempt:
     def drop(self, path: str) -> None:
         """Record a field that is left out (the callback `Drop` of plugins).
 
-        Duplicates, and fields beyond the maximum, are ignored.
+        Duplicates are ignored, and so is every field after the maximum number.
         """
         add_dropped(self.dropped, path)
 
@@ -194,10 +193,10 @@ class Call:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of everything that is opened for the call.
 
-    `finally` blocks of the stream's generators are not enough: they do not run in a generator that is closed before it
-    has started."""
+    A `finally` in the generators of the stream would not be enough. It does not run in a generator that is closed
+    before it has started."""
     admitted: Admitted | None = field(default=None, repr=False)
-    """The call's admission, with the bytes reserved for it. None for a call that is not sent to a provider."""
+    """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
@@ -209,21 +208,22 @@ class Call:
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
     announced: Attempt | None = field(default=None, repr=False)
-    """The attempt that was last announced in the journal, before it was sent (`write_ahead.py`); None before that."""
+    """The attempt that was written to the journal last, before it was sent (`write_ahead.py`); None if there is
+    none."""
     left: bool = False
-    """Whether the client has disconnected. The rest of the provider's reply is then read only to learn its cost."""
+    """Whether the client has disconnected. The rest of the reply is then read only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)
     """A function that is called when the client disconnects. It returns whether the call continues without the client.
 
-    If this is None, the call is cancelled when the client disconnects."""
+    None if the call is cancelled when the client disconnects."""
     filters: CallFilters | None = field(default=None, repr=False)
     """The filters that are open for the call; None if the configuration has switched on none."""
     filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
-    """Headers that filters add to the request to the provider, with names in lower case."""
+    """Headers that filters add to the provider's request, with names in lower case."""
     fetches: Fetches | None = field(default=None, repr=False)
-    """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
+    """Fetches the files that the request names by URL; None until a plugin needs the first file."""
     first_event: float | None = None
-    """The time of a stream's first event, by the monotonic clock, in seconds; None if no event has come."""
+    """The time of a stream's first event, by the monotonic clock, in seconds; None before it."""
 
     def hold_reply(self, size: int) -> None:
         """Reserve `size` bytes for the buffered part of the reply. Raises `UpstreamFailed` if the budget is used up."""
@@ -258,19 +258,17 @@ class Call:
 
     @property
     def requests(self) -> int:
-        """The number of requests that providers may have received in all attempts, including the requests of plugins'
-        `steps`.
-        """
+        """The number of requests that providers may have received, in all attempts and in plugins' `steps`."""
         return sum([attempt.sent + attempt.stepped for attempt in self.attempts])
 
     @property
     def is_native(self) -> bool:
-        """Whether the provider's reply is passed to the client unchanged, because both speak the same format."""
+        """Whether the provider's reply is passed to the client unchanged, because both use the same format."""
         return bool(self.attempts) and self.attempts[-1].candidate.way is Way.NATIVE
 
     @property
     def facts(self) -> Facts | None:
-        """The facts (usage, stop reason, ...) that were read last from the reply; None before a reply."""
+        """The facts (usage, stop reason, ...) that were last read from the reply; None before a reply."""
         attempt = self.attempt
         return attempt.metering.facts if attempt and attempt.metering else None
 
@@ -297,8 +295,8 @@ class Call:
         """Return the seconds that the gateway added to the call; None if no provider was called.
 
         This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
-        The time spent waiting for the provider is subtracted. Network latency and the opening of a connection count as
-        waiting. So does the work of other calls on the event loop during a wait.
+        The time spent waiting for the provider is subtracted. It includes the network, and the opening of a connection.
+        It also includes the work of other calls on the event loop during a wait.
         """
         if not self.requests:
             return None

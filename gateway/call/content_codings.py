@@ -1,6 +1,6 @@
 """Decoders of the content codings in which clients may send a body: gzip, deflate, br and zstd (RFC 9110, 8.4.1).
 
-- The limit applies to the decoded size. A body is decoded in small steps, so that a few kilobytes that would decode to
+- The limit applies to the decoded size. A body is decoded in small steps. So a few kilobytes that would decode to
   gigabytes are refused after `limit` bytes.
 - A client may apply several codings in sequence. The result of each decoding must stay within the limit.
 - Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. This does
@@ -18,15 +18,14 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Maximum number of bytes that a decoder takes in one step. It is also the maximum that a decoder returns in one
-step."""
+"""Maximum number of bytes in one step of a decoder, both of its input and of its output."""
 SLICE: Final = 1024 * 1024
 """Number of decoded bytes after which decoding pauses, so that the caller can reserve memory for them."""
 MAX_CODINGS: Final = 4
-"""Maximum number of codings of one body. Each coding may cost the work of decoding a body of the maximum size."""
+"""Maximum number of codings of one body. Each coding may take as long to decode as a body of the maximum size."""
 MAX_FRAMES: Final = 1000
-"""Maximum number of gzip members or zstd frames in one body. Even a member or frame that decodes to nothing costs a
-step, and the limit on decoded bytes does not bound their number."""
+"""Maximum number of gzip members or zstd frames in one body. Even a frame that decodes to nothing costs a step, and the
+limit on decoded bytes does not bound the number of such frames."""
 _SHOWN: Final = 50
 """Maximum number of characters of an unknown coding's name in the error message."""
 _WINDOW_LOG: Final = 23
@@ -36,16 +35,16 @@ _ZLIB_HEADER: Final = 2
 """Size in bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
-"""A function that yields the decoded parts of a body. For damaged data, it raises one of the exceptions that
-`_errors_of` returns."""
+"""A function that yields the decoded parts of a body. For damaged data, it raises one of the exceptions in
+`_errors_of`."""
 
 
 class _Cut(ValueError):
-    """The error for a body that ends in the middle of its coding, or has more data after the end of its coding."""
+    """The error for a body that ends too early for its coding, or has data after the end of its coding."""
 
 
 def names(values: Iterable[str]) -> list[str]:
-    """Return the codings that a request's `Content-Encoding` headers name, except `identity`.
+    """Return the codings in a request's `Content-Encoding` headers, except `identity`.
 
     The order is the order in which the client applied the codings (RFC 9110, 8.4). Raises `Refused` for an unknown
     coding, and for too many codings.
@@ -63,7 +62,7 @@ def names(values: Iterable[str]) -> list[str]:
 
 
 class Decoding:
-    """Decodes a body in slices, so that the caller can reserve memory for each slice before the next slice is decoded.
+    """Decodes a body in slices. Between two slices, the caller can reserve memory for the next slice.
 
     An empty body stays empty, whatever codings the request names.
     """
@@ -78,7 +77,7 @@ class Decoding:
     def slice(self) -> int | None:
         """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data; None at the end.
 
-        Raises `Refused` if the body is damaged, or is larger than the limit after one of its codings is removed.
+        Raises `Refused` if the body is damaged, or if a decoding exceeds the limit.
         """
         return next(self._slices, None)
 
@@ -90,7 +89,7 @@ class Decoding:
             self.body = b"".join(parts)
 
     def _decode_one(self, name: str, parts: list[bytes]) -> Iterator[int]:
-        """Append the decoded parts of the body. Yield their size after each slice."""
+        """Append the decoded parts of the body to `parts`. After each slice, yield their total size."""
         size = counted = 0
         try:
             for part in _DECODERS[name](self.body) if self.body else ():
@@ -187,7 +186,7 @@ def _unbrotli(body: bytes) -> Iterator[bytes]:
 
 
 def _library(name: str) -> Any:
-    """Return the module that decodes a coding. It is imported at its first use, because few clients use br or zstd."""
+    """Import and return the module that decodes a coding. The import is late, because few clients use br or zstd."""
     return importlib.import_module(_LIBRARIES[name][0])
 
 

@@ -1,6 +1,6 @@
-"""The objects that request handlers get from the aiohttp application, and that live as long as the process.
+"""The objects that request handlers get from the aiohttp application. They live as long as the process.
 
-This file only declares them: `process/app.py` makes them, and `process/reload.py` replaces the configuration.
+This file only declares them. `process/app.py` makes them, and `process/reload.py` replaces the configuration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ConfigReloader(Protocol):
 
     @property
     def key(self) -> bytes:
-        """The secret key from which entity tags, and the marks shown in place of secrets, are computed."""
+        """The secret key for computing entity tags, and the placeholders that are shown instead of secrets."""
 
     @property
     def loaded(self) -> Loaded:
@@ -63,39 +63,37 @@ class ConfigReloader(Protocol):
 
     @property
     def history(self) -> History | None:
-        """The last versions of the configuration; None if they are not kept."""
+        """The earlier versions of the configuration; None if they are not kept."""
 
     @property
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration as it is in use: a listener given on the command line replaces the listeners of the
-        file.
-        """
+        """Return the configuration with the listener from the command line, if any, in place of its own listeners."""
 
     def etag(self, data: bytes, error: str = "") -> str:
         """Return an entity tag for the content of the file.
 
-        The tag depends on the content (`data`) and on the reason why the content was refused (`error`).
+        The tag depends on `data`, the content, and on `error`, the reason why the content was refused.
         """
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
-        """Replace the file's content by `text` and use it as the configuration, but only if the present content is
-        `expected`.
+        """Replace the content of the file by `text`, and use the new configuration.
 
-        Raises `CannotReplace`, `OSError`, `ConfigError`, `NotTaken` and the exceptions of `check`; see `Reloader.save`.
+        This is done only if the present content is `expected`. Raises `CannotReplace`, `OSError`, `ConfigError`,
+        `NotTaken` and the exceptions of `check`; see `Reloader.save`.
         """
 
 
 @dataclass(slots=True)
 class Gateway:
-    """The objects that handlers use, made by `process/app.py`."""
+    """The objects that request handlers use, made by `process/app.py`."""
 
     current: Current
     registry: Registry
     store: Store
     follower: JournalFollower
-    """The writer of the records of calls: first into the journal, and from the journal into the store."""
+    """Writes the records of calls to the journal, and copies them from the journal to the store."""
     bodies: Bodies
     quotas: Quotas
     metrics: Metrics
@@ -107,11 +105,11 @@ class Gateway:
     health: Health
     """The health of each model at each provider. Calls avoid models that fail."""
     models: DiscoveredModels
-    """The lists of models that were received from providers with `"models": "discover"`."""
+    """The models that were received from providers with `"models": "discover"`."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)
-    """The calls in flight by id, from the moment at which their request is parsed."""
+    """The calls in flight, by id. A call is added when its request is parsed."""
     keeper: Keeper = field(default_factory=Keeper)
     predecessors: Predecessors = field(init=False)
     draining: bool = False
@@ -134,15 +132,15 @@ class Gateway:
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 IDENTITY: Final = web.RequestKey("identity", Identity)
-"""Key of the caller's `Identity` in a request. Requests that were refused before or during identification, and requests
-for open routes such as /healthz, have none."""
+"""Key of the caller's `Identity` in a request. Requests that the guard refused, and requests for open routes such as
+/healthz, may have none."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 ENDED: Final = web.RequestKey("ended", BaseException)
 """Key of the exception with which the guard ended a call: `Refused`, or `CancelledError` if the client disconnected
-before it was identified. The server writes the record, and replies to a refused call in the client's dialect."""
+during identification. The server writes the record. It replies to a refused call in the client's dialect (API
+format)."""
 CALL: Final = web.RequestKey("call", Call)
-"""Key of the `Call` that was made from a request. A request for a page, or a request that is not parsed yet, has
-none."""
+"""Key of the `Call` that belongs to a request. Requests for pages, and requests that are not parsed yet, have none."""
 
 
 def identity_of(request: web.Request) -> Identity | None:

@@ -23,7 +23,7 @@ NOTHING: Final = Cost(0, "", cache_saved=0)
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    """Return the sum of costs. The sum is unknown if one of them is."""
+    """Return the sum of `costs`. If one of them is unknown, the sum is unknown."""
     known = [cost.nanodollars for cost in costs if cost.nanodollars is not None]
     saved = [cost.cache_saved for cost in costs if cost.cache_saved is not None]
     return Cost(

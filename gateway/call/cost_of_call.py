@@ -1,10 +1,11 @@
 """The cost of a call, from the usage that the provider reports, or from an estimate if the provider reports none.
 
-The cost is computed once, when the call has ended, and the record tells whether it is an estimate. If several attempts
-were made, each of them has a cost of its own by the price of its own model, and the call costs their sum. Prices of
-tokens are in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
+The cost is computed once, when the call has ended. The record tells whether the cost is an estimate. The cost of a call
+with several attempts is the sum of the attempts' costs. Each attempt is charged at the price of its own model. Prices
+of tokens are in `money/prices/rates.py`. `settlement.py` decides the amount that a quota reserves before a call.
 
-- Each separately billed part of a call is priced by the model that did the work, in the provider's price list.
+- Some replies have several parts that are billed separately. The price of a part depends on the model that did the
+  work, in the provider's price list.
 - If the provider reports that another model did the work (a fallback, an advisor), and that model has no price, the
   cost is unknown.
 - If the name in the reply's `model` differs from the called model and has no price, the name may be an alias. Then the
@@ -32,28 +33,29 @@ from gateway.money.prices.table import Prices, matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
-"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. Other error
-statuses (408, 424, 504) may come after a model has run."""
+"""HTTP statuses of replies for which a provider charges nothing, because no model has run. Other error statuses (408,
+424, 504) may come after a model has run."""
 
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost no money. They do not count towards rate limits of tokens."""
 
 ROUTERS: Final = frozenset({"openrouter"})
-"""Price lists of routers whose replies have the charged amount in USD (OpenRouter's documentation)."""
+"""The names of the price lists of routers. Their replies state the charged amount in USD (OpenRouter's
+documentation)."""
 _NO_TOKENS: Final = Usage()
 
 MOST_BYTES: Final = 8
-"""Maximum average number of bytes per token in a reply.
+"""Maximum plausible number of bytes per token in a reply.
 
-If a reply has more bytes per reported token, the report is outdated: it was made before most of the reply was written.
-"""
+If a reply has more bytes per reported token, the usage report is outdated. It was made before most of the reply was
+written."""
 
 
 def last_cost(call: Call, facts: Facts, *, complete: bool) -> Cost:
     """Return the cost of the last attempt of a call; 0 if there was no attempt.
 
-    `facts` are the facts (usage, stop reason, ...) of the attempt's reply.
+    `facts` (usage, stop reason, ...) are read from the reply of this attempt.
     """
     if (attempt := call.attempt) is None:
         return NOTHING
@@ -71,12 +73,13 @@ def total_cost(call: Call, last: Cost) -> Cost:
 
 
 def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost of an attempt, whose reply has the `facts`.
+    """Return the cost of an attempt. `facts` were read from its reply.
 
-    The cost is computed from the provider's report of usage, or from an estimate if there is no report. It is 0 if no
-    model was reached. The report of a reply that broke off is only a lower bound, so the cost is then marked as
-    estimated. A reply broke off if it has no stop reason, is not `complete`, and was not read to its end. A stream also
-    counts as broken off if it has output, and its report has input tokens but no output tokens.
+    - The cost is 0 if no model was reached.
+    - If the reply reports no usage, the usage is estimated.
+    - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated. A reply
+      broke off if it has no stop reason, is not `complete`, and was not read to its end.
+    - A stream with output also counts as broken off if it reports input tokens but no output tokens.
     """
     if not attempt.sent or call.operation in UNBILLED_OPERATIONS:
         return NOTHING
@@ -100,7 +103,7 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
-    """Return the cost of the parts that the provider reported, or the amount that a router says it charged.
+    """Return the cost of the `parts`, or the amount that a router says it charged.
 
     If the reply was `cut` off, the cost is marked as estimated.
     """
@@ -138,7 +141,7 @@ def _is_cached(usage: Usage) -> bool:
 
 
 def uncached(usage: Usage) -> Usage:
-    """Return the usage that the same call would have without a cache: all input is fresh input."""
+    """Return the usage that the call would have had without a cache: all input counts as fresh input."""
     given = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     return replace(usage, input=given, cache_read=0, cache_write_5m=0, cache_write_1h=0)
 
@@ -146,7 +149,7 @@ def uncached(usage: Usage) -> Usage:
 def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
     """Return the nanodollars that caching saved; None if a cost is unknown.
 
-    There is a pair for each part of the call: its cost without the cache, and its cost with the cache.
+    `pairs` has two costs for each part of the call: without the cache, and with the cache.
     """
     if not pairs:
         return 0
@@ -163,10 +166,11 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices for a part of a call of `model`, and whether these prices are a guess.
+    """Return the prices for a part of a call, and whether they are a guess.
 
-    The prices are those of the model that did the part. If it has no price and the part is the reply itself, they are
-    those of `model`. This is a guess if the two names do not resemble each other.
+    `model` is the called model. If another model did the part, the prices of that model are used. If that model has no
+    prices and the part is the reply itself, the prices of `model` are used. They are a guess if the two names do not
+    resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:
@@ -179,9 +183,9 @@ def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) ->
 
 
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
-    """Return whether the provider refused the request before a model ran, so that nothing is charged.
+    """Return whether the provider refused the request before a model ran, and so charges nothing.
 
-    This is known from the reply's status, or from the first event of a stream.
+    The status of the reply tells this, or the first event of a stream.
     """
     if attempt.head is None or attempt.delivered is not None:
         return False
@@ -190,13 +194,13 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
 
 
 def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Sequence[Part]:
-    """Return the billed parts of a call with estimated numbers of tokens, for a missing or incomplete usage report.
+    """Return the billed parts of an attempt with estimated numbers of tokens, for a missing or incomplete usage report.
 
-    - No number is less than the number that the provider reported.
+    - An estimate is never lower than the reported number.
     - Without a report, input tokens are estimated from the body that was sent (`money/quotas/estimate.py`). No input
       counts as cached.
-    - Output tokens are estimated from the bytes of the received text, thinking and tool arguments, at three bytes per
-      token. This estimate is used if there are more than `MOST_BYTES` bytes for each reported output token.
+    - If the reply has more than `MOST_BYTES` bytes for each reported output token, output tokens are estimated from its
+      bytes. The bytes of text, thinking and tool arguments count, at three bytes per token.
     - If the reply is not `complete`, output tokens are also estimated from the time since the request was received.
       Without this estimate, hidden thinking would be free, and a client could get free output by disconnecting just
       before the end.
@@ -224,7 +228,7 @@ def elapsed(call: Call, attempt: Attempt) -> float:
 
 
 def expected(call: Call) -> Estimate:
-    """Return the maximum usage of a call: the amount that was reserved for it, or else a rough estimate."""
+    """Return the maximum usage of a call: the amount that was reserved, or a rough estimate without a reservation."""
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]

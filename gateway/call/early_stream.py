@@ -1,9 +1,8 @@
-"""The early head of a stream: response headers and pings that are sent to the client while the provider's first event
-is late.
+"""The early head of a stream: response headers and pings that the client gets before the provider's first event.
 
-- Without them, clients and load balancers close the connection before the first event comes.
-- Usually the server sends the headers only with the first event, because until then an error can still be sent with its
-  own status. An error that occurs after an early head is written into the stream.
+- If the first event is late, clients and load balancers would otherwise close the connection.
+- Usually the server sends the headers only with the first event. Until then, an error can still be sent with its own
+  status. An error after an early head is written into the stream.
 - A call whose first event comes in time only costs one timer.
 """
 
@@ -19,18 +18,20 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor for the delay of the early head while the provider has not even sent its own response headers.
+"""Factor by which the early head is delayed while the provider has not sent its response headers.
 
-With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds.
-"""
+With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds."""
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that returns the response whose head is sent early, and the bytes of a ping; b"" if the format has no
-pings."""
+"""A function that makes the response whose head is sent early. It also returns the bytes of a ping; b"" if the format
+has no pings."""
 
 
 class EarlyStream:
-    """The early head and the pings of one streamed call, if they become necessary."""
+    """The early head and the pings of one streamed call.
+
+    Nothing is sent if the provider's first event comes in time.
+    """
 
     def __init__(self, request: web.Request, opening: Opening, seconds: float, patience: float) -> None:
         self._request = request
@@ -44,22 +45,19 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has sent the headers of a stream.
-
-        The early head is then due after the usual ping interval.
-        """
+        """Note that the provider has sent its response headers. The early head is then due sooner."""
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)
 
     def cancel(self) -> None:
-        """Send no more pings."""
+        """Stop the pings."""
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Send no more pings. Return the response if its head has been sent already; None otherwise."""
+        """Stop the pings. Return the response if its head has been sent already; None otherwise."""
         self.cancel()
         if self._task is not None:
             await asyncio.wait({self._task})

@@ -1,8 +1,9 @@
-"""A cache of the encoded replies to requests for lists of models or providers.
+"""A cache of encoded lists of models or providers, which are the replies to requests for such lists.
 
-- A list depends on the configuration, the caller's access and the parameters of the request. It is made once and kept
-  until the configuration is reloaded.
-- Making a long list takes up to half a second, so it is made in a thread. Requests for the same list share the work.
+- A list depends on the configuration, the caller's access and the parameters of the request. It is kept until the
+  configuration is reloaded.
+- Making a long list takes up to half a second, so it is made in a thread. Simultaneous requests for the same list share
+  the work.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from gateway.call import plugin_threads
 from gateway.contract.errors import INTERNAL, GatewayError, Problem
 
 LONG: Final = 256
-"""Number of models above which a list is made in a thread. A shorter list takes some 10 milliseconds or less."""
+"""Number of models above which a list is made in a thread. Making a shorter list takes at most some 10 milliseconds."""
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Maximum number of bytes of all lists that are kept. A list of 10,000 models has some 6 MB."""
+"""Maximum total size of the cached lists, in bytes. A list of 10,000 models has some 6 MB."""
 SECONDS: Final = 30.0
 """Maximum number of seconds that a request waits for a long list."""
 
@@ -30,7 +31,7 @@ class EncodedLists:
         self._working: dict[Hashable, asyncio.Future[plugin_threads.Outcome]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], bytes], *, is_long: bool) -> bytes:
-        """Return the list with this key. If it is not in the cache, `make` makes it. Raises the exceptions of `make`.
+        """Return the list with this key. If it is not cached, `make` makes it. Raises the exceptions of `make`.
 
         `is_long` is true if the list may have more than `LONG` models.
         """

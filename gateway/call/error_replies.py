@@ -1,4 +1,7 @@
-"""Error replies in the format of the client's API, or in the gateway's own format if the plugin of that API fails."""
+"""Error replies in the format of the client's API.
+
+If the plugin of that API fails, the reply has the gateway's own format.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from gateway.contract.registry import Plugin
 T = TypeVar("T")
 
 Report = Callable[[GatewayError], None]
-"""A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
+"""A function that logs and counts a plugin's failure, and ignores any other error."""
 
 
 def error_reply(
@@ -26,9 +29,9 @@ def error_reply(
     native: bool = False,
     request: ClientRequest | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Return the status, the headers and the body of the reply for an error before the first byte is sent.
+    """Return the status, the headers and the body of an error reply. No byte of a reply may have been sent yet.
 
-    If `native` is true, client and provider use the same format, and the provider's own error reply is returned
+    If `native` is true, client and provider use the same format, so the provider's own error reply is returned
     unchanged. `request` is None if the error came before the request was parsed.
     """
     report(error)
@@ -45,19 +48,19 @@ def error_reply(
 
 
 def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report: Report, body: bytes) -> bytes:
-    """Return the body of an error in the form that the client expects.
+    """Return an error's `body` in the form that the client expects.
 
-    If the client asked for a stream in the form of a JSON array, the error is an array with one item. Google's API
-    sends errors in this form too (googleapis/python-aiplatform#5010).
+    If the client expects a stream that is a JSON array, the error becomes an array with one item, as in Google's API
+    (googleapis/python-aiplatform#5010).
     """
     is_array = result_of(error, report, "", flag.stream_type, request) == json_array.CONTENT_TYPE
     return json_array.encode(body, first=True) + json_array.END if is_array else body
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Return the result of a plugin's hook that helps to write the reply to `error`; `otherwise` if the hook fails.
+    """Call a hook of a plugin while the reply to `error` is made, and return its result; `otherwise` if the hook fails.
 
-    The failure is reported, except if it is `error` itself, which was reported before.
+    A failure of the hook is reported. If it equals `error`, it was reported before.
     """
     try:
         return hook(*args)

@@ -1,14 +1,14 @@
 """Failover: rules that decide after which failures another candidate (model of a provider) may serve a call.
 
-- Another candidate is tried only before the first event of the reply, so that the client gets only one reply.
+- Another candidate is tried only before the first event of the reply. So the client never gets parts of two replies.
 - Another candidate is tried if the provider cannot be reached, fails, throttles, is overloaded, is silent for too long,
-  breaks off, or refuses the gateway's key or account.
-- Another candidate is tried if the provider's limit of calls in flight is reached, or if fields of the request would be
-  dropped and the provider's `on_loss` forbids that.
-- No other candidate is tried after a mistake in the client's request, because another provider would refuse the request
-  too. None is tried after a failure of a plugin, or if the gateway has no memory left.
-- If the gateway refuses the request for another reason, such as a field that a conversion does not support, another
-  candidate is tried only if a provider has failed before.
+  or breaks off. It is also tried if the provider refuses the gateway's key or account.
+- Another candidate is tried if the provider's limit of calls in flight is reached. It is also tried if fields of the
+  request would be dropped and the provider's `on_loss` forbids that.
+- After a mistake in the client's request, no other candidate is tried, because another provider would refuse the
+  request too. None is tried after a failure of a plugin, or if the gateway has no memory left.
+- The gateway may also refuse a request for another reason, such as a field that a conversion does not support. Then
+  another candidate is tried only if a provider has failed before.
 - If no candidate serves the call, `error_of_all` chooses the error for the client.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.
@@ -32,22 +32,22 @@ from gateway.contract.errors import (
 )
 
 SERVER_ERRORS: Final = 500
-"""The lowest status with which a provider reports a failure of its own. Most lower statuses blame the client."""
+"""The lowest status for failures of a provider. Most lower statuses blame the client."""
 _STATUSES: Final = frozenset({402, 408, 409, 424, 425, 429})
-"""Statuses below `SERVER_ERRORS` that do not blame the client: an account without money (402), a time limit (408), a
-conflict with another request (409), a model that failed (424, Amazon Bedrock), a request that came too early (425) and
-too many requests (429)."""
+"""Lower statuses that do not blame the client: no money on the account (402), a time limit (408), a conflict with
+another request (409), a failed model (424, Amazon Bedrock), a request that came too early (425), too many requests
+(429)."""
 _KEY_STATUSES: Final = frozenset({401, 403})
 """Statuses with which a provider refuses a key, or access to a model with this key."""
 NO_MEMORY: Final = "buffer_bytes"
-"""The reason in an error (`Problem.reason`) if the gateway has no memory left for a provider's reply."""
+"""The reason (`Problem.reason`) of an error if the gateway has no memory left for a provider's reply."""
 _BROKEN: Final = frozenset({UPSTREAM, TIMEOUT})
-"""Error codes (`Problem.code`) of failures without an error status from the provider: the reply broke off, the gateway
-has no valid key, or the provider was silent for too long."""
+"""Error codes (`Problem.code`) of failures for which the provider sent no error status. Examples: the reply broke off,
+the gateway has no valid key, or the provider was silent for too long."""
 
 
 class CandidateRefused(Refused):
-    """A refusal that concerns one candidate only, so that another candidate may serve the call."""
+    """A refusal for one candidate only. Another candidate may still serve the call."""
 
 
 class Health(Protocol):
@@ -57,16 +57,17 @@ class Health(Protocol):
         """Return whether a call may be sent to the model.
 
         This is called just before an attempt, and only if the call has other candidates or keys. If no candidate may be
-        tried, the first candidate is tried nevertheless.
+        tried, the first one is tried nevertheless.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Note how an attempt ended.
 
         This is called once for each attempt that was sent, or whose provider could not be reached. It is not called if
-        the attempt was cancelled or throttled, or if the gateway failed. `seconds` is the duration of the attempt until
-        the first event of a stream, the whole reply, or the failure. It is None if the provider refused the request
-        because of the caller's mistake.
+        the attempt was cancelled or throttled, or if the gateway failed.
+
+        `seconds` is the duration until the first event of a stream, the whole reply, or the failure. It is None if the
+        provider refused the request because of the caller's mistake.
         """
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
@@ -79,8 +80,8 @@ class Health(Protocol):
 def is_providers_failure(error: GatewayError, *, is_our_key: bool) -> bool:
     """Return whether an attempt failed because of its provider, so that another candidate may be tried.
 
-    `is_our_key` is true if the request had the gateway's key. The refusal of a client's own key is no failure of the
-    provider.
+    `is_our_key` is true if the request had the gateway's key. If a provider refuses a client's own key, this is no
+    failure of the provider.
     """
     if not isinstance(error, UpstreamFailed):
         return False
@@ -100,13 +101,13 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 
 
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
-    """Return the error for the client if all attempts have failed. `errors` are the errors of the attempts, in order.
+    """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - The result is the last failure of a provider, other than throttling.
-    - If all failed providers throttled, the result is a throttling, with the shortest `Retry-After` of all.
+    - The result is the last failure of a provider, but throttling does not count.
+    - If all failed providers throttled, the result is the last throttling, with the shortest `Retry-After` of all.
     - If no provider failed, the result is the last refusal by the gateway.
-    - The result has the provider's own error body only if it is the error of the last attempt. An earlier attempt may
-      have had another format.
+    - The result has the provider's own error body only if it is the error of the last attempt. The body of an earlier
+      attempt may have another format.
     """
     last = errors[-1]
     failures = [error for error in errors if isinstance(error, UpstreamFailed)]

@@ -1,14 +1,13 @@
-"""Gives the text of replies to filters (plugins that read and change calls), and puts the text that they return into
-the reply.
+"""Gives the text of replies to filters (plugins that read and change calls), and puts their results into the reply.
 
-- Everything here is in the client's dialect: the translated reply, or the provider's own if no translation is needed.
-  The function `places` of the client's compatibility flag finds the texts in it.
+- Filters see the reply in the client's dialect (API format), after any translation. The function `places` of the plugin
+  of that format finds the texts in the reply.
 - An event in which no filter changes text keeps its bytes.
-- If a filter holds text back, the event with this text waits, and so do all later events. The filter gets the held
-  text again, together with the next text of the same block. Its result is put into the event of the next text. If the
-  block ends without a next text, the held text is put back into its own event. So filters add no events.
-- If an event repeats the whole text of a block, it gets the filtered text of the block. A value that repeats text in a
-  form that filters cannot change (`Copy`) is emptied if a filter changes text.
+- A filter may hold text back. Then the event with this text waits, and so do all later events. The filter gets the held
+  text again, followed by the next text of the same block. Its result is put into the event of the next text. If the
+  block ends before, the held text is put back into its own event. So filters add no events.
+- If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
+  form that filters cannot change (`Copy`). They are emptied if a filter changes text.
 
 Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
 unless a filter has to be awaited (`awaiting.py`).
@@ -39,11 +38,11 @@ from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
-"""Maximum total size in bytes of the events that wait because a filter holds back text of an earlier event."""
+"""Maximum total size in bytes of the events that wait while a filter holds text back."""
 
 
 class _Run:
-    """One filter that reads the text of one reply."""
+    """One filter while it reads the text of one reply."""
 
     __slots__ = ("_hook", "call", "is_async", "method", "one")
 
@@ -57,10 +56,10 @@ class _Run:
         )
 
     def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
-        """Return the text to pass on, and keep the text that the filter holds back.
+        """Return the text to pass on, and store the text that the filter holds back.
 
-        `result` is the filter's result. `whole` is the text that the filter got: the text that it held back, and then
-        the new piece. Raises `PluginFailed` if the result is not allowed.
+        `result` is the filter's result. `whole` is the text that the filter got: text that it held back before, and the
+        new piece. Raises `PluginFailed` if the result is not allowed.
         """
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
@@ -76,7 +75,7 @@ class _Run:
 
 
 class Texts:
-    """The text of one reply as it passes through all filters that read text."""
+    """Passes the text of one reply through all filters that read text."""
 
     def __init__(self, filters: CallFilters, pool: ProcessPool) -> None:
         self._filters = filters
@@ -86,7 +85,7 @@ class Texts:
     def feed(
         self, block: Block, piece: str, runs: Sequence[_Run] | None = None, *, last: bool, is_json: bool = False
     ) -> str | Work[str]:
-        """Give a piece of text to the filters, and return the text to pass on to the client.
+        """Give a piece of text to the filters, and return the text for the client.
 
         If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
         filters that get the text; None for all filters. Raises `GatewayError` if a filter blocks the call or fails.
@@ -135,7 +134,7 @@ class Texts:
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
     """Return the body of a reply that is not a stream, with its texts filtered. Raises the exceptions of `Texts.feed`.
 
-    `places` is the hook of the client's compatibility flag that finds the texts in a body.
+    `places` is the hook that finds the texts in a body, from the plugin of the client's API format.
     """
     texts = Texts(filters, pool)
     changes: dict[int, str] = {}
@@ -152,7 +151,7 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 class FilteredStream(Stage):
-    """The events of one stream as they pass through the filters."""
+    """Passes the events of one stream through the filters."""
 
     __slots__ = (
         "_blocks", "_is_changed", "_made", "_open", "_places", "_pool", "_queue", "_size", "_texts", "_turns",
@@ -177,9 +176,9 @@ class FilteredStream(Stage):
         """The work on a batch that has to wait, and what it waits for; None if there is none."""
 
     def feed(self, batch: Batch) -> Batch | None:
-        """Return the events of the batch with their texts filtered. If a filter fails, the result has the error.
+        """Return the events of the batch with filtered texts. If a filter fails, the returned batch has the error.
 
-        Return None if something must be awaited. `feed_slowly` then returns the events.
+        Return None if something must be awaited. Then `feed_slowly` returns the events.
         """
         work = self._filtered(batch)
         wanted = next(work, None)
@@ -201,7 +200,7 @@ class FilteredStream(Stage):
         return self._made
 
     def _filtered(self, batch: Batch) -> Work[None]:
-        """Filter the texts of a batch. The resulting batches are put into `_made`."""
+        """Filter the texts of a batch, and put the resulting batches into `_made`."""
         count, fault = 0, batch.fault
         try:
             for number, event in enumerate(batch.events):
@@ -224,7 +223,7 @@ class FilteredStream(Stage):
         self._made = yield from self._ready(batch.events[:count], fault, costly=batch.costly)
 
     def _rest(self) -> Work[None]:
-        """Put the events that still wait at the end of a complete stream into `_made`."""
+        """Put the events that still wait at the end of a stream into `_made`."""
         fault = yield from self._finish()
         self._made = yield from self._ready((), fault, costly=False)
 
@@ -238,7 +237,7 @@ class FilteredStream(Stage):
             return ()
 
     def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
-        """Do the work of `_found` in a worker process, because the event takes long to read."""
+        """Do the work of `_found` in a worker process, because reading the event takes long."""
         if not event.payload or event.raw == b"":
             return ()
         try:
@@ -250,9 +249,10 @@ class FilteredStream(Stage):
         return items
 
     def _taken(self, event: Event, items: Sequence[Item], *, costly: bool) -> Work[WaitingEvent | None]:
-        """Give the texts of an event to the filters. `items` are the texts.
+        """Give the texts of an event (`items`) to the filters.
 
-        Return the event with its new texts; None if the event can be passed on unchanged and at once.
+        Return the event with its new texts; None if it can be passed on unchanged and at once. `costly` is true if
+        reading the event takes long (`Batch.costly`).
         """
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
@@ -285,7 +285,10 @@ class FilteredStream(Stage):
         return block
 
     def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
-        """Note a text of a block that the filters have passed on. `is_whole` is true if it is the block's last text."""
+        """Note `text` of a block, which the filters have passed on.
+
+        `is_whole` is true if no more text of the block follows.
+        """
         block.sent.append(text)
         if not (is_whole or block.is_open):
             self._open.add(block)
@@ -295,7 +298,7 @@ class FilteredStream(Stage):
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
         """Note that `new` replaces `text` in a waiting event. `number` is the index of the text in the event.
 
-        If filters hold back text of the block, that text will be put into this event too.
+        If filters hold back text of the block, the held text will go into this event too.
         """
         if block.held:
             block.carry((waiting, number, new))
@@ -304,7 +307,7 @@ class FilteredStream(Stage):
             self._is_changed = True
 
     def _end(self, blocks: Iterable[Block]) -> Work[None]:
-        """End blocks: get the text that filters held back in them, and put that text into the waiting events."""
+        """End blocks: get the text that filters held back in them, and put it into the waiting events."""
         for number, block in enumerate(blocks):
             if number and is_due(number):
                 yield self._turns.take
@@ -318,7 +321,7 @@ class FilteredStream(Stage):
                     block.sent.append(rest)
 
     def _finish(self) -> Work[GatewayError | None]:
-        """End all open blocks. Return the error of a filter, or None."""
+        """End all open blocks. Return the error if a filter fails, otherwise None."""
         try:
             yield from self._end(self._open.pop(()))
         except GatewayError as fault:
@@ -328,8 +331,8 @@ class FilteredStream(Stage):
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
         """Return the event with its new texts.
 
-        For an event that takes long to read, return a generator that makes it in a worker process. Raises
-        `PluginFailed` if the compatibility flag named a place without text.
+        If reading the event takes long, return a generator that does this in a worker process. Raises `PluginFailed` if
+        the compatibility flag (plugin of the API format) named a position that has no text.
         """
         copies = waiting.copies if self._is_changed else ()
         if not (waiting.texts or copies):
@@ -351,10 +354,10 @@ class FilteredStream(Stage):
         return Event(kind, (yield partial(changed_payload, *work)))
 
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
-        """Return `events`, followed by the events of the queue that need not wait any longer, in batches.
+        """Return `events`, and then the events of the queue that no longer have to wait, in batches.
 
-        The last batch has the error, if any. Events that still wait at an error are left out, because a filter has not
-        passed on their text. `costly` is true if `events` take long to read (`Batch.costly`).
+        If there is an error, it is in the last batch. Events that still have to wait at an error are left out, because
+        a filter has not passed on their text. `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]
@@ -377,7 +380,7 @@ class FilteredStream(Stage):
         return batches
 
     def _overflow(self) -> GatewayError | None:
-        """Return the failure of a filter that holds back text while too many bytes wait; None if there is none."""
+        """Return the failure of a filter that holds text back while too many bytes wait; None if there is none."""
         if not self._queue or self._size - len(self._queue[0].event.payload) <= MAX_WAITING:
             return None
         holder = next((run for block in self._open for run in block.held), None)

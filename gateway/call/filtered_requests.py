@@ -1,4 +1,4 @@
-"""Gives a client's request to the filters, each of which may change it, block it, or answer it.
+"""Gives a client's request to the filters. Each filter may change it, block it, or answer it.
 
 The texts of a large request are found and changed in a worker process (`text_work.py`).
 """
@@ -26,7 +26,7 @@ _NONE: Final[Mapping[int, str]] = {}
 
 
 class LargeAsked(Asked):
-    """A large request. A worker process has found its texts.
+    """A large request whose texts a worker process has found.
 
     If filters change texts, a worker process will also put the new texts into the request.
     """
@@ -74,7 +74,7 @@ class LargeAsked(Asked):
 
 
 class Requests:
-    """Gives one call's request to the filters, in their order."""
+    """Gives one call's request to the filters, one after the other."""
 
     def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool, turns: Turns) -> None:
         self._filters = filters
@@ -83,7 +83,7 @@ class Requests:
         self._turns = turns
 
     async def filtered(self, request: ClientRequest) -> ClientRequest | Reply:
-        """Return the request as the filters pass it on, or the reply of a filter that answers the call itself.
+        """Return the request with the changes of all filters, or the reply of a filter that answers the call itself.
 
         Raises `Refused` if a filter blocks the call. Raises `PluginFailed` if a filter fails and the call must not
         continue without it.
@@ -102,7 +102,10 @@ class Requests:
         return request
 
     async def _asked(self, one: OpenFilter, request: ClientRequest) -> ClientRequest | Reply:
-        """Return the result of one filter. Raises the exceptions of `filtered`."""
+        """Return the request with the changes of one filter, or the filter's reply.
+
+        Raises the exceptions of `filtered`.
+        """
         large = is_large(request.top.body)
         if self._places.function is None:
             asked = Asked(request, None)
@@ -129,6 +132,10 @@ class Requests:
 
 
 def _wrong_reply(active: ActiveFilter, *, stream: bool) -> PluginFailed:
-    """Return the failure of a filter whose answer is not a stream although one was requested, or the reverse."""
+    """Return the error for a filter whose answer has the wrong kind.
+
+    `stream` is true if the client asks for a stream and the filter answered with a body. It is false in the opposite
+    case.
+    """
     expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
     return PluginFailed(active.name, "filter.request", f"returned a Reply of the other kind; it needs {expected}", "")

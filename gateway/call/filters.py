@@ -1,8 +1,9 @@
 """The filters of one call: plugins that see the call and change it, block it, or answer it.
 
-- Filters are opened in the order of the configuration. Each filter sees the changes of those before it.
-- If a filter fails, the call is refused or continues without this filter, as the configuration says (`on_error`).
-- `done` runs for each opened filter after the call's record was made, in a separate task that delays no call.
+- Filters are opened in the order of the configuration. Each filter sees the changes of the filters before it.
+- If a filter fails, its setting `on_error` decides whether the call is refused or continues without this filter.
+- The method `done` of each opened filter runs after the call's record was made. It runs in a separate task, so it
+  delays no call.
 
 The middleware `middleware/filters.py` calls these functions. `filtered_requests.py` gives filters the requests, and
 `filtered_replies.py` the text of replies.
@@ -30,12 +31,12 @@ from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
 THREAD_SECONDS: Final = 60.0
-"""Seconds for which a call waits for one method of a filter that runs in a thread."""
+"""Maximum number of seconds that a call waits for a method of a filter that runs in a thread."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds for which the process waits at its end for `done` of all filters."""
+"""Maximum number of seconds that the process waits, when it stops, for filters' methods `done` to end."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds for which the process waits for `done` of filters after it has cancelled them. The wait is
-only that long if a filter ignores its cancellation."""
+"""Maximum number of further seconds for methods `done` that were cancelled. They are used up only if a filter ignores
+its cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class OpenFilter:
 
     active: ActiveFilter
     methods: Mapping[str, Callable[..., Any]]
-    """The methods that the filter's object has, by name."""
+    """The methods of the filter's object, by name."""
     failed: bool = False
-    """Whether a method has failed. After that, only the method `done` is called."""
+    """Whether a method of the filter has failed. After that, only its method `done` is called."""
     working: asyncio.Future[plugin_threads.Outcome] | None = None
     """The result of the thread that last ran a method; None if no thread was started."""
 
@@ -65,7 +66,7 @@ class OpenFilter:
         return None if self.failed else self.methods.get(name)
 
     async def run(self, name: str, method: Callable[..., Any], *args: Any, is_large: bool = False) -> Any:
-        """Return the result of a method. If the arguments are large, a method that is not `async` runs in a thread."""
+        """Call a method and return its result. With large arguments, a method that is not `async` runs in a thread."""
         hook = self.active.hooks[f"filter.{name}"]
         if is_large and not is_async(method):
             return await hook.settled(self._in_thread(method), *args, seconds=THREAD_SECONDS)
@@ -87,7 +88,7 @@ class OpenFilter:
 
 
 class AfterCalls:
-    """The tasks that run `done` of filters after calls."""
+    """The tasks that run filters' methods `done` after calls."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +101,7 @@ class AfterCalls:
     async def close(self) -> None:
         """Wait until the tasks end, for at most `CLOSE_SECONDS`.
 
-        Then cancel the tasks that are still running, and wait for at most `CANCEL_SECONDS` until they end.
+        Then cancel the tasks that are still running, and wait for at most `CANCEL_SECONDS`.
         """
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
@@ -121,7 +122,11 @@ class CallFilters:
     opened: list[OpenFilter] = field(default_factory=list)
 
     async def open(self, active: ActiveFilter, view: CallView) -> None:
-        """Open a filter. Raises `Refused` if the filter blocks the call, and `PluginFailed` if it fails."""
+        """Open a filter.
+
+        Raises `Refused` if the filter blocks the call. Raises `PluginFailed` if it fails and the call must not continue
+        without it.
+        """
         hook = active.hooks["filter.open"]
         function = hook.function
         assert function is not None
@@ -135,7 +140,7 @@ class CallFilters:
             self.opened.append(OpenFilter(active, methods))
 
     def failed(self, one: OpenFilter, failure: PluginFailed) -> None:
-        """Note that a filter has failed: from now on, only its method `done` is called.
+        """Note that a filter has failed. From now on, only its method `done` is called.
 
         Raises the failure if the call must not continue without this filter.
         """
@@ -149,7 +154,7 @@ class CallFilters:
         self.reports.failed(failure, self.request_id)
 
     async def ask(self, name: str, *args: Any, is_large: bool = False) -> list[Any]:
-        """Call a method of every open filter that has it, and return the results.
+        """Call the method `name` of every open filter that has this method, and return the results.
 
         `is_large` is True if the arguments are large. Raises `Refused` if a filter blocks the call. Raises
         `PluginFailed` if a filter fails and the call must not continue without it.
@@ -165,11 +170,14 @@ class CallFilters:
         return results
 
     def reads(self, name: str) -> bool:
-        """Return whether an opened filter has the method."""
+        """Return whether an open filter has the method `name`."""
         return any(one.method(name) is not None for one in self.opened)
 
     def done(self, record: Record) -> None:
-        """Give the record to the filters that want it, in a separate task. Then close the filters' HTTP client."""
+        """Give the record to the filters that have a method `done`, in a separate task.
+
+        Then close the filters' HTTP client.
+        """
         if any("done" in one.methods for one in self.opened):
             self.after.start(self._done(record.as_dict()))
         else:
@@ -188,7 +196,7 @@ class CallFilters:
 
 
 def active_filters(plugins: Sequence[PluginConfig], filters: Mapping[str, LoadedFilter]) -> tuple[ActiveFilter, ...]:
-    """Return the filters that the configuration names, in its order. Those that were switched off are left out."""
+    """Return the filters that the configuration names, in its order. Filters that are switched off are left out."""
     active = []
     for plugin in plugins:
         if (loaded := filters.get(plugin.name)) is not None:

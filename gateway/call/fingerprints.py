@@ -1,8 +1,8 @@
-"""Fingerprints of chats: keyed hashes of the caller, the agent and the chat's opening.
+"""Fingerprints of chats: keyed hashes of the caller, the agent and the opening of the chat.
 
-- All turns of a chat have the same opening, so they have the same fingerprint. The client's compatibility flag reads
-  the opening (`contract/openings.py`).
-- The hash is keyed, because a short prompt could be guessed from a plain hash.
+- All turns of a chat have the same opening, so they have the same fingerprint. The plugin of the client's API format
+  reads the opening (`contract/openings.py`).
+- A prompt that is short could be guessed from a hash without a key. Therefore the hash is keyed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.contract.openings import WINDOW, Opening
 
 
 def fingerprint(opening: Opening, login: str, agent: str, key: bytes) -> str:
-    """Return a hash of the caller, the agent and the chat's opening: `fp_` and 16 hex digits."""
+    """Return `fp_` and 16 hex digits: a hash of the caller, the agent and the opening of the chat."""
     digest = blake2b(key=key, digest_size=8)
     for part in (login, agent, *opening):
         data = part.encode("utf-8", "replace")

@@ -2,7 +2,7 @@
 
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` gets a record too, but no charge.
-- A call whose process was killed gets its record when the next process starts.
+- If a process is killed, the next process writes the records of its unfinished calls.
 - After a restart, the replaced process still finishes its calls and writes their records to a spool on the disk. The
   new process reads the spool and charges the calls (`predecessor.py`).
 """
@@ -32,10 +32,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 
 MAX_MESSAGE: Final = 500
-"""Maximum number of characters of an error's message, and of a provider's request id, in a record."""
+"""Maximum number of characters of an error message, or of a provider's request id, in a record."""
 _FAILED: Final = 500
 _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
-"""Headers in which providers send their own id of a request. A provider's support staff ask for this id."""
+"""Headers with the provider's own id of a request. A provider's support staff ask for this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Finish:
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record.
 
-        If the gateway has a bug that prevents this, the facts of the reply are left out, and the cost is estimated.
+        If a bug in the gateway raises an exception here, the facts (usage, ...) of the reply are left out, and the cost
+        is estimated.
         """
         try:
             record, entry = self._entry(call, status, outcome)
@@ -64,9 +65,10 @@ class Finish:
             self.metrics.overhead(call.flag.name, overhead)
 
     def _entry(self, call: Call, status: int, outcome: str) -> tuple[Record, Entry]:
-        """Charge a call. Return its record, and the entry of the journal with the record.
+        """Charge a call. Return its record, and the journal entry with the record.
 
-        If another process keeps the balances of the quotas, the entry has a bill, and nothing is charged here.
+        If another process keeps the quota balances, nothing is charged here. The entry then has a bill for that
+        process.
         """
         facts = self._facts(call)
         complete = outcome == "ok"
@@ -94,7 +96,7 @@ class Finish:
         self._end(record, Entry(call=record))
 
     def lost(self, calls: Sequence[SentCall], quotas: Quotas) -> None:
-        """Charge and record the calls that an earlier process sent but did not end."""
+        """Charge and record the calls that an earlier process sent but did not finish."""
         for call in calls:
             self.put(*charge_lost(call, quotas))
         if calls:
@@ -108,7 +110,7 @@ class Finish:
     def _end(self, record: Record, entry: Entry) -> None:
         """Write the journal entry of a call, and report its record to the metrics, the observers and the log.
 
-        If another process has replaced this one, that process reports the record.
+        If another process has replaced this one, the other process reports the record instead.
         """
         self.follower.put(entry)
         if not self.follower.is_replaced:
@@ -180,7 +182,7 @@ def _record(
 
 
 def _tried(call: Call, last: Cost) -> tuple[Tried, ...]:
-    """Return the attempts of a call for its record. `last` is the cost of the last attempt."""
+    """Return the attempts of a call, for its record. `last` is the cost of the last attempt."""
     return tuple(
         _attempt(one, cost, call.problem if one is call.attempt else None)
         for one, cost in zip(call.attempts, costs_of(call, last), strict=True)
@@ -244,7 +246,7 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
 
 
 def _request_id(attempt: Attempt | None) -> str:
-    """Return the id that the provider gave to the request of the last attempt; "" if it gave none."""
+    """Return the provider's id for the request of the last attempt; "" if it gave none."""
     headers = attempt.head.headers if attempt and attempt.head else {}
     value = next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")
     # a header may have bytes that are not valid text and that the log's readers could not decode

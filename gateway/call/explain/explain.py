@@ -1,4 +1,4 @@
-"""Explanations of why a caller may or may not use a model, with the grants that lead to this decision.
+"""Explanations of why a caller may or may not use a model, with the grants that decide it.
 
 - Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
 - `explain` includes what is granted to others, so it is for administrators.
@@ -31,8 +31,7 @@ from gateway.upstream.near_names import near_names
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
 """Reasons of a decision.
 
-Only `own_view` uses `not_found`: there, an unknown model and a model that is not granted must look alike.
-"""
+`not_found` is used only by `own_view`, in which an unknown model and a model that is not granted must look alike."""
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
 POLICY_UNKNOWN: Final = "Grants of the tailnet policy are known only when the caller connects; none is counted here."
@@ -45,12 +44,12 @@ ASK_ADMIN: Final = "An administrator who asks the same with &as=LOGIN is told wh
 
 
 class NoSuchCaller(ValueError):
-    """The error for a combination of login, groups and tags that no caller can have. The message says what is wrong."""
+    """The error for a login, groups and tags that no caller can have together. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern of a grant that covers a model, and the place in the configuration or policy where it is written."""
+    """A pattern of a grant that covers a model. `origin` is where the configuration or policy has the pattern."""
 
     models: str
     origin: str
@@ -58,19 +57,19 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The decision about one model at one provider: whether the caller may use it."""
+    """One model at one provider, with the decision whether the caller may use it."""
 
     provider: str
     model: str
     state: State
     by: tuple[Pattern, ...] = ()
     headers: tuple[str, ...] = ()
-    """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
+    """The names of the headers that grants add to requests. Their values may be keys, so they are left out."""
     quotas: tuple[Chain, ...] = ()
-    """Chains of quotas to which calls are charged. A chain is the name of a quota, followed by the names of its
-    overdraft quotas."""
+    """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
+    names."""
     auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
-    """The clients for whom the gateway asks for prompt caching; "" if it asks for none."""
+    """The clients whose requests get cache marks from the gateway; "" for none."""
 
     @property
     def name(self) -> str:
@@ -89,27 +88,24 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The capabilities that give the caller's role, each as its place in the configuration or the tailnet policy."""
+    """The positions of the capabilities that give the role, in the configuration or the tailnet policy."""
     alias: Strategy | None
-    """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
+    """The strategy that picks an offer for each call if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
     """Names similar to `model`, if there is no model of that name."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """A grant that would give the caller exactly the missing access.
+    """A grant that would give the caller the missing access and nothing more.
 
-    It is written as an element of "grants" in the configuration; "" if nothing is missing or no grant would help."""
+    It is an element for "grants" of the configuration, as JSON; "" if nothing is missing or no grant would help."""
     policy: str = ""
-    """A note on how to change `grant` for use in the tailnet policy; "" if there is no such note."""
+    """A note on how to use `grant` in the tailnet policy; "" if there is no such note."""
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation. Raises no exception.
-
-    The explanation names other callers, so it is for administrators only.
-    """
+    """Return the full explanation. It names other callers, so it is for administrators only. Raises no exception."""
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
@@ -142,9 +138,9 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
-    """Return the explanation for a caller who is not an admin. Nothing in it depends on what is granted to others.
+    """Return the explanation for a caller who is not an administrator.
 
-    Raises no exception.
+    Nothing in it depends on what is granted to others. Raises no exception.
     """
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
@@ -169,11 +165,11 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 
 
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
-    """Return the identity of a caller whom an administrator asks about.
+    """Return the identity of a caller about whom an administrator asks.
 
     For a tagged node, `login` may be its tags, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because tailscaled reports these only when a caller connects. Raises `NoSuchCaller` if no caller can
-    have these values.
+    tailnet policy, because tailscaled reports them only for a connection. Raises `NoSuchCaller` if no caller can have
+    these values.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)
@@ -225,10 +221,9 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return the models with this name that nobody can use.
+    """Return the models with this name that no call can use, such as models of disabled providers.
 
-    These are models of disabled providers. If `name` is an alias, they are its targets that are disabled or do not
-    exist.
+    For an alias, these are its targets that are disabled or do not exist.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -245,7 +240,7 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
     """Return the reason of the decision.
 
-    If several reasons apply, return the first in this order: no role, not granted, disabled, unknown.
+    If several reasons apply, the first of these is returned: no role, not granted, disabled, unknown.
     """
     states = {offer.state for offer in offers}
     if "allowed" in states:
@@ -257,7 +252,7 @@ def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
 
 
 def _names(runtime: Runtime) -> dict[str, None]:
-    """Return the names of all aliases and models. The values of the dict are unused; it serves as an ordered set."""
+    """Return the names of all aliases and models. The dict serves as an ordered set. Its values are unused."""
     return dict.fromkeys([*runtime.catalog.aliases, *(offer.model for offer in runtime.catalog.offers)])
 
 
@@ -269,7 +264,7 @@ def _grant(identity: Identity, role: bool, patterns: Sequence[str]) -> str:
 
 
 def _policy(identity: Identity) -> str:
-    """Return the note on the tailnet policy; "" for callers on the local machine, whom a policy cannot name."""
+    """Return the note on the tailnet policy; "" for a caller on the local machine, because a policy cannot name it."""
     if identity.login == LOCAL_LOGIN:
         return ""
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
@@ -280,5 +275,5 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """Return the path of a capability in its document: `origin` without the file, line and column in parentheses."""
+    """Return the path in an `origin`, without the file, line and column that follow it in parentheses."""
     return origin.partition(" (")[0]

@@ -1,4 +1,4 @@
-"""Near misses: grants that nearly give a caller access, for explanations to administrators.
+"""Near misses: grants that nearly give a caller access. They are shown to administrators.
 
 Such a grant is for other callers, or has a mistake in a source (`src`) or in a model pattern. Near misses name other
 callers and other models, so only administrators see them. This file decides nothing about access; `access/grants.py`
@@ -20,33 +20,32 @@ from gateway.contract.globs import matches
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 
 MOST: Final = 8
-"""Maximum number of near misses in an explanation. With more, an administrator should read the configuration."""
+"""Maximum number of near misses in an explanation. Administrators can find further ones in the configuration."""
 MOST_SOURCES: Final = 5
-"""Maximum number of sources of one grant that a near miss names."""
+"""Maximum number of a grant's sources in one near miss."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A near miss: a source of a grant, or a model pattern of a grant, that nearly matches the caller or the model."""
+    """A source or a model pattern of a grant that nearly matches the caller or the model."""
 
     kind: Kind
     written: str
-    """The source or pattern as the grant has it. For the kind `other`, these are all sources of the grant, joined by ",
-    "."""
+    """The text of the source or pattern. For the kind `other`, the sources of the grant, joined by ", "."""
     origin: str
-    """The place of the capability in the configuration or policy (`Capability.origin`)."""
+    """The position of the capability in the configuration or policy (`Capability.origin`)."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The access to a model that the caller lacks."""
+    """The access that the caller lacks."""
 
     role: bool
     names: Collection[str]
     """The wanted model as `provider/model`, once for each provider that has it.
 
-    This is empty if the caller lacks only a role, because a pattern of the caller already matches the model."""
+    It is empty if a pattern of the caller already matches the model. Then the caller lacks only a role."""
 
     def given_by(self, capability: Capability) -> bool:
         return (self.role and capability.role is not None) or any(
@@ -59,7 +58,7 @@ def near_misses(
 ) -> tuple[NearMiss, ...]:
     """Return the near misses of a caller. `own` are the caller's capabilities.
 
-    First come the caller's own patterns that nearly match, then sources with mistakes, then grants for other callers.
+    The order is: the caller's own patterns that nearly match, sources with mistakes, grants for other callers.
     """
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
@@ -71,7 +70,7 @@ def near_misses(
 
 
 def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
-    """Yield the caller's own patterns that nearly match one of the names, such as patterns with a typing mistake."""
+    """Yield the caller's own patterns that nearly match one of the names, such as patterns with a typing error."""
     for capability in own:
         for pattern in capability.models:
             for kind, meant in _MEANT.items():
@@ -102,10 +101,9 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind and the description of a mistake in a source, if the source was probably meant to match the
-    caller.
+    """Return the kind and the description of a mistake in `source`; None if there is no mistake.
 
-    Return None if there is no such mistake.
+    A source has a mistake if it was probably meant for the caller but does not match.
     """
     if set(source.split(",")) & set(identity.tags):
         whole = ",".join(sorted(identity.tags))
@@ -123,7 +121,7 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield one near miss for each capability in `helpful` that is granted to other callers."""
+    """Yield a near miss for each capability in `helpful` that is granted to other callers."""
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:

@@ -11,9 +11,9 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Pattern for the number of a capability within its grant, in a capability's origin (its place in a file).
+"""Pattern for the index of a capability in an origin (a position in a file).
 
-The text omits the number, because the origin also has the line and column of the capability."""
+The text form omits the index, because the origin also has the line and column."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",
@@ -57,7 +57,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's login and groups, and the tags unless the login already consists of the tags."""
+    """Return the caller's login, groups and tags. Tags that are the login already are not repeated."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

@@ -3,7 +3,7 @@
 A request that a proxy and the gateway could interpret differently is refused with 400. Examples are a request target
 that includes a host, and an unusual transfer coding.
 
-Callers are identified by their network address, so any web page that is open on a caller's machine could send requests
+Callers are identified by their network address. So any web page that is open on a caller's machine could send requests
 as that caller. Therefore every route except the health checks refuses requests whose Host or Origin is not this
 gateway's, and requests that the browser marks as cross-site. The check of Host prevents DNS rebinding.
 """
@@ -34,7 +34,7 @@ from gateway.telemetry.throttle import Throttle
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The schemes that are possible in an origin (URL) of this gateway, with their default ports."""
+"""The possible schemes of an origin (URL) of this gateway, with their default ports."""
 _PLACE: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?)\.?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -44,8 +44,8 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. On these routes, a request that the guard refuses is passed on to `server.py`,
-    which writes its record and replies in the client's dialect. So is a request whose client has disconnected.
+    `calls` are the routes of API calls. If a request on these routes is refused, or its client disconnects, `server.py`
+    still gets the request. It writes the record, and replies to a refused request in the client's dialect (API format).
     """
     refusals = Throttle()
 
@@ -82,7 +82,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 async def _identify(request: web.Request, modes: Modes) -> Refused | asyncio.CancelledError | None:
-    """Identify the caller. Return the exception if the caller is refused, or has disconnected meanwhile."""
+    """Identify the caller. Return the exception if the caller is refused, or disconnects meanwhile."""
     try:
         request[IDENTITY] = await modes.identify(caller_of(request))
     except (Refused, asyncio.CancelledError) as error:
@@ -93,7 +93,7 @@ async def _identify(request: web.Request, modes: Modes) -> Refused | asyncio.Can
 def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
     """Add the headers that every reply has.
 
-    If this process is stopping or being replaced, also ask for the connection to be closed.
+    If this process is stopping or being replaced, have the connection closed after the reply.
     """
     response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers["server"] = "irisgate"
@@ -102,7 +102,7 @@ def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Routes that need no identified caller, for monitoring systems. Their replies reveal nothing of the configuration."""
+"""Routes for monitoring systems, which need no identified caller. Their replies reveal nothing of the configuration."""
 
 
 def _local(request: web.Request) -> Any:
@@ -111,7 +111,7 @@ def _local(request: web.Request) -> Any:
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Return the facts that identify the caller. A connection that is already closed has no addresses."""
+    """Return the facts that identify the caller. After the connection is closed, these include no addresses."""
     transport = request.transport
     if transport is None:
         return Caller(None, "", "", ())
@@ -122,9 +122,13 @@ def caller_of(request: web.Request) -> Caller:
 def ambiguous(request: web.BaseRequest) -> str:
     """Return the reason why a proxy and aiohttp may interpret a request differently; "" if there is none.
 
-    The reasons are forms of requests that aiohttp accepts: HTTP versions other than 1.0 and 1.1, an absolute target,
-    whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, transfer codings
-    before `chunked`, and a header in `_SINGLE` that is repeated.
+    aiohttp accepts these forms of requests, but some proxies read them in another way:
+
+    - An HTTP version other than 1.0 and 1.1.
+    - An absolute target. Its host would replace the Host header (RFC 9112, 3.2.2).
+    - A fragment in the target.
+    - Transfer codings other than a single `chunked`, and any transfer coding in HTTP/1.0.
+    - A repeated header of `_SINGLE`.
     """
     if repeated := _repeated(request.headers):
         return f"the header {repeated} is there more than once; send it once"
@@ -139,14 +143,14 @@ def ambiguous(request: web.BaseRequest) -> str:
 
 
 def _repeated(headers: MultiMapping[str]) -> str:
-    """Return the first header of `_SINGLE` that the request has more than once; "" if there is none."""
+    """Return the first header of `_SINGLE` that is repeated in the request; "" if there is none."""
     if len(set(map(str.lower, headers))) == len(headers):  # no header is repeated, as in nearly all requests
         return ""
     return next((name for name in _SINGLE if len(headers.getall(name, ())) > 1), "")
 
 
 def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Response:
-    """Return the reply to an ambiguous request. The connection is then closed. Log lines are rate-limited."""
+    """Return the reply to an ambiguous request, and close the connection after it. Log lines are rate-limited."""
     if count := refusals.due(_AMBIGUOUS):
         log = request.app[GATEWAY].log
         log.warning("http.error", kind=_AMBIGUOUS, request_id=request[REQUEST_ID], count=count)
@@ -157,16 +161,16 @@ def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Resp
 
 _AMBIGUOUS: Final = "AmbiguousRequest"
 _SINGLE: Final = ("Host", "Origin", "Content-Type", "Sec-Fetch-Site")
-"""Headers that decide how a request is handled. If such a header is repeated, a proxy and the gateway could use
-different values."""
+"""Headers that decide how a request is handled. If one of them is repeated, a proxy and the gateway could use different
+values."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bool = False) -> Refused | None:
     """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
 
-    Return None for a request that is allowed. `served` is True if `tailscale serve` forwards the requests. Then Host is
-    `localhost`, and X-Forwarded-Host is the host that the client called. This header can be trusted, because
+    Return None for an allowed request. `served` is True if `tailscale serve` forwards the requests. Then Host is
+    `localhost`, and X-Forwarded-Host is the host that the client called. X-Forwarded-Host can be trusted, because
     `tailscale serve` removes it from clients' requests, and forwards requests only for its own host names.
     """
     host = headers.get("Host", "")
@@ -189,15 +193,12 @@ def _refusal(message: str) -> Refused:
 
 
 def _header_start(value: str) -> str:
-    """Return the first 100 characters of a header, as ASCII.
-
-    This is for JSON, which cannot have bytes that are not UTF-8.
-    """
+    """Return the first 100 characters of a header, as ASCII. The result is put into JSON, which must be UTF-8."""
     return value[:100].encode("ascii", "replace").decode()
 
 
 class _Place(NamedTuple):
-    """The host and port of a `Host` header, or of an origin after its "://"."""
+    """The host and port of a `Host` header, or of an origin without its scheme."""
 
     name: str
     """The host name in lower case, or the IP address in its shortest form."""
@@ -207,10 +208,10 @@ class _Place(NamedTuple):
 
 @small_cache(256, 300)
 def _place(text: str) -> _Place | None:
-    """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
+    """Return the host and port in `text`; None if the text has another form or is not ASCII.
 
-    Return None for anything else. URL parsers are not used, because they correct malformed input (full-width digits,
-    `/..`) differently from browsers.
+    The host is a name, an IPv4 address or a bracketed IPv6 address. URL parsers are not used, because they correct
+    malformed input (full-width digits, `/..`) differently from browsers.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -244,15 +245,16 @@ def _is_address(name: str) -> bool:
 
 
 def new_id() -> str:
-    """Return a new unique id for a request. The id begins with the time in milliseconds.
+    """Return a new unique id for a request.
 
-    Therefore later ids are greater, and a database index of ids only grows at its end.
+    The id begins with the time in milliseconds. So later ids are greater, and a database index of ids only grows at its
+    end.
     """
     return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 
 
 def json_error(status: int, message: str) -> web.Response:
-    """Return an error reply in the gateway's own form, which belongs to no dialect."""
+    """Return an error reply in the gateway's own JSON form, which belongs to no API format."""
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
 
 
@@ -263,9 +265,9 @@ def _response_for(problem: Problem) -> web.Response:
 
 
 def _json_response(error: web.HTTPException) -> web.StreamResponse:
-    """Return the reply to an exception of aiohttp: JSON for an error (no such route, wrong method), or a redirect.
+    """Return the reply for an exception of aiohttp: an error in JSON (no such route, wrong method), or a redirect.
 
-    aiohttp deprecates the use of the exception itself as the reply.
+    aiohttp deprecates the exception itself as the reply.
     """
     if error.status < 400:
         return web.Response(status=error.status, headers={"location": error.headers["Location"]})

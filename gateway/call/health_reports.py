@@ -1,7 +1,7 @@
-"""Reports the ends of attempts to `Health`, which knows which providers fail (`failover.Health`).
+"""Reports the results of attempts to `Health`, which knows the providers that fail (`failover.Health`).
 
-If a provider has several keys, a throttled or refused key rests. The provider itself counts as throttling or failing
-only when no other key is free.
+If a provider has several keys, a throttled or refused key is not used for a time. The provider itself counts as
+throttling or failing only when no other key can be used.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gateway.upstream.credentials import keys
 from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeyState
 
 _OF_KEY: Final = frozenset({401, 402, 403})
-"""Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or it gives
-no access to the model (403)."""
+"""Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or the key
+gives no access to the model (403)."""
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
     """Tell `health` how an attempt ended. Do nothing if this was reported before.
 
-    `error` is None if the attempt succeeded: the whole reply has come, or the first event of a stream.
+    `error` is None if the attempt succeeded: the whole reply, or the first event of a stream, has come.
     """
     if attempt.is_reported:
         return
@@ -49,7 +49,7 @@ def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None
 
 
 def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
-    """Return whether an attempt failed because of its key, so that another key of the provider may serve the call."""
+    """Return whether an attempt failed because of its key. Another key of the provider may then serve the call."""
     if attempt.key is None or not isinstance(error, UpstreamFailed):
         return False
     problem = error.problem
@@ -57,11 +57,12 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 
 
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
-    """Let the key of a failed attempt rest, and report the failure to `health`.
+    """Exclude the key of a failed attempt for a time, and report the failure to `health`.
 
-    A refused key already rests, because `Sender` has seen the refusal. If all keys are refused, the provider has
-    failed. It has also failed if no other key is free and this key has no access to the model (402, 403). Otherwise
-    the provider throttles until a key is free.
+    - A refused key is excluded already, by `Sender`.
+    - The provider has failed if all its keys are refused. It has also failed if this key has no access to the model
+      (402, 403) and no other key is free.
+    - Otherwise the provider is throttled until a key is free.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused
@@ -77,7 +78,7 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
 def report_break(health: Health, attempt: Attempt, error: GatewayError) -> None:
     """Tell `health` that a stream failed after its first event. Do nothing if the provider is not to blame.
 
-    The attempt was reported as a success at the first event.
+    At its first event, the attempt was reported as a success.
     """
     if attempt.is_reported and is_providers_failure(error, is_our_key=has_our_key(attempt)):
         offer = attempt.candidate.offer

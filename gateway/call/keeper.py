@@ -1,4 +1,4 @@
-"""The choice of the process that keeps the balances of the quotas: this process, or the new process that replaces it.
+"""The choice of the process that keeps the quota balances: this process, or the new process that replaces it.
 
 While the new process takes over the balances (the hand-over), new calls wait before they reserve anything. After a
 successful hand-over, this process makes reservations over a connection to the new process.
@@ -18,11 +18,12 @@ from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.ledger import Claim, Reservation
 
 RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the claims of a call in another process. It takes the id of the call, and blocks."""
+"""A function that reserves the amounts for a call in another process. Its first argument is the id of the call. It
+blocks."""
 
 
 class Keeper:
-    """Makes reservations in whichever process keeps the balances."""
+    """Makes reservations in the process that keeps the quota balances."""
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
@@ -31,7 +32,7 @@ class Keeper:
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has the quota balances, and no other process is taking them over."""
+        """Whether this process keeps the quota balances, and no other process is taking them over."""
         return self._outcome is None
 
     def begin(self) -> None:
@@ -39,16 +40,16 @@ class Keeper:
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, hold: RemoteHold | None) -> None:
-        """End the hand-over of the quota balances. `hold` is None if this process keeps the balances."""
+        """End the hand-over. `hold` is None if the hand-over failed, so that this process still keeps the balances."""
         if self._outcome is not None:
             self._outcome.set_result(hold)
         if hold is None:
             self._outcome = None
 
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
-        """Reserve the maximum that the call may use.
+        """Reserve the maximum that the call may use, in the process that keeps the balances.
 
-        The reservation is made in the process that keeps the balances. Raises the exceptions of `settlement.reserve`.
+        Raises the exceptions of `settlement.reserve`.
         """
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:

@@ -2,10 +2,12 @@
 
 Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found in plain form,
 with characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is split
-across consecutive events. There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is
-not removed. A key in two nested encodings (base64 of an escaped key) is not found.
+across consecutive events.
 
-A reply without a key costs a few searches of its bytes.
+There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is not removed. A key in two
+nested encodings (base64 of an escaped key) is not found.
+
+A reply without a key costs only a few searches of its bytes.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from gateway.contract.flag import Event, Head
 E = TypeVar("E", bound=UpstreamFailed)
 
 SHORTEST_KEY: Final = 16
-"""Minimum length in characters of a value that is removed as a key. A shorter value may also be an ordinary word in a
-reply, such as the placeholder `not-needed` that is configured for local servers."""
+"""Minimum length in characters of a key that is removed. A shorter key may also be an ordinary word in a reply, such as
+`not-needed`, a usual placeholder for local servers."""
 KNOWN_BY: Final = 8
-"""Number of characters at the beginning or end of a key that are enough to recognise a part of the key."""
+"""Number of characters at the beginning or end of a key that suffice to recognise a part of the key."""
 MAX_MESSAGE: Final = 64 * 1024
-"""Maximum number of characters of a provider's error message that is passed on to clients."""
+"""Maximum number of characters of a provider's error message that clients get."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
 """The JSON key of the base64 payload in a stream frame of Bedrock's InvokeModel API."""
@@ -42,7 +44,7 @@ _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
 """A part such as `Signature=…` of AWS's `authorization` header."""
 _MAX_CACHED: Final = 256
-"""Maximum number of cached `Redaction` objects: one for each combination of a provider and the headers that the gateway
+"""Maximum number of cached `Redaction` objects. Each provider needs one for each set of headers that the gateway
 adds."""
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
@@ -51,9 +53,9 @@ _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 def secrets_of(
     apikey: str, baseurl: str, headers: Iterable[tuple[str, str]], others: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the keys that a request to a provider contains, in its headers and in its URL, and the keys in `others`.
+    """Return the keys in the headers and the URL of a request to a provider, and the keys in `others`.
 
-    `apikey` and `baseurl` are those of the provider. `headers` are the headers that the gateway adds to the request.
+    `apikey` and `baseurl` belong to the provider. `headers` are the headers that the gateway adds to the request.
     `others` are the other keys of the provider. They are removed too, because a provider may name another key of the
     same account.
     """
@@ -69,7 +71,7 @@ def secrets_of(
 
 
 def _parts(value: str) -> list[str]:
-    """Return the parts of a header that may be a key: `Bearer KEY`, `Basic BASE64`, AWS's `Credential=ID/…`."""
+    """Return the parts of a header that may be keys, as in `Bearer KEY`, `Basic BASE64`, `Credential=ID/…` (AWS)."""
     parts = [part for part in _PARTS.split(value) if part]
     named = [match[1] for part in parts if (match := _NAMED_PART.fullmatch(part))]
     return [*parts, *named, *(part.partition("/")[0] for part in named if "aws4_request" in part)]
@@ -79,12 +81,12 @@ def _parts(value: str) -> list[str]:
 def redaction(
     apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...], others: tuple[str, ...] = ()
 ) -> Redaction:
-    """Return the `Redaction` that removes the keys of a request. The arguments are those of `secrets_of`."""
+    """Return the `Redaction` that removes the keys of a request. The arguments are the same as for `secrets_of`."""
     return Redaction(secrets_of(apikey, baseurl, headers, others))
 
 
 class Redaction:
-    """Removes certain keys from bytes, headers and errors."""
+    """Removes the given keys from bytes, headers and errors."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self.keys = [secret.encode("utf-8", "surrogateescape") for secret in secrets]
@@ -97,7 +99,7 @@ class Redaction:
 
     @cached_property
     def _all_patterns(self) -> list[re.Pattern[bytes]]:
-        """The patterns of the keys, compiled at the first use. Compiling takes 10 ms or more for a long key."""
+        """The patterns of the keys, compiled at first use. Compiling takes 10 ms or more for a long key."""
         return [pattern for secret in self._secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
@@ -117,7 +119,7 @@ class Redaction:
         return self.bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def head(self, head: Head) -> Head:
-        """Return the head without keys in the values of its headers."""
+        """Return a reply's status and headers, without keys in the values of the headers."""
         joined = "\n".join(head.headers.values()).encode("utf-8", "surrogateescape")
         if not self.suspects(joined):
             return head
@@ -127,10 +129,10 @@ class Redaction:
         return self.bytes(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def failure(self, error: E) -> E:
-        """Remove the keys from an error of the provider, and return it.
+        """Remove the keys from an error of the provider, and return the error.
 
-        If the frame of an error event contains a key, `raw` is emptied: without the key, the frame's checksum would be
-        wrong. The plugin of the client's API then encodes the error.
+        If the frame of an error event contains a key, `raw` is emptied, because the checksum of the changed frame would
+        be wrong. The plugin of the client's API then encodes the error.
         """
         problem = error.problem
         error.problem = replace(
@@ -147,7 +149,7 @@ class Redaction:
 
 
 def _patterns(secret: str) -> list[re.Pattern[bytes]]:
-    """Return patterns that match a key, even with some characters escaped. All begin with fixed bytes, for speed."""
+    """Return patterns that match a key, even with escaped characters. Each begins with fixed bytes, for speed."""
     first, rest = secret[0], secret[1:]
     head = match[0] if (match := _HEAD.match(secret)) else first
     plain = re.escape(_utf8(head)) + b"".join(map(_any_form, secret[len(head) :]))
@@ -163,7 +165,7 @@ _SHORT: Final[Mapping[str, tuple[bytes, ...]]] = {"/": (rb"\\+/",), '"': (rb'\\+
 
 
 def _escapes(character: str) -> list[bytes]:
-    """Return patterns for a character escaped as in JSON and as in a URL, with hexadecimal digits of either case.
+    """Return patterns for a character escaped as in JSON and as in a URL. Hexadecimal digits may have either case.
 
     A pattern allows several backslashes, because JSON text may be nested in JSON text.
     """
@@ -183,7 +185,7 @@ def _utf8(text: str) -> bytes:
 def _base64_forms(key: bytes) -> list[bytes]:
     """Return the base64 of a key as it appears inside longer data.
 
-    There are three forms, one for each offset of the key modulo 3, in both base64 alphabets.
+    The base64 depends on the key's offset modulo 3. There are three forms, each in both base64 alphabets.
     """
     forms = []
     for shift, mixed in enumerate((0, 2, 3)):  # `mixed` characters also depend on preceding bytes
@@ -194,7 +196,7 @@ def _base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return byte strings, at least one of which is in any data that contain the key or a large part of the key."""
+    """Return byte strings. Any data with the key, or with a large part of it, contain at least one of them."""
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone
@@ -210,8 +212,8 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 class EventRedaction:
     """Removes the keys from the events of one stream, including keys that are split across consecutive events.
 
-    Events are searched one by one as soon as a search of the stream's bytes finds a sign of a key. An event that ends
-    with the first part of a key is held back, until the next event shows whether the rest of the key follows.
+    First only the stream's bytes are searched for signs of a key. After the first sign, each event is searched. An
+    event that ends with the first part of a key is held back, until the next event shows whether the rest follows.
     """
 
     def __init__(self, redaction: Redaction) -> None:
@@ -239,10 +241,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Remove the keys from events, and return the events.
-
-        `look` must have searched the bytes of these events before.
-        """
+        """Remove the keys from events, and return the events. `look` must have searched the bytes of these events."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -265,8 +264,8 @@ class EventRedaction:
     def _without_keys(self, event: Event) -> Event:
         """Remove the keys from an event, and return the event.
 
-        If the event had a key, its raw bytes are discarded, because a checksum in the frame would be wrong. The encoder
-        of the client's API then writes the event anew. A comment that had a key is left out.
+        If the event had a key, its raw bytes are discarded, because the checksum of the frame would be wrong. The
+        encoder of the client's API then writes the event anew. A comment with a key is left out.
         """
         payload = self._redaction.bytes(event.payload)
         raw = event.raw or b""
@@ -275,7 +274,7 @@ class EventRedaction:
         return Event(event.kind, payload, None if payload else b"")
 
     def _join(self, event: Event) -> Iterator[Event]:
-        """Hold an event back. If none of the held events can contain the beginning of a key, yield all of them."""
+        """Hold an event back. If the held events cannot contain the beginning of a key, yield all of them."""
         if not event.payload:  # a comment may come between two parts of a key
             yield event
             return
@@ -287,7 +286,7 @@ class EventRedaction:
 
 
 def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
-    """Remove a key that is split across the strings of consecutive events. Return these events."""
+    """Remove a key that is split across the strings of consecutive events, and return the events."""
     try:
         values = [event.data for event in events]
     except BadFrame:
@@ -305,7 +304,7 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Return functions that remove the parts of a key from strings. The keys of the dict are indexes in `values`."""
+    """Return functions that remove the parts of a key from strings. The dict's keys are indexes in `values`."""
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent
         if len(values) == 1 and _has(values[0], key[size:], str.startswith):
@@ -327,7 +326,7 @@ def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]
 
 
 def _begins_key(events: Sequence[Event], keys: Sequence[bytes]) -> bool:
-    """Return whether strings of these events may be the beginning of a key whose rest is in a later event."""
+    """Return whether a key may begin in the strings of these events and end in a later event."""
     try:
         values = [event.data for event in events]
     except BadFrame:

@@ -1,7 +1,7 @@
 """Waits for the first event of a provider's stream before the response is returned.
 
 If the stream fails before its first event, another candidate can still serve the call. The first batch of events is
-kept until the stream is consumed. Later batches are passed directly to the consumer, as without this step.
+kept until the stream is consumed. Later batches are passed directly to the consumer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Peeked:
         return self._take is not None and self._take(batch)
 
     async def failure(self) -> GatewayError | None:
-        """Wait for the first batch. Return the error of a stream that failed before any event; None otherwise."""
+        """Wait for the first batch. Return the error if the stream failed before any event; None otherwise."""
         first = self._first = await anext(self._batches, None)
         return None if first is None or first.events else first.fault
 

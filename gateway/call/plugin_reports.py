@@ -16,7 +16,7 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 
 QUIET_SECONDS: Final = 60.0
-"""Minimum seconds between two log lines about the same slow hook."""
+"""Minimum number of seconds between two log lines about the same slow hook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PluginReports:
             self.failed(error, request_id)
 
     def failed(self, failure: PluginFailed, request_id: str) -> None:
-        """Log and count a failure that occurred during a call."""
+        """Log and count a plugin's failure that occurred during a call."""
         self.metrics.plugins.failed(failure.plugin, failure.hook)
         self.log.error(
             "plugin.failed", plugin=failure.plugin, hook=failure.hook, at=failure.place, cause=failure.cause,
@@ -40,7 +40,10 @@ class PluginReports:
         )  # fmt: skip
 
     def slow(self, hook: Hook, seconds: float, place: str) -> None:
-        """Log that a call of a hook blocked the event loop. Only one line per hook is logged in `QUIET_SECONDS`."""
+        """Log that a hook blocked the event loop, at most once in `QUIET_SECONDS` for each hook.
+
+        `place` is the position of the hook in its source file.
+        """
         now, key = monotonic(), (hook.plugin, hook.name)
         if now - self._logged.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
             return

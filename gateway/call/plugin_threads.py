@@ -1,9 +1,9 @@
 """Runs functions of plugins in threads, so that the event loop is free while they process something large.
 
-- Methods of filters that are not `async` run in a thread with a large request, reply or text. Long lists of models are
-  written in a thread.
-- Each of these calls starts a thread of its own. So a function that never returns delays no other plugin, and the
-  daemon thread does not keep the process from ending.
+- Methods of filters that are not `async` run in a thread if the request, reply or text is large. Long lists of models
+  are also written in a thread.
+- Each of these calls starts a thread of its own. So a function that never returns delays no other plugin. The thread is
+  a daemon thread, so it does not keep the process from ending.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import Any
 
 Outcome = tuple[Any, BaseException | None]
-"""The result of a function, and the exception that the function raised; None if it raised none."""
+"""The result of a function, and its exception. The exception is None if the function raised none."""
 
 
 def start(name: str, function: Callable[..., Any], args: Sequence[Any]) -> asyncio.Future[Outcome]:
-    """Call a function in a new thread of this name. Return the future that gets the outcome."""
+    """Call a function in a new thread with this name. Return the future that gets the outcome."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
 

@@ -1,9 +1,8 @@
-"""The calls that an old process is still finishing after this process has replaced it.
+"""The calls that an old process still finishes after this process has replaced it.
 
-- The replaced process writes its calls to a spool, which is a journal of its own. This process reads the spool, charges
-  the calls, and writes their records to the main journal.
-- The replaced process holds the lock of its spool until it ends. Calls that are still open when it has ended get the
-  outcome `lost`.
+- The replaced process writes the records of its calls to a spool, which is a journal of its own. This process reads the
+  spool, charges the calls, and writes their records to the main journal.
+- The replaced process holds the lock of its spool until it ends. Calls that are still open then get the outcome `lost`.
 - If this process is killed, the next process reads the spool from its beginning. It skips the calls that are in the
   store already, so each call is recorded and charged once.
 """
@@ -31,14 +30,14 @@ from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two reads of a spool. The interval is short, so that new calls in the spool reach the store soon."""
+"""Seconds between two reads of a spool. The interval is short, so that the calls reach the store soon."""
 BATCH_BYTES: Final = 1024 * 1024
 """Maximum number of bytes of a spool in one read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The objects of this process by which the calls of a replaced process are recorded and charged."""
+    """The objects of this process that record and charge the calls of a replaced process."""
 
     finish: Finish
     quotas: Quotas
@@ -48,17 +47,18 @@ class Parts:
 
 @dataclass(slots=True)
 class Predecessor:
-    """State of a replaced process, as far as its spool has been read."""
+    """The state of a replaced process, as read from its spool so far."""
 
     folder: Path
     offset: JournalOffset = field(default_factory=JournalOffset)
-    """The offset up to which the spool has been applied."""
+    """The offset in the spool up to which entries have been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
-    """Reservations in this process that belong to open calls of the replaced process, by the id of the call."""
+    """Reservations for open calls of the replaced process, by the id of the call. They are in the balances of this
+    process."""
     ids: set[str] = field(default_factory=set)
-    """Ids of the calls that were sent and have not ended."""
+    """Ids of the calls that the replaced process has sent and not ended."""
     recovered: bool = False
-    """Whether an earlier process may have read a part of the spool. Some calls of the spool may then be in the store
+    """Whether an earlier process may have read a part of the spool. Some of its calls may then be in the store
     already."""
 
     @property
@@ -66,7 +66,10 @@ class Predecessor:
         return self.folder.name
 
     async def follow(self, parts: Parts) -> None:
-        """Apply the spool until the replaced process has ended, and remove it. Errors of the store are retried."""
+        """Apply new entries until the replaced process has ended, and remove the spool.
+
+        Errors of the store are retried.
+        """
         while True:
             with suppress(StoreFailed):
                 if await self.is_done(parts):
@@ -74,10 +77,10 @@ class Predecessor:
             await asyncio.sleep(POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Apply the new entries of the spool.
+        """Apply the new entries of the spool, and return whether the replaced process has ended.
 
-        Return whether the replaced process has ended, so that nothing is left to do. If it has ended, its open calls
-        are recorded as lost. Raises `StoreFailed` if the spool or the store cannot be read.
+        If it has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the store cannot be
+        read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -96,7 +99,7 @@ class Predecessor:
         return True
 
     async def apply(self, parts: Parts) -> None:
-        """Apply the entries that the spool has after `offset`. Raises `StoreFailed` if the spool cannot be read."""
+        """Apply the entries of the spool after `offset`. Raises `StoreFailed` if the spool cannot be read."""
         spool = Segments(self.folder, parts.log)
         while True:
             lines, offset = await asyncio.to_thread(spool.read, self.offset, BATCH_BYTES)
@@ -115,7 +118,7 @@ class Predecessor:
             self.offset = offset
 
     async def _known(self, entries: Iterable[Entry], store: Store) -> frozenset[str]:
-        """Return the ids of those ended calls among `entries` that are in the store already."""
+        """Return the ids of the ended calls in `entries` that are in the store already."""
         ended = [entry.call.id for entry in entries if entry.call is not None]
         return frozenset([key for key in ended if await store.call(None, key) is not None])
 
@@ -136,7 +139,7 @@ class Predecessor:
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
-    """Charge a call by its bill. `held` has the call's reservations; None if no reservation of the call is known."""
+    """Charge a call by its bill. `held` are the call's reservations; None if none are known."""
     bills = (bill, *bill.others)
     if held is None:
         return merged(
@@ -175,7 +178,7 @@ class Predecessors:
         return self._journal / name
 
     async def recover(self) -> None:
-        """Read the spools that exist when this process starts. Record as lost the calls that no process can finish.
+        """Read the spools that exist when this process starts. Record calls as lost if no process can finish them.
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
@@ -193,7 +196,7 @@ class Predecessors:
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Start to follow all spools in the background. Do nothing if they are followed already."""
+        """Start to follow all spools in the background. Do nothing if this was done already."""
         self._tasks = self._tasks or [asyncio.create_task(self._follow(one)) for one in self._all.values()]
 
     async def _follow(self, predecessor: Predecessor) -> None:
@@ -202,13 +205,13 @@ class Predecessors:
         self._parts.log.info("gateway.predecessor_ended", spool=predecessor.name)
 
     async def stop(self) -> None:
-        """Stop following the spools. Another process may continue from the present offsets."""
+        """Stop following the spools. Another process may continue from the current offsets."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_back(self, predecessor: Predecessor) -> None:
-        """Apply this process's own spool and remove it, after a failed hand-over. No other process reads that spool."""
+        """Apply and remove this process's own spool, after a failed hand-over. No other process reads that spool."""
         await predecessor.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)

@@ -1,11 +1,12 @@
-"""The step that tries the candidates of a call in their order, until one of them serves it.
+"""The step that tries the candidates (models of providers) of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
 - Another candidate is tried after certain failures before the first event of the reply (`call/failover.py`). The number
   of attempts, their total time, and the number of further requests are limited (`config/sections/resilience.py`).
-- A candidate whose provider is known to fail is left out, unless all candidates are.
-- A failed attempt is closed, and its cost is computed, before the next one begins.
-- If the provider throttles or refuses the key of an attempt, its next free key is tried before another candidate.
+- A candidate whose provider is known to fail is left out, unless all candidates are known to fail.
+- A failed attempt is closed, and its cost is computed, before the next attempt begins.
+- If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another
+  candidate.
 - A call with a single candidate and a single key takes a shorter way, because it is the usual one.
 """
 
@@ -50,12 +51,12 @@ class _Failed:
     key: KeyState | None
     """The key that was chosen for the attempt; None if the provider has only one key or none."""
     is_of_key: bool
-    """Whether the attempt failed because of its key, so that another key of the provider may serve the call."""
+    """Whether the attempt failed because of its key. Another key of the provider may then serve the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Makes attempts and runs the chain of attempts (`steps`) for each. This is the last step of a call's chain."""
+    """Makes attempts, and runs the chain of attempts (`steps`) for each. This is the last step of a call's chain."""
 
     steps: AttemptNext
     admission: Admission
@@ -68,7 +69,7 @@ class Attempts:
     async def __call__(self, call: Call) -> Response:
         """Return the response of the first candidate that serves the call.
 
-        If none does, raises the error that helps the client most (`failover.error_of_all`).
+        If no candidate serves it, raises the error that helps the client most (`failover.error_of_all`).
         """
         settings = call.runtime.config.resilience
         if settings.failover and (len(call.candidates) > 1 or settings.retry_after_seconds):
@@ -88,7 +89,7 @@ class Attempts:
         return response
 
     async def _one_by_one(self, call: Call, candidates: Sequence[Candidate], settings: Resilience) -> Response:
-        """Try the candidates one by one, and return the response of the first that serves the call.
+        """Try the candidates one by one, and return the response of the first candidate that serves the call.
 
         If all fail and `retry_after_seconds` is configured, wait for a provider that throttles, and try it again.
         """
@@ -113,7 +114,7 @@ class Attempts:
     def _ways(
         self, call: Call, candidates: Sequence[Candidate], failed: Sequence[_Failed]
     ) -> Iterator[tuple[Candidate, KeyState | None]]:
-        """Yield the candidates that may be tried, each with a key if its provider has several.
+        """Yield the candidates to try, each with a key if its provider has several keys.
 
         If an attempt fails because of its key, the same candidate follows with another key, as long as a key is free.
         """
@@ -126,7 +127,7 @@ class Attempts:
     def _key(self, call: Call, candidate: Candidate) -> KeyState | None:
         """Return the key for an attempt.
 
-        Return None if the provider does not have several keys, or if the client sends a key of its own.
+        Return None if the provider does not have several keys, or if the client sends its own key.
         """
         provider = candidate.offer.provider
         if not provider.apikeys or not keys.uses_pool(provider, call.request.headers):
@@ -155,7 +156,7 @@ class Attempts:
     def _may_go_on(self, call: Call, settings: Resilience, failed: Sequence[_Failed], deadline: float) -> bool:
         """Return whether another attempt may begin.
 
-        If the last attempt was sent, the further request is taken from the retry budget.
+        If the last attempt was sent, the retry budget must allow another request.
         """
         if len(call.attempts) >= settings.max_attempts or monotonic() >= deadline:
             return False
@@ -164,10 +165,10 @@ class Attempts:
     async def _tried(
         self, call: Call, candidate: Candidate, key: KeyState | None, deadline: float, failed: list[_Failed]
     ) -> Response | None:
-        """Try a candidate and return its response. If another candidate may be tried, add the failure to `failed`, and
-        return None.
+        """Try a candidate and return its response.
 
-        Raises `GatewayError` if no other candidate may be tried.
+        If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raises
+        the failure, a `GatewayError`.
         """
         stack = await call.stack.enter_async_context(AsyncExitStack())
         attempt: Attempt | None = None
@@ -195,7 +196,7 @@ class Attempts:
             return None
 
     async def _response(self, call: Call, attempt: Attempt, deadline: float) -> Response:
-        """Return the response of an attempt. Raises `GatewayError` if it fails before its first event."""
+        """Return the response of an attempt. Raises `GatewayError` if the attempt fails before its first event."""
         response = await self.steps(call, attempt)
         if not isinstance(response, Stream):
             report(self.health, attempt, None)
@@ -215,7 +216,7 @@ class Attempts:
         return replace(response, source=peeked)
 
     def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
-        """Note why an attempt failed, how long it took and what it cost, and report it to the health of providers."""
+        """Store the reason, the duration and the cost of a failed attempt, and report it to the health of providers."""
         report(self.health, attempt, error)
         attempt.problem = error.problem
         attempt.seconds = monotonic() - attempt.began
@@ -231,7 +232,7 @@ class Attempts:
         )  # fmt: skip
 
     def _facts(self, call: Call, attempt: Attempt) -> Facts:
-        """Return the facts of the attempt's reply so far (usage, stop reason, ...).
+        """Return the facts (usage, stop reason, ...) of the attempt's reply so far.
 
         If the meter (usage reader) fails, return the facts that it returned last.
         """
@@ -244,7 +245,10 @@ class Attempts:
             return attempt.metering.facts
 
     def _enter(self, candidate: Candidate, stack: AsyncExitStack) -> None:
-        """Count the call at the candidate's provider. Raises `CandidateRefused` if the provider's limit is reached."""
+        """Count the call as in flight at the candidate's provider.
+
+        Raises `CandidateRefused` if the provider's limit is reached.
+        """
         if candidate.way is not Way.ESTIMATE:
             provider = candidate.offer.provider
             self.admission.enter_provider(provider)
@@ -280,7 +284,7 @@ def _leave(key: KeyState) -> None:
 def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, float] | None:
     """Return the candidate whose provider asks for the shortest wait, and the wait in seconds.
 
-    Return None if no provider asks for a wait, or if the wait is longer than the configuration allows.
+    Return None if no provider asks for a wait, or if the shortest wait is longer than the configuration allows.
     """
     if not settings.failover or not settings.retry_after_seconds:
         return None
@@ -297,18 +301,17 @@ def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, 
 
 
 async def _wait(call: Call, seconds: float) -> None:
-    """Wait before another attempt. The time counts as a wait for the provider."""
+    """Wait before another attempt. The time counts as waiting for the provider."""
     assert call.attempt is not None
     await call.attempt.stopwatch.wait(asyncio.sleep(seconds))
 
 
 def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, str]:
-    """Return the headers that are sent in addition to those that the provider's plugin builds.
+    """Return the headers that the gateway adds to the headers from the provider's plugin.
 
-    `key` is the key that was chosen for the attempt; None if the provider does not have several keys.
-
-    If several sources set the same header, the first of these is used: the credential, the provider's configuration, a
-    grant, a filter.
+    `key` is the key that was chosen for the attempt; None if the provider does not have several keys. If several
+    sources set the same header, the first of these is used: the credential, the provider's configuration, a grant, a
+    filter.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

@@ -1,8 +1,8 @@
-"""Replies to a token-counting request with an estimate if the provider cannot count tokens, and logs every estimate.
+"""Answers a token-counting request with an estimate if the provider cannot count tokens.
 
-The `steps` of a provider's plugin may return an estimate too, for models for which the provider cannot count tokens. A
-response with an estimate from either source has the header `x-irisgate-estimated`. `money/quotas/estimate.py` computes
-estimates.
+The `steps` of a provider's plugin may also return an estimate, for models whose tokens the provider cannot count. In
+both cases, the response has the header `x-irisgate-estimated`, and the estimate is logged. `money/quotas/estimate.py`
+computes estimates.
 """
 
 from __future__ import annotations

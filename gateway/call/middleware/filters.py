@@ -1,6 +1,7 @@
 """Runs the filters of a call: on the request before quotas are charged, and on the reply in the client's dialect.
 
-If a filter answers a call itself, no provider is called and nothing is charged.
+A filter is a plugin that may read, change, block or answer a call. If a filter answers a call itself, no provider is
+called and nothing is charged.
 """
 
 from __future__ import annotations
@@ -78,10 +79,7 @@ class Filters:
         return filters
 
     async def _reply(self, call: Call, filters: CallFilters, response: Response) -> Response:
-        """Return the response with the texts that the filters return.
-
-        Give the complete reply to filters that read it.
-        """
+        """Return the response with filtered texts. Also give the complete reply to the filters that read it."""
         places, reads = call.flag.hooks["places"], filters.reads("text")
         replied = filters.reads("replied") and call.operation != COUNT_TOKENS
         match response:
@@ -98,10 +96,10 @@ class Filters:
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
-    """Check whether the client's compatibility flag can find the texts of a reply.
+    """Check whether the plugin of the client's API format can find the texts of a reply.
 
-    If not, all filters that read text fail, before a provider is called. Raises `PluginFailed` if the call must not
-    continue without one of these filters.
+    If it cannot, all filters that read text fail here, before a provider is called. Raises `PluginFailed` if the call
+    must not continue without one of these filters.
     """
     if call.flag.hooks["places"].function is not None:
         return
@@ -112,7 +110,7 @@ def _require_places(call: Call, filters: CallFilters) -> None:
 
 
 def _answer(reply: Reply) -> Response:
-    """Return the response of a filter that answers the call itself."""
+    """Return the response for `reply`, the answer of a filter."""
     if not reply.events:
         return Whole(200, {}, reply.body)
     return Stream(200, {}, _Answer(reply.events))
@@ -120,7 +118,7 @@ def _answer(reply: Reply) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The source of a stream whose events are a filter's own answer."""
+    """The source of a stream with the events of a filter's own answer."""
 
     events: tuple[Event, ...]
 
@@ -129,7 +127,7 @@ class _Answer:
 
 
 class _Replied(Stage):
-    """Gives all events of a stream to the filters, if the stream succeeded and is not too large."""
+    """Gives all events of a stream to the filters, if the stream succeeds and is not too large."""
 
     __slots__ = ("_events", "_filters", "_size")
 

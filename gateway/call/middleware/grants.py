@@ -1,7 +1,7 @@
-"""Access to models. A model that does not exist and a model that is not granted are refused with the same message.
+"""Access to models. An unknown model and a model that is not granted are refused with the same message.
 
 Callers may read the records of their refused calls. To reveal nothing, such a record has only the model's name as the
-client sent it. The record of an allowed call has the name of the model that serves the call. An alias may lead to
+client sent it. The record of an allowed call has the name of the model that served the call. An alias may lead to
 several models. If none of them served the call, the record has the name of the model that was tried last.
 """
 
@@ -17,7 +17,10 @@ NO_ROLE: Final = Problem(PERMISSION, "access denied: no role granted")
 
 
 async def grants(call: Call, following: Next) -> Response:
-    """Keep the offers that are granted. Raises `Refused` if the caller has no role, or if no offer is left."""
+    """Keep the offers (models of providers) that are granted.
+
+    Raises `Refused` if the caller has no role, or if no offer is left.
+    """
     access = call.runtime.grants.access(call.identity)
     if access.role is None:
         raise Refused(NO_ROLE)

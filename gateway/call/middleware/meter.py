@@ -1,10 +1,10 @@
 """Reads the facts of a stream (usage, stop reason, ...) from the provider's own events, before they are translated.
 
-- `CallProvider` makes the meter (usage reader) when the headers of the reply have come. The attempt keeps the meter. A
-  call that breaks off is charged by the facts that the meter has at that time.
-- The bytes that the model wrote are counted as they are received. If the call breaks off before the provider has
+- `CallProvider` makes the meter (usage reader) when the headers of the reply have come, and stores it in the attempt.
+  If a call breaks off, it is charged by the facts that the meter has at that time.
+- The bytes that the model writes are counted as they are received. If the call breaks off before the provider has
   reported the final usage, the cost is estimated from this number of bytes (`call/cost_of_call.py`).
-- A client that uses the provider's format gets every event, even if the meter cannot read it.
+- If client and provider use the same format, the client gets every event, even if the meter cannot read it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Metered:
 
 
 class StreamMeter(Stage):
-    """Reads the events of one stream: gives them to the meter, and counts the bytes that the model wrote."""
+    """Gives the events of one stream to the meter (usage reader), and counts the bytes that the model writes."""
 
     __slots__ = ("_attempt", "_meter", "_pool", "_sizes", "_tolerated")
 
@@ -44,7 +44,7 @@ class StreamMeter(Stage):
         """The type of the meter's exceptions that are ignored, because the client gets the provider's own bytes."""
 
     def feed(self, batch: Batch) -> Batch | None:
-        """Return the batch. If an event cannot be read, the returned batch ends before this event and has the fault."""
+        """Return the batch. If an event cannot be read, the returned batch ends before this event and has the error."""
         if batch.costly:
             return None
         attempt, metering = self._attempt, self._attempt.metering

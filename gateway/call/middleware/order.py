@@ -1,4 +1,4 @@
-"""The step that puts the granted offers of a call into the order in which they are tried.
+"""The step that puts the granted offers (models of providers) of a call into the order in which they are tried.
 
 No other step decides the order. The rules are in `call/candidate_order.py`.
 """

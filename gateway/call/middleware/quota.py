@@ -1,7 +1,8 @@
 """Reserves the maximum that a call may use in its quotas and rate limits, or refuses the call.
 
 This is done before a request is sent to a provider. A refusal tells the client how long to wait. The reservation is
-settled when the record of the call is made (`gateway.call.settlement.settle`), however the call ends.
+replaced by the actual charge when the record of the call is made (`gateway.call.settlement.settle`), however the call
+ends.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Quota:
     keeper: Keeper
 
     async def __call__(self, call: Call, following: Next) -> Response:
-        """Reserve what the call may use, and run the next step.
+        """Reserve the maximum that the call may use, and run the next step.
 
         Raises `Refused` if a quota is used up or cannot be charged, or if a rate limit is reached.
         """
@@ -53,17 +54,17 @@ class Quota:
         return await following(call)
 
     def _log(self, call: Call, bucket: str, problem: Problem) -> None:
-        """Log a refusal by a quota. A refusal by a rate limit is not logged here; it is in the record of the call."""
+        """Log a refusal by a quota. A refusal by a rate limit is not logged. It is only in the record of the call."""
         if problem.code == QUOTA:
             who = {"login": call.identity.login, "model": call.model, "request_id": call.id}
             self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)
 
 
 def _with_cache(call: Call, size: Size) -> Size:
-    """Return the size of a request. If `auto_cache` may add cache marks for an hour, `caches` is set.
+    """Return `size` with `caches` set if `auto_cache` may add cache marks with a lifetime of an hour.
 
-    Cache writes for an hour cost more than plain input. Every reservation allows for cache writes for five minutes,
-    because some models cache by themselves.
+    Writing cache entries for an hour costs more than plain input. For five minutes, `caches` is not needed, because
+    every reservation allows for such entries: some models make them without marks.
     """
     has_marks = call.flag.has_cache_marks
     asked = (

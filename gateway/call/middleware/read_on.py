@@ -4,8 +4,8 @@
   Most providers stop a stream when the connection is closed. The cost of such a stream is estimated from the received
   part.
 - Reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
-- If the model costs nothing or has no price, such as a model on a local server, the provider's connection is closed at
-  once. Then there is no cost to learn, and a local server can stop its work.
+- If the model is free or has no price, such as a model on a local server, the connection to the provider is closed at
+  once. Then a local server can stop its work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.call.responses import Response
 from gateway.contract.flag import Usage
 
 READ_ON_SECONDS: Final = 120.0
-"""Maximum seconds for which a reply is read after the client has disconnected. Few replies take longer."""
+"""Maximum number of seconds for which a reply is read after the client has disconnected. Few replies take longer."""
 
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
@@ -33,9 +33,10 @@ class ReadOn:
     seconds: float = READ_ON_SECONDS
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        """Run the next step to its end.
+        """Run the next step.
 
-        Raises `asyncio.CancelledError` after this end if the client has disconnected meanwhile.
+        If the client disconnects meanwhile, still wait for the end of the step, and then raise
+        `asyncio.CancelledError`.
         """
         if attempt.request.stream:
             return await following(call, attempt)
@@ -50,7 +51,7 @@ class ReadOn:
                 raise asyncio.CancelledError
 
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
-        """Return whether the call continues without its client. If it does, it gets at most `ReadOn.seconds` more."""
+        """Return whether the call continues without its client. If so, end it after at most `ReadOn.seconds`."""
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False
         call.left = True

@@ -1,8 +1,8 @@
-"""Leaves out of a request those features that the provider refused for this model in earlier calls.
+"""Omits features from a request if the provider refused them for this model in earlier calls.
 
-If a provider refuses a feature, such as a beta, the `retry` of the provider's plugin leaves the feature out and adds
-its name to `ClientRequest.without`. If the provider then accepts the request, this step remembers these names for later
-calls.
+A provider may refuse a feature, such as a beta. Then the hook `retry` of the provider's plugin omits the feature and
+adds its name to `ClientRequest.without`. If the provider accepts the changed request, this step remembers the names for
+later calls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Finds the offers of the model that a request names.
+"""Finds the offers (models of providers) for the model name in a request.
 
-The call keeps the model's name as the client sent it. The name may be an alias. Until the step `grants` has allowed the
-call, nothing may reveal the model behind the alias.
+The call keeps the name as the client sent it. The name may be an alias. Until the step `grants` has allowed the call,
+nothing may reveal the model behind the alias.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.upstream.catalog import Aliased, Offer
 
 
 async def resolve(call: Call, following: Next) -> Response:
-    """Find the offers of the model's name. If there are none, the step `grants` refuses the call."""
+    """Find the offers for the model name in the request. If there are none, the step `grants` refuses the call."""
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
@@ -24,6 +24,6 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _targets(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return the targets of an alias that are granted to the caller. `order.py` chooses among them later."""
+    """Return the targets of an alias that are granted to the caller. The step `order` chooses among them."""
     allows = call.runtime.grants.access(call.identity).allows
     return [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

@@ -1,10 +1,10 @@
-"""The choice of the conversion from the client's API format to the provider's, for each offer of a model.
+"""The choice of the conversion from the client's API format to the provider's, for each offer (model of a provider).
 
-A compatibility flag is the plugin of an API format.
+A compatibility flag is the plugin of an API format. There are three kinds of conversions:
 
-There are three kinds of conversions. A native conversion needs the same flag on both sides, or a provider's flag that
-accepts the client's requests. An envelope connects two flags whose bodies have the same dialect. A translation connects
-two dialects by one translator.
+- Native: client and provider use the same flag, or the provider's flag accepts the client's requests.
+- Envelope: the two flags differ, but their bodies have the same dialect.
+- Translation: a translator connects the two dialects.
 
 If there are several conversions to a provider, the conversion with the least loss is used (`contract/losses.py`). The
 order of the offers is not changed. If the provider cannot count tokens, the gateway answers a token-counting request
@@ -61,7 +61,7 @@ class Route:
         """Return the refusal of a request that the provider cannot serve.
 
         The message names a compatibility flag that an administrator could enable for this provider. If there are
-        several such flags, it names the flag whose name has the longest common prefix with the name of an enabled flag.
+        several, the message names the one whose name begins most like an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

@@ -44,9 +44,9 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that `retry` of a plugin may change a refused request so that it is sent again.
+"""Maximum number of times that a refused request is changed by the hook `retry` of a plugin, and sent again.
 
-After the first change, each change must leave out more features than the change before."""
+After the first change, each change must omit more features than the change before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class CallProvider:
     def _whole(self, call: Call, attempt: Attempt, reading: Reading) -> Response:
         """Return the response for a reply that is not a stream.
 
-        Raises `UpstreamFailed` if the body is an error, or is no reply in the provider's format.
+        Raises `UpstreamFailed` if the body is an error, or does not have the provider's format.
         """
         head = attempt.head
         assert head is not None
@@ -150,8 +150,8 @@ class CallProvider:
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
 
-        Raises `CandidateRefused`, before anything is sent, if fields would be dropped and the provider's `on_loss`
-        forbids that.
+        Fields of the request may have to be dropped. If the provider's `on_loss` forbids that, nothing is sent, and
+        `CandidateRefused` is raised.
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
@@ -174,7 +174,7 @@ class CallProvider:
 
 
 async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
-    """Return the body of a reply. If a successful reply breaks off, mark the call so that its cost is estimated."""
+    """Return the body of a reply. If a successful reply breaks off, mark the attempt so that its cost is estimated."""
     is_error = reply.head.status >= 400
     try:
         return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY, call.hold_reply))
@@ -184,10 +184,10 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
 
 
 def _is_document(head: Head, content_type: str) -> bool:
-    """Return whether a reply is not a stream, such as a JSON error or a proxy's HTML page, by its content type.
+    """Return whether the content type shows that a reply is not a stream, such as a JSON error or a proxy's HTML page.
 
-    `content_type` is the type of the provider's streams. If the provider streams server-sent events, a reply with the
-    type text/plain may be a stream too, because some servers use this type for them.
+    `content_type` is the type of the provider's streams. Some servers send server-sent events with the type text/plain.
+    So that type does not count as a document if the provider streams server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):
@@ -196,9 +196,9 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply with `content_type` in place of a wrong content type.
+    """Return the headers of a reply with a wrong content type replaced. Some SDKs rely on the content type.
 
-    Some SDKs rely on the content type.
+    `content_type` is the right one.
     """
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}

@@ -1,4 +1,4 @@
-"""Sets the session id of a call. This is the first step, so that the records of refused calls have a session id too."""
+"""Sets the session id of a call. This is the first step, so that records of refused calls have a session id too."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Does the I/O for the `steps` of plugins: requests and downloads that are needed before a request can be built.
+"""Does the I/O for the hook `steps` of plugins: requests and downloads that are needed before a request can be built.
 
-- An attempt runs two sets of steps. The steps of the client's compatibility flag run before the middleware `translate`,
-  in the client's dialect. The steps of the provider's flag run after `translate`, in the provider's dialect. If client
-  and provider have the same flag, its steps run only once.
+- An attempt runs two sets of steps. The steps of the client's compatibility flag (plugin of an API format) run before
+  the middleware `translate`, in the client's dialect. The steps of the provider's flag run after `translate`, in the
+  provider's dialect. If client and provider have the same flag, its steps run only once.
 - The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
   no connection.
 - Most requests need no steps. The plugin then returns the request instead of a generator.
@@ -31,10 +31,10 @@ from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Maximum number of steps of one plugin in an attempt. A plugin that asks for more steps probably never ends."""
+"""Maximum number of steps of one plugin in an attempt. A plugin that yields more steps probably never ends."""
 
 MAX_STEP_REPLY: Final = 256 * 1024
-"""Maximum number of bytes of a reply to a request of `steps`. Such a reply is a count of tokens or an error."""
+"""Maximum number of bytes of a reply to a step's request. Such a reply is a count of tokens or an error."""
 
 StepSender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -43,7 +43,7 @@ Worker = Callable[[Work], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Fetches the files that plugins ask for during a call."""
+    """Fetches the files that plugins need during a call."""
 
     fetcher: Fetcher
     metrics: Metrics
@@ -59,9 +59,9 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Runs the steps of one compatibility flag: the client's or the provider's, as `flag_of` chooses.
+    """Runs the steps of one compatibility flag (plugin of an API format): the client's or the provider's.
 
-    If `flag_of` returns None, no steps run.
+    `flag_of` returns the flag. If it returns None, no steps run.
     """
 
     sender: Sender
@@ -107,7 +107,7 @@ class Steps:
         return await drive(steps, sender, getter, flag.hooks, worker)
 
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
-        """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""
+        """Send the request of a step, and return the reply. Raises `UpstreamFailed` if the key is refused."""
         try:
             return await self._send_once(call, attempt, request)
         except CredentialRefused as refusal:
@@ -130,9 +130,9 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the provider's compatibility flag.
+    """Return the provider's compatibility flag (plugin of an API format).
 
-    If it is also the client's flag, return None: its steps have already run.
+    Return None if client and provider have the same flag, because its steps have already run.
     """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag
@@ -149,8 +149,8 @@ async def drive(
     """Run the steps to their end, and return their result: the changed request, or a response that ends the attempt.
 
     `sender` sends a request to the provider, `getter` fetches a file, and `worker` does a computation. Raises `Refused`
-    if a file cannot be fetched, `UpstreamFailed` if the provider cannot be reached, and `PluginFailed` if the plugin
-    fails or there are more than `MAX_STEPS` steps.
+    if a file cannot be fetched, and `UpstreamFailed` if the provider cannot be reached. Raises `PluginFailed` if the
+    plugin fails or yields more than `MAX_STEPS` steps.
     """
     hook = hooks["steps"]
     reply: Any = None
@@ -176,7 +176,7 @@ async def drive(
 
 
 def _not_a_stream(flag: Plugin) -> PluginFailed:
-    """Return the failure of a plugin whose `steps` returned a whole body although the client asked for a stream."""
+    """Return the error for a plugin whose `steps` returned a whole body although the client asked for a stream."""
     hook = flag.hooks["steps"]
     return PluginFailed(
         flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)

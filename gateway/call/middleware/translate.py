@@ -1,7 +1,7 @@
-"""Translates requests to the provider's dialect, and responses to the client's dialect.
+"""Translates requests to the provider's dialect, and responses to the client's dialect (API format).
 
-If client and provider use the same format, nothing is changed. Otherwise an attempt has at most one translation object,
-which gets every event of the reply and is closed at the end. Large bodies are translated in a worker process
+If client and provider use the same format, nothing is changed. Otherwise the attempt has one translation object, which
+gets every event of the reply and is closed at the end. Large bodies are translated in a worker process
 (`upstream/process_pool.py`).
 """
 
@@ -47,7 +47,7 @@ class Translate:
 
 
 class StreamTranslation(Stage):
-    """The translation of a stream. Events that take long to read are translated in a worker process."""
+    """Translates the events of a stream. Events that take long to read are translated in a worker process."""
 
     __slots__ = ("_close", "_drop", "_feed", "_pool", "_translation")
 
@@ -64,7 +64,7 @@ class StreamTranslation(Stage):
         return Batch(translated, fault or batch.fault)
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Translate the events of a batch in a worker process, and yield them in batches.
+        """Translate the events of a batch in a worker process, and yield the results in batches.
 
         Other tasks can run between two batches.
         """

@@ -1,6 +1,6 @@
 """The stream of a provider's reply: its bytes, decoded to batches of events.
 
-- The bytes of a short read are decoded and passed on as soon as they come, without waking the task of the call
+- The bytes of a short read are decoded and passed on as soon as they come. The task of the call is not woken for that
   (`stages.py`).
 - Events that came before an error are passed on before the error.
 - The number of bytes of an incomplete event is limited, because an event may never end.
@@ -25,31 +25,31 @@ from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 AFTER_LAST: Final = 2.0
-"""Maximum number of seconds for which a stream is read after its terminal event. A report of usage may follow that
+"""Maximum number of seconds for which a stream is read after its terminal event. A usage report may follow that
 event."""
 LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum size in bytes of a long read. Before a long read is decoded, the stream waits for its turn (`call/turns.py`).
+"""Minimum size in bytes of a long read. The stream waits for its turn (`call/turns.py`) before it decodes a long read.
 Most reads are shorter."""
 UNCOUNTED_BYTES: Final = 32 * 1024
-"""Maximum size in bytes of an incomplete event that does not count in the memory budget. Most events are smaller."""
+"""Size in bytes of an incomplete event up to which it does not count in the memory budget. Most events are smaller."""
 
 
 class Reads(Protocol):
-    """The bytes of a reply, read by read."""
+    """The bytes of a reply, one read at a time."""
 
     async def next(self, quick: Callable[[bytes], bool]) -> bytes:
-        """Return the next bytes; b"" at the end.
+        """Return the next bytes; b"" at the end. Raises `GatewayError` if the reply breaks off.
 
-        Bytes that come while this function waits are given to `quick` at once, and returned only if `quick` returns
-        False. Raises `GatewayError` if the reply breaks off.
+        Bytes that come while this function waits are first given to `quick`. They are returned only if `quick` returns
+        False.
         """
 
     def event_came(self) -> None:
-        """Note that the bytes so far have completed an event."""
+        """Note that at least one event has become complete."""
 
 
 class Received:
-    """The bytes of a reply that has been received completely."""
+    """The bytes of a complete reply."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -64,7 +64,7 @@ class Received:
 
 @dataclass(slots=True)
 class ProviderStream:
-    """The stream of one reply. It produces the batches of events that the stages of the stream process."""
+    """The stream of one reply. It yields batches of events, which then pass through the stages of the stream."""
 
     call: Call
     attempt: Attempt
@@ -72,13 +72,13 @@ class ProviderStream:
     decoding: Decoding
     pool: ProcessPool
     failed: Callable[[Attempt, UpstreamFailed], None]
-    """A function that counts an error of the provider at the end of the stream."""
+    """A function that is called if the stream ends with an error of the provider. It counts the error."""
     _feed: Hook = field(init=False)
     _take: Take = field(init=False)
     _size: int = 0
     """The number of bytes that have arrived since the last complete event."""
     _decoded: tuple[Batch, Exception | None] | None = None
-    """Events that `_quick` decoded but could not pass on, and the failure after them; None if there are none.
+    """Events that `_quick` decoded but could not pass on, and the error after them; None if there are none.
 
     The task of the call passes them on."""
 
@@ -86,7 +86,7 @@ class ProviderStream:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the events of the stream in batches, as `Source.batches` says."""
+        """Yield the events of the stream in batches (see `Source.batches`)."""
         self._take = take
         fault: GatewayError | None = None
         try:
@@ -126,7 +126,7 @@ class ProviderStream:
                 deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
     async def _next(self, deadline: float | None) -> bytes:
-        """Return the next bytes for the task of the call; b"" at the end, or at the deadline."""
+        """Return the next bytes, for the task of the call; b"" at the end, or at the deadline."""
         stopwatch = self.attempt.stopwatch
         reading: Awaitable[bytes] = self.reads.next(self._quick)
         if not stopwatch.stopped:
@@ -140,10 +140,10 @@ class ProviderStream:
             return b""
 
     def _quick(self, data: bytes) -> bool:
-        """Pass on the events of a short read. Return False if the task of the call must go on instead.
+        """Pass on the events of a short read. Return False if the task of the call has to do this instead.
 
-        It must go on if the read is long, if the events cannot be passed on at once, if decoding fails, or at the final
-        event.
+        The task has to do it after a long read, after the final event, if decoding fails, or if the events cannot be
+        passed on at once.
         """
         if not self._is_short(data):
             return False
@@ -164,7 +164,7 @@ class ProviderStream:
         return self.decoding.is_short(data, self._size + len(data))
 
     def _read(self, data: bytes) -> tuple[Batch, Exception | None]:
-        """Return the events that a short read completes, and the failure that followed them, or None."""
+        """Return the events that a short read completes, and the error after them; None if there is no error."""
         self._grow(data)
         return self.decoding.read(self._feed, data)
 
@@ -178,7 +178,7 @@ class ProviderStream:
             yield batch
 
     async def _by_frames(self, data: bytes) -> AsyncGenerator[Batch, None]:
-        """Yield the events of one read in batches. A frame that takes long is decoded in a worker process."""
+        """Yield the events of one read in batches. Frames that take long to decode are decoded in a worker process."""
         decoding, redaction = self.decoding, self.attempt.redaction
         light = LightFrames(self._feed, decoding, data)
         decoding.redacted.look(data)
@@ -199,13 +199,13 @@ class ProviderStream:
                 raise fault
 
     def _grow(self, data: bytes) -> None:
-        """Count the bytes of a read. Raises `UpstreamFailed` if the budget for buffered bytes is used up."""
+        """Count the bytes of a read. Raises `UpstreamFailed` if the memory budget is used up."""
         self._size += len(data)
         if self._size > UNCOUNTED_BYTES:
             self.call.hold_reply(self._size)
 
     def _passed(self, batch: Batch) -> None:
-        """Release the bytes of events that are complete and have been passed on."""
+        """Release the bytes of events that have been passed on."""
         if self._size > UNCOUNTED_BYTES:
             self.call.hold_reply(0)
         self._size = 0
@@ -216,9 +216,9 @@ class ProviderStream:
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
-    """Yield the remaining events at the end of a stream, and then raise `fault` unless it is None.
+    """Yield the remaining events at the end of a stream. Then raise `fault`, unless the reply is complete.
 
-    At its close, the decoder may add events without a payload, which mark the end of a complete stream. These are
+    The method `close` of the decoder may add events without a payload, which mark the end of a complete reply. They are
     yielded only if the reply is complete.
     """
     try:
@@ -238,6 +238,6 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
     """Return whether a stream that ended with `fault` is complete.
 
-    It is complete if the decoder has read the final event. An error of the connection after this event does not matter.
+    It is complete if the decoder has read the final event. An error of the connection after that event does not matter.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))

@@ -1,7 +1,6 @@
 """The event that tells the log and observers that a quota is nearly used up.
 
-`gateway.money.quotas` decides when a bucket is nearly used up. After such a report, a bucket is reported again only
-after a refill.
+`gateway.money.quotas` decides when this is so. A bucket is reported again only after it was refilled.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ NEARLY_USED: Final = "quota.nearly_used"
 
 
 def report_nearly_used(level: Level, log: Logger, observers: Observers) -> None:
-    """Log that calls have used most of a bucket, and tell the observers."""
+    """Log that most of a bucket is used up, and tell the observers."""
     event = {
         "bucket": level.bucket,
         "definition": level.rule.name,

@@ -1,7 +1,8 @@
 """Functions that process a provider's reply. For a large reply they run in a worker process.
 
 - The body of a reply is decoded once. The meter (usage reader), the decoder and the translation share the result.
-- The facts of a reply (usage, stop reason, ...) are read in the provider's dialect, before it is translated.
+- The facts of a reply (usage, stop reason, ...) are read in the provider's dialect (API format), before the reply is
+  translated.
 - If the meter cannot read a body, the body is not a reply of the provider's dialect. The client then gets an error, but
   tokens that the body reports are counted.
 
@@ -45,13 +46,13 @@ class Reading(msgspec.Struct, frozen=True):
     """The body with the gateway's keys removed."""
     meter: Meter
     problem: Problem | None = None
-    """The problem that the reply reports; None if it reports none."""
+    """The error that the reply reports; None if it reports none."""
     is_stream: bool = False
     """Whether the body is a stream, as requested, although its content type says otherwise."""
     decoded: bytes = b""
-    """The body as JSON of the dialect in which the request was sent."""
+    """The body as JSON of the dialect of the request."""
     fault: UpstreamFailed | None = None
-    """The error for a body that is no reply of the provider's dialect; None if the body is such a reply."""
+    """The error for a body that is not a reply of the provider's dialect; None if the body is such a reply."""
     delivered: int | None = None
     """The number of bytes that the model has written; None if it has written nothing."""
     is_whole: bool = False
@@ -62,14 +63,14 @@ class WholeReader(msgspec.Struct, frozen=True):
     """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
-    """The hooks of the compatibility flag, at least those in `READING_HOOKS`."""
+    """The hooks of the provider's plugin, at least those in `READING_HOOKS`."""
     request: ClientRequest
     target: Target
     head: Head
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply, and return the result. Its meter then has the facts of the reply.
+        """Read a reply, and return the result. `meter` then has the facts of the reply.
 
         Raises `PluginFailed` if a hook of the plugin fails.
         """
@@ -89,9 +90,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return decoder
 
     def _with_facts(self, meter: Meter, body: bytes) -> Reading:
-        """Give the reply to the meter (usage reader), and decode it to JSON of the dialect in which the request was
-        sent.
-        """
+        """Give the reply to the meter (usage reader), and decode it to JSON of the dialect of the request."""
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
             self.hooks["meter.whole"].run(meter.whole, shared)
@@ -106,9 +105,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
-        """Give the meter (usage reader) the events of a stream that the provider sent although the request asked for no
-        stream.
-        """
+        """Give the events of a stream to the meter (usage reader), although the request asked for no stream."""
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, body)
         delivered: int | None = None
@@ -144,8 +141,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `_redaction` is also a part of `redacted`. It is passed as a separate argument so that the worker process does not
-    send it back (`upstream/process_pool.py`).
+    `redacted` contains `_redaction`. It is an argument too, because a worker process does not send back objects that
+    were arguments (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None
@@ -164,10 +161,10 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Let the meter (usage reader) read one event.
+    """Give one event to the meter (usage reader).
 
-    Return the meter in its new state, the number of output bytes, and the error of the event; None if there is none.
-    An exception of the type `tolerated` does not count as an error.
+    Return the meter in its new state, the number of output bytes, and an error or None. An exception of the type
+    `tolerated` is ignored.
     """
     events = (Event(kind, payload),)
     _, fault = hooks["meter.feed"].feed(meter.feed, events, tolerated)
@@ -205,18 +202,18 @@ def encode(
 ) -> tuple[Encoder, bytes, GatewayError | None]:
     """Encode one event.
 
-    Return the encoder in its new state, the bytes for the client, and the encoder's failure, if any.
+    Return the encoder in its new state, the bytes for the client, and the encoder's error or None.
     """
     data, fault = hook.joined(encoder.feed, (Event(kind, payload),))
     return encoder, data, fault
 
 
 PART_EVENTS: Final = 256
-"""Number of translated events that are unpickled at once. Unpickling blocks the event loop."""
+"""Number of translated events that are unpickled together. Unpickling blocks the event loop."""
 
 
 def is_stream(body: bytes) -> bool:
-    """Return whether a body begins like a stream of server-sent events."""
+    """Whether the body is a stream, as requested, although its content type is wrong."""
     return _SSE.match(body) is not None
 
 

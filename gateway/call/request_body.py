@@ -1,6 +1,6 @@
 """Reads the body of a call within limits of size and time, and removes its content codings (`content_codings.py`).
 
-While the body is read, its bytes are reserved in the budget of all calls (`admission.py`).
+The bytes of the body are reserved in the memory budget of all calls while they are read (`admission.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ GRACE_SECONDS: Final = 30.0
 
 
 class MalformedBody(web.RequestPayloadError):
-    """The error for a body whose chunked framing is malformed, or takes far more bytes than the data
-    (`web/connections.py`).
+    """The error for a body with malformed chunked framing, or with framing that is far longer than the data.
+
+    It is raised by `web/connections.py`.
     """
 
 
@@ -48,8 +49,8 @@ def announced(request: web.Request, limit: int) -> int:
 async def read(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
     """Return the body without its content codings.
 
-    `limits.body_bytes` is the maximum number of bytes of the encoded body, and of the decoded body. Raises
-    `Refused` if the body is too large, too slow or damaged, or if the budget of all calls is used up.
+    `limits.body_bytes` is the maximum size of the encoded body, and also of the decoded body. Raises `Refused` if the
+    body is too large, too slow or damaged, or if the memory budget is used up.
     """
     codings = content_codings.names(request.headers.getall("Content-Encoding", ()))
     body = await _received(request, limits, admitted)
@@ -68,7 +69,7 @@ async def read(request: web.Request, limits: Limits, admitted: Admitted) -> byte
 async def _received(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
     """Return the body as the client sends it.
 
-    Raises `Refused` if the body is too large or too slow, or if the budget of all calls is used up.
+    Raises `Refused` if the body is too large or too slow, or if the memory budget is used up.
     """
     content = request.content
     parts: list[bytes] = []

@@ -9,15 +9,15 @@ from urllib.parse import quote
 from gateway.call.chain import Call, Inbound
 
 MAX_HEADER: Final = 2000
-"""Maximum number of characters of a header that lists dropped fields or quotas. The call's record has all fields."""
+"""Maximum number of characters of a header that lists dropped fields or quotas. The call's record has the full list."""
 
 
 def response_headers(
     inbound: Inbound, call: Call | None, headers: Mapping[str, str], *, shows_usage: bool = False
 ) -> dict[str, str]:
-    """Return the headers of a response: those of the client's API, those in `headers`, and the gateway's own.
+    """Return the headers of a response: the headers of the client's API, `headers`, and the gateway's own headers.
 
-    `shows_usage` is True for a complete response that this gateway wrote. Headers of the API may then state the usage.
+    `shows_usage` is True for a complete response that this gateway wrote. Then headers of the API may state the usage.
     `call` is None for a request that was refused before it was parsed.
     """
     facts = call.facts if shows_usage and call is not None else None
@@ -41,14 +41,15 @@ def stream_headers(call: Call) -> dict[str, str]:
 
 
 def made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a JSON response that the gateway wrote: the content type, and the `x-irisgate-` headers of
-    `headers`.
+    """Return the headers of a JSON response that the gateway wrote.
+
+    These are the content type, and all headers in `headers` that begin with `x-irisgate-`.
     """
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}
 
 
 def _header_value(text: str) -> str:
-    """Return text in a form that is safe in a header: percent-encoded, and cut off at `MAX_HEADER`."""
+    """Return text in a safe form for a header: percent-encoded, and cut off at `MAX_HEADER`."""
     safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."

@@ -2,8 +2,8 @@
 
 - A stage, such as the translation, replaces each batch by another one. The middlewares of the chain add the stages, and
   `stages.py` runs them.
-- Immutable objects that are made for each batch are msgspec structs, because making an instance of a dataclass or a
-  named tuple takes three times as long.
+- Immutable objects that are made for each batch are msgspec structs. Making a dataclass or a named tuple takes three
+  times as long.
 """
 
 from __future__ import annotations
@@ -18,53 +18,53 @@ from gateway.contract.flag import Event
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """All or some of the events from one read of the provider's reply. They are sent to the client in one write."""
+    """Events from one read of the provider's reply. They are sent to the client in one write."""
 
     events: Sequence[Event]
     fault: GatewayError | None = None
     """The failure of the provider or a plugin after these events; None if there was none. A batch with a failure is the
     last batch."""
     costly: bool = False
-    """Whether reading an event takes so long that a worker process does it (`upstream/process_pool.py`)."""
+    """Whether reading an event takes so long that this is done in a worker process (`upstream/process_pool.py`)."""
 
 
 NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
-"""A function that passes a batch on at once. It returns False if it has not passed the batch on."""
+"""A function that passes a batch on at once. If it cannot do so, it returns False."""
 
 
 class Source(Protocol):
-    """The batches of a stream before the first stage."""
+    """The source of a stream: the batches before the first stage."""
 
     def batches(self, take: Take) -> Batches:
         """Yield the batches of the stream.
 
-        While the source waits for bytes, it gives a batch to `take` as soon as its bytes have come. It then yields the
-        batch only if `take` returns False. An error is not raised: the last batch has it.
+        While the source waits for bytes, it gives each batch to `take` as soon as the bytes have come. It yields the
+        batch only if `take` returns False. Errors are not raised. An error is in the last batch.
         """
 
 
 class Stage:
-    """One stage of a stream. A stage that needs to see no batch passes all of them on."""
+    """One stage of a stream. This base class passes all batches on unchanged."""
 
     __slots__ = ()
 
     def feed(self, batch: Batch) -> Batch | None:
         """Return the batch that replaces `batch`.
 
-        Return None if something must be awaited first. The caller then calls `feed_slowly` with the same batch. A
-        returned batch without events and without a fault is passed to no further stage.
+        Return None if something must be awaited first. The caller then calls `feed_slowly` with the same batch. If the
+        returned batch has no events and no fault, the next stage does not get it.
         """
         return batch
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Yield the batches that replace `batch`, for which `feed` has returned None."""
+        """Yield the batches that replace `batch`. This is called after `feed` has returned None."""
         yield batch
 
     async def close(self) -> Sequence[Batch]:
-        """Return the batches that follow the last batch of a complete stream. Raises `GatewayError` if it fails."""
+        """Return the batches to add at the end of a complete stream. Raises `GatewayError` if this fails."""
         return ()
 
 
@@ -83,10 +83,10 @@ class Stream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     source: Source
     stages: tuple[Stage, ...] = ()
-    """The stages through which the batches pass, in this order."""
+    """The stages, in the order in which the batches pass through them."""
 
     def through(self, stage: Stage) -> Stream:
-        """Return the stream with a further stage."""
+        """Return the stream with one more stage at the end."""
         return msgspec.structs.replace(self, stages=(*self.stages, stage))
 
 

@@ -1,10 +1,11 @@
-"""The retry budget: a limit on the requests that are sent to another provider, or with another key, after a failure.
+"""The retry budget: a limit on the further requests that are sent after failures, to another provider or with another
+key.
 
-If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider would double the
-requests to the others, so that they fail too. Therefore these further requests are limited to a share of the calls in a
-window of time. A few further requests are always allowed, because they cannot overload a provider.
-
-A further attempt is taken from the budget only if the attempt before it was sent to its provider.
+- If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
+  the requests to the others, so that they fail too.
+- Therefore further requests are limited to a share of the calls in a window of time. A few are always allowed, because
+  they cannot overload a provider.
+- A further attempt counts only if the attempt before it was sent to its provider.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ALWAYS: Final = 10
 
 
 class RetryBudget:
-    """The numbers of calls with several candidates or keys, and of further requests, in the last `WINDOW_SECONDS`."""
+    """Counts calls with several candidates or keys, and further requests, in the last `WINDOW_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The objects that are computed from a configuration for calls. A reload replaces all of them at once."""
+"""The objects that are computed from a configuration, for calls. A reload replaces all of them at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Runtime:
 
 @dataclass(slots=True)
 class Current:
-    """The holder of the current `Runtime`, which new calls use and a reload replaces."""
+    """Holds the current `Runtime`, which new calls use and a reload replaces."""
 
     runtime: Runtime
 
@@ -35,14 +35,14 @@ class Current:
         return self.runtime.config.storage.retention
 
     def body_retention(self) -> float | None:
-        """Return the seconds for which bodies of calls are kept; None if they are kept for ever."""
+        """Return the seconds for which the store keeps bodies of calls; None if it keeps them for ever."""
         return self.runtime.config.bodies.retention
 
 
 def runtime(config: Config, registry: Registry | None = None) -> Runtime:
     """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
 
-    `registry` has the plugins, for the filters. It may be left out if no calls are made.
+    `registry` has the plugins, for the filters. It may be None if no calls are made.
     """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     filters = () if registry is None else active_filters(config.plugins, registry.filters)

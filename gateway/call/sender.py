@@ -4,7 +4,7 @@
 - Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
 - A request is logged if the provider cannot be reached, or refuses the gateway's key.
 
-What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
+`middleware/send.py` and `middleware/steps.py` make the requests and interpret the replies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gateway.upstream.subjects import Subject
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
 _AUTH_STATUSES: Final = (401, 403)
-"""Statuses with which a provider refuses a key, or refuses access to a model with this key."""
+"""Statuses with which a provider refuses a key, or access to a model with this key."""
 
 
 class CredentialRefused(Exception):
@@ -59,10 +59,10 @@ class Sender:
     log: Logger
 
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send the request that answers the call, and return the reply, whose body is not read yet.
+        """Send the request that answers the call. Return the reply, whose body is not read yet.
 
-        Raises `UpstreamFailed` if there is no reply. With `storage.sync`, the journal is flushed to the disk first. If
-        this fails, raises `Refused` and sends nothing.
+        Raises `UpstreamFailed` if there is no reply. If `storage.sync` is set, the journal is flushed to the disk
+        first. If the flush fails, nothing is sent, and `Refused` is raised.
         """
 
         def before() -> Awaitable[None] | None:
@@ -76,7 +76,10 @@ class Sender:
         return await self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request of a plugin's `steps`. It is free of charge. Raises `UpstreamFailed` if there is no reply."""
+        """Send a request of a plugin's `steps`, which is free of charge.
+
+        Raises `UpstreamFailed` if there is no reply.
+        """
 
         def begins() -> None:
             attempt.stepped += 1
@@ -102,7 +105,7 @@ class Sender:
         return reply
 
     async def _with_credential(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Mapping[str, str]:
-        """Return the headers to add to a request, with the credential that is valid now.
+        """Return the headers that the gateway adds to a request, with the credential that is valid now.
 
         Raises `UpstreamFailed` if no credential can be obtained.
         """
@@ -126,7 +129,7 @@ class Sender:
         return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
 
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        """Count a failed attempt, and note its error for the health of the provider.
+        """Count a failed attempt, and report its error to the health of the provider.
 
         The attempt may have failed before it reached the provider.
         """
@@ -136,10 +139,10 @@ class Sender:
         report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
-        """Count and log the provider's refusal of the gateway's key, or of access to a model with this key.
+        """If the provider refused the gateway's key, or access to a model with it, count and log this.
 
-        If the key itself is refused, raises `UpstreamFailed` with the advice to ask an administrator. For the first
-        refusal of a credential that changes at run time, raises `CredentialRefused` instead.
+        Raises `UpstreamFailed` with the advice to ask an administrator, if the key itself is refused. Raises
+        `CredentialRefused` instead at the first refusal of a credential that changes at run time.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
         if not is_refusal or not has_our_key(attempt):
@@ -161,7 +164,7 @@ class Sender:
     async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
         """Obtain another credential, or correct the clock, so that the request can be sent again.
 
-        Raises `UpstreamFailed` if the request would be refused again.
+        Raises `UpstreamFailed` if neither helps.
         """
         attempt.renewed = True
         assert attempt.used is not None
@@ -184,9 +187,9 @@ class Sender:
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Note that a provider refuses the gateway's key, so that other keys or providers serve the calls meanwhile.
+        """Note that a provider refuses the gateway's key. Other keys or providers then serve the calls for a time.
 
-        With `assume_role`, the refused credential may be the caller's own session. Then calls still go to the provider.
+        With `assume_role`, the refused credential may belong to one caller only. Then calls still go to the provider.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)
@@ -198,7 +201,7 @@ class Sender:
             self.health.key_refused(provider.id)
 
     def key_accepted(self, attempt: Attempt) -> None:
-        """Note that the provider has accepted the gateway's key, because it has answered a request."""
+        """Note that the provider has answered a request, and so accepted the gateway's key."""
         if not has_our_key(attempt):
             return
         provider, key = attempt.candidate.offer.provider, attempt.key
@@ -209,12 +212,15 @@ class Sender:
 
 
 def _key_name(attempt: Attempt) -> dict[str, str]:
-    """Return the field of a log line with the name of the attempt's key; no field without several keys."""
+    """Return a log field with the name of the attempt's key.
+
+    Return no field if the provider has only one key or none.
+    """
     return {} if attempt.key is None else {"key": attempt.key.name}
 
 
 def _refusal(problem: Problem) -> dict[str, Any]:
-    """Return the fields of a refusal for the log."""
+    """Return the log fields of a refusal."""
     return {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
 
 

@@ -4,10 +4,10 @@
   runs the chain, and then writes a whole body or a stream.
 - Every request gets exactly one record, however the request ends.
 - If an error comes before the response has begun, it is sent with an HTTP status. If it comes later, it is written as
-  the last event of the stream, in the client's dialect.
+  the last event of the stream, in the client's dialect (API format).
 - Events that came before an error are written before the error.
-- A plugin's failure affects only the current call. If the plugin cannot even write the error, the error is sent in the
-  gateway's own format, or an open stream is aborted, so that no client takes it for complete.
+- A plugin's failure affects only the current call. The plugin may even fail to write the error. Then the error is sent
+  in the gateway's own format. An open stream is aborted instead, so that no client takes it for complete.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ PING_SECONDS: Final = 15.0
 seconds without data."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read is disconnected. This releases its connection and its reservation."""
+"""Seconds after which a client that does not read is disconnected. Its connection and its memory are then free
+again."""
 
 HELD_BYTES: Final = 64 * 1024
-"""Minimum size in bytes of a reply, other than a stream, whose bytes count in the memory budget until the client has
-read it."""
+"""Minimum size in bytes of a large reply that is not a stream. A large reply counts in the memory budget until the
+client has read it."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -74,14 +75,13 @@ class _Exchange:
     call: Call | None = None
     """The call; None until the request is parsed."""
     capture: Capture | None = None
-    """The copy of the bodies; None if bodies are not kept."""
+    """The copies of the bodies; None if bodies are not kept."""
     early: EarlyStream | None = None
-    """The object that sends the response's head before the provider's first event if that event is late; None for a
-    call that is not streamed."""
+    """Sends the response's head early if the provider's first event is late; None for a call that is not streamed."""
     begun: bool = False
     """Whether the server has begun to write the events of a stream. An early head does not count."""
     finished: bool = False
-    """Whether the record was written."""
+    """Whether the record has been written."""
 
     def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Copy the headers of the response, and the body if the response is not a stream."""
@@ -92,7 +92,7 @@ class _Exchange:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A stream that is ready to be sent: its response and its encoder are made."""
+    """A stream that is ready to be sent. Its response and its encoder exist."""
 
     response: web.StreamResponse
     events: StreamEvents
@@ -145,9 +145,9 @@ class Server:
             self._finish(exchange, 499, "cancelled")
 
     async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
-        """Write a large response here, while its bytes are still reserved for the call.
+        """Write a large response, while its bytes are still reserved for the call.
 
-        A small response is left to aiohttp, which writes it after the call has ended.
+        aiohttp writes small responses, after the call has ended.
         """
         self._close_if_leaving(response)
         await response.prepare(request)
@@ -180,7 +180,7 @@ class Server:
         return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
-        """Start the timer after which the stream's head is sent early if the provider's first event takes long."""
+        """Start a timer. If the provider's first event has not come by then, the stream's head is sent early."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
             response = self._stream_response(exchange, call, 200, stream_headers(call))
@@ -191,7 +191,7 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error before the first event. The head of this response may have been sent early.
+        """Return the response for an error before the first event. Its head may have been sent early.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """
@@ -206,7 +206,10 @@ class Server:
         return await StreamWriter(response, exchange.capture).end(last)
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
-        """Read and parse the request, and return the call. Raises `Refused` if it is invalid or not admitted."""
+        """Read and parse the request, and return the call.
+
+        Raises `Refused` if the request is invalid or not admitted.
+        """
         inbound = exchange.inbound
         body, admitted = await self._read(inbound, stack, request)
         received = monotonic()
@@ -222,7 +225,7 @@ class Server:
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
         """Admit the call and read its body. Return the body, and the admission of the call.
 
-        Raises `Refused` if the guard, a limit or a full disk refuses the request, and `CancelledError` if the client
+        Raises `Refused` if the guard, a limit or a full disk refuses the request. Raises `CancelledError` if the client
         disconnected before it was identified.
         """
         if (ended := request.get(ENDED)) is not None:
@@ -238,7 +241,7 @@ class Server:
         return await request_body.read(request, limits, admitted), admitted
 
     def _stopping(self) -> bool:
-        """Return whether a call was cancelled because the gateway is stopping, and not because its client disconnected.
+        """Return True if a call was cancelled because the gateway is stopping, not because its client disconnected.
 
         If so, undo the task's cancellation, so that an error can still be sent.
         """
@@ -249,10 +252,9 @@ class Server:
         return True
 
     async def _first(self, call: Call, staged: Staged) -> Batch:
-        """Return the first batch of the stream.
+        """Return the first batch of the stream. Raises `UpstreamFailed` if the stream failed before any event.
 
-        Raises `UpstreamFailed` if the stream failed before any event. The server waits for the first batch before it
-        sends a status, so that such a failure is sent with an error status.
+        The server waits for the first batch before it sends a status. So such a failure is sent with an error status.
         """
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
@@ -281,7 +283,7 @@ class Server:
         return web.Response(status=whole.status, headers=headers, body=body)
 
     def _error(self, exchange: _Exchange, error: GatewayError) -> web.Response:
-        """Return the response for an error that occurs before the first byte of the response is sent."""
+        """Return the response for an error before the first byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
         request = call.request if call is not None else None
@@ -307,10 +309,9 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
-        """Return the stream, ready to be written.
+        """Return the stream, ready to be written. Its head may have been sent early.
 
-        Its head has been sent early, or will be sent later. Raises `PluginFailed` if the plugin of the client's API
-        fails.
+        Raises `PluginFailed` if the plugin of the client's API fails.
         """
         encoder = call.flag.encoder(call.request)
         ping = call.flag.hooks["encoder.ping"].run(encoder.ping)
@@ -323,7 +324,7 @@ class Server:
     def _stream_response(
         self, exchange: _Exchange, call: Call, status: int, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Return the response of a stream, whose head is not sent yet."""
+        """Return the response for a stream. Its head is not sent yet."""
         headers = response_headers(exchange.inbound, call, headers)
         exchange.captured(headers)
         response = web.StreamResponse(status=status, headers=headers)
@@ -331,7 +332,7 @@ class Server:
         return response
 
     def _close_if_leaving(self, response: web.StreamResponse) -> None:
-        """Have the connection closed after the response if this process stops or is replaced."""
+        """Have the connection closed after the response if this process is stopping or being replaced."""
         if self.gateway.is_leaving:
             response.force_close()
 
@@ -371,7 +372,7 @@ class Server:
 
 
 def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
-    """Return the copy of the bodies, or None where bodies are not kept."""
+    """Return the copy of the request; None if bodies are not kept."""
     limit = inbound.runtime.config.bodies.limit
     if not limit:
         return None
@@ -380,9 +381,7 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if a stream's head has been sent early, because a response that is not a stream cannot
-    follow it.
-    """
+    """Raise `GatewayError` if a stream's head has been sent early. Only a stream can follow the head."""
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)
 

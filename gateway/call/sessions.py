@@ -44,8 +44,8 @@ IDLE_SECONDS: Final = 4 * 3600
 
 People return to a chat after a meal or a meeting. On the next day, the same first message usually begins a new chat."""
 MAX_OPEN: Final = 10_000
-"""Maximum number of sessions that are remembered by their fingerprints. They take about 4 MB of memory. The session
-whose last call is the oldest is forgotten first."""
+"""Maximum number of remembered sessions with fingerprints. They take about 4 MB of memory. The session whose last call
+is the oldest is forgotten first."""
 KEY_BYTES: Final = 32
 
 _OWN_ID: Final = re.compile(r"(fp_[0-9a-f]{16})_[0-9a-f]+")
@@ -53,7 +53,7 @@ _REQUEST_ID: Final = "x-client-request-id"
 
 
 class ChatReader(Protocol):
-    """The hooks of the client's compatibility flag that tell one chat from another."""
+    """The hooks that tell one chat from another, from the plugin of the client's API format."""
 
     def session_ids(self, request: ClientRequest) -> SessionIds: ...
 
@@ -61,7 +61,7 @@ class ChatReader(Protocol):
 
 
 class _Open(NamedTuple):
-    """A session that was found by its fingerprint and may continue."""
+    """A session that was found by its fingerprint and has not ended."""
 
     id: str
     last: float
@@ -69,7 +69,7 @@ class _Open(NamedTuple):
 
 
 class StoredSession(Protocol):
-    """The fields of a stored session that are needed to remember the session after a restart."""
+    """The fields of a stored session that are needed to restore the session after a restart."""
 
     @property
     def id(self) -> str: ...
@@ -80,7 +80,7 @@ class StoredSession(Protocol):
 
 
 class Sessions:
-    """Finds the sessions of calls, and remembers those that were found by a fingerprint.
+    """Finds the sessions of calls, and remembers the sessions that were found by a fingerprint.
 
     `key` is the secret key of the fingerprints. Without this key, nobody can guess a chat's text from its session id.
     `clock` returns the Unix time in seconds.
@@ -92,9 +92,9 @@ class Sessions:
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
 
     def id_of(self, request: ClientRequest, login: str, agent: str, flag: ChatReader) -> str:
-        """Return the id of the session that a call belongs to. The id is unique only among the caller's sessions.
+        """Return the id of the session that a call belongs to. Another caller's session may have the same id.
 
-        The opening of the chat is read only if the client names no session.
+        The opening of the chat is read only if the client sends no session id.
         """
         if session := named_session(request, agent, flag):
             return session
@@ -104,13 +104,13 @@ class Sessions:
         return self._current(login, fingerprint(begin, login, agent, self._key))
 
     def restore(self, stored: Iterable[StoredSession]) -> None:
-        """Remember sessions of the store, after a restart. In `stored`, the most recently used session is first."""
+        """Remember sessions from the store, after a restart. In `stored`, the most recently used session is first."""
         for session in reversed(list(stored)):
             if own := _OWN_ID.fullmatch(session.id):
                 self._remember((session.identity, own[1]), _Open(session.id, session.last_at))
 
     def _current(self, login: str, begin: str) -> str:
-        """Return the id of the open session with this fingerprint, or of a new session.
+        """Return the id of the open session with this fingerprint. If there is none, begin a new session.
 
         The id contains the time at which the session began, so that no later session gets the same id.
         """
@@ -132,7 +132,7 @@ class Sessions:
 
 
 def named_session(request: ClientRequest, agent: str, flag: ChatReader) -> str:
-    """Return the id of the session that the client names; "" if it names none."""
+    """Return the session id that the client sends; "" if it sends none."""
     headers = request.headers
     for name in ID_HEADERS:
         if name in headers and (session := valid_id(headers[name])):

@@ -3,8 +3,8 @@
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
 - If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
-  ended, only the buckets of the offer that served it are charged. If an attempt at another offer failed before and cost
-  something, the buckets of that offer are charged this cost.
+  ended, the buckets of the offer that served it are charged. The buckets of another offer are charged only if an
+  attempt at it failed and cost something.
 - If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
@@ -37,12 +37,11 @@ from gateway.upstream.catalog import Offer
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 Rules = Mapping[BucketChain, Sequence[Rule]]
-"""The chains of buckets to which a call is charged, with the rules of each chain (capacity and refill of each
-bucket)."""
+"""The chains of buckets to which a call is charged. Each chain has one rule (capacity and refill) for each bucket."""
 
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the amounts of claims. It raises `Exceeded` if a bucket has too little left."""
+"""A function that reserves the amounts of claims. It raises `Exceeded` if too little is left in a bucket."""
 
 
 def reserve(
@@ -50,8 +49,8 @@ def reserve(
 ) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body. If another process keeps the balances, `hold` reserves the amounts in that
-    process, and `quotas` does not.
+    `size` is the size of the request's body. If another process keeps the balances, `hold` makes the reservation there.
+    Otherwise `quotas` makes it.
 
     Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
     charged, because it is not defined or no price is known.
@@ -88,7 +87,7 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
     """Return the amounts to charge for a call that has ended; None if the call has no reservation.
 
-    The process that keeps the balances charges them. The arguments are those of `settle`.
+    The process that keeps the balances charges them. The arguments are the same as for `settle`.
     """
     if (reservation := call.reservation) is None:
         return None
@@ -121,7 +120,7 @@ def _settlement(
 ) -> Settlement:
     """Return the amounts that a call is charged for an attempt.
 
-    - The tokens are the tokens that the provider reported. If the call broke off or has no report, they are estimated.
+    - The provider reports the tokens. If the call broke off or has no report, they are estimated.
     - The money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known prices.
     - If only requests of plugins' `steps` were sent, the attempt costs nothing but counts as a request.
     """
@@ -148,8 +147,8 @@ def _settlement(
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
     """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
 
-    If a price for the service tier is missing, the price for the standard tier is used. If a kind of input has no price
-    in the standard tier either, all input is priced as plain input.
+    Missing prices of the service tier are replaced by prices of the standard tier. If a kind of input has no price
+    there either, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
@@ -157,7 +156,7 @@ def _guess(price: Priced, usage: Usage, tier: str) -> int:
 
 
 def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
-    """Return the buckets to which a call is charged if `offer` serves it.
+    """Return the chains of buckets to which a call is charged if `offer` serves it.
 
     Raises `Refused` if a grant names a quota that is not defined.
     """
@@ -176,7 +175,7 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
 
 
 def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
-    """Return the rules of the quotas of a chain. Raises `Refused` if one of them is not defined."""
+    """Return the rule of each quota in a chain. Raises `Refused` if a quota is not defined."""
     defined = call.runtime.config.quotas
     for name in chain:
         if name not in defined:
@@ -185,9 +184,9 @@ def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
-    """Return the candidates that can be charged: their price is known, or all their quotas only notify.
+    """Return the candidates that can be charged. Raises `Refused` if there is none.
 
-    Raises `Refused` if there is none.
+    A candidate can be charged if its price is known, or if all its quotas only notify.
     """
     refusals: list[Refused] = []
     candidates: list[Candidate] = []
@@ -237,7 +236,7 @@ def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
 
 
 def _is_priced(price: Priced | None) -> bool:
-    """Return whether input and output both have a price. An operator may have configured only one of the two."""
+    """Return whether input and output both have a price. An operator may have configured only one of the prices."""
     return price is not None and price.cost(_ONE_TOKEN_EACH) is not None
 
 
@@ -253,7 +252,7 @@ def _unusable(message: str) -> Refused:
 
 
 def problem_for(exceeded: Exceeded) -> Problem:
-    """Return the error for a call that was refused by a bucket or a chain of buckets."""
+    """Return the error for a call that a bucket or a chain of buckets refused."""
     rule, seconds = exceeded.rule, exceeded.retry_after
     again = f"try again in {seconds} s" if seconds != MAX_RETRY_AFTER else "an admin can refill it"
     if rule.window is not None:

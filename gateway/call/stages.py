@@ -1,9 +1,9 @@
 """Runs the stages of a stream, from the provider's events to the events for the client.
 
-- A usual batch passes through all stages, and to the client, in one function call. This call comes from the read of the
-  provider's bytes, so that no task has to be woken for it.
-- A batch that has to wait is passed on by the task of the call. It may wait for a worker process, an `async` filter, or
-  a client that reads slowly. Until the batch is passed on, no further bytes are read.
+- Usually a batch passes through all stages, and to the client, in one function call. The reader of the provider's bytes
+  makes this call, so that no task has to be woken for it.
+- Sometimes a batch has to wait for a worker process, an `async` filter, or a client that reads slowly. Then the task of
+  the call passes it on. Until then, no further bytes are read.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Staged:
         return False
 
     async def _through(self, at: int, batch: Batch, *, waits: bool = False) -> Batches:
-        """Pass a batch through the stages from number `at` on, and yield the resulting batches.
+        """Pass a batch through the stages with index `at` and higher, and yield the resulting batches.
 
-        `waits` is true if the first of these stages has already returned None for the batch, so that it has to wait.
+        `waits` is true if the stage with index `at` has already returned None for the batch, because it has to wait.
         """
         for number in range(at, len(self._stages)):
             stage = self._stages[number]

@@ -1,8 +1,8 @@
 """Decodes the bytes of a provider's stream to batches of events, and removes the gateway's keys from them.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
-- A frame that takes long to decode is called costly. If a read may complete such a frame, the frames of the read are
-  handled one by one, and a costly frame is decoded in a worker process (`provider_stream.py`).
+- A frame that takes long to decode is called costly. A read that may complete such a frame is decoded frame by frame,
+  and costly frames are decoded in a worker process (`provider_stream.py`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 BATCH_EVENTS: Final = 64
 """Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
 SHORT_READ_BYTES: Final = 2048
-"""Maximum number of bytes of a read whose events are always one batch. Nearly all reads are shorter. Decoding such a
-read takes at most a few milliseconds, and no frame in it takes long to decode (`is_costly`)."""
+"""Maximum number of bytes of a short read. Its events are always one batch. Nearly all reads are short. Decoding a
+short read takes at most a few milliseconds, because all its frames are small (`is_costly`)."""
 
 
 @dataclass(slots=True)
 class Decoding:
-    """The state of a stream's decoding."""
+    """The state of the decoding of a stream."""
 
     decoder: Decoder
     redacted: EventRedaction
@@ -49,11 +49,14 @@ class Decoding:
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 
     def is_short(self, data: bytes, size: int) -> bool:
-        """Return whether a read is short and completes no costly frame. `size` is as in `may_complete_costly`."""
+        """Return whether a read is short and completes no costly frame.
+
+        `size` is the same as in `may_complete_costly`.
+        """
         return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 
     def read(self, hook: Hook, data: bytes) -> tuple[Batch, GatewayError | None]:
-        """Return the events that a short read completes, and the failure that followed them, or None."""
+        """Return the events that a short read completes, and the error after them; None if there is no error."""
         self.redacted.look(data)
         events, fault = hook.listed(self.decoder.feed, (data,))
         return Batch([*self.redacted.clean(events)]), fault
@@ -65,8 +68,9 @@ class Decoding:
 
 @dataclass(slots=True)
 class LightFrames:
-    """Decodes the frames of one read on the event loop, up to the next frame that takes long to decode (a costly
-    frame).
+    """Decodes the frames of one read on the event loop, except costly frames (which take long to decode).
+
+    The caller decodes each costly frame in between.
     """
 
     hook: Hook
@@ -77,7 +81,7 @@ class LightFrames:
     """The costly frame at which the last call of `events` stopped; None if it reached the end of the read."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the frames up to the next costly frame, with the gateway's keys removed.
+        """Return the events of the frames before the next costly frame, with the gateway's keys removed.
 
         Raises `GatewayError` if a frame cannot be decoded or reports an error.
         """
@@ -97,8 +101,7 @@ class LightFrames:
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
     """Yield the events of one read in batches. `hook` counts the time that the decoder takes.
 
-    If the iteration of `events` raises a `GatewayError`, the events before it are yielded, and then the error is
-    raised.
+    If `events` raises a `GatewayError`, the events before it are yielded first, and then the error is raised.
     """
     batch: list[Event] = []
     began = perf_counter()

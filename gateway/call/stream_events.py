@@ -35,23 +35,22 @@ class StreamEvents:
     call: Call
     encoder: Encoder
     native: bool
-    """Whether the provider's own bytes are passed to the client."""
+    """Whether the client gets the provider's own bytes."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """A function that returns whether the call was cancelled because the gateway stops. In this case, the function also
-    undoes the cancellation."""
+    """A function that returns True if the call was cancelled because the gateway is stopping. It then also undoes the
+    cancellation."""
     report: Callable[[GatewayError], None]
-    """A function that logs and counts an error that is a plugin's failure, and ignores any other error."""
+    """A function that logs and counts a plugin's failure, and ignores any other error."""
     log: Logger
     _failure: GatewayError | None = None
-    """The failure of the encoder in the last call of `_write_now`; None if it did not fail."""
+    """The error of the encoder in the last call of `_write_now`; None if it did not fail."""
 
     async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
-        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream.
-
-        The last bytes are None if the stream must be aborted. The problem is None if the stream is complete.
+        Return two values: the last bytes of the stream, which are not written yet, and the problem that ended the
+        stream. The bytes are None if the stream must be aborted. The problem is None if the stream is complete.
         """
         passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
@@ -75,7 +74,7 @@ class StreamEvents:
     async def _pass_on(
         self, writer: StreamWriter, first: Batch, staged: Staged, passed: PassedEvents
     ) -> GatewayError | None:
-        """Write the events, and return the error that followed them; None if the stream is complete."""
+        """Write the events, and return the error after them; None if the stream is complete."""
         fault = await self._write_batch(writer, first, passed)
         if fault is None:
             staged.sink = partial(self._write_now, writer, passed)
@@ -106,10 +105,10 @@ class StreamEvents:
         return failure or batch.fault
 
     def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
-        """Return the bytes that report an error in the stream; None if the plugin of the client's API cannot write
-        them.
+        """Return the bytes that report an error in the stream.
 
-        `passed` has the first and last event that were sent; None if no event was sent.
+        Return None if the plugin of the client's API cannot write them. `passed` has the first and last event that were
+        sent; None if no event was sent.
         """
         self.report(fault)
         native = self.native and passed is not None
@@ -128,7 +127,7 @@ class StreamEvents:
     def _end(self) -> tuple[bytes, Problem | None]:
         """Return the last bytes of a complete stream, and the problem if its meter (usage reader) fails.
 
-        If the stream is not native, raises `GatewayError` instead of returning a problem, so that the client gets an
+        If the stream is not native, raises `GatewayError` instead of returning a problem. Then the client gets an
         error.
         """
         if not self.native:
@@ -155,7 +154,7 @@ class StreamEvents:
         return b"".join(parts), failure
 
     def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the encoded events, and the encoder's failure; None if the encoder did not fail."""
+        """Return the encoded events, and the encoder's error; None if the encoder did not fail."""
         if self.native:
             parts = [event.raw for event in events if event.raw is not None]
             if len(parts) == len(events):

@@ -17,7 +17,7 @@ from gateway.contract.flag import Event
 
 
 class PassedEvents:
-    """The first and the last event of a stream whose bytes pass to the client without the client's encoder."""
+    """The first and the last event of a stream that is passed on unchanged, without the client's encoder."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._first = events[0] if events else None
@@ -33,7 +33,8 @@ class PassedEvents:
     def tell(self, feed: Callable[[Event], bytes]) -> None:
         """Call `feed`, a function of the encoder, with the first and the last event.
 
-        The encoder then knows their sequence numbers, and an error event that it writes later gets the next number.
+        The encoder then knows their sequence numbers. If it writes an error event later, that event gets the next
+        number.
         """
         for event in (self._first, self._last):
             if event is not None:
@@ -41,7 +42,7 @@ class PassedEvents:
 
 
 UNSENT_BYTES: Final = 32 * 1024
-"""Maximum number of unsent bytes in a connection's buffer at which the next write need not wait."""
+"""Number of unsent bytes in a connection's buffer from which on the next write has to wait."""
 
 
 class StreamWriter:
@@ -50,7 +51,7 @@ class StreamWriter:
     def __init__(
         self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
     ) -> None:
-        """Make the writer of a response. Without `request`, the method `write_now` cannot be used."""
+        """Without `request`, the method `write_now` cannot be used."""
         self._response = response
         self._capture = capture
         self._request = request
@@ -94,8 +95,8 @@ class StreamWriter:
     async def end(self, last: bytes | None) -> web.StreamResponse:
         """Write the last bytes and the end of the stream, and return the response.
 
-        If `last` is None, raises `ConnectionAbortedError`, at which aiohttp closes the connection. The client then sees
-        that the body is incomplete.
+        If `last` is None, raises `ConnectionAbortedError`. aiohttp then closes the connection, and the client sees that
+        the body is incomplete.
         """
         if last is None:
             raise ConnectionAbortedError
@@ -105,10 +106,10 @@ class StreamWriter:
         return self._response
 
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
-        """Write a ping whenever nothing has been written for `seconds`.
+        """Write a ping whenever nothing has been written for `seconds`. Return when the client has stopped reading.
 
-        Return when the client has stopped reading, that is, when a write has been blocked for `patience` seconds. The
-        stream has a single timer, because a timer for each write would cost more.
+        A client has stopped reading if a write has been blocked for `patience` seconds. The stream has a single timer,
+        because a timer for each write would cost more.
         """
         turn = min(seconds, patience)
         while True:

@@ -1,6 +1,6 @@
 """The blocks of text in a reply that filters read, and the events that wait because a filter holds text back.
 
-A block is found by its name (`contract/places.py`). Nothing here calls a filter.
+Each block has a name (`contract/places.py`). Nothing here calls a filter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.contract.places import Copy, Kind
 
 
 class WaitingEvent:
-    """An event of a stream, with the texts that will replace its own texts."""
+    """An event of a stream that waits, with the new texts that it will get."""
 
     __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
 
@@ -51,7 +51,7 @@ class Block:
         """The texts of the block so far, as the filters returned them."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set the event into which the held text of the block will be put; None if no text is held back now."""
+        """Set the event that will get the held text of the block. None means that no text is held back now."""
         if self.carrier is not None:
             self.carrier[0].carries -= 1
         self.carrier = carrier
@@ -62,7 +62,7 @@ class Block:
 class OpenBlocks:
     """The blocks of a stream that have begun and have not ended.
 
-    Each block is found by its own name, and by the names of the larger blocks that contain it.
+    A block can be looked up by its own name, and by the name of each larger block that contains it.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class OpenBlocks:
             self._by_name.setdefault(name, {})[block] = None
 
     def pop(self, name: Hashable) -> Sequence[Block]:
-        """Remove and return the blocks that end when the block `name` ends: itself and all blocks within it."""
+        """Remove and return the blocks that end with the block `name`: the block itself, and all blocks inside it."""
         ended = self._by_name.get(name if type(name) is tuple else (name,))
         if ended is None:
             return ()
@@ -95,7 +95,7 @@ class OpenBlocks:
 def _names(block: Block) -> Sequence[tuple[Hashable, ...]]:
     """Return the name of a block, and the names of all larger blocks that contain it.
 
-    The name of a block within another is a tuple that begins with the other's name. All blocks are within `()`.
+    For example, the block `("choice", 0)` is inside `("choice",)`, and all blocks are inside `()`.
     """
     name = block.name
     return [name[:end] for end in range(len(name) + 1)] if type(name) is tuple else [(), (name,)]

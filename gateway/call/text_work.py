@@ -2,7 +2,7 @@
 
 - A worker process returns the texts of a body in parts, because unpickling all of them at once would block the event
   loop. Between the parts, other calls take their turns (`turns.py`).
-- Changed texts are sent to a worker process with their indexes, because pickling their JSON paths would take too long.
+- Changed texts are sent to a worker process with their indexes. Pickling their JSON paths would take too long.
 
 Everything here that runs in a worker process can be pickled.
 """
@@ -25,27 +25,29 @@ from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000
-"""Number of strings above which a request counts as large, whatever its size in bytes. Finding and changing a text
-takes about 10 microseconds."""
+"""Number of strings above which a request is large, whatever its size in bytes. Finding and changing a text takes about
+10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
-"""Minimum number of characters of a large text. A search for a few words in a text of this size takes about 1 ms."""
+"""Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
 """Maximum number of texts that are pickled together."""
 PART_CHARACTERS: Final = 1024 * 1024
-"""Number of characters after which a part ends. Unpickling that many takes about 1 ms."""
+"""Number of characters after which a part ends. Unpickling so many takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""A text in a body: its place, the text itself, and whether the text is JSON. For an `End` or a `Copy`, the text is
-empty."""
+"""One thing that the function `places` of a plugin found in a body: where it is, its text, and whether the text is
+JSON.
+
+The text of an `End` (the end of a block) and of a `Copy` (a value that repeats text) is empty."""
 
 
 def is_large(body: bytes) -> bool:
-    """Return whether finding the texts of a client's request would take too long on the event loop."""
+    """Return True if finding the texts of a client's request would take too long on the event loop."""
     return len(body) >= LARGE or body.count(b'"') > 2 * MANY_STRINGS
 
 
 def items_of(places: Hook, event: Event) -> list[Item]:
-    """Return the texts of an event or a body, as found by the function `places` of a compatibility flag.
+    """Return the texts of an event or a body, as found by the function `places` of a compatibility flag (API plugin).
 
     Raises `PluginFailed` if this function fails, and `BadFrame` if the payload is not JSON.
     """
@@ -72,9 +74,9 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
 
 
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
-    """Return an event's payload with new texts at some places, and with the values of `copies` emptied.
+    """Return an event's payload with new texts, and with the values of `copies` (which repeat text) emptied.
 
-    Raises `PluginFailed` if the compatibility flag named a wrong place.
+    `changes` are pairs of a `Place` and its new text. Raises `PluginFailed` if a `Place` or `Copy` is wrong.
     """
     return places.run(_with_texts, event, changes, copies)
 
@@ -89,11 +91,11 @@ def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequen
 
 
 def spliced(payload: bytes, old: str, new: str) -> bytes | None:
-    """Return a payload with the text `old` replaced by `new`; None if it is not certain where `old` is in the bytes.
+    """Return a payload with the text `old` replaced by `new`; None if `old` cannot be found with certainty.
 
     This is faster than encoding the payload anew, and keeps its other bytes. The position is certain if the JSON of
-    `old` occurs exactly once, and no backslash occurs outside it. A backslash elsewhere could be an escaped form of
-    the same text.
+    `old` occurs exactly once, and no backslash occurs outside it. A backslash elsewhere could be an escaped form of the
+    same text.
     """
     try:
         written = orjson.dumps(old)
@@ -161,10 +163,10 @@ def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
 async def changed_payload(
     places: Hook, kind: str, payload: bytes, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> bytes:
-    """Return a payload with the new `texts`, and with all its copies of text emptied.
+    """Return a payload with the new `texts`, and with values that repeat text (`Copy`) emptied.
 
     The keys of `texts` are indexes in the result of `items_of`. A worker process changes a large payload. Raises
-    `PluginFailed` if the compatibility flag names a wrong place.
+    `PluginFailed` if the plugin's function `places` finds a text where there is none.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)
@@ -182,7 +184,7 @@ async def changed_request(
 ) -> ClientRequest:
     """Return a large request with the new `texts`. Their keys are indexes in `Asked.texts`.
 
-    Raises `PluginFailed` if the compatibility flag names a wrong place.
+    Raises `PluginFailed` if the plugin's function `places` finds a text where there is none.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(request.top.body, NO_DROP, _changed_request, places, request, parts)
@@ -193,7 +195,7 @@ def _changed_request(places: Hook, request: ClientRequest, parts: Sequence[bytes
 
 
 def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> ClientRequest:
-    """Return a request with new texts. `changes` are pairs of an index in `Asked.texts` and the new text."""
+    """Return a request with new texts. `changes` are pairs: an index in `Asked.texts`, and the new text."""
     texts = [text.text for text in asked.texts]
     for number, text in changes:
         texts[number] = text
@@ -201,7 +203,7 @@ def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> Cli
 
 
 async def _packed_changes(texts: Mapping[int, str], turns: Turns) -> list[bytes]:
-    """Return changed texts and their indexes in pickled parts."""
+    """Return changed texts, with their indexes, in pickled parts."""
     parts, rest = [], iter(texts.items())
     while part := [*islice(rest, PART_ITEMS)]:
         parts.append(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))

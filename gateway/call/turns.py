@@ -16,17 +16,17 @@ from typing import Final
 SLICE_SECONDS: Final = 0.01
 """Maximum number of seconds for which streams work in one iteration of the event loop.
 
-A health check needs about five iterations, so it takes about 50 ms while streams use all their time."""
+A health check needs about five iterations. If streams use all their time, it takes about 50 ms."""
 MAX_WAKES: Final = 32
 """Maximum number of waiting streams that are woken in one iteration. Woken streams that get no time wait again."""
 
 
 TURN_ITEMS: Final = 16
-"""Number of small pieces of work, such as texts that filters read, after which other streams take their turns."""
+"""Number of small pieces of work, such as texts for filters, after which a stream lets other streams work."""
 
 
 def is_due(number: int) -> bool:
-    """Return whether a stream waits for its turn (`Turns.take`) before a piece of work. `number` counts from 0."""
+    """Return True if a stream must call `Turns.take` before it does the piece of work with this index."""
     return number % TURN_ITEMS == TURN_ITEMS - 1
 
 
@@ -71,7 +71,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Begin a new iteration, and wake the streams that have waited for longest."""
+        """Begin a new iteration, and wake the streams that have waited longest."""
         self._is_scheduled = False
         self._ends = None
         self._waiting.extendleft(reversed(self._first))

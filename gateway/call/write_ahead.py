@@ -2,10 +2,9 @@
 
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.
-- Each attempt of a call has a line of its own. The line also has the cost of the attempts before.
-- If a process is killed, the next process finds in the journal the calls that were sent and have not ended. Each of
-  them gets a record with the outcome `lost`. It is charged the maximum that it may have cost, because its real usage is
-  unknown.
+- Each attempt of a call has a line of its own. The line includes the cost of the earlier attempts.
+- If a process is killed, the next process finds its unfinished calls in the journal. Each unfinished call gets a record
+  with the outcome `lost`. Its real usage is unknown, so it is charged the maximum that it may have cost.
 - A record and its charges are a single line of the journal. So each call is charged once, even if the next process is
   killed while it starts.
 
@@ -40,7 +39,7 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
     """Write the journal line of a call that is about to be sent.
 
     Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
-    await it before the request is sent. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
+    await it before sending the request. It raises `StoreFailed` if the line cannot be flushed to the disk.
     """
     if call.announced is attempt or call.operation in UNBILLED_OPERATIONS:
         return None
@@ -77,18 +76,18 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
 
 
 def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
-    """Return the costs of all attempts that may have cost something. `last` is the cost of the last attempt."""
+    """Return the costs of the attempts that may have cost something. `last` is the cost of the last attempt."""
     costs = zip(call.attempts, costs_of(call, last), strict=True)
     return tuple(SentPart(cost.nanodollars, _chains(call, one)) for one, cost in costs if cost != NOTHING)
 
 
 def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
-    """Return the chains of money quotas that are charged for an attempt."""
+    """Return the chains of money quotas to which an attempt is charged."""
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 
 def _estimate(call: Call, attempt: Attempt) -> Estimate:
-    """Return the estimate on which the call's reservation is based; a rough estimate if there is no reservation."""
+    """Return the estimate for which the call's reservation was made; a rough estimate if there is no reservation."""
     if call.reservation is not None:
         return call.reservation.estimate
     return rough(call.request, call.output_limit, attempt.candidate.offer.caps.max_output)

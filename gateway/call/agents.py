@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     equal_to: tuple[str, ...]
     """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
     cache_key: bool
-    """True if the program sends another `prompt_cache_key` in each session, so that the key identifies the session."""
+    """True if the program sends a new `prompt_cache_key` in each session, so that the key identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers matches the rule.
@@ -63,7 +63,7 @@ RULES: Final = tuple(map(_rule, orjson.loads(Path(__file__).with_name("agents.js
 AGENTS: Final = frozenset({rule.agent for rule in RULES} | {OTHER, ""})
 """All values that the function `agent` may return."""
 WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_key)
-"""Agents that send another `prompt_cache_key` in each session. Other clients use one key for several sessions."""
+"""Agents that send a new `prompt_cache_key` in each session. Other clients use one key for several sessions."""
 
 
 def agent(headers: Mapping[str, str]) -> str:

@@ -208,8 +208,7 @@ class Call:
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
     announced: Attempt | None = field(default=None, repr=False)
-    """The attempt that was written to the journal last, before it was sent (`write_ahead.py`); None if there is
-    none."""
+    """The attempt whose journal line was written last (`write_ahead.py`); None if no line has been written."""
     left: bool = False
     """Whether the client has disconnected. The rest of the reply is then read only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)
@@ -223,7 +222,7 @@ class Call:
     fetches: Fetches | None = field(default=None, repr=False)
     """Fetches the files that the request names by URL; None until a plugin needs the first file."""
     first_event: float | None = None
-    """The time of a stream's first event, by the monotonic clock, in seconds; None before it."""
+    """The time of a stream's first event, by the monotonic clock, in seconds; None before the event."""
 
     def hold_reply(self, size: int) -> None:
         """Reserve `size` bytes for the buffered part of the reply. Raises `UpstreamFailed` if the budget is used up."""

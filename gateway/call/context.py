@@ -55,7 +55,7 @@ class ConfigReloader(Protocol):
 
     @property
     def key(self) -> bytes:
-        """The secret key for computing entity tags, and the placeholders that are shown instead of secrets."""
+        """The secret key for entity tags, and for the placeholders that are shown instead of secrets."""
 
     @property
     def loaded(self) -> Loaded:

@@ -34,9 +34,9 @@ from gateway.contract.errors import (
 SERVER_ERRORS: Final = 500
 """The lowest status for failures of a provider. Most lower statuses blame the client."""
 _STATUSES: Final = frozenset({402, 408, 409, 424, 425, 429})
-"""Lower statuses that do not blame the client: no money on the account (402), a time limit (408), a conflict with
-another request (409), a failed model (424, Amazon Bedrock), a request that came too early (425), too many requests
-(429)."""
+"""Statuses below `SERVER_ERRORS` that do not blame the client: no money on the account (402), a time limit (408), a
+conflict with another request (409), a failed model (424, Amazon Bedrock), a request that came too early (425), too many
+requests (429)."""
 _KEY_STATUSES: Final = frozenset({401, 403})
 """Statuses with which a provider refuses a key, or access to a model with this key."""
 NO_MEMORY: Final = "buffer_bytes"

@@ -5,7 +5,7 @@
 - An event in which no filter changes text keeps its bytes.
 - A filter may hold text back. Then the event with this text waits, and so do all later events. The filter gets the held
   text again, followed by the next text of the same block. Its result is put into the event of the next text. If the
-  block ends before, the held text is put back into its own event. So filters add no events.
+  block has no next text, the held text is put back into its own event. So filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
   form that filters cannot change (`Copy`). They are emptied if a filter changes text.
 
@@ -331,8 +331,8 @@ class FilteredStream(Stage):
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
         """Return the event with its new texts.
 
-        If reading the event takes long, return a generator that does this in a worker process. Raises `PluginFailed` if
-        the compatibility flag (plugin of the API format) named a position that has no text.
+        If reading the event takes long, return a generator that makes the new event in a worker process. Raises
+        `PluginFailed` if the compatibility flag (plugin of the API format) named a position that has no text.
         """
         copies = waiting.copies if self._is_changed else ()
         if not (waiting.texts or copies):
@@ -356,8 +356,8 @@ class FilteredStream(Stage):
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
         """Return `events`, and then the events of the queue that no longer have to wait, in batches.
 
-        If there is an error, it is in the last batch. Events that still have to wait at an error are left out, because
-        a filter has not passed on their text. `costly` is true if reading `events` takes long (`Batch.costly`).
+        If there is an error, it is in the last batch. Events that still have to wait are then left out, because a
+        filter has not passed on their text. `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]

@@ -2,7 +2,7 @@
 
 - All turns of a chat have the same opening, so they have the same fingerprint. The plugin of the client's API format
   reads the opening (`contract/openings.py`).
-- A prompt that is short could be guessed from a hash without a key. Therefore the hash is keyed.
+- The hash is keyed, because a short prompt could be guessed from a hash without a key.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
     """Exclude the key of a failed attempt for a time, and report the failure to `health`.
 
-    - A refused key is excluded already, by `Sender`.
+    - If the key was refused, `Sender` has excluded it already.
     - The provider has failed if all its keys are refused. It has also failed if this key has no access to the model
       (402, 403) and no other key is free.
     - Otherwise the provider is throttled until a key is free.

@@ -1,6 +1,6 @@
 """The event that tells the log and observers that a quota is nearly used up.
 
-`gateway.money.quotas` decides when this is so. A bucket is reported again only after it was refilled.
+`gateway.money.quotas` decides when to report a bucket. The same bucket is reported again only after a refill.
 """
 
 from __future__ import annotations

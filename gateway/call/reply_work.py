@@ -48,7 +48,7 @@ class Reading(msgspec.Struct, frozen=True):
     problem: Problem | None = None
     """The error that the reply reports; None if it reports none."""
     is_stream: bool = False
-    """Whether the body is a stream, as requested, although its content type says otherwise."""
+    """Whether the body is a stream, as requested, in spite of a wrong content type."""
     decoded: bytes = b""
     """The body as JSON of the dialect of the request."""
     fault: UpstreamFailed | None = None
@@ -141,8 +141,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `redacted` contains `_redaction`. It is an argument too, because a worker process does not send back objects that
-    were arguments (`upstream/process_pool.py`).
+    `redacted` contains `_redaction`. `_redaction` is an argument too, because a worker process does not send back
+    objects that were its arguments (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None
@@ -213,7 +213,7 @@ PART_EVENTS: Final = 256
 
 
 def is_stream(body: bytes) -> bool:
-    """Whether the body is a stream, as requested, although its content type is wrong."""
+    """Return whether a body begins like a stream of server-sent events."""
     return _SSE.match(body) is not None
 
 

@@ -52,6 +52,7 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
     """Parse a request whose body is a separate argument.
 
-    The result contains the body. A worker process does not send back objects that were arguments.
+    The result contains the body. A worker process does not send it back, because it was an argument
+    (`upstream/process_pool.py`).
     """
     return parse(replace(message, body=body))

@@ -139,10 +139,11 @@ class Sender:
         report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
-        """If the provider refused the gateway's key, or access to a model with it, count and log this.
+        """Count and log a reply that refuses the gateway's key, or access to a model with this key. Ignore other
+        replies.
 
-        Raises `UpstreamFailed` with the advice to ask an administrator, if the key itself is refused. Raises
-        `CredentialRefused` instead at the first refusal of a credential that changes at run time.
+        Raises `UpstreamFailed`, with the advice to ask an administrator, if the key itself is refused. At the first
+        refusal of a credential that changes at run time, raises `CredentialRefused` instead.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
         if not is_refusal or not has_our_key(attempt):

@@ -53,7 +53,7 @@ _REQUEST_ID: Final = "x-client-request-id"
 
 
 class ChatReader(Protocol):
-    """The hooks that tell one chat from another, from the plugin of the client's API format."""
+    """The hooks of an API format's plugin that distinguish one chat from another."""
 
     def session_ids(self, request: ClientRequest) -> SessionIds: ...
 

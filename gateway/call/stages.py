@@ -69,7 +69,8 @@ class Staged:
     async def _through(self, at: int, batch: Batch, *, waits: bool = False) -> Batches:
         """Pass a batch through the stages with index `at` and higher, and yield the resulting batches.
 
-        `waits` is true if the stage with index `at` has already returned None for the batch, because it has to wait.
+        `waits` is true if the stage with index `at` has already returned None for the batch, so that `feed_slowly` must
+        be used.
         """
         for number in range(at, len(self._stages)):
             stage = self._stages[number]

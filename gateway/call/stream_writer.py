@@ -51,7 +51,7 @@ class StreamWriter:
     def __init__(
         self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
     ) -> None:
-        """Without `request`, the method `write_now` cannot be used."""
+        """Make the writer of a response. Without `request`, the method `write_now` cannot be used."""
         self._response = response
         self._capture = capture
         self._request = request

@@ -26,7 +26,7 @@ TURN_ITEMS: Final = 16
 
 
 def is_due(number: int) -> bool:
-    """Return True if a stream must call `Turns.take` before it does the piece of work with this index."""
+    """Return True if a stream must call `Turns.take` before the piece of work with the index `number`."""
     return number % TURN_ITEMS == TURN_ITEMS - 1
 
 

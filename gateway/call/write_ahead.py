@@ -39,7 +39,7 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
     """Write the journal line of a call that is about to be sent.
 
     Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
-    await it before sending the request. It raises `StoreFailed` if the line cannot be flushed to the disk.
+    await it before sending the request. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
     """
     if call.announced is attempt or call.operation in UNBILLED_OPERATIONS:
         return None

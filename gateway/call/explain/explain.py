@@ -69,7 +69,7 @@ class Offered:
     """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
     names."""
     auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
-    """The clients whose requests get cache marks from the gateway; "" for none."""
+    """The clients for whom the gateway asks the provider to cache prompts; "" for none."""
 
     @property
     def name(self) -> str:
@@ -168,8 +168,8 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
     """Return the identity of a caller about whom an administrator asks.
 
     For a tagged node, `login` may be its tags, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because tailscaled reports them only for a connection. Raises `NoSuchCaller` if no caller can have
-    these values.
+    tailnet policy, because tailscaled reports them only when a caller connects. Raises `NoSuchCaller` if no caller can
+    have these values.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)

@@ -272,7 +272,7 @@ def _attempt(
 
 
 def _use(key: KeyState, stack: AsyncExitStack) -> None:
-    """Count a call as using a key, until the stack is closed."""
+    """Count a call of the key as in flight until the stack is closed."""
     key.in_flight += 1
     stack.callback(_leave, key)
 

@@ -63,8 +63,8 @@ class Quota:
 def _with_cache(call: Call, size: Size) -> Size:
     """Return `size` with `caches` set if `auto_cache` may add cache marks with a lifetime of an hour.
 
-    Writing cache entries for an hour costs more than plain input. For five minutes, `caches` is not needed, because
-    every reservation allows for such entries: some models make them without marks.
+    Writing such cache entries costs more than plain input. Entries with a lifetime of five minutes are part of every
+    reservation, because some models write them without marks.
     """
     has_marks = call.flag.has_cache_marks
     asked = (

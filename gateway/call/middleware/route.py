@@ -61,7 +61,7 @@ class Route:
         """Return the refusal of a request that the provider cannot serve.
 
         The message names a compatibility flag that an administrator could enable for this provider. If there are
-        several, the message names the one whose name begins most like an enabled flag.
+        several, the message names the flag whose name has the longest beginning in common with an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

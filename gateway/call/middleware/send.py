@@ -186,8 +186,8 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether the content type shows that a reply is not a stream, such as a JSON error or a proxy's HTML page.
 
-    `content_type` is the type of the provider's streams. Some servers send server-sent events with the type text/plain.
-    So that type does not count as a document if the provider streams server-sent events.
+    `content_type` is the type of the provider's streams. Some servers send server-sent events as text/plain. So that
+    type proves nothing if the provider streams server-sent events.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):
@@ -196,10 +196,7 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply with a wrong content type replaced. Some SDKs rely on the content type.
-
-    `content_type` is the right one.
-    """
+    """Return the headers of a reply, with `content_type` in place of a wrong type. Some SDKs rely on the type."""
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}
 

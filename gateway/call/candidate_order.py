@@ -36,7 +36,7 @@ oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
 """Strategies that choose anew for every call, whatever offer served the session before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""The tokens of a typical call of an agent, for the strategy `cheapest`. Only the ratio of input to output matters."""
+"""Tokens whose cost the strategy `cheapest` compares for each offer. Agents read more tokens than they write."""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""

@@ -69,7 +69,7 @@ class Decoding:
 
     def __init__(self, body: bytes, codings: Iterable[str], limit: int) -> None:
         self.body = body
-        """The body. It is replaced by its decoded form each time that one coding is completely decoded."""
+        """The body, in its form after the codings that have been decoded so far."""
         self._codings = list(codings)
         self._limit = limit
         self._slices = self._decode()

@@ -26,7 +26,7 @@ SECONDS: Final = 30.0
 class EncodedLists:
     def __init__(self) -> None:
         self._kept: dict[Hashable, bytes] = {}
-        """The lists, the one that was asked for last at the end."""
+        """The cached lists. The most recently used list is the last one."""
         self._size = 0
         self._working: dict[Hashable, asyncio.Future[plugin_threads.Outcome]] = {}
 

@@ -165,15 +165,16 @@ class FilteredStream(Stage):
         self._turns = turns
         self._queue: deque[WaitingEvent] = deque()
         self._size = 0
-        """Number of bytes of the waiting events."""
+        """Total size in bytes of the waiting events."""
         self._blocks: dict[tuple[Any, Kind], Block] = {}
         self._open = OpenBlocks()
         self._is_changed = False
-        """Whether a filter has changed or held text."""
+        """Whether a filter has changed text or held text back."""
         self._made: Sequence[Batch] = ()
-        """The batches that the last complete work has made."""
+        """The resulting batches of `feed`, `feed_slowly` or `close`."""
         self._unfinished: tuple[Work[None], Wanted] | None = None
-        """The work on a batch that has to wait, and what it waits for; None if there is none."""
+        """The unfinished work on a batch, and a function that returns the next thing to await; None if all work is
+        done."""
 
     def feed(self, batch: Batch) -> Batch | None:
         """Return the events of the batch with filtered texts. If a filter fails, the returned batch has the error.

@@ -1,7 +1,7 @@
 """Reports the results of attempts to `Health`, which knows the providers that fail (`failover.Health`).
 
-If a provider has several keys, a throttled or refused key is not used for a time. The provider itself counts as
-throttling or failing only when no other key can be used.
+If a provider has several keys, a throttled or refused key is not used for a time. Calls avoid the provider itself only
+when no other key can be used.
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 
 
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
-    """Exclude the key of a failed attempt for a time, and report the failure to `health`.
+    """Stop using the key of a failed attempt for a time, and report the failure to `health`.
 
-    - If the key was refused, `Sender` has excluded it already.
+    - For a refused key, `Sender` has done this already.
     - The provider has failed if all its keys are refused. It has also failed if this key has no access to the model
       (402, 403) and no other key is free.
-    - Otherwise the provider is throttled until a key is free.
+    - Otherwise, a throttling is reported if the key was throttled or no key is free. Its duration is reported only if
+      no key is free.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused

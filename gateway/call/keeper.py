@@ -27,7 +27,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
-        """The outcome of a hand-over: a function that reserves in the other process, or None if the hand-over
+        """The result of a hand-over: a function that makes reservations in the other process, or None if the hand-over
         failed."""
 
     @property

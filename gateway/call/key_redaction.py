@@ -94,7 +94,7 @@ class Redaction:
         self._encoded = [form for key in self.keys for form in _base64_forms(key)]
         self._signs = list(dict.fromkeys(sign for secret in secrets for sign in _signs(secret)))
         self.overlap = max(map(len, self._signs), default=1) - 1
-        """Number of bytes at the end of a read that are searched again with the next read, because a key may be split
+        """Number of bytes at the end of a read that are searched again together with the next read. A key may be split
         there."""
 
     @cached_property
@@ -222,8 +222,8 @@ class EventRedaction:
         """The last bytes of the stream so far. A sign of a key may begin in these bytes and end in the next read."""
         self._suspect = False
         self._packed = False
-        """Whether the stream has a frame of InvokeModel. Its base64 may hide an escaped key from a search of the
-        stream's bytes."""
+        """Whether the stream has a frame of Bedrock's InvokeModel API. The base64 of such a frame may hide an escaped
+        key."""
         self._ends = [(key[:KNOWN_BY], key[-KNOWN_BY:]) for key in redaction.keys]
         self._held: list[Event] = []
 

@@ -161,7 +161,7 @@ class Predecessors:
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts
         self._journal = journal
-        """The folder of the journal. The spools are folders in it."""
+        """The folder of the journal, which contains the folders of the spools."""
         self._all: dict[str, Predecessor] = {}
         self._tasks: list[asyncio.Task[None]] = []
 

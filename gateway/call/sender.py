@@ -139,11 +139,10 @@ class Sender:
         report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
-        """Count and log a reply that refuses the gateway's key, or access to a model with this key. Ignore other
-        replies.
+        """Count and log a reply that refuses the gateway's key, or access to a model with this key.
 
-        Raises `UpstreamFailed`, with the advice to ask an administrator, if the key itself is refused. At the first
-        refusal of a credential that changes at run time, raises `CredentialRefused` instead.
+        Other replies are ignored. Raises `UpstreamFailed`, with the advice to ask an administrator, if the key itself
+        is refused. At the first refusal of a credential that changes at run time, raises `CredentialRefused` instead.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
         if not is_refusal or not has_our_key(attempt):

@@ -23,12 +23,12 @@ class Staged:
         self._source = stream.source
         self._stages = stream.stages
         self._rest: tuple[int, Batch] | None = None
-        """The batch that could not be passed on at once, after the number of the stage that has to wait. None if there
-        is no such batch."""
+        """A waiting batch, after the index of the stage that has to wait. The index is the number of stages if the sink
+        has to wait. None if no batch is waiting."""
         self.sink: Take | None = None
-        """The function that writes a batch to the client at once; None until the response has begun."""
+        """Writes a batch to the client at once; None until the response has begun."""
         self.batches: Final = self._batches()
-        """The batches that `sink` has not taken. If the stream fails, the last batch has the error."""
+        """The batches that `sink` did not write. If the stream fails, the last batch has the error."""
 
     async def _batches(self) -> Batches:
         async with aclosing(self._source.batches(self._take)) as batches:

@@ -23,7 +23,7 @@ class WaitingEvent:
         self.items = items
         self.costly = costly
         self.texts: dict[int, str] = {}
-        """The new texts, by the numbers of their items."""
+        """The new texts, by the indexes of their items."""
         self.copies: list[Copy] = []
         """Values of the event that repeat text. They are emptied if a filter has changed text."""
         self.carries = 0
@@ -43,12 +43,12 @@ class Block:
         self.held: dict[Any, str] = {}
         """The text that each filter holds back."""
         self.carrier: tuple[WaitingEvent, int, str] | None = None
-        """The event that gets the held text at the end of the block, with the number and the new text of an item in it.
+        """The event that gets the held text at the end of the block, with the index and the new text of an item of the
+        event.
 
-        This is the last event of the block. It is None if no text is held back.
-        """
+        It is the last event of the block so far; None if no text is held back."""
         self.sent: list[str] = []
-        """The texts of the block so far, as the filters returned them."""
+        """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
         """Set the event that will get the held text of the block. None means that no text is held back now."""

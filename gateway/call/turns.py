@@ -36,11 +36,10 @@ class Turns:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._ends: float | None = None
-        """The time, by `clock`, at which the streams' time in this iteration ends; None before the first turn of an
-        iteration."""
+        """The time, by `clock`, until which streams may work in this iteration; None before a stream has worked."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._first: list[asyncio.Future[None]] = []
-        """The streams that were woken but got no time. In the next iteration they come first."""
+        """The streams that were woken but got no time. They are first in the next iteration."""
         self._is_scheduled = False
 
     async def take(self) -> None:

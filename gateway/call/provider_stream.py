@@ -142,8 +142,8 @@ class ProviderStream:
     def _quick(self, data: bytes) -> bool:
         """Pass on the events of a short read. Return False if the task of the call has to do this instead.
 
-        The task has to do it after a long read, after the final event, if decoding fails, or if the events cannot be
-        passed on at once.
+        The task does it after a long read or the final event, after an error, or if the events cannot be passed on at
+        once.
         """
         if not self._is_short(data):
             return False

@@ -32,7 +32,7 @@ NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
-"""A function that passes a batch on at once. If it cannot do so, it returns False."""
+"""A function that passes a batch on at once, or else returns False."""
 
 
 class Source(Protocol):

@@ -2,15 +2,15 @@
 
 A cache mark is a field that asks the provider to cache the prompt up to this point, such as `cache_control`.
 
-- Clients of some APIs cannot ask for prompt caching, and some models cache only marked input. Without marks, such a
-  client pays the full price of the whole conversation in every turn.
+- Clients of some APIs cannot set cache marks, and some models cache only marked input. Without marks, such a client
+  pays the full price of the whole conversation in every turn.
 - A call gets marks if the previous call of its session, at the same provider and model, began within the lifetime of a
   cache entry. Otherwise the entry would probably expire unread, and the price of writing it would be wasted.
 - If marks have only cost money in several calls in a row, the session gets no more marks until it pauses. For example,
   a prompt may begin with the time of day, so that no cache entry is ever read.
 - The previous calls are remembered in memory. After a restart, the first call of each session gets no marks.
-- Requests to count tokens get no marks. A model gets none if its input has a price but its cache entries have not,
-  because marks would make the cost of a call unknown.
+- Requests to count tokens get no marks. A model gets none if its input has a price but its cache entries have not. The
+  cost of a call would otherwise be unknown.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MAX_REMEMBERED: Final = 20_000
 """Maximum number of conversations (a session at one model) whose last call is remembered. They take about 10 MB of
 memory. The conversation whose last call is the oldest is forgotten first."""
 MAX_LOSSES: Final = 3
-"""Number of losses in a row after which a session gets no more marks. A loss is a call whose marks cost more than they
-saved. The first call with marks is always a loss, because it only writes to the cache."""
+"""Number of losses in a row after which a session gets no more cache marks. A loss is a call whose cache marks cost
+more than they saved. The first call with cache marks is always a loss, because it only writes to the cache."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
 """The surcharge for a token that is written to the cache, as a fraction of the price of plain input (Anthropic,
@@ -52,7 +52,7 @@ class _Last(NamedTuple):
 
     began: float
     losses: int
-    """Number of calls in a row whose marks cost more than they saved."""
+    """Number of calls in a row whose cache marks cost more than they saved."""
 
 
 @dataclass(slots=True)
@@ -65,8 +65,8 @@ class LastCalls:
     def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
         """Return whether cache marks will probably save money.
 
-        Return False if the last call of the conversation began more than `lifetime` ago. Also return False if marks
-        cost more than they saved in each of the last `MAX_LOSSES` calls.
+        Return False if the last call of the conversation began more than `lifetime` ago. Also return False if cache
+        marks cost more than they saved in each of the last `MAX_LOSSES` calls.
         """
         last = self._last.get(conversation)
         return last is not None and self._is_recent(last, lifetime) and last.losses < MAX_LOSSES
@@ -84,7 +84,7 @@ class LastCalls:
             self._last.popitem(last=False)
 
     def learn(self, conversation: Conversation, usage: Usage, lifetime: CacheLifetime) -> None:
-        """Remember whether the marks of the last call cost more than they saved, according to the call's `usage`."""
+        """Remember whether the cache marks of the last call cost more than they saved, according to its `usage`."""
         if (last := self._last.get(conversation)) is not None:
             losses = last.losses + 1 if _is_loss(usage, lifetime) else 0
             self._last[conversation] = last._replace(losses=losses)
@@ -133,6 +133,6 @@ class AutoCache:
         return response
 
     def _learn(self, attempt: Attempt, conversation: Conversation, lifetime: CacheLifetime) -> None:
-        """Remember whether the marks have saved money. This runs after the end of the call, when its usage is known."""
+        """Remember whether cache marks saved money. This runs after the end of the call, when its usage is known."""
         if attempt.metering is not None and attempt.metering.facts.reported:
             self.last.learn(conversation, attempt.metering.facts.usage, lifetime)

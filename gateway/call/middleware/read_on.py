@@ -4,8 +4,8 @@
   Most providers stop a stream when the connection is closed. The cost of such a stream is estimated from the received
   part.
 - Reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
-- If the model is free or has no price, such as a model on a local server, the connection to the provider is closed at
-  once. Then a local server can stop its work.
+- If the model is free or has no price, the connection to the provider is closed at once. A local server can then stop
+  its work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cache of encoded lists of models or providers, which are the replies to requests for such lists.
+"""A cache of encoded replies: lists of models, and lists of providers.
 
 - A list depends on the configuration, the caller's access and the parameters of the request. It is kept until the
   configuration is reloaded.

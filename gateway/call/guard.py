@@ -44,8 +44,9 @@ _PLACE: Final = re.compile(
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Return the middlewares, the outermost first.
 
-    `calls` are the routes of API calls. If a request on these routes is refused, or its client disconnects, `server.py`
-    still gets the request. It writes the record, and replies to a refused request in the client's dialect (API format).
+    `calls` are the routes of API calls. On these routes, `server.py` also gets requests that the guard refuses, or
+    whose clients have disconnected. It writes their records, and replies to refused requests in the client's dialect
+    (API format).
     """
     refusals = Throttle()
 

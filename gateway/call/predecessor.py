@@ -53,8 +53,7 @@ class Predecessor:
     offset: JournalOffset = field(default_factory=JournalOffset)
     """The offset in the spool up to which entries have been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
-    """Reservations for open calls of the replaced process, by the id of the call. They are in the balances of this
-    process."""
+    """Reservations in this process for open calls of the replaced process, by the id of the call."""
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that the replaced process has sent and not ended."""
     recovered: bool = False

@@ -57,8 +57,8 @@ PING_SECONDS: Final = 15.0
 seconds without data."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read is disconnected. Its connection and its memory are then free
-again."""
+"""Seconds after which a client that does not read is disconnected. This frees its connection and its quota
+reservation."""
 
 HELD_BYTES: Final = 64 * 1024
 """Minimum size in bytes of a large reply that is not a stream. A large reply counts in the memory budget until the

@@ -2,5 +2,5 @@
 
 `catalog.py` has the models that providers offer, `client.py` sends requests to providers, and `credentials/` has the
 keys. Connections to other hosts are opened only in `http1/dial.py` (to providers), in `fetch/` (for files, and for
-filters' own requests) and by botocore in `credentials/aws_chain.py`.
+requests of filters) and by botocore in `credentials/aws_chain.py`.
 """

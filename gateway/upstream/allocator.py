@@ -1,9 +1,9 @@
 """Settings of the C library's allocator, so that memory is returned to the system after a peak of large bodies.
 
-By default, glibc keeps several memory pools for threads. It takes larger and larger blocks from these pools, instead of
-mapping each block separately, so freed bodies stay in the pools. After 64 concurrent translated calls of 4 MB, 1,100 MB
-were resident with the defaults, and 240 MB with these settings, at the same speed (`python -m tests.bench.memory`;
-mallopt(3)).
+By default, glibc keeps several memory pools for threads. Over time it also takes larger blocks from these pools,
+instead of mapping each one separately, so freed bodies stay in the pools. After 64 concurrent translated calls of 4 MB,
+1,100 MB were resident with the defaults. With these settings it was 240 MB, at the same speed (`python -m
+tests.bench.memory`; mallopt(3)).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ a time."""
 _TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
 """M_TRIM_THRESHOLD: the number of free bytes at the end of a pool above which they are returned to the system."""
 _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
-"""M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately. Such a block is unmapped when it is
-freed."""
+"""M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately, and unmapped when it is freed."""
 
 
 def give_memory_back() -> None:
-    """Set the allocator of this process. Does nothing if the C library is not glibc."""
+    """Apply the settings to this process. Does nothing if the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in (_ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD):

@@ -1,4 +1,4 @@
-"""The offers of all providers, indexed by the model's name, and the selection of those that a caller may use.
+"""The offers of all providers, by the model's name, and the selection of those that a caller may use.
 
 An offer is one model at one provider. The catalog is built once for each configuration. Names match exactly. An alias
 takes precedence over a model of the same name. `provider/model` is accepted wherever a model is named.
@@ -18,7 +18,7 @@ from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
-"""Maximum number of `Access` objects (rights of callers) for which the list of usable offers is cached."""
+"""Maximum number of different `Access` objects (rights of callers) for which the usable offers are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: the entry of `model` in the provider's `base_models`, or `model` itself if there is
-    no such entry."""
+    """Name of the underlying model: `model`'s entry in the provider's `base_models`, or `model` without such an
+    entry."""
 
     @property
     def provider_id(self) -> str:
@@ -50,7 +50,7 @@ class Aliased:
 
 
 class Catalog:
-    """The offers of all enabled providers, in the order of the providers' preference (highest first).
+    """The offers of all enabled providers. Providers with a higher `preference` come first.
 
     Offers with the same preference have the order of the configuration.
     """
@@ -66,8 +66,8 @@ class Catalog:
         self._visible = lru_cache(LISTS)(partial(_visible, offers, self._by_both))
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`. If `name` also has the form `provider/model`, the offer of that
-        provider comes last.
+        """Return the offers of the model called `name`. If `name` also has the form `provider/model`, that offer comes
+        last.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
         has a model `claude-x`. The caller's grants then decide which offers are used (`call/middleware/grants.py`).
@@ -82,7 +82,7 @@ class Catalog:
         return self._visible(access)
 
     def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
-        """Return the names of the aliases with at least one offer that the caller may use, and these offers."""
+        """Return the aliases with an offer that the caller may use, and these offers."""
         if not self.aliases:
             return {}
         granted = {offer.name for offer in self.visible(access)}

@@ -40,8 +40,9 @@ MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is not streamed. A larger reply is an error."""
 
 SLOWEST_BODY: Final = 8192
-"""Minimum average rate, in bytes per second, of a reply that is not streamed. It applies after `Timeouts.read_seconds`.
-Without it, a provider that sends a byte now and then could keep the call open for ever."""
+"""Minimum average rate of a reply that is not streamed, in bytes per second. It applies after `Timeouts.read_seconds`.
+
+Otherwise a provider that sends a byte now and then could keep the call open for ever."""
 
 _OWN_HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""
@@ -56,7 +57,7 @@ class Notices:
     """Functions that are called while a request is sent."""
 
     before: Callable[[], Awaitable[None] | None] = lambda: None
-    """A function that is called once, when a connection is open and nothing is written yet. If it returns an awaitable,
+    """A function that is called once a connection is open, before anything is written. If it returns an awaitable,
     the request is written only after the awaitable is done."""
     begins: Callable[[], None] = lambda: None
     """A function that is called just before the first byte is written."""
@@ -68,8 +69,8 @@ NO_NOTICES: Final = Notices()
 class UpstreamResponse:
     """A reply whose head has arrived.
 
-    `close` gives the connection back, or closes it if the body has not arrived completely. A timer limits how long the
-    provider may be silent. Time in which the gateway waits for a slow client does not count.
+    `close` gives the connection back to the pool, or closes it if the body has not arrived completely. A timer limits
+    how long the provider may be silent. Time in which the gateway waits for a slow client does not count.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class UpstreamResponse:
         self._read = Inflated(exchange.read).read if self.coding in CODINGS else exchange.read
 
     def begin_stream(self) -> None:
-        """Measure from now on whether the events of a stream come in time. The caller must report them (`event_came`).
+        """Begin to measure the time between the events of a stream. The caller must report each event (`event_came`).
 
         If no event comes for too long, or if the stream does not end in time, `next` raises `Stalled`.
         """
@@ -106,7 +107,7 @@ class UpstreamResponse:
         self._begin(self._timeouts.first_event_seconds)
 
     def event_came(self) -> None:
-        """Restart the measurement of silence. This is called when an event of the stream has come and was passed on."""
+        """Restart the measurement of silence, because an event of the stream has come and was passed on."""
         self._since = self._loop.time()
         if not self._has_event:
             self._has_event = True
@@ -117,8 +118,8 @@ class UpstreamResponse:
 
         `hold` is called with the number of bytes so far, to reserve memory, and may raise an exception.
 
-        Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if it
-        has more than `limit` bytes.
+        Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if the
+        body has more than `limit` bytes.
         """
         self._begin(self._timeouts.read_seconds)
         parts = []
@@ -135,7 +136,7 @@ class UpstreamResponse:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Give the connection back, or close it if it cannot be used again."""
+        """Give the connection back to the pool, or close it if it cannot be used again."""
         connection, self._connection = self._connection, None
         if connection is not None and connection.release():
             self._pool.put(connection)
@@ -202,7 +203,7 @@ class Upstream:
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
-        If the provider closed a kept connection before anything was written to it, another connection is used. If a
+        If the provider closed an idle connection before anything was written, another connection is used. If a
         connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
         `Notices.before` may raise an exception.
 
@@ -243,7 +244,9 @@ class Upstream:
         return reply
 
     async def reach(self, provider: Provider, seconds: float) -> None:
-        """Connect to a provider, and close the connection. Nothing is sent. Raises `NotReached` if this fails."""
+        """Connect to a provider, and close the connection without sending anything. Raises `NotReached` if this
+        fails.
+        """
         where = base(provider.baseurl)
         with _not_reached(provider, where):
             proxy = self._proxies.proxy_for(where.origin)
@@ -280,7 +283,7 @@ def _not_reached(provider: Provider, where: Base, proxy: Proxy | None = None) ->
 
 
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
-    """Return the head of a request (RFC 9112, 2.1). Headers about the connection are set here alone.
+    """Return the head of a request (RFC 9112, 2.1). Headers about the connection in the request are ignored.
 
     Raises `ValueError` if a header has a line break or a zero byte (RFC 9110, 5.5).
     """

@@ -1,12 +1,12 @@
-"""The last known lists of models of the providers with `"models": "discover"`, and the configuration with these models.
+"""The last known models of the providers with `"models": "discover"`, and the configuration with these models.
 
-- A list is valid only for the base URL from which it came. If a provider gets another base URL, it has no models until
-  it has sent a list.
+- A list of models is valid only for the base URL from which it came. A provider with a new base URL has no models until
+  its list has come.
 - The lists are kept in a file of the state folder, so that the models are known at once after a restart. A file that
   cannot be read counts as missing.
 - The names of models are kept as the provider writes them.
 
-`model_search.py` asks providers, and `process/model_refresh.py` decides when.
+`model_search.py` requests the lists, and `process/model_refresh.py` decides when.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class KnownList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The names that a provider's list has gained and lost since the list before, in alphabetical order."""
+    """The names that were added to a provider's list and removed from it, in alphabetical order."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -54,7 +54,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class DiscoveredModels:
-    """The lists of models of all providers, and the reasons why requests for lists failed."""
+    """The last lists of models of all providers, and the reasons why requests for lists failed."""
 
     path: Path
     """The file with the lists."""
@@ -65,10 +65,10 @@ class DiscoveredModels:
     failures: dict[str, str] = field(default_factory=dict)
     """The reason why the last request for a list failed, by the provider's id. A success removes the entry."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that is set when the providers are to be asked at once."""
+    """An event that is set when the lists must be requested at once."""
 
     def configured(self, written: Config) -> None:
-        """Use another configuration, and ask for the lists of its providers at once."""
+        """Use another configuration, and cause a request for the lists of its providers."""
         self.written = written
         asking = {provider.id for provider in written.providers.values() if provider.discovers}
         self.failures = {id_: reason for id_, reason in self.failures.items() if id_ in asking}
@@ -87,7 +87,7 @@ class DiscoveredModels:
         return replace(config, providers=MappingProxyType({**config.providers, **known}))
 
     def note(self, provider: Provider, models: Mapping[str, str], now: float) -> Difference | None:
-        """Keep a provider's list. Return its difference from the list before; None if there is no difference."""
+        """Keep a provider's list. Return its difference from the previous list; None if there is no difference."""
         self.failures.pop(provider.id, None)
         before = self.list_of(provider)
         old = {} if before is None else before.models

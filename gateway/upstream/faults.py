@@ -1,4 +1,5 @@
-"""Descriptions of why a provider could not be reached (host, port and reason), for the caller, the log and the record.
+"""Descriptions of why a provider could not be reached, with host, port and reason. They are for the caller, the log and
+the record of the call.
 
 This module opens no connection and raises no exception.
 """
@@ -29,11 +30,11 @@ class Unreachable(NamedTuple):
     name: str
     """Short identifier for the record: `no_such_host`, `connection_refused`, `tls`, `connect_timeout` ..."""
     words: str
-    """The reason as text for people. It names the host and, in most cases, the port."""
+    """The reason as text for people. It names the host and usually the port."""
 
 
 def unreachable(error: Exception, host: str, port: int) -> Unreachable:
-    """Return the reason of an exception that `http1/dial.py` raised while it opened a connection."""
+    """Return the reason for an exception that `http1/dial.py` raised while it opened a connection."""
     place = f"{host}:{port}"
     match error:
         case socket.gaierror():

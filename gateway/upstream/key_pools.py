@@ -1,14 +1,14 @@
-"""The choice of a key for each call, for providers with several keys (`apikeys`). A resting key is not chosen.
+"""The choice of a key for each call to a provider with several keys (`apikeys`).
 
 - A session keeps its key, because the provider's prompt cache belongs to the key's account. For the first call of a
-  session, the free key with the fewest calls in flight is chosen. If several have the fewest, the key that was chosen
-  least recently is chosen.
-- A throttled key rests for the model of the attempt only, because most providers have a separate limit for each model.
+  session, the free key with the fewest calls in flight is chosen. Among several, it is the least recently chosen one.
+- A key that "rests" is not chosen. A throttled key rests only for the model of the attempt, because most providers have
+  a separate limit for each model.
 - A refused key rests for all models. After some time, a call probes the key. This time doubles with each failed probe.
-- If no key is free, the key that will be free first is chosen. The provider's error then tells the client the reason.
+- If all keys rest, the key that will be free first is chosen. The provider's error then tells the client the reason.
 
-Each process has a state of its own, and its size is bounded. A change of the provider's configuration ends all rests.
-No I/O is done here, and no text of a key is given to a log, a record or a metric.
+Each process has its own state, of bounded size. A change of the provider's configuration ends all rests. No I/O is done
+here, and no text of a key is given to a log, a record or a metric.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.upstream.health.circuits import MAX_HELD
 THROTTLED_SECONDS: Final = 5.0
 """Seconds for which a throttled key rests if the provider's reply has no `Retry-After`."""
 DENIED_SECONDS: Final = 60.0
-"""Seconds for which a key rests for a model if the provider refuses access to this model with the key (402, 403)."""
+"""Seconds for which a key rests for a model if the provider refuses the model for this key (402, 403)."""
 MAX_SESSIONS: Final = 10_000
 """Maximum number of sessions whose key is remembered. The least recently used session is forgotten first."""
 
@@ -36,7 +36,7 @@ Session = tuple[str, str]
 
 
 class KeyState:
-    """One of several keys of a provider, with its calls in flight and the times until which it rests."""
+    """One of several keys of a provider, with the number of its calls in flight and the times until which it rests."""
 
     def __init__(self, key: PooledKey, pool: KeyPool) -> None:
         self.name = key.name
@@ -73,7 +73,7 @@ class KeyState:
     def accepted(self, began: float) -> bool:
         """Note that the provider has accepted the key in an attempt. Return whether the key is no longer refused.
 
-        `began` is the time at which the attempt began. An attempt that began before the refusal does not end it.
+        `began` is the time at which the attempt began. If that was before the refusal, the key stays refused.
         """
         if self._refused_at is not None and began >= self._refused_at:
             self._refused_at = None
@@ -92,9 +92,9 @@ class KeyState:
         return max(0.0, until - self.pool.clock())
 
     def taken(self, turn: int) -> None:
-        """Note that the key was chosen for a call. If the key is refused, the call is a probe.
+        """Note that the key was chosen for a call.
 
-        The next probe is made only after a wait.
+        If the key is refused, the call is a probe. The next probe is then made only after a wait.
         """
         self.turn = turn
         if self._refused_at is not None:
@@ -117,7 +117,7 @@ class KeyPool:
     def configured(self, provider: Provider) -> None:
         """Use another configuration of the provider.
 
-        Keys that are in both configurations keep their calls in flight and their sessions.
+        Keys that both configurations have keep their calls in flight and their sessions.
         """
         if provider is self.provider:
             return
@@ -137,7 +137,7 @@ class KeyPool:
         return self._take(self._of_session(free, session, sticky_seconds), session) if free else None
 
     def next_free(self, model: str, session: Session) -> KeyState:
-        """Choose the key that will be free first, for a call that comes while no key is free. Return the key."""
+        """Choose the key that will be free first, because all keys rest, and return it."""
         return self._take(min(self.states, key=lambda state: (state.is_refused, state.free_in(model))), session)
 
     @property

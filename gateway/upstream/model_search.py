@@ -1,12 +1,11 @@
 """Requests the list of models from a provider with `"models": "discover"`.
 
-- The hook `discover_models` of a compatibility flag knows the requests for the list.
-- The requests have the provider's credential (of several keys, the first) and added headers, as those of
-  calls have.
+- The hook `discover_models` of a compatibility flag determines the requests.
+- A request has the provider's credential and its `add_headers`, as a call has. Of several keys, the first is used.
 - The time, the number of requests, the bytes and the models of a list are limited. A list that exceeds a limit is a
   failure. It is not cut off, because callers would lose the missing models.
 
-`discovered_models.py` keeps the lists. `process/model_refresh.py` decides when a provider is asked.
+`discovered_models.py` keeps the lists. `process/model_refresh.py` decides when a list is requested.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from gateway.upstream.subjects import Subject
 R = TypeVar("R")
 
 SEARCH_SECONDS: Final = 60.0
-"""Maximum number of seconds for all requests of a search."""
+"""Maximum number of seconds for all requests to one provider."""
 MAX_REQUESTS: Final = 50
-"""Maximum number of requests of a search. With pages of 1,000 models, this is enough for `MAX_MODELS`."""
+"""Maximum number of requests to one provider. With pages of 1,000 models, this is enough for `MAX_MODELS`."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum number of bytes of all replies. The lists of the largest resellers have less than 2 MB."""
 MAX_MODELS: Final = 5000
@@ -50,7 +49,7 @@ MAX_REASON: Final = 300
 """Maximum number of characters of the reason of a failure."""
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SELF: Final = Subject("irisgate", "")
-"""The caller whose credential is used, if credentials depend on the caller (`assume_role`): the gateway itself."""
+"""The caller whose credential is used if credentials depend on the caller (`assume_role`): the gateway itself."""
 
 
 class SearchFailed(Exception):
@@ -110,10 +109,10 @@ class ModelSearcher:
                     hook.run(search.pages.close)
 
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
-        """Return the compatibility flag that can search for models, and its search.
+        """Return the compatibility flag that can request the list of models, and its search.
 
-        If there are several, a search with a `subdomain` is preferred, because its flag knows the host. Otherwise the
-        first search is used. Raises `SearchFailed` if no enabled flag can search for models.
+        Of several, the first search with a `subdomain` is used, because that flag knows the host. Without a
+        `subdomain`, the first one is used. Raises `SearchFailed` if no enabled flag can request the list.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]
@@ -144,7 +143,7 @@ class ModelSearcher:
     async def _sent(
         self, provider: Provider, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
     ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
-        """Send a request. Return the status, headers and body of the reply, and the problem that the reply reports."""
+        """Send a request. Return the status, headers and body of the reply, and the problem in it, if any."""
         added = {name.lower(): value for name, value in provider.add_headers}
         added |= keys.headers(provider, {})
         if used is not None and provider.auth_mode != "none":
@@ -163,7 +162,7 @@ class ModelSearcher:
 
 
 async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
-    """Return `function(*args)`. It runs in a thread if it parses more than `PARSED_HERE` bytes."""
+    """Return `function(*args)`. If it parses more than `PARSED_HERE` bytes, run it in a thread."""
     return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
 
 

@@ -1,10 +1,12 @@
-"""Search for names that are similar to a wanted name, such as a name that a client has misspelled.
+"""Search for names that are similar to a wanted name, such as a model's name that a client has misspelled.
 
-- Names that contain the wanted name come first: `claude-haiku-4-5` for `claude-haiku`. Of these, the names that begin
-  or end with the wanted name precede the others.
-- Names that contain all words of the wanted name in any order come next: `claude-haiku-4-5` for `claude-4.5-haiku`.
-- Names that are contained in the wanted name come next.
-- Names with a similar spelling, as a whole or in a part, come last: `claude-haiku-4-5` for `cluade-haiku-4-5`.
+Names are found in this order:
+
+- Names that contain the wanted name: `claude-haiku-4-5` for `claude-haiku`. Those that begin or end with the wanted
+  name precede the others.
+- Names that contain all words of the wanted name in any order: `claude-haiku-4-5` for `claude-4.5-haiku`.
+- Names that the wanted name contains.
+- Names with a similar spelling, as a whole or in a part: `claude-haiku-4-5` for `cluade-haiku-4-5`.
 
 Upper and lower case are not distinguished. This module does not check who may see a name: its callers pass only visible
 names.
@@ -36,7 +38,7 @@ _NUMBER_AFTER: Final = re.compile(r"[0-9]")
 
 
 def near_names(wanted: str, names: Iterable[str]) -> list[str]:
-    """Return up to three of `names` that are similar to `wanted`, the most similar first; [] if there are none."""
+    """Return up to three of `names` that are similar to `wanted`, the most similar first."""
     text = wanted.lower()[:MAX_LENGTH]
     words = _words(text)
     likely = _likely(words, list(names))
@@ -45,7 +47,7 @@ def near_names(wanted: str, names: Iterable[str]) -> list[str]:
 
 
 def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] | None:
-    """Return a sort key, which is smaller for a more similar name; None for a name that is not similar."""
+    """Return a sort key, which is smaller for a more similar name; None if the name is not similar."""
     text = name.lower()[:MAX_LENGTH]
     place = _place(wanted, text)
     if place is not None:
@@ -60,10 +62,9 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 
 
 def _place(part: str, whole: str) -> float | None:
-    """Return a number for the position of `part` in `whole`; None if `part` is not found.
+    """Return a sort key for the position of `part` in `whole`; None if `part` is not found.
 
-    The number is 0 if `part` and `whole` are equal, 1 for whole words at an end, 2 for whole words in the middle, and 3
-    for parts of words.
+    0: both are equal. 1: whole words at an end. 2: whole words in the middle. 3: parts of words.
     """
     if part == whole:
         return 0
@@ -88,7 +89,7 @@ def _ratio(one: str, other: str) -> float:
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
     """Return the similarity (0 to 1) of the wanted words to the most similar part of a name.
 
-    `own` are the words of the name. A part consists of consecutive words, as many as there are wanted words.
+    `own` are the words of the name. A part has consecutive words, as many as there are wanted words.
     """
     size = len(words)
     wanted = "-".join(words)
@@ -99,8 +100,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare.
 
-    If there are more names, those that do not contain the longest wanted word are left out. Of the rest, the names with
-    the most wanted words are returned.
+    If there are more names, only those with the longest wanted word are considered. Of these, the names with the most
+    wanted words are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

@@ -1,11 +1,11 @@
 """Worker processes in which plugins work on large bodies, so that the event loop can serve other calls meanwhile.
 
-- Processes are used instead of threads, because Python's lock (GIL) is held while JSON is parsed and written.
+- Processes are used instead of threads, because JSON parsing and writing hold Python's lock (GIL).
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
 - A plugin reports the fields of a body that it drops. The worker process collects these reports, up to a maximum, and
   the gateway's process passes them on.
-- If an argument, such as the client's request, is part of the result, the worker process does not send it back. The
-  result that the caller gets contains the original object.
+- If a result contains an argument, such as the client's request, the argument is not sent back. The caller's result
+  contains the original object.
 - Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
   cannot be pickled (such as a translation with a closure) is done there too.
 """
@@ -40,13 +40,12 @@ from gateway.upstream.allocator import give_memory_back
 LARGE: Final = LARGE_BODY
 """Minimum size in bytes of a body that is sent to a worker process."""
 LARGE_REPLY: Final = 256 * 1024
-"""Minimum size in bytes of a reply, or of an event of a stream, that is read in a worker process.
-
-Reading a text of this size takes about 1 ms."""
+"""Minimum size in bytes of a reply, or of an event of a stream, that is read in a worker process. Reading this many
+bytes takes about 1 ms."""
 MANY_VALUES: Final = 2_000
 """Number of commas above which a reply or event is read in a worker process, whatever its size in bytes.
 
-The number of commas shows how many values the JSON text has. Plugins take up to 10 microseconds for each value."""
+Commas tell the number of values in JSON text. Plugins take up to 10 microseconds for each value."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. They start when needed, in half a second, and each uses about 60 MB of memory."""
 
@@ -58,7 +57,7 @@ R = TypeVar("R")
 
 
 async def yield_to_loop(size: int) -> None:
-    """Let other tasks run between two steps of work on a body of `size` bytes, if the body is large."""
+    """Let other tasks of the event loop run between two steps of work, if the body has many bytes (`size`)."""
     if size >= LARGE:
         await asyncio.sleep(0)
 
@@ -81,11 +80,11 @@ class DropRelay:
 
 
 NO_DROP: Final = DropRelay(lambda _path: None)
-"""The callback for dropped fields of a function that drops no fields."""
+"""The callback for a function that drops no fields."""
 
 
 class ProcessPool:
-    """The pool of worker processes for plugins' work on large bodies. A process is started only when it is needed."""
+    """The worker processes for plugins' work on large bodies. A process is started only when it is needed."""
 
     def __init__(self, large: int = LARGE, work_seconds: float = WORK_SECONDS) -> None:
         self._large = large
@@ -93,18 +92,17 @@ class ProcessPool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`.
+        """Return the result of `function(*args)`, computed in a worker process if the body is large.
 
-        It is computed in a worker process if the body is large. `size` is the number of bytes of the body. `drop` may
-        also be in `args`, as an argument or inside an argument. Raises the exceptions of the function, and
-        `GatewayError` if the worker process has died.
+        `size` is the number of bytes of the body. `drop` may also be in `args`, as an argument or inside one. Raises
+        the exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if size < self._large:
             return function(*args)
         return await self._elsewhere(size, drop, function, args)
 
     async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`. It is computed in a worker process if `data` takes long to read.
+        """Return the result of `function(*args)`, computed in a worker process if reading `data` takes long.
 
         `data` is a provider's reply, or a part of one. Everything else is as in `run`.
         """
@@ -165,8 +163,8 @@ def _initialize(sources: Sources | None, packages: Sequence[Package]) -> None:
     """Prepare a new worker process.
 
     The process ignores Ctrl-C in the terminal, ends when the gateway ends, and returns the memory of large bodies to
-    the system. `sources` has the source text of the plugins in the plugin folder, and `packages` the installed packages
-    with plugins, so that the process runs the same plugins as the gateway.
+    the system. `sources` has the source text of the plugins in the plugin folder. `packages` are the installed packages
+    with plugins. So the process runs the same plugins as the gateway.
     """
     use_sources(sources)
     use_packages(packages)
@@ -197,7 +195,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function in this worker process. Return its pickled outcome, or None if it cannot be pickled.
+    """Call a pickled function, and return its pickled outcome; None if the outcome cannot be pickled.
 
     A plugin that takes more than `seconds` is interrupted.
     """
@@ -223,9 +221,7 @@ def _work(packed: bytes, seconds: float) -> bytes | None:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that writes only a number for each object in `shared`, because the other process already has these
-    objects.
-    """
+    """A pickler that writes only a number for an object in `shared`, which the other process already has."""
 
     dispatch_table = copyreg.dispatch_table.copy()
 

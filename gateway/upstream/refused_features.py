@@ -1,4 +1,4 @@
-"""A memory of the features, such as Anthropic's betas, that a provider has refused for a model.
+"""A memory of the features that providers have refused for a model, such as Anthropic's betas.
 
 Later calls leave these features out at once, instead of being refused first. An entry is forgotten after a while,
 because the provider may support the feature by then. The memory is bounded, and is lost when the gateway ends.
@@ -38,7 +38,7 @@ class RefusedFeatures:
         return names
 
     def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
-        """Remember the features that the provider refuses for the model, in place of those remembered before."""
+        """Remember the features that the provider refuses for the model. They replace an earlier entry."""
         self._refused[provider, model] = (self.clock(), names)
         self._refused.move_to_end((provider, model))
         while len(self._refused) > MAX_MODELS:

@@ -1,7 +1,7 @@
 """A memory of the keys that providers refused, until a later reply shows that the key works.
 
-A refusal is remembered together with the provider's configuration. If the configuration changes, for example to a new
-key, the refusal no longer applies.
+An entry includes the provider's configuration. If the configuration changes, for example to a new key, the entry no
+longer applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """The keys that providers refused and have not accepted since then.
+    """The keys that providers refused and have not accepted since.
 
     A key is identified by the provider's id and the key's name. The name is "" for the only key of a provider, and the
     name in `Provider.apikeys` for one of several keys.

@@ -1,12 +1,12 @@
 """The provider's headers that are passed on to clients, by name.
 
-- Only the headers in `_NAMES` are passed on, and those that the flag of the provider names (`Flag.passed_headers`).
-  `_NAMES` is used for all API formats, because providers of several companies may use the same format.
+- Headers in `_NAMES` are passed on, for all API formats, because providers of several companies may use the same
+  format. The plugin of the provider's API format may name further headers (`Flag.passed_headers`).
 - Headers about the gateway's account at the provider are not passed on, because clients need not know it:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
 - Headers about the connection to the provider are not passed on.
-- Headers with a policy for a host name, such as Strict-Transport-Security, are not passed on, because the client would
-  apply the policy to the gateway's host name.
+- Headers with a policy for a host name, such as Strict-Transport-Security, are not passed on. Clients would apply the
+  policy to the gateway's host name.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
 botocore's service model.
@@ -32,7 +32,7 @@ _PLAIN: Final = (
     "x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier",
 )  # fmt: skip
 _UNIFIED: Final = "anthropic-ratelimit-unified-"
-"""Prefix of the headers about the limits of a subscription. Claude Code shows these limits."""
+"""Prefix of the headers about the limits of a subscription, which Claude Code shows."""
 _NAMES: Final = frozenset(
     {
         *_PLAIN,
@@ -61,7 +61,5 @@ _NAMES: Final = frozenset(
 
 
 def forwarded(headers: Headers, more: Collection[str] = ()) -> dict[str, str]:
-    """Return the headers that are passed on to the client: those named in `_NAMES` or `more`, if the value is
-    printable.
-    """
+    """Return the headers that `_NAMES` or `more` names and whose value is printable."""
     return {name: value for name, value in headers.items() if (name in _NAMES or name in more) and value.isprintable()}

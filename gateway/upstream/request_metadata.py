@@ -1,7 +1,7 @@
 """Metadata about the caller that Bedrock writes into its logs of model invocations.
 
-The metadata is a header of the request, as Bedrock's API InvokeModel expects it. For the API Converse, the plugin moves
-the metadata into the body.
+The metadata is a header of the request, as Bedrock's InvokeModel expects it. For Converse, the plugin moves the
+metadata into the body.
 
 Source: botocore's service model of bedrock-runtime (`RequestMetadata`).
 """
@@ -23,14 +23,15 @@ MAX_ENTRIES: Final = 16
 """Maximum number of metadata entries that Bedrock accepts in a request."""
 _NOT_IN_VALUE: Final = re.compile(r"[^a-zA-Z0-9\s:_@$#=/+,.-]", re.ASCII)
 _LENGTHS: Final = range(257)
-"""The lengths in characters that Bedrock accepts for a value."""
+"""Lengths in characters that Bedrock accepts for a value."""
 
 
 def with_metadata(request: ClientRequest, entries: Iterable[tuple[str, str]], subject: Subject) -> ClientRequest:
-    """Return the request with the configured `entries`, their templates filled in, and the client's own entries.
+    """Return the request with metadata: the configured `entries` with their templates filled in, and the client's
+    entries.
 
-    If there are more than `MAX_ENTRIES` entries, some of the client's are left out. If the client's header is not a
-    JSON object, the request is returned unchanged, so that the provider refuses it.
+    If there are more than `MAX_ENTRIES`, some of the client's are left out. If the client's header is not a JSON
+    object, the request is returned unchanged, so that the provider refuses it.
     """
     own = {name: fitting(filled(value, subject), _NOT_IN_VALUE, _LENGTHS) for name, value in entries}
     try:

@@ -1,7 +1,6 @@
 """Texts in the configuration that name the caller to a provider, such as the name of an AWS role session.
 
-The templates `<user>` and `<node>` in a text are filled in. A provider accepts few characters in such a text, so other
-characters are replaced.
+The templates `<user>` and `<node>` in a text are filled in. Characters that the provider does not accept are replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Subject(NamedTuple):
 
     login: str
     node: str
-    """The id of the caller's node; "" if it is unknown. Then `<node>` is replaced by the login."""
+    """The id of the caller's node; "" if it is unknown. `<node>` then becomes the login."""
 
 
 def filled(text: str, subject: Subject) -> str:
@@ -32,8 +31,8 @@ def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
     """Return a text that the provider accepts.
 
     `other` matches the characters that the provider does not accept. `lengths` are the lengths in characters that it
-    accepts. If a text must be changed, a part of the text's hash is appended, so that different texts stay different.
-    "" is returned unchanged, because it is not sent.
+    accepts. A changed text ends with a part of the original text's hash, so that different texts stay different. "" is
+    returned unchanged, because it is not sent.
     """
     fit = other.sub("-", text)
     if not text or (fit == text and len(text) in lengths):

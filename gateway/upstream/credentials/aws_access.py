@@ -1,7 +1,7 @@
 """The AWS credentials of one provider. They sign its requests, or are used to make its short-term API keys.
 
 - The credentials come from botocore's chain. With `assume_role`, they are exchanged for the credentials of a role.
-- If the role's session depends on the caller, each caller has credentials of its own.
+- If the role's session depends on the caller, each caller has its own credentials.
 - Everything that blocks runs in `threads` (`aws_chain.py`).
 """
 
@@ -24,12 +24,12 @@ from gateway.upstream.credentials.values import Key
 from gateway.upstream.subjects import Subject, filled, fitting
 
 MAX_SESSIONS: Final = 1000
-"""Maximum number of role sessions that are kept for the callers of a provider. The session that was used least recently
-is removed first. A session takes about 3 KB of memory."""
+"""Maximum number of role sessions that are kept for the callers of a provider, about 3 KB of memory each. The least
+recently used session is removed first."""
 _NAME_LENGTHS: Final = range(2, 65)
-"""The lengths in characters that STS allows for a session's name and for a source identity (AssumeRole)."""
+"""Lengths in characters that STS allows for a session's name and for a source identity (AssumeRole)."""
 _VALUE_LENGTHS: Final = range(257)
-"""The lengths in characters that STS allows for the value of a session tag (AssumeRole)."""
+"""Lengths in characters that STS allows for the value of a session tag (AssumeRole)."""
 _NOT_IN_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _NOT_IN_VALUE: Final = re.compile(r"[^\w .:/=+@-]")
 
@@ -73,10 +73,10 @@ class AwsAccess:
         return renewed
 
     async def has_other(self, subject: Subject, refused: Signer | Key, date: str) -> bool:
-        """Return whether the caller has a credential other than the refused one, or whether the clock was wrong.
+        """Return whether a retry may succeed: there is a credential other than `refused`, or the clock was wrong.
 
-        `date` is the header `Date` of the refusal. botocore's chain is searched again, because the file that has the
-        credentials may have changed.
+        The clock is corrected by `date`, the header `Date` of the refusal. botocore's chain is searched again, because
+        the file with the credentials may have changed.
         """
         is_corrected = self._clock.learn(date)
         if (base := self._base.fresh()) is not None:
@@ -104,7 +104,7 @@ class AwsAccess:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _usable(self, credentials: Credentials) -> Obtained[Signer | Key]:
-        """Return the credential of a request: a signer, or a short-term API key."""
+        """Return what requests need: a signer, or a short-term API key."""
         signer = Signer(credentials, self._settings.region, self._settings.service)
         if self._settings.signs:
             return Obtained(signer, credentials.expires_at)

@@ -1,7 +1,7 @@
 """Obtains AWS credentials: by botocore's chain (environment, profile, SSO, web identity, container, instance), and by
 assuming a role.
 
-- Everything here blocks, so it runs in threads. Credentials are not cached here, but in `renewal.py`.
+- Everything here blocks, so it runs in threads. Credentials are cached in `renewal.py`, not here.
 - The chain is searched from its beginning each time, so that a changed file or a new login is used.
 - Requests to STS are signed by the gateway's own signer, at the corrected time (`clock.py`).
 - botocore is imported at the first use, because only providers with AWS credentials need it (the extra `aws`).
@@ -69,7 +69,7 @@ class RoleSession(NamedTuple):
 
 
 class Chain:
-    """botocore's credential chain, for one profile; the default chain if `profile` is ""."""
+    """botocore's credential chain for a profile. If `profile` is "", it is the default chain."""
 
     def __init__(self, profile: str, region: str, clock: Clock) -> None:
         self._profile = profile
@@ -95,7 +95,7 @@ class Chain:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "", expires_at, source)
 
     def assume(self, base: Credentials, session: RoleSession) -> Credentials:
-        """Return the credentials of a role. `base` are the credentials that assume it.
+        """Return the credentials of a role that the credentials `base` assume.
 
         Raises `CredentialFailed` if the role cannot be assumed.
         """
@@ -162,18 +162,18 @@ class Chain:
 
 
 _REFUSALS: Final = (400, 401, 403)
-"""Statuses with which STS refuses a signature. The time in the signature may be the reason."""
+"""Statuses with which STS refuses a signature. A wrong time in the signature may be the reason."""
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions for credentials that cannot be obtained."""
+    """Return the exceptions that botocore raises if credentials cannot be obtained."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415
 
     return BotoCoreError, ClientError, HTTPClientError, OSError, ValueError, KeyError
 
 
 def _date(error: Exception) -> str:
-    """Return the header `Date` of a refusal; "" if there is no refusal."""
+    """Return the header `Date` if the error is a refusal by STS; otherwise ""."""
     metadata = getattr(error, "response", {}).get("ResponseMetadata", {})
     return str(metadata.get("HTTPHeaders", {}).get("date", "")) if metadata.get("HTTPStatusCode") in _REFUSALS else ""
 

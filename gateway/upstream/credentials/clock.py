@@ -1,4 +1,4 @@
-"""The clock by which requests to a provider are signed, and by which expiries of credentials are checked.
+"""The clock for signatures of requests to a provider, and for the expiries of its credentials.
 
 AWS refuses a signature whose time differs from its own by more than five minutes. If AWS refuses a credential and the
 `Date` of its reply shows another time, the difference is added to the machine's clock from then on.
@@ -12,13 +12,13 @@ from time import time
 from typing import Final
 
 TOLERANCE_SECONDS: Final = 60.0
-"""Maximum difference, in seconds, that is not corrected. Signatures stay valid for longer than this."""
+"""Largest difference in seconds that is not corrected. Signatures stay valid for longer than this."""
 
 
 class Clock:
-    """The machine's clock, corrected so that it agrees with a provider's clock.
+    """The machine's clock, corrected by its difference from a provider's clock.
 
-    `corrected` is called with each new difference between the two clocks in seconds.
+    `corrected` is called with each new difference in seconds.
     """
 
     __slots__ = ("_corrected", "offset")

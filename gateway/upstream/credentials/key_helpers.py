@@ -1,7 +1,7 @@
-"""Keys that a program prints, alone or with an expiry.
+"""Keys that a program prints.
 
-- The program prints the key itself, or a JSON object with `key` and, if the key expires, `expires_at` (RFC 3339, or
-  Unix time) or `expires_in` (seconds).
+- The program prints the key itself, or a JSON object with the field `key`. If the key expires, the object has a field
+  `expires_at` (RFC 3339, or Unix time) or `expires_in` (seconds).
 - If a key has no expiry, the program runs again after five minutes (`renewal.py`), or when the provider refuses the
   key.
 - The program's errors go to the standard error of the gateway, and not into the log, because they may show secrets.

@@ -18,8 +18,8 @@ _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
 _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
 """Headers in which clients send a key. The last one is not in Aperture's documentation."""
 _SIGNED: Final = "AWS4-"
-"""Prefix of AWS signatures in the header `authorization`. They are not passed on: a signature covers the gateway's host
-name, so the provider would refuse it."""
+"""Prefix of AWS signatures in the header `authorization`. They are not passed on. A signature covers the gateway's
+host name, so the provider would refuse it."""
 
 _MEMBERS: Final = frozenset(
     {
@@ -48,8 +48,8 @@ def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
 def headers(provider: Provider, client: Mapping[str, str], chosen: Secret | None = None) -> dict[str, str]:
     """Return the credential headers of a request to `provider`.
 
-    `client` are the client's headers by name in lower case. `chosen` is the key that was chosen among several keys of
-    the provider; None if there are not several.
+    `client` are the client's headers by name in lower case. `chosen` is the key to use if the provider has several
+    keys.
 
     With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
     key is sent only for clients without a key, as in Aperture's documentation.
@@ -63,15 +63,15 @@ def headers(provider: Provider, client: Mapping[str, str], chosen: Secret | None
 
 
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether a request to `provider` is sent without the client's credential: with the gateway's, or with none.
+    """Return whether a request to `provider` is sent without a credential of the client.
 
-    `client` are the client's headers by name in lower case.
+    The request then has the gateway's credential or none. `client` are the client's headers by name in lower case.
     """
     return provider.auth_mode != "passthrough" or headers(provider, client) == _key(provider)
 
 
 def uses_pool(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether a request to `provider` is sent with one of several keys in the configuration (`apikeys`).
+    """Return whether a request to `provider` is sent with one of its configured keys (`apikeys`).
 
     `client` are the client's headers by name in lower case.
     """
@@ -79,9 +79,9 @@ def uses_pool(provider: Provider, client: Mapping[str, str]) -> bool:
 
 
 def _key(provider: Provider, chosen: Secret | None = None) -> dict[str, str]:
-    """Return the header with the provider's configured key, or with the key that was chosen among several.
+    """Return the header with the key `chosen`, or else with the provider's only or first key.
 
-    If none was chosen among several, it is the first. There is no header if the key is empty, as for a local server.
+    Return {} if the key is empty, as for a local server.
     """
     only = provider.apikeys[0].secret if provider.apikeys else provider.apikey
     key = (chosen or only).value

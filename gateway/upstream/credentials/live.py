@@ -1,6 +1,6 @@
-"""The credentials that change at run time: they are obtained, renewed, put on requests, and replaced when refused.
+"""The credentials that change at run time. They are obtained, renewed, and replaced when a provider refuses them.
 
-Only providers with an `issuer` (settings for AWS, or a program that prints keys) have such a credential. `keys.py` has
+Only providers with an `issuer` (settings for AWS, or a program that prints keys) have such credentials. `keys.py` has
 the fixed keys of the configuration, and decides whether a request has the client's own credential.
 """
 
@@ -32,8 +32,8 @@ THREADS: Final = 4
 SILENT_SECONDS: Final = 60.0
 """Seconds for which the same failure of a provider's credentials is not logged again."""
 HASHED_HERE: Final = 1024 * 1024
-"""Maximum number of bytes of a body that is hashed on the event loop. This takes about 1 ms at most. A longer body is
-hashed in a thread, where hashlib releases the GIL."""
+"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms at most. A longer body
+is hashed in a thread, where hashlib releases the GIL."""
 _SIGNED_TOO: Final = ("content-type", "x-amz")
 """Prefixes of the headers that are signed in addition to `host`. AWS demands that all headers `x-amz-*` are signed."""
 
@@ -63,7 +63,7 @@ class Used(NamedTuple):
 
     @property
     def secret(self) -> str:
-        """The part of the request that a provider's reply must not show to clients."""
+        """The secret in the request, which clients must not see in a provider's reply."""
         match self.credential:
             case Signer(credentials=credentials):
                 return credentials.session_token or credentials.access_key_id
@@ -73,7 +73,7 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class _Access:
-    """The credentials of one provider. If the configuration gets another `issuer`, they are replaced."""
+    """The credentials of one provider. They are replaced if the configuration has another `issuer`."""
 
     issuer: AwsSettings | KeyHelper
     source: AwsAccess | KeyHelperAccess
@@ -93,12 +93,12 @@ class LiveCredentials:
     """The failure that was logged last for each provider, with its time by the monotonic clock."""
 
     def ready(self, provider: Provider, subject: Subject) -> Used | None:
-        """Return the caller's credential if it is valid; None if it must be waited for."""
+        """Return the caller's credential if it is valid; None if the caller must wait for it (`get`)."""
         credential = self._access(provider).source.credential(subject).fresh()
         return None if credential is None else Used(credential, subject)
 
     async def get(self, provider: Provider, subject: Subject) -> Used:
-        """Return the caller's credential, and wait until there is one.
+        """Return the caller's credential. If there is no valid one, wait until it is obtained.
 
         Raises `CredentialFailed` if it cannot be obtained.
         """
@@ -107,9 +107,10 @@ class LiveCredentials:
     async def headers(
         self, provider: Provider, used: Used, address: Address, request: UpstreamRequest, headers: Mapping[str, str]
     ) -> dict[str, str]:
-        """Return the credential headers of a request. `headers` are its other headers, which must not change any more.
+        """Return the credential headers of a request.
 
-        Headers that a proxy may change are not signed.
+        `headers` are the other headers of the request, which must not change afterwards. Headers that a proxy may
+        change are not signed.
         """
         match used.credential:
             case Key(value=value):
@@ -123,7 +124,7 @@ class LiveCredentials:
                 return signer.headers(signable, self._access(provider).clock.now())
 
     async def has_other(self, provider: Provider, used: Used, date: str) -> bool:
-        """Return whether a request whose credential was refused may succeed with another credential or time.
+        """Return whether a retry of a refused request may succeed, with another credential or at the corrected time.
 
         `date` is the header `Date` of the refusal.
         """

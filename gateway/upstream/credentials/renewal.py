@@ -1,6 +1,6 @@
-"""A credential that expires, is obtained at the first use, and is renewed ahead of its expiry.
+"""A credential that expires. It is obtained at its first use, and renewed ahead of its expiry.
 
-- Concurrent calls share one renewal. While the credential is valid, calls use it and do not wait for its renewal.
+- Concurrent calls share one renewal. While the credential is valid, calls do not wait for its renewal.
 - If a renewal fails, the credential is used until it expires, and the renewal is tried again.
 - Nothing is renewed without calls, so there are no timers.
 
@@ -18,8 +18,8 @@ AGAIN_SECONDS: Final = 5.0
 """Minimum number of seconds between two tries to obtain a credential, so that an unavailable service is not flooded.
 For a credential that is valid for less than 20 seconds, the minimum is a quarter of this time."""
 MAX_AHEAD_SECONDS: Final = 600.0
-"""A credential is renewed this number of seconds before its expiry or, if its life is short, in the last quarter of its
-life."""
+"""Number of seconds before its expiry at which a credential is renewed. It is less for a credential with a short
+life, which is renewed in the last quarter of its life."""
 REREAD_SECONDS: Final = 300.0
 """Seconds after which a credential without an expiry is read again, because its file may have been changed."""
 
@@ -47,7 +47,7 @@ class Obtained(NamedTuple, Generic[T]):
 class Renewed(Generic[T]):
     """One credential. `obtain` obtains it, and may raise `CredentialFailed`. `now` is the provider's clock.
 
-    `failed` is called after each failure to obtain the credential.
+    `failed` is called after each failure of `obtain`.
     """
 
     __slots__ = ("_again_at", "_current", "_failed", "_failure", "_now", "_obtain", "_renew_at", "_task")
@@ -67,7 +67,7 @@ class Renewed(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def fresh(self) -> T | None:
-        """Return the credential, and begin its renewal if that is due. Return None if there is no valid credential."""
+        """Return the credential; None if it is not valid. If a renewal is due, begin it."""
         current, now = self._current, self._now()
         if current is None or now >= current.expires_at:
             return None
@@ -93,7 +93,7 @@ class Renewed(Generic[T]):
     async def other_than(self, refused: T) -> T | None:
         """Return a credential other than `refused`, which the provider has refused; None if there is no other.
 
-        If `refused` is the current credential, it is renewed first.
+        If `refused` is the current credential, a new one is obtained first.
         """
         if self._current is not None and self._current.value == refused:
             self._begin(self._now())
@@ -104,7 +104,7 @@ class Renewed(Generic[T]):
         return None if value == refused else value
 
     def _begin(self, now: float) -> None:
-        """Begin a renewal, unless one is in progress or the last one has only just ended."""
+        """Begin a renewal, unless one is in progress or has just ended."""
         if self._task is None and not now < self._again_at <= now + AGAIN_SECONDS:
             self._task = asyncio.create_task(self._renew())
 

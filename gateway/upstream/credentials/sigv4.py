@@ -1,8 +1,8 @@
 """AWS Signature Version 4: the headers that sign a request, and the short-term API keys of Bedrock.
 
 - The functions are pure: the caller gives the time, and the request as it is sent.
-- The path of a request is encoded once more for the signature, as every service except S3 demands. So the `%3A` of a
-  model id is signed as `%253A`.
+- The path of a request, which is percent-encoded already, is encoded once more for the signature, as every service
+  except S3 demands. So the `%3A` of a model id is signed as `%253A`.
 - A body is given as its hash.
 
 Sources: "Create a signed AWS API request" in AWS's IAM user guide; botocore's module auth; the repository
@@ -24,7 +24,7 @@ from urllib.parse import quote
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()
 _KEY_HOST: Final = "bedrock.amazonaws.com"
-"""The host in every short-term API key, whatever the region is. The key contains a signed request to this host."""
+"""The host in every short-term API key, whatever the region is. A key contains a signed request to this host."""
 _KEY_PREFIX: Final = "bedrock-api-key-"
 KEY_SECONDS: Final = 12 * 3600
 """Seconds for which a short-term API key is valid: Bedrock's maximum. A key expires earlier if its credentials do."""
@@ -32,7 +32,7 @@ KEY_SECONDS: Final = 12 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """AWS credentials. Only the id of the access key is no secret."""
+    """AWS credentials. Only the secret access key and the session token are secret."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -64,7 +64,7 @@ class Signable:
 class Signer:
     """Signs requests to one service in one region with the same credentials.
 
-    The signing key is derived only once a day. Deriving it takes four of the five HMACs of a signature.
+    The signing key is derived once a day, because deriving it takes four of the five HMACs of a signature.
     """
 
     __slots__ = ("_day", "_key", "_scope", "credentials", "region", "service")
@@ -79,7 +79,7 @@ class Signer:
     def __eq__(self, other: object) -> bool:
         """Return whether both signers have the same credentials.
 
-        Region and service are not compared, because those of a provider do not change.
+        A provider's region and service never change, so they are not compared.
         """
         return isinstance(other, Signer) and self.credentials == other.credentials
 
@@ -109,8 +109,8 @@ class Signer:
     def api_key(self, at: float, seconds: int = KEY_SECONDS) -> str:
         """Return a short-term API key of Bedrock that is valid from the Unix time `at`.
 
-        The key is a request that the credentials sign in its query. Bedrock checks the signature whenever it gets the
-        key as a bearer token.
+        The key is a URL with a signature in its query. Bedrock checks the signature when it gets the key as a bearer
+        token.
         """
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
         self._derive(stamp[:8])
@@ -146,12 +146,12 @@ class Signer:
 
 
 def _trimmed(value: str) -> str:
-    """Return the value of a header without spaces at its ends. Several spaces in a row become one space."""
+    """Return the value of a header without spaces at its ends, and with single spaces inside."""
     return " ".join(value.split())
 
 
 def _canonical_path(path: str) -> str:
-    """Return the path, encoded once more. Empty and dot segments are removed (RFC 3986, 5.2.4)."""
+    """Return the path, encoded once more, without empty and dot segments (RFC 3986, 5.2.4)."""
     if "//" in path or "/." in path:
         path = _without_dots(path)
     return quote(path, safe="/~") or "/"

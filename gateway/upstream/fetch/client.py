@@ -34,10 +34,10 @@ from gateway.upstream.fetch.guard import NotFetched, shown
 MAX_REDIRECTS: Final = 3
 """Maximum number of redirects that are followed. File storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Maximum number of concurrent downloads of the process. The time that a further download waits counts in its
-timeout."""
+"""Maximum number of concurrent downloads of the process. The time for which a download waits for its turn counts in
+its timeout."""
 LOOKUPS: Final = 8
-"""Number of threads that resolve host names. They are separate, because a dead name server blocks a thread for
+"""Number of threads that resolve host names. They have no other work, because a dead name server blocks a thread for
 seconds."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -62,9 +62,9 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether the gateway may download from an address.
+    """Return whether the gateway may download from an address: it is public and does not belong to this machine.
 
-    The address must be public and must not belong to this machine, because this machine may run internal services.
+    This machine may run internal services on a public address.
     """
     return guard.is_public(address) and not is_own(address)
 
@@ -72,8 +72,8 @@ def is_reachable(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Return whether an address belongs to this machine.
 
-    No packet is sent. The function asks the operating system which source address a connection to `address` would have.
-    This source address is `address` itself only if `address` belongs to this machine.
+    The operating system tells which source address a connection to `address` would have, without sending a packet. It
+    is `address` itself only if `address` belongs to this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -194,7 +194,7 @@ def _allowed_addresses(lookup: Lookup, judge: Callable[[str], bool], host: str, 
 
 
 class _Pinned(AbstractResolver):
-    """A resolver for aiohttp that returns the addresses that were checked. It does not ask a name server again."""
+    """A resolver for aiohttp that returns the checked addresses, without a query to a name server."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -237,7 +237,7 @@ def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.s
 
 
 def _session(addresses: Sequence[str], tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
-    """Return a session that connects to these addresses only. Each request has its own connection."""
+    """Return a session that connects to these addresses only, with a new connection for each request."""
     connector = aiohttp.TCPConnector(
         resolver=_Pinned(addresses),
         socket_factory=_socket_to(addresses),

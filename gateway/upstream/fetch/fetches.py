@@ -1,7 +1,7 @@
-"""The fetches of one call. Each URL is fetched once, and the number and total size of the files are limited.
+"""The downloads of one call. Each URL is downloaded once, and the number and total size of the files are limited.
 
-If a later attempt needs the same URL, or a conversation contains a URL twice, the file of the first fetch is used
-again. `client.py` does the download.
+A file is used again if a later attempt needs it, or if the conversation contains its URL twice. `client.py` does the
+download.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MAX_FILES: Final = 20
 
 Source: AWS's API reference of Converse, ContentBlock."""
 MAX_FETCHES_PER_CALL: Final = 5
-"""Maximum number of concurrent fetches of one call, so that a few calls with slow hosts do not block all other calls.
+"""Maximum number of concurrent downloads of one call, so that a few calls with slow hosts do not block all other calls.
 
-`client.MAX_FETCHES` limits the concurrent fetches of all calls."""
+`client.MAX_FETCHES` limits the concurrent downloads of all calls."""
 _BASE64: Final = (3, 4)
 """Ratio of the size of a file to the size of its base64 form."""
 
 
 class Fetches:
-    """The files that one call fetches. `close` must be called at the end of the call."""
+    """The files that one call downloads. `close` must be called at the end of the call."""
 
     def __init__(self, fetcher: Fetcher, config: Config, metrics: Metrics, log: Logger) -> None:
         self._fetcher = fetcher
@@ -44,7 +44,7 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """Return a file. Also start the downloads in `fetch.ahead`, which will be needed next.
+        """Return a file. Also start the downloads in `fetch.ahead`, whose files will be needed next.
 
         Raises `Refused` if the file cannot be downloaded, or if the call has more than `MAX_FILES` different URLs.
         """
@@ -59,7 +59,7 @@ class Fetches:
         return await asyncio.shield(self._tasks[fetch.url])
 
     async def close(self) -> None:
-        """Cancel all unfinished fetches, and wait until they have ended."""
+        """Cancel all unfinished downloads, and wait until they have ended."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,6 +1,6 @@
-"""Rules for the URLs, hosts and addresses from which files may be fetched for a client.
+"""Rules for the URLs, hosts and addresses from which files may be downloaded for a client.
 
-By sending a URL, a client makes this machine connect to it from inside the tailnet and the cloud's network.
+A client that sends a URL makes this machine connect to the URL's host, from inside the tailnet and the cloud's network.
 
 - Only addresses on the public internet are allowed, whatever the host name is.
 - Internal hosts and ports are allowed only if the configuration lists them.
@@ -68,7 +68,7 @@ These networks are refused even for internal hosts that the configuration lists.
 class NotFetched(Exception):
     """The error for a file that is not downloaded.
 
-    Its message has the reason, and in most cases a remedy. It does not have the URL's query, which may be a signature.
+    Its message has the reason, and usually a remedy. The message omits the query of the URL, which may be a signature.
     """
 
 

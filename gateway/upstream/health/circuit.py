@@ -4,11 +4,11 @@
                                      ^                         |                        |
                                      +--------a failure--------+-----many failures------+
 
-- Closed, the circuit lets all attempts pass and counts how they end.
-- Open, it lets none pass. Each time that it opens again before it was closed, it stays open twice as long.
-- Half open, it lets a few attempts pass as probes. A probe is a call of a client; the gateway sends no test requests.
-- In the slow start, it lets a growing share pass, because a provider that has just come back may have cold caches.
-- The end of an attempt is counted only if the circuit has neither opened nor closed since the attempt began.
+- Closed: all attempts pass, and their results are counted.
+- Open: no attempt passes. If the circuit opens again before it was closed, it stays open twice as long.
+- Half open: a few attempts pass as probes. A probe is a call of a client; the gateway sends no test requests.
+- Slow start: a growing share of the attempts passes, because a provider that has just recovered may have cold caches.
+- The result of an attempt is not counted if the circuit has opened or closed since the attempt began.
 
 If a call has no other provider, an attempt is made even if the circuit lets none pass (`circuits.py`). Such attempts
 are counted like probes. Nothing here knows why an attempt failed.
@@ -27,14 +27,16 @@ Cause = Literal["", "failures", "outlier", "key_refused", "throttled"]
 STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 
 MAX_DOUBLINGS: Final = 3
-"""Maximum number of times that `open_seconds` is doubled: 15 seconds become two minutes at most. Each failed probe is
-one slow attempt of a client, and a longer rest would keep a provider unused long after it has recovered."""
+"""Maximum number of times that `open_seconds` is doubled: 15 seconds become two minutes at most.
+
+Each failed probe is one slow attempt of a client. A longer time would keep a provider unused long after it has
+recovered."""
 FIRST_SHARE: Final = 0.1
-"""The share of the attempts that pass at the beginning of the slow start."""
+"""Share of the attempts that pass at the beginning of the slow start."""
 
 
 class Circuit:
-    """The state of one circuit. All times are in seconds of one clock that does not go back."""
+    """The state of one circuit. All times are in seconds of a clock that does not go back."""
 
     __slots__ = (
         "_credit", "_doublings", "_epoch", "_probed_at", "_probes", "_successes", "cause", "held_until", "mean_seconds",
@@ -69,7 +71,9 @@ class Circuit:
         self._credit = 0.0
 
     def configured(self, settings: CircuitBreaker) -> None:
-        """Use other settings from now on. The state is kept; counts are lost if the window has another length."""
+        """Use other settings from now on. The state is kept. The counts are lost if the length of the window
+        changes.
+        """
         if settings.window_seconds != self.settings.window_seconds:
             self.window = Window(settings.window_seconds)
         self.settings = settings
@@ -78,7 +82,7 @@ class Circuit:
             self._become("closed", "", self.since)
 
     def may_try(self, now: float) -> bool:
-        """Return whether an attempt may be made. In the state half open, an attempt counts as one of the probes."""
+        """Return whether an attempt may be made. In the state half open, this attempt counts as a probe."""
         if self.held_until > now:
             return False
         match self.state:
@@ -124,14 +128,14 @@ class Circuit:
                 self.open(now, "failures")
 
     def throttled(self, now: float, seconds: float) -> None:
-        """Count an attempt that the provider has throttled. Let no attempt pass for `seconds`, which may be 0."""
+        """Count an attempt that the provider has throttled. Let no attempt pass for the next `seconds`."""
         self.throttles += 1
         if seconds > 0 and self.settings.enabled:
             self.held_until = max(self.held_until, now + seconds)
             self.passes_all = False
 
     def open(self, now: float, cause: Cause) -> None:
-        """Let no attempt pass for a while."""
+        """Open the circuit, so that no attempt passes for a while."""
         if self.state == "closed":
             self._doublings = 0
         self.until = now + self.settings.open_seconds * 2**self._doublings
@@ -155,7 +159,9 @@ class Circuit:
         return self.state, self.cause, None
 
     def rests(self, now: float) -> bool:
-        """Return whether the circuit is open at `now`. A provider that asked to wait (`Retry-After`) does not count."""
+        """Return whether the circuit is open at `now`. A wait that the provider demanded (`Retry-After`) does not
+        count.
+        """
         return self.state == "open" and now < self.until
 
     def counts(self, now: float) -> tuple[int, int]:
@@ -187,7 +193,7 @@ class Circuit:
         return True
 
     def _may_start(self, now: float) -> bool:
-        """Return whether an attempt may pass in the slow start. The share of attempts that pass grows linearly."""
+        """Return whether an attempt may pass in the slow start. The share that passes grows linearly."""
         self._end_slow_start(now)
         if self.state == "closed":
             return True

@@ -1,13 +1,14 @@
 """The circuit breakers of all models at all providers, and what the gateway knows of their health.
 
-- If a provider refuses the gateway's key, all its models rest (get no attempts), because the key is the same for all
-  models. One call at a time probes whether the key is accepted again.
-- A provider that throttles (429) has not failed. Its model rests only if the provider says for how long, and no longer
-  than `MAX_HELD`. The throttled attempt is counted, but not as a failure.
-- A circuit also opens if the model fails much more often at this provider than at others. The others then take over.
-- If no candidate of a call may be tried, the caller of this file tries the first one all the same: the breaker must not
-  turn a degraded provider into a dead one.
-- Each process has a state of its own. A reload keeps it, except for a provider whose address or credential has changed.
+- A model or provider that "rests" gets no attempts.
+- If a provider refuses the gateway's key, all its models rest, because they share the key. One call at a time probes
+  whether the key is accepted again.
+- A provider that throttles (429) has not failed. The model rests only if the provider says for how long, and at most
+  `MAX_HELD` seconds. The throttled attempt does not count as a failure.
+- A circuit also opens if the model fails much more often at this provider than at others, which then serve the calls.
+- If all candidates of a call rest, the caller of this file tries the first one all the same. The breaker must not turn
+  a degraded provider into a dead one.
+- Each process has its own state. A reload keeps the state of a provider whose address and credential are the same.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """
@@ -25,11 +26,11 @@ from gateway.config.model import CircuitBreaker, Config, Provider
 from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
 
 MAX_HELD: Final = 60.0
-"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers ask for hours
+"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers send hours
 because of a quota that does not concern all calls."""
 OUTLIER_CALLS: Final = 4
-"""Minimum number of attempts for a comparison of two providers, as a multiple of `CircuitBreaker.calls`. With fewer
-attempts, a difference between the shares of failures may be chance."""
+"""Minimum number of attempts on each side of a comparison of a model with its peers, as a multiple of
+`CircuitBreaker.calls`. With fewer attempts, a difference between the shares of failures may be chance."""
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
 
@@ -39,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
 
     provider: str
     model: str
-    """The model's name; "" if the whole provider is meant, because it refuses the key."""
+    """The model's name; "" for the whole provider, because it refuses the key."""
     state: State
     cause: Cause
     calls: int
@@ -78,20 +79,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None
     last_failure: Failure | None
     enabled: bool
-    """Whether the configuration lets the circuit open."""
+    """True if the configuration lets the circuit open."""
     has_other: bool
-    """Whether another provider has the model, or an alias of the model has another target."""
+    """True if another provider or another target of an alias can serve the model's calls."""
 
 
 @dataclass(slots=True)
 class _Rest:
-    """The pause of a provider that refuses the gateway's key. During the pause, the provider gets no calls."""
+    """The rest of a provider that refuses the gateway's key. Until its end, the provider gets no calls."""
 
     since: float
     until: float
     doublings: int = 0
     is_probed: bool = False
-    """Whether an attempt that probes the key has begun since the last refusal."""
+    """True if an attempt that probes the key has begun since the last refusal."""
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class _Memory:
 Key = tuple[str, str]
 """A provider's id and a model's name."""
 Peers = Mapping[Key, Sequence[Key]]
-"""A mapping from each model to the other models that can serve its calls."""
+"""The other models that can serve the calls of a model, by model."""
 
 
 class Health:
@@ -131,7 +132,7 @@ class Health:
     def configured(self, config: Config, peers: Peers | None = None) -> None:
         """Use another configuration. A provider with another address or key starts as healthy.
 
-        `peers` is the result of `peers_of(config)`, which is computed here if it is None.
+        `peers` is the result of `peers_of(config)`. It is computed here if it is None.
         """
         former, self._providers = self._providers, config.providers
         self._peers = peers_of(config) if peers is None else peers
@@ -170,9 +171,9 @@ class Health:
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Count an attempt that the provider served, or that failed because of the provider (`failed`).
 
-        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure. It is
-        None if it is not known, or if the client left or made a mistake. Then only a failure is counted, because a
-        success says nothing about the provider.
+        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure; None if
+        it is not known. A success without `seconds` is not counted. Its client left or made a mistake, which says
+        nothing about the provider.
         """
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         circuit, now = memory.circuit, self._clock()
@@ -199,9 +200,10 @@ class Health:
                     self._report(provider_id, model, circuit)
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
-        """Count an attempt that the provider throttled. The model rests for `retry_after` seconds, if they are given.
+        """Count an attempt that the provider throttled. If `retry_after` is given, the model rests for this number of
+        seconds.
 
-        A throttled attempt is not counted as a failure, so `ended` is not called for it.
+        A throttled attempt is no failure, so `ended` is not called for it.
         """
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
@@ -220,20 +222,20 @@ class Health:
             rest.until = now + breaker.open_seconds * 2**rest.doublings
 
     def note(self, provider_id: str, model: str, code: str, message: str) -> None:
-        """Keep the error of an attempt, for people. The message must contain no key."""
+        """Keep the error of an attempt, to show it to people. The message must contain no key."""
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         memory.failure = Failure(time(), code, message[:MAX_WORDS])
 
     def standings(self) -> list[Standing]:
         """Return the health of each configured model, in the order of the configuration.
 
-        This may be called from any thread: it changes nothing, and reads one circuit after the other.
+        This changes nothing, so it may be called from any thread.
         """
         now, wall = self._clock(), time()
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return the number of models that rest because of failures, and how many of them have no other provider.
+        """Return the number of models that rest because of failures, and how many of these have no other provider.
 
         This may be called from any thread. A model that was only throttled is not counted.
         """
@@ -272,7 +274,7 @@ class Health:
         )
 
     def _remember(self, provider_id: str, model: str) -> _Memory:
-        """Return a new circuit for a model. It is stored only if the model is still configured."""
+        """Return a new circuit for a model, and keep it if the model is still configured."""
         memory = _Memory(Circuit(self._breaker(provider_id)))
         if (provider_id, model) in self._peers:
             self._memories[provider_id, model] = memory
@@ -290,10 +292,9 @@ class Health:
         return passes
 
     def _accept(self, provider_id: str, began: float) -> None:
-        """Let a provider have calls again, because it has accepted the key in an attempt.
+        """End the rest of a provider, because it has accepted the key in an attempt.
 
-        `began` is the time at which the attempt began. An attempt that began before the provider refused the key is
-        ignored.
+        `began` is the time at which the attempt began. An attempt that began before the refusal of the key is ignored.
         """
         rest = self._rests.get(provider_id)
         if rest is not None and began >= rest.since:
@@ -301,7 +302,7 @@ class Health:
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
-        """Return whether a model fails much more often than at its other providers that may be tried."""
+        """Return whether a model fails much more often than its healthy peers (`Peers`)."""
         settings = circuit.settings
         calls, failures = circuit.counts(now)
         if not settings.enabled or calls < settings.calls * OUTLIER_CALLS:
@@ -323,7 +324,7 @@ class Health:
 
 
 def _way(provider: Provider) -> tuple[object, ...]:
-    """Return how a provider is reached. If this changes, earlier failures say nothing of the provider."""
+    """Return the settings that determine how a provider is reached. If they change, earlier failures say nothing."""
     return (
         provider.baseurl,
         provider.apikey,
@@ -335,9 +336,9 @@ def _way(provider: Provider) -> tuple[object, ...]:
 
 
 def peers_of(config: Config) -> Peers:
-    """Return a mapping from each model of an enabled provider to the other models that can serve its calls.
+    """Return the other models that can serve the calls of a model, for each model of an enabled provider.
 
-    These are the same model at other providers, and the other targets of an alias of the model.
+    They are the same model at other providers, and the other targets of the model's aliases.
     """
     keys = [(id_, model) for id_, provider in config.providers.items() if not provider.disabled
             for model in provider.models]  # fmt: skip

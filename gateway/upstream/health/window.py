@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 BUCKETS: Final = 10
-"""Number of buckets of a window. An attempt leaves the window up to a tenth of the window too early."""
+"""Number of buckets of a window. An attempt may leave the window early, by up to a tenth of its length."""
 
 
 class Window:
-    """Counts of attempts and failures in the last `seconds` seconds, which are kept without a list of attempts."""
+    """The numbers of attempts and failures in the last `seconds` seconds, without a list of attempts."""
 
     __slots__ = ("_calls", "_failures", "_number", "_width", "calls", "failures")
 
@@ -52,7 +52,7 @@ class Window:
         self.calls = self.failures = 0
 
     def _advance(self, number: int) -> None:
-        """Go on to the bucket with this number. Empty this bucket and the buckets that are skipped."""
+        """Advance to the bucket with this number. Empty it, and the buckets before it that are skipped."""
         if number - self._number >= BUCKETS:
             self.clear()
         else:

@@ -1,5 +1,4 @@
 """An HTTP/1.1 client for calls to providers. A connection has one exchange (a request and its reply) at a time.
 
-`gateway/upstream/client.py` sends calls with it. Files that clients name are fetched by another client
-(`upstream/fetch`).
+`gateway/upstream/client.py` sends calls with it. Another client downloads files that clients name (`upstream/fetch`).
 """

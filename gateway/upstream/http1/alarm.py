@@ -1,7 +1,7 @@
-"""A timer whose time can be changed without a new timer of the event loop.
+"""A timer that can be moved without a new timer of the event loop.
 
-A connection has one timer for all its deadlines. Nearly every deadline is moved before it is reached, and a new timer
-of the event loop for each deadline would cost too much.
+A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached, and a new
+timer of the event loop for each deadline would cost too much.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import inf
 
 
 class Alarm:
-    """Calls a function at a time of the event loop's clock, unless another time or function is set before."""
+    """Calls a function at a time of the event loop's clock. A later `set` replaces both."""
 
     __slots__ = ("_at", "_handle", "_loop", "_ring")
 
@@ -23,7 +23,7 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at: float, ring: Callable[[], None]) -> None:
-        """Call `ring` at the time `at`, in place of what was set before."""
+        """Call `ring` at the time `at`. This replaces an earlier function and time."""
         self._at = at
         self._ring = ring
         handle = self._handle
@@ -33,7 +33,7 @@ class Alarm:
             self._handle = self._loop.call_at(at, self._fire)
 
     def stop(self) -> None:
-        """Cancel the call. The event loop's timer may remain, and then does nothing."""
+        """Cancel the call. A timer of the event loop may remain, and then does nothing."""
         self._at = inf
         self._ring = _nothing
 

@@ -16,7 +16,8 @@ CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 STEP_BYTES: Final = 256 * 1024
 """Maximum number of bytes that one step returns."""
 MAX_MEMBERS: Final = 64
-"""Maximum number of members of a gzip body. Thousands of empty members in a few kilobytes would hold the event loop."""
+"""Maximum number of members (RFC 1952, 2.2) of a gzip body. Thousands of empty members in a few kilobytes would
+block the event loop."""
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib's argument for data with the header of gzip or of zlib."""
 
@@ -25,7 +26,7 @@ Read = Callable[[], Awaitable[bytes]]
 
 
 class Inflated:
-    """The decoded form of a body. A body of gzip may have several members (RFC 1952, 2.2)."""
+    """The decoded form of a compressed body."""
 
     def __init__(self, read: Read) -> None:
         self._read = read

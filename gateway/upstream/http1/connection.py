@@ -40,8 +40,8 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether an idle connection can be used: it is open, and no byte has come.
 
-        The event loop may not have noticed an end yet, so the socket itself is asked. Bytes that come without a
-        request, such as TLS's close notification, make the connection unusable.
+        The event loop may not have noticed the end of the connection yet, so the socket itself is polled. A byte that
+        comes without a request, as in TLS's close notification, makes the connection unusable.
         """
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
     async def send(
         self, head: bytes, body: bytes, seconds: float, begins: Callable[[], None], *, has_body: bool
     ) -> Exchange:
-        """Send a request, and return the reply when its head has arrived. `begins` is called before the first byte.
+        """Send a request, and return the reply when its head has arrived. `begins` is called before the first byte is
+        sent.
 
         `has_body` says whether the reply may have a body. If the provider answers before the whole body is sent, the
         rest is not sent, and the connection is not used again.
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> bool:
         """End the exchange. Return whether the connection can be used again; otherwise it is closed.
 
-        It cannot be used again if the reply has not arrived completely, or the request was not sent completely.
+        It can be used again only if the request was sent completely and the reply has arrived completely.
         """
         exchange, transport = self._exchange, self._transport
         self._exchange = None
@@ -134,7 +135,9 @@ class Connection(asyncio.Protocol):
             self._exchange.wake()
 
     async def _send_pieces(self, transport: asyncio.Transport, exchange: Exchange, body: bytes) -> None:
-        """Send a long body, until the head of the reply arrives. Raises the error with which the connection ends."""
+        """Send a long body, but stop when the head of the reply arrives. Raises the error with which the connection
+        ends.
+        """
         view = memoryview(body)
         start = 0
         while start < len(body):

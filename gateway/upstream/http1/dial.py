@@ -1,6 +1,6 @@
-"""Opens connections to providers: the look-up of names, TCP, a proxy, TLS.
+"""Opens connections to providers: name look-up, TCP, proxy and TLS.
 
-- A name is looked up once a minute at most. The addresses of a host are used in turn. If a host has IPv6 and IPv4
+- A name is looked up at most once a minute. The addresses of a host are used in turn. If a host has IPv6 and IPv4
   addresses, the faster family wins (RFC 8305, "Happy Eyeballs").
 - `proxies.py` says which proxy is used, and `tls.py` which certificates are accepted.
 """
@@ -24,7 +24,7 @@ from gateway.upstream.http1.tls import tls_context
 NAME_SECONDS: Final = 60.0
 """Number of seconds for which a host's addresses are used before its name is looked up again."""
 EYEBALLS_SECONDS: Final = 0.25
-"""Seconds after which the next address is tried too, while the attempt at the first goes on (RFC 8305, section 5)."""
+"""Seconds after which an attempt with the next address begins, while the first one goes on (RFC 8305, section 5)."""
 MAX_PROXY_HEAD: Final = 16 * 1024
 """Maximum number of bytes of a proxy's reply to CONNECT."""
 _KEEPALIVE: Final = (
@@ -32,11 +32,12 @@ _KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 60),
     ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 60),
 )
-"""Socket options that keep an idle connection alive. While a model thinks, nothing is sent for minutes, and NAT
-gateways of AWS forget a connection after 350 seconds ("NAT gateway basics" in the user guide of Amazon VPC)."""
+"""Socket options that keep an idle connection alive. While a model thinks, nothing is sent for minutes.
+
+NAT gateways of AWS forget a connection after 350 seconds ("NAT gateway basics" in the user guide of Amazon VPC)."""
 
 _AGREED: Final = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9](?: |$)")
-"""Pattern for the status line with which a proxy agrees to CONNECT."""
+"""Pattern for the status line with which a proxy accepts CONNECT."""
 
 _Address = tuple[Any, ...]
 
@@ -49,7 +50,7 @@ class Dialer:
         self._turn = 0
 
     def close(self) -> None:
-        """End the look-ups that still run."""
+        """Cancel the look-ups that still run."""
         for _, task in self._names.values():
             task.cancel()
 
@@ -104,7 +105,7 @@ class Dialer:
         return made
 
     async def _addresses(self, host: str, port: int) -> list[_Address]:
-        """Return the host's addresses. Calls at the same time share one look-up, and a failure is not kept."""
+        """Return the host's addresses. Concurrent calls share one look-up. A failure is not cached."""
         loop = asyncio.get_running_loop()
         until, task = self._names.get((host, port), (0.0, None))
         if task is None or until <= loop.time():
@@ -123,7 +124,7 @@ class Dialer:
 
 
 async def _tunnel(loop: asyncio.AbstractEventLoop, made: socket.socket, origin: Origin, proxy: Proxy) -> None:
-    """Ask the proxy for a connection to the provider (RFC 9110, 9.3.6). Raises `ProxyRefused` if it does not agree."""
+    """Request a tunnel to the provider from the proxy (RFC 9110, 9.3.6). Raises `ProxyRefused` if the proxy refuses."""
     place = f"[{origin.host}]:{origin.port}" if ":" in origin.host else str(origin)
     lines = [f"CONNECT {place} HTTP/1.1", f"host: {place}"]
     if proxy.authorization:

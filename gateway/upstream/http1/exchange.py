@@ -1,7 +1,7 @@
 """The reply to one request while it arrives: the head, then the pieces of the body.
 
 llhttp, the parser of Node.js, reads the messages (httptools). This module has no socket and no timer. `connection.py`
-feeds it, and is told to pause when the reader is slow.
+passes the received bytes to it, and pauses if the reader is slow.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gateway.contract.flag import Head
 from gateway.contract.http_headers import joined_headers
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Maximum number of bytes that may arrive in a row without completing the head and without adding to the body.
+"""Maximum number of bytes in a row that neither complete the head nor add to the body.
 
-Interim replies (100, 103), chunk extensions and trailers are counted. The parser keeps the name and the value of a
-header in memory until they end, so a trailer without end would fill the memory."""
+They are interim replies (100, 103), chunk extensions and trailers. The parser keeps the name and the value of a header
+in memory until they end, so an endless trailer would fill the memory."""
 MAX_BUFFERED_BYTES: Final = 128 * 1024
 """Number of unread bytes of a body above which the connection stops reading."""
 CLOSED: Final = "the provider closed the connection"
 """The reason of `BrokenOff` for a connection that ended without an error."""
 _LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_after_chunk_size": True}
-"""Framing errors that are accepted. Small servers make them, and they cannot change what a message means. aiohttp's
-client accepts them too."""
+"""Framing errors that are accepted. Small servers make them, and they cannot change the meaning of a message.
+aiohttp's client accepts them too."""
 
 
 Quick = Callable[[bytes], bool]
-"""A function that processes bytes of a body as soon as they arrive. It returns False if it has not processed them."""
+"""A function that processes bytes of a body as soon as they arrive. It returns False if it cannot process them."""
 
 
 def not_quick(_data: bytes) -> bool:
@@ -45,7 +45,7 @@ class BrokenOff(Exception):
 
 
 class Exchange:
-    """One request's reply. httptools calls the methods whose names begin with `on_`."""
+    """The reply to one request. httptools calls the methods whose names begin with `on_`."""
 
     __slots__ = (
         "_buffered", "_error", "_framing_bytes", "_has_body", "_head", "_is_delimited", "_pairs", "_parser", "_parts",
@@ -111,7 +111,7 @@ class Exchange:
                 self._waiter.set_result(None)
 
     def end(self, error: Exception | None) -> None:
-        """Take note that the connection has ended, because of `error`; None if the provider closed it."""
+        """Note that the connection has ended, because of `error`; None if the provider closed it."""
         if self.has_ended:
             return
         if error is None and self._head is not None and not self._is_delimited:
@@ -133,7 +133,7 @@ class Exchange:
             self.fail(TimeoutError())
 
     async def head(self) -> Head:
-        """Return the head as soon as it has arrived. Raises the error with which the reply ended before that."""
+        """Wait for the head, and return it. Raises the error with which the reply ended before that."""
         while self._head is None:
             if self._error is not None:
                 raise self._error
@@ -141,7 +141,7 @@ class Exchange:
         return self._head
 
     async def read(self, quick: Quick = not_quick) -> bytes:
-        """Return the bytes of the body that have arrived, and wait for them if there are none; b"" at the end.
+        """Return the bytes of the body that have arrived; b"" at the end. If there are none, wait for them.
 
         Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. Raises
         the error with which the reply ended, after all bytes that arrived before it.
@@ -156,7 +156,7 @@ class Exchange:
         return self._taken()
 
     async def change(self) -> None:
-        """Wait until something happens: bytes, an error, or room for more of the request."""
+        """Wait until bytes or an error arrive, or until more of the request can be sent."""
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
             await waiter
@@ -218,7 +218,7 @@ class Exchange:
         self.wake()
 
     def _taken(self) -> bytes:
-        """Remove and return the bytes of the body that have arrived. There is then room for more."""
+        """Remove and return the bytes of the body that have arrived, and resume reading."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()

@@ -1,4 +1,4 @@
-"""The open connections to providers: which are idle, and which may be used next."""
+"""The open connections to providers, in use or idle."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ IDLE_SECONDS: Final = 15.0
 
 
 class Pool:
-    """Connections by endpoint. The connection that was used last is taken first, so that the others become idle for
-    long enough to be closed.
+    """Connections by endpoint. The last used connection is taken first, so that the others become idle and are
+    closed.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Pool:
         self._open: set[Connection] = set()
 
     def add(self, connection: Connection) -> None:
-        """Take note of a new connection, which is in use."""
+        """Add a new connection, which is in use."""
         self._open.add(connection)
 
     def take(self, endpoint: Endpoint) -> Connection | None:
@@ -34,14 +34,14 @@ class Pool:
         return connection
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection, whose exchange has ended, for the next request."""
+        """Keep a connection for the next request, after its exchange has ended."""
         if connection in self._open:
             self._idle.setdefault(connection.endpoint, {})[connection] = None
             loop = asyncio.get_running_loop()
             connection.alarm.set(loop.time() + IDLE_SECONDS, connection.abort)
 
     def forget(self, connection: Connection) -> None:
-        """Take note that a connection has ended."""
+        """Remove a connection that has ended."""
         self._open.discard(connection)
         idle = self._idle.get(connection.endpoint)
         if idle is not None:
@@ -50,6 +50,6 @@ class Pool:
                 del self._idle[connection.endpoint]
 
     def close(self) -> None:
-        """Close all connections, also those in use."""
+        """Close all connections, including those in use."""
         for connection in tuple(self._open):
             connection.abort()

@@ -1,10 +1,10 @@
 """The proxy for an origin, as the environment names it: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 
-- A name in lower case takes precedence, as in curl. Only proxies with an `http://` URL are supported. For TLS they are
-  asked for a tunnel (CONNECT).
+- A name in lower case takes precedence, as in curl. Only proxies with an `http://` URL are supported. For TLS they must
+  open a tunnel (CONNECT).
 - This machine's own addresses are never reached through a proxy, as in Go's `net/http`.
-- An entry of `NO_PROXY` is a host, which stands for its subdomains too, with or without a dot or `*.` before it; an IP
-  address; a range of addresses, such as `10.0.0.0/8`; or `*` for all hosts. A host or an address may have a port.
+- An entry of `NO_PROXY` is a host name, an IP address, a range such as `10.0.0.0/8`, or `*` for all hosts. A name
+  includes its subdomains, and may begin with a dot or `*.`. A name or an address may have a port.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ class Proxy(NamedTuple):
 
 
 class Proxies:
-    """The proxies in the environment variables, which are read when this object is made."""
+    """The proxies in the environment variables, which are read when this object is created."""
 
     def __init__(self) -> None:
         self._environment: Mapping[str, str] = urllib.request.getproxies_environment()
         self._by_origin: dict[Origin, Proxy | None] = {}
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for an origin, or None. Raises `ProxyRefused` if the URL of the proxy is no http:// URL."""
+        """Return the proxy for an origin; None without one. Raises `ProxyRefused` if the URL of the proxy is no
+        http:// URL.
+        """
         if origin not in self._by_origin:
             self._by_origin[origin] = self._named(origin)
         return self._by_origin[origin]
@@ -73,7 +75,7 @@ def is_local(host: str) -> bool:
 
 
 def is_direct(origin: Origin, entries: str) -> bool:
-    """Return whether an entry of `NO_PROXY` fits the origin."""
+    """Return whether an entry of `NO_PROXY` matches the origin."""
     host = origin.host.rstrip(".").lower()
     return any(_fits(entry, host, origin.port) for entry in _BETWEEN.split(entries.lower()) if entry)
 

@@ -15,9 +15,9 @@ from yarl import URL
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 _VISIBLE: Final = re.compile(r"[!\"$-~]*")
-"""The characters that may stand in a request target (RFC 9112, 3.2). `#` would begin a fragment."""
+"""Characters that may occur in a request target (RFC 9112, 3.2). `#` would begin a fragment."""
 _KEPT: Final = "".join(map(chr, range(0x21, 0x7F))).replace("#", "")
-"""The characters that are not percent-encoded. `%` is among them, because paths are encoded already."""
+"""Characters that are not percent-encoded. `%` is one of them, because paths are encoded already."""
 
 
 class Origin(NamedTuple):
@@ -37,7 +37,7 @@ class Endpoint(NamedTuple):
 
     origin: Origin
     authorities: str
-    """The accepted certificate authorities (CA certificates in PEM format); "" for those of the system."""
+    """The accepted CA certificates in PEM format; "" for those of the system."""
 
 
 class Base(NamedTuple):
@@ -52,9 +52,9 @@ class Base(NamedTuple):
     """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`."""
 
     def target(self, path: str, query: str) -> str:
-        """Return the request target for a path below the base URL: without a double slash or a double version.
+        """Return the request target for a path below the base URL, without a double slash or a double version.
 
-        The path is not encoded again. Only characters that a request line cannot have are percent-encoded.
+        The path is encoded already. Only characters that a request line cannot have are percent-encoded.
         """
         if self.has_version:
             path = _VERSION_AT_START.sub("", path)
@@ -64,7 +64,7 @@ class Base(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def base(baseurl: str) -> Base:
-    """Return the parts of a base URL, which the configuration has checked.
+    """Return the parts of a base URL. The configuration has already checked it.
 
     The URL may have a path, as for Bedrock: `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic`.
     """

@@ -1,6 +1,6 @@
 """The settings of TLS for providers: which certificates are accepted.
 
-- A certificate must be signed by a certificate authority of the system, or of OpenSSL's `SSL_CERT_FILE` and
+- The certificate must be signed by a certificate authority of the system, or of OpenSSL's `SSL_CERT_FILE` and
   `SSL_CERT_DIR`. For a provider with `ca_file`, only the authorities in that file are accepted.
 - The name in the certificate is always checked.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=256)
 def tls_context(authorities: str) -> ssl.SSLContext:
-    """Return the settings for providers with these CA certificates in PEM format; "" for those of the system.
+    """Return the TLS settings for these CA certificates in PEM format; "" for those of the system.
 
     Raises `ssl.SSLError` if the text has no certificate. The system's certificates are read only once.
     """

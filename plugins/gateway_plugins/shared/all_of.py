@@ -1,8 +1,8 @@
 """Merges the parts of `allOf` in a JSON schema into one schema.
 
 Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
-ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also require that every object forbids additional
-properties, so that each of two object parts would forbid the other's properties.
+ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also demand `additionalProperties: false` in
+every object, so that a value could never match two objects with different properties.
 
 - A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.
@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 
 _SCHEMAS_BY_NAME: Final = NAMED | {"$defs", "definitions"}
 _ANNOTATIONS: Final = frozenset({"title", "default", "examples", "example", "$comment"})
-"""Keywords that restrict nothing. If the schema and a part both have such a keyword, the part's value is left out."""
+"""Keywords that restrict nothing. If both the schema and a part have such a keyword, the part's value is left out."""
 _TOGETHER: Final = (
     frozenset({"if", "then", "else"}),
     frozenset({"contains", "minContains", "maxContains"}),
@@ -73,7 +73,7 @@ class _Merger:
 def merged(own: Schema, parts: Iterable[Any]) -> Schema:
     """Return one schema that accepts a value if `own` and all parts accept it.
 
-    Its `allOf` has the parts that cannot be merged.
+    Parts that cannot be merged are in its `allOf`.
 
     >>> merged({"required": ["a"]}, [{"required": ["b"], "minProperties": 1}, {"minProperties": 2}])
     {'required': ['a', 'b'], 'minProperties': 1, 'allOf': [{'minProperties': 2}]}
@@ -87,7 +87,7 @@ def merged(own: Schema, parts: Iterable[Any]) -> Schema:
 
 
 class _Sum:
-    """A schema to which parts are added. The time to add a part grows only with the size of the part."""
+    """A schema to which parts are added. Adding a part takes a time in proportion to the size of the part."""
 
     def __init__(self) -> None:
         self._made: Schema = {}
@@ -124,7 +124,7 @@ class _Sum:
         return {**made, "allOf": self._rest} if self._rest else made
 
     def _differ(self, part: Schema, group: frozenset[str]) -> bool:
-        """Return whether both the schema and a part have keywords of the group, but differ in them."""
+        """Return whether the schema and a part both have keywords of the group, but with other values."""
         mine = {name: self._made[name] for name in group if name in self._made}
         its = {name: part[name] for name in group if name in part}
         return bool(mine and its and mine != its)

@@ -1,12 +1,13 @@
-"""Rules for the cache marks that the gateway itself places (`Flag.mark_cache`), for every dialect that has such marks.
+"""Rules for the cache marks that the gateway itself adds to requests (`Flag.mark_cache`).
 
-- Marks are placed after the tools, after the system prompt, and after two messages of the user: the last one, and the
-  last one before the model's last turn. The first call with marks writes the whole prompt to the cache. The prompt of
-  the previous call ended with the earlier of the two messages. So the provider finds that call's entry at the mark,
-  even if it looks back only a few blocks (20 at Anthropic) or not at all.
-- A mark does not change the prompt before it. So an entry stays valid when the marks move on with the next turn.
-- A model does not cache a beginning of a prompt with too few tokens. It ignores a mark there, without an error. The
-  gateway leaves out such marks.
+A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
+
+- Marks are placed after the tools, after the system prompt, after the user's last message, and after the user's last
+  message before the model's last turn. The previous call had a mark after that message too, so the provider finds its
+  cache entry, even if it looks back only a few blocks (20 at Anthropic) or not at all.
+- A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
+- A model caches no beginning of a prompt with too few tokens, and ignores a mark there. The gateway leaves out such
+  marks.
 
 The modules `auto_cache` of the dialects place the marks. Source: Anthropic's documentation (prompt caching), AWS's user
 guide (prompt caching).
@@ -29,10 +30,10 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
-English text and code have about four. So the estimated number of tokens is rather too high: a useless mark does less
-harm than a missing one."""
+English text and code have about four. So the estimated number of tokens is rather too high, because a useless mark does
+less harm than a missing one."""
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
-"""Words in a provider's message that refuses cache marks, in lower case.
+"""Words in lower case by which a provider's message is recognized as a refusal of cache marks.
 
 Bedrock's messages are "You invoked an unsupported model or your request did not allow prompt caching", "You don't have
 access to explicit prompt caching" and "extraneous key [cachePoint] is not permitted"."""
@@ -40,18 +41,18 @@ _CODES: Final = (errors.INVALID_REQUEST, errors.PERMISSION)
 
 
 class Turns(NamedTuple):
-    """Indexes of the messages at whose ends marks are placed; None if there is no such message."""
+    """Indexes of the messages that get a cache mark at their end; None if there is no such message."""
 
     last: int | None
     """Index of the user's last message."""
     before: int | None
-    """Index of the user's last message before the model's last turn. The prompt of the previous call ended there."""
+    """Index of the user's last message before the model's last turn. It ended the prompt of the previous call."""
 
     @classmethod
     def of(cls, roles: Sequence[object]) -> Turns:
         """Return the messages to mark, from the roles of all messages.
 
-        An assistant message at the end, which the model continues, gets no mark: the continued text would follow the
+        An assistant message at the end gets no mark: the model continues it, and the continued text would follow the
         mark.
         """
         last = _last(roles, "user", len(roles))
@@ -60,9 +61,9 @@ class Turns(NamedTuple):
 
 
 def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
-    """Return a list of messages with marks at the ends of two turns (`Turns`); None if none can carry a mark.
+    """Return a list of messages with cache marks after two of them (`Turns`); None if neither can have a mark.
 
-    `marked` returns the content of a message with a mark; None if the content cannot carry one.
+    `marked` returns the content of a message with a mark; None if the content cannot have one.
     """
     given = RawList(raw)
     messages = list(map(Members, given.items))
@@ -81,22 +82,23 @@ def _last(roles: Sequence[object], role: str, end: int) -> int | None:
 
 
 def is_possible(request: ClientRequest, caps: Caps) -> bool:
-    """Return whether the model can cache, and the provider has not refused cache marks for this model."""
+    """Return whether the model can cache, and the provider has not refused the gateway's cache marks for it."""
     return caps.cache_points and FEATURE not in request.without
 
 
 def is_enough(size: int, caps: Caps) -> bool:
-    """Return whether a beginning of a prompt with `size` bytes may have the tokens that the model's cache needs."""
+    """Return whether a beginning of a prompt with `size` bytes may have enough tokens for the model's cache."""
     return size // BYTES_PER_TOKEN >= caps.cache_min_tokens
 
 
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
-    """Return the field `ttl` of a mark; {} for the usual lifetime, and for a model without other lifetimes."""
+    """Return the field `ttl` of a cache mark; {} for the usual lifetime, and for a model without other lifetimes."""
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 
 
 def retried(request: ClientRequest, problem: Problem, unmarked: Callable[[Members], Members]) -> ClientRequest | None:
-    """Return the request without the gateway's marks if the provider has refused them; None for any other problem.
+    """Return the request without the gateway's cache marks if the provider has refused them; None for any other
+    problem.
 
     `unmarked` removes the marks from the body.
     """

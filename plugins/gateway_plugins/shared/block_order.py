@@ -19,17 +19,17 @@ from gateway.contract.flag import Event
 
 
 class Role(Enum):
-    """The place of an event in its block: start, later piece or end."""
+    """The role of an event in its block."""
 
     BEGIN = auto()
     PIECE = auto()
     FIRST_OR_PIECE = auto()
-    """A piece of a block in a dialect without start events. The first such piece begins its block."""
+    """A piece of a block in a dialect without start events. The first piece begins the block."""
     END = auto()
 
 
 _PIECES: Final = (Role.PIECE, Role.FIRST_OR_PIECE)
-"""Roles of events that may continue the open block. Membership in a tuple is tested faster than in a set."""
+"""Roles of events that may continue the open block. A tuple is searched faster than a set."""
 
 
 @dataclass(slots=True)
@@ -37,11 +37,11 @@ class BlockOrder:
     _open: int | None = None
     """Index of the block whose events are passed on; None between blocks."""
     _held: dict[int, list[Event]] = field(default_factory=dict)
-    """The events that are held back, by the index of their block. Blocks are in the order in which they began."""
+    """The events that are held back, by the index of their block, in the order in which the blocks began."""
     _ended: set[int] = field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = field(default_factory=set)
-    """Indexes of the blocks that have ended and whose events were all passed on."""
+    """Indexes of the blocks that have ended and are passed on."""
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
@@ -66,13 +66,13 @@ class BlockOrder:
         return [(index, event)]
 
     def rest(self) -> list[tuple[int, Event]]:
-        """Return all events that are held back. This is called at the end, when no more events can come."""
+        """Return all events that are held back, because no more events can come."""
         events = [(index, event) for index, held in self._held.items() for event in held]
         self._open, self._held, self._ended = None, {}, set()
         return events
 
     def _index(self, given: Any, role: Role) -> int | None:
-        """Return the index of an event's block; None for an end event whose block is neither open nor held back."""
+        """Return the index of an event's block; None for an end event of a block that is neither open nor held back."""
         index = given if isinstance(given, int) and not isinstance(given, bool) else None
         if index is not None and (index == self._open or index in self._held):
             return index

@@ -2,8 +2,8 @@
 
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
 - A field that is null counts as missing. Numbers are checked in `numbers.py`.
-- A field that cannot be passed on to the provider is refused if leaving it out would change the meaning of the
-  request. Otherwise it is left out, and reported as dropped if its value has an effect.
+- Some fields cannot be passed on to the provider. If leaving out such a field would change the meaning of the request,
+  it is refused. Otherwise the field is left out, and reported as dropped if its value has an effect.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """
@@ -50,7 +50,7 @@ def flag_of(value: Any, at: str) -> bool | None:
 
 
 def effort(value: Any, field: str) -> str:
-    """Return a thinking effort (how much the model thinks); "" for null. `field` is the field's name in errors."""
+    """Return a thinking effort, such as `low`; "" for null. `field` is the field's name in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -84,10 +84,10 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a field without which it would mean something else.
+    """Raise `Refused` if the request has a field that cannot be left out without changing the request's meaning.
 
-    `meaning` maps the name of each such field to advice for the error. A field whose value is in `neutral` has no
-    effect, so it is accepted.
+    `meaning` maps the name of each such field to advice for the error. Values in `neutral` have no effect, so they are
+    accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):

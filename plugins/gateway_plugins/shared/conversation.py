@@ -17,7 +17,7 @@ from gateway_plugins.shared.turns import Block
 
 
 class Call(NamedTuple):
-    """A tool call: the client's id, the tool's name as the provider gets it (maybe an alias), and the input."""
+    """A tool call: the client's id, the tool's name for the provider (possibly an alias), and the input."""
 
     id: str
     name: str
@@ -33,13 +33,13 @@ class Conversation(Protocol):
         """Return a part of a message with the text `value` in its field `text`."""
 
     def file(self, media: Media, field: str) -> list[Block]:
-        """Return a file as a part. In some dialects, a text part with the file's name comes before it.
+        """Return a file as a part. In some dialects, a text part with the file's name precedes it.
 
         Raises `Refused`, naming `field`, if the model cannot read the file.
         """
 
     def system(self, value: str) -> None:
-        """Add system text at the end of the conversation so far."""
+        """Add system text at the end of the conversation."""
 
     def user(self, parts: Sequence[Block]) -> None:
         """Add a user message."""

@@ -1,9 +1,8 @@
 """Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
 
-Every reader gets the fields of a body from `member`. If a field contains JSON text, the reader decodes this text with
-`decoded`. Both functions refuse values that are nested too deeply for recursive functions or for the JSON encoder, and
-both keep all digits of whole numbers. `is_rounded` also serves the readers of replies. Nothing here knows the fields of
-a dialect.
+Readers get the fields of a body from `member`, and decode JSON text inside a field with `decoded`. Both functions
+refuse values that are nested too deeply for recursive functions or for the JSON encoder. Both keep all digits of whole
+numbers. Nothing here knows the fields of a dialect.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MAX_DEPTH: Final = 128
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
 _BEYOND_64_BITS: Final = 2.0**63
-"""Smallest float into which orjson may have rounded a whole number that has more than 64 bits."""
+"""Absolute value from which a float may be a whole number of more than 64 bits, which orjson has rounded."""
 _SURVEYED: Final = frozenset({dict, list, float})
 
 
@@ -65,7 +64,7 @@ def is_rounded(value: Any) -> bool:
 
 
 def is_deep(value: Any) -> bool:
-    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
+    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep, without recursion."""
     return _survey(value)[0]
 
 

@@ -6,8 +6,8 @@
   dialect, the client gets the text unchanged.
 - Only a tag at the start of the text begins thinking. A later tag may belong to an answer about such tags.
 - The thinking ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
-- The gateway writes the tags and the white space around them into the signature of the thinking block (form `FORM`). In
-  the next turn it restores the model's exact text from them.
+- The gateway writes the tags, and the white space around them, into the signature of the thinking block (form `FORM`).
+  In the next turn it restores the model's exact text with this signature.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from gateway_plugins.shared.tools import Names
 
 FORM: Final = "text"
 _MAX_SPACE: Final = 1024
-"""Maximum number of white-space characters that are held back until the text after them is known."""
+"""Maximum number of white-space characters that are held back to wait for the text after them."""
 _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 
 
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
     """Return thinking between its tags, exactly as the model wrote it.
 
-    Return None if the thinking does not come from the model family `maker`, or was not written between tags.
+    Return None if another model family than `maker` wrote the thinking, or if the thinking was not written between
+    tags.
     """
     tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
     if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
@@ -42,7 +43,7 @@ def original_text(thinking: Reasoning, maker: Maker) -> str | None:
 class InlineReasoning:
     """Separates thinking from text, and passes both to the writer of the reply.
 
-    It is a writer itself (`reply_events.Writer`), so that a reader of replies can use it like any other writer.
+    This is a `reply_events.Writer` itself, so a reader of replies uses it as it uses any other writer.
     """
 
     def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
@@ -121,8 +122,8 @@ class InlineReasoning:
     def finish(self, stop: Stop) -> None:
         """End the reply.
 
-        If the reply is only thinking whose closing tag is missing, and the model ended its turn by itself, the thinking
-        is also written as text. Kimi K2 Thinking answers in this way (recorded traffic).
+        Kimi K2 Thinking sometimes writes its answer as thinking without a closing tag (recorded traffic). If the reply
+        is only such thinking, and the model ended its turn by itself, the thinking is also written as text.
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:
@@ -136,7 +137,7 @@ class InlineReasoning:
     def _read_start(self) -> bool:
         """Look for an opening tag at the beginning of the text, or directly after thinking.
 
-        Return False if only later text can tell whether there is a tag; otherwise True.
+        Return False if only later text can show whether there is a tag; otherwise True.
         """
         if opened := self._opening.match(self._held):
             self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
@@ -214,7 +215,7 @@ class InlineReasoning:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return the length of the longest suffix of `text` that is the beginning of `tag`, but not the whole tag."""
+    """Return the length of the longest suffix of `text` that begins `tag` without completing it."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
 
 
@@ -225,7 +226,7 @@ class Create(Protocol):
 
 
 def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
-    """Return the reader of a reply. If the model writes thinking between tags, the reader separates it from text."""
+    """Return the reader of a reply. For a model that writes thinking between tags, it separates thinking from text."""
     maker, tags = Maker.of(target), target.caps.inline_reasoning
     reader = create(names, schema_tool, maker, drop)
     return _SeparatingReader(reader, tags, maker) if tags else reader

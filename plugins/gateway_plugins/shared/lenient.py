@@ -45,9 +45,9 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return a value of a request as a positive integer; `otherwise` if it is not one.
+    """Return a value of a request as a positive integer; `otherwise` if it is none.
 
-    This is for numbers that the gateway forwards unchanged, and from which it estimates the cost.
+    The value itself is forwarded unchanged. The number is used to estimate the cost.
     """
     number = json_api.integer(value)
     return number if number is not None and number > 0 else otherwise
@@ -56,13 +56,13 @@ def positive(value: Any, otherwise: int = 0) -> int:
 def all_digits(text: bytes, value: Any) -> Any:
     """Return the decoded JSON `text`, with all digits of its whole numbers.
 
-    `value` is `text` as orjson decoded it. It is returned unless orjson may have rounded one of its numbers.
+    `value` is `text` as orjson decoded it. It is returned if orjson cannot have rounded a number in it.
     """
     return lenient_json.exact(text) if is_rounded(value) else value
 
 
 def encoded(value: Any) -> str:
-    """Return a part of a reply as JSON text. Raises `BadFrame` if it is nested too deeply for orjson to write."""
+    """Return a part of a reply as JSON text. Raises `BadFrame` if the part is nested too deeply for orjson."""
     try:
         return lenient_json.dumps(value).decode()
     except orjson.JSONEncodeError:  # more than 254 levels

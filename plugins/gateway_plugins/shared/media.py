@@ -99,7 +99,7 @@ def document(text: str, name: str, param: str) -> Media:
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
     """Return the file with the bytes `data`.
 
-    `declared` is the media type that the client or web server states, or "".
+    `declared` is the media type that the client or web server states; "" if it states none.
     """
     if not data:
         raise invalid(f"{param}: the file is empty", param)

@@ -32,14 +32,14 @@ class EditedMembers:
     def raw(self, name: str) -> bytes:
         """Return the field's JSON text as the client sent it; b"" if the field is missing.
 
-        Searching this text is a cheap way to find out whether the field must be decoded.
+        A search in this text is a cheap way to find out whether the field must be decoded.
         """
         if name not in self._raws:  # kept, because each `top.get` copies the bytes
             self._raws[name] = self.top.get(name, b"")
         return self._raws[name]
 
     def change(self, name: str) -> None:
-        """Record that the caller has changed the decoded value of a field in place."""
+        """Note that the caller has changed the decoded value of a field in place."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:

@@ -1,5 +1,6 @@
-"""Reading of providers' lists of models, for the hook `discover_models`. The paths and members of a list belong to its
-API, and stand in the API's own files.
+"""Reading of the pages of a provider's list of models, for the hook `discover_models`.
+
+The paths and fields of such a list are in the files of each API.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ Page = tuple[list[dict[str, Any]], dict[str, Any]]
 Pages = Generator[UpstreamRequest, StepResponse, Page]
 
 PER_PAGE: Final = 1000
-"""Number of entries for which a page is asked: the maximum at Amazon Bedrock, Anthropic and Google."""
+"""Number of entries to request for a page: the maximum at Amazon Bedrock, Anthropic and Google."""
 
 
 def page(path: str, member: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Pages:
-    """Ask for a page. Return the objects in its list `member`, and the whole page. Parameters without value are left
-    out.
+    """Request a page. Return the objects in its field `member`, and the whole page.
 
-    Raises `BadFrame` if the reply has no such list.
+    Query parameters without a value are left out. Raises `BadFrame` if the field is no list of objects.
     """
     # a signature covers the query, in which a space must not be written as "+"
     parameters = urlencode({name: value for name, value in query.items() if value}, quote_via=quote)

@@ -23,8 +23,10 @@ from gateway.contract.flag import Members
 from gateway_plugins.shared.fields import member, param
 
 MAX_INT32: Final = 2**31 - 1
-"""Maximum of a number of tokens, and of top_k. Converse and Gemini have 32 bits for them (botocore's service model,
-`Integer`; the Gemini API's reference, `integer`), and no model takes more tokens."""
+"""Maximum of a number of tokens, and of top_k.
+
+Converse and Gemini have 32 bits for these numbers (botocore's service model, `Integer`; the Gemini API's reference,
+`integer`), and no model takes more tokens."""
 MAX_INT64: Final = 2**63 - 1
 """Maximum of a seed (OpenAI's API specification), and of the counts in Google's schemas, which have type `int64`."""
 _PENALTY: Final = 2
@@ -33,9 +35,9 @@ _SHOWN: Final = 50
 """Maximum number of characters of a value in an error message."""
 
 Check = Callable[[Any, str], float | None]
-"""A check of a number: a function of a value and the value's JSON pointer.
+"""A check of a number. Its arguments are the value and the value's JSON pointer.
 
-It returns the number, or None for a value without effect."""
+It returns the number; None for a value without effect."""
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
@@ -60,7 +62,7 @@ def real(value: Any, at: str, lowest: float = 0, highest: float | None = None) -
 
 
 def parsed(value: Any) -> Any:
-    """Return the number that a string contains, as in ProtoJSON. Any other value is returned unchanged."""
+    """Return the number in a string, as ProtoJSON writes it. Any other value is returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -80,29 +82,28 @@ def _penalty(value: Any, at: str) -> float | None:
 
 
 SAMPLING: Final[Mapping[str, Check]] = {"temperature": real, "top_p": partial(real, highest=1), "top_k": whole}
-"""The check of each sampling parameter. `temperature` has no maximum, because conversions lower a temperature that is
-too high."""
+"""The check of each sampling parameter. `temperature` has no maximum, because conversions lower one that is too
+high."""
 CHAT: Final[Mapping[str, Check]] = {
     "frequency_penalty": _penalty,
     "presence_penalty": _penalty,
     "seed": partial(whole, lowest=-MAX_INT64 - 1, highest=MAX_INT64),
 }
-"""The check of each number that Chat and Gemini have, but not Messages and Converse."""
+"""The checks of the numbers that Chat and Gemini have, but not Messages and Converse."""
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Return the numbers in the top-level fields of the request that `checks` names.
-
-    Numbers without effect are left out.
+    """Return the numbers in those top-level fields of the request that `checks` names. Numbers without effect are
+    left out.
     """
     return checked(checks, {name: member(top, name) for name in checks}, {})
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Return the numbers in `values`, after the check of each. Numbers without effect are left out.
+    """Check the numbers in `values`, and return those that have an effect and a check.
 
-    `checks` has a check for each name. A value without a check is left out too. `at` has the JSON pointer of each value
-    that is not at the top level of the request.
+    `checks` has the check for each name. `at` has the JSON pointers of values that are not at the top level of the
+    request.
     """
     given = [(name, value) for name, value in values.items() if name in checks]
     numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}
@@ -118,7 +119,7 @@ def _refused(value: Any, at: str, expected: str) -> Refused:
 
 
 def _shown(value: Any) -> str:
-    """Return the value as JSON text, shortened. A list or an object becomes "a list" or "an object"."""
+    """Return a value for an error: as shortened JSON text, "a list" or "an object"."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = lenient_json.dumps(value).decode()

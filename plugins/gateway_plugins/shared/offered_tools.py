@@ -31,7 +31,7 @@ class Tool:
     schema_at: str
     """JSON pointer of the schema."""
     strict: bool
-    """Whether calls must match the schema exactly."""
+    """True if calls must match the schema exactly."""
     strict_at: str
     """JSON pointer of `strict`."""
     ttl: Ttl = None
@@ -45,15 +45,16 @@ class ToolChoice:
     """The tool choice: whether the model may, must or must not call a tool, and which."""
 
     mode: str = "auto"
-    """One of `auto` (the model may call a tool), `none` (no tool), `any` (some tool) and `tool` (the tool `name`)."""
+    """One of `auto` (the model may call a tool), `none` (it must not), `any` (it must call a tool) and `tool` (it
+    must call the tool `name`)."""
     name: str = ""
     """The name of the tool that must be called; "" if the mode is not `tool`."""
     parallel: bool = True
-    """Whether one reply may have several calls."""
+    """True if one reply may have several calls."""
     at: str = "/tool_choice"
-    """JSON pointer of the field with the tool choice, for the report if this field is dropped."""
+    """JSON pointer of the field with the tool choice, to report the field if it is dropped."""
     parallel_at: str = "/parallel_tool_calls"
-    """JSON pointer of the field that allows parallel calls, for the report if this field is dropped."""
+    """JSON pointer of the field that allows parallel calls, to report the field if it is dropped."""
 
     @property
     def is_forced(self) -> bool:
@@ -61,7 +62,7 @@ class ToolChoice:
         return self.mode in {"any", "tool"}
 
     def renamed(self, names: Names) -> ToolChoice:
-        """Return the choice with the tool's name replaced by the alias that the provider gets."""
+        """Return the choice with the provider's alias in place of the tool's name."""
         return replace(self, name=names.alias(self.name)) if self.name else self
 
 

@@ -1,10 +1,10 @@
-"""The JSON schema that the client requires for the answer, and the fields that ask the provider for such an answer.
+"""The JSON schema that a client demands for the answer, and the fields by which the provider gets it.
 
-There are three ways to ask for it. Their form differs by dialect.
+There are three ways. The fields differ by dialect.
 
-- Natively, if the model has structured output.
-- By a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer.
-- By a hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
+- Structured output, if the model has it.
+- A schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer.
+- A hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
 
 Nothing here knows a dialect.
 """
@@ -17,12 +17,13 @@ from typing import Any, Final
 from gateway.contract import lenient_json
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
-"""The hint for OpenAI's format `json_object`. No schema tool is used for this format, because the format has no schema,
-and models would call a tool without a schema with the input {}."""
+"""The hint for OpenAI's format `json_object`.
+
+This format has no schema, so no schema tool is used. Models would call a tool without a schema with the input {}."""
 
 
 SCHEMA_TOOL: Final = "json_output"
-"""Name of the schema tool, that is, of the tool whose input is the answer. It is the same in every dialect."""
+"""Name of the schema tool, the tool whose input is the answer. It is the same in every dialect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class JsonFormat:
 
     schema: dict[str, Any]
     at: str
-    """JSON pointer of the format in the client's request, for the report if the format becomes only a hint."""
+    """JSON pointer of the format in the client's request, to report the format if it becomes only a hint."""
     schema_at: str
     """JSON pointer of the schema."""
     name: str = ""
@@ -39,12 +40,12 @@ class JsonFormat:
     strict: bool | None = None
     """Whether the answer must match exactly.
 
-    None if the client does not say. Then the answer must match exactly if the schema allows it."""
+    If None, the client does not say, and the answer must match exactly if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormattedOutput:
-    """Fields of a request to a provider that ask for the answer's format."""
+    """Fields of a request that set the format of the answer."""
 
     body: dict[str, Any]
     """Fields of the request, including the tools and the tool choice."""
@@ -55,5 +56,5 @@ class FormattedOutput:
 
 
 def schema_hint(schema: Any) -> str:
-    """Return a hint for the system prompt, which asks the model for an answer that matches the schema."""
+    """Return a hint for the system prompt: the answer must match the schema."""
     return f"{JSON_HINT} It must match this JSON schema: {lenient_json.dumps(schema).decode()}"

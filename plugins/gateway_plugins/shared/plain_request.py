@@ -4,8 +4,8 @@
   mapping from these classes: `mappings/plain_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
 - The readers are the modules `read` and `read_options` of each dialect.
-- Requests of Messages and Converse can say more than these classes can hold. They are mapped to each provider's dialect
-  directly, block by block.
+- Requests of Messages and Converse can say more than these classes can hold. They are mapped directly to each
+  provider's dialect, block by block.
 """
 
 from __future__ import annotations
@@ -104,12 +104,12 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body for the provider, and the names that are needed to read the provider's reply."""
+    """The body for the provider, and the names with which the provider's reply is read."""
 
     body: dict[str, Any]
     names: Names
     schema_tool: str
-    """Name of the schema tool, whose input is the answer in the wanted format; "" if there is no such tool."""
+    """Name of the schema tool, whose input is the formatted answer; "" if there is no such tool."""
 
 
 class Convert(Protocol):

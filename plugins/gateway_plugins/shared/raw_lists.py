@@ -18,7 +18,7 @@ _GAP: Final = re.compile(rb"[\s,]*")
 class RawList:
     """The items of a list, as JSON text. The constructor raises `ValueError` if the text is not a list.
 
-    The methods return a changed text. The object itself does not change.
+    The methods return a changed text, and do not change the object.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -32,7 +32,7 @@ class RawList:
             self._ends.append(at)
 
     def changed(self, items: Mapping[int, bytes]) -> bytes:
-        """Return the text with other items at the indexes in `items`."""
+        """Return the text with the items at the indexes in `items` replaced."""
         parts, at = [], 0
         for index in sorted(items):
             end = self._ends[index]
@@ -41,10 +41,10 @@ class RawList:
         return b"".join((*parts, self.text[at:]))
 
     def with_item_after(self, index: int, item: bytes) -> bytes:
-        """Return the text with one more item, after the item at `index`."""
+        """Return the text with an item inserted after the item at `index`."""
         end = self._ends[index]
         return self.text[:end] + b"," + item + self.text[end:]
 
     def without_item(self, index: int) -> bytes:
-        """Return the text without the item at `index` and the comma before it. `index` must not be 0."""
+        """Return the text without the item at `index` (not 0) and the comma before it."""
         return self.text[: self._ends[index - 1]] + self.text[self._ends[index] :]

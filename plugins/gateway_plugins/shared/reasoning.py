@@ -1,15 +1,15 @@
 """The tag that the gateway puts before signatures of thinking (reasoning).
 
-The tag names the model family that made the thinking (the maker).
+The tag names the model family that made the thinking. This family is called the maker.
 
 - A signature, or the data of redacted thinking, is valid only for its maker. Other model families answer 400 or cannot
   use it.
 - The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the maker
   before the signature or data: `irisgate1:<maker>:<value>`.
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
-  so that a client can continue a conversation without this gateway. Tags on Claude's signatures in older conversations
-  are still read.
-- Some providers require thinking back in a form that is not a signature. Then the tag also names the form of the value:
+  so that a client can continue a conversation without this gateway. Older conversations may have a tag before Claude's
+  signatures, which is still read.
+- Some providers require thinking back in another form than a signature. The tag then names this form too:
   `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects another
   form treats the value as if another family had made it.
 
@@ -37,8 +37,8 @@ MAX_VALUE: Final = 1 << 20
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
 """Pattern for the first bytes of Claude's signatures and redacted data, after base64 (seen in recorded traffic).
 
-The bytes are protocol buffers: field 2 is a message. The first field of this message is a message too, which begins
-with a number. Gemini's signatures begin with other bytes."""
+The bytes are protocol buffers: field 2 is a message, and the first field of this message is a message that begins with
+a number. Gemini's signatures begin with other bytes."""
 _CLAUDES_START: Final = 16
 """Number of base64 characters that contain the first bytes in `_CLAUDES`."""
 
@@ -62,16 +62,16 @@ class Maker:
     """A model family, and how it writes, signs and accepts thinking."""
 
     family: str
-    """Name of the model family. If the family is unknown, this is `<provider's name>/<model's id>`."""
+    """Name of the model family; `<provider's name>/<model's id>` for an unknown family."""
     provider: str = ""
     is_known: bool = True
     """True if the model's family is known."""
     portable: bool = False
-    """True if the family's signatures are valid at every provider of its models. Such signatures get no tag."""
+    """True if the family's signatures are valid at every provider of its models. They get no tag."""
     inline: bool = False
     """True if the model may write its thinking between tags in its text."""
     unsigned: bool = False
-    """True if the model takes its earlier thinking as text, without a signature."""
+    """True if the model accepts its earlier thinking as text without a signature."""
 
     @classmethod
     def of(cls, target: Target) -> Maker:
@@ -87,15 +87,14 @@ class Maker:
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature, or redacted data, as the client gets it: tagged, or unchanged if `portable` is true."""
+        """Return a signature or redacted data for the client: with a tag, unless `portable` is true."""
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
         """Return a signature or redacted data without the gateway's tag; None if another family made it.
 
-        If it is None, the caller reports the thinking as dropped. A value without a tag is Claude's, or comes from
-        another gateway. If `portable` is true, it is returned unchanged; otherwise None is returned. "" is always
-        returned unchanged.
+        A value without a tag is Claude's, or comes from another gateway. It is returned if `portable` is true or if it
+        is ""; otherwise the result is None. The caller reports thinking as dropped if the result is None.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None
@@ -128,7 +127,7 @@ class Maker:
 
 
 def is_claudes(value: str) -> bool:
-    """Return whether an untagged signature, or untagged redacted data, begins like Claude's."""
+    """Return whether a signature or redacted data without a tag begins like Claude's."""
     try:
         return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
     except (binascii.Error, ValueError):

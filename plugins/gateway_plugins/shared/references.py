@@ -1,9 +1,9 @@
-"""Replaces the references in a JSON schema by their definitions, for models that take no references.
+"""Replaces the references in a JSON schema by their definitions, for models that accept no references.
 
 - Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
   ignore them.
-- A definition may refer to itself. The inner reference is then replaced only by the type and the description of the
-  definition. The same is done if a reference would make the schema too deep or too large.
+- If a definition refers to itself, the inner reference becomes only the definition's type and description. The same
+  happens if a reference would make the schema too deep or too large.
 - A reference to a missing definition is removed.
 - Each of these losses is reported as dropped.
 """
@@ -24,17 +24,17 @@ Schema = dict[str, Any]
 MAX_NODES: Final = 5_000
 """Maximum number of references that are replaced in one schema.
 
-Without this limit, a small schema could become huge. If each definition in a chain refers twice to the next one, every
-further definition doubles the size."""
+Without this limit, a small schema could become huge: if each definition refers twice to the next one, every further
+definition doubles the size."""
 MAX_LEVELS: Final = 24
-"""Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""
+"""Maximum depth of definitions inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
-"""Keywords that restrict nothing. Those beside a reference replace those of the definition."""
+"""Keywords that restrict nothing. If both a reference and its definition have one, the reference's value is kept."""
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that are left out, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
-"""Keywords whose value is an object of schemas. The names in this object are not keywords."""
+"""Keywords whose value is an object of schemas. The keys of this object are not keywords."""
 VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords whose value is not a schema."""
 
@@ -46,7 +46,7 @@ def inline_references(schema: Any, at: str, drop: Drop) -> Any:
 
 @dataclass(slots=True)
 class Inliner:
-    """Replaces the references in parts of the schema `root`. The limits hold for all parts together."""
+    """Replaces the references in parts of the schema `root`. The limits apply to all parts together."""
 
     root: Schema
     drop: Drop
@@ -55,7 +55,7 @@ class Inliner:
     def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
         """Return a schema, or a list of schemas, with its references replaced.
 
-        `inside` has the references that led to this schema. If one of them comes again, the definitions form a cycle.
+        `inside` has the references that led to this schema. A reference that is among them belongs to a cycle.
         """
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]
@@ -76,10 +76,10 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema that replaces a reference: its definition, with the keywords `own` added.
+        """Return the schema that replaces a reference: its definition, together with the keywords beside the reference
+        (`own`).
 
-        `own` has the keywords beside the reference. If the definition has other values for them, both apply, so that
-        the definition becomes a part of `allOf`.
+        If both have a keyword with different values, both apply: the definition becomes a part of `allOf`.
         """
         target = referred(reference, self.root)
         if target is None:
@@ -96,7 +96,7 @@ class Inliner:
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the schema to which a JSON pointer (RFC 6901) in the schema `root` leads; None if there is none."""
+    """Return the part of the schema `root` at a JSON pointer (RFC 6901); None if there is none."""
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
     value: Any = root

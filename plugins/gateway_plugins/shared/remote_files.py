@@ -1,10 +1,10 @@
-"""Fetching of the files to which a request refers by URL. In the body, each file takes the place of its URL.
+"""Download of the files that a request names by URL. In the body, each file replaces its URL.
 
 - Neither Bedrock nor the conversions accept URLs. So `steps`, a hook of plugins (`gateway/contract/flag.py`), runs
   before anything else reads the body.
-- A `data:` URL contains the file itself, so nothing is fetched for it.
+- A `data:` URL contains the file itself, so nothing is downloaded for it.
 - Only fields with a URL change. All other bytes of the body stay the same.
-- The gateway decides which URLs may be fetched. Conversions write the files in the form of the provider's dialect.
+- The gateway decides which URLs are allowed. Conversions write the files in the form of the provider's dialect.
 """
 
 from __future__ import annotations
@@ -33,24 +33,23 @@ it."""
 MAX_PLACES: Final = 500
 """Maximum number of URLs in one request. A request with more is refused. No provider accepts more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
-"""Maximum number of bytes that files add to one body. A file that is named by several URLs counts several times."""
+"""Maximum number of bytes that files add to one body. A file that several URLs name counts several times."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New JSON values by their paths in a body. None removes the field."""
+"""New JSON values by their paths in a body; None to remove a field."""
 
 _BEGINNING: Final = b'"http'
 """Beginning of a JSON string with a URL. Other spellings, such as HTTP in capitals, are not found, because a search
 that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Name of a field that may have a data: URL, by dialect.
+"""Name of the field whose data: URLs are decoded here, by dialect.
 
-No other module reads a data: URL in this field. So a body is searched for URLs if it has this field, even without
-`_BEGINNING`."""
+A body with this field is searched for URLs, even if `_BEGINNING` is not in it."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Maximum length of a media type in an error message. The longest type that is accepted has 71 characters."""
+"""Maximum length of a media type in an error message. The longest accepted type has 71 characters."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -67,15 +66,15 @@ class Place:
 
     @property
     def field(self) -> str:
-        """Name of the field in errors: `messages[0].content[1].image_url.url`."""
+        """Name of the field in errors, such as `messages[0].content[1].image_url.url`."""
         return param("".join(f"/{step}" for step in self.at))
 
 
 def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps | ClientRequest:
     """Yield the downloads that the request needs, and return the request with the files in place of their URLs.
 
-    Raises `Refused` for a file of the wrong type, such as a document in place of an image. If the provider has the
-    client's dialect and reads URLs itself (`caps.remote_media`), the request is returned unchanged.
+    If the provider has the client's dialect and reads URLs itself (`caps.remote_media`), the request is returned
+    unchanged. Raises `Refused` for a file of the wrong type, such as a document in place of an image.
     """
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
@@ -145,7 +144,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body may have URLs: it has the beginning of a URL, or a field name in `_ADDRESSES`."""
+    """Return whether a body may have URLs, because it has the beginning of a URL or a field in `_ADDRESSES`."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 
@@ -181,7 +180,7 @@ def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
     """Yield a `Place` for each URL in a Chat message.
 
-    URLs are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
+    They are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
     """
     for part, here in _each(message.get("content"), (*at, "content")):
         image = part.get("image_url")
@@ -198,7 +197,7 @@ def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
 def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
     """Yield a `Place` for each URL of an image or a document in a message of Anthropic's API.
 
-    Tool results may also have such URLs, and so may documents that are made of blocks.
+    Tool results, and documents that are made of blocks, may have such URLs inside.
     """
     for block, here in _each(message.get("content"), (*at, "content")):
         yield from _in_messages(block, here)
@@ -214,8 +213,7 @@ def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
 def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
     """Yield a `Place` for each URL in an item of a Responses request.
 
-    The URLs are in parts of a message or of a tool's output. This output may be a list of parts, or a single part, such
-    as a screenshot.
+    The URLs are in the parts of a message or of a tool's output. An output may be a single part, such as a screenshot.
     """
     output = item.get("output")
     single = [(output, (*at, "output"))] if isinstance(output, dict) else []
@@ -249,7 +247,7 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 
 
 def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
-    """Return a fetched image. Its type is taken from its bytes, not from the host's `content-type`.
+    """Return a fetched image. Its type is read from its bytes, not from the host's `content-type`.
 
     Raises `Refused` if the file is not an image. A PDF is accepted if `pdf` is true.
     """
@@ -269,12 +267,12 @@ def _document(place: Place, reply: StepResponse) -> Media:
 
 
 def _declared(reply: StepResponse) -> str:
-    """Return the media type in the `content-type` of the web server, cut to `_MAX_TYPE` characters."""
+    """Return the media type that the web server states in `content-type`, cut to `_MAX_TYPE` characters."""
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
 
 
 def _name(url: str) -> str:
-    """Return the last segment of a URL's path, as the name of the file; "" for a data: URL, which has no name."""
+    """Return the name of the file: the last segment of the URL's path; "" for a data: URL."""
     return "" if not _is_url(url) else unquote(urlsplit(url).path.rpartition("/")[2])
 
 
@@ -340,9 +338,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Function that writes the new field `source` of a block, for each type of block.
-
-Blocks of other types use `_document_source`."""
+"""Function that writes the new field `source` of a block, by the type of block. Other types use `_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

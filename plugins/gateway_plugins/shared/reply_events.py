@@ -4,17 +4,17 @@ A reader (`dialects/<dialect>/walk.py`) goes through a reply in the provider's d
 for each piece of content. The writer (`dialects/<dialect>/emit.py`) makes the reply in the client's dialect. There is
 one reader per dialect, and two writers: one for a stream, and one for a reply that is not streamed ("whole").
 
-- The writer turns each method call into events, or into a part of the body. There is no form in between.
+- The writer turns each method call into events, or into a part of the body.
 - If the writer has no method for some content, the reader reports this content as dropped.
-- The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking are passed with
-  the tag of the model family (`shared/reasoning.py`).
+- The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking have the tag of
+  the model family (`shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
   when a block of another kind begins.
 - Blocks are never nested. If a provider sends other content between two pieces of a tool call, the reader passes this
   content on after the call.
 - A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
 - The method `usage` is called once, after `finish`, with the counts of the whole reply. A provider may report counts
-  several times, and which report is the last is known only at the end.
+  several times, and only the end of the reply shows which report was the last.
 - No method except `usage` may be called after `finish`. If a provider ends a reply twice, content after the first end
   is ignored.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
@@ -42,7 +42,7 @@ TOOL_USE: Final = "tool_use"
 MAX_TOKENS: Final = "max_tokens"
 STOP_SEQUENCE: Final = "stop_sequence"
 REFUSAL: Final = "refusal"
-"""Stop reason of a reply that was ended by a content filter, a guardrail or the model's refusal."""
+"""Stop reason of a reply that a content filter, a guardrail or the model's refusal ended."""
 CONTEXT: Final = "model_context_window_exceeded"
 MALFORMED: Final = "malformed"
 """Stop reason for model output that is neither text nor a valid call (Converse: malformed_model_output,
@@ -54,7 +54,7 @@ class Stop:
     """The reason why a reply ended."""
 
     reason: str
-    """One of the constants above. It is `END_TURN` if the provider's reason is not known."""
+    """One of the constants above. For an unknown reason of the provider, it is `END_TURN`."""
     native: str = ""
     """The provider's own name of the reason."""
     sequence: str = ""
@@ -63,15 +63,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """The source of a text: a range in a document or in a search result, or a web page."""
+    """The source of a text: a range in a document, a search result or a web page."""
 
     kind: str
     """The kind of the source: `char`, `page` or `block` (ranges in a document), `search_result`, or `web`."""
     cited: str = ""
-    """The passage of the source that is cited."""
+    """The cited passage of the source."""
     title: str = ""
     source: str = ""
-    """URL of a web page, or the client's name of the source of a search result."""
+    """URL of a web page, or the source of a search result as the client names it."""
     index: int = 0
     """Index of the document, or of the search result, in the request."""
     start: int = 0
@@ -82,15 +82,12 @@ class Writer(Protocol):
     """Writer of one reply in the client's dialect."""
 
     def start(self, reply_id: str = "") -> None:
-        """Begin the reply. A reader need not call `start`: without it, the first content begins the reply."""
+        """Begin the reply. This call may be left out: the first content then begins the reply."""
 
     def text(self, piece: str) -> None: ...
 
     def refusal(self, piece: str) -> None:
-        """Write a piece of text in which the model declines to answer.
-
-        A dialect without refusals writes it as plain text.
-        """
+        """Write a piece of text in which the model declines to answer. A dialect without refusals writes plain text."""
 
     def citation(self, citation: Citation) -> None:
         """Add a citation to the open text block."""
@@ -101,15 +98,16 @@ class Writer(Protocol):
         """Add the complete signature to the open thinking block. The client must send it back with the thinking."""
 
     def redacted(self, data: str) -> None:
-        """Write a whole block of redacted thinking. `data` already has the maker's tag (`shared/reasoning.py`)."""
+        """Write a whole block of redacted thinking. `data` already has the tag of the model family
+        (`shared/reasoning.py`).
+        """
 
     def tool(self, tool_id: str, name: str) -> None:
         """Begin a tool call."""
 
     def arguments(self, fragment: str) -> None:
-        """Write a piece of the open call's arguments, which are JSON text.
-
-        A call without any piece has the arguments `{}`.
+        """Write a piece of the open call's arguments, which are JSON text. Without any piece, the arguments are
+        `{}`.
         """
 
     def block_end(self) -> None: ...
@@ -126,10 +124,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back for `usage`.
-
-        This is called at the end of the stream, when no usage can follow.
-        """
+        """Write the events that were held back for `usage`, because the stream has ended and no usage can follow."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -141,22 +136,23 @@ class Reader(Protocol):
     """Reader of one reply in a provider's dialect. It ignores most faults in a reply (`shared/lenient.py`)."""
 
     def event(self, event: Event, writer: Writer) -> None:
-        """Read one event of a stream. Raises `BadFrame` for an event that is not possible in the dialect."""
+        """Read one event of a stream. Raises `BadFrame` for an event that the dialect does not have."""
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        """Read the body of a whole reply. Raises `BadFrame` for a body that is not possible in the dialect."""
+        """Read the body of a whole reply. Raises `BadFrame` for a body that the dialect does not have."""
 
     def end(self, writer: Writer, marks: Marks) -> None:
-        """Pass the token counts to the writer, if the provider reported any.
+        """Pass the token counts to the writer, if the provider reported any. This is called once, at the end of the
+        reply.
 
-        This is called once, after the last event or the body. `marks` are the cache marks of the request that was sent.
+        `marks` are the cache marks (`cache_control`, `cachePoint`) of the request to the provider.
         """
 
 
 MAX_ID: Final = 56
-"""Maximum length of a repeated id before a number is appended to make it unique.
+"""Number of characters of a repeated id that are kept. A number is appended to them, to make the id unique.
 
-Converse takes ids of up to 64 characters (botocore's model)."""
+Converse accepts ids of up to 64 characters (botocore's model)."""
 
 
 @dataclass(slots=True)
@@ -173,18 +169,18 @@ class Calls:
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
-    """Number of calls that were written, except calls of the schema tool."""
+    """Number of calls that the client gets, so without calls of the schema tool."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
     _pieces: list[str] = field(default_factory=list)
-    """Pieces of the open call's input. They are collected only if properties have aliases. The client's property names
-    can be restored only when the whole input has come."""
+    """Pieces of the open call's input. They are collected only if properties have aliases, because only the whole
+    input can be parsed to restore the client's names."""
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call.
 
-        If the call has no id, or the id of an earlier call, it gets a new id, because clients answer calls by id.
+        A call without an id, or with the id of an earlier call, gets a new id, because clients answer calls by id.
         """
         self.is_open = True
         number, given = len(self._ids), tool_id
@@ -216,10 +212,9 @@ class Calls:
     def reason(self, reason: str) -> str:
         """Return the stop reason for the client.
 
-        If the provider reports `END_TURN` or `TOOL_USE`, only the calls decide: the result is `TOOL_USE` if the client
-        received tool calls, otherwise `END_TURN`. There are two reasons for this. Some model families report `end_turn`
-        after a call, and agents would then stop. After a call of the schema tool, providers report `tool_use`, although
-        the client received no call.
+        Instead of `END_TURN` and `TOOL_USE`, the result is `TOOL_USE` if the client got tool calls, and otherwise
+        `END_TURN`. Some model families report `end_turn` after a call, and agents would then stop. After a call of the
+        schema tool, providers report `tool_use`, although the client got no call.
 
         Any other `reason` is returned unchanged.
         """
@@ -235,9 +230,8 @@ class Calls:
 
 
 def _restore_names(text: str, names: Names) -> str:
-    """Return a call's input with the client's names of properties.
-
-    Text that is not a JSON object is returned unchanged.
+    """Return a call's input with the client's names of properties. Text that is no JSON object is returned
+    unchanged.
     """
     try:
         value = lenient_json.exact(text)

@@ -13,11 +13,13 @@ _PREFIXES: Final = ("msg_", "chatcmpl-", "resp_", "cmpl-", "gen-")
 """Prefixes of reply ids in Messages, Chat, Responses and Completions, and at OpenRouter."""
 _UNSAFE: Final = re.compile("[^A-Za-z0-9_-]")
 _LONGEST: Final = 100
-"""Maximum number of characters that are kept of a provider's id."""
+"""Maximum number of characters of a provider's id that are kept."""
 
 
 def reply_id(prefix: str, given: str) -> str:
-    """Return a reply id that begins with `prefix`. The rest is from the provider's id `given`, which may be ""."""
+    """Return a reply id that begins with `prefix`, followed by the rest of the provider's id `given`, which may be
+    "".
+    """
     other = next((other for other in _PREFIXES if given.startswith(other)), "")
     rest = _UNSAFE.sub("", given.removeprefix(other))[:_LONGEST]
     return f"{prefix}{rest or uuid.uuid4().hex}"

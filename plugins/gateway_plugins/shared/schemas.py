@@ -1,11 +1,15 @@
 """JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
 Anthropic and Bedrock enforce only some keywords of JSON Schema, and answer 400 to a schema with any other keyword.
-`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. It merges
-the parts of `allOf` (`all_of.py`), and replaces `oneOf` by `anyOf`. Each refused keyword is removed, reported as
-dropped, and added to the description, so that the model still reads it. OpenAI enforces other keywords
-(`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference (Structured outputs, JSON
-schema limitations) and the schema transform of its SDK; litellm's list for Converse.
+`restrict_schema` changes a schema so that they accept it:
+
+- Additional properties are forbidden in every object.
+- The parts of `allOf` are merged (`all_of.py`), and `oneOf` is replaced by `anyOf`.
+- Each refused keyword is removed, reported as dropped, and added to the description, so that the model still reads it.
+
+OpenAI enforces other keywords (`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API
+reference (Structured outputs, JSON schema limitations) and the schema transform of its SDK; litellm's list for
+Converse.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> Any:
     """Return a schema without refused keywords.
 
-    `is_part` is true for a part of an `allOf`. Such a part may lack properties that another part has.
+    `is_part` is true for a part of an `allOf`, which may lack properties that another part has.
     """
     if not isinstance(schema, dict):
         return schema
@@ -70,7 +74,7 @@ def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> A
 
 
 def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
-    """Return the value of a keyword, with all schemas in it restricted."""
+    """Return the value of a keyword, in which each schema is restricted."""
     if name in _NAMED and isinstance(value, dict):
         return {key: _restricted(inner, drop, f"{at}/{escape_step(key)}") for key, inner in value.items()}
     if name in _LISTS and isinstance(value, list):
@@ -80,7 +84,7 @@ def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
 
 
 def _allows_any_object(schema: Schema) -> bool:
-    """Return whether a schema has no properties of its own and does not mention additional ones."""
+    """Return whether a schema has no properties and does not mention additional ones."""
     return not schema.keys() & {"properties", "additionalProperties", "$ref", *_LISTS}
 
 
@@ -114,7 +118,7 @@ def is_recursive(schema: Any) -> bool:
 
 
 def _references(value: Any) -> set[str]:
-    """Return the values of all `$ref` in a schema, except those in its `$defs` and `definitions`."""
+    """Return the values of all `$ref` in a schema, but not in its `$defs` and `definitions`."""
     if isinstance(value, list):
         return {reference for each in value for reference in _references(each)}
     if not isinstance(value, dict):

@@ -1,9 +1,9 @@
 """The parameters in a client's request, and the settings that are sent to the provider, for all conversions.
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
-- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Unsupported
-  parameters are reported as dropped, in the same way for every conversion.
-- `plan` decides only on thinking and the output limit. A conversion that needs them before it writes the tools calls
+- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Every conversion
+  reports the same unsupported parameters as dropped.
+- `plan` decides only on thinking and the output limit. A conversion that needs these before it writes the tools calls
   `plan` first, and passes the result to `decide`.
 - The provider's dialect writes the settings into the body.
 
@@ -24,7 +24,7 @@ _SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in numbers.S
 _MIN_TOP_P: Final = 0.95
 """Minimum of top_p that Anthropic accepts together with thinking."""
 _NEUTRAL: Final[Mapping[str, float]] = {"temperature": 1, "top_p": 1}
-"""The default of each sampling parameter. Leaving out a parameter with this value has no effect."""
+"""Default values of sampling parameters. Leaving out a parameter with its default has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,29 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRules:
-    """Rules for parameters in a provider's dialect. They hold for all models in the dialect."""
+    """Rules for parameters in a provider's dialect, for all models."""
 
     needs_limit: bool = False
     """True if every request must set an output limit."""
     max_temperature: float = 1
     """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if a model that always thinks refuses the same parameters as a model that thinks in Anthropic's form."""
+    """True if a model with `Caps.reasoning` "always" refuses most sampling parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The settings that are decided first: thinking and the output limit. The fields for tools depend on them."""
+    """The settings that are decided first, because the fields for tools depend on them: thinking and the output
+    limit.
+    """
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if most sampling parameters are refused because the model thinks. Some models then also refuse a forced tool
-    choice.
+    """True if the model thinks, and therefore refuses most sampling parameters. Some models then also refuse a forced
+    tool choice.
 
-    This is so if the model thinks in Anthropic's form, because the client asks for it or by default. If
-    `UpstreamRules.always_thinking_restricts` is true, it is also so for a model that always thinks."""
+    This concerns thinking in Anthropic's form, whether the client asks for it or the model thinks by default. It also
+    concerns models that always think, if `UpstreamRules.always_thinking_restricts` is true."""
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""
 
@@ -83,7 +85,7 @@ class Settings:
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
-    """JSON pointer of the client's `top_k`, for the report if the provider's dialect has no such field."""
+    """JSON pointer of the client's `top_k`, to report it if the provider's dialect has no such field."""
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
@@ -102,10 +104,7 @@ def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *
 def decide(
     parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, planned: Plan | None = None
 ) -> Settings:
-    """Return the settings for a request.
-
-    `planned` is the result of `plan` if the conversion has called it already.
-    """
+    """Return the settings for a request. `planned` is the result of `plan`, if the conversion has called it."""
     if planned is None:
         planned = plan(parameters, caps, rules, drop)
     sampling = supported_sampling(
@@ -121,10 +120,7 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the model's capabilities while it thinks as planned.
-
-    Some models cannot be forced to call tools while they think.
-    """
+    """Return the model's capabilities while it thinks as planned: some models then cannot be forced to call tools."""
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 
@@ -142,10 +138,10 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 
 
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
-    """Return the output limit to send, or None to send no limit.
+    """Return the output limit to send, including the tokens of thinking; None to send no limit.
 
-    `needed` is true if the dialect requires a limit. The limit includes the tokens of thinking. If the client sets no
-    limit but one must be sent, it is the thinking budget plus the model's default output limit.
+    `needed` is true if the dialect requires a limit. If the client sets none, the limit is the thinking budget plus the
+    model's default output limit.
     """
     if limit is not None:
         return limit
@@ -163,10 +159,10 @@ def supported_sampling(
     at: Mapping[str, str] = _SAMPLING_AT,
     max_temperature: float = 1,
 ) -> dict[str, float]:
-    """Return the values of temperature, top_p and top_k, without parameters that the model refuses.
+    """Return temperature, top_p and top_k, without those that the model refuses.
 
-    Refused parameters are reported as dropped. A temperature above `max_temperature` is lowered to this maximum, which
-    is reported too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.
+    Refused parameters are reported as dropped. A temperature above `max_temperature` is lowered to it, and is reported
+    too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.
     """
     supported = dict(sampling)
 

@@ -3,8 +3,9 @@ r"""Joins characters that a provider's stream splits between two events.
 - Some servers cut a stream's text between UTF-16 units, as `"\ud83d"` and `"\ude00"`, or between bytes of UTF-8. Each
   event alone has only a part of the character.
 - An event whose text ends within a character is held back until the text of a later event begins with the rest. The
-  first part is then moved to that later event. If the rest does not come within a few events, the events are passed on
-  unchanged, and the parser replaces each part by U+FFFD (`gateway/contract/lenient_json.py`).
+  first part is then moved to the later event.
+- If the rest does not come within a few events, the events are passed on unchanged. The parser then replaces each part
+  by U+FFFD (`gateway/contract/lenient_json.py`).
 
 Only JSON text is changed here, so this works in every dialect. Events without a split character are passed on at once.
 """
@@ -43,7 +44,7 @@ class SplitCharacters:
         self._split: _Split | None = None
 
     def feed(self, event: Event) -> Sequence[Event]:
-        """Take an event of the stream. Return the events that can be passed on now."""
+        """Return the events that can be passed on after `event` has come."""
         if self._split is None:
             self._split = _find(event.payload)
             if self._split is None:
@@ -67,7 +68,7 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the split character of a payload; None if the payload has none, or more than one."""
+    """Return the only split character of a payload; None if the payload has none, or more than one."""
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]
@@ -86,6 +87,6 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def _is_escape(payload: bytes, at: int) -> bool:
-    """Return whether the backslash at `at` begins an escape, and is not itself escaped by a backslash before it."""
+    """Return whether the backslash at `at` begins an escape. It does not if another backslash escapes it."""
     before = payload[:at]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0

@@ -1,9 +1,9 @@
 """The thinking (reasoning) that a client requests, and the thinking that the gateway then requests from the model.
 
-- The reader of the client's dialect creates a `ThinkingRequest`, which is the same for all dialects except for its JSON
+- The reader of the client's dialect creates a `ThinkingRequest`. It is the same for all dialects, except for its JSON
   pointers.
-- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. Unsupported parts of the request are
-  reported as dropped, in the same way for every conversion.
+- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. Every conversion reports the same
+  unsupported parts of the request as dropped.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
@@ -30,19 +30,16 @@ BETWEEN_TOOLS: Final = "between_tools"
 """Value of `thinking.type` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
-"""Forms of thinking that use Anthropic's field `thinking`.
-
-Only these forms have a `display`.
-"""
+"""Forms of thinking that use Anthropic's field `thinking`. Only these have a `display`."""
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking with a value of their own for "off". Other forms are switched off by the effort `none`."""
+"""Forms of thinking that have their own value to switch thinking off. Other forms have the effort `none` for this."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
-"""Forms of thinking in which the strength is given as an effort."""
+"""Forms of thinking whose strength is an effort."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
-"""A `display` that needs a beta, which some providers do not accept. Conversions request "summarized" instead."""
+"""A `display` that needs a beta. Some providers do not accept the beta, so conversions request "summarized" instead."""
 _USUAL_EFFORT: Final = "high"
-"""The effort to use if a client requests thinking without an effort or a budget. It is Anthropic's default."""
+"""Effort if a client requests thinking without an effort or a budget. It is Anthropic's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,7 @@ class AnthropicThinking:
     budget: int | None
     """Thinking budget in tokens; None if the client sets none."""
     display: str
-    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client does not
-    say."""
+    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class ThinkingRequest:
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of those fields that the client sets: Anthropic's `thinking`, the effort, or both."""
+        """JSON pointers of the fields that the client sets: Anthropic's `thinking`, the effort, or both."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
@@ -98,12 +94,12 @@ class ThinkingRequest:
 
     @property
     def level(self) -> str:
-        """The effort, or "" if there is none or if it is `none`."""
+        """The effort; "" if there is none, or if it is `none`."""
         return "" if self.effort == "none" else self.effort
 
     @property
     def budget(self) -> int | None:
-        """Thinking budget in tokens that the client sets, or None."""
+        """Thinking budget in tokens that the client sets; None if it sets none."""
         return self.anthropic.budget if self.anthropic else None
 
 
@@ -112,7 +108,8 @@ class ThinkingPlan:
     """The thinking that is requested from the model."""
 
     form: str = ""
-    """The form of the request for thinking, a value of `Caps.reasoning`; "" if the body has no field for thinking."""
+    """The form in which thinking is requested, a value of `Caps.reasoning`; "" if the body has no field for
+    thinking."""
     effort: str = ""
     tokens: int = 0
     """Thinking budget in tokens; 0 if no budget is sent."""
@@ -130,7 +127,7 @@ class ThinkingPlan:
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
-    """Return the parsed value of Anthropic's field `thinking`, or None if it is missing.
+    """Return the parsed value of Anthropic's field `thinking`; None if it is missing.
 
     Raises `Refused` if it is malformed. `field` is the name of the field in the error.
     """
@@ -151,9 +148,8 @@ def plan_thinking(
     """Return the thinking to request from the model.
 
     `limit` is the client's output limit. `unsigned_loop` is true if the client sent back a turn with tool calls but
-    without that turn's thinking. A model with a thinking budget refuses such a request ("Expected thinking or
-    redacted_thinking", RooCode#11238), so no thinking is requested from it. A model with adaptive thinking accepts such
-    a request.
+    without the turn's thinking. A model with a thinking budget then refuses a request for thinking ("Expected thinking
+    or redacted_thinking", RooCode#11238), so none is requested. A model with adaptive thinking accepts it.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -172,11 +168,11 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 
 
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
-    """Return a plan for a client that does not ask for thinking.
+    """Return the plan for a client that requests no thinking.
 
     If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model
-    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. The fields are
-    also reported for an unknown model, because it may think by default.
+    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. They are also
+    reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -196,8 +192,8 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan with a thinking budget.
 
-    A client's budget is raised to the minimum if it is too small, and lowered to one token below the output limit if it
-    is too large. A budget that is derived from an effort leaves half of the output limit for the answer.
+    A client's budget is raised to the minimum, or lowered to one token below the output limit. A budget that is derived
+    from an effort leaves half of the output limit for the answer.
     """
     if request.budget is not None:
         tokens = max(request.budget, _MIN_BUDGET)
@@ -250,10 +246,10 @@ def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
 
 
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
-    """Return the supported effort that is nearest to `effort`.
+    """Return the supported effort that is nearest to `effort`; "" if no effort is supported.
 
-    Of two that are equally near, it is the weaker. An effort other than `none` becomes `none` only if `none` is the
-    only supported effort. Returns "" if no effort is supported.
+    If two are equally near, the weaker one is returned. `none` is returned for another effort only if nothing else is
+    supported.
     """
     if not supported:
         return ""
@@ -263,10 +259,10 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 
 
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
-    """Return the effort to request from Claude in `output_config`, independently of thinking; "" to request none.
+    """Return the effort that Claude gets in `output_config`, independently of thinking; "" to send none.
 
-    `at` is the JSON pointer of the client's effort. It is reported if a different effort, or no effort, is sent. `off`
-    is true if the request switches thinking off. Some models then accept only weaker efforts.
+    `at` is the JSON pointer of the client's effort, which is reported if another effort or none is sent. `off` is true
+    if the request switches thinking off. Some models then accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
@@ -286,9 +282,8 @@ def effort_for_budget(tokens: int) -> str:
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return a thinking budget of at most half of the output limit, and at least the minimum.
-
-    Returns 0 if the limit has no room for the minimum.
+    """Return a thinking budget of at most half of the output limit, and at least the minimum; 0 if the limit is too
+    low.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

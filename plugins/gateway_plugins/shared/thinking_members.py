@@ -1,12 +1,12 @@
-"""Reader of the fields with which clients of OpenAI's dialects and of Converse ask for thinking or switch it off.
+"""Reader of the fields with which clients of OpenAI's dialects and of Converse request thinking or switch it off.
 
-- OpenAI has `reasoning_effort` in Chat and `reasoning` in Responses. Compatible servers and model families have fields
-  of their own: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen, `chat_template_kwargs` of
-  vLLM, `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them, because it does not know
-  which provider answers.
+- OpenAI has `reasoning_effort` in Chat and `reasoning` in Responses. Compatible servers and model families have other
+  fields: `reasoning` of OpenRouter, `enable_thinking` and `thinking_budget` of Qwen, `chat_template_kwargs` of vLLM,
+  `reasoning_config` and `reasoningConfig` of Bedrock. A client may send any of them, because it does not know which
+  provider answers.
 - The fields are read from a body of Chat or Responses, or from `additionalModelRequestFields` of Converse.
 - A request may have several of these fields. The first effort and the first `thinking` are used, in the order of
-  `_READERS`. If a later field asks for something else, it is reported as dropped.
+  `_READERS`. A later field with another meaning is reported as dropped.
 
 Anthropic's own field `thinking` is read in `thinking.py`.
 """
@@ -30,7 +30,7 @@ _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """The thinking that one field of a request asks for: either an effort, or Anthropic's `thinking`."""
+    """The thinking that one field of a request demands: either an effort, or Anthropic's `thinking`."""
 
     at: str
     """JSON pointer of the field."""
@@ -42,7 +42,7 @@ class _Wish:
         return self.effort == "none" if self.anthropic is None else self.anthropic.mode == "disabled"
 
     def equals(self, other: _Wish) -> bool:
-        """Return whether both fields ask for the same thinking."""
+        """Return whether both fields demand the same thinking."""
         same = (self.effort, self.anthropic) == (other.effort, other.anthropic)
         return same or (self.is_off and other.is_off)
 
@@ -70,7 +70,7 @@ def _anthropic(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _of_bedrock(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
-    """Yield the thinking that Bedrock's `reasoning_config` asks for.
+    """Yield the thinking that Bedrock's `reasoning_config` demands.
 
     Its value is an effort for Qwen, and the object `thinking` for Claude 3.7.
     """
@@ -89,7 +89,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object with fields that ask for thinking. `readers` has the reader of each field."""
+    """Return a reader of an object whose fields `readers` reads."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -117,10 +117,10 @@ MEMBERS: Final = frozenset(_READERS)
 
 
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
-    """Return the thinking that the fields of the object at the JSON pointer `at` ask for.
+    """Return the thinking that the fields `values` of the object at the JSON pointer `at` demand.
 
-    `values` has the fields of that object. `efforts` has the efforts that the client sets elsewhere, by their JSON
-    pointers. These efforts take precedence over efforts in `values`.
+    `efforts` are efforts that the client sets elsewhere, by their JSON pointers. They take precedence over efforts in
+    `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

@@ -1,8 +1,8 @@
 """Names, ids and input schemas of tools in a form that providers accept.
 
-In replies, the client's names take the place of their aliases again. Messages and Converse have the same rules, and
-OpenAI accepts everything that these rules allow. The form of a tool, a call or a result differs by dialect and is not
-handled here.
+Names that a provider would refuse get an alias. In replies, the client's names are restored. Messages and Converse have
+the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a call or a result differs by
+dialect and is not handled here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway_plugins.shared.references import inline_references, referred
 Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""Pattern of the names of tools and ids of calls that Messages and Converse accept."""
+"""Pattern of the tool names and call ids that Messages and Converse accept."""
 _IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 """Pattern of the tool names that Gemini accepts. Messages and Converse accept them as well."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -34,12 +34,12 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is folded.
+"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is folded into a schema.
 
 They are copied, or do not restrict the input."""
 _MAX_OWN_ID: Final = 128
-"""Maximum number of characters of an id in the form `ToolIds.own`. Such an id includes the tool's name, which may have
-64 characters."""
+"""Maximum number of characters of an id that `ToolIds.own` matches. Such an id includes the tool's name of up to 64
+characters."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested allOf, anyOf, oneOf and $ref that are folded (`tool_schema`). Real schemas have 1 or 2."""
 
@@ -51,7 +51,7 @@ class Names:
     """
 
     def __init__(self, *, leading_digits: bool = True) -> None:
-        """Begin without aliases. If `leading_digits` is false, no name of a tool may begin with a digit or a dash."""
+        """Begin without aliases. If `leading_digits` is false, no tool's name may begin with a digit or a dash."""
         self._form = _NAME if leading_digits else _IDENTIFIER
         self._client_names: dict[str, str] = {}
         self._properties: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Names:
         return self._client_names.get(made, made)
 
     def plain_schema(self, schema: Block) -> Block:
-        """Return a tool's schema in which aliases replace the names of top-level properties that Claude refuses."""
+        """Return a tool's schema with aliases for the top-level properties whose names Claude refuses."""
         properties, required = schema.get("properties"), schema.get("required")
         if not isinstance(properties, dict) or all(map(_PROPERTY.fullmatch, properties)):
             return schema
@@ -73,7 +73,7 @@ class Names:
         return made
 
     def plain_input(self, value: Block) -> Block:
-        """Return a call's input in which aliases replace names of properties, as in `plain_schema`."""
+        """Return a call's input with aliases for the names of its properties, as in `plain_schema`."""
         return {self._property(name): inner for name, inner in value.items()}
 
     @property
@@ -105,8 +105,8 @@ def tool_id(client_id: str, length: int = 0) -> str:
     """Return the id of a tool call, or a hash of the id if the model does not accept it (fabro#707).
 
     The call and its result get the same hash. If `length` is not 0, the model requires ids of exactly this length, of
-    letters and digits. A longer id is not cut, because the ids of some servers have a common beginning (`tooluse_`), so
-    that two cut ids could be equal.
+    letters and digits. A longer id is not cut: some servers' ids have a common beginning (`tooluse_`), so that two cut
+    ids could be equal.
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -127,16 +127,15 @@ def is_own_id(client_id: str, own: str) -> bool:
 class ToolIds:
     """The ids under which the provider gets the tool calls of one conversation.
 
-    These ids are valid, unique in the conversation, and the same each time that the client sends the conversation. The
+    They are valid, unique in the conversation, and the same each time that the client sends the conversation. The
     client's own ids may repeat, because some servers use the same ids in each turn (call_0, call_1). But providers
     refuse repeated ids.
     """
 
     length: int = 0
     own: str = ""
-    """A glob for the special ids that the model gives to its calls; "" if its ids are not special.
-
-    The model requires these ids back unchanged, and other providers refuse them."""
+    """A glob for the ids that the model requires back unchanged, and that other providers refuse; "" without such
+    ids."""
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
@@ -145,7 +144,7 @@ class ToolIds:
 
     @property
     def waiting(self) -> bool:
-        """True if calls of the assistant's last turn have no result yet."""
+        """True if a call of the assistant's last turn has no result yet."""
         return any(self._open.values())
 
     def assistant_turn(self) -> None:
@@ -163,11 +162,11 @@ class ToolIds:
         return made
 
     def answer(self, result: Block, key: str, at: str) -> bool:
-        """Give a tool result the provider's id of its call, in the field `key`, and return True.
+        """Write the provider's id of the call into the field `key` of a tool result, and return True.
 
-        Return False if an earlier result in this turn answered the same call. The content of `result` is then part of
-        the earlier result, and the caller must leave `result` out. Raises `Refused` for a result without a call. `at`
-        is the JSON pointer of the client's field that names the call.
+        Return False if an earlier result of this turn answers the same call. The earlier result then gets the content
+        of `result`, and the caller must leave `result` out. Raises `Refused` for a result without a call. `at` is the
+        JSON pointer of the client's field that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -181,14 +180,14 @@ class ToolIds:
         return False
 
     def unanswered(self) -> list[str]:
-        """Return the provider's ids of the calls without a result. This is called at the end of the user's turn."""
+        """Return the provider's ids of the calls that have no result at the end of the user's turn."""
         return [made for waiting in self._open.values() for made in waiting]
 
 
 def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block:
     """Return a tool's input schema in a form that providers and the model accept.
 
-    Constraints that are lost are reported as dropped. `at` is the JSON pointer of the schema in the client's request.
+    Lost constraints are reported as dropped. `at` is the JSON pointer of the schema in the client's request.
     """
     return tool_schema(schema if caps.schema_references else inline_references(schema, at, drop), name, at, drop)
 
@@ -196,9 +195,9 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
-    The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that these
-    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If the
-    object schema allows more, this is reported as dropped. `at` is the JSON pointer of the schema.
+    The top level of this form has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that these
+    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If it
+    allows more, this is reported as dropped. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -228,7 +227,7 @@ class _Folder:
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return the schema with its anyOf, oneOf, allOf and $ref folded into one object schema.
 
-        These keywords are folded only once for the same schema, so that circular references end.
+        A schema that occurs again is not folded again, so that circular references end.
         """
         own = {key: value for key, value in schema.items() if key not in _COMBINED}
         if depth > _MAX_FOLDS or id(schema) in self._seen:
@@ -251,7 +250,7 @@ class _Folder:
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
-    """Add the properties of the schema `inner` to the object schema `own`, into which `inner` is folded.
+    """Add the properties of the schema `inner` to the object schema `own`.
 
     `demanded` is false if `inner` is an alternative of anyOf or oneOf. Its required properties then stay optional.
     """

@@ -15,10 +15,9 @@ from typing import Any, Final
 Block = dict[str, Any]
 
 CONTINUE: Final = "Continue."
-"""Text of a user turn that is added after a last turn of the assistant (kortix#6489, hermes#101401).
+"""Text of a user turn that is added if the assistant has the last turn (kortix#6489, hermes#101401).
 
-Many models refuse to continue a turn of the assistant.
-"""
+Many models refuse to continue a turn of the assistant."""
 NO_OUTPUT: Final = "(no output)"
 """Text that replaces an empty or blank tool result.
 
@@ -28,10 +27,7 @@ NO_RESULT: Final = "No result was given for this tool call."
 
 
 class Located(Block):
-    """A block that was made from the client's value at the JSON pointer `at`.
-
-    Errors in the block are reported with `at`.
-    """
+    """A block that was made from the client's value at the JSON pointer `at`, which errors in the block name."""
 
     def __init__(self, at: str, block: Block) -> None:
         super().__init__(block)
@@ -39,10 +35,7 @@ class Located(Block):
 
 
 def pointer(block: Block, otherwise: str) -> str:
-    """Return the JSON pointer of the client's value from which a block was made.
-
-    Return `otherwise` if it is not known.
-    """
+    """Return the JSON pointer of the client's value from which a block was made; `otherwise` if it is not known."""
     return block.at if isinstance(block, Located) else otherwise
 
 
@@ -57,19 +50,18 @@ class Turn:
 
 
 def side(turn: Turn) -> str:
-    """Return the side of a turn, assistant or user. A system turn belongs to the user's side."""
+    """Return the side of a turn: assistant or user. A system turn is on the user's side."""
     return "assistant" if turn.role == "assistant" else "user"
 
 
 def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> int:
-    """Return how many system turns at the end of `run` can be sent as one system message.
+    """Return the number of system turns at the end of `run` that can be sent as one system message.
 
-    `run` has consecutive turns of the user's side. `mid_system` is true if the provider accepts system messages within
-    a conversation. Such a message must come directly after a user message, and either last or directly before an
-    assistant message (maximhq/bifrost#3945).
-
-    If `run` has only system turns, no user message precedes them, so the number is 0. But if calls are `waiting` for
-    results, the gateway adds a user message with the missing results before these turns, and all of them can be sent.
+    - `run` has consecutive turns of the user's side.
+    - `mid_system` is true if the provider accepts system messages within a conversation. Such a message must follow a
+      user message, and must be the last one or precede an assistant message (maximhq/bifrost#3945).
+    - If `run` has only system turns, no user message precedes them, so the result is 0. If calls are `waiting` for
+      results, the gateway adds a user message with the missing results, and all system turns can be sent.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0
@@ -78,7 +70,7 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
 def reminder(text: str) -> str:
     """Return the text of a system turn as text of the user, in the form that Claude Code uses between turns.
 
-    Moving the text into the system prompt would invalidate the prompt cache (bifrost#5931).
+    In the system prompt, the text would invalidate the prompt cache (bifrost#5931).
     """
     return f"<system-reminder>\n{text}\n</system-reminder>"
 

@@ -7,9 +7,9 @@ Used for dialects whose input count excludes cache tokens (Messages, Converse).
   each count that is not null. Other providers with this API first report a guess, and later the final counts
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
-- A count of 0 is not a real report, because no prompt has 0 tokens, and output does not shrink to 0. So the counts of
-  the prompt (input, cache reads and writes) are replaced together, and only if one of them is above 0. The output is
-  replaced only by a count above 0.
+- A count of 0 is no real report: no prompt has 0 tokens, and output does not shrink to 0. So the counts of the prompt
+  (input, cache reads and writes) are replaced together, if one of them is above 0. The output is replaced only by a
+  count above 0.
 - The counts are stored as reported. Only `usage` splits them into the kinds of tokens.
 """
 
@@ -24,7 +24,7 @@ from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
 PROMPT: Final = ("input", "cache_read", "cache_write")
 """Names of the counts of a prompt. `cache_write` is the sum of all cache writes."""
 WRITES: Final = ("cache_write_5m", "cache_write_1h")
-"""Names of the counts of cache writes by lifetime. `cache_write` includes these counts."""
+"""Names of the counts of cache writes by lifetime. `cache_write` includes both."""
 _OF_PROMPT: Final = (*PROMPT, *WRITES)
 NAMES: Final = (*_OF_PROMPT, "output", "reasoning")
 _NONE: Final[Mapping[str, int]] = dict.fromkeys(NAMES, 0)
@@ -48,14 +48,14 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace counts by those in a later report. A count that the report does not have is None."""
+        """Replace counts by those of a later report. A count that is not in the report is None."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
     def correct(self, counts: Mapping[str, int | None]) -> None:
-        """Replace counts by those on which the provider's invoice is based. A count of 0 or None replaces nothing."""
+        """Replace counts by those on the provider's invoice. A count of 0 or None replaces nothing."""
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
@@ -65,8 +65,8 @@ class Counts:
     def usage(self, marks: Marks) -> Usage:
         """Return the counts by kind.
 
-        Cache writes without a reported lifetime get the lifetime of the request's cache marks. If the marks have both
-        lifetimes, these writes count as writes of an hour, which cost more.
+        `marks` are the cache marks (`cache_control`, `cachePoint`) of the request. They tell the lifetime of cache
+        writes that were reported without one. If the marks have both lifetimes, one hour is assumed, which costs more.
         """
         counts = self._counts
         five, hour, unknown = counts["cache_write_5m"], counts["cache_write_1h"], self._unknown_writes
@@ -82,15 +82,15 @@ class Counts:
 
     @property
     def _unknown_writes(self) -> int:
-        """The number of tokens in cache writes whose lifetime was not reported."""
+        """Number of tokens in cache writes whose lifetime was not reported."""
         counts = self._counts
         return max(0, counts["cache_write"] - counts["cache_write_5m"] - counts["cache_write_1h"])
 
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
         """Replace the counts of the prompt.
 
-        A report may have only the sum of cache writes. If the earlier counts by lifetime exceed this sum, they are
-        discarded.
+        A report may have only the sum of cache writes. Earlier counts by lifetime are discarded if they exceed this
+        sum.
         """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]

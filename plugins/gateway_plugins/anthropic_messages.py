@@ -5,7 +5,7 @@
 - Anthropic's SDK for Go, when it is set up for Bedrock, turns calls of /v1/messages into calls of InvokeModel. It does
   so only if the path has no prefix. With a base URL that ends with /bedrock, the SDK sends /bedrock/v1/messages
   unchanged. So this plugin has routes below /bedrock too.
-- Bedrock's InvokeModel wraps the same bodies for Claude. It has a plugin of its own, `bedrock_model_invoke.py`.
+- Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
@@ -53,7 +53,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
 _AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-"""Suffixes of the hosts of Bedrock's endpoints, both bedrock-runtime's and bedrock-mantle's."""
+"""Suffixes of the hosts of Bedrock's endpoints, of bedrock-runtime as well as bedrock-mantle."""
 
 api = 1
 dialects = (_OWN,)
@@ -71,7 +71,7 @@ session_ids = messages_sessions.session_ids
 class Options(messages_betas.BetaOptions):
     """Options of the Messages API.
 
-    If the option `envelope` is not set, the provider's host tells whether the API is Anthropic's own or Bedrock's.
+    Without the option `envelope`, the provider's host tells whether the API is Anthropic's own or Bedrock's.
     """
 
     envelope: Literal["messages", "mantle"] | None = Field(
@@ -98,7 +98,7 @@ _THREAD: Final = "thread"
 An error that refuses this field gets the code `thread_unsupported_request` in `details`. Anthropic's SDKs then send the
 whole conversation instead (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
-"""Value of the header `anthropic-version` that is sent if the client sent none. The API requires the header."""
+"""Value of the header `anthropic-version` if the client sent none. The API requires the header."""
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
@@ -164,8 +164,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
     """Return the body's fields and the betas to send, without those that the model or the provider refuses.
 
-    The client's betas are read from both body and header, because Claude Code names different betas in each. The body
-    of a client of this API is changed only if betas must be left out.
+    The client's betas are read from both body and header, because Claude Code names different betas in each. If the
+    client uses this API, the body is changed only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []
@@ -180,18 +180,18 @@ def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members
 
 
 def _envelope(target: Target) -> str:
-    """Return which Messages API the provider has: "messages" (Anthropic's own) or "mantle" (Bedrock's).
+    """Return "messages" for Anthropic's own API, or "mantle" for Bedrock's.
 
-    The provider's option `envelope` decides. Without this option, the provider's host decides.
+    The option `envelope` decides. Without this option, the provider's host decides.
     """
     chosen = target.options.envelope if isinstance(target.options, Options) else None
     return chosen or ("mantle" if target.host.endswith(_AWS) else "messages")
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again: without the betas or the gateway's cache marks that the provider refused.
+    """Return the request to send again, without what the provider refused; None for any other problem.
 
-    Return None for any other problem.
+    That may be betas, or a `cache_control` that the gateway added.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed
@@ -234,7 +234,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(sse_api.SseEncoder):
-    """Encodes named events. Replaces the model's name in the reply by the name that the client used in the request."""
+    """Encodes named events. The model's name in the reply becomes the name that the client used in the request."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._model = request.model

@@ -76,9 +76,8 @@ reply_headers = runtime_api.reply_headers
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the parts of a request that are not billed as text, such as images.
-
-    Anthropic's own tools in `additionalModelRequestFields` are among these parts.
+    """Yield the parts of a request that are not billed as text: images, and Anthropic's tools in
+    `additionalModelRequestFields`.
     """
     yield from converse_billing.billed_parts(body)
     yield from messages_billing.of_tools(body.get(_MODEL_FIELDS))
@@ -110,10 +109,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the changed fields of the body, without unwanted betas and without the fields that need them.
+    """Return the changed fields of the body, without the betas that the provider's options drop or that the model has
+    refused.
 
-    A beta is unwanted if an option of the provider drops it, or if the model has refused it. Returns {} if no beta is
-    unwanted.
+    Fields that need such a beta are removed too. Returns {} if no beta is removed.
     """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
@@ -123,9 +122,9 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again: without the betas or the gateway's cache marks that the model refused.
+    """Return the request to send again, without what the model refused; None for any other problem.
 
-    Return None for any other problem. A Converse request names betas in `additionalModelRequestFields`.
+    That may be betas in `additionalModelRequestFields`, or a `cachePoint` that the gateway added.
     """
     if (changed := auto_cache.retried(request, problem, converse_auto_cache.unmarked)) is not None:
         return changed
@@ -155,7 +154,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - A frame after a complete stream is no error, and the client does not get it.
+    - A frame after that is no error. The client does not get it.
     """
 
     def __init__(self, operation: str = "") -> None:

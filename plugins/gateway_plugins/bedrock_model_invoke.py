@@ -1,7 +1,7 @@
 """Bedrock's InvokeModel, InvokeModelWithResponseStream and CountTokens.
 
-- For Claude, InvokeModel wraps Anthropic's dialect: the model is in the path, the API version in the body, and each
-  event is base64-encoded in a frame of type `chunk`.
+- For Claude, InvokeModel wraps Anthropic's dialect. The model is in the path and the API version in the body. Each
+  event of a stream is base64-encoded in a frame of type `chunk`.
 - Bodies for other model families are opaque: they are passed on unchanged, without being interpreted. Their tokens are
   counted from the reply's headers, from usage fields that some families write, and from
   `amazon-bedrock-invocationMetrics`.
@@ -102,7 +102,7 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The forms of files in request bodies: those of all model families together."""
+"""The forms that files have in request bodies of any model family."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -124,16 +124,16 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even one that accepts Chat bodies."""
+    """Return the dialect of a model's bodies: Anthropic's for Claude, and `OPAQUE` for any other model."""
     return caps.native_dialect if caps.native_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
     """Return the request with files in place of their URLs.
 
-    For CountTokens on Bedrock, return the reply instead, because counting takes several requests if Bedrock refuses the
-    first. If the provider's API is not InvokeModel, some of InvokeModel's headers may have no counterpart in that API.
-    These headers are reported as dropped.
+    - For CountTokens on Bedrock, return the reply instead. Counting takes several requests if Bedrock refuses the
+      first.
+    - If the provider has another API than InvokeModel, report headers that this API cannot express as dropped.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -169,9 +169,9 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again: without the betas or the gateway's cache marks that Bedrock refused.
+    """Return the request to send again, without what Bedrock refused; None for any other problem.
 
-    Return None for any other problem. Source: claude-code#56595.
+    That may be betas, or a `cache_control` that the gateway added. Source: claude-code#56595.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed
@@ -182,7 +182,9 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit in the body, under any of the names that model families use, or None."""
+    """Return the largest output limit in the body, under any of the names that model families use; None if there is
+    none.
+    """
     limits = (json_api.limit(request), *(runtime_api.limit(request, *path) for path in _LIMITS))
     return max((limit for limit in limits if limit is not None), default=None)
 
@@ -194,12 +196,12 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
 class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes chunks to the events inside them.
 
-    - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the last event has the
-      counts of cache tokens, in its metrics (litellm). So `message_delta` is held back until the next event comes. The
-      counts in the metrics of that event are then added to `message_delta`.
-    - Output tokens are counted without this delay: the meter (usage reader) gets their number in an extra event, which
-      no client receives.
-    - A chunk after `message_stop` is no error, and the client does not get it, because the reply is complete.
+    - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
+      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes, and
+      gets the counts of its metrics.
+    - The meter (usage reader) does not wait for this. It gets the number of output tokens in an extra event, which no
+      client receives.
+    - A chunk after `message_stop` is no error. The client does not get it, because the reply is complete.
     """
 
     def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
@@ -231,7 +233,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
 
     def _with_counts(self, body: bytes) -> bytes:
-        """Return the body of a reply that is not a stream, with the token counts that only the reply's headers have."""
+        """Return a reply that is not a stream, with the token counts that only its headers have."""
         members = json_api.json_members(body)
         usage = lenient.mapping(json_api.reply_member(members, "usage"))
         self._reports.add(usage)
@@ -289,7 +291,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
     The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A part in the
-    form of another family is not billed as text either, because a model refuses or ignores it.
+    form of another family is no text either: a model refuses or ignores it.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)
@@ -299,10 +301,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places of the texts in a request, in a reply, or in an event of a stream.
+    """Return where texts are in a request, in a reply, or in an event of a stream.
 
-    A request has the form of Anthropic's API, or that of Converse (requests for Nova, and some requests of
-    CountTokens). In any other form, every string counts as a text.
+    A request has the form of Anthropic's API, or of Converse (for Nova, and in some requests of CountTokens). In any
+    other form, every string counts as a text.
     """
     # a member that some model ignores must not hide the text of another member from filters
     if event.kind == REQUEST:
@@ -336,10 +338,7 @@ def meter(request: ClientRequest, target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes events of Anthropic's dialect to Bedrock's chunks.
-
-    Adds Bedrock's invocation metrics to the last chunk.
-    """
+    """Encodes events of Anthropic's dialect to Bedrock's chunks, and adds invocation metrics to the last chunk."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request

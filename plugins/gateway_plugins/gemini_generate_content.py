@@ -1,7 +1,7 @@
 """Google's Gemini API: POST /v1beta/models/{model}:generateContent, :streamGenerateContent and :countTokens.
 
-- The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha, because the google-genai SDK uses /v1
-  since version 3, and older versions use /v1beta.
+- The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha: the google-genai SDK uses /v1 since
+  version 3, and older versions use /v1beta.
 - Every event of a stream is a whole `GenerateContentResponse`. There is no terminal event (`dialects/.../facts.py`).
 
 Source: the Gemini API's reference (Generating content, Counting tokens), and the google-genai SDK.
@@ -75,7 +75,7 @@ _FORMS: Final = ("", "json", _SSE)
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
-"""Field of a countTokens request. It contains a whole generateContent request with the model's name."""
+"""Field of a countTokens request with a whole generateContent request, which names the model too."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
 """Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
 
@@ -89,7 +89,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def _form(query: str) -> str:
-    """Return the form of the reply that a query asks for, such as `sse` or `json`; "" if it asks for none.
+    """Return the form of the reply that a query names, such as `sse` or `json`; "" if it names none.
 
     Google allows options after a semicolon (`json;enum-encoding=int`). They are left out.
     """
@@ -164,8 +164,8 @@ class GeminiDecoder(sse_api.SseDecoder):
 
     - A stream in the form of a JSON array is complete at its closing bracket.
     - Some servers write a finish reason into chunks that are not the last (BerriAI/litellm#2195,
-      router-for-me/CLIProxyAPI#5651). So a candidate goes on if it comes again without a finish reason. If every chunk
-      so far had a finish reason, the stream is read to its end.
+      router-for-me/CLIProxyAPI#5651). So a later chunk without a finish reason means that its candidate goes on. If
+      every chunk so far had a finish reason, more may follow, and the stream is read to its end.
     - A chunk with a block reason is the only chunk of its stream.
     """
 
@@ -202,8 +202,8 @@ class GeminiDecoder(sse_api.SseDecoder):
         return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
 
     def _note(self, event: Event) -> bool:
-        """Note for each candidate in a chunk whether it has finished. Always return False: no event is known to be the
-        last.
+        """Note for each candidate in a chunk whether it has finished. Always returns False, because no chunk is
+        known to be the last.
         """
         data = event.data
         self._is_blocked = self._is_blocked or bool(gemini_facts.block_reason(data))

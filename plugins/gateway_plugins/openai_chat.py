@@ -66,10 +66,10 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload, which some servers
-add."""
+"""Payloads of the terminal event. Case is ignored. Some servers add blanks or quotes around a payload, which are
+ignored too."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Names of fields of a chunk. Every chunk has at least one of them."""
+"""Names of fields, of which every chunk has at least one."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -113,10 +113,10 @@ class ChatDecoder(sse_api.SseDecoder):
 
     - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later.
     - Some servers send neither usage nor [DONE] (textgen#4778, ik_llama.cpp#467). If such a server closes the
-      connection cleanly after the finish reason, the reply is complete, and the decoder adds an event [DONE] without a
+      connection cleanly after the finish reason, the reply is complete. The decoder then adds an event [DONE] without a
       payload.
-    - `"usage": null` in a chunk announces that usage is reported at the end. If that report is missing, the stream was
-      cut (OpenAI's API reference, `stream_options`).
+    - `"usage": null` in a chunk announces a report of usage at the end. If that report is missing, the stream was cut
+      (OpenAI's API reference, `stream_options`).
     - If the client requested several answers, each has its own finish reason.
     """
 
@@ -176,7 +176,7 @@ def _kind(name: str, payload: bytes) -> str:
 
 
 def _failure(event: Event) -> Problem | None:
-    """Return the problem that an event reports in place of a chunk, or None.
+    """Return the problem that an event reports instead of a chunk; None if it reports none.
 
     Servers report a failure as an event `error`, in a field `error`, or as an object without choices. That object has
     `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
@@ -197,7 +197,7 @@ def _has_words(data: dict[str, Any]) -> bool:
 
 
 _METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Pattern for the fields of chunks that the meter reads. Other chunks are not decoded for the meter."""
+"""Pattern for the fields of chunks that the meter (usage reader) reads. It does not decode other chunks."""
 
 
 class ChatMeter:

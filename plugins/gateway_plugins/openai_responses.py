@@ -71,7 +71,7 @@ _FAILURE_CODES: Final = {
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Code in `response.failed` for each of these error codes of the gateway. Any other error gets `server_error`."""
+"""Code in `response.failed` for these error codes of the gateway. Any other error has the code `server_error`."""
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
@@ -153,8 +153,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 class Encoder(sse_api.SseEncoder):
     """Encodes named events.
 
-    Keeps the event `response.created` and the last event, because the events that report a failure repeat parts of
-    them.
+    Keeps the event `response.created` and the last event, because the events for a failure repeat parts of both.
     """
 
     def __init__(self, request: ClientRequest) -> None:
@@ -191,7 +190,7 @@ class Encoder(sse_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the fields of an event's payload; {} if there is no event or its payload is not JSON."""
+    """Return the fields of an event's payload; {} if there is no event, or if its payload is no JSON object."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

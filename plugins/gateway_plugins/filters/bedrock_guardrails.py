@@ -1,8 +1,9 @@
 """Checks prompts and replies with a guardrail of Amazon Bedrock (ApplyGuardrail), whatever provider serves the call.
 
-- A text that the guardrail blocks ends the call with the guardrail's own message. A text that it masks is replaced.
-- A reply that streams is checked in pieces of `characters`, and each piece waits for its check. AWS bills each 1,000
-  characters of a text, for each policy; the gateway does not add this to the cost of the call.
+- If the guardrail blocks a text, the call ends with the guardrail's own message. If it masks a text, the masked text is
+  used.
+- A streamed reply is checked in pieces of `characters`, and each piece waits for its check. AWS bills each 1,000
+  characters of a text, for each policy. The gateway does not add this to the cost of the call.
 
 Source: AWS's API reference of Bedrock Runtime, ApplyGuardrail.
 """
@@ -77,7 +78,7 @@ class Guardrail:
         return text
 
     async def _apply(self, source: Literal["INPUT", "OUTPUT"], texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts as the guardrail has masked them. Raises `Refused` if it blocks one of them."""
+        """Return the texts as the guardrail masks them. Raises `Refused` if it blocks one of them."""
         reply = await self._http.send(
             "POST",
             self._url,

@@ -21,7 +21,7 @@ blocks = True
 
 _CODE: Final = "blocked_word"
 _LONGEST_WORD: Final = 4096
-"""Maximum number of characters that are held back while no blank comes that would end the word."""
+"""Maximum number of characters that are held back to wait for the blank at the end of a word."""
 
 
 class Settings(filters.Settings):
@@ -67,8 +67,8 @@ class Words:
     def _end(self, piece: str) -> int:
         """Return the index before which all words and phrases of a text are complete.
 
-        Normally this index is just after a blank. The last characters of the text always come after the index, because
-        they may be the beginning of a phrase.
+        It is usually just after a blank. It leaves out the last characters of the text, because they may begin a
+        phrase.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))

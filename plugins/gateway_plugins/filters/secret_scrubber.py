@@ -1,10 +1,10 @@
 """Replaces secrets in prompts, tool results and replies, before they leave for a provider or for a client.
 
-- Each built-in kind is a sort of key with a published form, usually a prefix such as `ghp_`. Sources: GitHub's list of
-  patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
+- Each built-in kind of secret is a key with a published form, usually a prefix such as `ghp_`. Sources: GitHub's list
+  of patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
   page on keys.
-- In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key.
-  Text before a blank is usually passed on, so patterns in the configuration should not match blanks.
+- In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key. Text
+  before a blank is usually passed on, so patterns in the configuration should not match blanks.
 - A changed prompt misses the provider's prompt cache. The same secret is always replaced by the same text, so later
   turns hit the cache again.
 - Thinking is not changed, because the provider has signed it.
@@ -31,10 +31,9 @@ class Form(NamedTuple):
     """The form of one kind of secret."""
 
     marks: tuple[str, ...]
-    """Strings for a quick search: each secret of this kind contains one of them. A text with none of them has no such
-    secret."""
+    """Strings for a quick search. Each secret of this kind contains one of them."""
     pattern: str
-    """Regular expression for a secret of this kind. Its matches have a maximum length, so that a stream is never held
+    """Regular expression for a secret of this kind. The length of a match is limited, so that a stream is never held
     back forever."""
 
 
@@ -71,13 +70,13 @@ KINDS: Final = {
 _LONGEST: Final = 10_000
 """Maximum number of characters that are held back until a secret ends."""
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=-"
-"""The characters of keys. A run of them at the end of a text may be the beginning of a key."""
+"""Characters of keys. A run of them at the end of a text may be the beginning of a key."""
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
 """Pattern for the end of a text that may continue with a secret key of AWS, such as `aws_secret_key = wJal`.
 
-The pattern contains the key's name, because the key itself has no form that can be recognized."""
+The key itself has no form that can be recognized, so its name is searched for."""
 _NAMED_LENGTH: Final = 80
 
 
@@ -110,10 +109,11 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return one pattern for all secrets to look for, and the marks of these secrets (`Form.marks`).
+    """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
 
-    `left` has the kinds that are not replaced, and `own` has the patterns in the configuration. Those patterns have no
-    marks. If there are any, no marks are returned, and every text is searched.
+    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. There are no strings for a
+    quick search of these, so with `own` patterns the second result is empty, and every text is searched with the
+    pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"
@@ -157,7 +157,7 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return the index up to which a text can be passed on, because no secret continues beyond this index."""
+    """Return the index up to which a text can be passed on: no secret continues beyond it."""
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

@@ -1,8 +1,8 @@
 """Fields of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
 
 - InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-  InvokeModelRequest). Anthropic's own API has none of them. If a request to that API names a guardrail, it is refused
-  with a 400, because its answer would not be guarded. The other fields are reported as dropped.
+  InvokeModelRequest). Anthropic's own API has none of them. There, a request with a guardrail is refused with a 400,
+  because its answer would not be guarded. The other fields are reported as dropped.
 - A tag is written around the text of `guardContent`. The name of the tag ends with a random suffix, so that no other
   text can close the tag. The suffix is also written into the body, where the guardrail reads it (AWS user guide, "Apply
   tags to user input").
@@ -25,7 +25,7 @@ _INVOKE: Final = "bedrock_model_invoke"
 """Name of the compatibility flag for InvokeModel, the API that accepts these headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
-"""Number of random bytes that are written as a tag's suffix, in hexadecimal. Bedrock allows up to 20 characters."""
+"""Number of random bytes in a tag's suffix. They are written in hexadecimal: Bedrock allows up to 20 characters."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",
@@ -36,7 +36,9 @@ _USUAL: Final = {
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for the provider. Raises `Refused` for a guardrail if the provider has no guardrails."""
+    """Return the headers for the provider. Raises `Refused` if the request names a guardrail and the provider has
+    none.
+    """
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {
         "/serviceTier": ("service-tier", converse_read_options.service_tier(top, drop)),
@@ -59,7 +61,7 @@ _TAG: Final = "amazon-bedrock-guardrails-guardContent_"
 
 
 def has_headers(target: Target) -> bool:
-    """Return whether the provider's API is InvokeModel, which takes a service tier and other options in headers."""
+    """Return whether the provider's API is InvokeModel, which has headers for a service tier and other options."""
     return target.flag == _INVOKE
 
 
@@ -78,9 +80,9 @@ def guard_config(tag: str) -> dict[str, Any]:
 
 
 def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for `guardrailConfig`; {} if the request has none.
+    """Return the headers for `guardrailConfig`; {} if the request names no guardrail.
 
-    Raises `Refused` for a guardrail if the provider has no guardrails.
+    Raises `Refused` if it names one and the provider has no guardrails.
     """
     if not config:
         return {}

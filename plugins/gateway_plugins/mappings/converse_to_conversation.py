@@ -31,7 +31,7 @@ class Mapper:
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
-    """Names of the tools that a message removed and that no later message added again."""
+    """Names of the tools that a message removed and no later message added again."""
 
     def add_messages(self, top: Members) -> None:
         """Add the system prompt and then all messages to the conversation."""
@@ -45,11 +45,11 @@ class Mapper:
                 self._assistant(message)
 
     def _text(self, blocks: Sequence[converse_values.Block]) -> str:
-        """Return the texts of a system prompt or system message as one text."""
+        """Return all texts of a system prompt or system message as one text."""
         return "\n\n".join(part["text"] for part in self._parts(blocks) if part.get("text", "").strip())
 
     def _user(self, message: Message) -> None:
-        """Add a user message. Each tool result becomes a message of its own. The rest of the content follows as one
+        """Add a user message. Each tool result becomes a message of its own. The other content follows as one
         message.
         """
         others: list[Block] = []

@@ -97,8 +97,8 @@ class Mapper:
     def file(self, part: File) -> list[Block]:
         """Return a file as a block.
 
-        If the client wants a guardrail to check the file, this wish is reported as dropped: InvokeModel can only mark
-        text for a guardrail.
+        InvokeModel's guardrails check only text. If the client wants a guardrail to check the file, this is reported as
+        dropped.
         """
         if part.guarded and self.guard_tag:
             self.drop(part.at)
@@ -115,8 +115,8 @@ class Mapper:
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result. A model without citations accepts no search results, so it gets the text of the
-        result.
+        """Return a search result. For a model without citations, return its text, because such a model accepts no
+        search results.
         """
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]

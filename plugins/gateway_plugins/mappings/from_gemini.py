@@ -1,8 +1,9 @@
-"""Translation of generateContent requests, which is the same for every upstream dialect.
+"""Translation of generateContent requests.
 
-Only three arguments of `translate` differ: the name of the upstream dialect, the mapping of the request's values to a
-body, and the reader of replies. The request is read in `dialects/gemini_generate_content/read_options.py`, and the
-reply is written in `dialects/gemini_generate_content/emit.py`.
+It is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the mapping of
+the request's values to a body, and the reader of replies. The request is read in
+`dialects/gemini_generate_content/read_options.py`, and the reply is written in
+`dialects/gemini_generate_content/emit.py`.
 """
 
 from __future__ import annotations

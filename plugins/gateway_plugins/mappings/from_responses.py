@@ -1,8 +1,8 @@
-"""Translation of Responses requests, which is the same for every upstream dialect.
+"""Translation of Responses requests.
 
-Only three arguments of `translate` differ: the name of the upstream dialect, the mapping of the request's values to a
-body, and the reader of replies. The request is read in `dialects/openai_responses/read_options.py`, and the reply is
-written in `dialects/openai_responses/emit.py`.
+It is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the mapping of
+the request's values to a body, and the reader of replies. The request is read in
+`dialects/openai_responses/read_options.py`, and the reply is written in `dialects/openai_responses/emit.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway_plugins.shared.reply_events import Translation
 class _Recorder:
     """A callback for dropped fields (`flag.Drop`) that also collects their JSON pointers.
 
-    It is a class and not a closure, because closures cannot be sent to worker processes.
+    It is a class, because a closure cannot be sent to a worker process.
     """
 
     drop: Drop

@@ -39,7 +39,7 @@ class Mapper:
     breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
-    """Names of the tools that the messages call. If the provider gets an alias of a name, the alias is here."""
+    """Names of the tools that the messages call, as they are sent to the provider."""
     _documents: DocumentNames = field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
@@ -62,7 +62,7 @@ class Mapper:
         return place_cache_points(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
-        """Return the blocks of a message. A cache point follows each block with a `cache_control` of the client."""
+        """Return the blocks of a message. A cache point follows each block that has a `cache_control`."""
         blocks: list[Block] = []
         for block in content:
             made = _MAPPED[type(block)](self, block)

@@ -1,4 +1,4 @@
-"""Mapping of the messages of a plain request to a `Conversation`, which Chat and Gemini have in common.
+"""Mapping of the messages of a plain request to a `Conversation`, for providers of Chat and of Gemini.
 
 Plain requests are defined in `shared/plain_request.py`, and conversations in `shared/conversation.py`. The
 `Conversation` applies the provider's rules for the sequence of messages. Cache breakpoints are reported as dropped,

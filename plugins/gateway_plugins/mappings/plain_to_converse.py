@@ -1,8 +1,8 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Bedrock Converse request.
 
-Rules for every request to Converse are in `dialects/bedrock_converse/`: for turns in `demand`, for tools in `tools`,
-for the answer's format in `output`, and for parameters in `options`. Only the capabilities of a model (`Caps`) tell
-what it accepts. Sources: botocore's service model, recorded traffic, and issues of other projects that the tests name.
+Rules for every request to Converse are in `dialects/bedrock_converse/`: `demand` (turns), `tools`, `output` (the
+answer's format) and `options` (parameters). Only the capabilities of a model (`Caps`) tell what it accepts. Sources:
+botocore's service model, recorded traffic, and issues of other projects that the tests name.
 """
 
 from __future__ import annotations
@@ -143,9 +143,8 @@ class _Conversion:
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and fields that ask for the tool choice.
-
-        Those fields belong into `additionalModelRequestFields`.
+        """Return `outputConfig`, `toolConfig`, and fields for `additionalModelRequestFields` that set the tool
+        choice.
         """
         request, caps, drop = self._request, self._caps, self._drop
         specs = converse_tools.build_tools(request.tools.tools, self.names, self._breakpoints, caps, drop)
@@ -171,7 +170,7 @@ class _Conversion:
     def _guardrail(self) -> Block:
         """Return `guardrailConfig`.
 
-        If the reply is not streamed, `streamProcessingMode` is left out, because Converse refuses it then.
+        Converse refuses `streamProcessingMode` for a reply that is not streamed, so it is then left out.
         """
         config = self._request.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}

@@ -93,10 +93,9 @@ class _Conversion:
         return {name: value for name, value in members.items() if value}
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return `outputConfig`, `toolConfig`, and fields that ask for the tool choice.
+        """Return `outputConfig`, `toolConfig`, and fields for `additionalModelRequestFields` that set the tool choice.
 
-        Those fields belong into `additionalModelRequestFields`. `called` has the names of the tools that were called
-        earlier in the conversation.
+        `called` has the names of the tools that were called earlier in the conversation.
         """
         caps, drop = self._caps, self._drop
         offered = messages_read_options.tools(self._top, drop)
@@ -116,10 +115,10 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return the fields of `additionalModelRequestFields` that only Claude accepts: betas and an effort.
+        """Return the fields of `additionalModelRequestFields` that only Claude accepts: betas, and an effort for the
+        whole answer.
 
-        The effort applies to the whole answer, not only to thinking. For other models, the betas are reported as
-        dropped.
+        For other models, the betas are reported as dropped.
         """
         caps, drop, named = self._caps, self._drop, messages_betas.request_betas(self._request)
         if not caps.tool_choice_fields:

@@ -1,6 +1,6 @@
 """Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
-- The body is that of Anthropic's own Messages API. For another API with this body, such as Bedrock's InvokeModel, the
+- The body is written for Anthropic's own Messages API. For another API with such a body, as Bedrock's InvokeModel, the
   provider's plugin then changes the fields that differ (version, model and stream).
 - Messages are mapped in `mappings/converse_to_turns.py`, and fields that become headers in
   `mappings/converse_on_invoke.py`. The other fields are mapped here.
@@ -53,7 +53,8 @@ provider's plugin later drops those that its API does not accept.
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
 """Anthropic's beta for adding and removing tools within a conversation (toolAddition and toolRemoval in Converse)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of fields with the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
+"""JSON pointers of fields with the effort of the whole answer. For Claude, the effort of thinking is another
+setting."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
@@ -121,8 +122,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the fields `system` and `messages`.
 
-        `prefill` is true if the model can continue an assistant message at the end. A model that always thinks cannot,
-        and no model can while the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue an assistant message at the end. This is impossible for a model that
+        always thinks, and while the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -133,7 +134,7 @@ class _Conversion:
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
         """Return the fields `tools` and `tool_choice`, and `output_config` with the answer's format.
 
-        If the format can only be asked for by a hint, the hint is appended to `system`.
+        If the model can get the format only as a hint, the hint is appended to `system`.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)
@@ -152,10 +153,7 @@ class _Conversion:
 
 
 def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
-    """Return Anthropic's own tools, such as computer use, from `additionalModelRequestFields`.
-
-    Converse itself has no field for such tools.
-    """
+    """Return Anthropic's own tools, such as computer use, which Converse has only in `additionalModelRequestFields`."""
     tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
     if not all(isinstance(tool, dict) for tool in tools):
         raise invalid(f"{EXTRAS[1:]}.tools must be objects", f"{EXTRAS[1:]}.tools")
@@ -165,9 +163,8 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Separate an effort for the whole answer from an effort for thinking.
 
-    Returns the parameters without the answer's effort, and the fields of a Messages body that ask for this effort. In
-    three cases the parameters are returned unchanged, with no fields: the request has no effort for the whole answer,
-    the effort belongs to the thinking that the request asks for, or the model is not Claude.
+    Returns the parameters without the answer's effort, and the fields of a Messages body with this effort. The
+    parameters are returned unchanged if the model is not Claude, or if the effort belongs to the requested thinking.
     """
     thinking = requested.thinking
     is_answers = thinking.effort_at in _ANSWER_EFFORT_AT and thinking.effort not in {"", "none"}

@@ -48,7 +48,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body of the Gemini request, and the name of the schema tool, which is "" if there is none."""
+    """Return the body of the Gemini request, and the name of the schema tool; "" if there is none."""
     top, caps, rules = request.top, target.caps, generation(target.model)
     converse_read_options.refuse_unservable(top)
     converse_read_options.refuse_guardrail(top, drop)
@@ -84,9 +84,8 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 def _output(
     request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, rules: Generation, drop: Drop
 ) -> FormattedOutput:
-    """Return the fields for the tools, the tool choice and the answer's format.
-
-    Tools that the conversation removed are left out.
+    """Return the fields for the tools, the tool choice and the answer's format, without tools that the conversation
+    removed.
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = offer(tools, converse_read_options.choice(request.top, extra))

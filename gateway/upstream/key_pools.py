@@ -57,7 +57,7 @@ class KeyState:
         return self._refused_at is not None
 
     def rest(self, model: str, seconds: float) -> None:
-        """Let the key rest for a model for `seconds`, but at most for `MAX_HELD` seconds."""
+        """Let the key rest for a model: for `seconds`, but at most for `MAX_HELD` seconds."""
         until = self.pool.clock() + min(seconds, MAX_HELD)
         self._rests[model] = max(until, self._rests.get(model, 0.0))
 
@@ -137,7 +137,7 @@ class KeyPool:
         return self._take(self._of_session(free, session, sticky_seconds), session) if free else None
 
     def next_free(self, model: str, session: Session) -> KeyState:
-        """Choose the key that will be free first, because all keys rest, and return it."""
+        """Choose the key that will be free first, and return it. This is for a call that comes while all keys rest."""
         return self._take(min(self.states, key=lambda state: (state.is_refused, state.free_in(model))), session)
 
     @property

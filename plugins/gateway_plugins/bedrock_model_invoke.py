@@ -133,7 +133,7 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
 
     - For CountTokens on Bedrock, return the reply instead. Counting takes several requests if Bedrock refuses the
       first.
-    - If the provider has another API than InvokeModel, report headers that this API cannot express as dropped.
+    - If the provider's API is not InvokeModel, headers that this API does not have are reported as dropped.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -197,8 +197,8 @@ class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes chunks to the events inside them.
 
     - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
-      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes, and
-      gets the counts of its metrics.
+      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes. If
+      that event has metrics, their counts are added to `message_delta`.
     - The meter (usage reader) does not wait for this. It gets the number of output tokens in an extra event, which no
       client receives.
     - A chunk after `message_stop` is no error. The client does not get it, because the reply is complete.

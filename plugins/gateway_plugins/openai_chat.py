@@ -197,7 +197,7 @@ def _has_words(data: dict[str, Any]) -> bool:
 
 
 _METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Pattern for the fields of chunks that the meter (usage reader) reads. It does not decode other chunks."""
+"""Pattern for the fields of chunks that the meter (usage reader) reads. The meter does not decode other chunks."""
 
 
 class ChatMeter:

@@ -98,10 +98,9 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows of which a source no longer lists some prices, although the file still has them.
+    """Rows with prices that a source no longer lists, although the file still has them.
 
-    A value is the row's field `dropped`, which names these prices. Only rows whose `dropped` is new or changed are
-    here."""
+    A value is the row's field `dropped`, which names these prices. Rows with an unchanged `dropped` are left out."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """New and changed rows with implausible prices or with jumps, and the reasons for doubt."""
 

@@ -33,7 +33,7 @@ PER_MILLION: Final = 6
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
 
-Any other name is a separate tier. Without a price for that tier, its price is unknown. The standard price would be
+Any other name is a separate tier. If a model has no prices for that tier, they are unknown. The standard price would be
 wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, and Bedrock's
 latency-optimised inference ("optimized") costs more. An operator can add prices in a price file."""
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
@@ -44,10 +44,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that another kind includes: `input` includes the image tokens of the input.
+"""Kinds of tokens that another kind includes. For example, `input` includes image tokens.
 
-A value is a pair: the other kind, and True if a model without a separate price charges the other kind's price. If
-False, as for audio, the price is then unknown."""
+The second value is True if the other kind's price applies to a model without a separate price. If it is False, as for
+audio, the price is then unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -139,7 +139,7 @@ def nanodollars(amounts: Iterable[Amount]) -> int:
 
 
 def _rounded(units: int, places: int) -> int:
-    """Return an amount in units of 10**-places USD in nanodollars, rounded half up."""
+    """Convert an amount from units of 10**-places USD to nanodollars, rounded half up."""
     scale: int = 10 ** (places - NANO)
     return (2 * units + scale) // (2 * scale)
 
@@ -157,7 +157,8 @@ class Priced:
     """Ascending pairs (Unix time from which the prices are valid, prices). Before the first time, the first prices
     apply."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the configuration multiplies the published price. The prices in `periods` already include it."""
+    """Factor by which the configuration multiplies the published price. The prices in `periods` already include this
+    factor."""
     places: int = PLACES
     """Decimal places of the integer prices: their unit is 10**-places USD."""
     modifiers: Modifiers = NO_MODIFIERS

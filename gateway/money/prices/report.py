@@ -74,7 +74,10 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines with rows of the same seller. Rows with the same field `dropped` share one line."""
+    """Yield lines that name rows and prices that a source no longer lists.
+
+    Rows of one seller with the same field `dropped` share one line.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
         groups.setdefault((key.book, text), []).append(key.name.removeprefix(f"{key.book}/"))
@@ -83,7 +86,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines with rows and their texts. Rows that differ only in their region share one line."""
+    """Yield a line for each row with its text. Rows that differ only in their region share one line."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

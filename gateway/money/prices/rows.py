@@ -133,7 +133,7 @@ def _rates(entry: Entry) -> Rates:
 def _steps(prices: Entry, standard: Units) -> Steps:
     """Return the prices of one tier by length of the prompt.
 
-    A tier without a price of a search has the standard tier's (Anthropic's and OpenAI's price pages).
+    If the tier has no price of a search, the standard tier's price is used (Anthropic's and OpenAI's price pages).
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))

@@ -1,6 +1,6 @@
 """The prices of a provider's models.
 
-- They depend on the provider's price list (`cost_basis`), the model's name and the rules in `model_cost_map`.
+- A price depends on the provider's price list (`cost_basis`), the model's name and the rules in `model_cost_map`.
 - The id of a Bedrock model may begin with a region (`us.`). For any other id, the price list determines the region.
 - An unknown price is None, never a guess.
 
@@ -177,9 +177,9 @@ class Prices:
         return "inferred" if self._infer and inferred(provider.price_lists) else "none"
 
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
-        """Return the prices of a model in a price list.
+        """Return the prices of a model in a price list; None if the list or the model is unknown.
 
-        Return None if the list or the model is unknown. The id of the model may not contain its name, as in an ARN.
+        A model whose id does not contain the model's name, such as an ARN, is unknown.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -189,7 +189,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        The operator's rows replace the rows of the built-in table from their first day on.
+        From their first day on, the operator's rows replace those of the built-in table.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)
@@ -223,7 +223,7 @@ def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
     """Return the price lists that are used if the configuration names none.
 
     `price_lists` has the price list of each compatibility flag of the provider. Bedrock's list depends on the region,
-    which a flag does not tell. So there is none for a provider with a Bedrock flag.
+    which a flag does not tell. So a provider with a Bedrock flag gets no list.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 
@@ -236,8 +236,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The first rule of `model_cost_map` that matches the model names the model whose price is used. Without such a rule
-    or name, it is the underlying model (`base_models`) or the model itself.
+    The first rule of `model_cost_map` that matches the model may name another model, whose price is used. Otherwise it
+    is the price of the underlying model (`base_models`) or of the model itself.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)

@@ -38,7 +38,7 @@ MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
 """Chains of money buckets in the form in which they are stored: name and rule (`Rule.terms`) of each bucket."""
 
 MAX_KEPT: Final = 1_000
-"""Maximum number of balances in one entry of the journal, because an entry is one line."""
+"""Maximum number of balances in one entry of the journal. An entry is one line, which must not become too long."""
 
 
 class StoredBalance(Protocol):

@@ -89,8 +89,8 @@ def exceeded(chain: Links, now: int) -> Exceeded:
 def _wait(chain: Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The buckets refill at different rates, so the time is found by bisection, to within a second. At the upper end of
-    the search, one bucket alone has gained `missing` units, or all buckets are full.
+    The buckets refill at different rates, so the time is found by bisection, to within a second. The search ends where
+    one bucket alone has gained `missing` units, or where all buckets are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

@@ -80,8 +80,8 @@ class RateLimit:
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    The merged chain has each of their quotas once, in the order of the first occurrence. No quota is left out, because
-    an additional grant must never reduce what a caller may use.
+    The merged chain has each quota of these chains once, in the order of the first occurrence. No quota is left out,
+    because an additional grant must never reduce what a caller may use.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:

@@ -62,7 +62,7 @@ SEARCH_FEE: Final = 35_000_000
 """Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
 grounding)."""
 _UNITS: Final = 10**6
-"""Number of units of `Priced.unit` in one nanodollar."""
+"""Number of units of 1e-15 USD in one nanodollar."""
 _WORD: Final = b"abcdefghijklmnopqrstuvwxyz "
 
 
@@ -248,7 +248,7 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
 
     - No count is lower than the reported one. If the provider reported nothing, the input is the estimate from before
       the call.
-    - The model is assumed to have written `TOKENS_PER_SECOND` during all `seconds` of the call, but at most half of the
+    - The output is assumed to be `TOKENS_PER_SECOND` times the `seconds` of the call. It is limited to half of the
       estimated output, because most of a long call is waiting.
     """
     usage = facts.usage if facts is not None else Usage()

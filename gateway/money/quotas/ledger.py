@@ -152,7 +152,7 @@ class Ledger:
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
         """Charge several amounts, each to its own claims, and release the reservation, as `charge` does.
 
-        A bucket with several of the amounts is charged their sum.
+        If several of the amounts concern one bucket, the bucket is charged their sum.
         """
         if reservation.charges is None:
             _end(reservation)

@@ -45,9 +45,9 @@ class Obtained(NamedTuple, Generic[T]):
 
 
 class Renewed(Generic[T]):
-    """One credential. `obtain` obtains it, and may raise `CredentialFailed`. `now` is the provider's clock.
+    """A credential that is renewed before it expires. `obtain` obtains it, and may raise `CredentialFailed`.
 
-    `failed` is called after each failure of `obtain`.
+    `now` is the provider's clock. `failed` is called after each failure of `obtain`.
     """
 
     __slots__ = ("_again_at", "_current", "_failed", "_failure", "_now", "_obtain", "_renew_at", "_task")

@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
 
     provider: str
     model: str
-    """The model's name; "" for the whole provider, because it refuses the key."""
+    """The model's name; "" if the provider refuses the key, which concerns all its models."""
     state: State
     cause: Cause
     calls: int
@@ -86,7 +86,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Rest:
-    """The rest of a provider that refuses the gateway's key. Until its end, the provider gets no calls."""
+    """The time for which a provider gets no calls, because it refuses the gateway's key."""
 
     since: float
     until: float
@@ -292,7 +292,7 @@ class Health:
         return passes
 
     def _accept(self, provider_id: str, began: float) -> None:
-        """End the rest of a provider, because it has accepted the key in an attempt.
+        """Let a provider have calls again, because it has accepted the key in an attempt.
 
         `began` is the time at which the attempt began. An attempt that began before the refusal of the key is ignored.
         """
@@ -324,7 +324,9 @@ class Health:
 
 
 def _way(provider: Provider) -> tuple[object, ...]:
-    """Return the settings that determine how a provider is reached. If they change, earlier failures say nothing."""
+    """Return the settings that determine how a provider is reached. If they change, earlier failures no longer
+    matter.
+    """
     return (
         provider.baseurl,
         provider.apikey,

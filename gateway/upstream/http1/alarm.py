@@ -12,7 +12,7 @@ from math import inf
 
 
 class Alarm:
-    """Calls a function at a time of the event loop's clock. A later `set` replaces both."""
+    """Calls a function at a time of the event loop's clock. A later `set` replaces both function and time."""
 
     __slots__ = ("_at", "_handle", "_loop", "_ring")
 

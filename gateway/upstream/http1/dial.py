@@ -124,7 +124,7 @@ class Dialer:
 
 
 async def _tunnel(loop: asyncio.AbstractEventLoop, made: socket.socket, origin: Origin, proxy: Proxy) -> None:
-    """Request a tunnel to the provider from the proxy (RFC 9110, 9.3.6). Raises `ProxyRefused` if the proxy refuses."""
+    """Make the proxy open a tunnel to the provider (RFC 9110, 9.3.6). Raises `ProxyRefused` if the proxy refuses."""
     place = f"[{origin.host}]:{origin.port}" if ":" in origin.host else str(origin)
     lines = [f"CONNECT {place} HTTP/1.1", f"host: {place}"]
     if proxy.authorization:

@@ -1,7 +1,7 @@
 """The reply to one request while it arrives: the head, then the pieces of the body.
 
 llhttp, the parser of Node.js, reads the messages (httptools). This module has no socket and no timer. `connection.py`
-passes the received bytes to it, and pauses if the reader is slow.
+passes the received bytes to `Exchange.feed`, and pauses if the reader is slow.
 """
 
 from __future__ import annotations

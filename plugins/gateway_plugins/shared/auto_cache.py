@@ -3,8 +3,8 @@
 A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
 
 - Marks are placed after the tools, after the system prompt, after the user's last message, and after the user's last
-  message before the model's last turn. The previous call had a mark after that message too, so the provider finds its
-  cache entry, even if it looks back only a few blocks (20 at Anthropic) or not at all.
+  message before the model's last turn. The previous call had a mark after that message too. So the provider finds the
+  cache entry of the previous call, even if it looks back only a few blocks (20 at Anthropic) or not at all.
 - A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
 - A model caches no beginning of a prompt with too few tokens, and ignores a mark there. The gateway leaves out such
   marks.
@@ -30,8 +30,8 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
-English text and code have about four. So the estimated number of tokens is rather too high, because a useless mark does
-less harm than a missing one."""
+English text and code have about four, so the estimate is rather too high. A useless mark does less harm than a missing
+one."""
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in lower case by which a provider's message is recognized as a refusal of cache marks.
 

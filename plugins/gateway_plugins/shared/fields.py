@@ -64,7 +64,7 @@ def is_rounded(value: Any) -> bool:
 
 
 def is_deep(value: Any) -> bool:
-    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep, without recursion."""
+    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
     return _survey(value)[0]
 
 

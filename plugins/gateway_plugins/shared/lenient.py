@@ -56,7 +56,7 @@ def positive(value: Any, otherwise: int = 0) -> int:
 def all_digits(text: bytes, value: Any) -> Any:
     """Return the decoded JSON `text`, with all digits of its whole numbers.
 
-    `value` is `text` as orjson decoded it. It is returned if orjson cannot have rounded a number in it.
+    `value` is the text as orjson decoded it. If orjson cannot have rounded a number, `value` is returned.
     """
     return lenient_json.exact(text) if is_rounded(value) else value
 

@@ -30,7 +30,8 @@ MAX_LEVELS: Final = 24
 """Maximum depth of definitions inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
-"""Keywords that restrict nothing. If both a reference and its definition have one, the reference's value is kept."""
+"""Keywords that restrict nothing. If both a reference and its definition have one, the value beside the reference is
+used."""
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that are left out, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})

@@ -42,7 +42,7 @@ TOOL_USE: Final = "tool_use"
 MAX_TOKENS: Final = "max_tokens"
 STOP_SEQUENCE: Final = "stop_sequence"
 REFUSAL: Final = "refusal"
-"""Stop reason of a reply that a content filter, a guardrail or the model's refusal ended."""
+"""Stop reason if a content filter, a guardrail or the model's refusal ended the reply."""
 CONTEXT: Final = "model_context_window_exceeded"
 MALFORMED: Final = "malformed"
 """Stop reason for model output that is neither text nor a valid call (Converse: malformed_model_output,
@@ -169,7 +169,7 @@ class Calls:
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
-    """Number of calls that the client gets, so without calls of the schema tool."""
+    """Number of calls that the client gets. Calls of the schema tool are not counted."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
@@ -212,9 +212,9 @@ class Calls:
     def reason(self, reason: str) -> str:
         """Return the stop reason for the client.
 
-        Instead of `END_TURN` and `TOOL_USE`, the result is `TOOL_USE` if the client got tool calls, and otherwise
-        `END_TURN`. Some model families report `end_turn` after a call, and agents would then stop. After a call of the
-        schema tool, providers report `tool_use`, although the client got no call.
+        If `reason` is `END_TURN` or `TOOL_USE`, only the calls decide: the result is `TOOL_USE` if the client got
+        calls, and `END_TURN` otherwise. Some model families report `end_turn` after a call, and agents would then stop.
+        After a call of the schema tool, providers report `tool_use`, although the client got no call.
 
         Any other `reason` is returned unchanged.
         """

@@ -32,9 +32,10 @@ BETWEEN_TOOLS: Final = "between_tools"
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's field `thinking`. Only these have a `display`."""
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking that have their own value to switch thinking off. Other forms have the effort `none` for this."""
+"""Forms of thinking (`Caps.reasoning`) with their own value for "off". The effort `none` switches off the other
+forms."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
-"""Forms of thinking whose strength is an effort."""
+"""Forms of thinking (`Caps.reasoning`) in which an effort sets the strength."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
 """A `display` that needs a beta. Some providers do not accept the beta, so conversions request "summarized" instead."""

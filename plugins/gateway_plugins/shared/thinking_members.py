@@ -89,7 +89,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object whose fields `readers` reads."""
+    """Return a reader of an object. `readers` has the reader of each field in the object."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -117,10 +117,10 @@ MEMBERS: Final = frozenset(_READERS)
 
 
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
-    """Return the thinking that the fields `values` of the object at the JSON pointer `at` demand.
+    """Return the thinking that a request demands.
 
-    `efforts` are efforts that the client sets elsewhere, by their JSON pointers. They take precedence over efforts in
-    `values`.
+    `values` are the fields of the object at the JSON pointer `at`. `efforts` are efforts that the client sets
+    elsewhere, by their JSON pointers. They take precedence over efforts in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

@@ -196,8 +196,8 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
     """Return a tool's input schema in a form that providers accept.
 
     The top level of this form has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that these
-    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If it
-    allows more, this is reported as dropped. `at` is the JSON pointer of the schema.
+    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If the
+    object schema allows more inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}

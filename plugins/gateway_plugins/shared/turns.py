@@ -27,7 +27,7 @@ NO_RESULT: Final = "No result was given for this tool call."
 
 
 class Located(Block):
-    """A block that was made from the client's value at the JSON pointer `at`, which errors in the block name."""
+    """A block that was made from the client's value at the JSON pointer `at`. Errors are reported with this pointer."""
 
     def __init__(self, at: str, block: Block) -> None:
         super().__init__(block)

@@ -1,7 +1,7 @@
 """Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
-- The body is written for Anthropic's own Messages API. For another API with such a body, as Bedrock's InvokeModel, the
-  provider's plugin then changes the fields that differ (version, model and stream).
+- The body is written for Anthropic's own Messages API. For another API with such a body, such as Bedrock's InvokeModel,
+  the provider's plugin then changes the fields that differ (version, model and stream).
 - Messages are mapped in `mappings/converse_to_turns.py`, and fields that become headers in
   `mappings/converse_on_invoke.py`. The other fields are mapped here.
 - Rules for every request to Messages are in `dialects/anthropic_messages/`.

@@ -125,8 +125,10 @@ def build(
 
     `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
     ports are known. `pool` is closed with the application. `taker` is the connection to a running gateway that this
-    process replaces; None if no gateway is running. `seconds` are the intervals of `Server`. Raises `PluginError` if
-    two compatibility flags have the same route, and `StoreFailed` if the store cannot be opened.
+    process replaces; None if no gateway is running. `seconds` are intervals, passed to `Server`.
+
+    Raises `PluginError` if two compatibility flags have the same route. Raises `StoreFailed` if the store cannot be
+    opened.
     """
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
@@ -166,9 +168,7 @@ def own_routes() -> Sequence[tuple[str, str]]:
 
 
 def _report_plugins(registry: Registry, log: Logger) -> None:
-    """Log the installed packages with plugins, the plugins that are left out, and the plugins whose import took
-    long.
-    """
+    """Log the packages with plugins, the plugins that were left out, and the plugins that were slow to import."""
     if registry.packages:
         log.info("plugins.installed", packages=list(map(str, registry.packages)))
     for skipped in registry.skipped:
@@ -247,7 +247,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
 
 
 def database_path(config: Config, state: Path) -> Path:
-    """Return the path of the database: the configured `sqlite:PATH`, relative to the state folder, or the default."""
+    """Return the path of the database. A relative path in `storage.url` is relative to the state folder."""
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url else "irisgate.db")
 

@@ -21,7 +21,7 @@ from gateway.store.state_files import StateFiles
 T = TypeVar("T")
 
 FORMER: Final = "before-restore-"
-"""The beginning of the name of the folder with the files that a restoration has replaced."""
+"""The prefix of a folder's name. The folder has the files that a restore has replaced."""
 
 
 class NotDone(Exception):

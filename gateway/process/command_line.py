@@ -187,7 +187,7 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
 
 
 def _asking(parser: argparse.ArgumentParser, command: ModuleType) -> None:
-    """Add the options of a command that sends requests to a running gateway (`command`) to the parser."""
+    """Add the options of `command` to the parser. Commands of this kind send requests to a running gateway."""
     command.arguments(parser)
     parser.set_defaults(run=_ask, answer=command.answer)
 

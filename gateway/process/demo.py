@@ -45,15 +45,14 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """A group of AWS regions whose inference profiles have the same prefixes, and whose prices are in the same list."""
+    """A group of AWS regions with the same prefixes of inference profiles and the same price list."""
 
     region: str
-    """The beginning of the names of the regions in this group, such as `eu-`."""
+    """The prefix of the region names, such as `eu-`."""
     claude: str
-    """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
+    """The prefix of the inference profiles for Claude 4.5 and later."""
     nova: str
-    """The prefix of Nova's inference profiles; "" for a group in which the demo uses Nova without an inference
-    profile."""
+    """The prefix of the inference profiles for Nova; "" if the demo uses Nova without a profile in this group."""
     cost_basis: str
 
 
@@ -67,7 +66,7 @@ PLACES: Final = (
     Places("ca-", "ca", "", "bedrock"),
     Places("", "global", "", "bedrock"),
 )
-"""Groups of AWS regions, the most specific first. The first group that matches a region's name is used."""
+"""Groups of AWS regions. The first group that matches a region's name is used, so the most specific ones come first."""
 
 _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50
@@ -76,7 +75,7 @@ _PORTS_TRIED: Final = 50
 def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool, sample: bool = False) -> int:
     """Run the demo until it is stopped, and return the exit status.
 
-    If `sample` is True, a new store gets a month of invented calls first.
+    If `sample` is True, a new store first gets a month of invented calls.
 
     The real Bedrock needs environment variables, and the simulated Bedrock needs botocore. If one of these is missing,
     print one line to standard error and return 2.
@@ -163,7 +162,7 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 
 def _free(listener: Listener) -> Listener:
-    """Return the listener with its own port or the next free port above it.
+    """Return the listener with the first free port, counted from its own port upwards.
 
     If none of `_PORTS_TRIED` ports is free, the listener is returned unchanged.
     """

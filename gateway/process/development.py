@@ -73,28 +73,28 @@ async def _watch(folder: Path, changed: asyncio.Event) -> None:
 
 @dataclass(slots=True)
 class _Family:
-    """The child processes: the one that serves, replaced ones that have not ended, and one that is starting."""
+    """The child processes. One of them serves. Others are starting, or were replaced and have not ended yet."""
 
     command: Sequence[str]
     sockets: Path
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set to request a child process with new code."""
     _children: list[asyncio.subprocess.Process] = field(default_factory=list)
-    """The child processes, the newest last."""
+    """The child processes, in the order of their start."""
     _current: asyncio.subprocess.Process | None = None
-    """The child process that serves. If no child process serves, it is the one that served last."""
+    """The child process that serves now, or that served last."""
     _is_ending: bool = False
     _started: int = 0
 
     def end(self, number: int) -> None:
-        """Pass a signal to the child processes. Afterwards no further one is started."""
+        """Pass a signal to the child processes, and start no further child process."""
         self._is_ending = True
         for child in self._children:
             with suppress(ProcessLookupError):
                 child.send_signal(number)
 
     async def follow(self) -> None:
-        """Start a child process that takes over whenever `changed` is set."""
+        """Wait for `changed`, and then start a child process that takes over. Repeat this for ever."""
         while True:
             await self.changed.wait()
             self.changed.clear()
@@ -102,9 +102,7 @@ class _Family:
                 complain("irisgate serve --dev: the change is not taken; the gateway serves on with the code before it")
 
     async def start(self) -> int:
-        """Start a child process, and wait until it serves. Return 0 if it serves; if it ended instead, return its exit
-        status.
-        """
+        """Start a child process, and wait until it serves or ends. Return 0 if it serves, else its exit status."""
         self._started += 1
         path = self.sockets / str(self._started)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -136,7 +134,7 @@ class _Family:
 
 
 def _exit_status(returned: int) -> int:
-    """Return the exit status that a shell shows for a process, including a process that a signal has ended."""
+    """Return the exit status as a shell shows it: 128 plus the signal's number if a signal ended the process."""
     return returned if returned >= 0 else 128 - returned
 
 

@@ -1,7 +1,7 @@
-"""Frees a configuration that is no longer used, little by little.
+"""Frees an old configuration in small steps.
 
-A configuration of 10,000 models and grants has hundreds of thousands of objects. Freeing all of them at once would take
-some 20 ms, and no other thread runs meanwhile.
+A configuration of 10,000 models and grants has hundreds of thousands of objects. Freeing all of them at once takes some
+20 ms, in which no other thread can run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from gateway.call.runtime import Runtime
 from gateway.config.load import Loaded
 
 SLICE: Final = 200
-"""Number of objects that are freed before other threads may run. Freeing this many takes less than a millisecond."""
+"""Number of objects that are freed before other threads may run. This takes less than a millisecond."""
 
 
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:
-    """Free a configuration in slices. `old` must have the only references to it. Call this in a thread.
+    """Free a configuration in slices. Call this in a thread. `old` must have the only references to the configuration.
 
-    The elements of large collections are collected in a list before `old` is emptied, and are then freed slice by
-    slice. Objects that are used elsewhere too, such as by calls in flight, stay as they are.
+    Objects that are used elsewhere too, such as by calls in flight, are not freed.
     """
     members = [member for loaded, runtime in old for member in _members(loaded, runtime)]
     old.clear()

@@ -1,4 +1,4 @@
-"""Functions that wait at the end of a process: for a signal, for calls in flight, and for clients to disconnect."""
+"""Functions that wait for the end of a process: for a signal, for calls in flight, and for clients to disconnect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 LAST_WORD_SECONDS: Final = 1.0
-"""Seconds that cancelled calls have to send an error to their clients and to write their records."""
+"""Seconds in which cancelled calls can send an error to their clients and write their records."""
 LEFT_POLL_SECONDS: Final = 0.1
 """Seconds between two checks whether clients are still connected to a replaced process."""
 
@@ -24,7 +24,7 @@ async def first(*events: asyncio.Event) -> None:
 async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
     """Wait until no client is connected to a replaced process, or until `stop` is set.
 
-    Replies tell clients to open new connections, and idle connections are closed after `idle_seconds`.
+    Clients leave because replies ask them to reconnect, and because idle connections are closed after `idle_seconds`.
     """
     while has_clients() and not stop.is_set():
         with suppress(TimeoutError):

@@ -1,6 +1,6 @@
-"""The command `irisgate explain`, which explains from a configuration why somebody may or may not use a model.
+"""The command `irisgate explain`: explains why a caller may or may not use a model.
 
-The caller of `explanation` prints the result. The explanation itself is made in `gateway/call/explain`.
+It needs only the configuration file. `gateway/call/explain` makes the explanation, and the command line prints it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_NAME: Final = 1000
 
 
 class BadName(Exception):
-    """The error for a wrong name of a caller or a model. The message gives the option and the reason in one line."""
+    """The error for a bad caller name or model name. The message gives the option and the reason in one line."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +36,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def caller(options: argparse.Namespace) -> Identity:
-    """Return the caller that the options name. The configuration is not needed for this.
+    """Return the caller that the options name.
 
-    Raises `BadName` if the name of the caller or the model is blank, too long or not printable, or if nobody can have
-    the caller's login, groups and tags.
+    Raises `BadName` if the name of the caller or the model is blank, too long or not printable. Raises it also for a
+    login, groups and tags that no single caller can have together.
     """
     _check_names(options)
     try:

@@ -1,10 +1,10 @@
-"""Interrupts a plugin's hook that blocks the event loop for too long. Then only the hook's own call fails.
+"""Interrupts a plugin's hook that blocks the event loop for too long. Only that hook's call fails.
 
-- Hooks run on the event loop, so while one of them sleeps or loops, all other calls wait.
-- The event loop regularly postpones a timer of the operating system (SIGALRM). So this alarm comes only while the loop
-  is blocked. It interrupts the running code only if one call of a hook has run for `HOOK_SECONDS`.
+- Hooks run on the event loop. While one of them sleeps or loops, all calls wait.
+- The event loop regularly postpones a timer of the operating system (SIGALRM), so the signal comes only while the loop
+  is blocked. The signal handler interrupts a hook that has run for `HOOK_SECONDS`.
 - The interruption is an exception in the plugin's code. `contract/hooks.py` reports it like any other exception.
-- Code that Python cannot interrupt, such as a long computation of a library in C, is interrupted when it returns.
+- A long computation in C code cannot be interrupted. The exception is raised when the C code returns.
 
 Worker processes have an alarm of their own (`upstream/process_pool.py`).
 """
@@ -25,8 +25,8 @@ HOOK_SECONDS: Final = 5.0
 """Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
 busy machine."""
 BEATS: Final = 4
-"""Number of times in `HOOK_SECONDS` that the event loop postpones the alarm. The signal comes as often while the loop
-is blocked."""
+"""Number of times in `HOOK_SECONDS` that the event loop postpones the alarm. While the loop is blocked, the signal
+comes at the same intervals."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
 
 
 class _Alarm:
-    """The alarm signal, and the hook's call that was running when the signal last came."""
+    """The alarm signal, and the hook call that was running when the signal last came."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -66,10 +66,7 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Note which call of a hook is running.
-
-        Raises `HookTooSlow` in the plugin's code if one call has run for too long.
-        """
+        """Note which hook call is running. Raises `HookTooSlow` in the plugin's code if the call runs for too long."""
         running = running_hook(frame)
         if running is None or running is not self._frame:
             self._frame, self._since = running, monotonic()

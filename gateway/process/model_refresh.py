@@ -1,7 +1,7 @@
-"""Asks the providers with `"models": "discover"` for their models, and puts a changed list into use.
+"""Asks the providers with `"models": "discover"` for their models, and puts changed lists into use.
 
 - A provider is asked at the start, after each reload, and then once an hour. After a failure it is asked again after a
-  minute, and the last list stays in use.
+  minute. Meanwhile the last list stays in use.
 - A changed list replaces the runtime as a reload does: calls in flight keep the models with which they began.
 - Failures and changes are logged. A failure does not make the gateway unready.
 """
@@ -23,13 +23,13 @@ from gateway.upstream.health.circuits import peers_of
 from gateway.upstream.model_search import ModelSearcher, SearchFailed
 
 REFRESH_SECONDS: Final = 3600.0
-"""Seconds from a provider's list to the next request for the list. Providers add models a few times a month."""
+"""Seconds between two requests for a provider's list. Providers add models a few times a month."""
 RETRY_SECONDS: Final = 60.0
-"""Seconds from a failure to the next request for the list."""
+"""Seconds until the next request, after a request failed."""
 AT_ONCE: Final = 4
-"""Number of providers that are asked at the same time."""
+"""Maximum number of providers that are asked at the same time."""
 SHOWN_NAMES: Final = 50
-"""Maximum number of added models, and of removed models, that a log line names."""
+"""Maximum number of added models in a log line; the same for removed models."""
 
 
 class ModelRefresh:
@@ -136,7 +136,7 @@ class ModelRefresh:
     async def _use(self) -> None:
         """Put the known models into use. Do nothing if they are in use already.
 
-        The new runtime is computed in a thread. If a reload or another list comes meanwhile, it is computed again.
+        A thread computes the new runtime. If a reload or another list comes meanwhile, the runtime is computed again.
         """
         gateway, models = self._gateway, self._models
         while True:

@@ -20,7 +20,7 @@ from typing import Final
 from gateway import __version__
 
 MAX_NAME: Final = 64
-"""Maximum number of characters of a plugin's name, which is used in file names and in columns of lists."""
+"""Maximum number of characters of a plugin's name. The name is used in file names and in columns of tables."""
 _NAME: Final = re.compile("[a-z][a-z0-9_]*")
 
 
@@ -105,7 +105,7 @@ def check_spelling(name: str) -> None:
 
 
 def check_free(name: str, taken: Collection[str]) -> None:
-    """Raise `NotWritten` for the name of a known plugin or of another module."""
+    """Raise `NotWritten` if a known plugin or another module has the name."""
     if name in taken:
         raise NotWritten(f"there is a plugin {name} already; use another name")
     if importlib.util.find_spec(name) is not None:
@@ -113,7 +113,7 @@ def check_free(name: str, taken: Collection[str]) -> None:
 
 
 def _suggestion(name: str) -> str:
-    """Return a hint with a similar name that is allowed. If there is none, the hint has the rule for names."""
+    """Return a hint for the author: a similar name that is allowed, or else the rule for names."""
     near = re.sub("_+", "_", re.sub("[^a-z0-9]", "_", name.lower())).strip("_")
     if _NAME.fullmatch(near) and not keyword.iskeyword(near) and len(near) <= MAX_NAME:
         return f"; {near} can"

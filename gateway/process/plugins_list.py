@@ -15,7 +15,7 @@ from gateway.contract.registry import Plugin, Registry
 def plugins_list(registry: Registry, config: Config | None = None) -> str:
     """Return the compatibility flags, the conversions, the observers and the filters of a registry, as text.
 
-    `config` says which filters are switched on; without it, all filters are listed.
+    `config` tells which filters are in use. Without it, the filters are listed by name only.
     """
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
     entries = [_conversion(conversion) for conversion in conversions(registry)]
@@ -60,7 +60,7 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
 
 
 def _filters(registry: Registry, config: Config | None) -> Iterator[str]:
-    """Yield the names of all filters, and a table of the filters that the calls of each route pass, in order."""
+    """Yield the names of all filters, and then a table of the filters in use for each route."""
     if registry.filters:
         yield f"Filters: {', '.join(registry.filters)}"
     if config is None:

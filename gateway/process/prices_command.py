@@ -28,12 +28,12 @@ class NoPrices(Exception):
 
 
 class PriceList(NamedTuple):
-    """The rows of a price list."""
+    """A price list."""
 
     name: str
     rows: Sequence[Entry]
     as_of: str
-    """The day on which the list was built from its sources; "" for an operator's file, which has only some rows."""
+    """The day on which the list was built from its sources; "" for an operator's file."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
     """Return the differences of two price lists, as text and as values.
 
-    Raises `NoPrices` if a file is not a price list. If a file is an operator's file, rows that it lacks are not
-    reported, because such a file has only some rows.
+    An operator's file has only some rows, so a row missing there is no difference. Raises `NoPrices` if a file is not a
+    price list.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)
     after = read(files[-1])
@@ -88,7 +88,9 @@ def _document(path: Path, name: str) -> Mapping[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """Return the value of a document. Plain JSON has a faster parser. Raises `HujsonError` for malformed text."""
+    """Return the value of a HuJSON document. Plain JSON is tried first, because its parser is faster. Raises
+    `HujsonError` for malformed text.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -96,7 +98,7 @@ def _parse(text: str) -> Any:
 
 
 def _row(row: Any, place: str) -> Entry:
-    """Return a row in the form of the built-in table. Raises `NoPrices` if it has no model or a wrong price."""
+    """Return a row in the form of the built-in table. Raises `NoPrices` if the row has no model or a wrong price."""
     try:
         bedrock = row["book"] == "bedrock"
         model = base_id(row["model"]) if bedrock else row["model"]

@@ -42,16 +42,14 @@ WATCH_AGAIN_SECONDS: Final = 1.0
 
 _KEPT_CODE: Final = "the code of the start serves on"
 FILE: Final = Who("file")
-"""The author of a change that was made by editing the configuration's file or a secret's file.
-
-The file system does not record who edited a file."""
+"""The author of a change to the configuration's file or a secret's file. The file system does not record the person."""
 
 START: Final = Who("start")
-"""The author of the version that is added to the history when a process starts."""
+"""The author of the version that a starting process adds to the history."""
 
 
 class _Ready(NamedTuple):
-    """A loaded configuration that can be put into use. Values that take long to compute are computed already."""
+    """A loaded configuration that can be put into use at once."""
 
     loaded: Loaded
     written: Config
@@ -77,15 +75,14 @@ class Reloader:
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The secret key for entity tags, and for the marks that replace secrets in texts. If the key is kept over a
+    """The secret key of the entity tags, and of the marks that stand for secrets in texts. With the same key after a
     restart, tags and marks stay valid."""
     history: History | None = None
     """The last versions of the configuration; None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
-    """The stamps (such as times and sizes) of the configuration's files, taken just before the files were last read."""
+    """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
-    """The configuration with which the process started. Changes of some keys since then take effect only at a
-    restart."""
+    """The configuration with which the process started. Some keys are read only at the start."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -96,10 +93,10 @@ class Reloader:
         self._watched = frozenset(self.seen)
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of the file's bytes and of `error`, the reason why the file was refused.
+        """Return an entity tag for the file's content and for `error`, the reason why the file was refused.
 
-        `error` is included because it is shown together with the file. The tag is computed with a secret key. Otherwise
-        the tag would allow verifying a guess of a secret in the file.
+        The tag covers `error` because readers see it with the file. The tag is keyed, so that nobody can use it to
+        verify a guess of a secret in the file.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]
@@ -186,9 +183,7 @@ class Reloader:
             await self._remember(ready.loaded, ready.changed, who)
 
     async def begin_history(self) -> None:
-        """Add the configuration with which the process started to the history, unless the newest version has the same
-        text.
-        """
+        """Add the configuration of the start to the history, unless the newest version has the same text."""
         await self._remember(self.loaded, (), START)
 
     async def _remember(self, loaded: Loaded, changed: tuple[str, ...], who: Who) -> None:
@@ -210,8 +205,7 @@ class Reloader:
     async def _put_back(self, old: bytes, new: bytes) -> None:
         """Restore the old content of the configuration's file.
 
-        If somebody else has changed the file, or if it cannot be written, only log the failure. After a restore,
-        `follow` loads the old content again, because secrets' files may have changed.
+        Only log a failure: somebody else has changed the file, or the file cannot be written.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
@@ -244,7 +238,7 @@ class Reloader:
     def _shown(self, error: ConfigError) -> list[str]:
         """Return the error's findings with secrets redacted.
 
-        A finding names paths in the configuration. A path contains a secret if somebody used a secret as a key.
+        A finding names the path of a key in the configuration. Somebody may have used a secret as a key.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file

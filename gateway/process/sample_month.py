@@ -1,7 +1,7 @@
 """A month of plausible calls for `irisgate demo --sample`, so that a newcomer sees pages with numbers on them.
 
-The calls depend only on the seed and the day. They are written to the demo's own store. It is marked, so that no other
-gateway uses it (`store/sample.py`).
+The calls depend only on the seed and the day. They are written to the demo's own store. That store is marked as a
+sample, and other gateways refuse it (`store/sample.py`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ FAULTS: Final = (
 )
 _FAULT_WEIGHTS: Final = [fault.weight for fault in FAULTS]
 _BAD_DAY: Final = 9
-"""Number of days since an incident at the provider."""
+"""Age in days of a simulated incident at the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Session:
 
 
 def sample_calls(provider: Provider, prices: Prices, *, now: float, seed: int = 1) -> Iterator[Record]:
-    """Yield the calls of a month that ends at the Unix time `now`, in the order of days."""
+    """Yield the calls of the month before the Unix time `now`, day by day."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     number = 0
     for ago in range(DAYS - 1, -1, -1):

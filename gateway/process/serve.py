@@ -51,7 +51,7 @@ from gateway.web.connections import Runner
 from gateway.web.readiness import READINESS
 
 CLOSE_SECONDS: Final = 0.5
-"""Seconds that unfinished responses, and requests other than calls, have to finish after the wait for calls."""
+"""Seconds that unfinished responses may take after the wait for calls in flight has ended."""
 
 COLLECT_AFTER: Final = 10_000
 """Number of new objects after which Python's garbage collector searches its youngest generation.
@@ -59,10 +59,10 @@ COLLECT_AFTER: Final = 10_000
 Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
 batch of records that is written to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Maximum length of a header line in bytes behind `tailscale serve`, unless the configuration sets a higher maximum.
+"""Maximum length in bytes of a header line behind `tailscale serve`, if the configured maximum is lower.
 
-`tailscale serve` sends all of a caller's grants in the tailnet policy in one header. It can be longer than the usual
-maximum."""
+`tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
+"""
 
 
 class CannotStart(Exception):
@@ -91,7 +91,7 @@ class Running:
         return self.app[GATEWAY]
 
     def replaced_by(self, process: int) -> None:
-        """Note that another process has replaced this one, and tell systemd and the log."""
+        """Note that another process has replaced this one. Report it to systemd and in the log."""
         notify(main_process(process))
         self.gateway.log.info("gateway.replaced", process=process)
         self.replaced.set()
@@ -199,20 +199,15 @@ def _finish(taker: Taker) -> Collection[str]:
 
 
 def _header_bytes(config: Config) -> int:
-    """Return the maximum length of a header line. It is higher behind `tailscale serve`, which sends all grants in one
-    header.
-    """
+    """Return the maximum length of a header line. Behind `tailscale serve` it is at least `SERVED_HEADER_BYTES`."""
     served = any(listener.identity == "serve-headers" for listener in config.server.listeners)
     return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
 
 
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
-    """Open the sockets of all listeners.
+    """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
-    Append the socket of the metrics listener to `metrics`, and all other sockets to `bounds`.
-
-    Raises `CannotStart` if a socket cannot be opened, or if `every` is True and no listener uses one of the `passed`
-    sockets.
+    Raises `CannotStart` if a socket cannot be opened. With `every`, raises it also if no listener uses a passed socket.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)
@@ -243,7 +238,7 @@ async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes
 async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
     """Log a warning in the background if this machine itself has the role admin in the tailnet.
 
-    All processes of the machine are then admins when they call through the tailnet.
+    Every process of the machine is then an admin when it calls through the tailnet.
     """
 
     async def warn() -> None:
@@ -285,13 +280,13 @@ class Options:
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""
     sample: bool = False
-    """True if the store may have sample calls."""
+    """True to allow a store with sample calls."""
     restart: Sequence[str] = ()
     """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
 
 def _database(config: Config, state: Path, options: Options) -> Path:
-    """Return the path of the database. Raises `CannotStart` if it has sample calls, unless the options allow them."""
+    """Return the database's path. Raises `CannotStart` if the store has sample calls that the options forbid."""
     path = database_path(config, state)
     if not options.sample:
         try:
@@ -370,10 +365,10 @@ async def _reloader(path: Path, running: Running, options: Options, loaded: Load
 
 
 def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:
-    """Return the connection to the gateway that runs with this state folder, or None, and its listening sockets.
+    """Return the connection to the running gateway and the listening sockets that it passes.
 
-    If no gateway runs, the sockets are those that systemd passed. Raises `CannotStart` if the running gateway refuses
-    to hand over.
+    If no gateway runs on the state folder, return None and the sockets that systemd passed. Raises `CannotStart` if the
+    running gateway refuses to hand over.
     """
     try:
         taker = connect(state)

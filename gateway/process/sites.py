@@ -24,8 +24,9 @@ BACKLOG: Final = 1024
 ACCEPTED_AT_ONCE: Final = 100
 """Maximum number of connections that asyncio accepts in one iteration of the event loop.
 
-Connections are counted only after the iteration. So the number is below `RESERVED_DESCRIPTORS`: otherwise many
-simultaneous connections could use up the file descriptors."""
+Connections are counted only after the iteration. A number above `RESERVED_DESCRIPTORS` could use up the file
+descriptors before that.
+"""
 
 
 Configured = Callable[[], Config]
@@ -82,7 +83,7 @@ class Sites:
         """True if this process must remove the files of unix sockets when it closes the sockets."""
 
     async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
-        """Accept connections. A new connection uses the certificate of the configuration that `configured` returns."""
+        """Accept connections. `configured` returns the configuration whose certificates new connections use."""
         self._served = runner, connections, configured
         self._sites = [Site(runner, bound, self._modes, connections, configured) for bound in self.bounds]
         for site in self._sites:
@@ -104,11 +105,11 @@ class Sites:
             await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
-        """Make `close` remove the files of these unix sockets, which another process created and has given up."""
+        """Make `close` remove the files of these unix sockets, which another process has created."""
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:
-        """Close this process's copies of the sockets. The files of unix sockets stay for the other process."""
+        """Close this process's sockets. The files of unix sockets stay for the other process."""
         self._has_files = False
         self.close()
 
@@ -122,8 +123,9 @@ class Sites:
 
 
 def _current(own: ListenerTls, listener: Listener, listeners: Iterable[Listener]) -> ListenerTls:
-    """Return the TLS that the current configuration has for a listener.
+    """Return the TLS settings of a listener in the current configuration.
 
-    If the listener was changed or removed, return its old TLS `own`. Such a change takes effect only at a restart.
+    If the listener was changed or removed, return `own`, its settings since the start. Changed listeners need a
+    restart.
     """
     return next((one.tls for one in listeners if one.tls is not None and one.listen == listener.listen), own)

@@ -38,7 +38,7 @@ class Bound:
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def owning(self) -> Bound:
-        """Return a copy whose `remove_file` removes the socket's file, even though another process created it."""
+        """Return a copy that removes the socket's file, even if another process created the file."""
         return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:
@@ -54,18 +54,15 @@ class Passed:
     """A listening socket that another process opened and passed to this process."""
 
     name: str
-    """The text of the listener that used the socket in the other gateway, or the name that systemd gave to the
-    socket."""
+    """The listener's text in the other gateway's configuration, or the name that systemd gave to the socket."""
     socket: socket.socket
 
 
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
     """Return the listener's socket.
 
-    If `passed` has a socket with the listener's name or address, take this socket out of `passed`. Otherwise open a new
-    socket.
-
-    Raises `CannotListen` if a new socket cannot be opened.
+    A socket in `passed` with the listener's name or address is taken out of `passed`. Otherwise a new socket is opened.
+    Raises `CannotListen` if it cannot be opened.
     """
     try:
         for index, one in enumerate(passed):
@@ -141,16 +138,14 @@ def _endpoint(listener: Listener) -> str:
 
 
 def refuse_rest(passed: list[Passed]) -> None:
-    """Raise `CannotListen` if no listener uses a passed socket, because connections to such a socket would wait for
-    ever.
-    """
+    """Raise `CannotListen` if a passed socket is left, because its connections would wait for ever."""
     for one in passed:
         where = endpoint(one.socket.getsockname())
         raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')
 
 
 def _make_room(path: str) -> None:
-    """Remove the file of a unix socket that a killed gateway has left behind. Such a socket refuses connections.
+    """Remove the socket file of a killed gateway. Connections to such a file are refused.
 
     Raises `CannotListen` if anything else is at `path`.
     """

@@ -56,14 +56,14 @@ def examine(options: argparse.Namespace, registry: Registry) -> Sequence[Result]
 
 
 def _holder(folder: StateFolder) -> str:
-    """Return text that names the gateway's process that uses the state folder; "" if there is none."""
+    """Return a text that names the gateway process using the state folder; "" if there is none."""
     with suppress(StoreFailed):  # the checks of the folder say why the lock cannot be opened
         return lock_holder(folder.journal)
     return ""
 
 
 def _plugins(registry: Registry) -> Iterator[Result]:
-    """Yield a warning for each faulty plugin, which is not used. If there is none, yield the numbers of plugins."""
+    """Yield a warning for each plugin that was skipped because of a fault. Without faults, yield their numbers."""
     for plugin in registry.skipped:
         yield warning("plugins", plugin.reason, "mend the package or uninstall it")
     if not registry.skipped:

@@ -1,4 +1,5 @@
-"""Checks of the machine: file descriptors, the listeners' addresses and tailscaled. With `--online`, the providers too.
+"""Checks of the machine: file descriptors, the listeners' addresses and tailscaled. The option `--online` adds the
+providers.
 
 A connection to each provider is opened and closed again, without a request or a key.
 """
@@ -24,10 +25,9 @@ from gateway.process.sockets import family, require_free
 from gateway.upstream.client import Upstream
 
 FEW_DESCRIPTORS: Final = 4096
-"""Number of file descriptors below which a busy gateway would have to refuse connections. Only half of the descriptors
-are available for clients."""
+"""Number of file descriptors below which a busy gateway refuses connections. Clients may use only half of them."""
 CONNECT_SECONDS: Final = 5.0
-"""Maximum number of seconds for the connection to a provider, and for its TLS handshake."""
+"""Maximum number of seconds to connect to a provider. The TLS handshake has the same limit."""
 ANSWER_SECONDS: Final = 1.0
 """Maximum number of seconds to wait for an answer from a listener's address."""
 MAX_PATH_BYTES: Final = 107
@@ -90,7 +90,7 @@ _REMEDIES: Final = {
 
 
 def _fault(listener: Listener) -> int | None:
-    """Return the `errno` of the error that would occur when listening on the address; None if listening is possible.
+    """Return the `errno` with which listening on the address would fail; None if listening is possible.
 
     Raises `socket.gaierror` for a host name that cannot be resolved.
     """
@@ -106,10 +106,10 @@ def _fault(listener: Listener) -> int | None:
 
 
 def _unix_fault(path: str) -> int | None:
-    """Return the `errno` of the error that would occur when listening on the path; None if listening is possible.
+    """Return the `errno` with which listening on the path would fail; None if listening is possible.
 
-    Listening is possible if a socket on which nobody listens is at the path. A killed gateway has left it behind, and
-    the next gateway removes it. Raises `OSError` if the folder may not be searched.
+    A socket file that a killed gateway has left behind is no fault, because the next gateway removes it. Raises
+    `OSError` if the folder may not be searched.
     """
     file = Path(path)
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -128,8 +128,8 @@ def _unix_fault(path: str) -> int | None:
 def _answers(listener: Listener) -> bool:
     """Return whether a gateway answers at the listener's address.
 
-    In the mode `proxy-protocol`, a gateway may answer only to certain proxies. It is then enough that the address
-    accepts a connection.
+    A `proxy-protocol` listener may answer only to certain proxies. If this machine is none of them, an accepted
+    connection is enough.
     """
     try:
         with socket.socket(family(listener)) as probe:

@@ -23,7 +23,7 @@ class Result:
     state: State
     message: str
     remedy: str = ""
-    """The advice for an operator; "" if nothing needs to be done."""
+    """Advice for the operator; "" if nothing needs to be done."""
 
 
 def ok(check: str, message: str) -> Result:
@@ -43,7 +43,7 @@ def repaired(check: str, message: str) -> Result:
 
 
 def report(results: Sequence[Result]) -> str:
-    """Return the results as text, with one line for each."""
+    """Return the results as text, one line each."""
     return "\n".join(_line(result) for result in results)
 
 
@@ -61,5 +61,5 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def is_healthy(results: Sequence[Result]) -> bool:
-    """Return whether each check has passed, or its fault has been repaired."""
+    """Return whether every check has passed or was repaired."""
     return all(result.state in {"ok", "repaired"} for result in results)

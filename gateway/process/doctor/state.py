@@ -37,7 +37,7 @@ from gateway.store.state_files import StateFiles
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes below which the disk may soon be full: four times the size of the journal's queue in memory."""
 CLOCK_SECONDS: Final = 60.0
-"""Maximum number of seconds that the last record may be in the future. Clocks of virtual machines jump by seconds."""
+"""Maximum number of seconds by which the last record may be later than the clock. Virtual machines' clocks jump."""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
 
 
@@ -59,7 +59,7 @@ class StateFolder:
 
     @property
     def aside(self) -> Path:
-        """The folder in which a repair keeps damaged files."""
+        """The folder in which a repair keeps the damaged files."""
         return self.path / f"damaged-{_STARTED}"
 
 
@@ -104,8 +104,7 @@ def _permissions(state: StateFolder) -> Result:
 def _is_shared(path: Path) -> bool:
     """Return whether other users can access a file or folder of this user.
 
-    The result is False in three more cases: another user's file, because its mode is that user's choice; a socket,
-    because a group may use it on purpose; and a file that no longer exists.
+    False for sockets and for files of other users, because their modes may be intended. False for a missing file too.
     """
     try:
         status = path.lstat()
@@ -217,7 +216,7 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database. Its structure must be sound."""
+    """Yield results about the content of a database with a sound structure. With `repair`, count wrong sums again."""
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)
         yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")

@@ -90,7 +90,7 @@ class Departure:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def end(self, hold: RemoteHold) -> None:
-        """Give up the listeners and the journal. From now on, `hold` makes the reservations, in the new process."""
+        """Give up the listeners and the journal. From now on `hold` makes reservations in the new process."""
         # nothing is awaited before, because the new process has the files of unix sockets already
         self._sites.give_up()
         self._gateway.keeper.end(hold)

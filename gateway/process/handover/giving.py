@@ -45,20 +45,19 @@ from gateway.process.sockets import Bound, file_id, open_unix
 from gateway.store.base import StoreFailed
 
 READY_SECONDS: Final = 30.0
-"""Maximum number of seconds from `Commit` to `Ready`. The new process opens the journal and the store in this time."""
+"""Maximum number of seconds from `Commit` to `Ready`. In this time, the new process opens the journal and the store."""
 COMMIT_SECONDS: Final = 120.0
-"""Maximum number of seconds that the new process has to prepare itself before it sends `Commit`. Calls do not wait
-meanwhile."""
+"""Maximum number of seconds that the new process may prepare before it sends `Commit`. Calls do not wait meanwhile."""
 ACCEPT_AGAIN_SECONDS: Final = 1.0
-"""Seconds until the next attempt to accept a connection, after a failure for lack of file descriptors."""
+"""Seconds until the next attempt to accept a connection, after the process had no free file descriptor."""
 _SOCKET_MODE: Final = 0o600
 
 
 class Giver:
     """The running gateway's side of hand-overs.
 
-    A new process may take over only if its first message has the same values as `hello`. Afterwards `replaced` is
-    called with the id of that process.
+    A new process may take over only if its first message equals `hello`. After a hand-over, `replaced` is called with
+    the process id of the new process.
     """
 
     def __init__(
@@ -195,7 +194,7 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" if there is none."""
+    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" for success."""
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])
@@ -214,7 +213,7 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
 
 
 def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return a new listening socket, and the device and inode of its file. The file replaces an earlier process's file.
+    """Return a new listening socket, and the device and inode of its file. An earlier file at the path is replaced.
 
     Raises `OSError` if the socket cannot be opened.
     """

@@ -44,10 +44,9 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Seconds for which a replaced process tries to make a reservation in the new process. Then the replaced process uses
-its own balances."""
+"""Seconds for which a replaced process tries to reserve in the new process. After that it uses its own balances."""
 AGAIN_SECONDS: Final = 0.05
-"""Seconds between two attempts of a replaced process to make a reservation in the new process."""
+"""Seconds between two attempts of a replaced process to reserve in the new process."""
 
 
 class CannotTake(Exception):
@@ -55,7 +54,7 @@ class CannotTake(Exception):
 
 
 class Taker:
-    """The connection to the running gateway. It is used until the running gateway has given up its listeners."""
+    """The connection to the running gateway, until that gateway has given up its listeners."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -143,9 +142,7 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The quota balances in the process that has replaced this one. Each `reserve` blocks its thread until the answer
-    comes.
-    """
+    """The quota balances in the process that replaced this one. `reserve` blocks its thread until the answer."""
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state
@@ -154,7 +151,7 @@ class RemoteQuotas:
         """The function that reserves from this process's own balances, if the other process does not answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the claims of a call in the other process. Raises `Exceeded` if they are refused there."""
+        """Reserve the claims of a call in the other process. Raises `Exceeded` if the other process refuses them."""
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:
             match self._asked(Reserve(self._spool, call, tuple(claims))):
@@ -176,10 +173,7 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations of 0 units in the claims' buckets.
-
-    The reserved amounts themselves are in the process that has replaced this one.
-    """
+    """Return reservations of 0 units. The real amounts are reserved in the process that replaced this one."""
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:
         for name, rule in ((claim.bucket, claim.rule), *claim.overdraft):

@@ -42,7 +42,7 @@ MAX_DESCRIPTORS: Final = 250
 """Maximum number of descriptors with one message. Linux allows 253 (`SCM_MAX_FD`)."""
 _LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")
-"""The process id, the user and the group of a peer (`struct ucred`)."""
+"""Process id, user id and group id of a peer (`struct ucred`)."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -50,7 +50,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
     protocol: int
     schema: int
-    """The version of the database's schema. Two releases with different schemas cannot use the database together."""
+    """The version of the database's schema. Releases with different schemas cannot share a database."""
     database: str
     sync: bool
 
@@ -63,16 +63,16 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
     """The listening sockets whose descriptors come with the message."""
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
-    """Pairs for the sockets: the text of the listener in the configuration, and the device and inode of the file if it
-    is a unix socket."""
+    """Pairs (listener, file). The listener is its text in the configuration. The file is the device and inode of a unix
+    socket's file; None for a TCP socket."""
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """The request to hand over the journal and the store. The new process has opened everything else before."""
+    """The request to hand over the journal and the store. The new process sends it when everything else is open."""
 
 
 class Spool(msgspec.Struct, frozen=True):
-    """The second journal of a replaced process. The new process reads it from `offset` on
+    """The journal in which a replaced process writes its last calls. The new process reads it from `offset` on
     (`gateway.call.predecessor`).
     """
 
@@ -85,7 +85,7 @@ class Spool(msgspec.Struct, frozen=True):
 
 
 class OpenSession(msgspec.Struct, frozen=True):
-    """The session of an open call. It is handed over because the store gets the session only when the call ends."""
+    """The session of an open call. The store does not have it yet, because a session is stored when a call ends."""
 
     identity: str
     id: str
@@ -93,7 +93,7 @@ class OpenSession(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, tag=True):
-    """The state of the old process that is only in memory and not in the store."""
+    """The part of the old process's state that is only in memory."""
 
     spools: tuple[Spool, ...]
     limits: tuple[BucketState, ...]
@@ -118,7 +118,7 @@ class Reserve(msgspec.Struct, frozen=True, tag=True):
 
 class Reserved(msgspec.Struct, frozen=True, tag=True):
     notices: tuple[tuple[str, int], ...]
-    """The nearly used buckets of money (`Reservation.notices`)."""
+    """Pairs (name, used percentage) of the money buckets that are nearly used up (`Reservation.notices`)."""
 
 
 class NotReserved(msgspec.Struct, frozen=True, tag=True):
@@ -136,7 +136,7 @@ _DECODER: Final = msgspec.json.Decoder(Message)
 
 
 class Broken(Exception):
-    """The error for a peer that has closed the connection, or that sends anything other than a message."""
+    """The error for a peer that closes the connection or sends anything other than a message."""
 
 
 class PathInFolder:

@@ -1,8 +1,8 @@
-"""The pytest plugin for authors of plugins, which pytest loads by the entry point `irisgate`.
+"""The pytest plugin for authors of plugins. pytest loads it by the entry point `irisgate`.
 
 - All names begin with `irisgate_`, so that no fixture and no option changes another test suite.
 - Nothing but pytest is imported before a test asks for a fixture.
-- Fixtures need no plugin for `async` tests: those with sockets return functions to use with `async with`.
+- The fixtures themselves are not `async`. Some return a function whose result is used with `async with`.
 
 For example, with pytest-asyncio:
 
@@ -41,9 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def irisgate_upstream() -> Callable[..., Simulator]:
     """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock", "gemini" or "raw".
 
-    The function takes the name, and as `keys` the API keys that the provider accepts. Without `keys`, it accepts any.
-    The provider "raw" is for a format of your own. On every path, it sends the replies of `scenarios.raw` that are
-    queued.
+    The function takes the provider's name. Its keyword `keys` is the set of accepted API keys; without it, every key is
+    accepted. The provider "raw" is for a format of your own: on every path it sends the queued replies of
+    `scenarios.raw`.
 
     >>> async with irisgate_upstream("openai", keys={"k"}) as upstream:
     ...     upstream.script(scenarios.text("Hello"))
@@ -61,10 +61,10 @@ def irisgate_upstream() -> Callable[..., Simulator]:
 
 @pytest.fixture
 def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGateway]]:
-    """Return a function that runs a gateway with a configuration, and with a folder of plugins if one is given.
+    """Return a function that runs a gateway.
 
-    The function takes the configuration, in which grants and listeners may be missing, and the folder or None. The
-    gateway has a free port and an empty store. It stops at the end of the `async with` block.
+    The function takes a configuration and, optionally, a folder of plugins. The configuration needs no grants and no
+    listeners. The gateway has a free port and an empty store. It stops at the end of the `async with` block.
 
     >>> async with irisgate_gateway({"providers": {}}) as gateway:
     ...     reply = await gateway.get("/healthz")
@@ -96,10 +96,10 @@ def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
 
 @pytest.fixture
 def irisgate_check() -> Callable[..., Report]:
-    """Return a function that tests a plugin by the laws, and fails the test with a report if a law is broken.
+    """Return a function that checks a plugin, and fails the test with a report if the plugin breaks a law.
 
-    The laws are those of `irisgate plugins check NAME`. The function takes the name of the plugin and its folder; None
-    for an installed plugin.
+    The laws are the rules of `irisgate plugins check NAME`. The function takes the plugin's name and the folder of its
+    file. An installed plugin needs no folder.
 
     >>> irisgate_check("slow_calls", EXAMPLES).holds
     True
@@ -119,7 +119,7 @@ def irisgate_check() -> Callable[..., Report]:
 
 @pytest.fixture
 def irisgate_golden(request: pytest.FixtureRequest) -> Callable[[Path, Any], None]:
-    r"""Return a function that compares a value with a file of JSON, in which ids and times are numbered.
+    r"""Return a function that compares a value with a JSON file. Ids and times that differ between runs count as equal.
 
     The function takes the path and the value. With `--irisgate-rewrite-golden` it writes the file instead.
 

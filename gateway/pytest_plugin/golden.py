@@ -1,4 +1,4 @@
-"""The golden runner: compares a value with a file of JSON. Ids and times, which differ between runs, are numbered."""
+"""Compares a value with a JSON file, for tests. Ids and times that differ between runs are replaced first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMES: Final = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:
 
 
 def compare(path: Path, value: Any, *, rewrite: bool) -> None:
-    """Fail the test if the file has another value. If `rewrite` is true, write the file instead."""
+    """Fail the test if the file and the value differ. If `rewrite` is true, write the file instead."""
     text = golden_text(value)
     if rewrite:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,12 +31,12 @@ def compare(path: Path, value: Any, *, rewrite: bool) -> None:
 
 
 def golden_text(value: Any) -> str:
-    """Return a value as indented JSON, in which the same id has the same number, and times are 0."""
+    """Return a value as indented JSON. Ids are numbered in order of appearance, and times are 0."""
     return Mask()(json.dumps(value, ensure_ascii=False, indent=1)) + "\n"
 
 
 class Mask:
-    """Replaces the ids and times that differ between runs. Within one mask, the same id becomes the same number."""
+    """Replaces ids and times that differ between runs. Within one mask, an id is always replaced by the same number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}

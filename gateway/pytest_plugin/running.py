@@ -106,8 +106,8 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port of the loopback address, with a state folder of its own.
 
-    `config` is a configuration, in which `grants` and the listeners may be missing. `plugins` is a folder of plugins.
-    Plugins of installed packages are always loaded.
+    `config` needs no `grants` and no listeners. `plugins` is a folder of plugins. Plugins of installed packages are
+    always loaded.
     """
     registry = discover(plugins)
     whole = {"grants": EVERYBODY, **config, "server": {**LOOPBACK, **config.get("server", {})}}

@@ -1,6 +1,6 @@
 """A simulated api.anthropic.com: POST /v1/messages, streamed and not, /v1/messages/count_tokens, and GET /v1/models.
 
-The same API is also served under /anthropic, where Bedrock has it.
+The same paths are also served below /anthropic, as on Bedrock.
 """
 
 from __future__ import annotations

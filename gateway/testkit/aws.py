@@ -1,8 +1,9 @@
-"""A simulated AWS beside Bedrock: STS, SSO, the metadata of an instance, and the credentials of a container.
+"""Simulated AWS services that issue credentials: STS, SSO, the metadata of an instance, and the credentials of a
+container.
 
-- All services are on one port, because their paths differ. Tests point botocore to it by botocore's own settings
-  (`environment`).
-- Every request is judged: signatures (`aws_account.py`), the parameters of AssumeRole, and the tokens.
+- All services are on one port, because their paths differ. `environment` returns settings of botocore that lead to this
+  port.
+- Every request is checked: its signature (`aws_account.py`), the parameters of AssumeRole, and its tokens.
 
 Sources: botocore's service models of sts and sso; "Use IMDSv2" in the user guide of EC2.
 """
@@ -52,7 +53,7 @@ class Role:
 
 
 class AwsSim(Simulator):
-    """The services that issue credentials. `seconds` is the life of each credential that they issue."""
+    """The services that issue credentials. Each credential is valid for `seconds`."""
 
     def __init__(self, account: AwsAccount, seconds: float = 3600) -> None:
         super().__init__()
@@ -68,7 +69,9 @@ class AwsSim(Simulator):
         self._imds_token = secrets.token_urlsafe(20)
 
     def environment(self, *services: str) -> dict[str, str]:
-        """Return the settings with which botocore finds the services: `sts`, `sso`, `metadata` and `container`."""
+        """Return the environment variables by which botocore finds these services: `sts`, `sso`, `metadata`,
+        `container`.
+        """
         settings = {
             "sts": {"AWS_ENDPOINT_URL_STS": self.url},
             "sso": {"AWS_ENDPOINT_URL_SSO": self.url},

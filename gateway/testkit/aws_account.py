@@ -1,6 +1,6 @@
-"""A simulated AWS account: its access keys, its clock, and the judgement of the requests that are signed with them.
+"""A simulated AWS account: its access keys, its clock, and checks of signed requests.
 
-Signatures are computed by botocore, so that a mistake of the gateway's own signer is noticed.
+botocore computes the expected signatures, so that a mistake of the gateway's own signer is noticed.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class AccessKey:
     secret: str = field(repr=False)
     token: str = field(repr=False)
     expires_at: float = inf
-    """Unix time in seconds by the clock of the account."""
+    """Unix time in seconds at which the key expires, by the account's clock."""
     session: Mapping[str, Any] = field(default_factory=dict)
-    """The parameters of AssumeRole, which AWS uses to split the bill; empty for other keys."""
+    """The parameters of AssumeRole for a key of a role session; empty for other keys."""
     uses: int = 0
-    """The number of requests with this key that were accepted."""
+    """The number of accepted requests with this key."""
 
 
 class Unauthorized(Exception):
-    """A refusal of a request's credential. `name` is the exception of bedrock-runtime."""
+    """The refusal of a credential. `name` is the name of the exception in bedrock-runtime."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ class AwsAccount:
         return key
 
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
-        """Return the key that signed a request, or that its API key was made from. Raises `Unauthorized`."""
+        """Return the access key behind a request's signature or API key. Raises `Unauthorized` if they are wrong."""
         authorization = seen.headers.get("authorization", "")
         if authorization.startswith(f"Bearer {KEY_PREFIX}"):
             key = self._judge_api_key(authorization.removeprefix("Bearer "), region)

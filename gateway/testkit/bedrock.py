@@ -1,10 +1,10 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
-The lists of Bedrock's control plane (ListFoundationModels and ListInferenceProfiles) are served at the same address.
+The same address serves two lists of Bedrock's control plane: ListFoundationModels and ListInferenceProfiles.
 
-The simulator is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by
-further rules (`rules/`), and bearer keys and signatures are checked. Errors have AWS's form, and streams consist of
-AWS's event stream frames.
+The simulator is as strict as the real service. It checks requests by botocore's service model (`judge.py`) and by
+further rules (`rules/`), and it checks bearer keys and signatures. Errors have AWS's form, and streams consist of AWS's
+event stream frames.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` are the ids of the models that exist; None for all ids of a known family and all ARNs. Thinking in a
-    request must have a signature of this simulator, unless `any_signature` is true (for recorded requests).
+    `models` are the ids of the existing models; None for every ARN and every id of a known model family. Thinking in a
+    request must have a signature of this simulator. `any_signature` allows other signatures, for recorded requests.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class BedrockSim(Simulator):
 
 
 def aws_error(name: str, message: str, **headers: str) -> Refusal:
-    """Return an error response of bedrock-runtime. As at AWS, a URL follows the name in `x-amzn-errortype`."""
+    """Return an error response of bedrock-runtime. As at AWS, `x-amzn-errortype` has the name and a URL."""
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
     return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID, **headers})
 
@@ -187,7 +187,7 @@ def _refuse_if(fault: str | None) -> None:
 def _fault(operation: str, body: Any, caps: Caps) -> str | None:
     """Return the service's message about the first fault of a body, or None.
 
-    Bodies of InvokeModel are checked for Claude only.
+    InvokeModel bodies are checked for Claude only.
     """
     if not isinstance(body, dict):
         return "Malformed input request, please reformat your input."
@@ -202,7 +202,7 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
 
 
 def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the request inside a CountTokens body. Raises `Refusal` for an InvokeModel body that is no JSON object."""
+    """Return the request inside a CountTokens body. Raises `Refusal` if an InvokeModel body inside is no object."""
     given = body["input"]
     if "converse" in given:
         return dict(given["converse"])

@@ -1,6 +1,6 @@
-"""The lists of a simulated Bedrock's control plane: ListFoundationModels and ListInferenceProfiles.
+"""Two lists of a simulated Bedrock's control plane: ListFoundationModels and ListInferenceProfiles.
 
-Replies have the members of botocore's service model of bedrock. Wrong parameters are refused as AWS refuses them.
+Replies have the fields of botocore's service model of bedrock. Wrong parameters are refused as AWS refuses them.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class BedrockListing:
     models: list[dict[str, Any]] = field(default_factory=list)
     profiles: list[dict[str, Any]] = field(default_factory=list)
     per_page: int = _MAX_RESULTS
-    """Maximum number of profiles on a page, if the request allows more."""
+    """Maximum number of profiles on a page. A request may ask for fewer."""
 
     def add_model(
         self, model: str, *, output: Sequence[str] = ("TEXT",), inference: Sequence[str] = ("ON_DEMAND",)
     ) -> None:
-        """Add a foundation model. `inference` are the ways in which it can be called."""
+        """Add a foundation model. `inference` has its inference types, such as "ON_DEMAND"."""
         self.models.append(
             {
                 "modelArn": model_arn(model),
@@ -58,7 +58,7 @@ class BedrockListing:
         )
 
     def add_profile(self, id_: str, models: Sequence[str], *, kind: str = "SYSTEM_DEFINED") -> str:
-        """Add an inference profile for the foundation models with these ARNs. Return the ARN of the profile."""
+        """Add an inference profile for the foundation models with these ARNs. Return the profile's ARN."""
         place = "inference-profile" if kind == "SYSTEM_DEFINED" else "application-inference-profile"
         arn = f"arn:aws:bedrock:{REGION}:{ACCOUNT}:{place}/{id_}"
         self.profiles.append(

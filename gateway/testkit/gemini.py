@@ -35,7 +35,7 @@ _JSON: Final = {"content-type": "application/json; charset=UTF-8"}
 
 
 class GeminiSim(Simulator):
-    """A simulated provider with the Gemini API. `listed` has the methods of each model in its list, by the model."""
+    """A simulated provider with the Gemini API. `listed` maps each listed model to its supported methods."""
 
     def __init__(self, keys: set[str] | None = None) -> None:
         super().__init__(keys)
@@ -111,12 +111,12 @@ def _is_sse(seen: Seen) -> bool:
 
 
 def _event(chunk: bytes) -> bytes:
-    """Return a chunk as Google writes it: the lines of an event end with CR LF."""
+    """Return a chunk as an SSE event whose lines end with CR LF, as Google's do."""
     return sse.encode(chunk).replace(b"\n", b"\r\n")
 
 
 def _array(chunks: Sequence[bytes]) -> list[bytes]:
-    """Return the pieces of an array as Google writes them: each piece except the first begins with a comma."""
+    """Return the pieces of a JSON array as Google streams it: each piece except the first begins with a comma."""
     pieces = [(b"," if number else b"[") + chunk + b"\r\n" for number, chunk in enumerate(chunks)]
     return [*pieces[:-1], pieces[-1] + b"]"]
 

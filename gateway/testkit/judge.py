@@ -1,8 +1,8 @@
 """Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
-So the simulated Bedrock is as strict as the service model that AWS publishes. Rules that the service model does not
-have (turns, differences between models) are in `gateway/testkit/rules/`. The real service accepts some unknown members.
-Here every unknown member is a fault, because it shows a mistake of a translator.
+The simulated Bedrock is therefore as strict as the model that AWS publishes. The service model has no rules about turns
+or about differences between models; those rules are in `gateway/testkit/rules/`. The real service accepts some unknown
+fields. Here every unknown field is a fault, because the gateway should not send any.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ECHOED: Final = 100
 """Maximum number of characters of a value in an error message. AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
-"""The real service's error message for a wrong model id (recorded traffic of pydantic-ai, test_bedrock_error)."""
+"""The real service's message about a wrong model id (recorded traffic of pydantic-ai, test_bedrock_error)."""
 
 
 class TestkitError(ImportError):
-    """The error if a package that the simulators need is missing."""
+    """The error for a missing package that the simulators need."""
 
     __test__ = False
-    """False, so that pytest does not collect this class as a test because its name begins with "Test"."""
+    """False, because pytest would take a class whose name begins with "Test" for a test."""
 
 
 def judge(operation: str, body: Any) -> str | None:
@@ -46,10 +46,7 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """Return an error message if a model's id or ARN is malformed, or None.
-
-    It is not checked whether the model exists.
-    """
+    """Return an error message for a malformed model id or ARN; None if it is well-formed. The model need not exist."""
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -75,7 +72,7 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value) that the real service accepts although its service model forbids them.
+"""Pairs (shape, value) that the real service accepts against its service model.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """
@@ -216,10 +213,10 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """Return a path as a JSON pointer, the form of paths in AWS's messages about malformed input.
+    """Return a path as a JSON pointer, as AWS's messages about malformed input have it.
 
-    The pointer counts list items from 0. `at` counts them from 1 and has `member` after each number, which is the form
-    in AWS's messages about constraints.
+    The pointer counts items from 0. `at` has the other form of AWS: it counts items from 1 and has `member` after each
+    number.
     """
     steps = [
         str(int(step) - 1) if following == "member" else step

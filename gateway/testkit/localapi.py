@@ -1,17 +1,18 @@
 """A simulated tailscaled: the part of its LocalAPI that a gateway uses, on a unix socket of its own.
 
-The simulator is as strict as the real tailscaled, so that a wrong client fails here too. Its facts come from the source
-of tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the texts of errors, the headers of a
-reply) and its test of whois (`svc_name` takes precedence over `dst_ip`), `ipn/ipnlocal` (who is behind an address),
-`net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
+The simulator is as strict as the real tailscaled, so that a wrong client fails here too. It reports who a caller is and
+which capabilities the tailnet policy grants. It does not decide what the caller may do.
 
-Answers were compared with those of tailscaled 1.100. In particular, if an address with a port belongs to no node, whois
-searches in the table of forwarded connections, and waits there for a late registration: 180 ms for each transport
-protocol that the request allows, under one lock. So requests about unknown addresses delay each other, and also delay
-requests about forwarded connections.
+Sources in tailscale/tailscale:
 
-The simulator reports who a caller is and which capabilities the policy grants to the caller. It does not decide what
-the caller may do.
+- `ipn/localapi/localapi.go`: the checks of a request, the texts of errors, the headers of a reply. Its test of whois
+  shows that `svc_name` takes precedence over `dst_ip`.
+- `ipn/ipnlocal`: the node behind an address. `net/proxymap`: addresses of this machine.
+- `tailcfg`, `client/tailscale/apitype`: the types of replies.
+
+Answers were compared with tailscaled 1.100. If an address with a port belongs to no node, whois looks for a forwarded
+connection. It waits 180 ms for a late registration, once for each transport protocol that the request allows, and holds
+a lock meanwhile. So a request about an unknown address delays other requests about unknown or forwarded addresses.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ A web page that reaches the socket by DNS rebinding sends another host.
 """
 VERSION: Final = "1.102.4-tsimulated"
 CAPABILITY: Final = "140"
-"""The protocol version between tailscaled and its control server, which replies contain. Clients ignore it."""
+"""The version of the protocol between tailscaled and its control server. Replies contain it, and clients ignore it."""
 
 LATE_SECONDS: Final = 0.18
-"""Seconds for which whois waits for the registration of a forwarded connection, for each protocol (net/proxymap)."""
+"""Seconds for which whois waits for a late registration of a forwarded connection, per protocol (net/proxymap)."""
 
 _POLICY: Final = "; ".join(
     ["default-src 'none'", "frame-ancestors 'none'"]
@@ -53,7 +54,7 @@ _EVERY_REPLY: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _LONG_REPLY: Final = 2048
-"""Number of bytes above which Go sends a body in chunks, because it then does not know the length in advance."""
+"""Length of a reply in bytes above which Go sends it in chunks, without a content length."""
 _ROOT: Final = "<html><body>tailscaled</body></html>\n"
 _NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
 _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -62,11 +63,11 @@ _LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Caps = Mapping[str, Sequence[Any]]
-"""The values that the tailnet policy gives to each capability. A value is any JSON, by convention an object."""
+"""Capabilities of the tailnet policy, each with its values. A value is any JSON, usually an object."""
 
 
 def _number(text: str) -> int:
-    """Return an id made from a text. The id is the same in every run, and as large as the control server's ids."""
+    """Return an id computed from a text. It is the same in every run, and as large as the control server's ids."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
@@ -76,10 +77,10 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups, as far as the policy shows groups to this node. Most replies have no groups."""
+    """The user's groups that the policy shows to this node. Most replies have no groups."""
     display_name: str = ""
     id: int = 0
-    """The id of the user; 0 for an id that is computed from the login."""
+    """The user's id; 0 to compute it from the login."""
 
     def profile(self) -> dict[str, Any]:
         """Return a `tailcfg.UserProfile`."""
@@ -93,7 +94,7 @@ class User:
 
 
 TAGGED_DEVICES: Final = User("tagged-devices", display_name="Tagged Devices")
-"""The user in replies about tagged nodes. All tagged nodes share this user, so the user identifies nobody."""
+"""The user in replies about tagged nodes. All tagged nodes share this user, so it identifies nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +102,18 @@ class Node:
     """A machine of the tailnet. Raises `ValueError` for a machine that has neither a user nor tags."""
 
     name: str
-    """The full DNS name, without the trailing dot that replies add."""
+    """The full DNS name, without a trailing dot."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """The owner of the node. For a tagged node, it is the user who created the node, if the control server reports one;
-    None means `tagged-devices`.
-    """
+    """The owner of the node; None for `tagged-devices`. For a tagged node, this may be its creator."""
     tags: tuple[str, ...] = ()
     stable_id: str = ""
-    """The stable id of the node; "" for an id that is computed from the name."""
+    """The node's stable id; "" to compute it from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to the node on the machine whose tailscaled is simulated."""
+    """Capabilities that the policy grants to this node on the gateway's machine."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to the node on Tailscale Services, by `svc:NAME`.
-
-    The Services are those of the machine whose tailscaled is simulated. These capabilities are not part of `caps`.
-    """
+    """Capabilities that the policy grants to this node on the Tailscale Services of the gateway's machine, by
+    `svc:NAME`. They are not part of `caps`."""
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:
@@ -190,7 +187,7 @@ class _Wrong(Exception):
 
 
 class _Pair(NamedTuple):
-    """The address and the port in an `addr` parameter; the port is 0 if the parameter has none."""
+    """The address and port of an `addr` parameter. The port is 0 if the parameter has none."""
 
     address: Address
     port: int
@@ -234,7 +231,7 @@ class LocalApiSim:
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
-        """Register connections from 127.0.0.1:`port` as connections of a node, as userspace networking does."""
+        """Register connections from 127.0.0.1:`port` as a node's, as tailscaled does in userspace networking."""
         self._proxied[port] = node
 
     def unproxied(self, port: int) -> None:

@@ -1,10 +1,11 @@
-"""A simulated prompt cache: which tokens of a request a provider reads from its cache, writes to it, or bills in full.
+"""A simulated prompt cache. It decides which tokens of a request are read from the cache, written to it, or billed in
+full.
 
-- A cache entry is the beginning of a prompt (tools, system prompt, messages) up to a marked block. It is found again
-  only if a later request begins with the same blocks. Marks are not part of the blocks.
-- For each mark, the provider looks for an entry that ends at the marked block or at one of the blocks before it. Claude
-  looks at 20 blocks, other models at the marked block only. The longest entry counts.
-- An entry expires after its lifetime without a use. A beginning with fewer tokens than the model's minimum is not
+- A cache entry is a prefix of the prompt (tools, system prompt, messages) up to a block with a cache mark. A later
+  request finds the entry only if it begins with the same blocks. The marks themselves may differ.
+- For each mark, the cache looks for an entry that ends at the marked block. Claude's cache also looks at the 19 blocks
+  before it. The longest entry is used.
+- An entry expires if it is not used during its lifetime. A prefix with fewer tokens than the model's minimum is not
   cached.
 
 Source: Anthropic's documentation and AWS's user guide (prompt caching).
@@ -26,7 +27,7 @@ from gateway.testkit.prompts import tokens
 from gateway.testkit.scenarios import Tokens
 
 LOOKBACK: Final = 20
-"""Number of blocks at which Claude's cache looks for the end of an entry, beginning with the marked block."""
+"""Number of blocks at which Claude's cache looks for the end of an entry: the marked block and those before it."""
 _SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
 
 
@@ -34,9 +35,9 @@ class Block(NamedTuple):
     """A block of a prompt: a tool, a block of the system prompt, or a block of a message."""
 
     text: bytes
-    """The block as JSON, with its place and without its mark."""
+    """The block as JSON, with its position in the prompt and without its cache mark."""
     ttl: str
-    """The lifetime in the block's mark; "" if it has no mark."""
+    """The lifetime in the block's cache mark; "" if the block is not marked."""
 
 
 @dataclass(slots=True)
@@ -53,10 +54,10 @@ class PromptCache:
 
     clock: Callable[[], float] = monotonic
     _ends: dict[tuple[str, bytes], tuple[float, float]] = field(default_factory=dict)
-    """The time at which an entry expires, and its lifetime in seconds, by model and hash of the entry."""
+    """Expiry time and lifetime of each entry, in seconds, by model and hash of the entry."""
 
     def bill(self, model: str, caps: Caps, body: Mapping[str, Any]) -> Tokens:
-        """Return the billed tokens of a request in the dialect of Messages or Converse, and update the cache."""
+        """Return the billed tokens of a request in the dialect of Messages or Converse. Update the cache."""
         prompt = list(blocks(body))
         if not prompt:
             return Tokens(input=1)
@@ -79,12 +80,12 @@ class PromptCache:
         )
 
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
-        """Return the index of the last block of the longest entry that the marks find, and use the entry."""
+        """Return the index of the last block of the longest entry found by the marks. Renew the entry's lifetime."""
         places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
         return next((place for place in places if self._use(keys[place])), None)
 
     def _use(self, key: tuple[str, bytes]) -> bool:
-        """Begin the lifetime of an entry anew. Return whether there is such an entry."""
+        """Renew the lifetime of an entry. Return False if there is no such entry."""
         end, seconds = self._ends.get(key, (0.0, 0.0))
         if end <= self.clock():
             return False
@@ -101,7 +102,7 @@ def _digests(prompt: Sequence[Block]) -> Iterator[bytes]:
 
 
 def blocks(body: Mapping[str, Any]) -> Iterator[Block]:
-    """Yield the blocks of a request in the dialect of Messages or Converse, in the order in which the model reads them.
+    """Yield the blocks of a Messages or Converse request, in the order in which the model reads them.
 
     >>> body = {"system": [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}], "messages": []}
     >>> [block.ttl for block in prompt_cache.blocks(body)]
@@ -115,7 +116,7 @@ def blocks(body: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _marked(place: str, content: Any) -> Iterator[Block]:
-    """Yield the blocks of a content. In Converse, a mark is a block of its own, after the marked block."""
+    """Yield the blocks of a content list, with their marks. In Converse, a mark is an item after the marked block."""
     parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
     waiting: Block | None = None
     for part in parts:

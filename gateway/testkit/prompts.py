@@ -1,6 +1,6 @@
 """The parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
 
-`read` reads every dialect except Responses and Gemini, which have readers of their own. A missing text is "".
+`read` reads every dialect except Responses and Gemini, which have functions of their own. A missing text is "".
 """
 
 from __future__ import annotations

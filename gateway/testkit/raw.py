@@ -1,4 +1,4 @@
-"""A simulated provider of any API: it sends the queued replies byte for byte, whatever the path of the request is."""
+"""A simulated provider of any API: it sends the queued replies byte for byte, whatever the request is."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Scenarios of simulated providers: a predefined reply and its faults, independent of any dialect.
+"""Scenarios of simulated providers. A scenario is a predefined reply with its faults, independent of any dialect.
 
-The scenario of a request is the next one that a test has queued (`Simulator.script`), or else the one that the last
-user text names as `[[scenario: NAME]]`, or else the simulator's `default`. Without any of these, the reply quotes the
-prompt.
+A test can queue scenarios for the next requests (`Simulator.script`). If none is queued, the last user text may name
+one: `[[scenario: NAME]]`. Otherwise the simulator's `default` is used. Without a default, the reply quotes the prompt.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token counts that a reply reports. A count of None is estimated from the texts.
+    """The token counts that a reply reports. None stands for a count estimated from the texts.
 
     >>> scenarios.Tokens(input=3).cache_read
     0
@@ -63,7 +62,7 @@ class Canned:
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """The stop reason, named as by Anthropic and Converse; "" stands for `tool_use` or `end_turn`."""
+    """The stop reason in Anthropic's and Converse's words; "" for `tool_use` after calls and `end_turn` otherwise."""
 
     @property
     def stop_reason(self) -> str:
@@ -124,14 +123,14 @@ class Scenario:
     """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply; "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of events of a stream after which `error` is sent; None to send `error` as the response."""
+    """Number of streamed events before `error` is sent; None to send `error` instead of a stream."""
     stall_after: int | None = None
-    """Number of events of a stream after which it pauses for `stall_seconds`."""
+    """Number of streamed events before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
     end_after: int | None = None
-    """Number of events after which the stream ends cleanly, but without its terminal event."""
+    """Number of streamed events before a clean end without the terminal event."""
     cut_at: int | None = None
-    """Number of bytes of a stream after which the connection is cut."""
+    """Number of streamed bytes before the connection is cut."""
     split: int = 0
     """Number of bytes of each write to the network; 0 for one write per event."""
     delay: float = 0
@@ -220,8 +219,7 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name, in addition to `tools`, whose reply calls the first two tools of the
-request."""
+"""The scenarios that a prompt can name. It can also name `tools`, a reply that calls the request's first two tools."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
@@ -235,7 +233,7 @@ def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
 
 
 def answer(prompt: str, result: str) -> Canned:
-    """Return the simulator's default answer, which quotes the tool result if there is one, else the prompt."""
+    """Return the default answer, which quotes the tool result, or the prompt if there is no result."""
     if result:
         return Canned(text=("The tool", f" said: {result[:200]}"))
     return Canned(text=("Hello", " from a simulated", " model.", f" You said: {prompt[:200]}"))

@@ -27,7 +27,7 @@ LEAKS: Final = (
     "x-amz-", "amz-sdk-", "cookie", "forwarded", "x-forwarded-", "tailscale-", "x-api-key", "authorization",
     "x-goog-api-key", "x-claude-code-", "x-stainless-", "proxy-",
 )  # fmt: skip
-"""Prefixes of headers that must not reach a provider, because they concern only the client and the gateway."""
+"""Prefixes of headers that must not reach a provider. They concern only the client and the gateway."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Seen:
     refused: str = ""
     """The body of the error response if the simulator refused the request; else ""."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that is set if the caller disconnects before the end of the reply."""
+    """An event that is set if the caller disconnects early."""
 
     @property
     def json(self) -> Any:
@@ -85,8 +85,8 @@ class Refusal(Exception):
 class Simulator(ABC):
     """A provider on a port of its own.
 
-    `url` is its address, and `requests` has the requests that it got. `default` is the scenario of requests without a
-    queued one; None for a reply that quotes the prompt.
+    `url` is its address, and `requests` has the received requests. `default` is the scenario if none is queued; None
+    for a reply that quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")
@@ -130,7 +130,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:
-        """Return the provider's error response for the AWS exception `name`. The error is sent instead of a reply."""
+        """Return the provider's own error response for the AWS exception `name`."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(
@@ -163,7 +163,7 @@ class Simulator(ABC):
         return scenario, scenario.reply or answer(prompt.text, prompt.result)
 
     def billed(self, reply: Canned, model: str, caps: Caps, body: Mapping[str, Any]) -> Canned:
-        """Return the reply with the tokens that the simulated prompt cache leaves to be billed, if there is one."""
+        """Return the reply with the token counts of the simulated prompt cache, or unchanged without a cache."""
         if self.prompt_cache is None:
             return reply
         counted = self.prompt_cache.bill(model, caps, body)

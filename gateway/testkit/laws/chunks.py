@@ -1,4 +1,4 @@
-"""Divides a stream into chunks, and finds few borders between chunks with which a law still fails."""
+"""Divides a stream into chunks, and finds the smallest set of chunk borders with which a law fails."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 CHUNK_SIZES: Final = (1, 2, 3, 7, 64)
-"""Sizes of chunks in bytes. Chunks of one byte break a stream at every place."""
+"""Sizes of chunks in bytes. With the size 1, a stream is cut between all bytes."""
 MAX_WORK: Final = 2_000_000
-"""Maximum number of bytes that a law decodes for one stream. A decoder in Python takes about a second for them."""
+"""Maximum number of bytes that a law decodes for one stream. A decoder in Python needs about a second for this."""
 _CONTEXT: Final = 20
-"""Number of bytes that are shown on each side of a border."""
+"""Number of bytes that a report shows on each side of a border."""
 
 
 def chunkings(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the data as a list of chunks, once for each size of a chunk."""
+    """Yield the data in chunks, once for each size in `CHUNK_SIZES`."""
     for size in CHUNK_SIZES:
         yield [data[start : start + size] for start in range(0, len(data), size)]
 
@@ -26,10 +26,10 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 
 
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return a minimal part of the borders with which the law still fails.
+    """Return a minimal subset of the borders with which the law still fails (Zeller's delta debugging).
 
-    `fails` returns whether the law fails for a list of chunks. With all borders, it must return True. Halves are
-    removed first, and then smaller groups down to single borders (Zeller's delta debugging).
+    `fails` runs the law on a list of chunks, and must return True for all borders. Halves are removed first, and single
+    borders last.
     """
     kept, size = list(borders), len(borders) // 2
     while size:
@@ -51,6 +51,6 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return evenly spread positions below `end` at which to cut a stream. `MAX_WORK` limits their number."""
+    """Return evenly spread positions below `end` at which a law cuts a stream. `MAX_WORK` limits their number."""
     many = max(100, MAX_WORK // max(1, len(data)))
     return range(0, end, max(1, end // many))

@@ -34,7 +34,7 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The provider's name of the model in requests that `build` makes. No sample contains this name."""
+"""The model name at the provider in requests that the laws build. No sample contains this name."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 """A placeholder in a route's path, such as `{model:.+}`."""
 
@@ -98,7 +98,7 @@ class Exchange:
 
 
 def options_of(flag: Plugin, sample: Sample) -> Settings:
-    """Return the options of a flag with which a sample is tried: those of the sample, or else the default options.
+    """Return the options for a flag (the plugin of one API format): the sample's options, or else the defaults.
 
     Raises `Untried` if the sample has no options and the flag's options have no defaults.
     """
@@ -115,7 +115,7 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return a request after the compatibility flag's `steps`. Raises `Untried` for steps that need an upstream."""
+    """Return the request after the flag's hook `steps`. Raises `Untried` if the hook sends a request or answers."""
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):
         return steps
@@ -134,7 +134,7 @@ def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) ->
 
 
 def http_request(flag: Plugin, sample: Sample, body: bytes) -> HttpRequest:
-    """Return a client's request with this body on the sample's path. Raises `Untried` if no route has the path."""
+    """Return a client's request with this body on the sample's path. Raises `Untried` if no route matches the path."""
     path, _, query = sample.path.partition("?")
     routes = [route for route in flag.routes if route.operation == GENERATE] or list(flag.routes)
     if not path:
@@ -152,7 +152,7 @@ def _names(route: Route) -> list[str]:
 
 
 def _params(route: Route, path: str) -> Mapping[str, Any] | None:
-    """Return the values of the placeholders if the route has this path, or None."""
+    """Return the values of the route's placeholders in a path; None if the route does not match."""
     pattern, end = "", 0
     for match in _PLACEHOLDER.finditer(route.path):
         pattern += re.escape(route.path[end : match.start()]) + f"(?P<{match[1]}>{match[2] or '[^{}/]+'})"

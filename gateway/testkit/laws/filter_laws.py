@@ -1,4 +1,4 @@
-"""The laws of every filter. Text is tried in pieces of every size, as streams bring it."""
+"""The laws of every filter. Each text is tried whole and in pieces of several sizes, as a stream would deliver it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test 
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter, the samples with which it is tried, and the compatibility flags whose requests it gets."""
+    """A filter with its samples, and the compatibility flags whose requests it gets."""
 
     loaded: LoadedFilter
     samples: Sequence[FilterSample]
     flags: Sequence[Plugin]
 
     def opened(self) -> Iterator[tuple[Settings, ClientRequest, Plugin]]:
-        """Yield each of the settings with a request of each flag whose dialect is known."""
+        """Yield each combination of settings and flag, with one request. Flags with an unknown dialect are skipped."""
         for flag in self.flags:
             for sample in known_samples(flag.dialect_for(CLAUDE), flag)[:1]:
                 request = Exchange(flag, sample, CLAUDE).request()
@@ -81,9 +81,9 @@ async def _calls_are_opened(subject: FilterSubject) -> None:
 
 
 async def _objects(subject: FilterSubject) -> AsyncIterator[tuple[Any, ClientRequest, Plugin]]:
-    """Open the filter for every call of the samples. Yield its object with the request and the client's flag.
+    """Open the filter for each request of `subject.opened`. Yield the opened filter, the request and the client's flag.
 
-    Calls that `open` refuses, or for which it returns None, are left out.
+    Requests that `open` refuses or answers with None are left out.
     """
     for settings, request, flag in subject.opened():
         try:
@@ -117,7 +117,7 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets for the pieces of a block; `BLOCKED_OUTCOME` if the filter blocks the call."""
+    """Return the text that a client gets for a block in these pieces; `BLOCKED_OUTCOME` if the call is blocked."""
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)
     if opened is None or not hasattr(opened, "text"):
@@ -135,7 +135,7 @@ async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces
 
 
 def _texts(sample: FilterSample) -> Iterator[str]:
-    """Yield texts, with and without the words in the settings."""
+    """Yield common texts, the sample's texts, and texts with the words in the sample's settings."""
     yield from TEXTS
     yield from sample.texts
     for word in _words(sample.settings.model_dump(mode="python")):
@@ -173,10 +173,7 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes a text.
-
-    Raises `Broken` if the result differs when the text is given in pieces of some size.
-    """
+    """Return whether the filter changes a text. Raises `Broken` if the result depends on how the text is divided."""
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])
     await _require_same_in_pieces(subject, settings, kind, given, expected)
@@ -190,7 +187,7 @@ async def _reads_text(subject: FilterSubject) -> bool:
 async def _require_same_in_pieces(
     subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
 ) -> None:
-    """Raise `Broken` if the filter's result is not `expected` when the text is given in pieces of some size."""
+    """Raise `Broken` if the result for some division of the text is not `expected`."""
     for size in CHUNK_SIZES:
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
         got = await _text_of(subject, settings, kind, pieces)
@@ -199,9 +196,9 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with few pieces that make the filter's result differ from `expected`.
+    """Raise `Broken` with an example: few pieces for which the filter's result is not `expected`.
 
-    Neighbouring pieces are joined as long as the result still differs.
+    Neighbouring pieces are joined as long as the result is still wrong.
     """
     at = 0
     while at + 1 < len(pieces):

@@ -35,11 +35,11 @@ ODD_LISTS: Final = tuple(
     % ((entries,) * 4)
     for entries in _ENTRIES
 )
-"""Lists of models in the forms of common APIs, with wrong entries, and with a next page that never ends."""
+"""Lists of models in the forms of common APIs. They have wrong entries, and each names a next page."""
 MAX_PAGES: Final = 10
-"""Number of pages after which the gateway gives up a list, in the laws."""
+"""Maximum number of pages of a model list that a law reads."""
 FLIPS: Final = 300
-"""Number of damaged bytes that are tried in each stream."""
+"""Number of damaged copies of each stream. Each copy has one damaged byte."""
 
 
 def parts_of(events: Sequence[Event]) -> list[tuple[str, bytes, bytes | None]]:
@@ -249,7 +249,7 @@ def odd_bodies_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _whole_hooks(exchange: Exchange, body: bytes) -> None:
-    """Call the hooks of the decoder and the encoder that get a whole body. Raises `PluginFailed` if one fails."""
+    """Call the hooks of the decoder and the encoder for whole bodies. Raises `PluginFailed` if one fails."""
     flag, decoder = exchange.flag, exchange.decoder(stream=False)
     encoder = flag.encoder(exchange.request())
     for hook, function in (("decoder.whole", decoder.whole), ("encoder.whole", encoder.whole)):
@@ -333,7 +333,7 @@ def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _search(subject: FlagSubject, host: str, body: bytes) -> None:
-    """Run the search for models with the same reply for each page, to its end or for `MAX_PAGES` pages."""
+    """Run the flag's search for models. Every page gets the same reply. Stop at the end or after `MAX_PAGES` pages."""
     search = subject.flag.discover_models(host)
     if search is None:
         return

@@ -1,4 +1,4 @@
-"""A compatibility flag with the samples on which its laws are tried."""
+"""A compatibility flag (the plugin of one API format) with the samples for its laws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FlagSubject:
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
         """Yield an exchange for each sample that has a certain part. Raises `Untried` if no sample has this part.
 
-        The arguments are those of `samples_with`.
+        `has` returns the part of a sample, and `what` names the part in the error.
         """
         for sample in samples_with(self.samples, has, what):
             yield Exchange(self.flag, sample, self.caps)

@@ -1,4 +1,4 @@
-"""Samples of the dialects that simulated providers have, for compatibility flags that have no samples of their own."""
+"""Samples for compatibility flags without samples of their own. They cover the dialects of the simulated providers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     "openai_responses": {"model": "m", "input": "hello"},
 }
 _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
-"""Members of the sample requests that other dialects lack. A translator may leave these members out."""
+"""Fields of the sample requests that exist in one dialect only. A translator may leave them out."""
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
-    """Return samples of requests in the dialect `client` and of the provider's replies; [] for an unknown dialect.
+    """Return samples with requests in the dialect `client` and replies of the provider; [] for an unknown dialect.
 
-    The provider's dialect is that of a Claude model. The compatibility flag's own encoder writes the streams.
+    The replies are in the dialect that the provider's flag chooses for Claude. The flag's own encoder writes the
+    streams.
     """
     upstream = provider.dialect_for(CLAUDE)
     if client not in _REQUESTS or not is_rendered(upstream):

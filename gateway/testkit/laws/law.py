@@ -21,7 +21,7 @@ NOT_READ: Final = "the default `decoder` reads server-sent events; a stream of a
 
 
 class Broken(Exception):
-    """The error for a law that does not hold. The message says what happened, and for which input."""
+    """The error for a law that does not hold. The message says what happened for which input."""
 
     def __init__(self, reason: str, *inputs: str) -> None:
         super().__init__(reason)
@@ -35,9 +35,9 @@ class Untried(Exception):
 
 
 class Exempt(Exception):
-    """A law that does not concern the plugin or cannot be tried without a network. The message says why.
+    """The exception for a law that does not concern the plugin, or that would need a network. The message says why.
 
-    Such a law counts as one that holds.
+    The law then counts as fulfilled.
     """
 
 
@@ -59,7 +59,7 @@ class Result:
     rule: str
     holds: bool
     reason: str = ""
-    """The reason for which the law is broken or was not tried; "" if it was tried and holds."""
+    """The reason why the law is broken or was not tried; "" if it was tried and holds."""
     inputs: tuple[str, ...] = ()
     is_tried: bool = True
 
@@ -92,7 +92,7 @@ def _result(law: Law[S], subject: S) -> Result:
 
 
 def reason_of(error: GatewayError) -> str:
-    """Return the message of a plugin's error. For a failure, it names the hook, the file and the line."""
+    """Return the message of a plugin's error. For a failure, the message names the hook, file and line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
     message = error.problem.message
@@ -105,9 +105,9 @@ def reason_of(error: GatewayError) -> str:
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
-    """Return the samples that have a certain part, which the function `has` returns; b"" if it is missing.
+    """Return the samples that have a certain part. `has` returns the part of a sample; b"" if it is missing.
 
-    Raises `Untried` if no sample has the part. Its message calls the part `what`.
+    Raises `Untried` if no sample has the part. `what` names the part in the error.
     """
     chosen = [sample for sample in samples if has(sample)]
     if not chosen:

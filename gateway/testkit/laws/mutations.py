@@ -12,21 +12,21 @@ from gateway.contract import lenient_json
 from gateway.contract.flag import Event
 
 MAX_MUTATIONS: Final = 500
-"""Number of damaged forms that a law tries of one JSON value. For a stream, the number is shared among its events."""
+"""Maximum number of damaged forms of one JSON value. The events of a stream share this number."""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
 """Values of every JSON type, including values at the limits of a type."""
 HOSTILE_BODIES: Final = (
     b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>", b"\xff\xfe", b'{"a":1}{"b":2}', b"[[[[[[[[",
     b'{"a":NaN}',
 )  # fmt: skip
-"""Bodies that are not a JSON object, or only an empty or odd one."""
+"""Request or reply bodies that no API expects: not JSON, not an object, empty, or odd."""
 
 Pointer = tuple[str | int, ...]
 """The names and indexes that lead to a value within a JSON value."""
 
 
 def pointers(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
-    """Yield the path of each member and item of a JSON value. A container comes before its content."""
+    """Yield the path of every value inside a JSON value, at any depth. An outer value comes before its content."""
     inner: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
         inner = value.items()
@@ -43,7 +43,7 @@ def text_of(pointer: Pointer) -> str:
 
 
 def without(value: Any, at: Pointer) -> Any:
-    """Return a copy of a JSON value without the member or item at a path."""
+    """Return a copy of a JSON value without the key or item at a path."""
     value = copy.deepcopy(value)
     holder = value
     for step in at[:-1]:
@@ -63,17 +63,16 @@ def replaced(value: Any, at: Pointer, new: Any) -> Any:
 
 
 def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
-    """Yield odd values in place of a JSON value, and copies in which one member is missing or odd.
+    """Yield damaged forms of a JSON value, each with a description: odd values, and copies with one key missing or odd.
 
-    Each damaged form is yielded with a description of the damage. If there are more than `many` damaged forms, only
-    every n-th form is yielded, so that at most `many` are left.
+    At most `many` forms are yielded, evenly spread over all forms.
     """
     total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
     yield from islice(_damaged(value), 0, None, -(-total // many))
 
 
 def damaged_events(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
-    """Yield streams in which one event is missing, repeated, late or odd, each with a description of the damage."""
+    """Yield damaged streams, each with a description. In each stream, one event is missing, repeated, late or odd."""
     for at, event in enumerate(events):
         before, after = [*events[:at]], [*events[at + 1 :]]
         yield f"event {at} is missing", [*before, *after]
@@ -101,7 +100,7 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
-    """Return whether a path, or the beginning of a path, matches one of the patterns. `*` stands for any step."""
+    """Return whether a path or its beginning matches one of the patterns. `*` stands for any key or index."""
     steps = tuple(map(str, pointer))
     for pattern in patterns:
         wanted = pattern.strip("/").split("/")

@@ -1,4 +1,4 @@
-"""The laws of a compatibility flag's function `places`, which finds the texts of calls for filters."""
+"""The laws of a flag's function `places`, which tells filters where the texts of a request or reply are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _require_text(texts: Mapping[Any, str], what: str, data: bytes, exchange: Ex
 
 
 def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
-    """Compare the texts of each kind. A sample has the same content in its whole reply and in its stream."""
+    """Check that the stream and the whole reply of a sample have the same texts."""
     for exchange in subject.streams():
         if exchange.sample.whole:
             streamed = _by_kind(_texts(exchange, exchange.decoded([exchange.sample.stream])))
@@ -58,9 +58,9 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts that do not repeat others, by kind and block. Raises `Exempt` for a flag without `places`.
+    """Return the texts of a reply by kind and block, without repetitions. Raises `Exempt` for a flag without `places`.
 
-    Each text of a whole reply is a block of its own. An event without a kind has no payload.
+    In a whole reply, each text is a block of its own. An event without a kind has no payload.
     """
     texts: dict[tuple[Any, ...], str] = {}
     for event in events:
@@ -83,9 +83,9 @@ def _placed(exchange: Exchange, event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _by_kind(texts: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
-    """Return the joined texts of each kind. Arguments of tool calls are not joined: they are a list of JSON values.
+    """Return the texts of each kind, joined. The arguments of tool calls become a list of JSON values instead.
 
-    Empty arguments are left out, because a stream need not have an event for them.
+    Empty arguments are left out, because some streams have no event for them.
     """
     joined: dict[str, Any] = {}
     for (kind, *_), text in texts.items():

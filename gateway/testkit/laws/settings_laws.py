@@ -12,9 +12,9 @@ from gateway.testkit.laws.law import Broken, require, shown
 
 
 def can_be_written(settings: Settings, name: str) -> None:
-    """Check that the configuration can set these values, that is, that reading their JSON gives the same values.
+    """Check that the configuration can set these values: their JSON must be read back as the same values.
 
-    A field of the type `tuple`, for example, refuses a list, so the configuration could never set it.
+    For example, a strict `tuple` refuses a JSON list, so no configuration could set it.
     """
     secrets = {key: value for key, value in settings if isinstance(value, SecretStr)}
     values = settings.model_dump(mode="json", by_alias=True, warnings=False)
@@ -34,7 +34,7 @@ def can_be_written(settings: Settings, name: str) -> None:
 
 
 def reach_worker_processes(settings: Settings, name: str) -> None:
-    """Check that hooks get the same values in a worker process, to which they are sent by pickle."""
+    """Check that hooks get the same values in a worker process, which receives them by pickle."""
     try:
         again = pickle.loads(pickle.dumps(settings))  # noqa: S301 (written by this function)
     except (pickle.PickleError, AttributeError, TypeError, ValueError) as error:

@@ -36,7 +36,7 @@ class TranslatorSubject:
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
         """Yield a call for each sample that has a certain part. Raises `Untried` if no sample has this part.
 
-        The arguments are those of `samples_with`.
+        `has` returns the part of a sample, and `what` names the part in the error.
         """
         for sample in samples_with(self.samples, has, what):
             yield TranslatedCall(self, sample)
@@ -191,14 +191,14 @@ def _value(event: Event) -> Any:
 
 
 _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$|[a-z](At|Ms|Time)$")
-"""Pattern for names of members whose numbers are times."""
+"""Pattern for keys whose numbers are times."""
 
 
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:
-    """Return whether `got` equals `expected`.
+    """Return whether `got` equals `expected`, except for values that differ between runs.
 
-    `expected` and `again` are the results of two equal runs. Values in which they differ, such as ids, may have any
-    value of the same type in `got`. `name` is the name of the member that has the value.
+    `expected` and `again` are the results of two equal runs. If they differ in a value, such as an id, `got` may have
+    any value of the same type there. Times may have any value. `name` is the key of the compared value.
     """
     if isinstance(expected, dict) and isinstance(again, dict) and isinstance(got, dict):
         same_keys = expected.keys() == again.keys() == got.keys()
@@ -235,7 +235,7 @@ def _same_tokens(charged: Facts, display: Facts, call: TranslatedCall) -> None:
 
 
 def _counts(facts: Facts) -> dict[str, int]:
-    """Return the counts that every dialect has: the sum of all input, the output, and the number of called tools."""
+    """Return the counts that every dialect has: input tokens of all kinds, output tokens, and called tools."""
     usage: Usage = facts.usage
     read = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     return {"input": read, "output": usage.output, "tools": len(facts.tools)}

@@ -59,7 +59,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def blocks(reply: Canned) -> list[Json]:
-    """Return the content blocks of a reply. The members `deltas` and `silent` are for streams only."""
+    """Return the content blocks of a reply. The keys `deltas` and `silent` are only used to build a stream."""
     content: list[Json] = []
     if reply.thinking:
         content.append(

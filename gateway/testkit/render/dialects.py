@@ -1,4 +1,4 @@
-"""A canned reply in each dialect that a simulated provider speaks, whole and as the events of a stream."""
+"""Canned replies in each dialect of the simulated providers, whole and as the events of a stream."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A canned reply in the format of Gemini's generateContent: the whole reply, and the chunks of its stream.
 
-Each chunk reports the tokens so far. The last chunk has the finish reason, and an empty text like Google's.
+Each chunk reports the tokens so far. The last chunk has the finish reason and an empty text, as at Google.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.testkit.scenarios import Canned
 Json = dict[str, Any]
 
 _FINISH: Final = {"max_tokens": "MAX_TOKENS"}
-"""Finish reasons by the stop reason of a canned reply. Every other stop reason is `STOP`, as after calls."""
+"""Gemini's finish reason by the stop reason of a canned reply. All other stop reasons, even `tool_use`, are `STOP`."""
 
 
 def response(reply: Canned, model: str, prompt_tokens: int) -> Json:
@@ -39,7 +39,7 @@ def chunks(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:
-    """Return the usage of a reply. The count of the prompt includes cached tokens; there are no cache writes."""
+    """Return the usage of a reply. The prompt count includes cached tokens. Gemini reports no cache writes."""
     counts = render_anthropic.usage(reply, prompt_tokens)
     read = counts["cache_read_input_tokens"]
     prompt = counts["input_tokens"] + read + counts["cache_creation_input_tokens"]
@@ -77,7 +77,7 @@ def _thoughts(reply: Canned) -> list[Json]:
 
 
 def _calls(reply: Canned) -> list[Json]:
-    """Return the parts with the calls. The first call of a step has a signature, as in Gemini 3."""
+    """Return the parts with the tool calls. As in Gemini 3, only the first of parallel calls has a signature."""
     return [
         {"functionCall": _call(tool.name, tool.arguments, tool.id), **(_SIGNED if number == 0 else {})}
         for number, tool in enumerate(reply.tools)

@@ -1,7 +1,7 @@
 """A canned reply in the format of InvokeModel, which depends on the family of the model.
 
-Claude replies in Anthropic's dialect. Of the other families, two formats are simulated: Nova's, in which usage is an
-object, and Llama's, in which the token counts are members beside the text.
+Claude replies in Anthropic's dialect. Two other formats are simulated. Nova's has an object `usage`. Llama's has token
+counts beside the text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def whole(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> list[Json]:
-    """Return the payloads of the chunks of a stream. The last payload also has Bedrock's metrics of the call."""
+    """Return the payloads of a stream's chunks. The last one also has Bedrock's metrics of the call."""
     if _is_claude(caps):
         payloads = render_anthropic.events(reply, _own_name(model), prompt_tokens)
     elif _is_nova(caps):

@@ -1,4 +1,4 @@
-"""Rules for the requests that the real providers refuse, one file for each dialect.
+"""Rules that find requests which the real providers would refuse, one file for each dialect.
 
 A rule takes the body of a request and yields its faults. It never changes the body.
 """

@@ -1,8 +1,8 @@
-"""Rules for the bodies that OpenAI's Chat Completions refuses.
+"""Rules for bodies of OpenAI's Chat Completions.
 
-The rules refuse wrong types, roles, tools and tool choices, and tool calls without an answer. Unknown members are
-accepted: compatible providers have members of their own, and OpenAI's own list of members is not closed. The wording of
-a fault is OpenAI's if a source shows it. No rule depends on the model.
+Faults are wrong types, roles, tools and tool choices, and tool calls without a result. Unknown fields are accepted,
+because compatible providers have fields of their own. The wording of a fault is OpenAI's if a source shows it. No rule
+depends on the model.
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ def _called(function: Any, at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of tool calls without an answer and of answers without a call.
+    """Yield faults of tool calls without a result, and of results without a call.
 
-    A message with calls must be followed by one tool message for each call, before any other message.
+    After a message with tool calls, one tool message for each call must come before any other message.
     """
     waiting: list[str] = []
     for number, message in enumerate(body["messages"]):

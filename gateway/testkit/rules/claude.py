@@ -1,9 +1,10 @@
-"""Rules for the Messages bodies that Anthropic refuses, on api.anthropic.com and on Bedrock's InvokeModel.
+"""Rules for Messages bodies, on api.anthropic.com and on Bedrock's InvokeModel.
 
-The members are checked first, by the tables in `claude_members.py`. Rules about several members follow. The wording of
-a fault is Anthropic's if a source shows it. Differences between models come from their capabilities. If no source shows
-what the real service does, the body is accepted. Consecutive messages of one role are accepted, since Anthropic treats
-them as one turn.
+Single fields are checked first, by the tables in `claude_members.py`. Rules about several fields follow. Differences
+between models come from the capabilities of the model. The wording of a fault is Anthropic's if a source shows it.
+
+If no source shows that the real service refuses a body, it is accepted. Consecutive messages of one role are accepted,
+because Anthropic treats them as one turn.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NO_SAMPLING_SINCE: Final = "2026-10-21"
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
-    """Return the first fault of an InvokeModel body (`bedrock`) or of a body for api.anthropic.com, or None."""
+    """Return the first fault of a body for api.anthropic.com, or for InvokeModel if `bedrock` is True, or None."""
     platform = claude_members.BEDROCK if bedrock else claude_members.ANTHROPIC
     caps = rules.permitting(caps)
     return rules.first(fault for rule in _RULES for fault in rule(body, caps, platform))
@@ -44,7 +45,7 @@ def _members(body: Body, _: Caps, platform: Platform) -> Iterator[str]:
 def _version(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
     """Yield a fault if the model on Bedrock does not accept the API version.
 
-    Claude 4.6 and older do not accept the version that Anthropic's SDKs send since 2.0.
+    Claude 4.6 and older refuse the version that Anthropic's SDKs send since 2.0.
     """
     allowed = caps.anthropic_versions if "anthropic_version" in platform.body.required else ()
     if allowed and body["anthropic_version"] not in allowed:
@@ -134,7 +135,7 @@ def _cache_controls(body: Body, caps: Caps, platform: Platform) -> Iterator[str]
 
 
 def _controls(body: Body) -> Iterator[tuple[str, Block]]:
-    """Yield the path and value of every block's `cache_control`, in the order in which Anthropic reads the blocks."""
+    """Yield the path and the value of each `cache_control`, in the order in which Anthropic reads the blocks."""
     yield from _marks(body.get("tools"), "tools")
     yield from _marks(body.get("system"), "system")
     for number, message in enumerate(body["messages"]):

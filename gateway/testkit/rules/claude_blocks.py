@@ -1,6 +1,6 @@
-"""Rules for message content that Anthropic refuses: unknown blocks and members, blank texts, sources, thinking.
+"""Rules for message content of Anthropic's Messages: blocks, blank texts, images and documents, tool results, thinking.
 
-The table of rules in `claude.py` contains these rules. The tables of known members are in `claude_members.py`.
+The table of rules in `claude.py` contains these rules. The tables of known fields are in `claude_members.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def turns(body: Body) -> list[Turn]:
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults in the structure of messages and their blocks. Later rules rely on a correct structure."""
+    """Yield faults in the structure of messages and their blocks. Later rules need a correct structure."""
     _ = caps
     if not body["messages"]:
         yield "messages: at least one message is required"
@@ -156,9 +156,9 @@ def blank_texts(blocks: list[Block], where: str) -> Iterator[str]:
 
 
 def tool_pairs(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of tool calls and results that do not match.
+    """Yield faults of tool calls and tool results that do not match.
 
-    The turn after the calls must begin with one result for each call, and may have no other results.
+    If a turn has tool calls, the next turn must begin with one result for each call, and may have no other results.
     """
     _ = caps, platform
     waiting: list[str] = []
@@ -201,10 +201,10 @@ def _unanswered(number: int, missing: list[str]) -> Iterator[str]:
 
 
 def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of thinking in a history (RooCode#11238).
+    """Yield faults of earlier thinking in the messages (RooCode#11238).
 
-    A turn with thinking must begin with thinking, unless it has calls of server tools, and must not end with thinking.
-    The signature must be the model's own.
+    An assistant turn with thinking must begin with thinking, unless it calls server tools. It must not end with
+    thinking. If the model signs its thinking, the signature must come from the simulator.
     """
     _ = platform
     for number, role, blocks in turns(body):
@@ -234,9 +234,9 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """Yield a fault if the last turn begins with tool results and the turn with the calls does not begin with thinking.
+    """Yield a fault if the last turn begins with tool results and the turn before does not begin with thinking.
 
-    This is a fault only if the request has a budget for thinking and no beta for thinking between calls.
+    Only requests with a thinking budget are checked. The beta for interleaved thinking lifts the rule.
     """
     thinking: Mapping[str, Any] = body.get("thinking") or {}
     merged = turns(body)

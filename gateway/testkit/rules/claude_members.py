@@ -1,9 +1,8 @@
-"""Tables of the members that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
+"""Tables of the fields that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
-`Known.faults` checks a value against a table. Anthropic refuses an unknown member ("Extra inputs are not permitted").
-If it is not known whether the real service refuses a member, the tables contain the member, so that it is accepted
-here. Rules over several members are in `claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock,
-and the requests of Claude Code 2.1.
+`Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted"). A
+field of which this is not certain is in the tables, so it is accepted here. Rules about several fields are in
+`claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude Code 2.1.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _NUMBER: Final = (float, int)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The members that an object must or may have, with their types. An optional member may be null."""
+    """The required and the optional fields of an object, with their types. An optional field may be null."""
 
     required: Mapping[str, Types] = field(default_factory=dict)
     optional: Mapping[str, Types] = field(default_factory=dict)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
-        """Yield a fault for each missing, unknown or wrongly typed member. `at` is the path; "" for the body."""
+        """Yield a fault for each missing, unknown or wrongly typed field. `at` is the path, "" for the body."""
         if not isinstance(value, dict):
             yield f"{at or 'body'}: Input should be a valid dictionary"
             return
@@ -51,7 +50,7 @@ class Known:
 
 
 def _is(value: Any, types: Types) -> bool:
-    """Return whether a value has one of the types. As in JSON, and unlike in Python, a boolean is no integer."""
+    """Return whether a value has one of the types. As in JSON, a boolean is no integer."""
     allowed = types if isinstance(types, tuple) else (types,)
     return isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
 
@@ -110,7 +109,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""Members of objects inside the body, by the name of the object."""
+"""Fields of objects inside the body, by the key of the object."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,
@@ -128,11 +127,11 @@ class Platform:
     image_sources: frozenset[str]
     document_sources: frozenset[str]
     other_blocks: frozenset[str]
-    """Types of blocks whose members are not checked. Most come from server tools."""
+    """Types of blocks whose fields are not checked. Most of them belong to server tools."""
     typed_tools: tuple[str, ...]
-    """Prefixes of the types of the tools that Anthropic defines. Such a tool has no schema in a request."""
+    """Prefixes of the types of Anthropic's own tools. A request has no schema for these tools."""
     edits: tuple[str, ...]
-    """Prefixes of the types of edits in `context_management`."""
+    """Prefixes of the edit types in `context_management`."""
 
 
 _TOOL_SEARCH: Final = frozenset({"compaction", "server_tool_use", "tool_reference", "tool_search_tool_result"})

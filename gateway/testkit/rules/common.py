@@ -60,7 +60,7 @@ _MAGIC: Final[Mapping[str, bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The parameters of a request for thinking and sampling, under Anthropic's names, for any dialect."""
+    """The parameters for thinking and sampling of a request in any dialect, under Anthropic's names."""
 
     thinking: Any = None
     effort: Any = None
@@ -91,20 +91,20 @@ def tag_of(value: Any) -> str:
 
 
 def member(value: Any, name: str) -> Any:
-    """Return a member of an object; None if the value is no object or lacks the member."""
+    """Return the value of a key; None if `value` is no object or lacks the key."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return the capabilities; if the model's family is unknown, return permissive ones.
+    """Return the capabilities. If the model's family is unknown, return capabilities that allow everything.
 
-    The family is unknown, for example, if the model is named by the ARN of an inference profile.
+    The family is unknown, for example, if the request names the ARN of an inference profile.
     """
     return caps if caps.family else _UNKNOWN
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether a beta allows thinking between tool calls. The thinking budget may then exceed `max_tokens`."""
+    """Return whether the betas allow thinking between tool calls. The budget may then exceed `max_tokens`."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -113,14 +113,14 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether a signature is not from the simulator, because another model made it or it was invented."""
+    """Return whether a signature was not made by the simulator."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """Return the real format of an image whose declared format is wrong; "" if the declared format is right.
+    """Return the real format of an image that is declared wrongly; "" if the declaration is right.
 
-    The real format is found by the first bytes of the image. If they belong to no known format, return "" too.
+    The first bytes of the image tell the real format. If they tell none, return "" too.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
@@ -137,7 +137,7 @@ def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield faults of Anthropic's thinking: a form that the model lacks, a wrong budget, parameters refused with it."""
+    """Yield faults of the thinking parameters: a form unknown to the model, a wrong budget, or conflicts."""
     thinking = settings.thinking
     if thinking is None:
         return
@@ -193,9 +193,9 @@ def _beside_thinking(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield a fault if the effort is not a string, or if a model with adaptive thinking does not support it.
+    """Yield a fault if the effort is not a string, or is not supported by a model with adaptive thinking.
 
-    Efforts of older models, which need a beta, are not checked.
+    Older models need a beta for the effort. Their efforts are not checked.
     """
     if settings.effort is not None and not isinstance(settings.effort, str):
         yield "output_config.effort: Input should be a valid string"
@@ -211,7 +211,7 @@ def _is_off(settings: Settings, caps: Caps) -> bool:
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
-    """Yield a fault if a cache point of one hour comes after a cache point of five minutes (the default)."""
+    """Yield a fault if a cache point of one hour comes after one of five minutes (the default)."""
     seen = list(ttls)
     if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
         yield TTL_ORDER

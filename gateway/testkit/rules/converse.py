@@ -1,8 +1,9 @@
-"""Rules for bodies that the service model allows and Converse refuses: turns, documents, cache points, thinking.
+"""Rules for Converse bodies that the service model allows and Bedrock refuses.
 
-The rules need bodies that `testkit/judge.py` has accepted. The wording of a fault is Bedrock's if a source shows it.
-Differences between models come from the capabilities of the model. Sources: recorded traffic, LiteLLM, pydantic-ai, and
-the issues of other projects that are named beside the rules.
+The rules are about turns, documents, cache points and thinking. They need bodies that `testkit/judge.py` has accepted.
+The wording of a fault is Bedrock's if a source shows it. Differences between models come from the capabilities of the
+model. Sources: recorded traffic, LiteLLM, pydantic-ai, and the issues of other projects that are named beside the
+rules.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 
 _NO_POINT_BEHIND: Final = frozenset({"csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
-"""Formats of documents that are converted to text. A cache point directly after such a document is refused
-(opencode#17300)."""
+"""Formats of documents that are converted to text. No cache point may follow such a document (opencode#17300)."""
 _DOCUMENT_NAME: Final = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+", re.ASCII)
 """The allowed names of documents. The underscore is not documented, but the real service accepted it."""
 _CLAUDE_FIELDS: Final = frozenset(
@@ -34,12 +34,11 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Fields that ask for thinking, each with the values of `Caps.reasoning` for which it is allowed
-(agentgateway#3442)."""
+"""Request fields that turn on thinking, each with the values of `Caps.reasoning` that allow it (agentgateway#3442)."""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:
-    """Return the first fault of a body of Converse, ConverseStream, or of CountTokens' `input.converse`, or None."""
+    """Return the first fault of a body of Converse, ConverseStream or CountTokens (`input.converse`), or None."""
     return rules.judged(_RULES, body, rules.permitting(caps))
 
 
@@ -65,9 +64,9 @@ def _turns(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _system_turns(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of system messages between other messages, which only some models accept.
+    """Yield faults of system messages between other messages. Only some models accept such messages.
 
-    Such a message must follow a user message, and must come before an assistant message or at the end (bifrost#3945).
+    A system message must follow a user message. The next message, if any, must be an assistant message (bifrost#3945).
     """
     roles = ["", *(message["role"] for message in converse_body.messages(body)), ""]
     for number in (number for number, role in enumerate(roles) if role == "system"):
@@ -217,16 +216,15 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Encrypted thinking must decode to ASCII: in recorded traffic it is Anthropic's base64 text in base64 once more.
+    Encrypted thinking is Anthropic's base64 text, encoded in base64 once more by Bedrock (recorded traffic).
     """
     return base64.b64decode(data).isascii()
 
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
-    """Yield a fault if the request ends with tool results and the turn with the calls does not begin with thinking.
+    """Yield a fault if the last message has tool results and the message before does not begin with thinking.
 
-    This is a fault only if the request has a budget for thinking and no beta for thinking between calls
-    (RooCode#11238).
+    Only requests with a thinking budget are checked. The beta for interleaved thinking lifts the rule (RooCode#11238).
     """
     fields = converse_body.extra_fields(body)
     if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):

@@ -1,6 +1,6 @@
-"""Readers of a body for the rules of Converse: its messages, tools, and content blocks with their paths.
+"""Readers of a Converse body for the rules: its messages, tools, and content blocks with their paths.
 
-The bodies have been accepted by `testkit/judge.py`, so no type is checked again here.
+`testkit/judge.py` has accepted the bodies, so no type is checked again here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Placed(NamedTuple):
     role: str
     """The role of the message."""
     kind: str
-    """The name of the block's only member, such as `toolUse`; `value` is the value of that member."""
+    """The block's only key, such as `toolUse`. `value` is the value of this key."""
     value: Any
 
 

@@ -1,7 +1,6 @@
 """Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
 
-The table of rules in `converse.py` contains these rules. All rules of that table need bodies that `testkit/judge.py`
-has accepted.
+The table of rules in `converse.py` contains these rules. They need bodies that `testkit/judge.py` has accepted.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of content that must not be in the same message as tool results.
+    """Yield faults of content that may not be in one message with tool results.
 
-    Which content is refused depends on the model's family (pydantic-ai#6081, langchain-aws#141).
+    The refused content depends on the model's family (pydantic-ai#6081, langchain-aws#141).
     """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}

@@ -1,7 +1,7 @@
-"""Rules for the bodies that Gemini's generateContent refuses. The wording of a fault is Google's if a source shows it.
+"""Rules for bodies of Gemini's generateContent. The wording of a fault is Google's if a source shows it.
 
-- Unknown members and wrong types are refused, as ProtoJSON does. A member may be written in snake_case.
-- Turns are refused if calls have no answers, or if a part has no data. A call by Gemini 3 must have its signature.
+- Unknown fields and wrong types are refused, as by ProtoJSON. A field name may be in snake_case.
+- A tool call without a result, and a part without data, are refused. Gemini 3 also requires the signatures of calls.
 
 Sources: the Gemini API's reference; google-gemini/gemini-cli#16543 for turns with calls; "Thought signatures" in the
 Gemini API's guide.
@@ -32,7 +32,7 @@ _DATA: Final = (
     "toolCall", "toolResponse",
 )  # fmt: skip
 _SIGNS_CALLS: Final = re.compile(r"gemini-[3-9]")
-"""Pattern for models that refuse a call without its signature in the current turn."""
+"""Pattern for models that require the signatures of tool calls in the current turn."""
 _COUNTS: Final = (
     "Please ensure that the number of function response parts is equal to the number of function call parts of the "
     "function call turn."
@@ -181,7 +181,7 @@ def _calls(body: Body, model: str) -> Iterator[str]:
 
 
 def _signatures(contents: Sequence[Body]) -> Iterator[str]:
-    """Yield a fault for each step of the current turn whose first call has no signature."""
+    """Yield a fault for each message of the current turn whose first tool call has no signature."""
     asked = [at for at, content in enumerate(contents) if _is_prompt(content)]
     for number, content in enumerate(contents[asked[-1] if asked else 0 :]):
         calls = [part for part in content.get("parts") or () if "functionCall" in part]

@@ -1,4 +1,4 @@
-"""The members of a generateContent request, by message type, with the type of each value.
+"""The fields of a generateContent request, by message type, with the type of each field.
 
 Sources: the Gemini API's reference, and the google-genai SDK's types.
 """
@@ -68,4 +68,4 @@ TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": NUMBER,
     },
 }  # fmt: skip
-"""The type of each member, by message type. An object with the single member "" is a map with values of that type."""
+"""The type of each field, by message type. A type with the only field "" is a map with values of the field's type."""

@@ -1,8 +1,8 @@
-"""Rules for the bodies that OpenAI's Responses API refuses.
+"""Rules for bodies of OpenAI's Responses API.
 
-The rules refuse unknown members and items, tool calls without output, and reasoning that other services encrypted.
-Unlike Chat Completions, the real Responses API answers an unknown member with 400. The wording of a fault is OpenAI's
-if a source shows it. No rule depends on the model.
+Faults are unknown fields and items, tool calls without an output, and encrypted reasoning of another service. Unlike
+Chat Completions, the real Responses API refuses unknown fields with 400. The wording of a fault is OpenAI's if a source
+shows it. No rule depends on the model.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "truncation": (str,),
     "user": (str,),
 }
-"""All known members of a body, with their types (openai 3.54, ResponseCreateParams; `client_metadata` is Codex's)."""
+"""All known fields of a body, with their types (openai 3.54, ResponseCreateParams; `client_metadata` is Codex's)."""
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -174,10 +174,10 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of tool calls, tool outputs and reasoning that lack the item to which they belong.
+    """Yield faults of items without the item that they need.
 
-    An output needs an earlier call, and a call needs an output. Directly after reasoning there must be a call, a
-    message or further reasoning.
+    A tool output needs an earlier call, and a call needs an output. Reasoning needs a call, a message or more reasoning
+    directly after it.
     """
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}
